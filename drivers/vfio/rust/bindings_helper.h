@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What bindgen reads to make vfio_bindings_generated.rs. */
+
+#ifndef VFIO_RUST_BINDINGS_HELPER_H
+#define VFIO_RUST_BINDINGS_HELPER_H
+
+#include <linux/anon_inodes.h>
+#include <linux/fs.h>
+#include <linux/pci.h>
+#include <linux/vfio.h>
+#include <linux/vfio_pci_core.h>
+
+#include "helpers.h"
+
+#endif /* VFIO_RUST_BINDINGS_HELPER_H */

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Streaming DMA mappings of [`Pages`].
+
+use super::{bindings, pages::Pages};
+use core::{ops::Deref, ptr::NonNull};
+use kernel::{page::PAGE_SHIFT, prelude::*};
+
+/// Who writes the memory while it is mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// The CPU has written, the device reads.
+    ToDevice,
+    /// The device writes.
+    FromDevice,
+}
+
+/// A device that can do DMA.
+///
+/// # Invariants
+///
+/// The pointer is valid for as long as the object lives.
+pub(crate) struct DmaDevice(NonNull<bindings::device>);
+
+impl DmaDevice {
+    /// # Safety
+    ///
+    /// `dev` must be valid, and bound to a driver that has set up its DMA
+    /// masks, until the returned object and every mapping made with it is gone.
+    pub(crate) unsafe fn from_raw(dev: NonNull<kernel::bindings::device>) -> Self {
+        // INVARIANT: By the requirements of this function.
+        Self(dev)
+    }
+}
+
+struct Segment {
+    addr: u64,
+    len: usize,
+}
+
+/// A mapping of a whole buffer for one device.
+///
+/// `P` keeps the pages: borrowed, where the mapping does not outlive a call, or
+/// counted.
+///
+/// # Invariants
+///
+/// `segments` are mapped for `dev` in direction `dir`, and map the runs of
+/// `pages` from the first on, in their order.
+pub(crate) struct DmaMapping<P: Deref<Target = Pages>> {
+    dev: NonNull<bindings::device>,
+    segments: KVVec<Segment>,
+    dir: Direction,
+    pages: P,
+}
+
+// SAFETY: Mapping and unmapping may happen on any thread; `DmaDevice::from_raw`
+// has its caller promise that the device outlives this.
+unsafe impl<P: Deref<Target = Pages> + Send> Send for DmaMapping<P> {}
+// SAFETY: `&DmaMapping` gives out addresses, and syncs, which may be done in
+// parallel.
+unsafe impl<P: Deref<Target = Pages> + Sync> Sync for DmaMapping<P> {}
+
+impl<P: Deref<Target = Pages>> DmaMapping<P> {
+    /// Maps all of `pages`.
+    pub(crate) fn new(dev: &DmaDevice, pages: P, dir: Direction) -> Result<Self> {
+        let mut mapping = Self {
+            dev: dev.0,
+            segments: KVVec::with_capacity(pages.count(), GFP_KERNEL_ACCOUNT)?,
+            dir,
+            pages,
+        };
+        for (page, len) in mapping.pages.runs() {
+            let mut addr = 0;
+            // SAFETY: `dev` is valid by its type invariant, and the run of
+            // pages at `page` is `len` bytes long.
+            let err = unsafe {
+                bindings::vfio_rust_dma_map(
+                    mapping.dev.as_ptr(),
+                    page.as_ptr(),
+                    len,
+                    matches!(dir, Direction::ToDevice),
+                    &mut addr,
+                )
+            };
+            kernel::error::to_result(err)?;
+            // INVARIANT: The run was mapped just now. There is room for it,
+            // so this cannot fail and lose the address.
+            mapping.segments.push(Segment { addr, len }, GFP_KERNEL)?;
+        }
+        Ok(mapping)
+    }
+
+    /// The pages that are mapped.
+    pub(crate) fn pages(&self) -> &P {
+        &self.pages
+    }
+
+    /// The largest page size, as a shift, that all segments can be cut into.
+    pub(crate) fn page_shift(&self) -> u32 {
+        self.segments
+            .iter()
+            .map(|seg| (seg.addr | seg.len as u64).trailing_zeros())
+            .min()
+            .unwrap_or(PAGE_SHIFT as u32)
+    }
+
+    /// The device addresses of the buffer in pages of `1 << shift` bytes.
+    ///
+    /// `shift` must not be larger than [`Self::page_shift`].
+    pub(crate) fn addresses(&self, shift: u32) -> impl Iterator<Item = u64> + '_ {
+        self.segments
+            .iter()
+            .flat_map(move |seg| (0..seg.len >> shift).map(move |i| seg.addr + ((i as u64) << shift)))
+    }
+
+    /// Makes what the device has written visible to the CPU.
+    pub(crate) fn sync_for_cpu(&self) {
+        for seg in &self.segments {
+            // SAFETY: By the type invariants the segment is mapped.
+            unsafe {
+                bindings::vfio_rust_dma_sync_for_cpu(self.dev.as_ptr(), seg.addr, seg.len);
+            }
+        }
+    }
+}
+
+impl<P: Deref<Target = Pages>> Drop for DmaMapping<P> {
+    fn drop(&mut self) {
+        for seg in &self.segments {
+            // SAFETY: By the type invariants the segment is mapped, in this
+            // direction.
+            unsafe {
+                bindings::vfio_rust_dma_unmap(
+                    self.dev.as_ptr(),
+                    seg.addr,
+                    seg.len,
+                    matches!(self.dir, Direction::ToDevice),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The file behind a migration data fd.
+//!
+//! An anonymous inode with a stream file: no position, no seeking. The file
+//! shares its context with the migration session; either may end first.
+
+use super::bindings;
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{
+    error::from_err_ptr,
+    fs::File,
+    prelude::*,
+    sync::{
+        poll::{PollCondVar, PollTable},
+        Arc, ArcBorrow,
+    },
+    types::ForeignOwnable,
+};
+
+/// What user space will read into.
+///
+/// # Invariants
+///
+/// `left` bytes from `ptr` on are what user space named; nothing is known about
+/// whether it may.
+pub(crate) struct UserWriter {
+    ptr: *mut u8,
+    left: usize,
+}
+
+/// What user space wants written.
+///
+/// # Invariants
+///
+/// As [`UserWriter`].
+pub(crate) struct UserReader {
+    ptr: *const u8,
+    left: usize,
+}
+
+impl UserWriter {
+    /// Bytes that still fit.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Moves past `n` bytes and returns where they begin.
+    pub(super) fn take(&mut self, n: usize) -> Result<*mut u8> {
+        // INVARIANT: Moves the beginning, keeps the end.
+        self.left = self.left.checked_sub(n).ok_or(EINVAL)?;
+        let at = self.ptr;
+        self.ptr = at.wrapping_add(n);
+        Ok(at)
+    }
+
+    /// Copies `bytes` out. `EFAULT` when user space cannot take them all.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result {
+        let to = self.take(bytes.len())?;
+        // SAFETY: `bytes` is valid for reads; `to` is checked by the callee.
+        let left = unsafe {
+            kernel::bindings::copy_to_user(to.cast(), bytes.as_ptr().cast(), bytes.len() as _)
+        };
+        if left == 0 {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+}
+
+impl UserReader {
+    /// Bytes that have not been taken yet.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Moves past `n` bytes and returns where they begin.
+    pub(super) fn take(&mut self, n: usize) -> Result<*const u8> {
+        // INVARIANT: Moves the beginning, keeps the end.
+        self.left = self.left.checked_sub(n).ok_or(EINVAL)?;
+        let at = self.ptr;
+        self.ptr = at.wrapping_add(n);
+        Ok(at)
+    }
+
+    /// Moves past `n` bytes unread.
+    pub(crate) fn skip(&mut self, n: usize) -> Result {
+        self.take(n).map(|_| ())
+    }
+
+    /// Fills `bytes`. `EFAULT` when user space cannot give them all.
+    pub(crate) fn read(&mut self, bytes: &mut [u8]) -> Result {
+        let from = self.take(bytes.len())?;
+        // SAFETY: `bytes` is valid for writes; `from` is checked by the callee.
+        let left = unsafe {
+            kernel::bindings::copy_from_user(
+                bytes.as_mut_ptr().cast(),
+                from.cast(),
+                bytes.len() as _,
+            )
+        };
+        if left == 0 {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+}
+
+/// Whether a call may wait for data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// It may.
+    Allowed,
+    /// The file is `O_NONBLOCK`.
+    Never,
+}
+
+/// What poll() reports.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// Nothing yet.
+    Pending,
+    /// A read returns at once: with data, or with the end of the stream.
+    Readable,
+    /// A read fails at once.
+    Failed,
+}
+
+impl Readiness {
+    fn mask(self) -> u32 {
+        const IN: u32 = kernel::bindings::POLLIN | kernel::bindings::POLLRDNORM;
+        match self {
+            Self::Pending => 0,
+            Self::Readable => IN,
+            Self::Failed => IN | kernel::bindings::POLLRDHUP,
+        }
+    }
+}
+
+/// Direction of a data file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Device state is read from it.
+    Saving,
+    /// Device state is written to it.
+    Resuming,
+}
+
+/// Operations of a migration data fd.
+pub(crate) trait DataFile: Send + Sync + 'static {
+    /// Name of the inode, as /proc shows it.
+    const NAME: &'static CStr;
+    /// Which of `read` and `write` there is.
+    const ACCESS: Access;
+
+    /// Reads from the stream; `Ok(0)` is its end.
+    fn read(&self, _wait: Wait, _out: &mut UserWriter) -> Result<usize> {
+        Err(EBADF)
+    }
+
+    /// Writes to the stream.
+    fn write(this: ArcBorrow<'_, Self>, _from: &mut UserReader) -> Result<usize> {
+        let _ = this;
+        Err(EBADF)
+    }
+
+    /// What is waited on in poll(), and what there is right now.
+    fn poll(&self) -> Option<(&PollCondVar, Readiness)> {
+        None
+    }
+}
+
+/// A reference to an open data file, to be handed to VFIO.
+///
+/// # Invariants
+///
+/// The pointer is valid and one reference to the file is owned.
+pub(crate) struct OpenFile(NonNull<kernel::bindings::file>);
+
+// SAFETY: A reference to a file may be dropped on any thread.
+unsafe impl Send for OpenFile {}
+
+impl OpenFile {
+    /// Opens a file around `context`.
+    pub(crate) fn new<T: DataFile>(context: Arc<T>) -> Result<Self> {
+        let flags = match T::ACCESS {
+            Access::Saving => kernel::bindings::O_RDONLY,
+            Access::Resuming => kernel::bindings::O_WRONLY,
+        };
+        let private = context.into_foreign();
+        // SAFETY: The name is a C string, the operations are static, and
+        // `private` is what they expect.
+        let file = from_err_ptr(unsafe {
+            bindings::anon_inode_getfile(
+                T::NAME.as_char_ptr(),
+                &Operations::<T>::TABLE,
+                private.cast(),
+                flags as i32,
+            )
+        })
+        .inspect_err(|_| {
+            // SAFETY: From `into_foreign` above; no file took it over.
+            drop(unsafe { Arc::<T>::from_foreign(private) });
+        })?;
+        // SAFETY: `file` is valid, with a valid inode. Makes it a stream: no
+        // seeking, no pread or pwrite.
+        unsafe { bindings::stream_open((*file).f_inode, file) };
+        // INVARIANT: anon_inode_getfile() returned the one reference.
+        Ok(Self(NonNull::new(file).ok_or(ENOMEM)?))
+    }
+
+    /// Gives the reference away.
+    pub(super) fn into_raw(self) -> *mut kernel::bindings::file {
+        let file = self.0.as_ptr();
+        core::mem::forget(self);
+        file
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants one reference is owned.
+        unsafe { bindings::fput(self.0.as_ptr()) }
+    }
+}
+
+// The size of `struct module` does not matter here: only its address is taken.
+#[allow(improper_ctypes)]
+extern "C" {
+    /// What `THIS_MODULE` points to in C.
+    static __this_module: kernel::types::Opaque<kernel::bindings::module>;
+}
+
+struct Operations<T: DataFile>(PhantomData<T>);
+
+impl<T: DataFile> Operations<T> {
+    const TABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
+        // The file keeps its module loaded.
+        owner: (&raw const __this_module).cast_mut().cast(),
+        read: match T::ACCESS {
+            Access::Saving => Some(Self::read),
+            Access::Resuming => None,
+        },
+        write: match T::ACCESS {
+            Access::Saving => None,
+            Access::Resuming => Some(Self::write),
+        },
+        poll: match T::ACCESS {
+            Access::Saving => Some(Self::poll),
+            Access::Resuming => None,
+        },
+        release: Some(Self::release),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// `file` must have been opened by [`OpenFile::new::<T>`], and not released.
+    unsafe fn context<'a>(file: *mut kernel::bindings::file) -> ArcBorrow<'a, T> {
+        // SAFETY: `private_data` was set from `into_foreign` and is only taken
+        // back in `release`.
+        unsafe { <Arc<T> as ForeignOwnable>::borrow((*file).private_data.cast()) }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`].
+    unsafe extern "C" fn read(
+        file: *mut kernel::bindings::file,
+        buf: *mut c_char,
+        len: usize,
+        pos: *mut kernel::bindings::loff_t,
+    ) -> isize {
+        if !pos.is_null() {
+            return ESPIPE.to_errno() as isize;
+        }
+        // SAFETY: VFS calls with a file that has these operations.
+        let context = unsafe { Self::context(file) };
+        // SAFETY: As above. Flags may change under us, to either value.
+        let flags = unsafe { File::from_raw_file(file) }.flags();
+        let wait = if flags & kernel::fs::file::flags::O_NONBLOCK != 0 {
+            Wait::Never
+        } else {
+            Wait::Allowed
+        };
+        // INVARIANT: From VFS.
+        let mut out = UserWriter {
+            ptr: buf.cast(),
+            left: len,
+        };
+        match context.read(wait, &mut out) {
+            Ok(n) => n as isize,
+            Err(err) => err.to_errno() as isize,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`].
+    unsafe extern "C" fn write(
+        file: *mut kernel::bindings::file,
+        buf: *const c_char,
+        len: usize,
+        pos: *mut kernel::bindings::loff_t,
+    ) -> isize {
+        if !pos.is_null() {
+            return ESPIPE.to_errno() as isize;
+        }
+        // SAFETY: VFS calls with a file that has these operations.
+        let context = unsafe { Self::context(file) };
+        // INVARIANT: From VFS.
+        let mut from = UserReader {
+            ptr: buf.cast(),
+            left: len,
+        };
+        match T::write(context, &mut from) {
+            Ok(n) => n as isize,
+            Err(err) => err.to_errno() as isize,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`].
+    unsafe extern "C" fn poll(
+        file: *mut kernel::bindings::file,
+        table: *mut kernel::bindings::poll_table_struct,
+    ) -> kernel::bindings::__poll_t {
+        // SAFETY: VFS calls with a file that has these operations.
+        let context = unsafe { Self::context(file) };
+        // Registers before looking, so that no change in between is missed.
+        let Some((changed, _)) = context.poll() else {
+            return 0;
+        };
+        // SAFETY: VFS passes null or a valid table; the file is valid and has
+        // no fdget_pos region on this thread.
+        unsafe { PollTable::from_raw(table).register_wait(File::from_raw_file(file), changed) };
+        context.poll().map_or(0, |(_, ready)| ready.mask())
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`], once for a file.
+    unsafe extern "C" fn release(
+        _inode: *mut kernel::bindings::inode,
+        file: *mut kernel::bindings::file,
+    ) -> c_int {
+        // SAFETY: From `into_foreign` in `OpenFile::new`; this is the end of
+        // the file, so nobody borrows it any more.
+        drop(unsafe { Arc::<T>::from_foreign((*file).private_data.cast()) });
+        0
+    }
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#include <linux/dma-mapping.h>
+#include <linux/gfp.h>
+#include <linux/highmem.h>
+#include <linux/mm.h>
+#include <linux/pci.h>
+#include <linux/uaccess.h>
+
+#include "helpers.h"
+
+/*
+ * Orders above 0 are an optimisation that the caller can do without: do not
+ * reclaim hard for them, and do not complain when there are none.
+ */
+struct page *vfio_rust_alloc_pages(unsigned int order, bool zero)
+{
+	gfp_t gfp = GFP_KERNEL_ACCOUNT;
+
+	if (order)
+		gfp |= __GFP_NORETRY | __GFP_NOWARN;
+	if (zero)
+		gfp |= __GFP_ZERO;
+	return alloc_pages(gfp, order);
+}
+
+void vfio_rust_free_pages(struct page *page, unsigned int order)
+{
+	__free_pages(page, order);
+}
+
+unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
+				     size_t offset, size_t len)
+{
+	unsigned long left = 0;
+
+	page += offset / PAGE_SIZE;
+	offset %= PAGE_SIZE;
+	while (len && !left) {
+		size_t n = min_t(size_t, len, PAGE_SIZE - offset);
+		void *from = kmap_local_page(page++);
+
+		left = copy_to_user(to, from + offset, n);
+		kunmap_local(from);
+		len -= n - left;
+		to += n;
+		offset = 0;
+	}
+	return len;
+}
+
+unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
+				       const void __user *from, size_t len)
+{
+	unsigned long left = 0;
+
+	page += offset / PAGE_SIZE;
+	offset %= PAGE_SIZE;
+	while (len && !left) {
+		size_t n = min_t(size_t, len, PAGE_SIZE - offset);
+		void *to = kmap_local_page(page++);
+
+		left = copy_from_user(to + offset, from, n);
+		kunmap_local(to);
+		len -= n - left;
+		from += n;
+		offset = 0;
+	}
+	return len;
+}
+
+static enum dma_data_direction direction(bool to_device)
+{
+	return to_device ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
+}
+
+int vfio_rust_dma_map(struct device *dev, struct page *page, size_t len,
+		      bool to_device, dma_addr_t *addr)
+{
+	*addr = dma_map_page(dev, page, 0, len, direction(to_device));
+	return dma_mapping_error(dev, *addr);
+}
+
+void vfio_rust_dma_unmap(struct device *dev, dma_addr_t addr, size_t len,
+			 bool to_device)
+{
+	dma_unmap_page(dev, addr, len, direction(to_device));
+}
+
+void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
+				size_t len)
+{
+	dma_sync_single_for_cpu(dev, addr, len, DMA_FROM_DEVICE);
+}
+
+void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data)
+{
+	pci_set_drvdata(pdev, data);
+}
+
+void *vfio_rust_get_drvdata(struct pci_dev *pdev)
+{
+	return pci_get_drvdata(pdev);
+}
+
+bool vfio_rust_is_virtfn(struct pci_dev *pdev)
+{
+	return pdev->is_virtfn;
+}

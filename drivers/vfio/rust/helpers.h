@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * C side of the VFIO abstractions: what is a macro or an inline function in
+ * the kernel's headers and so cannot be called from Rust.
+ *
+ * bindgen reads this file, too: the Rust signatures are made from it.
+ */
+
+#ifndef VFIO_RUST_HELPERS_H
+#define VFIO_RUST_HELPERS_H
+
+#include <linux/types.h>
+
+struct device;
+struct page;
+struct pci_dev;
+
+struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
+void vfio_rust_free_pages(struct page *page, unsigned int order);
+unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
+				     size_t offset, size_t len);
+unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
+				       const void __user *from, size_t len);
+
+int vfio_rust_dma_map(struct device *dev, struct page *page, size_t len,
+		      bool to_device, dma_addr_t *addr);
+void vfio_rust_dma_unmap(struct device *dev, dma_addr_t addr, size_t len,
+			 bool to_device);
+void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
+				size_t len);
+
+void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data);
+void *vfio_rust_get_drvdata(struct pci_dev *pdev);
+bool vfio_rust_is_virtfn(struct pci_dev *pdev);
+
+#endif /* VFIO_RUST_HELPERS_H */

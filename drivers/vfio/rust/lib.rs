@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Abstractions for VFIO PCI variant drivers.
+//!
+//! A variant driver is the generic `vfio_pci_core` plus whatever one device
+//! needs on top; here that is migration. The driver implements
+//!
+//! - [`pci::Driver`]: what it is bound to, and its life cycle,
+//! - [`migration::Migration`]: the ioctls of the migration uAPI,
+//! - [`migration::Machine`]: the arcs of the state machine, one at a time,
+//! - [`file::DataFile`]: read, write and poll of the migration data fd,
+//!
+//! and everything else (regions, interrupts, reset, IOMMU) goes to
+//! `vfio_pci_core` unchanged.
+//!
+//! The module is compiled into each driver that uses it: VFIO itself is
+//! modular, so the abstractions cannot live in the built-in `kernel` crate.
+//! It knows nothing of any device.
+//!
+//! C headers: `include/linux/vfio.h`, `include/linux/vfio_pci_core.h`,
+//! `include/uapi/linux/vfio.h`.
+
+#![allow(unsafe_code)]
+
+mod bindings;
+pub(crate) mod dma;
+pub(crate) mod errno;
+pub(crate) mod file;
+pub(crate) mod migration;
+pub(crate) mod pages;
+pub(crate) mod pci;
+pub(crate) mod state_lock;
+

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The VFIO migration state machine (`enum vfio_device_mig_state`).
+
+use super::{bindings, file::OpenFile, pci::Driver};
+use core::{marker::PhantomData, ptr::NonNull};
+use kernel::{
+    error::{from_result, to_result},
+    prelude::*,
+};
+
+/// A state that a device can be in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum State {
+    /// The device has failed and must be reset.
+    Error = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR,
+    /// It does not change its state.
+    Stop = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP,
+    /// It is running normally.
+    Running = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING,
+    /// Stopped, and its state can be read out.
+    StopCopy = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP_COPY,
+    /// Stopped, and a new state can be written.
+    Resuming = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RESUMING,
+    /// Running, except that it does no peer-to-peer DMA.
+    RunningP2p = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING_P2P,
+    /// Running, with its state changes tracked.
+    PreCopy = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY,
+    /// Both of the above.
+    PreCopyP2p = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY_P2P,
+}
+
+impl State {
+    fn from_raw(raw: bindings::vfio_device_mig_state) -> Option<Self> {
+        [
+            Self::Error,
+            Self::Stop,
+            Self::Running,
+            Self::StopCopy,
+            Self::Resuming,
+            Self::RunningP2p,
+            Self::PreCopy,
+            Self::PreCopyP2p,
+        ]
+        .into_iter()
+        .find(|state| *state as u32 == raw)
+    }
+}
+
+/// Optional parts of the state machine that a driver implements.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Features(u32);
+
+impl Features {
+    /// The states that every migration driver has, and [`State::RunningP2p`].
+    pub(crate) const STOP_COPY_P2P: Self =
+        Self(bindings::VFIO_MIGRATION_STOP_COPY | bindings::VFIO_MIGRATION_P2P);
+
+    pub(super) fn as_raw(self) -> u32 {
+        self.0
+    }
+}
+
+/// One arc of the state machine: a step that a driver carries out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StateArc {
+    /// State at the beginning.
+    pub(crate) from: State,
+    /// State at the end.
+    pub(crate) to: State,
+}
+
+/// The state machine of one device, as its state lock guards it.
+pub(crate) trait Machine {
+    /// The state it is in.
+    fn state(&self) -> State;
+
+    /// Carries one arc out and, where that went well, is in `arc.to`.
+    ///
+    /// Returns the data file of the session that the arc began, if it did.
+    /// After an error the state is `arc.from`, or [`State::Error`] where the
+    /// device is lost.
+    fn step(&mut self, arc: StateArc) -> Result<Option<OpenFile>>;
+}
+
+/// A VFIO device whose arcs can be looked up.
+///
+/// # Invariants
+///
+/// Valid while this object lives.
+pub(crate) struct VfioDevice<'a>(NonNull<bindings::vfio_device>, PhantomData<&'a ()>);
+
+impl VfioDevice<'_> {
+    /// The next arc on the way from one state to another.
+    fn next_arc(&self, from: State, to: bindings::vfio_device_mig_state) -> Result<StateArc> {
+        let mut next = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR;
+        // SAFETY: The device is valid by the type invariant; the states may be
+        // any value.
+        to_result(unsafe {
+            bindings::vfio_mig_get_next_state(self.0.as_ptr(), from as u32, to, &mut next)
+        })?;
+        Ok(StateArc {
+            from,
+            to: State::from_raw(next).ok_or(EINVAL)?,
+        })
+    }
+
+    /// Walks the arcs from the state that `machine` is in to `target`.
+    ///
+    /// Only the last arc of a path opens a data file: a path has no saving or
+    /// resuming state inside.
+    pub(crate) fn walk(
+        &self,
+        machine: &mut impl Machine,
+        target: TargetState,
+    ) -> Result<Option<OpenFile>> {
+        let mut file = None;
+        while machine.state() as u32 != target.0 {
+            let arc = self.next_arc(machine.state(), target.0)?;
+            file = machine.step(arc)?;
+        }
+        Ok(file)
+    }
+}
+
+/// The state that user space asked for; not known to be one.
+#[derive(Clone, Copy)]
+pub(crate) struct TargetState(bindings::vfio_device_mig_state);
+
+/// The migration uAPI of a driver: `struct vfio_migration_ops`.
+pub(crate) trait Migration: Send + Sync {
+    /// VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, set.
+    fn set_state(&self, vdev: &VfioDevice<'_>, target: TargetState) -> Result<Option<OpenFile>>;
+
+    /// VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, get.
+    fn state(&self) -> State;
+
+    /// VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: an estimate, in bytes, of what
+    /// STOP_COPY would stream now.
+    fn data_size(&self) -> Result<u64>;
+}
+
+/// `struct vfio_migration_ops` of a driver.
+pub(super) struct Operations<T: Driver>(PhantomData<T>);
+
+impl<T: Driver> Operations<T> {
+    pub(super) const TABLE: bindings::vfio_migration_ops = bindings::vfio_migration_ops {
+        migration_set_state: Some(Self::set_state),
+        migration_get_state: Some(Self::get_state),
+        migration_get_data_size: Some(Self::get_data_size),
+    };
+
+    /// # Safety
+    ///
+    /// Only called by VFIO, through [`Self::TABLE`], which is set for devices
+    /// that were initialised with migration.
+    unsafe fn migration<'a>(vdev: *mut bindings::vfio_device) -> Result<&'a T::Migration> {
+        // SAFETY: By the requirements of this function.
+        unsafe { super::pci::Device::<T>::data(vdev) }
+            .migration()
+            .ok_or(ENOTTY)
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFIO, through [`Self::TABLE`].
+    unsafe extern "C" fn set_state(
+        raw: *mut bindings::vfio_device,
+        target: bindings::vfio_device_mig_state,
+    ) -> *mut kernel::bindings::file {
+        let result = NonNull::new(raw).ok_or(EINVAL).and_then(|vdev| {
+            // SAFETY: By the requirements of this function.
+            let migration = unsafe { Self::migration(raw) }?;
+            // INVARIANT: VFIO keeps the device during the call.
+            let vdev = VfioDevice(vdev, PhantomData);
+            migration.set_state(&vdev, TargetState(target))
+        });
+        match result {
+            Ok(Some(file)) => file.into_raw(),
+            Ok(None) => core::ptr::null_mut(),
+            Err(err) => err.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFIO, through [`Self::TABLE`], with a valid `state`.
+    unsafe extern "C" fn get_state(
+        vdev: *mut bindings::vfio_device,
+        state: *mut bindings::vfio_device_mig_state,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the requirements of this function.
+            let now = unsafe { Self::migration(vdev) }?.state();
+            // SAFETY: As above.
+            unsafe { *state = now as u32 };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFIO, through [`Self::TABLE`], with a valid `length`.
+    unsafe extern "C" fn get_data_size(
+        vdev: *mut bindings::vfio_device,
+        length: *mut c_ulong,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: By the requirements of this function.
+            let size = unsafe { Self::migration(vdev) }?.data_size()?;
+            // SAFETY: As above.
+            unsafe { *length = size.try_into()? };
+            Ok(0)
+        })
+    }
+}

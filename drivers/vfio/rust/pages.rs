@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Buffers made of pages, the largest ones that the allocator gives.
+
+use super::{
+    bindings,
+    file::{UserReader, UserWriter},
+};
+use core::ptr::NonNull;
+use kernel::{page::PAGE_SIZE, prelude::*};
+
+/// Largest allocation that is tried: 2 MiB with 4 KiB pages.
+const MAX_ORDER: u32 = 9;
+
+/// What fresh pages hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Zeroes: for memory that a device fills and user space reads. A device
+    /// that fills less than it reports must not leak what was there before.
+    Zero,
+    /// Anything: for memory that is written before it is read.
+    Any,
+}
+
+/// One physically contiguous run of pages.
+///
+/// # Invariants
+///
+/// `page` is the first of `1 << order` pages, which this object owns.
+struct Run {
+    page: NonNull<bindings::page>,
+    order: u32,
+    /// Where the run begins in its buffer, in bytes.
+    start: usize,
+}
+
+impl Run {
+    fn len(&self) -> usize {
+        PAGE_SIZE << self.order
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants these pages are owned, and nobody
+        // uses them after this.
+        unsafe { bindings::vfio_rust_free_pages(self.page.as_ptr(), self.order) }
+    }
+}
+
+/// A buffer of whole pages.
+///
+/// No Rust reference to the contents is ever made: they are copied from and to
+/// user space, and by devices, through raw pointers only. So a device (or a
+/// second user) that writes at the wrong moment garbles data, and no more.
+///
+/// # Invariants
+///
+/// `runs` are in the order of their `start`, without gaps, beginning at 0.
+pub(crate) struct Pages {
+    runs: KVVec<Run>,
+    len: usize,
+}
+
+// SAFETY: The pages are owned, and their contents are never borrowed.
+unsafe impl Send for Pages {}
+// SAFETY: As above; `&Pages` only allows copying.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// A buffer without any page.
+    pub(crate) fn new() -> Self {
+        // INVARIANT: No runs, no gaps.
+        Self {
+            runs: KVVec::new(),
+            len: 0,
+        }
+    }
+
+    /// A buffer of at least `len` bytes.
+    pub(crate) fn with_len(len: usize, fill: Fill) -> Result<Self> {
+        let mut pages = Self::new();
+        while pages.len < len {
+            pages.grow(len - pages.len, fill)?;
+        }
+        Ok(pages)
+    }
+
+    /// Capacity in bytes: a multiple of the page size.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends one run of pages, no larger than `want` bytes need.
+    ///
+    /// One run at a time, so that what a stream makes the kernel allocate
+    /// stays within a constant of what has arrived.
+    pub(crate) fn grow(&mut self, want: usize, fill: Fill) -> Result {
+        if kernel::current!().signal_pending() {
+            return Err(EINTR);
+        }
+        let pages = want.div_ceil(PAGE_SIZE).max(1);
+        let mut order = pages.ilog2().min(MAX_ORDER);
+        let page = loop {
+            // SAFETY: May be called from any context that can sleep.
+            let page =
+                unsafe { bindings::vfio_rust_alloc_pages(order, matches!(fill, Fill::Zero)) };
+            match NonNull::new(page) {
+                Some(page) => break page,
+                None if order == 0 => return Err(ENOMEM),
+                None => order -= 1,
+            }
+        };
+        // INVARIANT: Just allocated with this order.
+        let run = Run {
+            page,
+            order,
+            start: self.len,
+        };
+        let len = self.len.checked_add(run.len()).ok_or(EOVERFLOW)?;
+        // INVARIANT: The run begins where the last one ended.
+        self.runs.push(run, GFP_KERNEL_ACCOUNT)?;
+        self.len = len;
+        Ok(())
+    }
+
+    /// The runs: first page and length in bytes.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (NonNull<bindings::page>, usize)> + '_ {
+        self.runs.iter().map(|run| (run.page, run.len()))
+    }
+
+    /// Number of runs.
+    pub(super) fn count(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Calls `copy(page, offset in the run, len)` for the piece of each run
+    /// that lies in `offset..offset + len`.
+    fn for_each_piece(
+        &self,
+        mut offset: usize,
+        mut len: usize,
+        mut copy: impl FnMut(NonNull<bindings::page>, usize, usize) -> Result,
+    ) -> Result {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(EINVAL);
+        }
+        let mut index = self.runs.partition_point(|run| run.start <= offset);
+        index = index.saturating_sub(1);
+        while len > 0 {
+            let run = self.runs.get(index).ok_or(EINVAL)?;
+            let at = offset - run.start;
+            let n = len.min(run.len() - at);
+            copy(run.page, at, n)?;
+            offset += n;
+            len -= n;
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Copies `len` bytes at `offset` to user space. `EFAULT` when it cannot
+    /// take them all.
+    pub(crate) fn read(&self, offset: usize, len: usize, out: &mut UserWriter) -> Result {
+        self.for_each_piece(offset, len, |page, at, n| {
+            let to = out.take(n)?;
+            // SAFETY: `for_each_piece` stays within the run, whose pages are
+            // owned by `self`; `to` is checked by the user-space access.
+            let left =
+                unsafe { bindings::vfio_rust_copy_to_user(to.cast(), page.as_ptr(), at, n) };
+            if left == 0 {
+                Ok(())
+            } else {
+                Err(EFAULT)
+            }
+        })
+    }
+
+    /// Copies `len` bytes from user space to `offset`. `EFAULT` when it cannot
+    /// give them all.
+    pub(crate) fn write(&self, offset: usize, len: usize, from: &mut UserReader) -> Result {
+        self.for_each_piece(offset, len, |page, at, n| {
+            let from = from.take(n)?;
+            // SAFETY: As in `read`.
+            let left =
+                unsafe { bindings::vfio_rust_copy_from_user(page.as_ptr(), at, from.cast(), n) };
+            if left == 0 {
+                Ok(())
+            } else {
+                Err(EFAULT)
+            }
+        })
+    }
+}
