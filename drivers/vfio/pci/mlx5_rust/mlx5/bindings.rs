@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Generated bindings of the mlx5 headers, on top of the kernel crate's.
+
+#![allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::undocumented_unsafe_blocks,
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    rustdoc::all,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    improper_ctypes,
+    unused_imports
+)]
+
+pub use kernel::bindings::*;
+use kernel::ffi;
+use pin_init::MaybeZeroable;
+
+include!(env!("MLX5_RUST_BINDINGS"));

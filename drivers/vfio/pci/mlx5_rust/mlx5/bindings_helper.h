@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What bindgen reads to make mlx5_bindings_generated.rs. */
+
+#ifndef MLX5_RUST_BINDINGS_HELPER_H
+#define MLX5_RUST_BINDINGS_HELPER_H
+
+#include <linux/mlx5/driver.h>
+#include <linux/mlx5/mlx5_ifc.h>
+#include <linux/mlx5/vport.h>
+
+#include "helpers.h"
+
+#endif /* MLX5_RUST_BINDINGS_HELPER_H */

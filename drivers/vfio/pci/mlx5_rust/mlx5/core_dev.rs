@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The PF's core device, as far as one VF may use it.
+
+use super::{
+    bindings,
+    ifc::{field, mailbox, LargeMailbox},
+};
+use crate::vfio::{dma::DmaDevice, errno, pci::BoundDevice};
+use core::ptr::NonNull;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+    },
+};
+
+/// Number of a VF on its PF, from 0.
+#[derive(Clone, Copy)]
+pub(super) struct VfId(pub(super) i32);
+
+impl VfId {
+    /// What firmware calls this function: the PF is 0.
+    fn function(self) -> u16 {
+        // CAST: A PF has at most 2^16 - 1 VFs, and the id is not negative.
+        (self.0 + 1) as u16
+    }
+}
+
+/// The PF's core device.
+///
+/// # Invariants
+///
+/// `mdev` is valid: a driver is bound to the VF that this was made for, and the
+/// object does not outlive that (see the invariants of [`super`]).
+pub(crate) struct CoreDev {
+    pub(super) mdev: NonNull<bindings::mlx5_core_dev>,
+    pub(super) vf: VfId,
+    pub(super) vhca_id: u16,
+    /// Whether commands may be sent. Written under the device's state lock,
+    /// which everyone holds who sends one.
+    attached: Atomic<bool>,
+}
+
+// SAFETY: mlx5_core's command interface may be used from any thread.
+unsafe impl Send for CoreDev {}
+// SAFETY: As above.
+unsafe impl Sync for CoreDev {}
+
+/// Holds the PF's interface up while its VF is looked at.
+struct InterfaceUp(NonNull<bindings::mlx5_core_dev>);
+
+impl InterfaceUp {
+    fn of_vf(dev: &BoundDevice<'_>) -> Option<Self> {
+        // SAFETY: The device is valid, and a VF by the check in
+        // `CoreDev::new`. Null where its PF is not up, or not of mlx5_core.
+        NonNull::new(unsafe { bindings::mlx5_vf_get_core_dev(dev.as_raw()) }).map(Self)
+    }
+}
+
+impl Drop for InterfaceUp {
+    fn drop(&mut self) {
+        // SAFETY: Undoes mlx5_vf_get_core_dev().
+        unsafe { bindings::mlx5_vf_put_core_dev(self.0.as_ptr()) };
+    }
+}
+
+impl CoreDev {
+    /// The core device behind a VF, if that VF can be migrated.
+    ///
+    /// `then` runs while the PF cannot go away.
+    pub(crate) fn with_migratable_vf<R>(
+        dev: &BoundDevice<'_>,
+        then: impl FnOnce(Arc<Self>) -> Result<R>,
+    ) -> Result<Option<R>> {
+        if !dev.is_virtfn() {
+            return Ok(None);
+        }
+        let Some(up) = InterfaceUp::of_vf(dev) else {
+            return Ok(None);
+        };
+        // SAFETY: `up` keeps it valid.
+        if !unsafe { bindings::mlx5_rust_can_migrate(up.0.as_ptr()) } {
+            return Ok(None);
+        }
+        // SAFETY: The device is valid.
+        let vf = VfId(unsafe { kernel::bindings::pci_iov_vf_id(dev.as_raw()) });
+        if vf.0 < 0 {
+            return Ok(None);
+        }
+        // INVARIANT: mlx5_core keeps the PF's core device until the drivers of
+        // all VFs are unbound.
+        let mut core = Self {
+            mdev: up.0,
+            vf,
+            vhca_id: 0,
+            attached: Atomic::new(true),
+        };
+        if !core.is_migratable()? {
+            return Ok(None);
+        }
+        core.vhca_id = core.query_vhca_id()?;
+        then(Arc::new(core, GFP_KERNEL)?).map(Some)
+    }
+
+    /// Allows commands, or forbids them.
+    pub(crate) fn set_attached(&self, attached: bool) {
+        self.attached.store(attached, Relaxed);
+    }
+
+    /// `ENOTCONN` while the PF takes no commands.
+    pub(super) fn check_attached(&self) -> Result {
+        if self.attached.load(Relaxed) {
+            Ok(())
+        } else {
+            Err(errno::enotconn())
+        }
+    }
+
+    /// The device that does DMA for commands.
+    pub(super) fn dma_device(&self) -> Result<DmaDevice> {
+        self.check_attached()?;
+        // SAFETY: By the type invariant; the PF is bound to mlx5_core.
+        let dev = unsafe { bindings::mlx5_rust_dma_device(self.mdev.as_ptr()) };
+        let dev = NonNull::new(dev).ok_or(ENODEV)?;
+        // SAFETY: The PF stays bound while it is attached, and sessions end,
+        // with every mapping, before it is detached.
+        Ok(unsafe { DmaDevice::from_raw(dev) })
+    }
+
+    /// Sends a command and waits for its end.
+    ///
+    /// Errors are what mlx5_core makes of the command's status; it has logged
+    /// status and syndrome.
+    pub(super) fn execute(&self, input: &mut [u8], output: &mut [u8]) -> Result {
+        self.check_attached()?;
+        // SAFETY: By the type invariant, and both buffers are valid for their
+        // length.
+        to_result(unsafe {
+            bindings::mlx5_cmd_exec(
+                self.mdev.as_ptr(),
+                input.as_mut_ptr().cast(),
+                input.len().try_into()?,
+                output.as_mut_ptr().cast(),
+                output.len().try_into()?,
+            )
+        })
+    }
+
+    /// QUERY_HCA_CAP about the VF.
+    fn query_cap(
+        &self,
+        cap: bindings::mlx5_cap_type,
+        mode: bindings::mlx5_cap_mode,
+    ) -> Result<LargeMailbox> {
+        use bindings::*;
+        let mut input = mailbox!(mlx5_ifc_query_hca_cap_in_bits)
+            .set(
+                field!(mlx5_ifc_query_hca_cap_in_bits, opcode),
+                MLX5_CMD_OP_QUERY_HCA_CAP,
+            )
+            .set(
+                field!(mlx5_ifc_query_hca_cap_in_bits, op_mod),
+                cap << 1 | mode,
+            )
+            .set(field!(mlx5_ifc_query_hca_cap_in_bits, other_function), 1u32)
+            .set(
+                field!(mlx5_ifc_query_hca_cap_in_bits, function_id),
+                self.vf.function(),
+            );
+        let mut output = LargeMailbox::new(size_of::<mlx5_ifc_query_hca_cap_out_bits>() / 8)?;
+        self.execute(&mut input.bytes, &mut output.bytes)?;
+        Ok(output)
+    }
+
+    /// Whether firmware lets this VF be migrated.
+    fn is_migratable(&self) -> Result<bool> {
+        use bindings::*;
+        let cap = self.query_cap(
+            mlx5_cap_type_MLX5_CAP_GENERAL_2,
+            mlx5_cap_mode_HCA_CAP_OPMOD_GET_MAX,
+        )?;
+        let at = core::mem::offset_of!(mlx5_ifc_query_hca_cap_out_bits, capability);
+        Ok(cap.get(field!(mlx5_ifc_cmd_hca_cap_2_bits, migratable).shifted(at)) == 1)
+    }
+
+    /// The VHCA that is the VF.
+    fn query_vhca_id(&self) -> Result<u16> {
+        use bindings::*;
+        let cap = self.query_cap(
+            mlx5_cap_type_MLX5_CAP_GENERAL,
+            mlx5_cap_mode_HCA_CAP_OPMOD_GET_CUR,
+        )?;
+        let at = core::mem::offset_of!(mlx5_ifc_query_hca_cap_out_bits, capability);
+        Ok(cap
+            .get(field!(mlx5_ifc_cmd_hca_cap_bits, vhca_id).shifted(at))
+            .try_into()?)
+    }
+}

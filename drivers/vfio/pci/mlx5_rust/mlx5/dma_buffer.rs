@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Host memory that firmware can reach through an mkey.
+
+use super::{
+    bindings::{self, MLX5_MKC_ACCESS_MODE_MTT, mlx5_ifc_create_mkey_in_bits},
+    core_dev::CoreDev,
+    ifc::{field, LargeMailbox},
+    pd::Pd,
+};
+use crate::vfio::{
+    dma::{Direction, DmaMapping},
+    pages::Pages,
+};
+use core::ops::Deref;
+use kernel::{error::to_result, prelude::*, sync::Arc};
+
+/// Largest page size, as a shift, that an mkey is given: 2 MiB is what the
+/// buffers are made of at most.
+const MAX_PAGE_SHIFT: u32 = 21;
+
+/// Bytes of an MTT, the address of one page.
+const MTT_BYTES: usize = 8;
+
+/// An mkey; destroyed on drop.
+struct Mkey {
+    core: Arc<CoreDev>,
+    key: u32,
+}
+
+impl Mkey {
+    /// CREATE_MKEY over a whole mapping, addressed from 0.
+    fn new<P: Deref<Target = Pages>>(
+        core: &Arc<CoreDev>,
+        pd: &Pd,
+        mapping: &DmaMapping<P>,
+    ) -> Result<Self> {
+        core.check_attached()?;
+        let shift = mapping.page_shift().min(MAX_PAGE_SHIFT);
+        let len = mapping.pages().len();
+        let mtts = len >> shift;
+        // MTTs come in units of two: an octword, in mlx5's use of the word.
+        let octwords: u32 = mtts.div_ceil(2).try_into()?;
+        let header = size_of::<mlx5_ifc_create_mkey_in_bits>() / 8;
+        let mut input = LargeMailbox::new(header + octwords as usize * 2 * MTT_BYTES)?;
+
+        let entry =
+            core::mem::offset_of!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry);
+        let access = [
+            field!(mlx5_ifc_mkc_bits, lr),
+            field!(mlx5_ifc_mkc_bits, lw),
+            field!(mlx5_ifc_mkc_bits, rr),
+            field!(mlx5_ifc_mkc_bits, rw),
+        ];
+        for right in access {
+            input.set(right.shifted(entry), 1u32);
+        }
+        for (field, value) in [
+            (
+                field!(mlx5_ifc_mkc_bits, access_mode_1_0),
+                u64::from(MLX5_MKC_ACCESS_MODE_MTT),
+            ),
+            (field!(mlx5_ifc_mkc_bits, pd), pd.number.into()),
+            (field!(mlx5_ifc_mkc_bits, qpn), 0xff_ffff),
+            (field!(mlx5_ifc_mkc_bits, log_page_size), shift.into()),
+            (
+                field!(mlx5_ifc_mkc_bits, translations_octword_size),
+                octwords.into(),
+            ),
+            (field!(mlx5_ifc_mkc_bits, len), len as u64),
+        ] {
+            input.set(field.shifted(entry), value);
+        }
+        input.set(
+            field!(
+                mlx5_ifc_create_mkey_in_bits,
+                translations_octword_actual_size
+            ),
+            octwords,
+        );
+        for (mtt, addr) in input.bytes[header..]
+            .chunks_exact_mut(MTT_BYTES)
+            .zip(mapping.addresses(shift))
+        {
+            mtt.copy_from_slice(&addr.to_be_bytes());
+        }
+
+        let mut key = 0;
+        // SAFETY: `mdev` is valid by the invariant of `CoreDev`; the input is
+        // as long as it says, and aligned as kvmalloc() memory is.
+        to_result(unsafe {
+            bindings::mlx5_core_create_mkey(
+                core.mdev.as_ptr(),
+                &mut key,
+                input.bytes.as_mut_ptr().cast(),
+                input.bytes.len().try_into()?,
+            )
+        })?;
+        Ok(Self {
+            core: core.clone(),
+            key,
+        })
+    }
+}
+
+impl Drop for Mkey {
+    fn drop(&mut self) {
+        if self.core.check_attached().is_ok() {
+            // SAFETY: As in `new`; it was created there.
+            unsafe { bindings::mlx5_core_destroy_mkey(self.core.mdev.as_ptr(), self.key) };
+        }
+    }
+}
+
+/// Pages that are mapped for the PF and have an mkey.
+///
+/// Fields drop in order: the mkey goes before what it translates to.
+pub(crate) struct DmaBuffer<P: Deref<Target = Pages>> {
+    mkey: Mkey,
+    mapping: DmaMapping<P>,
+}
+
+impl<P: Deref<Target = Pages>> DmaBuffer<P> {
+    /// Makes `pages` reachable. `EINVAL` where there are none.
+    pub(crate) fn new(core: &Arc<CoreDev>, pd: &Pd, pages: P, dir: Direction) -> Result<Self> {
+        if pages.len() == 0 {
+            return Err(EINVAL);
+        }
+        let mapping = DmaMapping::new(&core.dma_device()?, pages, dir)?;
+        Ok(Self {
+            mkey: Mkey::new(core, pd, &mapping)?,
+            mapping,
+        })
+    }
+
+    pub(super) fn mkey(&self) -> u32 {
+        self.mkey.key
+    }
+
+    /// The pages behind it.
+    pub(crate) fn pages(&self) -> &P {
+        self.mapping.pages()
+    }
+
+    /// Makes what firmware has written visible to the CPU.
+    pub(crate) fn sync_for_cpu(&self) {
+        self.mapping.sync_for_cpu();
+    }
+}

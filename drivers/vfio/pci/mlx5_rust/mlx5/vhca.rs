@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands about the VHCA that a VF is: suspend, resume, query, load.
+
+use super::{
+    bindings::{MLX5_CMD_OP_LOAD_VHCA_STATE, MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE, MLX5_CMD_OP_RESUME_VHCA, MLX5_CMD_OP_SUSPEND_VHCA, MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_INITIATOR, MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_RESPONDER, MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_INITIATOR, MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_RESPONDER},
+    core_dev::CoreDev,
+    dma_buffer::DmaBuffer,
+    ifc::{field, mailbox},
+};
+use crate::vfio::pages::Pages;
+use core::ops::Deref;
+use kernel::prelude::*;
+
+/// Half of a VHCA that can be stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// What it starts by itself: DMA, interrupts. Stopped first, for P2P.
+    Initiator,
+    /// What it does when accessed.
+    Responder,
+}
+
+impl CoreDev {
+    /// SUSPEND_VHCA.
+    pub(crate) fn suspend(&self, side: Side) -> Result {
+        let op_mod = match side {
+            Side::Initiator => MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_INITIATOR,
+            Side::Responder => MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_RESPONDER,
+        };
+        let mut input = mailbox!(mlx5_ifc_suspend_vhca_in_bits)
+            .set(
+                field!(mlx5_ifc_suspend_vhca_in_bits, opcode),
+                MLX5_CMD_OP_SUSPEND_VHCA,
+            )
+            .set(field!(mlx5_ifc_suspend_vhca_in_bits, op_mod), op_mod)
+            .set(field!(mlx5_ifc_suspend_vhca_in_bits, vhca_id), self.vhca_id);
+        let mut output = mailbox!(mlx5_ifc_suspend_vhca_out_bits);
+        self.execute(&mut input.bytes, &mut output.bytes)
+    }
+
+    /// RESUME_VHCA.
+    pub(crate) fn resume(&self, side: Side) -> Result {
+        let op_mod = match side {
+            Side::Initiator => MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_INITIATOR,
+            Side::Responder => MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_RESPONDER,
+        };
+        let mut input = mailbox!(mlx5_ifc_resume_vhca_in_bits)
+            .set(
+                field!(mlx5_ifc_resume_vhca_in_bits, opcode),
+                MLX5_CMD_OP_RESUME_VHCA,
+            )
+            .set(field!(mlx5_ifc_resume_vhca_in_bits, op_mod), op_mod)
+            .set(field!(mlx5_ifc_resume_vhca_in_bits, vhca_id), self.vhca_id);
+        let mut output = mailbox!(mlx5_ifc_resume_vhca_out_bits);
+        self.execute(&mut input.bytes, &mut output.bytes)
+    }
+
+    /// QUERY_VHCA_MIGRATION_STATE: bytes of memory that a SAVE of the whole
+    /// state needs (`required_umem_size`).
+    pub(crate) fn query_state_size(&self) -> Result<usize> {
+        let mut input = mailbox!(mlx5_ifc_query_vhca_migration_state_in_bits)
+            .set(
+                field!(mlx5_ifc_query_vhca_migration_state_in_bits, opcode),
+                MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE,
+            )
+            .set(
+                field!(mlx5_ifc_query_vhca_migration_state_in_bits, vhca_id),
+                self.vhca_id,
+            );
+        let mut output = mailbox!(mlx5_ifc_query_vhca_migration_state_out_bits);
+        self.execute(&mut input.bytes, &mut output.bytes)?;
+        Ok(output
+            .get(field!(
+                mlx5_ifc_query_vhca_migration_state_out_bits,
+                required_umem_size
+            ))
+            .try_into()?)
+    }
+
+    /// LOAD_VHCA_STATE from the first `len` bytes of `image`.
+    pub(crate) fn load<P: Deref<Target = Pages>>(&self, image: &DmaBuffer<P>, len: usize) -> Result {
+        let len: u32 = len.try_into()?;
+        let mut input = mailbox!(mlx5_ifc_load_vhca_state_in_bits)
+            .set(
+                field!(mlx5_ifc_load_vhca_state_in_bits, opcode),
+                MLX5_CMD_OP_LOAD_VHCA_STATE,
+            )
+            .set(field!(mlx5_ifc_load_vhca_state_in_bits, vhca_id), self.vhca_id)
+            .set(field!(mlx5_ifc_load_vhca_state_in_bits, mkey), image.mkey())
+            .set(field!(mlx5_ifc_load_vhca_state_in_bits, size), len);
+        let mut output = mailbox!(mlx5_ifc_load_vhca_state_out_bits);
+        self.execute(&mut input.bytes, &mut output.bytes)
+    }
+}
