@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A virtual function: its migration state, and the arcs between states.
+
+use crate::{
+    mlx5::{
+        core_dev::CoreDev,
+        notifier::{VfEvents, VfNotifier},
+        vhca::Side,
+    },
+    resume::{ResumeFile, ResumingSession},
+    save::SavingSession,
+    vfio::{
+        file::OpenFile,
+        migration::{Machine, Migration, State, StateArc, TargetState, VfioDevice},
+        pages::Pages,
+        state_lock::{Reset, StateLock},
+    },
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{Arc, ArcBorrow, Mutex},
+};
+
+/// The data transfer that a state stands for.
+enum Session {
+    /// None.
+    Idle,
+    /// `STOP_COPY`.
+    Saving(#[expect(dead_code, reason = "kept for what its drop undoes")] SavingSession),
+    /// `RESUMING`.
+    Resuming(ResumingSession),
+}
+
+/// What the state lock guards. Firmware commands are sent with it held.
+struct MigrationState {
+    state: State,
+    session: Session,
+}
+
+impl Reset for MigrationState {
+    fn reset(&mut self) {
+        self.session = Session::Idle;
+        self.state = State::Running;
+    }
+}
+
+/// Migration of one VF.
+#[pin_data]
+pub(crate) struct VfMigration {
+    core: Arc<CoreDev>,
+    #[pin]
+    state: StateLock<MigrationState>,
+    /// Refers back to this object; taken out when the driver is unbound.
+    #[pin]
+    notifier: Mutex<Option<Pin<KBox<VfNotifier<VfMigration>>>>>,
+}
+
+impl VfMigration {
+    /// Migration of the VF behind `core`, with the PF's notifications.
+    pub(crate) fn new(core: Arc<CoreDev>) -> Result<Arc<Self>> {
+        let notified = core.clone();
+        let migration = Arc::pin_init(
+            pin_init!(Self {
+                core,
+                state <- StateLock::new(MigrationState {
+                    state: State::Running,
+                    session: Session::Idle,
+                }),
+                notifier <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )?;
+        let notifier = VfNotifier::new(notified, migration.clone())?;
+        *migration.notifier.lock() = Some(notifier);
+        Ok(migration)
+    }
+
+    /// User space has opened the device.
+    pub(crate) fn opened(&self) {
+        self.state.lock().state = State::Running;
+    }
+
+    /// Ends whatever session there is. The state stays, and with it the arcs
+    /// that lead out of it.
+    pub(crate) fn end_session(&self) {
+        self.state.lock().session = Session::Idle;
+    }
+
+    /// The device has been reset.
+    pub(crate) fn reset_done(&self) {
+        self.state.reset();
+    }
+
+    /// No notification comes after this.
+    pub(crate) fn unbind(&self) {
+        let notifier = self.notifier.lock().take();
+        // Without the lock: waits for a notification under way.
+        drop(notifier);
+    }
+
+    /// Has firmware load an image that `file` received. `ENODEV` where the
+    /// session of that file has ended.
+    pub(crate) fn load(
+        &self,
+        file: ArcBorrow<'_, ResumeFile>,
+        image: &Pages,
+        len: usize,
+    ) -> Result {
+        let state = self.state.lock();
+        match &state.session {
+            Session::Resuming(session) if session.is_of(file) => {
+                session.load(&self.core, image, len)
+            }
+            _ => Err(ENODEV),
+        }
+    }
+}
+
+/// The state machine, while the lock is held.
+struct VfMachine<'a> {
+    migration: &'a Arc<VfMigration>,
+    inner: &'a mut MigrationState,
+}
+
+impl VfMachine<'_> {
+    /// Leaves `RESUMING`.
+    ///
+    /// What was loaded counts only if it was complete: "If the user provided
+    /// data is found to be incomplete, inconsistent, or otherwise invalid, the
+    /// migration driver must fail the SET_STATE ioctl and optionally go to the
+    /// ERROR state" (include/uapi/linux/vfio.h).
+    fn finish_resuming(&mut self) -> Result {
+        if let Session::Resuming(session) = &self.inner.session {
+            match session.check_complete() {
+                Ok(()) => (),
+                // Nothing is lost: the writer can finish.
+                Err(EBUSY) => return Err(EBUSY),
+                Err(err) => {
+                    self.inner.session = Session::Idle;
+                    self.inner.state = State::Error;
+                    return Err(err);
+                }
+            }
+        }
+        self.inner.session = Session::Idle;
+        Ok(())
+    }
+}
+
+impl Machine for VfMachine<'_> {
+    fn state(&self) -> State {
+        self.inner.state
+    }
+
+    fn step(&mut self, arc: StateArc) -> Result<Option<OpenFile>> {
+        use State::{Resuming, Running, RunningP2p, Stop, StopCopy};
+        let core = &self.migration.core;
+        let mut file = None;
+        match (arc.from, arc.to) {
+            (Running, RunningP2p) => core.suspend(Side::Initiator)?,
+            (RunningP2p, Running) => core.resume(Side::Initiator)?,
+            (RunningP2p, Stop) => core.suspend(Side::Responder)?,
+            (Stop, RunningP2p) => core.resume(Side::Responder)?,
+            (Stop, StopCopy) => {
+                let (session, open) = SavingSession::new(core)?;
+                self.inner.session = Session::Saving(session);
+                file = Some(open);
+            }
+            (StopCopy, Stop) => self.inner.session = Session::Idle,
+            (Stop, Resuming) => {
+                let (session, open) = ResumingSession::new(core, self.migration.clone())?;
+                self.inner.session = Session::Resuming(session);
+                file = Some(open);
+            }
+            (Resuming, Stop) => self.finish_resuming()?,
+            // vfio_mig_get_next_state() only gives arcs that the device's
+            // migration flags have.
+            _ => return Err(EINVAL),
+        }
+        self.inner.state = arc.to;
+        Ok(file)
+    }
+}
+
+impl Migration for Arc<VfMigration> {
+    fn set_state(&self, vdev: &VfioDevice<'_>, target: TargetState) -> Result<Option<OpenFile>> {
+        let mut inner = self.state.lock();
+        let mut machine = VfMachine {
+            migration: self,
+            inner: &mut inner,
+        };
+        vdev.walk(&mut machine, target)
+    }
+
+    fn state(&self) -> State {
+        self.state.lock().state
+    }
+
+    fn data_size(&self) -> Result<u64> {
+        let _commands = self.state.lock();
+        Ok(self.core.query_state_size()? as u64)
+    }
+}
+
+impl VfEvents for VfMigration {
+    fn enabled(&self) {
+        let _state = self.state.lock();
+        self.core.set_attached(true);
+    }
+
+    fn disabled(&self) {
+        let mut state = self.state.lock();
+        // Needs the PF, so it comes first.
+        state.session = Session::Idle;
+        self.core.set_attached(false);
+    }
+}
