@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The workload registers of an emulated VF.
+//!
+//! Real VFs have a network driver that makes them do DMA, raise interrupts and
+//! change their state. An emulated VF does so when it is told to, through
+//! these registers: one page of its BAR 0, little endian, accessed in aligned
+//! words of 4 or 8 bytes. Writing [`CMD`] carries a command out, before the
+//! write is over; [`STATUS`] says how it went.
+
+#![no_std]
+
+/// Where the block is in the VF's BAR 0.
+pub const BLOCK: u64 = 0xc0000;
+/// Bytes of it.
+pub const BLOCK_LEN: u64 = 0x1000;
+
+/// u32: [`MAGIC_VALUE`].
+pub const MAGIC: u64 = 0x000;
+/// u32: [`VERSION_VALUE`].
+pub const VERSION: u64 = 0x004;
+/// u64: bytes of the state table.
+pub const STATE_SIZE: u64 = 0x008;
+/// u64: number of commands that changed something, so far.
+pub const SEQ: u64 = 0x010;
+/// u64: result of the last [`CMD_DIGEST`].
+pub const DIGEST: u64 = 0x018;
+/// u64: violations of the firmware interface that the whole HCA has seen.
+pub const VIOLATIONS: u64 = 0x020;
+/// u32: result of the last command, one of `STATUS_*`.
+pub const STATUS: u64 = 0x028;
+/// u32, write only: one of `CMD_*`.
+pub const CMD: u64 = 0x02c;
+/// u64, four of them: arguments of the next command.
+pub const ARGS: u64 = 0x030;
+/// u64: interrupts raised by commands so far.
+pub const IRQS: u64 = 0x050;
+/// u64: bytes written by commands so far.
+pub const DMA_BYTES: u64 = 0x058;
+/// u32: `FLAG_*`.
+pub const FLAGS: u64 = 0x060;
+/// u64: differs for each VF and stays with it, whatever state is loaded.
+pub const VF_ID: u64 = 0x070;
+/// u64, [`SCRATCH_COUNT`] of them: part of the state, for anything.
+pub const SCRATCH: u64 = 0x080;
+/// Number of scratch registers.
+pub const SCRATCH_COUNT: usize = 8;
+
+/// What [`MAGIC`] reads as.
+pub const MAGIC_VALUE: u32 = 0x5735_4c4d;
+/// What [`VERSION`] reads as.
+pub const VERSION_VALUE: u32 = 1;
+
+/// Rewrites ARG0 pages of the state table from page ARG1 on.
+pub const CMD_CHANGE_STATE: u32 = 1;
+/// Writes ARG1 bytes of [`pattern`] to IOVA ARG0; both multiples of 8.
+pub const CMD_DMA_WRITE: u32 = 2;
+/// Raises MSI-X vector ARG0.
+pub const CMD_RAISE_IRQ: u32 = 3;
+/// Computes [`DIGEST`] over all that migrates. Always possible.
+pub const CMD_DIGEST: u32 = 4;
+/// Writes [`pattern`] to ARG2 whole pages: those that [`scatter_page`] picks
+/// of the ARG1 bytes from IOVA ARG0 on.
+pub const CMD_DMA_SCATTER: u32 = 6;
+
+/// The command was carried out.
+pub const STATUS_OK: u32 = 0;
+/// There is no such command.
+pub const STATUS_BAD_CMD: u32 = 1;
+/// The VF is suspended: nothing was done.
+pub const STATUS_SUSPENDED: u32 = 2;
+/// The IOMMU refused a write; what comes before it was done.
+pub const STATUS_DMA_FAULT: u32 = 3;
+/// An argument is out of range: nothing was done.
+pub const STATUS_BAD_ARG: u32 = 4;
+
+/// The initiator is suspended.
+pub const FLAG_INITIATOR_SUSPENDED: u32 = 1 << 0;
+/// The responder is suspended.
+pub const FLAG_RESPONDER_SUSPENDED: u32 = 1 << 1;
+
+/// Bytes of a page of the state table, and of a scattered write.
+pub const PAGE: u64 = 4096;
+/// Most bytes, and most pages times [`PAGE`], of one command.
+pub const MAX_DMA: u64 = 1 << 30;
+
+const fn splitmix64(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The word that the command with sequence number `seq` writes to `iova`.
+pub const fn pattern(seq: u64, iova: u64) -> u64 {
+    splitmix64(seq.rotate_left(32) ^ iova)
+}
+
+/// The page, of `pages`, that write number `i` of the [`CMD_DMA_SCATTER`] with
+/// sequence number `seq` goes to.
+pub const fn scatter_page(seq: u64, i: u64, pages: u64) -> u64 {
+    splitmix64(seq ^ i.rotate_left(20)) % pages
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The model, as src/ffi.rs defines it. */
+
+#ifndef MLX5_EMU_H
+#define MLX5_EMU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mlx5_emu_callbacks {
+    void *opaque;
+    int (*dma)(void *opaque, uint16_t function, uint64_t addr, void *buf,
+               uint64_t len, bool write);
+    void (*interrupt)(void *opaque, uint16_t function, uint16_t vector);
+    uint64_t (*now)(void *opaque);
+    void (*wake_at)(void *opaque, uint64_t time);
+};
+
+struct mlx5_emu_properties {
+    uint16_t vfs;
+    uint64_t state_size;
+    uint64_t command_us;
+    uint64_t suspend_us;
+    uint64_t resume_us;
+    uint64_t save_us_per_mib;
+    uint64_t load_us_per_mib;
+    const char *event_log;
+    const char *violations_log;
+};
+
+struct mlx5_emu;
+
+struct mlx5_emu *mlx5_emu_new(const struct mlx5_emu_properties *properties,
+                              struct mlx5_emu_callbacks callbacks);
+void mlx5_emu_free(struct mlx5_emu *emu);
+uint32_t mlx5_emu_read(struct mlx5_emu *emu, uint16_t function,
+                       uint64_t offset);
+void mlx5_emu_write(struct mlx5_emu *emu, uint16_t function, uint64_t offset,
+                    uint32_t value);
+void mlx5_emu_reset(struct mlx5_emu *emu, uint16_t function);
+void mlx5_emu_timer(struct mlx5_emu *emu);
+
+#endif /* MLX5_EMU_H */

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The model as a QEMU device: a PF with SR-IOV, and its VFs.
+ *
+ * Preloaded into a stock qemu-system-x86_64, whose binary exports its device
+ * API for its own modules. All there is to it is PCI: what the registers mean
+ * is the model's business.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/module.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "hw/pci/pci_device.h"
+#include "hw/pci/msix.h"
+#include "hw/pci/pcie.h"
+#include "hw/pci/pcie_sriov.h"
+#include "hw/qdev-properties.h"
+
+#include "mlx5-emu.h"
+
+#define TYPE_MLX5_EMU       "mlx5-emu"
+#define TYPE_MLX5_EMU_VF    "mlx5-emu-vf"
+OBJECT_DECLARE_SIMPLE_TYPE(Mlx5Emu, MLX5_EMU)
+OBJECT_DECLARE_SIMPLE_TYPE(Mlx5EmuVf, MLX5_EMU_VF)
+
+#define MELLANOX            0x15b3
+#define CONNECTX_6_DX       0x101d
+#define CONNECTX_VF         0x101e
+
+#define PF_BAR_SIZE         (4 * MiB)
+#define PF_MSIX_OFFSET      (2 * MiB)
+#define PF_VECTORS          16
+#define VF_BAR_SIZE         (1 * MiB)
+#define VF_MSIX_OFFSET      (512 * KiB)
+#define VF_VECTORS          4
+#define MSIX_PBA            0x1000
+
+#define PCIE_CAP            0x60
+#define MSIX_CAP            0x9c
+#define ARI_CAP             0x100
+#define SRIOV_CAP           0x160
+#define VF_OFFSET           2
+#define VF_STRIDE           1
+
+#define BAR_TYPE            (PCI_BASE_ADDRESS_SPACE_MEMORY | \
+                             PCI_BASE_ADDRESS_MEM_TYPE_64 | \
+                             PCI_BASE_ADDRESS_MEM_PREFETCH)
+
+struct Mlx5Emu {
+    PCIDevice parent_obj;
+    MemoryRegion bar;
+    MemoryRegion registers;
+    QEMUTimer *timer;
+    struct mlx5_emu *model;
+
+    uint16_t vfs;
+    uint64_t state_size;
+    uint64_t command_us;
+    uint64_t suspend_us;
+    uint64_t resume_us;
+    uint64_t save_us_per_mib;
+    uint64_t load_us_per_mib;
+    char *event_log;
+    char *violations_log;
+};
+
+struct Mlx5EmuVf {
+    PCIDevice parent_obj;
+    MemoryRegion bar;
+    MemoryRegion registers;
+};
+
+/* A function as the model counts them: the PF is 0. */
+static PCIDevice *function_of(Mlx5Emu *pf, uint16_t function)
+{
+    if (!function) {
+        return PCI_DEVICE(pf);
+    }
+    return pcie_sriov_get_vf_at_index(PCI_DEVICE(pf), function - 1);
+}
+
+static int emu_dma(void *opaque, uint16_t function, uint64_t addr, void *buf,
+                   uint64_t len, bool write)
+{
+    PCIDevice *dev = function_of(opaque, function);
+
+    if (!dev) {
+        return -1;
+    }
+    return pci_dma_rw(dev, addr, buf, len,
+                      write ? DMA_DIRECTION_FROM_DEVICE
+                            : DMA_DIRECTION_TO_DEVICE,
+                      MEMTXATTRS_UNSPECIFIED) == MEMTX_OK ? 0 : -1;
+}
+
+static void emu_interrupt(void *opaque, uint16_t function, uint16_t vector)
+{
+    PCIDevice *dev = function_of(opaque, function);
+
+    if (dev && msix_enabled(dev) && vector < dev->msix_entries_nr) {
+        msix_notify(dev, vector);
+    }
+}
+
+static uint64_t emu_now(void *opaque)
+{
+    return qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+}
+
+static void emu_wake_at(void *opaque, uint64_t time)
+{
+    timer_mod(((Mlx5Emu *)opaque)->timer, time);
+}
+
+static void emu_timer(void *opaque)
+{
+    mlx5_emu_timer(((Mlx5Emu *)opaque)->model);
+}
+
+static uint64_t pf_read(void *opaque, hwaddr offset, unsigned int size)
+{
+    return mlx5_emu_read(((Mlx5Emu *)opaque)->model, 0, offset);
+}
+
+static void pf_write(void *opaque, hwaddr offset, uint64_t value,
+                     unsigned int size)
+{
+    mlx5_emu_write(((Mlx5Emu *)opaque)->model, 0, offset, value);
+}
+
+static uint64_t vf_read(void *opaque, hwaddr offset, unsigned int size)
+{
+    PCIDevice *vf = opaque;
+
+    return mlx5_emu_read(MLX5_EMU(pcie_sriov_get_pf(vf))->model,
+                         pcie_sriov_vf_number(vf) + 1, offset);
+}
+
+static void vf_write(void *opaque, hwaddr offset, uint64_t value,
+                     unsigned int size)
+{
+    PCIDevice *vf = opaque;
+
+    mlx5_emu_write(MLX5_EMU(pcie_sriov_get_pf(vf))->model,
+                   pcie_sriov_vf_number(vf) + 1, offset, value);
+}
+
+static const MemoryRegionOps pf_ops = {
+    .read = pf_read,
+    .write = pf_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 4, .max_access_size = 8 },
+    .impl = { .min_access_size = 4, .max_access_size = 4 },
+};
+
+static const MemoryRegionOps vf_ops = {
+    .read = vf_read,
+    .write = vf_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 4, .max_access_size = 8 },
+    .impl = { .min_access_size = 4, .max_access_size = 4 },
+};
+
+static void config_write(PCIDevice *dev, uint32_t addr, uint32_t val, int len)
+{
+    pci_default_write_config(dev, addr, val, len);
+    pcie_cap_flr_write_config(dev, addr, val, len);
+    /* Of the VFs, pci_default_write_config() takes care. */
+}
+
+/* What both kinds of function have: a BAR with an MSI-X table, PCIe, FLR, ARI. */
+static bool function_init(PCIDevice *dev, MemoryRegion *bar,
+                          MemoryRegion *registers, const MemoryRegionOps *ops,
+                          uint64_t size, uint64_t msix_offset, int vectors,
+                          Error **errp)
+{
+    int i;
+
+    dev->config_write = config_write;
+    memory_region_init(bar, OBJECT(dev), "mlx5-emu-bar", size);
+    memory_region_init_io(registers, OBJECT(dev), ops, dev, "mlx5-emu", size);
+    memory_region_add_subregion(bar, 0, registers);
+    pci_register_bar(dev, 0, BAR_TYPE, bar);
+
+    if (msix_init(dev, vectors, bar, 0, msix_offset, bar, 0,
+                  msix_offset + MSIX_PBA, MSIX_CAP, errp)) {
+        return false;
+    }
+    for (i = 0; i < vectors; i++) {
+        msix_vector_use(dev, i);
+    }
+    if (pcie_endpoint_cap_init(dev, PCIE_CAP) < 0) {
+        error_setg(errp, "no room for the PCIe capability");
+        return false;
+    }
+    pcie_cap_flr_init(dev);
+    pcie_ari_init(dev, ARI_CAP);
+    return true;
+}
+
+static void pf_realize(PCIDevice *dev, Error **errp)
+{
+    Mlx5Emu *pf = MLX5_EMU(dev);
+    struct mlx5_emu_properties properties = {
+        .vfs = pf->vfs,
+        .state_size = pf->state_size,
+        .command_us = pf->command_us,
+        .suspend_us = pf->suspend_us,
+        .resume_us = pf->resume_us,
+        .save_us_per_mib = pf->save_us_per_mib,
+        .load_us_per_mib = pf->load_us_per_mib,
+        .event_log = pf->event_log,
+        .violations_log = pf->violations_log,
+    };
+    struct mlx5_emu_callbacks callbacks = {
+        .opaque = pf,
+        .dma = emu_dma,
+        .interrupt = emu_interrupt,
+        .now = emu_now,
+        .wake_at = emu_wake_at,
+    };
+
+    pf->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, emu_timer, pf);
+    pf->model = mlx5_emu_new(&properties, callbacks);
+
+    if (!function_init(dev, &pf->bar, &pf->registers, &pf_ops, PF_BAR_SIZE,
+                       PF_MSIX_OFFSET, PF_VECTORS, errp)) {
+        return;
+    }
+    if (!pcie_sriov_pf_init(dev, SRIOV_CAP, TYPE_MLX5_EMU_VF, CONNECTX_VF,
+                            pf->vfs, pf->vfs, VF_OFFSET, VF_STRIDE, errp)) {
+        return;
+    }
+    pcie_sriov_pf_init_vf_bar(dev, 0, BAR_TYPE, VF_BAR_SIZE);
+}
+
+static void pf_exit(PCIDevice *dev)
+{
+    Mlx5Emu *pf = MLX5_EMU(dev);
+
+    pcie_sriov_pf_exit(dev);
+    pcie_cap_exit(dev);
+    msix_uninit(dev, &pf->bar, &pf->bar);
+    timer_free(pf->timer);
+    mlx5_emu_free(pf->model);
+}
+
+static void vf_realize(PCIDevice *dev, Error **errp)
+{
+    Mlx5EmuVf *vf = MLX5_EMU_VF(dev);
+
+    function_init(dev, &vf->bar, &vf->registers, &vf_ops, VF_BAR_SIZE,
+                  VF_MSIX_OFFSET, VF_VECTORS, errp);
+}
+
+static void vf_exit(PCIDevice *dev)
+{
+    Mlx5EmuVf *vf = MLX5_EMU_VF(dev);
+
+    pcie_cap_exit(dev);
+    msix_uninit(dev, &vf->bar, &vf->bar);
+}
+
+static void pf_reset(DeviceState *dev)
+{
+    pcie_sriov_pf_reset(PCI_DEVICE(dev));
+    mlx5_emu_reset(MLX5_EMU(dev)->model, 0);
+}
+
+static void vf_reset(DeviceState *dev)
+{
+    PCIDevice *vf = PCI_DEVICE(dev);
+    Mlx5Emu *pf = MLX5_EMU(pcie_sriov_get_pf(vf));
+
+    mlx5_emu_reset(pf->model, pcie_sriov_vf_number(vf) + 1);
+}
+
+static const Property pf_properties[] = {
+    DEFINE_PROP_UINT16("num-vfs", Mlx5Emu, vfs, 8),
+    DEFINE_PROP_SIZE("state-size", Mlx5Emu, state_size, 1 * MiB),
+    DEFINE_PROP_UINT64("cmd-us", Mlx5Emu, command_us, 0),
+    DEFINE_PROP_UINT64("suspend-us", Mlx5Emu, suspend_us, 0),
+    DEFINE_PROP_UINT64("resume-us", Mlx5Emu, resume_us, 0),
+    DEFINE_PROP_UINT64("save-us-per-mib", Mlx5Emu, save_us_per_mib, 0),
+    DEFINE_PROP_UINT64("load-us-per-mib", Mlx5Emu, load_us_per_mib, 0),
+    DEFINE_PROP_STRING("event-log", Mlx5Emu, event_log),
+    DEFINE_PROP_STRING("violations-log", Mlx5Emu, violations_log),
+};
+
+static void class_init_common(ObjectClass *class, uint16_t device_id)
+{
+    PCIDeviceClass *pci = PCI_DEVICE_CLASS(class);
+
+    pci->vendor_id = MELLANOX;
+    pci->device_id = device_id;
+    pci->subsystem_vendor_id = MELLANOX;
+    pci->class_id = PCI_CLASS_NETWORK_ETHERNET;
+}
+
+static void pf_class_init(ObjectClass *class, void *data)
+{
+    DeviceClass *device = DEVICE_CLASS(class);
+    PCIDeviceClass *pci = PCI_DEVICE_CLASS(class);
+
+    class_init_common(class, CONNECTX_6_DX);
+    pci->realize = pf_realize;
+    pci->exit = pf_exit;
+    device->desc = "Emulated ConnectX HCA";
+    device_class_set_legacy_reset(device, pf_reset);
+    device_class_set_props(device, pf_properties);
+}
+
+static void vf_class_init(ObjectClass *class, void *data)
+{
+    DeviceClass *device = DEVICE_CLASS(class);
+    PCIDeviceClass *pci = PCI_DEVICE_CLASS(class);
+
+    class_init_common(class, CONNECTX_VF);
+    pci->realize = vf_realize;
+    pci->exit = vf_exit;
+    device->desc = "Virtual function of an emulated ConnectX HCA";
+    device->user_creatable = false;
+    device_class_set_legacy_reset(device, vf_reset);
+}
+
+static const TypeInfo types[] = {
+    {
+        .name = TYPE_MLX5_EMU,
+        .parent = TYPE_PCI_DEVICE,
+        .instance_size = sizeof(Mlx5Emu),
+        .class_init = pf_class_init,
+        .interfaces = (InterfaceInfo[]) {
+            { INTERFACE_PCIE_DEVICE },
+            { }
+        },
+    },
+    {
+        .name = TYPE_MLX5_EMU_VF,
+        .parent = TYPE_PCI_DEVICE,
+        .instance_size = sizeof(Mlx5EmuVf),
+        .class_init = vf_class_init,
+        .interfaces = (InterfaceInfo[]) {
+            { INTERFACE_PCIE_DEVICE },
+            { }
+        },
+    },
+};
+
+static void register_types(void)
+{
+    type_register_static_array(types, ARRAY_SIZE(types));
+}
+
+/*
+ * Not type_init(): that is for code linked into QEMU, which defines what its
+ * constructor needs on the command line.
+ */
+static void __attribute__((constructor)) preloaded(void)
+{
+    register_module_init(register_types, MODULE_INIT_QOM);
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Capabilities, as QUERY_HCA_CAP tells them.
+
+use crate::{
+    host::FunctionId,
+    ifc::{Field, Status},
+};
+
+/// Bytes of a capability page.
+pub const LEN: usize = 0x1000;
+
+const fn bits(byte: usize, bit: usize, width: usize) -> Field {
+    Field::at(byte, bit, width)
+}
+
+/// MLX5_CAP_GENERAL, cmd_hca_cap.
+mod general {
+    use super::{bits, Field};
+
+    pub const HCA_CAP_2: Field = bits(0x4, 0, 1);
+    pub const VHCA_ID: Field = bits(0x6, 0, 16);
+    pub const LOG_MAX_EQ_SZ: Field = bits(0x1c, 0, 8);
+    pub const LOG_MAX_MKEY: Field = bits(0x1d, 2, 6);
+    pub const LOG_MAX_EQ: Field = bits(0x1f, 4, 4);
+    pub const PORT_TYPE: Field = bits(0x36, 6, 2);
+    pub const NUM_PORTS: Field = bits(0x37, 0, 8);
+    pub const LOG_MAX_MSG: Field = bits(0x38, 3, 5);
+    pub const LOG_PG_SZ: Field = bits(0x4b, 0, 8);
+    pub const LOG_MAX_PD: Field = bits(0x65, 3, 5);
+    pub const DEVICE_FREQUENCY_KHZ: Field = bits(0x9c, 0, 32);
+    pub const DEVICE_FREQUENCY_MHZ: Field = bits(0x98, 0, 32);
+    pub const MIGRATION: Field = bits(0xd1, 5, 1);
+}
+
+/// MLX5_CAP_GENERAL_2, cmd_hca_cap_2.
+mod general_2 {
+    use super::{bits, Field};
+
+    pub const MIGRATABLE: Field = bits(0x10, 0, 1);
+    pub const MIGRATION_MULTI_LOAD: Field = bits(0x19, 0, 1);
+    pub const MIGRATION_TRACKING_STATE: Field = bits(0x19, 1, 1);
+}
+
+/// The capability page of type `kind` of a function.
+pub fn page(kind: u16, function: FunctionId) -> Result<Vec<u8>, Status> {
+    let mut cap = vec![0; LEN];
+    match kind {
+        0x0 => {
+            for (field, value) in [
+                (general::HCA_CAP_2, 1),
+                (general::VHCA_ID, function.0.into()),
+                (general::LOG_MAX_EQ_SZ, 22),
+                (general::LOG_MAX_MKEY, 20),
+                (general::LOG_MAX_EQ, 6),
+                // Ethernet.
+                (general::PORT_TYPE, 1),
+                (general::NUM_PORTS, 1),
+                (general::LOG_MAX_MSG, 30),
+                (general::LOG_PG_SZ, 31),
+                (general::LOG_MAX_PD, 16),
+                (general::DEVICE_FREQUENCY_MHZ, 1000),
+                (general::DEVICE_FREQUENCY_KHZ, 1_000_000),
+                (general::MIGRATION, 1),
+            ] {
+                field.set(&mut cap, value);
+            }
+        }
+        0x20 => {
+            for field in [
+                general_2::MIGRATABLE,
+                general_2::MIGRATION_MULTI_LOAD,
+                general_2::MIGRATION_TRACKING_STATE,
+            ] {
+                field.set(&mut cap, 1);
+            }
+        }
+        _ => (),
+    }
+    Ok(cap)
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command queue: slots, mailboxes, and commands that take time.
+
+use crate::{
+    hca::Hca,
+    host::{FunctionId, Host},
+    ifc::{self, event, Delivery},
+    initseg::{LOG_SLOTS, LOG_STRIDE},
+    log::CommandRecord,
+};
+
+const SLOT_LEN: usize = 1 << LOG_STRIDE;
+/// Bytes of input and of output in the slot itself.
+const INLINE: usize = 16;
+/// Bytes of data in a mailbox (MLX5_CMD_DATA_BLOCK_SIZE).
+const BLOCK_DATA: usize = 512;
+/// Bytes of a mailbox (mlx5_cmd_prot_block).
+const BLOCK_LEN: usize = 576;
+const BLOCK_NEXT: usize = 560;
+const BLOCK_NUMBER: usize = 568;
+const BLOCK_TOKEN: usize = 573;
+/// Longest input or output: an mkey over 4 GiB in pages of 4 KiB, and some.
+const MAX_LEN: usize = 9 << 20;
+/// Where a slot says who owns it, and how its command was delivered.
+const SLOT_STATUS: usize = 63;
+/// The first type of slot: PCIe command interface.
+const TYPE_PCI: u8 = 7;
+
+/// A command as it was read.
+#[derive(Clone, Debug)]
+pub struct Command {
+    slot: u8,
+    token: u8,
+    /// All of its input.
+    pub input: Vec<u8>,
+    /// Bytes of output that the driver has room for.
+    pub out_len: usize,
+    out_ptr: u64,
+}
+
+impl Command {
+    /// What it is.
+    pub fn opcode(&self) -> u16 {
+        ifc::OPCODE.get(&self.input) as u16
+    }
+}
+
+/// A command that is being carried out.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    function: FunctionId,
+    command: Command,
+    /// The EQ that hears of its end: one that was there when it was sent. For
+    /// the CREATE_EQ that makes it, the driver does not look there yet.
+    eq: Option<u8>,
+    start: u64,
+    due: u64,
+    /// The VHCA that it is about was reset meanwhile.
+    aborted: bool,
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap_or_default())
+}
+
+fn be64(bytes: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap_or_default())
+}
+
+/// Calls `each(address, mailbox, piece of the data)` along a chain of mailboxes
+/// for `len` bytes.
+fn walk_chain(
+    host: &mut dyn Host,
+    function: FunctionId,
+    first: u64,
+    token: u8,
+    len: usize,
+    mut each: impl FnMut(&mut dyn Host, u64, &mut [u8; BLOCK_LEN], usize, usize) -> Result<(), Delivery>,
+    align_error: Delivery,
+) -> Result<(), Delivery> {
+    let mut at = first & !0x1ff;
+    if first & 0x1ff != 0 {
+        return Err(align_error);
+    }
+    let mut done = 0;
+    for number in 0.. {
+        if done == len {
+            break;
+        }
+        let mut block = [0; BLOCK_LEN];
+        host.dma_read(function, at, &mut block)
+            .map_err(|_| Delivery::Descriptor)?;
+        if be32(&block, BLOCK_NUMBER) != number {
+            return Err(Delivery::BlockNumber);
+        }
+        if block[BLOCK_TOKEN] != token {
+            return Err(Delivery::Token);
+        }
+        let n = (len - done).min(BLOCK_DATA);
+        each(host, at, &mut block, done, n)?;
+        done += n;
+        at = be64(&block, BLOCK_NEXT);
+    }
+    Ok(())
+}
+
+/// Reads a command from its slot.
+fn fetch(
+    host: &mut dyn Host,
+    function: FunctionId,
+    at: u64,
+    slot: u8,
+) -> Result<Command, Delivery> {
+    let mut raw = [0; SLOT_LEN];
+    host.dma_read(function, at, &mut raw)
+        .map_err(|_| Delivery::Descriptor)?;
+    if raw[0] != TYPE_PCI || raw[SLOT_STATUS] & 1 == 0 {
+        return Err(Delivery::Descriptor);
+    }
+    // A signature that is there must be right: all bytes of the slot give 0xff.
+    if raw[61] != 0 && raw.iter().fold(0, |sum, byte| sum ^ byte) != 0xff {
+        return Err(Delivery::Signature);
+    }
+    let in_len = be32(&raw, 4) as usize;
+    let out_len = be32(&raw, 56) as usize;
+    if !(8..=MAX_LEN).contains(&in_len) {
+        return Err(Delivery::InLength);
+    }
+    if !(8..=MAX_LEN).contains(&out_len) {
+        return Err(Delivery::OutLength);
+    }
+    let token = raw[60];
+    let mut input = raw[16..16 + in_len.min(INLINE)].to_vec();
+    if in_len > INLINE {
+        walk_chain(
+            host,
+            function,
+            be64(&raw, 8),
+            token,
+            in_len - INLINE,
+            |_, _, block, _, n| {
+                input.extend_from_slice(&block[..n]);
+                Ok(())
+            },
+            Delivery::InAlign,
+        )?;
+    }
+    Ok(Command {
+        slot,
+        token,
+        input,
+        out_len,
+        out_ptr: be64(&raw, 48),
+    })
+}
+
+impl Hca {
+    fn slot_address(&self, function: FunctionId, slot: u8) -> u64 {
+        let queue = self.functions[usize::from(function.0)]
+            .initseg
+            .command_queue();
+        queue + (u64::from(slot) << LOG_STRIDE)
+    }
+
+    /// Commands have been written to slots.
+    pub fn doorbell(&mut self, host: &mut dyn Host, function: FunctionId, slots: u32) {
+        for slot in (0..1u8 << LOG_SLOTS).filter(|slot| slots >> slot & 1 == 1) {
+            let at = self.slot_address(function, slot);
+            match fetch(host, function, at, slot) {
+                Ok(command) => self.start(host, function, command),
+                Err(delivery) => {
+                    self.violation(host, function, &format!("slot {slot}: {delivery:?}"));
+                    // Best effort: there may be no memory to tell it in.
+                    let _ = host.dma_write(
+                        function,
+                        at + SLOT_STATUS as u64,
+                        &[(delivery as u8) << 1],
+                    );
+                    self.completion_event(host, function, self.command_eq(function), slot);
+                }
+            }
+        }
+    }
+
+    fn command_eq(&self, function: FunctionId) -> Option<u8> {
+        self.functions[usize::from(function.0)]
+            .eqs
+            .iter()
+            .find(|(_, eq)| eq.events >> event::CMD & 1 == 1)
+            .map(|(number, _)| *number)
+    }
+
+    fn start(&mut self, host: &mut dyn Host, function: FunctionId, command: Command) {
+        let start = host.now();
+        let duration = self.duration(&command.input);
+        let pending = Pending {
+            function,
+            eq: self.command_eq(function),
+            start,
+            due: start + duration,
+            aborted: false,
+            command,
+        };
+        if duration == 0 {
+            self.finish(host, pending);
+        } else {
+            host.wake_at(pending.due);
+            self.pending.push(pending);
+        }
+    }
+
+    /// Time has passed: ends the commands that are due.
+    pub fn timer(&mut self, host: &mut dyn Host) {
+        let now = host.now();
+        while let Some(at) = self.pending.iter().position(|p| p.due <= now) {
+            let pending = self.pending.remove(at);
+            self.finish(host, pending);
+        }
+        if let Some(due) = self.pending.iter().map(|p| p.due).min() {
+            host.wake_at(due);
+        }
+    }
+
+    /// Makes commands about a VHCA fail that are under way, and forgets those
+    /// that come from it.
+    pub fn abort_about(&mut self, function: FunctionId) {
+        self.pending.retain(|p| p.function != function);
+        for pending in &mut self.pending {
+            if ifc::VHCA_ID.get(&pending.command.input) == u64::from(function.0) {
+                pending.aborted = true;
+            }
+        }
+    }
+
+    fn finish(&mut self, host: &mut dyn Host, pending: Pending) {
+        let Pending {
+            function, command, ..
+        } = &pending;
+        let reply = self.execute(host, *function, command, pending.aborted);
+        let delivery = match self.write_output(host, *function, command, &reply.output) {
+            Ok(()) => Delivery::Ok,
+            Err(delivery) => {
+                self.violation(host, *function, &format!("output: {delivery:?}"));
+                delivery
+            }
+        };
+        let end = host.now();
+        host.log_command(&CommandRecord {
+            start: pending.start,
+            duration: end - pending.start,
+            function: *function,
+            opcode: command.opcode(),
+            op_mod: ifc::OP_MOD.get(&command.input) as u16,
+            subject: reply.subject,
+            status: ifc::STATUS.get(&reply.output) as u8,
+            syndrome: ifc::SYNDROME.get(&reply.output) as u32,
+            bytes: reply.bytes,
+        });
+        let at = self.slot_address(*function, command.slot);
+        let _ = host.dma_write(*function, at + SLOT_STATUS as u64, &[(delivery as u8) << 1]);
+        self.completion_event(host, *function, pending.eq, command.slot);
+    }
+
+    /// Writes a command's output: to its slot, and then to its mailboxes.
+    fn write_output(
+        &self,
+        host: &mut dyn Host,
+        function: FunctionId,
+        command: &Command,
+        output: &[u8],
+    ) -> Result<(), Delivery> {
+        let at = self.slot_address(function, command.slot);
+        let inline = output.len().min(INLINE);
+        host.dma_write(function, at + 32, &output[..inline])
+            .map_err(|_| Delivery::Descriptor)?;
+        let rest = &output[inline..];
+        walk_chain(
+            host,
+            function,
+            command.out_ptr,
+            command.token,
+            rest.len(),
+            |host, at, _, done, n| {
+                host.dma_write(function, at, &rest[done..done + n])
+                    .map_err(|_| Delivery::Descriptor)
+            },
+            Delivery::OutAlign,
+        )
+    }
+
+    fn completion_event(
+        &mut self,
+        host: &mut dyn Host,
+        function: FunctionId,
+        eq: Option<u8>,
+        slot: u8,
+    ) {
+        let mut data = [0; 28];
+        data[..4].copy_from_slice(&(1u32 << slot).to_be_bytes());
+        let eqs = &mut self.functions[usize::from(function.0)].eqs;
+        if let Some(eq) = eq.and_then(|number| eqs.get_mut(&number)) {
+            if !eq.post(host, function, event::CMD, &data) {
+                self.violation(host, function, "event queue overrun");
+            }
+        }
+    }
+}

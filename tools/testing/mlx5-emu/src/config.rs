@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a user can choose.
+
+/// Properties of an HCA.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Number of VFs.
+    pub vfs: u16,
+    /// Bytes of each VF's state table; rounded up to whole pages.
+    pub state_size: u64,
+    /// Firmware time of any command, in nanoseconds.
+    pub command_ns: u64,
+    /// More of it for SUSPEND_VHCA.
+    pub suspend_ns: u64,
+    /// More of it for RESUME_VHCA.
+    pub resume_ns: u64,
+    /// More of it for each MiB of a SAVE_VHCA_STATE.
+    pub save_ns_per_mib: u64,
+    /// More of it for each MiB of a LOAD_VHCA_STATE.
+    pub load_ns_per_mib: u64,
+}
+
+/// Least bytes of a state table.
+pub const MIN_STATE: u64 = 4 << 10;
+/// Most bytes of a state table.
+pub const MAX_STATE: u64 = 1 << 30;
+/// Most VFs.
+pub const MAX_VFS: u16 = 64;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            vfs: 8,
+            state_size: 1 << 20,
+            command_ns: 0,
+            suspend_ns: 0,
+            resume_ns: 0,
+            save_ns_per_mib: 0,
+            load_ns_per_mib: 0,
+        }
+    }
+}

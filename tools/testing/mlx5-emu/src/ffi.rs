@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The model for C: what the QEMU shim calls, and what it must provide.
+//!
+//! `shim/mlx5-emu.h` declares the same for C.
+
+use crate::{
+    config::Config,
+    hca::Hca,
+    host::{DmaFault, FunctionId, Host},
+    log::CommandRecord,
+};
+use std::{
+    ffi::{c_char, c_int, c_void, CStr},
+    fs::File,
+    io::Write,
+};
+
+/// The shim's side of [`Host`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Callbacks {
+    /// The shim's device.
+    pub opaque: *mut c_void,
+    /// Reads or writes memory as a function; 0 if it went well.
+    pub dma: unsafe extern "C" fn(*mut c_void, u16, u64, *mut c_void, u64, bool) -> c_int,
+    /// Raises an MSI-X vector of a function.
+    pub interrupt: unsafe extern "C" fn(*mut c_void, u16, u16),
+    /// Nanoseconds of virtual time.
+    pub now: unsafe extern "C" fn(*mut c_void) -> u64,
+    /// Sets the one timer.
+    pub wake_at: unsafe extern "C" fn(*mut c_void, u64),
+}
+
+/// The properties of the device.
+#[repr(C)]
+pub struct Properties {
+    /// Number of VFs.
+    pub vfs: u16,
+    /// Bytes of state.
+    pub state_size: u64,
+    /// Microseconds of any command.
+    pub command_us: u64,
+    /// Microseconds of SUSPEND_VHCA.
+    pub suspend_us: u64,
+    /// Microseconds of RESUME_VHCA.
+    pub resume_us: u64,
+    /// Microseconds for a MiB of SAVE_VHCA_STATE.
+    pub save_us_per_mib: u64,
+    /// Microseconds for a MiB of LOAD_VHCA_STATE.
+    pub load_us_per_mib: u64,
+    /// Where commands are logged, or null.
+    pub event_log: *const c_char,
+    /// Where violations are logged, or null.
+    pub violations_log: *const c_char,
+}
+
+struct Shim {
+    callbacks: Callbacks,
+    event_log: Option<File>,
+    violations_log: Option<File>,
+    /// When the timer is set to, so that a later wish does not undo it.
+    wake: Option<u64>,
+}
+
+/// A model, and its way to the shim.
+pub struct Device {
+    hca: Hca,
+    shim: Shim,
+}
+
+impl Host for Shim {
+    fn dma_read(
+        &mut self,
+        function: FunctionId,
+        addr: u64,
+        buf: &mut [u8],
+    ) -> Result<(), DmaFault> {
+        let len = buf.len() as u64;
+        // SAFETY: The shim writes to `len` bytes of `buf`, no more.
+        let failed = unsafe {
+            (self.callbacks.dma)(
+                self.callbacks.opaque,
+                function.0,
+                addr,
+                buf.as_mut_ptr().cast(),
+                len,
+                false,
+            )
+        };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(DmaFault)
+        }
+    }
+
+    fn dma_write(&mut self, function: FunctionId, addr: u64, buf: &[u8]) -> Result<(), DmaFault> {
+        // SAFETY: The shim only reads `buf` when it is to write memory.
+        let failed = unsafe {
+            (self.callbacks.dma)(
+                self.callbacks.opaque,
+                function.0,
+                addr,
+                buf.as_ptr().cast_mut().cast(),
+                buf.len() as u64,
+                true,
+            )
+        };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(DmaFault)
+        }
+    }
+
+    fn interrupt(&mut self, function: FunctionId, vector: u16) {
+        // SAFETY: Just a call.
+        unsafe { (self.callbacks.interrupt)(self.callbacks.opaque, function.0, vector) }
+    }
+
+    fn now(&mut self) -> u64 {
+        // SAFETY: Just a call.
+        unsafe { (self.callbacks.now)(self.callbacks.opaque) }
+    }
+
+    fn wake_at(&mut self, time: u64) {
+        if self.wake.is_none_or(|wake| time < wake) {
+            self.wake = Some(time);
+            // SAFETY: Just a call.
+            unsafe { (self.callbacks.wake_at)(self.callbacks.opaque, time) }
+        }
+    }
+
+    fn log_command(&mut self, record: &CommandRecord) {
+        if let Some(log) = &mut self.event_log {
+            // A log that cannot be written must not stop the machine.
+            let _ = writeln!(log, "{record}");
+        }
+    }
+
+    fn log_violation(&mut self, function: FunctionId, what: &str) {
+        let now = self.now();
+        if let Some(log) = &mut self.violations_log {
+            let _ = writeln!(log, "{now} fn={} {what}", function.0);
+        }
+    }
+}
+
+/// # Safety
+///
+/// `path` is null or a C string.
+unsafe fn open_log(path: *const c_char) -> Option<File> {
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: By the requirements of this function.
+    let path = unsafe { CStr::from_ptr(path) }.to_str().ok()?;
+    match File::create(path) {
+        Ok(file) => Some(file),
+        Err(err) => {
+            eprintln!("mlx5-emu: cannot write {path}: {err}");
+            None
+        }
+    }
+}
+
+/// Makes a device.
+///
+/// # Safety
+///
+/// `properties` must be valid during the call; the functions of `callbacks`
+/// must be callable until [`mlx5_emu_free`].
+#[no_mangle]
+pub unsafe extern "C" fn mlx5_emu_new(
+    properties: &Properties,
+    callbacks: Callbacks,
+) -> *mut Device {
+    let us = |us: u64| us.saturating_mul(1000);
+    let config = Config {
+        vfs: properties.vfs,
+        state_size: properties.state_size,
+        command_ns: us(properties.command_us),
+        suspend_ns: us(properties.suspend_us),
+        resume_ns: us(properties.resume_us),
+        save_ns_per_mib: us(properties.save_us_per_mib),
+        load_ns_per_mib: us(properties.load_us_per_mib),
+    };
+    let shim = Shim {
+        callbacks,
+        // SAFETY: By the requirements of this function.
+        event_log: unsafe { open_log(properties.event_log) },
+        // SAFETY: As above.
+        violations_log: unsafe { open_log(properties.violations_log) },
+        wake: None,
+    };
+    Box::into_raw(Box::new(Device {
+        hca: Hca::new(config),
+        shim,
+    }))
+}
+
+/// Ends a device.
+///
+/// # Safety
+///
+/// `device` is from [`mlx5_emu_new`] and not used any more.
+#[no_mangle]
+pub unsafe extern "C" fn mlx5_emu_free(device: *mut Device) {
+    // SAFETY: By the requirements of this function.
+    drop(unsafe { Box::from_raw(device) });
+}
+
+/// Reads 4 bytes of BAR 0.
+#[no_mangle]
+pub extern "C" fn mlx5_emu_read(device: &mut Device, function: u16, offset: u64) -> u32 {
+    device
+        .hca
+        .read(&mut device.shim, FunctionId(function), offset)
+}
+
+/// Writes 4 bytes of BAR 0.
+#[no_mangle]
+pub extern "C" fn mlx5_emu_write(device: &mut Device, function: u16, offset: u64, value: u32) {
+    device
+        .hca
+        .write(&mut device.shim, FunctionId(function), offset, value);
+}
+
+/// A function was reset.
+#[no_mangle]
+pub extern "C" fn mlx5_emu_reset(device: &mut Device, function: u16) {
+    device.hca.reset(FunctionId(function));
+}
+
+/// The timer has fired.
+#[no_mangle]
+pub extern "C" fn mlx5_emu_timer(device: &mut Device) {
+    device.shim.wake = None;
+    device.hca.timer(&mut device.shim);
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The HCA: its functions, and what they share.
+
+use crate::{
+    cmdq::Pending,
+    config::{Config, MAX_STATE, MAX_VFS, MIN_STATE},
+    eq::EventQueue,
+    host::{FunctionId, Host},
+    initseg::InitSegment,
+    migration::Vhca,
+    mkey::Mkey,
+    pages::LentPages,
+    workload::Workload,
+};
+use mlx5_emu_regs::{BLOCK, BLOCK_LEN};
+use std::collections::BTreeMap;
+
+/// Bytes of a UAR page.
+const UAR_LEN: u64 = 0x1000;
+/// Where the EQ doorbells of a UAR are: one arms, one does not.
+const EQ_DOORBELL_ARM: u64 = 0x40;
+const EQ_DOORBELL: u64 = 0x48;
+
+/// A PCI function.
+#[derive(Debug)]
+pub struct Function {
+    /// Its initialization segment.
+    pub initseg: InitSegment,
+    /// ENABLE_HCA was sent about it.
+    pub enabled: bool,
+    /// INIT_HCA was sent by it.
+    pub up: bool,
+    /// Pages that its driver has lent.
+    pub pages: LentPages,
+    /// Its event queues.
+    pub eqs: BTreeMap<u8, EventQueue>,
+    /// What a VF can be made to do; the PF has no such thing.
+    pub vf: Option<VirtualFunction>,
+}
+
+/// What a VF has on top of a function.
+#[derive(Debug)]
+pub struct VirtualFunction {
+    /// Its VHCA.
+    pub vhca: Vhca,
+    /// The registers that make it work.
+    pub workload: Workload,
+}
+
+impl Function {
+    fn new(vf: Option<VirtualFunction>) -> Self {
+        Self {
+            initseg: InitSegment::default(),
+            enabled: false,
+            up: false,
+            pages: LentPages::default(),
+            eqs: BTreeMap::new(),
+            vf,
+        }
+    }
+}
+
+/// Who owns an object, by its number.
+#[derive(Clone, Debug)]
+pub struct Numbered {
+    owners: BTreeMap<u32, FunctionId>,
+}
+
+impl Numbered {
+    fn new() -> Self {
+        Self {
+            owners: BTreeMap::new(),
+        }
+    }
+
+    /// The lowest free number of `range`, now taken.
+    pub fn alloc(&mut self, owner: FunctionId, mut range: std::ops::Range<u32>) -> Option<u32> {
+        let number = range.find(|n| !self.owners.contains_key(n))?;
+        self.owners.insert(number, owner);
+        Some(number)
+    }
+
+    /// Whether `owner` has `number`.
+    pub fn has(&self, owner: FunctionId, number: u32) -> bool {
+        self.owners.get(&number) == Some(&owner)
+    }
+
+    /// Gives a number back.
+    pub fn free(&mut self, owner: FunctionId, number: u32) -> bool {
+        self.has(owner, number) && self.owners.remove(&number).is_some()
+    }
+
+    /// How many numbers a function has.
+    pub fn count(&self, owner: FunctionId) -> usize {
+        self.owners.values().filter(|o| **o == owner).count()
+    }
+
+    fn clear(&mut self, owner: FunctionId) {
+        self.owners.retain(|_, o| *o != owner);
+    }
+}
+
+/// The model.
+#[derive(Debug)]
+pub struct Hca {
+    /// What its user chose.
+    pub config: Config,
+    /// The PF, and then the VFs.
+    pub functions: Vec<Function>,
+    /// Memory keys, by index.
+    pub mkeys: BTreeMap<u32, Mkey>,
+    /// Protection domains.
+    pub pds: Numbered,
+    /// UAR pages; their numbers are those of a function, so each has its own.
+    pub uars: Vec<Numbered>,
+    /// Commands that take time.
+    pub pending: Vec<Pending>,
+    /// Violations of the firmware interface.
+    pub violations: u64,
+}
+
+impl Hca {
+    /// An HCA at power-on.
+    pub fn new(config: Config) -> Self {
+        let mut config = config;
+        config.vfs = config.vfs.min(MAX_VFS);
+        config.state_size = config.state_size.clamp(MIN_STATE, MAX_STATE);
+        let vf = |number: u16| VirtualFunction {
+            vhca: Vhca::new(config.state_size),
+            workload: Workload::new(number),
+        };
+        let functions: Vec<Function> = std::iter::once(None)
+            .chain((0..config.vfs).map(|number| Some(vf(number))))
+            .map(Function::new)
+            .collect();
+        Self {
+            uars: vec![Numbered::new(); functions.len()],
+            functions,
+            mkeys: BTreeMap::new(),
+            pds: Numbered::new(),
+            pending: Vec::new(),
+            violations: 0,
+            config,
+        }
+    }
+
+    /// The function with this number, where there is one.
+    pub fn function(&mut self, id: FunctionId) -> Option<&mut Function> {
+        self.functions.get_mut(usize::from(id.0))
+    }
+
+    /// Counts and reports a violation of the firmware interface.
+    pub fn violation(&mut self, host: &mut dyn Host, function: FunctionId, what: &str) {
+        self.violations += 1;
+        host.log_violation(function, what);
+    }
+
+    /// A function was reset; the PF takes the VFs with it.
+    pub fn reset(&mut self, id: FunctionId) {
+        if id == FunctionId::PF {
+            let violations = self.violations;
+            *self = Self::new(self.config.clone());
+            self.violations = violations;
+            return;
+        }
+        self.release(id);
+        self.abort_about(id);
+        let size = self.config.state_size;
+        if let Some(function) = self.function(id) {
+            // Whether the PF has enabled it does not change.
+            let enabled = function.enabled;
+            let vf = VirtualFunction {
+                vhca: Vhca::new(size),
+                workload: Workload::new(id.0 - 1),
+            };
+            *function = Function::new(Some(vf));
+            function.enabled = enabled;
+        }
+    }
+
+    /// Takes everything from a function that it has created.
+    pub fn release(&mut self, id: FunctionId) {
+        self.mkeys.retain(|_, mkey| mkey.owner != id);
+        self.pds.clear(id);
+        if let Some(uars) = self.uars.get_mut(usize::from(id.0)) {
+            uars.clear(id);
+        }
+        if let Some(function) = self.function(id) {
+            function.eqs.clear();
+            function.pages.clear();
+            function.up = false;
+        }
+    }
+
+    /// Reads 4 bytes of a function's BAR 0.
+    pub fn read(&mut self, host: &mut dyn Host, id: FunctionId, offset: u64) -> u32 {
+        let now = host.now();
+        let violations = self.violations;
+        let Some(function) = self.function(id) else {
+            return u32::MAX;
+        };
+        match &function.vf {
+            Some(vf) if (BLOCK..BLOCK + BLOCK_LEN).contains(&offset) => {
+                vf.workload.read(&vf.vhca, violations, offset - BLOCK)
+            }
+            // Big endian in memory.
+            _ => function.initseg.read(now, offset).swap_bytes(),
+        }
+    }
+
+    /// Writes 4 bytes of a function's BAR 0.
+    pub fn write(&mut self, host: &mut dyn Host, id: FunctionId, offset: u64, value: u32) {
+        let Some(function) = self.function(id) else {
+            return;
+        };
+        match &mut function.vf {
+            Some(vf) if (BLOCK..BLOCK + BLOCK_LEN).contains(&offset) => {
+                vf.workload
+                    .write(&mut vf.vhca, host, id, offset - BLOCK, value);
+                return;
+            }
+            _ => (),
+        }
+        let value = value.swap_bytes();
+        if InitSegment::covers(offset) {
+            let slots = function.initseg.write(offset, value);
+            self.doorbell(host, id, slots);
+        } else {
+            self.uar_write(host, id, offset, value);
+        }
+    }
+
+    fn uar_write(&mut self, host: &mut dyn Host, id: FunctionId, offset: u64, value: u32) {
+        let arm = match offset % UAR_LEN {
+            EQ_DOORBELL_ARM => true,
+            EQ_DOORBELL => false,
+            _ => return,
+        };
+        let uar = (offset / UAR_LEN) as u32;
+        if !self.uars[usize::from(id.0)].has(id, uar) {
+            self.violation(host, id, &format!("doorbell on UAR {uar:#x}, not allocated"));
+            return;
+        }
+        let number = (value >> 24) as u8;
+        match self.functions[usize::from(id.0)].eqs.get_mut(&number) {
+            Some(eq) => eq.doorbell(host, id, value & 0xff_ffff, arm),
+            None => self.violation(host, id, &format!("doorbell of EQ {number}, not created")),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Numbers of the firmware interface.
+//!
+//! Names are those of `include/linux/mlx5/mlx5_ifc.h` (commands and their
+//! fields) and `device.h` (status codes, events). A field is given by its byte,
+//! the bits before it in that byte, and its width in bits, all big endian.
+
+/// A bit field.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    offset: usize,
+    width: usize,
+}
+
+const fn field(byte: usize, bit: usize, width: usize) -> Field {
+    Field {
+        offset: byte * 8 + bit,
+        width,
+    }
+}
+
+impl Field {
+    /// The field `bit` bits into byte `byte`.
+    pub const fn at(byte: usize, bit: usize, width: usize) -> Self {
+        field(byte, bit, width)
+    }
+
+    /// Reads the field; what is not in `buf` is 0.
+    pub fn get(self, buf: &[u8]) -> u64 {
+        let mut value = 0;
+        for at in self.offset..self.offset + self.width {
+            let bit = buf.get(at / 8).map_or(0, |b| b >> (7 - at % 8) & 1);
+            value = value << 1 | u64::from(bit);
+        }
+        value
+    }
+
+    /// Writes the field; what is not in `buf` is lost.
+    pub fn set(self, buf: &mut [u8], value: u64) {
+        for i in 0..self.width {
+            let at = self.offset + self.width - 1 - i;
+            if let Some(b) = buf.get_mut(at / 8) {
+                let mask = 0x80 >> (at % 8);
+                *b = if value >> i & 1 == 1 { *b | mask } else { *b & !mask };
+            }
+        }
+    }
+}
+
+/// All commands begin so: `opcode`.
+pub const OPCODE: Field = field(0x0, 0, 16);
+/// All commands begin so: `op_mod`.
+pub const OP_MOD: Field = field(0x6, 0, 16);
+/// All outputs begin so: `status`.
+pub const STATUS: Field = field(0x0, 0, 8);
+/// All outputs begin so: `syndrome`.
+pub const SYNDROME: Field = field(0x4, 0, 32);
+
+macro_rules! opcodes {
+    ($($name:ident = $value:literal,)*) => {
+        $(#[doc = concat!("MLX5_CMD_OP_", stringify!($name))] pub const $name: u16 = $value;)*
+
+        /// The name of a command.
+        pub fn opcode_name(opcode: u16) -> &'static str {
+            match opcode {
+                $($value => stringify!($name),)*
+                _ => "?",
+            }
+        }
+    };
+}
+
+opcodes! {
+    QUERY_HCA_CAP = 0x100,
+    QUERY_ADAPTER = 0x101,
+    INIT_HCA = 0x102,
+    TEARDOWN_HCA = 0x103,
+    ENABLE_HCA = 0x104,
+    DISABLE_HCA = 0x105,
+    QUERY_PAGES = 0x107,
+    MANAGE_PAGES = 0x108,
+    SET_HCA_CAP = 0x109,
+    QUERY_ISSI = 0x10a,
+    SET_ISSI = 0x10b,
+    SET_DRIVER_VERSION = 0x10d,
+    SUSPEND_VHCA = 0x115,
+    RESUME_VHCA = 0x116,
+    QUERY_VHCA_MIGRATION_STATE = 0x117,
+    SAVE_VHCA_STATE = 0x118,
+    LOAD_VHCA_STATE = 0x119,
+    CREATE_MKEY = 0x200,
+    DESTROY_MKEY = 0x202,
+    CREATE_EQ = 0x301,
+    DESTROY_EQ = 0x302,
+    ALLOC_PD = 0x800,
+    DEALLOC_PD = 0x801,
+    ALLOC_UAR = 0x802,
+    DEALLOC_UAR = 0x803,
+    ACCESS_REG = 0x805,
+}
+
+/// `MLX5_CMD_STAT_*`: how a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Status {
+    /// OK
+    Ok = 0x0,
+    /// BAD_OP_ERR
+    BadOp = 0x2,
+    /// BAD_PARAM_ERR
+    BadParam = 0x3,
+    /// BAD_SYS_STATE_ERR
+    BadSysState = 0x4,
+    /// BAD_RES_ERR
+    BadRes = 0x5,
+    /// LIM_ERR
+    Lim = 0x8,
+    /// BAD_RES_STATE_ERR
+    BadResState = 0x9,
+    /// IX_ERR
+    Index = 0xa,
+    /// BAD_INP_LEN_ERR
+    BadInputLen = 0x50,
+    /// BAD_OUTP_LEN_ERR
+    BadOutputLen = 0x51,
+}
+
+/// `MLX5_CMD_DELIVERY_STAT_*`: how a command reached the firmware.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Delivery {
+    /// OK
+    Ok = 0x0,
+    /// SIGNAT_ERR
+    Signature = 0x1,
+    /// TOK_ERR
+    Token = 0x2,
+    /// BAD_BLK_NUM_ERR
+    BlockNumber = 0x3,
+    /// OUT_PTR_ALIGN_ERR
+    OutAlign = 0x4,
+    /// IN_PTR_ALIGN_ERR
+    InAlign = 0x5,
+    /// IN_LENGTH_ERR
+    InLength = 0x7,
+    /// OUT_LENGTH_ERR
+    OutLength = 0x8,
+    /// CMD_DESCR_ERR
+    Descriptor = 0x10,
+}
+
+/// `MLX5_EVENT_TYPE_*`: what an EQE is about.
+pub mod event {
+    /// COMP is a CQE; CMD a command that ended.
+    pub const CMD: u8 = 0x0a;
+}
+
+/// `vhca_id` of suspend_vhca_in, and of the other migration commands.
+pub const VHCA_ID: Field = field(0xa, 0, 16);
+/// query_vhca_migration_state_in, save_vhca_state_in: `incremental`.
+pub const INCREMENTAL: Field = field(0x8, 0, 1);
+/// save_vhca_state_in: `set_track`.
+pub const SET_TRACK: Field = field(0x8, 1, 1);
+/// query_vhca_migration_state_in: `chunk`.
+pub const CHUNK: Field = field(0x8, 1, 1);
+/// save_vhca_state_in, load_vhca_state_in: `mkey`.
+pub const STATE_MKEY: Field = field(0x18, 0, 32);
+/// save_vhca_state_in, load_vhca_state_in: `size`.
+pub const STATE_SIZE: Field = field(0x1c, 0, 32);
+/// query_vhca_migration_state_out: `required_umem_size`.
+pub const REQUIRED_UMEM_SIZE: Field = field(0x10, 0, 32);
+/// query_vhca_migration_state_out: `remaining_total_size`.
+pub const REMAINING_TOTAL_SIZE: Field = field(0x18, 0, 64);
+/// save_vhca_state_out: `actual_image_size`.
+pub const ACTUAL_IMAGE_SIZE: Field = field(0x8, 0, 32);
+
+/// create_eq_in: `eq_context_entry`.`log_eq_size`.
+pub const EQ_LOG_SIZE: Field = field(0x10 + 0xc, 3, 5);
+/// create_eq_in: `eq_context_entry`.`uar_page`.
+pub const EQ_UAR: Field = field(0x10 + 0xd, 0, 24);
+/// create_eq_in: `eq_context_entry`.`intr`.
+pub const EQ_INTR: Field = field(0x10 + 0x16, 4, 12);
+/// create_eq_in: `eq_context_entry`.`log_page_size`.
+pub const EQ_LOG_PAGE_SIZE: Field = field(0x10 + 0x18, 3, 5);
+/// create_eq_in: `event_bitmask`, the word for events 0 to 63.
+pub const EQ_EVENTS: Field = field(0x58, 0, 64);
+/// create_eq_in: `pas`.
+pub const EQ_PAS: usize = 0x110;
+/// create_eq_out, destroy_eq_in: `eq_number`.
+pub const EQ_NUMBER: Field = field(0xb, 0, 8);
+
+/// query_hca_cap_in: `other_function`.
+pub const CAP_OTHER_FUNCTION: Field = field(0x8, 0, 1);
+/// `function_id` of query_hca_cap_in, manage_pages_in, query_pages_in,
+/// enable_hca_in and disable_hca_in.
+pub const FUNCTION_ID: Field = field(0xa, 0, 16);
+/// query_pages_out: `num_pages`; manage_pages_in: `input_num_entries`.
+pub const NUM_PAGES: Field = field(0xc, 0, 32);
+/// manage_pages_out: `output_num_entries`.
+pub const OUTPUT_NUM_ENTRIES: Field = field(0x8, 0, 32);
+/// manage_pages_in, manage_pages_out: `pas`.
+pub const MANAGE_PAGES_PAS: usize = 0x10;
+
+/// query_issi_out: `supported_issi_dw0`.
+pub const SUPPORTED_ISSI_DW0: Field = field(0x6c, 0, 32);
+/// set_issi_in: `current_issi`.
+pub const CURRENT_ISSI: Field = field(0xa, 0, 16);
+
+/// The 24-bit number in alloc_pd_out, alloc_uar_out, create_mkey_out, and in
+/// the commands that undo them.
+pub const OBJECT: Field = field(0x9, 0, 24);
+
+/// create_mkey_in: where `memory_key_mkey_entry` is.
+const MKC: usize = 0x10;
+/// mkc: `free`.
+pub const MKC_FREE: Field = field(MKC, 1, 1);
+/// mkc: `access_mode_1_0`.
+pub const MKC_ACCESS_MODE: Field = field(MKC + 0x2, 6, 2);
+/// mkc: `lw`.
+pub const MKC_LW: Field = field(MKC + 0x2, 4, 1);
+/// mkc: `lr`.
+pub const MKC_LR: Field = field(MKC + 0x2, 5, 1);
+/// mkc: `mkey_7_0`.
+pub const MKC_KEY: Field = field(MKC + 0x7, 0, 8);
+/// mkc: `pd`.
+pub const MKC_PD: Field = field(MKC + 0xd, 0, 24);
+/// mkc: `start_addr`.
+pub const MKC_START: Field = field(MKC + 0x10, 0, 64);
+/// mkc: `len`.
+pub const MKC_LEN: Field = field(MKC + 0x18, 0, 64);
+/// mkc: `translations_octword_size`.
+pub const MKC_OCTWORDS: Field = field(MKC + 0x34, 0, 32);
+/// mkc: `log_page_size`.
+pub const MKC_LOG_PAGE_SIZE: Field = field(MKC + 0x3b, 2, 6);
+/// create_mkey_in: `translations_octword_actual_size`.
+pub const MKEY_ACTUAL_OCTWORDS: Field = field(0x60, 0, 32);
+/// create_mkey_in: `klm_pas_mtt`.
+pub const MKEY_MTT: usize = 0x110;
+/// MLX5_MKC_ACCESS_MODE_MTT.
+pub const ACCESS_MODE_MTT: u64 = 1;

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The image that SAVE_VHCA_STATE writes and LOAD_VHCA_STATE reads.
+//!
+//! Opaque to drivers. An image comes from user space, so nothing in it is
+//! believed: it is taken whole, or refused without a trace.
+
+use crate::state::{Digest, Page, VfState, PAGE_LEN};
+use mlx5_emu_regs::{PAGE, SCRATCH_COUNT};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"ML5EMUIM");
+const VERSION: u64 = 1;
+const WORDS: usize = 8 + SCRATCH_COUNT;
+
+/// Bytes before the pages.
+pub const HEADER_LEN: usize = WORDS * 8;
+const FULL: u64 = 0;
+const INCREMENTAL: u64 = 1;
+
+/// Bytes of an image of the whole state.
+pub fn full_len(state: &VfState) -> u64 {
+    HEADER_LEN as u64 + state.size()
+}
+
+/// Bytes of an image of what has changed.
+pub fn incremental_len(state: &VfState) -> u64 {
+    let pages = state.dirty().map_or(0, |dirty| dirty.len() as u64);
+    HEADER_LEN as u64 + pages * (8 + PAGE)
+}
+
+/// Why an image is refused; the number is the syndrome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Refused {
+    /// Shorter than its header, or of another length than that says.
+    Length = 0x10001,
+    /// Not an image.
+    Magic = 0x10002,
+    /// Of another version.
+    Version = 0x10003,
+    /// Of a VF with another table.
+    StateSize = 0x10004,
+    /// Damaged.
+    Digest = 0x10005,
+    /// Has a page that the table has not.
+    Page = 0x10006,
+    /// Neither whole nor incremental.
+    Kind = 0x10007,
+}
+
+fn put(out: &mut [u8], word: usize, value: u64) {
+    out[word * 8..word * 8 + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+fn get(image: &[u8], word: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&image[word * 8..word * 8 + 8]);
+    u64::from_le_bytes(bytes)
+}
+
+/// Where the digest is, which is over everything else.
+const DIGEST_WORD: usize = WORDS - 1 - SCRATCH_COUNT;
+
+fn digest(image: &[u8]) -> u64 {
+    let mut digest = Digest::default();
+    digest.bytes(&image[..DIGEST_WORD * 8]);
+    digest.bytes(&image[(DIGEST_WORD + 1) * 8..]);
+    digest.value()
+}
+
+/// Makes an image of the whole state, or of what has changed.
+pub fn save(state: &VfState, incremental: bool) -> Vec<u8> {
+    let mut image = vec![0; HEADER_LEN];
+    let header = [
+        MAGIC,
+        VERSION,
+        if incremental { INCREMENTAL } else { FULL },
+        state.size(),
+        state.seq,
+        state.irqs,
+        state.dma_bytes,
+    ];
+    for (word, value) in header.into_iter().enumerate() {
+        put(&mut image, word, value);
+    }
+    for (i, scratch) in state.scratch.into_iter().enumerate() {
+        put(&mut image, DIGEST_WORD + 1 + i, scratch);
+    }
+    if incremental {
+        for &index in state.dirty().into_iter().flatten() {
+            image.extend_from_slice(&index.to_le_bytes());
+            image.extend_from_slice(&state.page(index)[..]);
+        }
+    } else {
+        for index in 0..state.pages() {
+            image.extend_from_slice(&state.page(index)[..]);
+        }
+    }
+    let value = digest(&image);
+    put(&mut image, DIGEST_WORD, value);
+    image
+}
+
+fn page(bytes: &[u8]) -> Page {
+    let mut page = Box::new([0; PAGE_LEN]);
+    page.copy_from_slice(bytes);
+    page
+}
+
+/// Loads an image.
+pub fn load(state: &mut VfState, image: &[u8]) -> Result<(), Refused> {
+    if image.len() < HEADER_LEN {
+        return Err(Refused::Length);
+    }
+    if get(image, 0) != MAGIC {
+        return Err(Refused::Magic);
+    }
+    if get(image, 1) != VERSION {
+        return Err(Refused::Version);
+    }
+    if get(image, 3) != state.size() {
+        return Err(Refused::StateSize);
+    }
+    let data = &image[HEADER_LEN..];
+    let pages: Vec<(u64, &[u8])> = match get(image, 2) {
+        FULL if data.len() as u64 == state.size() => {
+            (0..).zip(data.chunks_exact(PAGE_LEN)).collect()
+        }
+        INCREMENTAL if data.len() % (8 + PAGE_LEN) == 0 => data
+            .chunks_exact(8 + PAGE_LEN)
+            .map(|entry| (get(entry, 0), &entry[8..]))
+            .collect(),
+        FULL | INCREMENTAL => return Err(Refused::Length),
+        _ => return Err(Refused::Kind),
+    };
+    if get(image, DIGEST_WORD) != digest(image) {
+        return Err(Refused::Digest);
+    }
+    if pages.iter().any(|(index, _)| *index >= state.pages()) {
+        return Err(Refused::Page);
+    }
+    for (index, bytes) in pages {
+        state.set_page(index, page(bytes));
+    }
+    state.seq = get(image, 4);
+    state.irqs = get(image, 5);
+    state.dma_bytes = get(image, 6);
+    for (i, scratch) in state.scratch.iter_mut().enumerate() {
+        *scratch = get(image, DIGEST_WORD + 1 + i);
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The initialization segment: the beginning of BAR 0 (initial_seg).
+
+/// Number of command slots, as a shift: 32.
+pub const LOG_SLOTS: u32 = 5;
+/// Bytes of a slot, as a shift: 64.
+pub const LOG_STRIDE: u32 = 6;
+
+const FW_REV: u64 = 0x0;
+const CMDIF_REV: u64 = 0x4;
+const CMDQ_HIGH: u64 = 0x10;
+const CMDQ_LOW: u64 = 0x14;
+const DOORBELL: u64 = 0x18;
+const TIMER_HIGH: u64 = 0x1000;
+const TIMER_LOW: u64 = 0x1004;
+const HEALTH_COUNTER: u64 = 0x1010;
+const END: u64 = 0x2000;
+
+/// Firmware 28.43: minor, then major.
+const FW_VERSION: u32 = 43 << 16 | 28;
+/// The command interface that mlx5_core speaks.
+const CMDIF_VERSION: u32 = 5;
+/// The health counter steps so often; the driver looks every two seconds.
+const HEALTH_STEP_NS: u64 = 10_000_000;
+
+/// What is written to the segment.
+#[derive(Clone, Default, Debug)]
+pub struct InitSegment {
+    high: u32,
+    low: u32,
+}
+
+impl InitSegment {
+    /// Whether an offset belongs to the segment.
+    pub fn covers(offset: u64) -> bool {
+        offset < END
+    }
+
+    /// Where the command queue is.
+    pub fn command_queue(&self) -> u64 {
+        u64::from(self.high) << 32 | u64::from(self.low & !0xfff)
+    }
+
+    /// Reads a dword.
+    pub fn read(&self, now: u64, offset: u64) -> u32 {
+        match offset {
+            FW_REV => FW_VERSION,
+            CMDIF_REV => CMDIF_VERSION << 16,
+            CMDQ_HIGH => self.high,
+            CMDQ_LOW => self.low & !0xff | LOG_SLOTS << 4 | LOG_STRIDE,
+            TIMER_HIGH => (now >> 32) as u32,
+            TIMER_LOW => now as u32,
+            HEALTH_COUNTER => (now / HEALTH_STEP_NS) as u32,
+            // The health buffer says that all is well by saying nothing.
+            _ => 0,
+        }
+    }
+
+    /// Writes a dword. Returns the slots that a doorbell was rung for.
+    pub fn write(&mut self, offset: u64, value: u32) -> u32 {
+        match offset {
+            CMDQ_HIGH => self.high = value,
+            CMDQ_LOW => self.low = value,
+            DOORBELL => return value,
+            _ => (),
+        }
+        0
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory keys: host memory as a range of addresses from 0.
+
+use crate::{
+    host::{DmaFault, FunctionId, Host},
+    ifc::{self, Status},
+};
+
+/// Most MTTs of an mkey: 4 GiB in pages of 4 KiB.
+const MAX_MTTS: u64 = 1 << 20;
+
+/// An mkey over a list of pages.
+#[derive(Clone, Debug)]
+pub struct Mkey {
+    /// Whose memory it is.
+    pub owner: FunctionId,
+    /// The low byte of the key, which its user chose.
+    pub variant: u8,
+    /// Its protection domain.
+    pub pd: u32,
+    start: u64,
+    len: u64,
+    log_page_size: u32,
+    mtts: Vec<u64>,
+    local_read: bool,
+    local_write: bool,
+}
+
+/// Why an access through an mkey fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AccessError {
+    /// Not within the mkey.
+    Range,
+    /// The mkey does not allow it.
+    Rights,
+    /// The memory is not there.
+    Fault,
+}
+
+impl From<DmaFault> for AccessError {
+    fn from(_: DmaFault) -> Self {
+        Self::Fault
+    }
+}
+
+impl Mkey {
+    /// CREATE_MKEY.
+    pub fn parse(owner: FunctionId, input: &[u8]) -> Result<Self, Status> {
+        if ifc::MKC_FREE.get(input) != 0 || ifc::MKC_ACCESS_MODE.get(input) != ifc::ACCESS_MODE_MTT
+        {
+            return Err(Status::BadParam);
+        }
+        let octwords = ifc::MKEY_ACTUAL_OCTWORDS.get(input);
+        let log_page_size = ifc::MKC_LOG_PAGE_SIZE.get(input) as u32;
+        let len = ifc::MKC_LEN.get(input);
+        if !(12..=31).contains(&log_page_size)
+            || octwords * 2 > MAX_MTTS
+            || ifc::MKC_OCTWORDS.get(input) < octwords
+        {
+            return Err(Status::BadParam);
+        }
+        let mtt = |i: u64| {
+            let at = ifc::MKEY_MTT + i as usize * 8;
+            let bytes = input.get(at..at + 8)?;
+            Some(u64::from_be_bytes(bytes.try_into().ok()?))
+        };
+        let count = len.div_ceil(1 << log_page_size);
+        if count > octwords * 2 {
+            return Err(Status::BadParam);
+        }
+        let mtts: Vec<u64> = (0..count).map_while(mtt).collect();
+        if mtts.len() as u64 != count {
+            return Err(Status::BadInputLen);
+        }
+        // An address that is not one of a page of this size.
+        if mtts.iter().any(|mtt| mtt & ((1 << log_page_size) - 1) != 0) {
+            return Err(Status::BadParam);
+        }
+        Ok(Self {
+            owner,
+            variant: ifc::MKC_KEY.get(input) as u8,
+            pd: ifc::MKC_PD.get(input) as u32,
+            start: ifc::MKC_START.get(input),
+            len,
+            log_page_size,
+            mtts,
+            local_read: ifc::MKC_LR.get(input) == 1,
+            local_write: ifc::MKC_LW.get(input) == 1,
+        })
+    }
+
+    /// Checks that `len` bytes from `addr` on are within the mkey.
+    pub fn check(&self, addr: u64, len: u64) -> Result<u64, AccessError> {
+        let offset = addr.checked_sub(self.start).ok_or(AccessError::Range)?;
+        match offset.checked_add(len) {
+            Some(end) if end <= self.len => Ok(offset),
+            _ => Err(AccessError::Range),
+        }
+    }
+
+    /// The pieces of `offset..offset + len`: device address and length.
+    fn pieces(&self, mut offset: u64, len: usize) -> Vec<(u64, usize)> {
+        let page = 1u64 << self.log_page_size;
+        let mut left = len as u64;
+        let mut pieces = Vec::new();
+        while left > 0 {
+            let within = offset & (page - 1);
+            let n = left.min(page - within);
+            pieces.push((self.mtts[(offset >> self.log_page_size) as usize] + within, n as usize));
+            offset += n;
+            left -= n;
+        }
+        pieces
+    }
+
+    /// Writes host memory.
+    pub fn write(&self, host: &mut dyn Host, addr: u64, data: &[u8]) -> Result<(), AccessError> {
+        if !self.local_write {
+            return Err(AccessError::Rights);
+        }
+        let offset = self.check(addr, data.len() as u64)?;
+        let mut at = 0;
+        for (dma, n) in self.pieces(offset, data.len()) {
+            host.dma_write(self.owner, dma, &data[at..at + n])?;
+            at += n;
+        }
+        Ok(())
+    }
+
+    /// Reads host memory.
+    pub fn read(&self, host: &mut dyn Host, addr: u64, len: usize) -> Result<Vec<u8>, AccessError> {
+        if !self.local_read {
+            return Err(AccessError::Rights);
+        }
+        let offset = self.check(addr, len as u64)?;
+        let mut data = vec![0; len];
+        let mut at = 0;
+        for (dma, n) in self.pieces(offset, len) {
+            host.dma_read(self.owner, dma, &mut data[at..at + n])?;
+            at += n;
+        }
+        Ok(data)
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages that a driver lends to the firmware.
+
+use crate::ifc::Status;
+use std::collections::BTreeSet;
+
+/// Pages that a function is given before INIT_HCA.
+pub const BOOT: u32 = 8;
+/// Pages that INIT_HCA needs on top.
+pub const INIT: u32 = 32;
+const PAGE: u64 = 4096;
+
+/// The pages that firmware has for one function.
+#[derive(Clone, Default, Debug)]
+pub struct LentPages {
+    pages: BTreeSet<u64>,
+}
+
+impl LentPages {
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.pages.len() as u32
+    }
+
+    /// How many more are needed to have `want`.
+    pub fn missing(&self, want: u32) -> u32 {
+        want.saturating_sub(self.count())
+    }
+
+    /// MANAGE_PAGES, giving. All or none are taken.
+    pub fn give(&mut self, pages: &[u64]) -> Result<(), Status> {
+        let new: BTreeSet<u64> = pages.iter().copied().collect();
+        let bad = |page: &u64| page % PAGE != 0 || self.pages.contains(page);
+        if new.len() != pages.len() || new.iter().any(bad) {
+            return Err(Status::BadParam);
+        }
+        self.pages.extend(new);
+        Ok(())
+    }
+
+    /// MANAGE_PAGES, taking: up to `count` go back.
+    pub fn take(&mut self, count: u32) -> Vec<u64> {
+        let back: Vec<u64> = self.pages.iter().copied().take(count as usize).collect();
+        for page in &back {
+            self.pages.remove(page);
+        }
+        back
+    }
+
+    /// Forgets them all: the function was reset.
+    pub fn clear(&mut self) {
+        self.pages.clear();
+    }
+}

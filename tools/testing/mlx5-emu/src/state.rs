@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a VF remembers, and what of it has changed.
+
+use mlx5_emu_regs::{PAGE, SCRATCH_COUNT};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Bytes of a page of the table.
+pub const PAGE_LEN: usize = PAGE as usize;
+
+/// A page of the table.
+pub type Page = Box<[u8; PAGE_LEN]>;
+
+/// The state of a VF: all that migrates.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VfState {
+    /// Number of commands that changed something.
+    pub seq: u64,
+    /// Interrupts raised.
+    pub irqs: u64,
+    /// Bytes written.
+    pub dma_bytes: u64,
+    /// Registers for anything.
+    pub scratch: [u64; SCRATCH_COUNT],
+    pages: u64,
+    /// Pages that are not as at power-on. A table of 1 GiB costs nothing until
+    /// it is used.
+    changed: BTreeMap<u64, Page>,
+    /// Pages changed since the last image, while that is tracked.
+    dirty: Option<BTreeSet<u64>>,
+}
+
+/// 64-bit words of page `index` of the table written by command `seq`; the
+/// content at power-on is that of command 0.
+fn fill(index: u64, seq: u64) -> Page {
+    let mut page = Box::new([0; PAGE_LEN]);
+    for (i, word) in page.chunks_exact_mut(8).enumerate() {
+        let word_index = index * (PAGE / 8) + i as u64;
+        word.copy_from_slice(&mlx5_emu_regs::pattern(seq, word_index).to_le_bytes());
+    }
+    page
+}
+
+/// A running 64-bit digest of words.
+#[derive(Clone, Copy)]
+pub struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Digest {
+    /// Takes one word in.
+    pub fn word(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+
+    /// Takes bytes in, in words.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.word(u64::from_le_bytes(word));
+        }
+    }
+
+    /// The digest of all that was taken in.
+    pub fn value(self) -> u64 {
+        self.0
+    }
+}
+
+impl VfState {
+    /// The state at power-on, with a table of `size` bytes.
+    pub fn new(size: u64) -> Self {
+        Self {
+            seq: 0,
+            irqs: 0,
+            dma_bytes: 0,
+            scratch: [0; SCRATCH_COUNT],
+            pages: size.div_ceil(PAGE),
+            changed: BTreeMap::new(),
+            dirty: None,
+        }
+    }
+
+    /// Number of pages of the table.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Bytes of the table.
+    pub fn size(&self) -> u64 {
+        self.pages * PAGE
+    }
+
+    /// The content of a page.
+    pub fn page(&self, index: u64) -> Page {
+        match self.changed.get(&index) {
+            Some(page) => page.clone(),
+            None => fill(index, 0),
+        }
+    }
+
+    /// Replaces a page. `index` must be in the table.
+    pub fn set_page(&mut self, index: u64, page: Page) {
+        debug_assert!(index < self.pages);
+        self.changed.insert(index, page);
+        if let Some(dirty) = &mut self.dirty {
+            dirty.insert(index);
+        }
+    }
+
+    /// Rewrites `count` pages from `first` on, around the end of the table, as
+    /// the command with the current sequence number.
+    pub fn rewrite(&mut self, first: u64, count: u64) {
+        for i in 0..count {
+            let index = (first % self.pages + i) % self.pages;
+            self.set_page(index, fill(index, self.seq));
+        }
+    }
+
+    /// Begins to track changes, from none; or stops.
+    pub fn track(&mut self, on: bool) {
+        self.dirty = on.then(BTreeSet::new);
+    }
+
+    /// The pages changed since tracking began; `None` where it has not.
+    pub fn dirty(&self) -> Option<&BTreeSet<u64>> {
+        self.dirty.as_ref()
+    }
+
+    /// A digest of all that migrates.
+    pub fn digest(&self) -> u64 {
+        let mut digest = Digest::default();
+        digest.word(self.seq);
+        digest.word(self.irqs);
+        digest.word(self.dma_bytes);
+        for word in self.scratch {
+            digest.word(word);
+        }
+        for index in 0..self.pages {
+            digest.bytes(&self.page(index)[..]);
+        }
+        digest.value()
+    }
+}

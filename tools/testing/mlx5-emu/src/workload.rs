@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The registers through which a test makes a VF work.
+
+use crate::{
+    host::{FunctionId, Host},
+    migration::{Running, Vhca},
+};
+use mlx5_emu_regs::{self as regs, pattern, scatter_page, PAGE};
+
+/// Registers that are not part of the VF's state.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    vf: u16,
+    args: [u64; 4],
+    status: u32,
+    digest: u64,
+}
+
+fn half(value: u64, offset: u64) -> u32 {
+    (value >> (offset % 8 * 8)) as u32
+}
+
+fn set_half(value: &mut u64, offset: u64, half: u32) {
+    let shift = offset % 8 * 8;
+    *value = *value & !(0xffff_ffff << shift) | u64::from(half) << shift;
+}
+
+/// The index of the u64 at `offset` in an array of `count` from `base` on.
+fn index(offset: u64, base: u64, count: usize) -> Option<usize> {
+    let index = (offset.checked_sub(base)? / 8) as usize;
+    (index < count).then_some(index)
+}
+
+impl Workload {
+    /// The registers of a VF.
+    pub fn new(vf: u16) -> Self {
+        Self {
+            vf,
+            args: [0; 4],
+            status: regs::STATUS_OK,
+            digest: 0,
+        }
+    }
+
+    /// Reads 4 bytes.
+    pub fn read(&self, vhca: &Vhca, violations: u64, offset: u64) -> u32 {
+        let state = &vhca.state;
+        if let Some(i) = index(offset, regs::SCRATCH, regs::SCRATCH_COUNT) {
+            return half(state.scratch[i], offset);
+        }
+        if let Some(i) = index(offset, regs::ARGS, self.args.len()) {
+            return half(self.args[i], offset);
+        }
+        match offset {
+            regs::MAGIC => regs::MAGIC_VALUE,
+            regs::VERSION => regs::VERSION_VALUE,
+            regs::STATUS => self.status,
+            regs::FLAGS => match vhca.running {
+                Running::Fully => 0,
+                Running::InitiatorSuspended => regs::FLAG_INITIATOR_SUSPENDED,
+                Running::Suspended => {
+                    regs::FLAG_INITIATOR_SUSPENDED | regs::FLAG_RESPONDER_SUSPENDED
+                }
+            },
+            _ => half(
+                match offset & !7 {
+                    regs::STATE_SIZE => state.size(),
+                    regs::SEQ => state.seq,
+                    regs::DIGEST => self.digest,
+                    regs::VIOLATIONS => violations,
+                    regs::IRQS => state.irqs,
+                    regs::DMA_BYTES => state.dma_bytes,
+                    regs::VF_ID => 0x5f00 + u64::from(self.vf),
+                    _ => 0,
+                },
+                offset,
+            ),
+        }
+    }
+
+    /// Writes 4 bytes.
+    pub fn write(
+        &mut self,
+        vhca: &mut Vhca,
+        host: &mut dyn Host,
+        function: FunctionId,
+        offset: u64,
+        value: u32,
+    ) {
+        if let Some(i) = index(offset, regs::SCRATCH, regs::SCRATCH_COUNT) {
+            // A suspended responder does not answer to its driver.
+            if vhca.running != Running::Suspended {
+                set_half(&mut vhca.state.scratch[i], offset, value);
+            }
+        } else if let Some(i) = index(offset, regs::ARGS, self.args.len()) {
+            set_half(&mut self.args[i], offset, value);
+        } else if offset == regs::CMD {
+            self.status = match self.run(vhca, host, function, value) {
+                Ok(()) => regs::STATUS_OK,
+                Err(status) => status,
+            };
+        }
+    }
+
+    fn run(
+        &mut self,
+        vhca: &mut Vhca,
+        host: &mut dyn Host,
+        function: FunctionId,
+        command: u32,
+    ) -> Result<(), u32> {
+        let [arg0, arg1, arg2, _] = self.args;
+        match command {
+            regs::CMD_DIGEST => {
+                self.digest = vhca.state.digest();
+                return Ok(());
+            }
+            regs::CMD_CHANGE_STATE
+            | regs::CMD_DMA_WRITE
+            | regs::CMD_RAISE_IRQ
+            | regs::CMD_DMA_SCATTER => (),
+            _ => return Err(regs::STATUS_BAD_CMD),
+        }
+        if vhca.running != Running::Fully {
+            return Err(regs::STATUS_SUSPENDED);
+        }
+        let state = &mut vhca.state;
+        match command {
+            regs::CMD_CHANGE_STATE => {
+                if arg0 > state.pages() {
+                    return Err(regs::STATUS_BAD_ARG);
+                }
+                state.seq += 1;
+                state.rewrite(arg1, arg0);
+                Ok(())
+            }
+            regs::CMD_DMA_WRITE => {
+                if arg0 % 8 != 0 || arg1 % 8 != 0 || arg1 > regs::MAX_DMA {
+                    return Err(regs::STATUS_BAD_ARG);
+                }
+                state.seq += 1;
+                write_pattern(host, function, state.seq, arg0, arg1, &mut state.dma_bytes)
+            }
+            regs::CMD_DMA_SCATTER => {
+                let pages = arg1 / PAGE;
+                if arg0 % PAGE != 0 || pages == 0 || arg2 > regs::MAX_DMA / PAGE {
+                    return Err(regs::STATUS_BAD_ARG);
+                }
+                state.seq += 1;
+                let seq = state.seq;
+                (0..arg2).try_for_each(|i| {
+                    let iova = arg0.wrapping_add(scatter_page(seq, i, pages) * PAGE);
+                    write_pattern(host, function, seq, iova, PAGE, &mut state.dma_bytes)
+                })
+            }
+            _ => {
+                state.seq += 1;
+                state.irqs += 1;
+                host.interrupt(function, arg0 as u16);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Writes the pattern of command `seq` to `iova..iova + len`.
+fn write_pattern(
+    host: &mut dyn Host,
+    function: FunctionId,
+    seq: u64,
+    iova: u64,
+    len: u64,
+    written: &mut u64,
+) -> Result<(), u32> {
+    let mut at = iova;
+    let mut left = len;
+    while left > 0 {
+        let n = left.min(PAGE - at % PAGE);
+        let data: Vec<u8> = (0..n / 8)
+            .flat_map(|i| pattern(seq, at.wrapping_add(i * 8)).to_le_bytes())
+            .collect();
+        host.dma_write(function, at, &data)
+            .map_err(|_| regs::STATUS_DMA_FAULT)?;
+        *written += n;
+        at = at.wrapping_add(n);
+        left -= n;
+    }
+    Ok(())
+}
