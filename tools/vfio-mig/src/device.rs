@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An open VFIO device.
+
+use crate::{
+    bdf::Bdf,
+    error::{Context, Error},
+    iommu::AddressSpace,
+    state::{Features, State},
+    sysfs, uapi,
+};
+use std::{
+    ffi::CString,
+    fs::{File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    path::Path,
+};
+
+/// The command register in configuration space, and its bits for memory and
+/// bus mastering.
+const PCI_COMMAND: u64 = 4;
+const PCI_COMMAND_MEMORY_MASTER: u16 = 0b110;
+
+/// A device, open for this process alone.
+#[derive(Debug)]
+pub struct Device {
+    bdf: Bdf,
+    driver: String,
+    access: String,
+    file: File,
+    space: AddressSpace,
+    /// Keeps a legacy group with its container.
+    _group: Option<OwnedFd>,
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .context(format!("opening {}", path.display()))
+}
+
+impl Device {
+    /// Opens a device: through iommufd where the kernel has it.
+    pub fn open(bdf: Bdf) -> Result<Self, Error> {
+        let driver = sysfs::driver(bdf)?;
+        if !sysfs::is_vfio(bdf) {
+            return Err(Error::NotVfio { bdf, driver });
+        }
+        match sysfs::cdev(bdf) {
+            Some(node) if Path::new("/dev/iommu").exists() => Self::open_cdev(bdf, driver, &node),
+            _ => Self::open_group(bdf, driver),
+        }
+    }
+
+    fn open_cdev(bdf: Bdf, driver: String, node: &Path) -> Result<Self, Error> {
+        let iommufd = OwnedFd::from(open(Path::new("/dev/iommu"))?);
+        let file = open(node)?;
+        uapi::with_struct(
+            file.as_fd(),
+            uapi::VFIO_DEVICE_BIND_IOMMUFD,
+            &mut uapi::BindIommufd {
+                argsz: size_of::<uapi::BindIommufd>() as u32,
+                flags: 0,
+                iommufd: iommufd.as_raw_fd(),
+                out_devid: 0,
+            },
+        )
+        .context(format!("{bdf}: binding to iommufd"))?;
+        let mut alloc = uapi::IoasAlloc {
+            size: size_of::<uapi::IoasAlloc>() as u32,
+            ..Default::default()
+        };
+        uapi::with_struct(iommufd.as_fd(), uapi::IOMMU_IOAS_ALLOC, &mut alloc)
+            .context("allocating an IOAS")?;
+        uapi::with_struct(
+            file.as_fd(),
+            uapi::VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+            &mut uapi::AttachPt {
+                argsz: size_of::<uapi::AttachPt>() as u32 - 4,
+                flags: 0,
+                pt_id: alloc.out_ioas_id,
+                pasid: 0,
+            },
+        )
+        .context(format!("{bdf}: attaching to an IOAS"))?;
+        Ok(Self {
+            bdf,
+            driver,
+            access: format!("{} and /dev/iommu", node.display()),
+            file,
+            space: AddressSpace::Ioas {
+                iommufd,
+                id: alloc.out_ioas_id,
+            },
+            _group: None,
+        })
+    }
+
+    fn open_group(bdf: Bdf, driver: String) -> Result<Self, Error> {
+        let path = format!("/dev/vfio/{}", sysfs::iommu_group(bdf)?);
+        let group = OwnedFd::from(open(Path::new(&path))?);
+        let mut status = uapi::GroupStatus {
+            argsz: size_of::<uapi::GroupStatus>() as u32,
+            flags: 0,
+        };
+        uapi::with_struct(group.as_fd(), uapi::VFIO_GROUP_GET_STATUS, &mut status)
+            .context(format!("{path}: status"))?;
+        if status.flags & uapi::GROUP_VIABLE == 0 {
+            return Err(Error::GroupNotViable(bdf));
+        }
+        let container = OwnedFd::from(open(Path::new("/dev/vfio/vfio"))?);
+        uapi::with_value_in_memory(
+            group.as_fd(),
+            uapi::VFIO_GROUP_SET_CONTAINER,
+            container.as_raw_fd(),
+        )
+        .context(format!("{path}: setting its container"))?;
+        uapi::with_value(
+            container.as_fd(),
+            uapi::VFIO_SET_IOMMU,
+            uapi::VFIO_TYPE1V2_IOMMU,
+        )
+        .context("/dev/vfio/vfio: setting a type 1 IOMMU (is vfio_iommu_type1 loaded?)")?;
+        let name = CString::new(bdf.to_string()).unwrap_or_default();
+        let file = uapi::device_fd(group.as_fd(), &name)
+            .context(format!("{path}: getting {bdf}"))?
+            .into();
+        Ok(Self {
+            bdf,
+            driver,
+            access: format!("{path} and a type 1 container"),
+            file,
+            space: AddressSpace::Container(container),
+            _group: Some(group),
+        })
+    }
+
+    /// Its address.
+    pub fn bdf(&self) -> Bdf {
+        self.bdf
+    }
+
+    /// The driver that it is bound to.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// How it was opened.
+    pub fn access(&self) -> &str {
+        &self.access
+    }
+
+    /// Its file.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Where its DMA goes.
+    pub fn space(&self) -> &AddressSpace {
+        &self.space
+    }
+
+    /// VFIO_DEVICE_RESET.
+    pub fn reset(&self) -> Result<(), Error> {
+        uapi::with_value(self.fd(), uapi::VFIO_DEVICE_RESET, 0)
+            .context(format!("{}: reset", self.bdf))?;
+        Ok(())
+    }
+
+    /// The migration features that the driver offers.
+    pub fn features(&self) -> Result<Features, Error> {
+        let mut data = [0; 4];
+        match uapi::feature(
+            self.fd(),
+            uapi::FEATURE_GET | uapi::FEATURE_MIGRATION,
+            &mut data,
+        ) {
+            Ok(()) => Ok(Features(u64::from(data[0]) | u64::from(data[1]) << 32)),
+            Err(err) if err.raw_os_error() == Some(libc::ENOTTY) => {
+                Err(Error::NotMigratable(self.bdf))
+            }
+            Err(err) => Err(err).context(format!("{}: migration features", self.bdf)),
+        }
+    }
+
+    /// Whether the driver has a feature, and both or one of get and set.
+    pub fn has_feature(&self, feature: u32, get_or_set: u32) -> bool {
+        let flags = uapi::FEATURE_PROBE | get_or_set | feature;
+        uapi::feature(self.fd(), flags, &mut [0; 4]).is_ok()
+    }
+
+    /// Its migration state.
+    pub fn state(&self) -> Result<State, Error> {
+        let mut data = [0; 4];
+        uapi::feature(
+            self.fd(),
+            uapi::FEATURE_GET | uapi::FEATURE_MIG_DEVICE_STATE,
+            &mut data,
+        )
+        .context(format!("{}: migration state", self.bdf))?;
+        Ok(State(data[0]))
+    }
+
+    /// Asks for another migration state. Returns the data file that comes with
+    /// it, if one does.
+    pub fn set_state(&self, to: State) -> Result<Option<OwnedFd>, Error> {
+        let from = self.state()?;
+        uapi::set_state(self.fd(), to.0).map_err(|source| Error::State {
+            bdf: self.bdf,
+            from,
+            to,
+            now: self.state().unwrap_or(State::ERROR),
+            source,
+        })
+    }
+
+    /// As [`Self::set_state`], to a state that comes with a data file.
+    pub fn begin(&self, to: State) -> Result<File, Error> {
+        let file = self.set_state(to)?;
+        let missing = || io::Error::other("the kernel returned no data fd");
+        file.map(File::from)
+            .ok_or_else(missing)
+            .context(format!("{}: {to}", self.bdf))
+    }
+
+    /// Bytes that STOP_COPY would stream, about.
+    pub fn data_size(&self) -> Result<u64, Error> {
+        let mut data = [0; 4];
+        uapi::feature(
+            self.fd(),
+            uapi::FEATURE_GET | uapi::FEATURE_MIG_DATA_SIZE,
+            &mut data,
+        )
+        .context(format!("{}: migration data size", self.bdf))?;
+        Ok(u64::from(data[0]) | u64::from(data[1]) << 32)
+    }
+
+    /// Where region `index` is in the device's file.
+    pub fn region(&self, index: u32) -> Result<uapi::RegionInfo, Error> {
+        let mut info = uapi::RegionInfo {
+            argsz: size_of::<uapi::RegionInfo>() as u32,
+            index,
+            ..Default::default()
+        };
+        uapi::with_struct(self.fd(), uapi::VFIO_DEVICE_GET_REGION_INFO, &mut info)
+            .context(format!("{}: region {index}", self.bdf))?;
+        Ok(info)
+    }
+
+    /// Reads from the device's file.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.file
+            .read_exact_at(bytes, offset)
+            .context(format!("{}: reading a region", self.bdf))
+    }
+
+    /// Writes to the device's file.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.file
+            .write_all_at(bytes, offset)
+            .context(format!("{}: writing a region", self.bdf))
+    }
+
+    /// Lets the device decode memory accesses and do DMA.
+    pub fn enable_bus_master(&self) -> Result<(), Error> {
+        let command = self.region(uapi::CONFIG_REGION)?.offset + PCI_COMMAND;
+        let mut bytes = [0; 2];
+        self.read_at(command, &mut bytes)?;
+        let value = u16::from_le_bytes(bytes) | PCI_COMMAND_MEMORY_MASTER;
+        self.write_at(command, &value.to_le_bytes())
+    }
+
+    /// Has MSI-X vectors from 0 on signal `eventfds`, eight at most.
+    pub fn set_msix(&self, eventfds: &[OwnedFd]) -> Result<(), Error> {
+        let mut fds = [-1; 8];
+        for (slot, fd) in fds.iter_mut().zip(eventfds) {
+            *slot = fd.as_raw_fd();
+        }
+        let count = eventfds.len().min(fds.len());
+        uapi::with_struct(
+            self.fd(),
+            uapi::VFIO_DEVICE_SET_IRQS,
+            &mut uapi::IrqSet {
+                argsz: (20 + count * 4) as u32,
+                flags: uapi::IRQ_SET_EVENTFD_TRIGGER,
+                index: uapi::MSIX_IRQ,
+                start: 0,
+                count: count as u32,
+                fds,
+            },
+        )
+        .context(format!("{}: setting up MSI-X", self.bdf))?;
+        Ok(())
+    }
+}

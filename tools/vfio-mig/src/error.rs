@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Errors, with what to do about them.
+
+use crate::{bdf::Bdf, state::State};
+use std::{io, path::PathBuf};
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such device.
+    #[error("{0}: no such PCI device")]
+    NoDevice(Bdf),
+    /// No driver.
+    #[error("{bdf}: no driver is bound; write its name to {path}/driver_override and {bdf} to /sys/bus/pci/drivers_probe")]
+    NoDriver {
+        /// The device.
+        bdf: Bdf,
+        /// Its folder in sysfs.
+        path: PathBuf,
+    },
+    /// Not a VFIO driver.
+    #[error("{bdf}: bound to {driver}, which is not a VFIO driver")]
+    NotVfio {
+        /// The device.
+        bdf: Bdf,
+        /// What it is bound to.
+        driver: String,
+    },
+    /// No IOMMU group.
+    #[error("{0}: no IOMMU group; is the IOMMU on (intel_iommu=on or amd_iommu=on)?")]
+    NoIommuGroup(Bdf),
+    /// Another device of the group is in use elsewhere.
+    #[error("{0}: its IOMMU group is not viable: bind every device of the group to a VFIO driver")]
+    GroupNotViable(Bdf),
+    /// The device offers no migration.
+    #[error("{0}: the driver does not support migration of this device")]
+    NotMigratable(Bdf),
+    /// A state was not reached.
+    #[error("{bdf}: cannot go from {from} to {to}: {source}; the device is now in {now}")]
+    State {
+        /// The device.
+        bdf: Bdf,
+        /// Where it was.
+        from: State,
+        /// Where it was to go.
+        to: State,
+        /// Where it is.
+        now: State,
+        /// Why.
+        source: io::Error,
+    },
+    /// The stream stopped.
+    #[error("{what} after {bytes} bytes: {source}")]
+    Stream {
+        /// Reading or writing.
+        what: &'static str,
+        /// How far it got.
+        bytes: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// Which one, on what.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The errno behind it.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::State { source, .. } | Self::Stream { source, .. } | Self::Io { source, .. } => {
+                source.raw_os_error()
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Names what was being done.
+pub trait Context<T> {
+    /// Adds `what` to an error.
+    fn context(self, what: impl Into<String>) -> Result<T, Error>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, what: impl Into<String>) -> Result<T, Error> {
+        self.map_err(|source| Error::Io {
+            what: what.into(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! VFIO devices and their migration, from user space.
+//!
+//! [`device::Device`] opens a device, through iommufd where the kernel has it
+//! and through the legacy container otherwise. [`migrate`] moves the state of
+//! one device to another. All `unsafe` is in [`uapi`] and [`memory`].
+
+pub mod bdf;
+pub mod device;
+pub mod error;
+pub mod iommu;
+pub mod memory;
+pub mod migrate;
+pub mod state;
+pub mod stream;
+pub mod sysfs;
+pub mod uapi;

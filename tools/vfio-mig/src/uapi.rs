@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ioctls of `include/uapi/linux/vfio.h` and `iommufd.h`.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+/// `_IO(';', nr)`, which both headers use whatever an ioctl transfers.
+const fn io_number(nr: u32) -> libc::c_ulong {
+    ((b';' as u32) << 8 | nr) as libc::c_ulong
+}
+
+macro_rules! ioctls {
+    ($($(#[$doc:meta])* $name:ident = $nr:expr;)*) => {
+        $($(#[$doc])* pub const $name: libc::c_ulong = io_number($nr);)*
+    };
+}
+
+ioctls! {
+    /// Takes the type of an IOMMU.
+    VFIO_SET_IOMMU = 102;
+    /// [`GroupStatus`].
+    VFIO_GROUP_GET_STATUS = 103;
+    /// Takes the fd of a container.
+    VFIO_GROUP_SET_CONTAINER = 104;
+    /// Takes the name of a device.
+    VFIO_GROUP_GET_DEVICE_FD = 106;
+    /// [`RegionInfo`].
+    VFIO_DEVICE_GET_REGION_INFO = 108;
+    /// [`IrqSet`].
+    VFIO_DEVICE_SET_IRQS = 110;
+    /// Resets the device.
+    VFIO_DEVICE_RESET = 111;
+    /// [`Type1Map`].
+    VFIO_IOMMU_MAP_DMA = 113;
+    /// [`Feature`].
+    VFIO_DEVICE_FEATURE = 117;
+    /// [`BindIommufd`].
+    VFIO_DEVICE_BIND_IOMMUFD = 118;
+    /// [`AttachPt`].
+    VFIO_DEVICE_ATTACH_IOMMUFD_PT = 119;
+    /// [`PrecopyInfo`].
+    VFIO_MIG_GET_PRECOPY_INFO = 121;
+    /// [`IoasAlloc`].
+    IOMMU_IOAS_ALLOC = 0x81;
+    /// [`IoasMap`].
+    IOMMU_IOAS_MAP = 0x85;
+}
+
+/// `VFIO_TYPE1v2_IOMMU`.
+pub const VFIO_TYPE1V2_IOMMU: i32 = 3;
+/// `VFIO_GROUP_FLAGS_VIABLE`.
+pub const GROUP_VIABLE: u32 = 1;
+/// `VFIO_DEVICE_FEATURE_GET`.
+pub const FEATURE_GET: u32 = 1 << 16;
+/// `VFIO_DEVICE_FEATURE_SET`.
+pub const FEATURE_SET: u32 = 1 << 17;
+/// `VFIO_DEVICE_FEATURE_PROBE`.
+pub const FEATURE_PROBE: u32 = 1 << 18;
+/// `VFIO_DEVICE_FEATURE_MIGRATION`.
+pub const FEATURE_MIGRATION: u32 = 1;
+/// `VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE`.
+pub const FEATURE_MIG_DEVICE_STATE: u32 = 2;
+/// `VFIO_DEVICE_FEATURE_DMA_LOGGING_START`.
+pub const FEATURE_DMA_LOGGING_START: u32 = 6;
+/// `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`.
+pub const FEATURE_MIG_DATA_SIZE: u32 = 9;
+/// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
+pub const FEATURE_MIG_PRECOPY_INFO_V2: u32 = 12;
+/// `VFIO_PCI_CONFIG_REGION_INDEX`.
+pub const CONFIG_REGION: u32 = 7;
+/// `VFIO_PCI_MSIX_IRQ_INDEX`.
+pub const MSIX_IRQ: u32 = 2;
+
+/// `struct vfio_group_status`.
+#[repr(C)]
+#[derive(Default, Debug)]
+pub struct GroupStatus {
+    /// Size of this.
+    pub argsz: u32,
+    /// [`GROUP_VIABLE`].
+    pub flags: u32,
+}
+
+/// `struct vfio_region_info`.
+#[repr(C)]
+#[derive(Default, Debug)]
+pub struct RegionInfo {
+    /// Size of this.
+    pub argsz: u32,
+    /// Readable, writable, mappable.
+    pub flags: u32,
+    /// Which region.
+    pub index: u32,
+    /// Where capabilities are.
+    pub cap_offset: u32,
+    /// Bytes of it.
+    pub size: u64,
+    /// Where it begins in the device's file.
+    pub offset: u64,
+}
+
+/// `struct vfio_irq_set` with up to eight eventfds.
+#[repr(C)]
+#[derive(Default, Debug)]
+pub struct IrqSet {
+    /// Size of this.
+    pub argsz: u32,
+    /// Kind of data, and what to do.
+    pub flags: u32,
+    /// Which kind of interrupt.
+    pub index: u32,
+    /// First vector.
+    pub start: u32,
+    /// Number of vectors.
+    pub count: u32,
+    /// Eventfds.
+    pub fds: [i32; 8],
+}
+
+/// `VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER`.
+pub const IRQ_SET_EVENTFD_TRIGGER: u32 = 1 << 2 | 1 << 5;
+
+/// `struct vfio_iommu_type1_dma_map`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Type1Map {
+    /// Size of this.
+    pub argsz: u32,
+    /// Readable, writable.
+    pub flags: u32,
+    /// Address in this process.
+    pub vaddr: u64,
+    /// Address for the device.
+    pub iova: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// `struct vfio_device_bind_iommufd`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct BindIommufd {
+    /// Size of this.
+    pub argsz: u32,
+    /// None.
+    pub flags: u32,
+    /// /dev/iommu.
+    pub iommufd: i32,
+    /// The device, for iommufd.
+    pub out_devid: u32,
+}
+
+/// `struct vfio_device_attach_iommufd_pt`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct AttachPt {
+    /// Size of this.
+    pub argsz: u32,
+    /// None.
+    pub flags: u32,
+    /// An IOAS.
+    pub pt_id: u32,
+    /// For PASIDs.
+    pub pasid: u32,
+}
+
+/// `struct iommu_ioas_alloc`.
+#[repr(C)]
+#[derive(Default, Debug)]
+pub struct IoasAlloc {
+    /// Size of this.
+    pub size: u32,
+    /// None.
+    pub flags: u32,
+    /// The IOAS.
+    pub out_ioas_id: u32,
+}
+
+/// `struct iommu_ioas_map`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct IoasMap {
+    /// Size of this.
+    pub size: u32,
+    /// Fixed, writable, readable.
+    pub flags: u32,
+    /// The IOAS.
+    pub ioas_id: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Address in this process.
+    pub user_va: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Address for the device.
+    pub iova: u64,
+}
+
+/// `struct vfio_device_feature` with up to 16 bytes of data.
+#[repr(C)]
+#[derive(Default, Debug)]
+pub struct Feature {
+    /// Size of this.
+    pub argsz: u32,
+    /// Which feature, and what to do.
+    pub flags: u32,
+    /// Depends on the feature.
+    pub data: [u32; 4],
+}
+
+/// `struct vfio_precopy_info`.
+#[repr(C)]
+#[derive(Default, Debug)]
+pub struct PrecopyInfo {
+    /// Size of this.
+    pub argsz: u32,
+    /// Output, after the opt-in for version 2.
+    pub flags: u32,
+    /// Bytes of initial data to come.
+    pub initial_bytes: u64,
+    /// Bytes that changed since.
+    pub dirty_bytes: u64,
+}
+
+fn check(ret: libc::c_int) -> io::Result<i32> {
+    if ret < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(ret)
+    }
+}
+
+/// An ioctl that reads and writes the structure `argument`.
+///
+/// `number` must be one whose structure is a `T`.
+pub fn with_struct<T>(fd: BorrowedFd<'_>, number: libc::c_ulong, argument: &mut T) -> io::Result<i32> {
+    // SAFETY: `argument` is valid for reads and writes, and as long as the
+    // ioctl's structure says: each of those begins with its size.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), number, argument as *mut T) })
+}
+
+/// An ioctl that takes a number.
+pub fn with_value(fd: BorrowedFd<'_>, number: libc::c_ulong, value: i32) -> io::Result<i32> {
+    // SAFETY: No memory is involved.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), number, libc::c_ulong::from(value as u32)) })
+}
+
+/// An ioctl that takes a number in memory.
+pub fn with_value_in_memory(fd: BorrowedFd<'_>, number: libc::c_ulong, value: i32) -> io::Result<i32> {
+    // SAFETY: The pointer is valid during the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), number, &value as *const i32) })
+}
+
+/// VFIO_GROUP_GET_DEVICE_FD.
+pub fn device_fd(group: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<OwnedFd> {
+    // SAFETY: The name is a C string.
+    let fd = check(unsafe {
+        libc::ioctl(group.as_raw_fd(), VFIO_GROUP_GET_DEVICE_FD, name.as_ptr())
+    })?;
+    // SAFETY: The kernel just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// VFIO_DEVICE_FEATURE; what comes back is in `data`.
+pub fn feature(device: BorrowedFd<'_>, flags: u32, data: &mut [u32; 4]) -> io::Result<()> {
+    let mut feature = Feature {
+        argsz: size_of::<Feature>() as u32,
+        flags,
+        data: *data,
+    };
+    with_struct(device, VFIO_DEVICE_FEATURE, &mut feature)?;
+    *data = feature.data;
+    Ok(())
+}
+
+/// VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE: sets, and returns the data fd if
+/// there is one.
+pub fn set_state(device: BorrowedFd<'_>, state: u32) -> io::Result<Option<OwnedFd>> {
+    let mut data = [state, u32::MAX, 0, 0];
+    feature(device, FEATURE_SET | FEATURE_MIG_DEVICE_STATE, &mut data)?;
+    let fd = data[1] as i32;
+    // SAFETY: A data fd is made for the caller.
+    Ok((fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// A new eventfd, which never blocks.
+pub fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: Just a system call.
+    let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    // SAFETY: The kernel just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Waits for events on a file; 0 where none came in time.
+pub fn poll(fd: BorrowedFd<'_>, events: i16, timeout_ms: i32) -> io::Result<i16> {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events,
+        revents: 0,
+    };
+    // SAFETY: One valid pollfd.
+    check(unsafe { libc::poll(&mut poll, 1, timeout_ms) })?;
+    Ok(poll.revents)
+}
+
+/// Sets or clears O_NONBLOCK.
+pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    // SAFETY: Just a system call.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    let flags = if on {
+        flags | libc::O_NONBLOCK
+    } else {
+        flags & !libc::O_NONBLOCK
+    };
+    // SAFETY: As above.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn structures_have_the_size_of_the_headers() {
+        assert_eq!(size_of::<RegionInfo>(), 32);
+        assert_eq!(size_of::<Type1Map>(), 32);
+        assert_eq!(size_of::<IoasMap>(), 40);
+        assert_eq!(size_of::<PrecopyInfo>(), 24);
+        assert_eq!(VFIO_DEVICE_FEATURE, 0x3b75);
+        assert_eq!(IOMMU_IOAS_ALLOC, 0x3b81);
+    }
+}
