@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The emulated HCA, from the PF driver's side.
+
+use anyhow::{bail, Context, Result};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+use vfio_mig::{bdf::Bdf, sysfs};
+
+/// A VFIO driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Driver {
+    /// The kernel's own, in C.
+    C,
+    /// This project's.
+    Rust,
+}
+
+impl Driver {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::C, Self::Rust];
+
+    /// Its name in sysfs.
+    pub fn sysfs_name(self) -> &'static str {
+        match self {
+            Self::C => "mlx5_vfio_pci",
+            Self::Rust => "mlx5_vfio_pci_rust",
+        }
+    }
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::C => "c",
+            Self::Rust => "rust",
+        }
+    }
+}
+
+/// The PF.
+pub struct Pf {
+    bdf: Bdf,
+}
+
+fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {
+    let path = path.as_ref();
+    fs::write(path, text).with_context(|| format!("writing {text} to {}", path.display()))
+}
+
+impl Pf {
+    /// Finds it.
+    pub fn find() -> Result<Self> {
+        for entry in fs::read_dir("/sys/bus/pci/devices")? {
+            let entry = entry?;
+            let id = |file| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+            if (id("vendor").trim(), id("device").trim()) == ("0x15b3", "0x101d") {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                return Ok(Self {
+                    bdf: Bdf::from_str(&name)?,
+                });
+            }
+        }
+        bail!("there is no ConnectX PF");
+    }
+
+    fn dir(&self) -> PathBuf {
+        sysfs::device_dir(self.bdf)
+    }
+
+    /// The driver that it is bound to.
+    pub fn driver(&self) -> Result<String> {
+        Ok(sysfs::driver(self.bdf)?)
+    }
+
+    /// Changes the number of VFs, which no driver takes by itself.
+    pub fn set_vfs(&self, count: u16) -> Result<()> {
+        write(self.dir().join("sriov_drivers_autoprobe"), "0")?;
+        write(self.dir().join("sriov_numvfs"), &count.to_string())
+    }
+
+    /// The VFs that there are.
+    pub fn vfs(&self) -> Result<Vec<Bdf>> {
+        let mut vfs = Vec::new();
+        for i in 0.. {
+            let Ok(target) = fs::read_link(self.dir().join(format!("virtfn{i}"))) else {
+                break;
+            };
+            let name = target.file_name().unwrap_or_default().to_string_lossy();
+            vfs.push(Bdf::from_str(&name)?);
+        }
+        Ok(vfs)
+    }
+
+    /// Binds it to mlx5_core, or takes it from there.
+    pub fn set_bound(&self, bound: bool) -> Result<()> {
+        let file = if bound { "bind" } else { "unbind" };
+        let path = Path::new("/sys/bus/pci/drivers/mlx5_core").join(file);
+        write(path, &self.bdf.to_string())
+    }
+}
+
+/// Binds a VF to a driver.
+pub fn bind(vf: Bdf, driver: Driver) -> Result<()> {
+    let dir = sysfs::device_dir(vf);
+    if let Ok(bound) = sysfs::driver(vf) {
+        if bound == driver.sysfs_name() {
+            return Ok(());
+        }
+        write(dir.join("driver/unbind"), &vf.to_string())?;
+    }
+    write(dir.join("driver_override"), driver.sysfs_name())?;
+    write("/sys/bus/pci/drivers_probe", &vf.to_string())?;
+    match sysfs::driver(vf) {
+        Ok(bound) if bound == driver.sysfs_name() => Ok(()),
+        other => bail!("{vf} is not bound to {}: {other:?}", driver.sysfs_name()),
+    }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that the drivers have lost, where the kernel can tell.
+
+use crate::{hca::Pf, sys, tap::Results};
+use anyhow::{bail, Context, Result};
+use std::{fs, thread, time::Duration};
+
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+/// Younger objects are not reported.
+const MIN_AGE: Duration = Duration::from_secs(6);
+
+fn scan() -> Result<String> {
+    fs::write(KMEMLEAK, "scan").context(KMEMLEAK)?;
+    Ok(fs::read_to_string(KMEMLEAK)?)
+}
+
+/// Unloads the drivers, and fails on what they leave behind.
+pub fn check(results: &mut Results) {
+    results.test("the drivers unload", |_| {
+        Pf::find()?.set_vfs(0)?;
+        for module in ["mlx5_vfio_pci_rust", "mlx5_vfio_pci"] {
+            sys::unload_module(module).with_context(|| format!("unloading {module}"))?;
+        }
+        Ok(())
+    });
+    if !fs::exists(KMEMLEAK).unwrap_or(false) {
+        return;
+    }
+    results.test("no memory is leaked", |_| {
+        thread::sleep(MIN_AGE);
+        scan()?;
+        let report = scan()?;
+        if report.is_empty() {
+            return Ok(());
+        }
+        bail!("{report}")
+    });
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Init of the test machine.
+//!
+//! Boots with `vmtest.scenario=NAME` on the kernel's command line, loads the
+//! modules that `/lib/modules.list` names, runs the scenario, reports on the
+//! second serial port and turns the machine off.
+
+mod hca;
+mod kmsg;
+mod leaks;
+mod scenarios;
+mod sys;
+mod tap;
+mod vf;
+
+use anyhow::{Context, Result};
+use std::{fs, process::ExitCode};
+use tap::Results;
+
+const FILE_SYSTEMS: &[(&str, &str)] = &[
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("tmpfs", "/tmp"),
+    ("debugfs", "/sys/kernel/debug"),
+];
+
+fn load_modules() -> Result<()> {
+    let list = fs::read_to_string("/lib/modules.list").context("/lib/modules.list")?;
+    for line in list.lines() {
+        let (name, params) = line.split_once(' ').unwrap_or((line, ""));
+        sys::load_module(&format!("/lib/modules/{name}"), params)
+            .with_context(|| format!("loading {name}"))?;
+    }
+    Ok(())
+}
+
+fn scenario_name() -> Result<String> {
+    let line = fs::read_to_string("/proc/cmdline")?;
+    line.split_whitespace()
+        .find_map(|word| word.strip_prefix("vmtest.scenario="))
+        .map(str::to_string)
+        .context("no vmtest.scenario= on the command line")
+}
+
+fn run() -> Result<()> {
+    for (kind, at) in FILE_SYSTEMS {
+        // Not every kernel has every one.
+        let _ = sys::mount(kind, at);
+    }
+    let mut results = Results::new()?;
+    results.test("the modules load", |_| load_modules());
+    let name = scenario_name()?;
+    match scenarios::ALL.iter().find(|(n, _)| *n == name) {
+        Some((_, scenario)) => {
+            let mut outcome = None;
+            // What happens outside of a test must not go unnoticed.
+            if let Err(err) = scenario(&mut results) {
+                outcome = Some(err);
+            }
+            if let Some(err) = outcome {
+                results.test(&format!("scenario {name}"), |_| Err(err));
+            }
+        }
+        None => results.test(&format!("scenario {name}"), |_| {
+            anyhow::bail!("there is no such scenario")
+        }),
+    }
+    leaks::check(&mut results);
+    results.finish();
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("--list-scenarios") => {
+            for (name, _) in scenarios::ALL {
+                println!("{name}");
+            }
+            ExitCode::SUCCESS
+        }
+        Some("--hold") => scenarios::hold(&args[2..]),
+        _ if std::process::id() == 1 => {
+            if let Err(err) = run() {
+                eprintln!("vm-guest: {err:#}");
+            }
+            sys::power_off()
+        }
+        _ => {
+            eprintln!("usage: vm-guest --list-scenarios; else it wants to be init");
+            ExitCode::from(2)
+        }
+    }
+}

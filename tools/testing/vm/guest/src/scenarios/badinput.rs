@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hostile streams, and devices and processes that go away.
+
+use super::{
+    compare::{self, errno_name, outcome, words, Difference, Observation, Site},
+    streams, Bench,
+};
+use crate::{hca::Pf, sys, tap::Results};
+use anyhow::{ensure, Context, Result};
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use vfio_mig::{bdf::Bdf, device::Device, state::State};
+
+const OPTIONAL: u32 = 1;
+
+fn header(size: u64, flags: u32, tag: u32) -> Vec<u8> {
+    let mut bytes = size.to_le_bytes().to_vec();
+    bytes.extend(flags.to_le_bytes());
+    bytes.extend(tag.to_le_bytes());
+    bytes
+}
+
+/// Writes `bytes` to a resuming file, and then leaves RESUMING.
+fn resume(site: &Site, bytes: &[u8]) -> Result<String> {
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::RESUMING)?;
+    let written = words(file.write(bytes));
+    let again = words(file.write(&[0; 1]));
+    device.reset()?;
+    usable(site)?;
+    Ok(format!("{written}, then {again}"))
+}
+
+/// Writes `bytes` and leaves RESUMING.
+fn leave(site: &Site, bytes: &[u8]) -> Result<String> {
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::RESUMING)?;
+    let written = words(file.write(bytes));
+    let left = outcome(device.set_state(State::STOP));
+    let state = device.state()?;
+    device.reset()?;
+    usable(site)?;
+    Ok(format!("{written}, leaving: {left}, {state}"))
+}
+
+/// A good migration still works.
+fn usable(site: &Site) -> Result<()> {
+    let (stream, digest) = streams::save(site.other, 2)?;
+    ensure!(
+        streams::load(site.vf, &stream)? == digest,
+        "afterwards, a good migration fails"
+    );
+    Ok(())
+}
+
+fn available_kib() -> Result<u64> {
+    let info = fs::read_to_string("/proc/meminfo")?;
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))
+        .context("no MemAvailable")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// Starts a process that holds a device in a state, and returns once it does.
+fn holder(vf: Bdf, state: State) -> Result<std::process::Child> {
+    let mut child = Command::new("/proc/self/exe")
+        .args(["--hold", &vf.to_string(), &state.0.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    let stdout = child.stdout.take().context("no stdout")?;
+    BufReader::new(stdout).read_line(&mut line)?;
+    ensure!(line.trim() == "ready", "the holder said {line:?}");
+    Ok(child)
+}
+
+/// What a holder does.
+pub fn hold(args: &[String]) -> ExitCode {
+    let held = || -> Result<(Device, Option<File>)> {
+        let [bdf, state] = args else {
+            anyhow::bail!("--hold BDF STATE");
+        };
+        let device = Device::open(bdf.parse()?)?;
+        let file = device.set_state(State(state.parse()?))?.map(File::from);
+        Ok((device, file))
+    };
+    match held() {
+        Ok(_held) => {
+            println!("ready");
+            loop {
+                thread::park();
+            }
+        }
+        Err(err) => {
+            println!("{err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const OBSERVATIONS: &[Observation] = &[
+    ("a record that is too large", |site| {
+        let mut seen = Vec::new();
+        for size in [1 << 32, u64::MAX, u64::MAX - 15] {
+            for (flags, tag) in [(0, 0), (OPTIONAL, 1), (OPTIONAL, 99)] {
+                seen.push(resume(site, &header(size, flags, tag))?);
+            }
+        }
+        seen.dedup();
+        Ok(seen.join("; "))
+    }),
+    ("a record that nobody knows", |site| {
+        let mandatory = resume(site, &header(5, 0, 99))?;
+        let mut optional = header(5, OPTIONAL, 99);
+        optional.extend([7; 5]);
+        Ok(format!("{mandatory}; optional: {}", leave(site, &optional)?))
+    }),
+    ("a large optional record is skipped", |site| {
+        let mut bytes = header(300_000, OPTIONAL, 99);
+        bytes.extend(vec![7; 300_000]);
+        leave(site, &bytes)
+    }),
+    ("a size record that is too small", |site| {
+        let mut bytes = header(4, OPTIONAL, 1);
+        bytes.extend([1; 4]);
+        leave(site, &bytes)
+    }),
+    ("a size record that is larger than needed", |site| {
+        let mut bytes = header(12, OPTIONAL, 1);
+        bytes.extend([0; 12]);
+        leave(site, &bytes)
+    }),
+    ("an empty image", |site| resume(site, &header(0, 0, 0))),
+    ("an image that is none", |site| {
+        let mut bytes = header(1000, 0, 0);
+        bytes.extend([0xa5; 1000]);
+        resume(site, &bytes)
+    }),
+    ("leaving RESUMING after an image that is none", |site| {
+        let mut bytes = header(1000, 0, 0);
+        bytes.extend([0xa5; 1000]);
+        leave(site, &bytes)
+    }),
+    ("an image with a flipped bit", |site| {
+        let (mut stream, _) = streams::save(site.other, 2)?;
+        let middle = stream.len() / 2;
+        stream[middle] ^= 0x10;
+        resume(site, &stream)
+    }),
+    ("leaving RESUMING without any data", |site| leave(site, &[])),
+    ("leaving RESUMING in a header", |site| leave(site, &[0; 9])),
+    ("leaving RESUMING in an image", |site| {
+        let (stream, _) = streams::save(site.other, 2)?;
+        leave(site, &stream[..stream.len() - 1])
+    }),
+    ("a stream in single bytes", |site| {
+        let (stream, digest) = streams::save(site.other, 2)?;
+        let device = Device::open(site.vf)?;
+        let mut file = device.begin(State::RESUMING)?;
+        let (slow, fast) = stream.split_at(5000.min(stream.len()));
+        for byte in slow {
+            ensure!(file.write(&[*byte])? == 1);
+        }
+        file.write_all(fast)?;
+        device.set_state(State::RUNNING)?;
+        drop(device);
+        ensure!(streams::load(site.vf, &stream)? == digest);
+        Ok("ok".to_string())
+    }),
+    ("data from nowhere", |site| {
+        let device = Device::open(site.vf)?;
+        let file = device.begin(State::RESUMING)?;
+        let header_from_nowhere = words(sys::write_raw(&file, 8, 16));
+        device.reset()?;
+        let mut file = device.begin(State::RESUMING)?;
+        file.write_all(&header(100, 0, 0))?;
+        let image_from_nowhere = words(sys::write_raw(&file, 8, 100));
+        let after = words(file.write(&[0; 1]));
+        drop(device);
+        usable(site)?;
+        Ok(format!("{header_from_nowhere}, {image_from_nowhere}, then {after}"))
+    }),
+    ("memory for an image that never comes", |site| {
+        const CLAIM: u64 = 256 << 20;
+        let device = Device::open(site.vf)?;
+        let mut file = device.begin(State::RESUMING)?;
+        let before = available_kib()?;
+        file.write_all(&header(CLAIM, 0, 0))?;
+        file.write_all(&[0; 100])?;
+        let used = before.saturating_sub(available_kib()?) << 10;
+        drop(file);
+        drop(device);
+        Ok(if used > CLAIM / 2 {
+            "all that was claimed".to_string()
+        } else if used < 16 << 20 {
+            "next to none".to_string()
+        } else {
+            format!("{used} bytes")
+        })
+    }),
+    ("killed in each state", |site| {
+        let mut seen = Vec::new();
+        for state in [
+            State::STOP,
+            State::STOP_COPY,
+            State::RESUMING,
+            State::RUNNING_P2P,
+        ] {
+            let mut child = holder(site.vf, state)?;
+            child.kill()?;
+            child.wait()?;
+            let device = Device::open(site.vf)?;
+            seen.push(format!("{state}: {}", device.state()?));
+        }
+        usable(site)?;
+        Ok(seen.join(", "))
+    }),
+    ("a device that someone else has", |site| {
+        let device = Device::open(site.vf)?;
+        let again = Device::open(site.vf);
+        let errno = again.err().and_then(|err| err.errno()).unwrap_or(0);
+        drop(device);
+        Ok(errno_name(errno))
+    }),
+    ("a reset in the middle of a save", |site| {
+        for _ in 0..10 {
+            let device = Device::open(site.vf)?;
+            let mut file = device.begin(State::STOP_COPY)?;
+            let reader = thread::spawn(move || {
+                let mut all = Vec::new();
+                words(file.read_to_end(&mut all))
+            });
+            device.reset()?;
+            ensure!(device.state()? == State::RUNNING);
+            // Done before the reset, or failed by it; never stuck.
+            let read = reader.join().unwrap_or_default();
+            ensure!(read == "ENODEV" || read.parse::<usize>().is_ok(), "{read}");
+        }
+        usable(site)?;
+        Ok("ok".to_string())
+    }),
+];
+
+const DIFFERENCES: &[Difference] = &[
+    Difference {
+        name: "a size record that is too small",
+        c: "20, leaving: ok, STOP",
+        rust: "EINVAL, leaving: EIO, ERROR",
+        reason: "a size of less than eight bytes is no size: the C driver takes \
+                 bytes that were never sent for one",
+    },
+    Difference {
+        name: "leaving RESUMING after an image that is none",
+        c: "EREMOTEIO, leaving: ok, STOP",
+        rust: "EREMOTEIO, leaving: EIO, ERROR",
+        reason: "the uAPI: invalid data must fail the transition",
+    },
+    Difference {
+        name: "leaving RESUMING in a header",
+        c: "9, leaving: ok, STOP",
+        rust: "9, leaving: EINVAL, ERROR",
+        reason: "the uAPI: incomplete data must fail the transition",
+    },
+    Difference {
+        name: "leaving RESUMING in an image",
+        c: "1052808, leaving: ok, STOP",
+        rust: "1052808, leaving: EINVAL, ERROR",
+        reason: "the uAPI: incomplete data must fail the transition",
+    },
+    Difference {
+        name: "memory for an image that never comes",
+        c: "all that was claimed",
+        rust: "next to none",
+        reason: "the Rust driver allocates as data arrives",
+    },
+];
+
+/// The PF's driver goes away while VFs are in use: it waits for them, and they
+/// fail, but nothing else does.
+fn pf_removed(site: &Site, remove: fn(&Pf) -> Result<()>) -> Result<String> {
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::STOP_COPY)?;
+    let remover = thread::spawn(move || remove(&Pf::find()?));
+    // It cannot finish while the device is open.
+    thread::sleep(Duration::from_millis(500));
+    let waits = !remover.is_finished();
+    let read = words(file.read(&mut [0; 24]));
+    drop(device);
+    let begin = Instant::now();
+    while !remover.is_finished() && begin.elapsed() < Duration::from_secs(20) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    ensure!(remover.is_finished(), "the removal is stuck");
+    remover
+        .join()
+        .map_err(|_| anyhow::anyhow!("the remover panicked"))??;
+    let after = words(file.read(&mut [0; 24]));
+    Ok(format!("waits: {waits}, read {read}, then {after}"))
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
+    let removals: [(&str, fn(&Pf) -> Result<()>); 2] = [
+        ("the VFs are removed while one is in use", |pf| pf.set_vfs(0)),
+        ("the PF's driver is unbound while a VF is in use", |pf| {
+            pf.set_bound(false)
+        }),
+    ];
+    for (name, remove) in removals {
+        results.test(name, |_| {
+            let mut seen = Vec::new();
+            for driver in crate::hca::Driver::BOTH {
+                let pf = Pf::find()?;
+                if pf.driver().is_err() {
+                    pf.set_bound(true)?;
+                }
+                let (vf, other) = Bench::new()?.of(driver);
+                seen.push(pf_removed(&Site { driver, vf, other }, remove)?);
+            }
+            let pf = Pf::find()?;
+            if pf.driver().is_err() {
+                pf.set_bound(true)?;
+            }
+            ensure!(seen[0] == seen[1], "C: {}\nRust: {}", seen[0], seen[1]);
+            Ok(())
+        });
+    }
+    Ok(())
+}

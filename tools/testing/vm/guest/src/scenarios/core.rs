@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The model under the unmodified mlx5_core: what all else rests on.
+
+use crate::{
+    hca::{self, Driver, Pf},
+    sys,
+    tap::Results,
+    vf::Vf,
+};
+use anyhow::{bail, ensure, Context, Result};
+use std::{collections::BTreeSet, thread, time::Duration};
+use vfio_mig::sysfs;
+
+/// Health is polled every two seconds; a counter that stands still is noticed
+/// after three.
+const HEALTH_WATCH: Duration = Duration::from_secs(20);
+const VFS: u16 = 8;
+
+/// Messages of mlx5_core that say that something is missing, and that a model
+/// without an Ethernet port can leave so.
+const HARMLESS: &[&str] = &[
+    "Missing eth_net_offloads capability",
+    "Failed to get valid vendor specific ID",
+];
+
+fn no_complaints(results: &mut Results) -> Result<()> {
+    let mut lines = results.kernel_lines();
+    lines.retain(|line| {
+        line.contains("mlx5_core") && !HARMLESS.iter().any(|known| line.contains(known))
+    });
+    // A line about the device that is not about a module is a complaint.
+    lines.retain(|line| line.contains(":(pid "));
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        bail!("{}", lines.join("\n"))
+    }
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    results.test("mlx5_core drives the PF", |_| {
+        ensure!(Pf::find()?.driver()? == "mlx5_core");
+        Ok(())
+    });
+    results.test("eight VFs, each in its IOMMU group", |results| {
+        let pf = Pf::find()?;
+        pf.set_vfs(VFS)?;
+        let groups: Result<BTreeSet<_>, _> =
+            pf.vfs()?.into_iter().map(sysfs::iommu_group).collect();
+        ensure!(groups?.len() == usize::from(VFS));
+        no_complaints(results)
+    });
+    results.test("each VF binds to either driver", |results| {
+        for vf in Pf::find()?.vfs()? {
+            for driver in Driver::BOTH {
+                hca::bind(vf, driver)?;
+                let vf = Vf::open(vf, 1)?;
+                vf.device().features().context(driver.name())?;
+            }
+        }
+        no_complaints(results)
+    });
+    results.test("health polling stays quiet", |results| {
+        thread::sleep(HEALTH_WATCH);
+        no_complaints(results)
+    });
+    results.test("no VF", |results| {
+        let pf = Pf::find()?;
+        pf.set_vfs(0)?;
+        ensure!(pf.vfs()?.is_empty());
+        no_complaints(results)
+    });
+    results.test("mlx5_core lets the PF go, and takes it again", |results| {
+        let pf = Pf::find()?;
+        pf.set_bound(false)?;
+        pf.set_bound(true)?;
+        ensure!(pf.driver()? == "mlx5_core");
+        no_complaints(results)
+    });
+    results.test("nothing violated the firmware interface", |_| {
+        let pf = Pf::find()?;
+        pf.set_vfs(1)?;
+        let vf = pf.vfs()?[0];
+        hca::bind(vf, Driver::C)?;
+        let violations = Vf::open(vf, 1)?.violations()?;
+        ensure!(violations == 0, "{violations} violations");
+        Ok(())
+    });
+    results.test("mlx5_core unloads", |results| {
+        Pf::find()?.set_vfs(0)?;
+        for module in ["mlx5_vfio_pci_rust", "mlx5_vfio_pci", "mlx5_core"] {
+            sys::unload_module(module).with_context(|| module)?;
+        }
+        no_complaints(results)?;
+        for module in ["mlx5_core", "mlx5_vfio_pci", "mlx5_vfio_pci_rust"] {
+            sys::load_module(&format!("/lib/modules/{module}.ko"), "")?;
+        }
+        Ok(())
+    });
+    Ok(())
+}

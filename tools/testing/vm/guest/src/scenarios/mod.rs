@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a machine can be started for.
+
+mod badinput;
+mod compare;
+mod core;
+mod files;
+mod matrix;
+mod migrate;
+mod streams;
+
+pub use badinput::hold;
+
+use crate::{
+    hca::{self, Driver, Pf},
+    tap::Results,
+};
+use anyhow::{ensure, Result};
+use vfio_mig::bdf::Bdf;
+
+/// A scenario: its name, and what it does.
+pub type Scenario = (&'static str, fn(&mut Results) -> Result<()>);
+
+/// All of them.
+pub const ALL: &[Scenario] = &[
+    ("core", core::run),
+    ("migrate", migrate::run),
+    ("streams", streams::run),
+    ("matrix", matrix::run),
+    ("files", files::run),
+    ("badinput", badinput::run),
+];
+
+/// Two VFs of each driver.
+pub struct Bench {
+    vfs: Vec<Bdf>,
+}
+
+impl Bench {
+    /// Creates and binds them.
+    pub fn new() -> Result<Self> {
+        let pf = Pf::find()?;
+        pf.set_vfs(0)?;
+        pf.set_vfs(4)?;
+        let vfs = pf.vfs()?;
+        ensure!(vfs.len() == 4, "{} VFs instead of 4", vfs.len());
+        for (vf, driver) in vfs.iter().zip([Driver::C, Driver::C, Driver::Rust, Driver::Rust]) {
+            hca::bind(*vf, driver)?;
+        }
+        Ok(Self { vfs })
+    }
+
+    /// The two VFs of a driver.
+    pub fn of(&self, driver: Driver) -> (Bdf, Bdf) {
+        match driver {
+            Driver::C => (self.vfs[0], self.vfs[1]),
+            Driver::Rust => (self.vfs[2], self.vfs[3]),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Streams go from either driver to either driver.
+
+use super::Bench;
+use crate::{hca::Driver, tap::Results, vf::Vf};
+use anyhow::{ensure, Result};
+use std::io::{Cursor, Read, Write};
+use vfio_mig::{bdf::Bdf, migrate, state::State, stream};
+
+/// Saves a VF that has worked. Returns the stream and the VF's digest.
+pub fn save(vf: Bdf, rounds: u64) -> Result<(Vec<u8>, u64)> {
+    let vf = Vf::open(vf, 16)?;
+    vf.work(rounds, 16)?;
+    let digest = vf.digest()?;
+    let mut from = vf.device().begin(State::STOP_COPY)?;
+    let mut bytes = Vec::new();
+    stream::copy(&mut from, &mut bytes, |_| ())?;
+    Ok((bytes, digest))
+}
+
+/// Loads a stream, and returns the digest of the VF, which runs.
+pub fn load(vf: Bdf, bytes: &[u8]) -> Result<u64> {
+    let vf = Vf::open(vf, 16)?;
+    let mut to = vf.device().begin(State::RESUMING)?;
+    stream::copy(&mut Cursor::new(bytes), &mut to, |_| ())?;
+    drop(to);
+    vf.device().set_state(State::RUNNING)?;
+    let digest = vf.digest()?;
+    vf.work(3, 16)?;
+    Ok(digest)
+}
+
+/// Saves and loads in pieces of `size` bytes.
+fn in_pieces(from: Bdf, to: Bdf, size: usize) -> Result<()> {
+    let source = Vf::open(from, 16)?;
+    let destination = Vf::open(to, 16)?;
+    source.work(3, 16)?;
+    let digest = source.digest()?;
+    let mut data = source.device().begin(State::STOP_COPY)?;
+    let mut sink = destination.device().begin(State::RESUMING)?;
+    let mut piece = vec![0; size];
+    loop {
+        let n = data.read(&mut piece)?;
+        if n == 0 {
+            break;
+        }
+        sink.write_all(&piece[..n])?;
+    }
+    destination.device().set_state(State::RUNNING)?;
+    ensure!(destination.digest()? == digest);
+    Ok(())
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    for from in Driver::BOTH {
+        for to in Driver::BOTH {
+            let name = format!("saved by {}, loaded by {}", from.name(), to.name());
+            results.test(&name, |_| {
+                let (bytes, digest) = save(bench.of(from).0, 12)?;
+                ensure!(load(bench.of(to).1, &bytes)? == digest, "digests differ");
+                Ok(())
+            });
+        }
+    }
+    results.test("both drivers make the same stream of the same state", |_| {
+        let (c, _) = save(bench.of(Driver::C).0, 9)?;
+        let (rust, _) = save(bench.of(Driver::Rust).0, 9)?;
+        let first = c.iter().zip(&rust).position(|(a, b)| a != b);
+        ensure!(
+            c == rust,
+            "{} and {} bytes, first difference at {first:?}",
+            c.len(),
+            rust.len()
+        );
+        Ok(())
+    });
+    results.test("pieces do not matter", |_| {
+        let (from, to) = bench.of(Driver::Rust);
+        for size in [4095, 4097, 65_537] {
+            in_pieces(from, to, size)?;
+        }
+        Ok(())
+    });
+    results.test("through a file", |_| {
+        let (from, to) = bench.of(Driver::Rust);
+        let source = Vf::open(from, 16)?;
+        let destination = Vf::open(to, 16)?;
+        source.work(5, 16)?;
+        let digest = source.digest()?;
+        let path = std::path::Path::new("/tmp/state");
+        migrate::stop_copy(source.device(), destination.device(), Some(path), &mut ())?;
+        ensure!(destination.digest()? == digest);
+        Ok(())
+    });
+    results.test("back and forth", |_| {
+        let (a, b) = bench.of(Driver::Rust);
+        let (a, b) = (Vf::open(a, 16)?, Vf::open(b, 16)?);
+        let mut at = &a;
+        let mut next = &b;
+        for _ in 0..6 {
+            at.work(2, 16)?;
+            let digest = at.digest()?;
+            migrate::stop_copy(at.device(), next.device(), None, &mut ())?;
+            ensure!(next.digest()? == digest);
+            std::mem::swap(&mut at, &mut next);
+        }
+        Ok(())
+    });
+    Ok(())
+}
