@@ -6,6 +6,7 @@
 #include <linux/mm.h>
 #include <linux/pci.h>
 #include <linux/uaccess.h>
+#include <linux/workqueue.h>
 
 #include "helpers.h"
 
@@ -106,4 +107,19 @@ void *vfio_rust_get_drvdata(struct pci_dev *pdev)
 bool vfio_rust_is_virtfn(struct pci_dev *pdev)
 {
 	return pdev->is_virtfn;
+}
+
+struct workqueue_struct *vfio_rust_alloc_ordered_workqueue(const char *name)
+{
+	return alloc_ordered_workqueue("%s", 0, name);
+}
+
+void vfio_rust_flush_workqueue(struct workqueue_struct *wq)
+{
+	flush_workqueue(wq);
+}
+
+void vfio_rust_destroy_workqueue(struct workqueue_struct *wq)
+{
+	destroy_workqueue(wq);
 }

@@ -14,6 +14,7 @@
 struct device;
 struct page;
 struct pci_dev;
+struct workqueue_struct;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
 void vfio_rust_free_pages(struct page *page, unsigned int order);
@@ -32,5 +33,9 @@ void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
 void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data);
 void *vfio_rust_get_drvdata(struct pci_dev *pdev);
 bool vfio_rust_is_virtfn(struct pci_dev *pdev);
+
+struct workqueue_struct *vfio_rust_alloc_ordered_workqueue(const char *name);
+void vfio_rust_flush_workqueue(struct workqueue_struct *wq);
+void vfio_rust_destroy_workqueue(struct workqueue_struct *wq);
 
 #endif /* VFIO_RUST_HELPERS_H */

@@ -30,4 +30,5 @@ pub(crate) mod migration;
 pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod state_lock;
+pub(crate) mod workqueue;
 

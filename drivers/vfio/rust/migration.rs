@@ -117,6 +117,11 @@ impl VfioDevice<'_> {
     ) -> Result<Option<OpenFile>> {
         let mut file = None;
         while machine.state() as u32 != target.0 {
+            if machine.state() == State::Error {
+                // Only a reset leads out of it; vfio_mig_get_next_state() must
+                // not be asked.
+                return Err(EINVAL);
+            }
             let arc = self.next_arc(machine.state(), target.0)?;
             file = machine.step(arc)?;
         }

@@ -14,6 +14,7 @@ use crate::{
         dma::Direction,
         file::{Access, DataFile, OpenFile, Readiness, UserWriter, Wait},
         pages::{Fill, Pages},
+        workqueue::OrderedQueue,
     },
 };
 use kernel::{
@@ -270,7 +271,10 @@ pub(crate) struct SavingSession {
 
 impl SavingSession {
     /// Begins to save the stopped device.
-    pub(crate) fn new(core: &Arc<CoreDev>) -> Result<(Self, OpenFile)> {
+    pub(crate) fn new(
+        core: &Arc<CoreDev>,
+        queue: &Arc<OrderedQueue>,
+    ) -> Result<(Self, OpenFile)> {
         let file = SaveFile::new()?;
         let open = OpenFile::new(file.clone())?;
         let pd = Pd::new(core)?;
@@ -280,7 +284,7 @@ impl SavingSession {
         }
         let pages = Arc::new(Pages::with_len(size, Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
         let buffer = DmaBuffer::new(core, &pd, pages, Direction::FromDevice)?;
-        let command = SaveCommand::new(core, file.clone())?;
+        let command = SaveCommand::new(core, queue, file.clone())?;
         let session = Self {
             file,
             command,

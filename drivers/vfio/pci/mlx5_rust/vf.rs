@@ -15,6 +15,7 @@ use crate::{
         migration::{Machine, Migration, State, StateArc, TargetState, VfioDevice},
         pages::Pages,
         state_lock::{Reset, StateLock},
+        workqueue::OrderedQueue,
     },
 };
 use kernel::{
@@ -50,6 +51,8 @@ impl Reset for MigrationState {
 #[pin_data]
 pub(crate) struct VfMigration {
     core: Arc<CoreDev>,
+    /// Where commands end.
+    queue: Arc<OrderedQueue>,
     #[pin]
     state: StateLock<MigrationState>,
     /// Refers back to this object; taken out when the driver is unbound.
@@ -61,9 +64,11 @@ impl VfMigration {
     /// Migration of the VF behind `core`, with the PF's notifications.
     pub(crate) fn new(core: Arc<CoreDev>) -> Result<Arc<Self>> {
         let notified = core.clone();
+        let queue = Arc::new(OrderedQueue::new(c"mlx5_vfio_rust")?, GFP_KERNEL)?;
         let migration = Arc::pin_init(
             pin_init!(Self {
                 core,
+                queue,
                 state <- StateLock::new(MigrationState {
                     state: State::Running,
                     session: Session::Idle,
@@ -93,11 +98,12 @@ impl VfMigration {
         self.state.reset();
     }
 
-    /// No notification comes after this.
+    /// No notification comes after this, and no end of a command.
     pub(crate) fn unbind(&self) {
         let notifier = self.notifier.lock().take();
         // Without the lock: waits for a notification under way.
         drop(notifier);
+        self.queue.flush();
     }
 
     /// Has firmware load an image that `file` received. `ENODEV` where the
@@ -164,7 +170,7 @@ impl Machine for VfMachine<'_> {
             (RunningP2p, Stop) => core.suspend(Side::Responder)?,
             (Stop, RunningP2p) => core.resume(Side::Responder)?,
             (Stop, StopCopy) => {
-                let (session, open) = SavingSession::new(core)?;
+                let (session, open) = SavingSession::new(core, &self.migration.queue)?;
                 self.inner.session = Session::Saving(session);
                 file = Some(open);
             }

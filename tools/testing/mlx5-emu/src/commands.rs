@@ -149,7 +149,14 @@ impl Hca {
             context.run(command.opcode())
         };
         let (subject, bytes) = (context.subject, context.bytes);
-        if let Err(failure) = result {
+        if let Err(mut failure) = result {
+            let late = || {
+                let vhca = self.vhca(ifc::VHCA_ID.get(&command.input));
+                vhca.is_some_and(|vhca| vhca.was_reset)
+            };
+            if failure.status == Status::BadResState && late() {
+                failure.violation = None;
+            }
             output.fill(0);
             ifc::STATUS.set(&mut output, failure.status as u64);
             ifc::SYNDROME.set(&mut output, failure.syndrome.into());

@@ -171,7 +171,7 @@ impl Hca {
             // Whether the PF has enabled it does not change.
             let enabled = function.enabled;
             let vf = VirtualFunction {
-                vhca: Vhca::new(size),
+                vhca: Vhca::after_reset(size),
                 workload: Workload::new(id.0 - 1),
             };
             *function = Function::new(Some(vf));

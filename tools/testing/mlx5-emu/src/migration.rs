@@ -31,6 +31,11 @@ pub struct Vhca {
     pub running: Running,
     /// What it remembers.
     pub state: VfState,
+    /// It was reset, and not suspended since. Who resets a VF (user space,
+    /// through its configuration space) and who migrates it (the PF's driver)
+    /// do not wait for each other, so a command that comes too late is no
+    /// fault of the driver.
+    pub was_reset: bool,
 }
 
 /// What a SAVE is to do.
@@ -48,6 +53,15 @@ impl Vhca {
         Self {
             running: Running::Fully,
             state: VfState::new(state_size),
+            was_reset: false,
+        }
+    }
+
+    /// A VHCA after a reset.
+    pub fn after_reset(state_size: u64) -> Self {
+        Self {
+            was_reset: true,
+            ..Self::new(state_size)
         }
     }
 
@@ -58,6 +72,7 @@ impl Vhca {
             (Side::Responder, Running::InitiatorSuspended) => Running::Suspended,
             _ => return Err(Status::BadResState),
         };
+        self.was_reset = false;
         Ok(())
     }
 
@@ -83,10 +98,13 @@ impl Vhca {
     /// SAVE_VHCA_STATE, into at most `room` bytes.
     ///
     /// A VHCA that is not suspended changes while it is saved, so the image is
-    /// only of use with what changes later: it must track, or end tracking.
+    /// only of use with what changes later: it must track. Or it ends tracking,
+    /// and then the image is of no use, and of no more than what has changed.
     /// One that is suspended does not change, so there is nothing to track.
     pub fn save(&mut self, save: Save, room: u64) -> Result<Vec<u8>, Status> {
         let tracked = self.state.dirty().is_some();
+        let ends_tracking = tracked && !save.set_track && self.running != Running::Suspended;
+        let incremental = save.incremental || ends_tracking;
         let allowed = match self.running {
             Running::Suspended => !save.set_track,
             Running::Fully | Running::InitiatorSuspended => save.set_track || tracked,
@@ -94,10 +112,10 @@ impl Vhca {
         if !allowed || (save.incremental && !tracked) {
             return Err(Status::BadResState);
         }
-        if self.query(save.incremental)? > room {
+        if self.query(incremental)? > room {
             return Err(Status::BadParam);
         }
-        let image = image::save(&self.state, save.incremental);
+        let image = image::save(&self.state, incremental);
         self.state.track(save.set_track);
         Ok(image)
     }

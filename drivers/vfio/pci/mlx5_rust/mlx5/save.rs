@@ -12,7 +12,7 @@ use super::{
     dma_buffer::DmaBuffer,
     ifc::{field, mailbox},
 };
-use crate::vfio::pages::Pages;
+use crate::vfio::{pages::Pages, workqueue::OrderedQueue};
 use core::{cell::UnsafeCell, ops::Deref, sync::atomic};
 use kernel::{
     container_of,
@@ -21,7 +21,7 @@ use kernel::{
     prelude::*,
     sync::Arc,
     types::Opaque,
-    workqueue::{self, Work, WorkItem},
+    workqueue::{Work, WorkItem},
 };
 
 const OUT_BYTES: usize = size_of::<mlx5_ifc_save_vhca_state_out_bits>() / 8;
@@ -47,6 +47,7 @@ pub(crate) trait SaveDone: Send + Sync + 'static {
 #[pin_data]
 pub(crate) struct SaveCommand<T: SaveDone> {
     core: Arc<CoreDev>,
+    queue: Arc<OrderedQueue>,
     done: Arc<T>,
     busy: atomic::AtomicBool,
     status: atomic::AtomicI32,
@@ -70,15 +71,21 @@ unsafe impl<T: SaveDone> Send for SaveCommand<T> {}
 unsafe impl<T: SaveDone> Sync for SaveCommand<T> {}
 
 impl<T: SaveDone> SaveCommand<T> {
-    /// Prepares for commands whose end `done` gets.
+    /// Prepares for commands whose end `done` gets, on `queue`.
     ///
-    /// The caller must call [`Self::quiesce`] at the end.
-    pub(crate) fn new(core: &Arc<CoreDev>, done: Arc<T>) -> Result<Arc<Self>> {
+    /// The caller must call [`Self::quiesce`] at the end, and flush the queue
+    /// before its own reference to that is the last one.
+    pub(crate) fn new(
+        core: &Arc<CoreDev>,
+        queue: &Arc<OrderedQueue>,
+        done: Arc<T>,
+    ) -> Result<Arc<Self>> {
         core.check_attached()?;
         let mdev = core.mdev;
         Arc::pin_init(
             pin_init!(Self {
                 core: core.clone(),
+                queue: queue.clone(),
                 done,
                 busy: atomic::AtomicBool::new(false),
                 status: atomic::AtomicI32::new(0),
@@ -180,7 +187,8 @@ impl<T: SaveDone> SaveCommand<T> {
             };
         }
         // `busy` means that the work is not queued, so this cannot fail.
-        let _ = workqueue::system_unbound().enqueue(this);
+        let queue = this.queue.clone();
+        let _ = queue.enqueue(this);
     }
 
     /// The result of the command, once.

@@ -32,7 +32,7 @@ fn resume(site: &Site, bytes: &[u8]) -> Result<String> {
     let mut file = device.begin(State::RESUMING)?;
     let written = words(file.write(bytes));
     let again = words(file.write(&[0; 1]));
-    device.reset()?;
+    drop((device, file));
     usable(site)?;
     Ok(format!("{written}, then {again}"))
 }
@@ -41,10 +41,13 @@ fn resume(site: &Site, bytes: &[u8]) -> Result<String> {
 fn leave(site: &Site, bytes: &[u8]) -> Result<String> {
     let device = Device::open(site.vf)?;
     let mut file = device.begin(State::RESUMING)?;
-    let written = words(file.write(bytes));
+    let written = match file.write(bytes) {
+        Ok(n) if n == bytes.len() => "all".to_string(),
+        other => words(other),
+    };
     let left = outcome(device.set_state(State::STOP));
     let state = device.state()?;
-    device.reset()?;
+    drop((device, file));
     usable(site)?;
     Ok(format!("{written}, leaving: {left}, {state}"))
 }
@@ -229,49 +232,39 @@ const OBSERVATIONS: &[Observation] = &[
         drop(device);
         Ok(errno_name(errno))
     }),
-    ("a reset in the middle of a save", |site| {
-        for _ in 0..10 {
-            let device = Device::open(site.vf)?;
-            let mut file = device.begin(State::STOP_COPY)?;
-            let reader = thread::spawn(move || {
-                let mut all = Vec::new();
-                words(file.read_to_end(&mut all))
-            });
-            device.reset()?;
-            ensure!(device.state()? == State::RUNNING);
-            // Done before the reset, or failed by it; never stuck.
-            let read = reader.join().unwrap_or_default();
-            ensure!(read == "ENODEV" || read.parse::<usize>().is_ok(), "{read}");
-        }
-        usable(site)?;
-        Ok("ok".to_string())
-    }),
 ];
 
 const DIFFERENCES: &[Difference] = &[
     Difference {
+        name: "an empty image",
+        c: "16, then EINVAL",
+        rust: "EINVAL, then ENODEV",
+        reason: "the Rust driver loads a record as soon as it is complete, the C \
+                 driver not before the next write",
+    },
+    Difference {
         name: "a size record that is too small",
-        c: "20, leaving: ok, STOP",
+        c: "all, leaving: ok, STOP",
         rust: "EINVAL, leaving: EIO, ERROR",
         reason: "a size of less than eight bytes is no size: the C driver takes \
                  bytes that were never sent for one",
     },
     Difference {
         name: "leaving RESUMING after an image that is none",
-        c: "EREMOTEIO, leaving: ok, STOP",
-        rust: "EREMOTEIO, leaving: EIO, ERROR",
+        c: "EINVAL, leaving: ok, STOP",
+        rust: "EINVAL, leaving: EIO, ERROR",
         reason: "the uAPI: invalid data must fail the transition",
     },
     Difference {
         name: "leaving RESUMING in a header",
-        c: "9, leaving: ok, STOP",
-        rust: "9, leaving: EINVAL, ERROR",
+        c: "all, leaving: ok, STOP",
+        rust: "all, leaving: EINVAL, ERROR",
         reason: "the uAPI: incomplete data must fail the transition",
     },
     Difference {
         name: "leaving RESUMING in an image",
-        c: "1052808, leaving: ok, STOP",
-        rust: "1052808, leaving: EINVAL, ERROR",
+        c: "all, leaving: ok, STOP",
+        rust: "all, leaving: EINVAL, ERROR",
         reason: "the uAPI: incomplete data must fail the transition",
     },
     Difference {
@@ -281,6 +274,27 @@ const DIFFERENCES: &[Difference] = &[
         reason: "the Rust driver allocates as data arrives",
     },
 ];
+
+/// User space resets a device while firmware saves it.
+///
+/// Only with the Rust driver: the C driver loses a reference to its file when
+/// it cancels the work that would have dropped it, and cannot be unloaded.
+fn reset_while_saving(site: &Site) -> Result<()> {
+    for _ in 0..10 {
+        let device = Device::open(site.vf)?;
+        let mut file = device.begin(State::STOP_COPY)?;
+        let reader = thread::spawn(move || {
+            let mut all = Vec::new();
+            words(file.read_to_end(&mut all))
+        });
+        device.reset()?;
+        ensure!(device.state()? == State::RUNNING);
+        // Done before the reset, or failed by it; never stuck.
+        let read = reader.join().unwrap_or_default();
+        ensure!(read == "ENODEV" || read.parse::<usize>().is_ok(), "{read}");
+    }
+    usable(site)
+}
 
 /// The PF's driver goes away while VFs are in use: it waits for them, and they
 /// fail, but nothing else does.
@@ -308,6 +322,10 @@ fn pf_removed(site: &Site, remove: fn(&Pf) -> Result<()>) -> Result<String> {
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
+    results.test("a reset in the middle of a save", |_| {
+        let (vf, other) = bench.of(crate::hca::Driver::Rust);
+        reset_while_saving(&Site { vf, other })
+    });
     let removals: [(&str, fn(&Pf) -> Result<()>); 2] = [
         ("the VFs are removed while one is in use", |pf| pf.set_vfs(0)),
         ("the PF's driver is unbound while a VF is in use", |pf| {
@@ -323,7 +341,7 @@ pub fn run(results: &mut Results) -> Result<()> {
                     pf.set_bound(true)?;
                 }
                 let (vf, other) = Bench::new()?.of(driver);
-                seen.push(pf_removed(&Site { driver, vf, other }, remove)?);
+                seen.push(pf_removed(&Site { vf, other }, remove)?);
             }
             let pf = Pf::find()?;
             if pf.driver().is_err() {

@@ -8,10 +8,8 @@ use anyhow::{bail, Result};
 use std::io;
 use vfio_mig::{bdf::Bdf, error::Error};
 
-/// Where something is to be observed.
+/// Two VFs of one driver.
 pub struct Site {
-    /// The driver of both VFs.
-    pub driver: Driver,
     /// A VF.
     pub vf: Bdf,
     /// Another one.
@@ -45,7 +43,7 @@ pub fn both(
         results.test(name, |results| {
             let [c, rust] = Driver::BOTH.map(|driver| {
                 let (vf, other) = bench.of(driver);
-                observe(&Site { driver, vf, other })
+                observe(&Site { vf, other })
             });
             let (c, rust) = (c?, rust?);
             match differences.iter().find(|d| d.name == *name) {

@@ -3,7 +3,7 @@
 //! Data files: what each call on them does, in each situation.
 
 use super::{
-    compare::{self, outcome, words, Observation, Site},
+    compare::{self, outcome, words, Difference, Observation, Site},
     Bench,
 };
 use crate::{sys, tap::Results};
@@ -140,6 +140,8 @@ const OBSERVATIONS: &[Observation] = &[
     ("files after a reset", |site| {
         let device = Device::open(site.vf)?;
         let mut saving = device.begin(State::STOP_COPY)?;
+        // Firmware is done, so that the reset does not come in between.
+        saving.read_exact(&mut [0; 100])?;
         device.reset()?;
         let after_save = device.state()?;
         let mut resuming = device.begin(State::RESUMING)?;
@@ -189,8 +191,15 @@ const OBSERVATIONS: &[Observation] = &[
     }),
 ];
 
+const DIFFERENCES: &[Difference] = &[Difference {
+    name: "PRECOPY_INFO outside of PRE_COPY",
+    c: "saving EINVAL, resuming ENOTTY",
+    rust: "saving ENOTTY, resuming ENOTTY",
+    reason: "the Rust driver does not offer PRE_COPY yet, and so not its ioctl",
+}];
+
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
-    compare::both(results, &bench, OBSERVATIONS, &[]);
+    compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
     Ok(())
 }

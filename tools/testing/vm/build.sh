@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds what is of this checkout, and quickly: build.sh WHAT. Runs in the
+# sysroot.
+#
+#   emu      the emulated HCA, for QEMU         -> $CACHE/build/mlx5-emu.so
+#   guest    init and tools of the test machine -> $CACHE/build/{vm-guest,vfio-mig}
+#   runner   what starts test machines          -> $CACHE/build/vm-test
+#   module   our module for the stock kernel    -> $CACHE/build/stock
+set -euo pipefail
+# shellcheck source=tools/testing/vm/common.sh
+. "$(dirname "$0")/common.sh"
+
+out=$CACHE/build
+mkdir -p "$out"
+cd "$TOP/tools"
+case $1 in
+emu)
+	cargo build --release -p mlx5-emu
+	make -C testing/mlx5-emu/shim "QEMU_SRC=$(sources_dir)/qemu" \
+		"QEMU_HEADERS=$(qemu_headers_dir)" \
+		"MODEL=$CARGO_TARGET_DIR/release/libmlx5_emu.a" "OUT=$out"
+	;;
+guest)
+	# Static: the test machine has no libraries.
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release \
+		--target x86_64-unknown-linux-gnu -p vm-guest -p vfio-mig
+	cp "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vm-guest" \
+		"$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vfio-mig" "$out/"
+	;;
+runner)
+	cargo build --release -p vm-test
+	cp "$CARGO_TARGET_DIR/release/vm-test" "$out/"
+	;;
+module)
+	mkdir -p "$out/stock"
+	make -C "$(stock_dir)/objects" "LOCALVERSION=$STOCK_LOCALVERSION" \
+		"M=$TOP" "MO=$out/stock" "-j$(nproc)" modules
+	;;
+*) die "build.sh emu|guest|runner|module" ;;
+esac

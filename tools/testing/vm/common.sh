@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the scripts beside it share; to be sourced.
+#
+# Everything that takes long is made once and kept in the user's cache, in
+# folders named after a digest of what determines them. A folder has its name
+# only when it is complete: it is made under another name, and then renamed.
+
+set -euo pipefail
+
+VM_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+TOP=$(cd "$VM_DIR/../../.." && pwd)
+CACHE=${VFIO_MLX5_RUST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfio-mlx5-rust}
+OUT=$TOP/out
+# shellcheck source=tools/testing/vm/versions.conf
+. "$VM_DIR/versions.conf"
+
+mkdir -p "$CACHE/locks" "$OUT/log"
+
+die() {
+	echo "error: $*" >&2
+	exit 1
+}
+
+# key TEXT-OR-FILE...: a digest of the contents of files, and of other words.
+key() {
+	local item
+	for item in "$@"; do
+		if [ -f "$item" ]; then
+			cat "$item"
+		else
+			printf '%s\n' "$item"
+		fi
+	done | sha256sum | cut -c1-16
+}
+
+# locked NAME COMMAND...: one process at a time.
+locked() {
+	local name=$1
+	shift
+	(
+		flock 9
+		"$@"
+	) 9> "$CACHE/locks/$name"
+}
+
+# Where the stages put their results. Names are functions, so that a stage and
+# its users cannot disagree.
+sysroot_dir() { echo "$CACHE/sysroot-$(key "$SUITE" "$SYSROOT_PACKAGES" "$VM_DIR/sysroot.sh")"; }
+sources_dir() { echo "$CACHE/sources-$(key "$STOCK_PACKAGES" "$STOCK_SOURCE" "$INTREE_SOURCE" "$QEMU_SOURCE" "$VM_DIR/sources.sh" "$(sysroot_dir)")"; }
+qemu_headers_dir() { echo "$CACHE/qemu-headers-$(key "$(sources_dir)" "$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh")"; }
+stock_dir() { echo "$CACHE/stock-$(key "$(sources_dir)" "$VM_DIR/stock.sh")"; }
+intree_dir() { echo "$CACHE/intree-$(key "$(sources_dir)" "$VM_DIR/intree/config" "$VM_DIR/intree.sh")"; }
+
+export CARGO_HOME=$CACHE/cargo
+export CARGO_TARGET_DIR=$CACHE/target

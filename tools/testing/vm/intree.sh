@@ -1,0 +1,45 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds the kernel with our files in its tree. Source and objects stay in the
+# cache; files are copied only where their contents differ, so that what has
+# not changed is not built again. Runs in the sysroot.
+set -euo pipefail
+# shellcheck source=tools/testing/vm/common.sh
+. "$(dirname "$0")/common.sh"
+
+dir=$(intree_dir)
+src=$dir/source
+mkdir -p "$dir"
+if [ ! -e "$src" ]; then
+	rm -rf "$src.tmp"
+	cp -r --reflink=auto "$(sources_dir)/$INTREE_SOURCE" "$src.tmp"
+	mv "$src.tmp" "$src"
+fi
+
+for folder in drivers/vfio/rust drivers/vfio/pci/mlx5_rust; do
+	rsync -r --checksum --delete "$TOP/$folder/" "$src/$folder/"
+done
+
+# The two lines that make them part of the tree.
+pci=$src/drivers/vfio/pci
+grep -q mlx5_rust "$pci/Kconfig" ||
+	sed -i 's|^source "drivers/vfio/pci/mlx5/Kconfig"|&\n\nsource "drivers/vfio/pci/mlx5_rust/Kconfig"|' "$pci/Kconfig"
+grep -q mlx5_rust "$pci/Makefile" ||
+	echo 'obj-$(CONFIG_MLX5_VFIO_PCI_RUST) += mlx5_rust/' >> "$pci/Makefile"
+
+build() { make -C "$src" "O=$dir/objects" "$@"; }
+mkdir -p "$dir/objects"
+if [ ! -e "$dir/objects/.config" ]; then
+	build tinyconfig
+	cat "$VM_DIR/intree/config" >> "$dir/objects/.config"
+	build olddefconfig
+	# What was asked for and is not there would go unnoticed.
+	while read -r line; do
+		grep -qxF "$line" "$dir/objects/.config" || {
+			mv "$dir/objects/.config" "$dir/objects/.config.bad"
+			die "$line is not possible: adapt tools/testing/vm/intree/config"
+		}
+	done < <(grep -E '^CONFIG_[A-Z0-9_]+=[^n]' "$VM_DIR/intree/config")
+fi
+build "-j$(nproc)" bzImage modules

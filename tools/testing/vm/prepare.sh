@@ -1,0 +1,55 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Makes what the given targets need, with progress: prepare.sh TARGET...
+#
+#   stock    test machines with the stock kernel
+#   intree   test machines with our files in the kernel tree
+set -euo pipefail
+# shellcheck source=tools/testing/vm/common.sh
+. "$(dirname "$0")/common.sh"
+
+number=0
+# step TITLE EXPECTATION COMMAND...
+step() {
+	local title=$1 expect=$2 begin=$SECONDS log pid
+	shift 2
+	number=$((number + 1))
+	log=$OUT/log/prepare-$number.log
+	printf '[%d/%d] %-44s' "$number" "$steps" "$title"
+	"$@" > "$log" 2>&1 < /dev/null &
+	pid=$!
+	while kill -0 "$pid" 2> /dev/null; do
+		if [ -t 1 ]; then
+			printf '\r[%d/%d] %-44s %4ds  (first time: %s)' \
+				"$number" "$steps" "$title" $((SECONDS - begin)) "$expect"
+		fi
+		sleep 0.2
+	done
+	if wait "$pid"; then
+		[ ! -t 1 ] || printf '\r\033[K[%d/%d] %-44s' "$number" "$steps" "$title"
+		printf ' %4ds\n' $((SECONDS - begin))
+		return
+	fi
+	printf ' FAILED\n\n'
+	tail -n 25 "$log" | sed 's/^/    /'
+	printf '\nThe whole log is %s\nOnce that is mended, the same command goes on from there.\n' "$log" >&2
+	exit 1
+}
+
+enter=$VM_DIR/enter.sh
+steps=7
+[[ " $* " != *" intree "* ]] || steps=$((steps + 1))
+step "a Debian with the toolchain and QEMU" "2 min" locked sysroot "$VM_DIR/sysroot.sh"
+step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
+# shellcheck disable=SC2016 # expanded by the inner shell
+step "QEMU's device headers" "15 s" locked qemu-headers "$enter" bash -c '
+	[ -e "$1" ] || "$2" "$3" "$1"' - "$(qemu_headers_dir)" \
+	"$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh" "$(sources_dir)/qemu"
+step "Rust crates of the stock kernel, the C driver" "3 min" locked stock "$enter" "$VM_DIR/stock.sh"
+step "the emulated HCA" "30 s" locked build "$enter" "$VM_DIR/build.sh" emu
+step "tools, and the machine's init" "1 min" locked build "$enter" bash -c \
+	"'$VM_DIR/build.sh' guest && '$VM_DIR/build.sh' runner"
+step "our module for the stock kernel" "30 s" locked build "$enter" "$VM_DIR/build.sh" module
+[[ " $* " != *" intree "* ]] ||
+	step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"

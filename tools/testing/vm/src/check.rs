@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `make check`: every test there is, as TAP, with a count at the end.
+
+use crate::{
+    accel::Accel,
+    kernel::Kernel,
+    machine::{Machine, Test},
+    paths::Paths,
+};
+use anyhow::{Context, Result};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+/// Tests that are commands: name, command, and where it runs.
+const COMMANDS: &[(&str, &str)] = &[
+    ("shell scripts", "shellcheck -x $(git ls-files '*.sh' .ci/run)"),
+    ("format of user space", "cd tools && cargo fmt --all --check"),
+    (
+        "format of the kernel side",
+        "rustfmt --check --edition 2021 --config-path tools/testing/vm/kernel-rustfmt.toml \
+         --config skip_children=true --unstable-features \
+         $(git ls-files 'drivers/*.rs') || \
+         rustfmt --check --edition 2021 $(git ls-files 'drivers/*_main.rs')",
+    ),
+    (
+        "clippy of user space",
+        "cd tools && cargo clippy --workspace --all-targets --release -- -D warnings",
+    ),
+    ("unsafe only where it may be", "tools/testing/vm/check-unsafe.sh"),
+    ("SPDX line in every file", "tools/testing/vm/check-spdx.sh"),
+];
+
+/// Counts, and says what fails.
+pub struct Tally {
+    count: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    fn add(&mut self, test: &Test, again: &str, log: &str) {
+        self.count += 1;
+        let count = self.count;
+        let result = if test.ok { "ok" } else { "not ok" };
+        match &test.skipped {
+            Some(reason) => {
+                self.skipped += 1;
+                println!("{result} {count} {} # SKIP {reason}", test.name);
+            }
+            None => println!("{result} {count} {}", test.name),
+        }
+        if !test.ok {
+            self.failed += 1;
+            for line in &test.diagnostics {
+                println!("# {line}");
+            }
+            println!("# log: {log}");
+            println!("# just this again: {again}");
+        }
+    }
+}
+
+/// What is to be checked.
+pub struct Check<'a> {
+    /// Where things are.
+    pub paths: &'a Paths,
+    /// What machines run on.
+    pub accel: Accel,
+    /// Only what has this in its name.
+    pub only: Option<String>,
+    /// The scenarios.
+    pub scenarios: Vec<String>,
+}
+
+impl Check<'_> {
+    fn wanted(&self, group: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| group.contains(only.as_str()))
+    }
+
+    fn command(&self, tally: &mut Tally, name: &str, command: &str) -> Result<()> {
+        let log = self
+            .paths
+            .out()
+            .join("log")
+            .join(format!("check-{}.log", name.replace(' ', "-")));
+        let file = fs::File::create(&log).with_context(|| log.display().to_string())?;
+        let status = Command::new("bash")
+            .args(["-c", command])
+            .current_dir(&self.paths.top)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .status()?;
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(20)..];
+        let test = Test {
+            name: name.to_string(),
+            ok: status.success(),
+            skipped: None,
+            diagnostics: tail.iter().map(|line| (*line).to_string()).collect(),
+        };
+        tally.add(
+            &test,
+            &format!("make check TEST='{name}'"),
+            &log.display().to_string(),
+        );
+        Ok(())
+    }
+
+    /// The cargo tests, each of them.
+    fn cargo(&self, tally: &mut Tally) -> Result<()> {
+        let log = self.paths.out().join("log/check-cargo.log");
+        let output = Command::new("cargo")
+            .args(["test", "--workspace", "--release", "--no-fail-fast", "--", "--test-threads=2"])
+            .current_dir(self.paths.top.join("tools"))
+            .stdin(Stdio::null())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        fs::write(&log, [&output.stdout[..], &output.stderr[..]].concat())?;
+        let mut found = 0;
+        for line in text.lines() {
+            let Some((name, result)) = line
+                .strip_prefix("test ")
+                .and_then(|line| line.rsplit_once(" ... "))
+            else {
+                continue;
+            };
+            found += 1;
+            let test = Test {
+                name: format!("cargo: {name}"),
+                ok: result != "FAILED",
+                skipped: result.starts_with("ignored").then(|| result.to_string()),
+                diagnostics: Vec::new(),
+            };
+            tally.add(&test, "make check TEST=cargo", &log.display().to_string());
+        }
+        let end = Test {
+            name: "cargo: all tests build and end".to_string(),
+            ok: found > 0 && (output.status.success() || text.contains("FAILED")),
+            skipped: None,
+            diagnostics: String::from_utf8_lossy(&output.stderr)
+                .lines()
+                .rev()
+                .take(20)
+                .map(str::to_string)
+                .collect(),
+        };
+        tally.add(&end, "make check TEST=cargo", &log.display().to_string());
+        Ok(())
+    }
+
+    fn machine(&self, tally: &mut Tally, kernel: Kernel, scenario: &str) -> Result<()> {
+        let group = format!("{}-{scenario}", kernel.name());
+        let begin = Instant::now();
+        println!("# {group}: started");
+        let outcome = Machine {
+            paths: self.paths,
+            accel: self.accel,
+            kernel,
+            scenario,
+            properties: "",
+        }
+        .run(|_| ())?;
+        for mut test in outcome.tests {
+            test.name = format!("{group}: {}", test.name);
+            tally.add(
+                &test,
+                &format!("make check TEST={group}"),
+                &outcome.dir.display().to_string(),
+            );
+        }
+        println!("# {group}: {:.0}s", begin.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Runs everything. Returns whether all went well.
+    pub fn run(&self) -> Result<bool> {
+        let mut tally = Tally {
+            count: 0,
+            failed: 0,
+            skipped: 0,
+        };
+        fs::create_dir_all(self.paths.out().join("log"))?;
+        println!("TAP version 13");
+        println!("# machines run on {}", self.accel.name());
+        for (name, command) in COMMANDS.iter().filter(|(name, _)| self.wanted(name)) {
+            self.command(&mut tally, name, command)?;
+        }
+        if self.wanted("cargo") {
+            self.cargo(&mut tally)?;
+        }
+        for kernel in [Kernel::Stock, Kernel::Intree] {
+            for scenario in &self.scenarios {
+                if self.wanted(&format!("{}-{scenario}", kernel.name())) {
+                    self.machine(&mut tally, kernel, scenario)?;
+                }
+            }
+        }
+        let Tally {
+            count,
+            failed,
+            skipped,
+        } = tally;
+        println!("1..{count}");
+        println!("{} passed, {failed} failed, {skipped} skipped", count - failed - skipped);
+        Ok(failed == 0 && count > 0)
+    }
+}

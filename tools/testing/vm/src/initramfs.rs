@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The initramfs of a test machine: a cpio archive (newc), gzipped.
+
+use crate::{kernel::Kernel, paths::Paths};
+use anyhow::{Context, Result};
+use flate2::{write::GzEncoder, Compression};
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+};
+
+const DIRECTORY: u32 = 0o040_755;
+const EXECUTABLE: u32 = 0o100_755;
+const REGULAR: u32 = 0o100_644;
+
+struct Archive<W: Write> {
+    out: W,
+    inode: u32,
+}
+
+impl<W: Write> Archive<W> {
+    fn add(&mut self, name: &str, mode: u32, contents: &[u8]) -> io::Result<()> {
+        self.inode += 1;
+        let fields = [
+            self.inode,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            contents.len() as u32,
+            0,
+            0,
+            0,
+            0,
+            name.len() as u32 + 1,
+            0,
+        ];
+        write!(self.out, "070701")?;
+        for field in fields {
+            write!(self.out, "{field:08x}")?;
+        }
+        write!(self.out, "{name}\0")?;
+        self.pad(110 + name.len() + 1)?;
+        self.out.write_all(contents)?;
+        self.pad(contents.len())
+    }
+
+    fn pad(&mut self, len: usize) -> io::Result<()> {
+        self.out.write_all(&[0; 3][..(4 - len % 4) % 4])
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        self.inode = 0;
+        self.add("TRAILER!!!", 0, &[])?;
+        Ok(self.out)
+    }
+}
+
+/// Writes the initramfs for a kernel to `path`.
+pub fn write(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
+    let file = File::create(path).with_context(|| path.display().to_string())?;
+    let mut archive = Archive {
+        out: GzEncoder::new(file, Compression::fast()),
+        inode: 0,
+    };
+    for dir in ["bin", "dev", "lib", "lib/modules", "proc", "sys", "tmp"] {
+        archive.add(dir, DIRECTORY, &[])?;
+    }
+    for (from, to) in [("vm-guest", "init"), ("vfio-mig", "bin/vfio-mig")] {
+        let from = paths.build.join(from);
+        let contents = fs::read(&from).with_context(|| from.display().to_string())?;
+        archive.add(to, EXECUTABLE, &contents)?;
+    }
+    let mut list = String::new();
+    for module in kernel.modules(paths)? {
+        let name = format!("{}.ko", module.name);
+        archive.add(&format!("lib/modules/{name}"), REGULAR, &module.contents)?;
+        list.push_str(&name);
+        list.push('\n');
+    }
+    archive.add("lib/modules.list", REGULAR, list.as_bytes())?;
+    archive.finish()?.finish()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_aligned_and_the_archive_ends() {
+        let mut archive = Archive {
+            out: Vec::new(),
+            inode: 0,
+        };
+        for len in 0..9 {
+            archive.add("some/name", REGULAR, &vec![b'x'; len]).unwrap();
+            assert_eq!(archive.out.len() % 4, 0);
+        }
+        let bytes = archive.finish().unwrap();
+        assert!(bytes.starts_with(b"070701"));
+        assert!(bytes.windows(10).any(|w| w == b"TRAILER!!!"));
+    }
+}

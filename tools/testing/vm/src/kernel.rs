@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The two kernels: their images and modules.
+
+use crate::paths::Paths;
+use anyhow::{bail, Context, Result};
+use clap::ValueEnum;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// A kernel that test machines run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Kernel {
+    /// The distribution's, unmodified.
+    Stock,
+    /// Built with our files in its tree, and with checkers.
+    Intree,
+}
+
+/// What the drivers stand on, in any order; dependencies come by themselves.
+/// iommufd only exists in the in-tree kernel.
+const MODULES: &[&str] = &["mlx5_core", "vfio_iommu_type1", "vfio_pci_core", "iommufd"];
+/// The drivers, loaded last.
+const DRIVERS: &[&str] = &["mlx5_vfio_pci", "mlx5_vfio_pci_rust"];
+
+/// A module: its name, and its uncompressed contents.
+pub struct Module {
+    /// As the kernel names it.
+    pub name: String,
+    /// The .ko file.
+    pub contents: Vec<u8>,
+}
+
+fn module_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.split('.').next().unwrap_or_default().replace('-', "_")
+}
+
+fn read_module(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_some_and(|e| e == "xz") {
+        let output = Command::new("xz").arg("-dc").arg(path).output()?;
+        if !output.status.success() {
+            bail!("{}: xz failed", path.display());
+        }
+        return Ok(output.stdout);
+    }
+    fs::read(path).with_context(|| path.display().to_string())
+}
+
+/// All modules below a folder, by name.
+fn find_modules(dir: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() && !path.is_symlink() {
+            find_modules(&path, found)?;
+        } else {
+            let name = path.to_string_lossy();
+            if name.ends_with(".ko") || name.ends_with(".ko.xz") {
+                found.insert(module_name(&path), path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a module says it depends on.
+fn depends(contents: &[u8]) -> Vec<String> {
+    const KEY: &[u8] = b"\0depends=";
+    let Some(at) = contents.windows(KEY.len()).position(|w| w == KEY) else {
+        return Vec::new();
+    };
+    let value = &contents[at + KEY.len()..];
+    let end = value.iter().position(|b| *b == 0).unwrap_or(0);
+    String::from_utf8_lossy(&value[..end])
+        .split(',')
+        .filter(|name| !name.is_empty())
+        .map(|name| name.replace('-', "_"))
+        .collect()
+}
+
+fn add(
+    name: &str,
+    files: &BTreeMap<String, PathBuf>,
+    list: &mut Vec<Module>,
+) -> Result<()> {
+    if list.iter().any(|module| module.name == name) {
+        return Ok(());
+    }
+    let path = files.get(name).with_context(|| format!("no module {name}"))?;
+    let contents = read_module(path)?;
+    for dependency in depends(&contents) {
+        add(&dependency, files, list)?;
+    }
+    list.push(Module {
+        name: name.to_string(),
+        contents,
+    });
+    Ok(())
+}
+
+impl Kernel {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Intree => "intree",
+        }
+    }
+
+    /// Its image.
+    pub fn image(self, paths: &Paths) -> PathBuf {
+        match self {
+            Self::Stock => paths
+                .stock
+                .join("usr/lib/modules")
+                .join(&paths.stock_release)
+                .join("vmlinuz"),
+            Self::Intree => paths.intree.join("arch/x86/boot/bzImage"),
+        }
+    }
+
+    /// The modules of a test machine, in the order in which they load.
+    pub fn modules(self, paths: &Paths) -> Result<Vec<Module>> {
+        let mut files = BTreeMap::new();
+        match self {
+            Self::Stock => {
+                let dir = paths.stock.join("usr/lib/modules").join(&paths.stock_release);
+                find_modules(&dir.join("kernel"), &mut files)?;
+                find_modules(&paths.stock_c_driver, &mut files)?;
+                find_modules(&paths.build.join("stock"), &mut files)?;
+            }
+            Self::Intree => find_modules(&paths.intree, &mut files)?,
+        }
+        let mut list = Vec::new();
+        let optional = |name: &&&str| **name != "iommufd" || files.contains_key(**name);
+        for name in MODULES.iter().chain(DRIVERS).filter(optional) {
+            add(name, &files, &mut list)?;
+        }
+        Ok(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_are_read_from_a_module() {
+        let contents = b"junk\0license=GPL\0depends=vfio-pci-core,mlx5_core\0name=x\0";
+        assert_eq!(depends(contents), ["vfio_pci_core", "mlx5_core"]);
+        assert!(depends(b"\0depends=\0").is_empty());
+        assert!(depends(b"nothing").is_empty());
+    }
+
+    #[test]
+    fn names_are_as_the_kernel_has_them() {
+        assert_eq!(module_name(Path::new("/a/vfio-pci-core.ko.xz")), "vfio_pci_core");
+    }
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A test machine: QEMU with the emulated HCA, from its start to its end.
+
+use crate::{accel::Accel, initramfs, kernel::Kernel, paths::Paths};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A machine that says nothing new for so long is hung.
+const SILENCE: Duration = Duration::from_secs(120);
+/// No machine runs longer.
+const TOTAL: Duration = Duration::from_secs(900);
+const POLL: Duration = Duration::from_millis(100);
+/// How much of a log is shown when something is wrong.
+const LAST_LINES: usize = 15;
+
+/// What a kernel says when it is beyond reporting anything itself.
+const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG: unable to handle"];
+
+/// How to start a machine.
+pub struct Machine<'a> {
+    /// Where things are.
+    pub paths: &'a Paths,
+    /// What it runs on.
+    pub accel: Accel,
+    /// What it boots.
+    pub kernel: Kernel,
+    /// What it does.
+    pub scenario: &'a str,
+    /// Properties of the emulated HCA.
+    pub properties: &'a str,
+}
+
+/// A line of results.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// What was tested.
+    pub name: String,
+    /// Whether it went well.
+    pub ok: bool,
+    /// Not run, and why.
+    pub skipped: Option<String>,
+    /// What it says about that.
+    pub diagnostics: Vec<String>,
+}
+
+/// What came of a machine.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Its tests.
+    pub tests: Vec<Test>,
+    /// Its data.
+    pub data: Vec<Value>,
+    /// Where its logs are.
+    pub dir: PathBuf,
+}
+
+fn last_lines(path: &Path) -> Vec<String> {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(LAST_LINES);
+    lines[from..].iter().map(|line| line.trim_end().to_string()).collect()
+}
+
+/// Takes KTAP apart. What ends early, or counts wrongly, fails.
+fn parse(text: &str) -> (Vec<Test>, Vec<Value>, bool) {
+    let mut tests: Vec<Test> = Vec::new();
+    let mut data = Vec::new();
+    let mut plan = None;
+    let mut done = false;
+    for line in text.lines().map(str::trim_end) {
+        let result = line
+            .strip_prefix("not ok ")
+            .map(|rest| (false, rest))
+            .or_else(|| line.strip_prefix("ok ").map(|rest| (true, rest)));
+        if let Some((ok, rest)) = result {
+            let name = rest.split_once(' ').map_or(rest, |(_, name)| name);
+            let (name, skipped) = match name.split_once(" # SKIP") {
+                Some((name, reason)) => (name, Some(reason.trim().to_string())),
+                None => (name, None),
+            };
+            tests.push(Test {
+                name: name.to_string(),
+                ok,
+                skipped,
+                diagnostics: Vec::new(),
+            });
+        } else if let Some(text) = line.strip_prefix("# ") {
+            if let Some(test) = tests.last_mut() {
+                test.diagnostics.push(text.to_string());
+            }
+        } else if let Some(json) = line.strip_prefix("@json ") {
+            data.extend(serde_json::from_str::<Value>(json));
+        } else if let Some(count) = line.strip_prefix("1..") {
+            plan = count.parse::<usize>().ok();
+        } else if line == "@done" {
+            done = true;
+        }
+    }
+    (tests.clone(), data, done && plan == Some(tests.len()))
+}
+
+impl Machine<'_> {
+    fn command(&self, dir: &Path) -> Command {
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .env("LD_PRELOAD", self.paths.build.join("mlx5-emu.so"))
+            .args(self.accel.args())
+            .args(["-M", "q35,kernel-irqchip=split", "-smp", "2", "-m", "2048"])
+            .args(["-nodefaults", "-no-reboot", "-display", "none"])
+            .args(["-device", "intel-iommu,intremap=on,aw-bits=48"])
+            .args(["-device", "pcie-root-port,id=port,bus=pcie.0,chassis=1,pref64-reserve=32M"])
+            .arg("-device")
+            .arg(format!(
+                "mlx5-emu,bus=port,event-log={0}/commands.log,violations-log={0}/violations.log{1}",
+                dir.display(),
+                self.properties
+            ))
+            .arg("-serial")
+            .arg(format!("file:{}/console.log", dir.display()))
+            .arg("-serial")
+            .arg(format!("file:{}/results.tap", dir.display()))
+            .arg("-kernel")
+            .arg(self.kernel.image(self.paths))
+            .arg("-initrd")
+            .arg(dir.join("initramfs.gz"))
+            .arg("-append")
+            .arg(format!(
+                "console=ttyS0 intel_iommu=on quiet loglevel=7 panic=-1 kmemleak=on \
+                 vmtest.scenario={}",
+                self.scenario
+            ))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the machine to its end. `progress` hears what it is doing.
+    pub fn run(&self, mut progress: impl FnMut(&str)) -> Result<Outcome> {
+        let name = format!("{}-{}", self.kernel.name(), self.scenario);
+        let dir = self.paths.out().join("vm").join(&name);
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir)?;
+        initramfs::write(self.paths, self.kernel, &dir.join("initramfs.gz"))?;
+        let qemu_log = fs::File::create(dir.join("qemu.log"))?;
+        let mut child = self
+            .command(&dir)
+            .stdout(qemu_log.try_clone()?)
+            .stderr(qemu_log)
+            .spawn()
+            .context("starting qemu-system-x86_64")?;
+
+        let results = dir.join("results.tap");
+        let console = dir.join("console.log");
+        let begin = Instant::now();
+        let mut last_news = Instant::now();
+        let mut seen = 0;
+        let mut stopped = None;
+        loop {
+            let exited = child.try_wait()?;
+            let text = fs::read(&results).unwrap_or_default();
+            let size = text.len() as u64
+                + fs::metadata(&console).map(|meta| meta.len()).unwrap_or(0);
+            if size != seen {
+                seen = size;
+                last_news = Instant::now();
+                let text = String::from_utf8_lossy(&text);
+                let said = text.lines().rev().find_map(|l| l.strip_prefix("@progress "));
+                progress(said.unwrap_or("booting"));
+            }
+            if let Some(status) = exited {
+                if !status.success() {
+                    stopped = Some(format!("QEMU ended with {status}"));
+                }
+                break;
+            }
+            if last_news.elapsed() > SILENCE {
+                stopped = Some(format!("the machine hung: silent for {}s", SILENCE.as_secs()));
+            } else if begin.elapsed() > TOTAL {
+                stopped = Some(format!("the machine ran for more than {}s", TOTAL.as_secs()));
+            }
+            if stopped.is_some() {
+                child.kill()?;
+                child.wait()?;
+                break;
+            }
+            thread::sleep(POLL);
+        }
+        let _ = fs::remove_file(dir.join("initramfs.gz"));
+
+        let text = fs::read(&results).unwrap_or_default();
+        let (mut tests, data, complete) = parse(&String::from_utf8_lossy(&text));
+        let console_text = fs::read(&console).unwrap_or_default();
+        let console_text = String::from_utf8_lossy(&console_text);
+        let death = console_text
+            .lines()
+            .find(|line| DEATHS.iter().any(|death| line.contains(death)));
+        let mut end = Test {
+            name: "the machine ran to its end".to_string(),
+            ok: complete && stopped.is_none() && death.is_none(),
+            skipped: None,
+            diagnostics: Vec::new(),
+        };
+        if !end.ok {
+            end.diagnostics.extend(stopped);
+            end.diagnostics.extend(death.map(str::to_string));
+            end.diagnostics.push("last lines of its console:".to_string());
+            end.diagnostics.extend(last_lines(&console));
+            end.diagnostics.extend(last_lines(&dir.join("qemu.log")));
+        }
+        tests.push(end);
+        Ok(Outcome { tests, data, dir })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_read() {
+        let text = "KTAP version 1\n@progress a\nok 1 a b\r\nnot ok 2 c\n# why\n\
+                    ok 3 d # SKIP no device\n@json {\"x\":1}\n1..3\n@done\n";
+        let (tests, data, complete) = parse(text);
+        assert!(complete);
+        assert_eq!(tests.len(), 3);
+        assert_eq!((tests[0].name.as_str(), tests[0].ok), ("a b", true));
+        assert_eq!(tests[1].diagnostics, ["why"]);
+        assert_eq!(tests[2].skipped.as_deref(), Some("no device"));
+        assert_eq!(data[0]["x"], 1);
+    }
+
+    #[test]
+    fn what_stops_early_is_not_complete() {
+        for text in ["", "ok 1 a\n", "ok 1 a\n1..1\n", "ok 1 a\n1..2\n@done\n", "@done\n"] {
+            assert!(!parse(text).2, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Starts test machines, judges what comes of them, and reports.
+
+mod accel;
+mod check;
+mod initramfs;
+mod kernel;
+mod machine;
+mod paths;
+mod report;
+
+use accel::Accel;
+use anyhow::{bail, Context, Result};
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use kernel::Kernel;
+use machine::{Machine, Outcome};
+use paths::Paths;
+use std::process::{Command, ExitCode};
+
+/// Starts test machines.
+#[derive(Parser, Debug)]
+struct Cli {
+    #[command(flatten)]
+    paths: Paths,
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// One migration with each driver, and a report.
+    Run,
+    /// All tests.
+    Check {
+        /// Only those with this in the name of their group.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// One scenario in one machine.
+    Scenario {
+        /// Which kernel.
+        #[arg(long, value_enum)]
+        kernel: Kernel,
+        /// Which scenario.
+        name: String,
+        /// More properties of the emulated HCA: ",num-vfs=4,state-size=64M".
+        #[arg(long, default_value = "")]
+        properties: String,
+    },
+}
+
+/// The scenarios that the machine's init has.
+fn scenarios(paths: &Paths) -> Result<Vec<String>> {
+    let output = Command::new(paths.build.join("vm-guest"))
+        .arg("--list-scenarios")
+        .output()
+        .context("vm-guest --list-scenarios")?;
+    let names: Vec<String> = String::from_utf8(output.stdout)?
+        .lines()
+        .map(str::to_string)
+        .collect();
+    if names.is_empty() {
+        bail!("vm-guest has no scenarios");
+    }
+    Ok(names)
+}
+
+fn boot(machine: &Machine<'_>) -> Result<Outcome> {
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}")?;
+    let bar = ProgressBar::new_spinner().with_style(style);
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    let outcome = machine.run(|what| bar.set_message(what.to_string()));
+    bar.finish_and_clear();
+    outcome
+}
+
+fn show_failures(outcome: &Outcome) -> bool {
+    for test in outcome.tests.iter().filter(|test| !test.ok) {
+        println!("not ok: {}", test.name);
+        for line in &test.diagnostics {
+            println!("    {line}");
+        }
+    }
+    let ok = outcome.tests.iter().all(|test| test.ok);
+    if !ok {
+        println!("The logs are in {}", outcome.dir.display());
+    }
+    ok
+}
+
+fn run(cli: &Cli) -> Result<bool> {
+    let paths = &cli.paths;
+    let accel = Accel::probe(paths)?;
+    match &cli.command {
+        What::Run => {
+            println!("Migrating a VF of an emulated ConnectX, on {}", accel.name());
+            let outcome = boot(&Machine {
+                paths,
+                accel,
+                kernel: Kernel::Stock,
+                scenario: "migrate",
+                properties: ",state-size=16M",
+            })?;
+            report::publish(&outcome, &paths.out())?;
+            Ok(show_failures(&outcome))
+        }
+        What::Check { only } => check::Check {
+            paths,
+            accel,
+            only: only.clone(),
+            scenarios: scenarios(paths)?,
+        }
+        .run(),
+        What::Scenario {
+            kernel,
+            name,
+            properties,
+        } => {
+            let outcome = boot(&Machine {
+                paths,
+                accel,
+                kernel: *kernel,
+                scenario: name,
+                properties,
+            })?;
+            for test in outcome.tests.iter().filter(|test| test.ok) {
+                println!("ok: {}", test.name);
+            }
+            Ok(show_failures(&outcome))
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(err) => {
+            eprintln!("vm-test: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

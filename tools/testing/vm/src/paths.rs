@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where things are: the caller, a script that made them, says so.
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// Files and folders.
+#[derive(Args, Clone, Debug)]
+pub struct Paths {
+    /// The checkout.
+    #[arg(long, env = "VM_TOP")]
+    pub top: PathBuf,
+    /// What build.sh has built.
+    #[arg(long, env = "VM_BUILD")]
+    pub build: PathBuf,
+    /// The unpacked stock kernel.
+    #[arg(long, env = "VM_STOCK")]
+    pub stock: PathBuf,
+    /// Release of the stock kernel.
+    #[arg(long, env = "VM_STOCK_RELEASE")]
+    pub stock_release: String,
+    /// The C driver for the stock kernel.
+    #[arg(long, env = "VM_STOCK_C_DRIVER")]
+    pub stock_c_driver: PathBuf,
+    /// Objects of the in-tree kernel.
+    #[arg(long, env = "VM_INTREE")]
+    pub intree: PathBuf,
+}
+
+impl Paths {
+    /// Where results go.
+    pub fn out(&self) -> PathBuf {
+        self.top.join("out")
+    }
+}
