@@ -109,9 +109,9 @@ impl<P: Deref<Target = Pages>> DmaMapping<P> {
     ///
     /// `shift` must not be larger than [`Self::page_shift`].
     pub(crate) fn addresses(&self, shift: u32) -> impl Iterator<Item = u64> + '_ {
-        self.segments
-            .iter()
-            .flat_map(move |seg| (0..seg.len >> shift).map(move |i| seg.addr + ((i as u64) << shift)))
+        self.segments.iter().flat_map(move |seg| {
+            (0..seg.len >> shift).map(move |i| seg.addr + ((i as u64) << shift))
+        })
     }
 
     /// Makes what the device has written visible to the CPU.

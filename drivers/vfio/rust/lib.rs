@@ -31,4 +31,3 @@ pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod state_lock;
 pub(crate) mod workqueue;
-

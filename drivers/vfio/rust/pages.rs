@@ -166,8 +166,7 @@ impl Pages {
             let to = out.take(n)?;
             // SAFETY: `for_each_piece` stays within the run, whose pages are
             // owned by `self`; `to` is checked by the user-space access.
-            let left =
-                unsafe { bindings::vfio_rust_copy_to_user(to.cast(), page.as_ptr(), at, n) };
+            let left = unsafe { bindings::vfio_rust_copy_to_user(to.cast(), page.as_ptr(), at, n) };
             if left == 0 {
                 Ok(())
             } else {

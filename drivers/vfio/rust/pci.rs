@@ -76,14 +76,12 @@ pub(crate) struct Ids(*const kernel::bindings::pci_device_id);
 #[macro_export]
 macro_rules! vfio_pci_id_table {
     ($name:ident, $alias:ident, $count:literal, $ids:expr) => {
-        static $name: $crate::vfio::pci::IdTable<$count> =
-            $crate::vfio::pci::IdTable::new($ids);
+        static $name: $crate::vfio::pci::IdTable<$count> = $crate::vfio::pci::IdTable::new($ids);
 
         #[allow(unsafe_code)]
         #[export_name = concat!("__mod_device_table__", line!(), "__kmod_",
-                                module_path!(), "__pci__", stringify!($name))]
-        static $alias: $crate::vfio::pci::IdTable<$count> =
-            $crate::vfio::pci::IdTable::new($ids);
+                                        module_path!(), "__pci__", stringify!($name))]
+        static $alias: $crate::vfio::pci::IdTable<$count> = $crate::vfio::pci::IdTable::new($ids);
     };
 }
 

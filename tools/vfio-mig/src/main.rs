@@ -71,10 +71,10 @@ impl Observer for Bars {
     fn phase(&mut self, name: &'static str, total: u64) {
         self.bar.finish();
         self.bar = match total {
-            0 => ProgressBar::new_spinner()
-                .with_style(style("{msg:24} {elapsed_precise}")),
-            _ => ProgressBar::new(total)
-                .with_style(style("{msg:24} {elapsed_precise} {bar:30} {bytes} {bytes_per_sec}")),
+            0 => ProgressBar::new_spinner().with_style(style("{msg:24} {elapsed_precise}")),
+            _ => ProgressBar::new(total).with_style(style(
+                "{msg:24} {elapsed_precise} {bar:30} {bytes} {bytes_per_sec}",
+            )),
         };
         self.bar.set_message(name);
     }
@@ -141,7 +141,10 @@ fn migrate(src: Bdf, dst: Bdf, through: Option<PathBuf>, json: bool) -> Result<(
     bars.bar.finish();
     println!("{src} -> {dst}: {} bytes", report.bytes);
     for phase in &report.phases {
-        println!("  {:24} {:10.3} ms {:12} bytes", phase.name, phase.ms, phase.bytes);
+        println!(
+            "  {:24} {:10.3} ms {:12} bytes",
+            phase.name, phase.ms, phase.bytes
+        );
     }
     Ok(())
 }

@@ -236,7 +236,11 @@ fn check(ret: libc::c_int) -> io::Result<i32> {
 /// An ioctl that reads and writes the structure `argument`.
 ///
 /// `number` must be one whose structure is a `T`.
-pub fn with_struct<T>(fd: BorrowedFd<'_>, number: libc::c_ulong, argument: &mut T) -> io::Result<i32> {
+pub fn with_struct<T>(
+    fd: BorrowedFd<'_>,
+    number: libc::c_ulong,
+    argument: &mut T,
+) -> io::Result<i32> {
     // SAFETY: `argument` is valid for reads and writes, and as long as the
     // ioctl's structure says: each of those begins with its size.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), number, argument as *mut T) })
@@ -249,7 +253,11 @@ pub fn with_value(fd: BorrowedFd<'_>, number: libc::c_ulong, value: i32) -> io::
 }
 
 /// An ioctl that takes a number in memory.
-pub fn with_value_in_memory(fd: BorrowedFd<'_>, number: libc::c_ulong, value: i32) -> io::Result<i32> {
+pub fn with_value_in_memory(
+    fd: BorrowedFd<'_>,
+    number: libc::c_ulong,
+    value: i32,
+) -> io::Result<i32> {
     // SAFETY: The pointer is valid during the call.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), number, &value as *const i32) })
 }
@@ -257,9 +265,8 @@ pub fn with_value_in_memory(fd: BorrowedFd<'_>, number: libc::c_ulong, value: i3
 /// VFIO_GROUP_GET_DEVICE_FD.
 pub fn device_fd(group: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<OwnedFd> {
     // SAFETY: The name is a C string.
-    let fd = check(unsafe {
-        libc::ioctl(group.as_raw_fd(), VFIO_GROUP_GET_DEVICE_FD, name.as_ptr())
-    })?;
+    let fd =
+        check(unsafe { libc::ioctl(group.as_raw_fd(), VFIO_GROUP_GET_DEVICE_FD, name.as_ptr()) })?;
     // SAFETY: The kernel just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -185,7 +185,10 @@ pub(crate) struct ResumingSession {
 
 impl ResumingSession {
     /// Begins to load a state into the stopped device.
-    pub(crate) fn new(core: &Arc<CoreDev>, migration: Arc<VfMigration>) -> Result<(Self, OpenFile)> {
+    pub(crate) fn new(
+        core: &Arc<CoreDev>,
+        migration: Arc<VfMigration>,
+    ) -> Result<(Self, OpenFile)> {
         let file = ResumeFile::new(migration)?;
         let open = OpenFile::new(file.clone())?;
         let pd = Pd::new(core)?;

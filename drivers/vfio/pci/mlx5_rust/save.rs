@@ -255,7 +255,9 @@ impl Outgoing {
         // Room was made in `SavingSession::new`. What is unread goes first,
         // that is: last.
         for part in [header, image] {
-            self.parts.insert_within_capacity(0, part).map_err(|_| ENOMEM)?;
+            self.parts
+                .insert_within_capacity(0, part)
+                .map_err(|_| ENOMEM)?;
         }
         Ok(())
     }
@@ -271,10 +273,7 @@ pub(crate) struct SavingSession {
 
 impl SavingSession {
     /// Begins to save the stopped device.
-    pub(crate) fn new(
-        core: &Arc<CoreDev>,
-        queue: &Arc<OrderedQueue>,
-    ) -> Result<(Self, OpenFile)> {
+    pub(crate) fn new(core: &Arc<CoreDev>, queue: &Arc<OrderedQueue>) -> Result<(Self, OpenFile)> {
         let file = SaveFile::new()?;
         let open = OpenFile::new(file.clone())?;
         let pd = Pd::new(core)?;
@@ -299,7 +298,9 @@ impl SavingSession {
         // The size record, and what `Outgoing::finish` adds.
         outgoing.parts.reserve(3, GFP_KERNEL_ACCOUNT)?;
         let size = stream::size_record(buffer.pages().len() as u64);
-        outgoing.parts.push(Part::bytes(&size), GFP_KERNEL_ACCOUNT)?;
+        outgoing
+            .parts
+            .push(Part::bytes(&size), GFP_KERNEL_ACCOUNT)?;
         let buffer = outgoing.buffer.insert(buffer);
         self.command.start(buffer)
     }

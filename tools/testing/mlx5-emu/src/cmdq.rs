@@ -172,11 +172,8 @@ impl Hca {
                 Err(delivery) => {
                     self.violation(host, function, &format!("slot {slot}: {delivery:?}"));
                     // Best effort: there may be no memory to tell it in.
-                    let _ = host.dma_write(
-                        function,
-                        at + SLOT_STATUS as u64,
-                        &[(delivery as u8) << 1],
-                    );
+                    let _ =
+                        host.dma_write(function, at + SLOT_STATUS as u64, &[(delivery as u8) << 1]);
                     self.completion_event(host, function, self.command_eq(function), slot);
                 }
             }

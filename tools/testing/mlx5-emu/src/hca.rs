@@ -239,7 +239,11 @@ impl Hca {
         };
         let uar = (offset / UAR_LEN) as u32;
         if !self.uars[usize::from(id.0)].has(id, uar) {
-            self.violation(host, id, &format!("doorbell on UAR {uar:#x}, not allocated"));
+            self.violation(
+                host,
+                id,
+                &format!("doorbell on UAR {uar:#x}, not allocated"),
+            );
             return;
         }
         let number = (value >> 24) as u8;

@@ -42,7 +42,11 @@ impl Field {
             let at = self.offset + self.width - 1 - i;
             if let Some(b) = buf.get_mut(at / 8) {
                 let mask = 0x80 >> (at % 8);
-                *b = if value >> i & 1 == 1 { *b | mask } else { *b & !mask };
+                *b = if value >> i & 1 == 1 {
+                    *b | mask
+                } else {
+                    *b & !mask
+                };
             }
         }
     }

@@ -107,7 +107,10 @@ impl Mkey {
         while left > 0 {
             let within = offset & (page - 1);
             let n = left.min(page - within);
-            pieces.push((self.mtts[(offset >> self.log_page_size) as usize] + within, n as usize));
+            pieces.push((
+                self.mtts[(offset >> self.log_page_size) as usize] + within,
+                n as usize,
+            ));
             offset += n;
             left -= n;
         }

@@ -54,7 +54,9 @@ impl Default for Digest {
 impl Digest {
     /// Takes one word in.
     pub fn word(&mut self, word: u64) {
-        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        self.0 = (self.0 ^ word)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29);
     }
 
     /// Takes bytes in, in words.

@@ -16,23 +16,42 @@ fn mask(width: usize) -> u64 {
 #[test]
 fn opcode_is_the_first_big_endian_halfword() {
     let mut buf = [0; 8];
-    Field { offset: 0, width: 16 }.set(&mut buf, 0x0118);
+    Field {
+        offset: 0,
+        width: 16,
+    }
+    .set(&mut buf, 0x0118);
     assert_eq!(buf, [0x01, 0x18, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
 fn a_single_bit_is_counted_from_the_most_significant() {
     let mut buf = [0; 2];
-    Field { offset: 9, width: 1 }.set(&mut buf, 1);
+    Field {
+        offset: 9,
+        width: 1,
+    }
+    .set(&mut buf, 1);
     assert_eq!(buf, [0, 0x40]);
 }
 
 #[test]
 fn dwords_are_big_endian() {
     let mut buf = [0; 12];
-    Field { offset: 32, width: 32 }.set(&mut buf, 0x0102_0304);
+    Field {
+        offset: 32,
+        width: 32,
+    }
+    .set(&mut buf, 0x0102_0304);
     assert_eq!(buf[4..8], [1, 2, 3, 4]);
-    assert_eq!(Field { offset: 48, width: 8 }.get(&buf), 3);
+    assert_eq!(
+        Field {
+            offset: 48,
+            width: 8
+        }
+        .get(&buf),
+        3
+    );
 }
 
 proptest! {

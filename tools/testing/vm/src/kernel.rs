@@ -82,15 +82,13 @@ fn depends(contents: &[u8]) -> Vec<String> {
         .collect()
 }
 
-fn add(
-    name: &str,
-    files: &BTreeMap<String, PathBuf>,
-    list: &mut Vec<Module>,
-) -> Result<()> {
+fn add(name: &str, files: &BTreeMap<String, PathBuf>, list: &mut Vec<Module>) -> Result<()> {
     if list.iter().any(|module| module.name == name) {
         return Ok(());
     }
-    let path = files.get(name).with_context(|| format!("no module {name}"))?;
+    let path = files
+        .get(name)
+        .with_context(|| format!("no module {name}"))?;
     let contents = read_module(path)?;
     for dependency in depends(&contents) {
         add(&dependency, files, list)?;
@@ -128,7 +126,10 @@ impl Kernel {
         let mut files = BTreeMap::new();
         match self {
             Self::Stock => {
-                let dir = paths.stock.join("usr/lib/modules").join(&paths.stock_release);
+                let dir = paths
+                    .stock
+                    .join("usr/lib/modules")
+                    .join(&paths.stock_release);
                 find_modules(&dir.join("kernel"), &mut files)?;
                 find_modules(&paths.stock_c_driver, &mut files)?;
                 find_modules(&paths.build.join("stock"), &mut files)?;
@@ -158,6 +159,9 @@ mod tests {
 
     #[test]
     fn names_are_as_the_kernel_has_them() {
-        assert_eq!(module_name(Path::new("/a/vfio-pci-core.ko.xz")), "vfio_pci_core");
+        assert_eq!(
+            module_name(Path::new("/a/vfio-pci-core.ko.xz")),
+            "vfio_pci_core"
+        );
     }
 }

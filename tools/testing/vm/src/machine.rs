@@ -67,7 +67,10 @@ fn last_lines(path: &Path) -> Vec<String> {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(LAST_LINES);
-    lines[from..].iter().map(|line| line.trim_end().to_string()).collect()
+    lines[from..]
+        .iter()
+        .map(|line| line.trim_end().to_string())
+        .collect()
 }
 
 /// Takes KTAP apart. What ends early, or counts wrongly, fails.
@@ -117,7 +120,10 @@ impl Machine<'_> {
             .args(["-M", "q35,kernel-irqchip=split", "-smp", "2", "-m", "2048"])
             .args(["-nodefaults", "-no-reboot", "-display", "none"])
             .args(["-device", "intel-iommu,intremap=on,aw-bits=48"])
-            .args(["-device", "pcie-root-port,id=port,bus=pcie.0,chassis=1,pref64-reserve=32M"])
+            .args([
+                "-device",
+                "pcie-root-port,id=port,bus=pcie.0,chassis=1,pref64-reserve=32M",
+            ])
             .arg("-device")
             .arg(format!(
                 "mlx5-emu,bus=port,event-log={0}/commands.log,violations-log={0}/violations.log{1}",
@@ -166,13 +172,16 @@ impl Machine<'_> {
         loop {
             let exited = child.try_wait()?;
             let text = fs::read(&results).unwrap_or_default();
-            let size = text.len() as u64
-                + fs::metadata(&console).map(|meta| meta.len()).unwrap_or(0);
+            let size =
+                text.len() as u64 + fs::metadata(&console).map(|meta| meta.len()).unwrap_or(0);
             if size != seen {
                 seen = size;
                 last_news = Instant::now();
                 let text = String::from_utf8_lossy(&text);
-                let said = text.lines().rev().find_map(|l| l.strip_prefix("@progress "));
+                let said = text
+                    .lines()
+                    .rev()
+                    .find_map(|l| l.strip_prefix("@progress "));
                 progress(said.unwrap_or("booting"));
             }
             if let Some(status) = exited {
@@ -182,9 +191,15 @@ impl Machine<'_> {
                 break;
             }
             if last_news.elapsed() > SILENCE {
-                stopped = Some(format!("the machine hung: silent for {}s", SILENCE.as_secs()));
+                stopped = Some(format!(
+                    "the machine hung: silent for {}s",
+                    SILENCE.as_secs()
+                ));
             } else if begin.elapsed() > TOTAL {
-                stopped = Some(format!("the machine ran for more than {}s", TOTAL.as_secs()));
+                stopped = Some(format!(
+                    "the machine ran for more than {}s",
+                    TOTAL.as_secs()
+                ));
             }
             if stopped.is_some() {
                 child.kill()?;
@@ -211,7 +226,8 @@ impl Machine<'_> {
         if !end.ok {
             end.diagnostics.extend(stopped);
             end.diagnostics.extend(death.map(str::to_string));
-            end.diagnostics.push("last lines of its console:".to_string());
+            end.diagnostics
+                .push("last lines of its console:".to_string());
             end.diagnostics.extend(last_lines(&console));
             end.diagnostics.extend(last_lines(&dir.join("qemu.log")));
         }
@@ -239,7 +255,13 @@ mod tests {
 
     #[test]
     fn what_stops_early_is_not_complete() {
-        for text in ["", "ok 1 a\n", "ok 1 a\n1..1\n", "ok 1 a\n1..2\n@done\n", "@done\n"] {
+        for text in [
+            "",
+            "ok 1 a\n",
+            "ok 1 a\n1..1\n",
+            "ok 1 a\n1..2\n@done\n",
+            "@done\n",
+        ] {
             assert!(!parse(text).2, "{text:?}");
         }
     }

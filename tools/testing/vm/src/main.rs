@@ -95,7 +95,10 @@ fn run(cli: &Cli) -> Result<bool> {
     let accel = Accel::probe(paths)?;
     match &cli.command {
         What::Run => {
-            println!("Migrating a VF of an emulated ConnectX, on {}", accel.name());
+            println!(
+                "Migrating a VF of an emulated ConnectX, on {}",
+                accel.name()
+            );
             let outcome = boot(&Machine {
                 paths,
                 accel,

@@ -38,7 +38,10 @@ pub fn collect(data: &[Value]) -> Value {
 }
 
 fn phase_ms(run: &Value, name: &str) -> String {
-    let phases = run["phases"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let phases = run["phases"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     phases
         .iter()
         .find(|phase| phase["name"] == name)
@@ -47,7 +50,10 @@ fn phase_ms(run: &Value, name: &str) -> String {
 }
 
 fn mib(bytes: &Value) -> String {
-    format!("{:.2} MiB", bytes.as_f64().unwrap_or(0.0) / f64::from(1 << 20))
+    format!(
+        "{:.2} MiB",
+        bytes.as_f64().unwrap_or(0.0) / f64::from(1 << 20)
+    )
 }
 
 /// The report for a person.
@@ -74,7 +80,12 @@ pub fn render(report: &Value) -> String {
     line("digest before", &plain("digest_before"));
     line("digest after", &plain("digest_after"));
     line("identical", &|run| {
-        if run["digest_equal"] == true { "yes" } else { "NO" }.to_string()
+        if run["digest_equal"] == true {
+            "yes"
+        } else {
+            "NO"
+        }
+        .to_string()
     });
     line("pages checked", &plain("pages_checked"));
     line("pages wrong", &plain("pages_wrong"));
@@ -93,9 +104,15 @@ pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
         .with_context(|| path.display().to_string())?;
     println!("\n{}", render(&report));
     println!("The same as JSON: {}", path.display());
-    println!("Console, results, commands of the firmware interface: {}", outcome.dir.display());
+    println!(
+        "Console, results, commands of the firmware interface: {}",
+        outcome.dir.display()
+    );
     for driver in ["rust", "c"] {
-        ensure!(report["drivers"][driver].is_object(), "no result of the {driver} driver");
+        ensure!(
+            report["drivers"][driver].is_object(),
+            "no result of the {driver} driver"
+        );
     }
     Ok(())
 }

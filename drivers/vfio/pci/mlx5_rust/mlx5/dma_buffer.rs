@@ -3,7 +3,7 @@
 //! Host memory that firmware can reach through an mkey.
 
 use super::{
-    bindings::{self, MLX5_MKC_ACCESS_MODE_MTT, mlx5_ifc_create_mkey_in_bits},
+    bindings::{self, mlx5_ifc_create_mkey_in_bits, MLX5_MKC_ACCESS_MODE_MTT},
     core_dev::CoreDev,
     ifc::{field, LargeMailbox},
     pd::Pd,
@@ -44,8 +44,7 @@ impl Mkey {
         let header = size_of::<mlx5_ifc_create_mkey_in_bits>() / 8;
         let mut input = LargeMailbox::new(header + octwords as usize * 2 * MTT_BYTES)?;
 
-        let entry =
-            core::mem::offset_of!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry);
+        let entry = core::mem::offset_of!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry);
         let access = [
             field!(mlx5_ifc_mkc_bits, lr),
             field!(mlx5_ifc_mkc_bits, lw),

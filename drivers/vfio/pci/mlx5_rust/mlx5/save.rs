@@ -7,7 +7,10 @@
 //! wakeups belong to process context.
 
 use super::{
-    bindings::{self, MLX5_CMD_OP_SAVE_VHCA_STATE, mlx5_async_ctx, mlx5_async_work, mlx5_cmd_cleanup_async_ctx, mlx5_cmd_init_async_ctx, mlx5_cmd_out_err, mlx5_ifc_save_vhca_state_out_bits},
+    bindings::{
+        self, mlx5_async_ctx, mlx5_async_work, mlx5_cmd_cleanup_async_ctx, mlx5_cmd_init_async_ctx,
+        mlx5_cmd_out_err, mlx5_ifc_save_vhca_state_out_bits, MLX5_CMD_OP_SAVE_VHCA_STATE,
+    },
     core_dev::CoreDev,
     dma_buffer::DmaBuffer,
     ifc::{field, mailbox},
@@ -124,7 +127,10 @@ impl<T: SaveDone> SaveCommand<T> {
                 field!(mlx5_ifc_save_vhca_state_in_bits, vhca_id),
                 self.core.vhca_id,
             )
-            .set(field!(mlx5_ifc_save_vhca_state_in_bits, mkey), buffer.mkey())
+            .set(
+                field!(mlx5_ifc_save_vhca_state_in_bits, mkey),
+                buffer.mkey(),
+            )
             .set(field!(mlx5_ifc_save_vhca_state_in_bits, size), size);
         if self.busy.swap(true, atomic::Ordering::Acquire) {
             return Err(EBUSY);
@@ -167,9 +173,8 @@ impl<T: SaveDone> SaveCommand<T> {
     unsafe extern "C" fn callback(status: c_int, command: *mut mlx5_async_work) {
         // SAFETY: `command` is the field of an object whose reference `start`
         // gave to this callback.
-        let this = unsafe {
-            Arc::from_raw(container_of!(Opaque::cast_from(command), Self, command))
-        };
+        let this =
+            unsafe { Arc::from_raw(container_of!(Opaque::cast_from(command), Self, command)) };
         this.status.store(status, atomic::Ordering::Relaxed);
         if status == -(kernel::bindings::EREMOTEIO as c_int) {
             // Firmware has refused; the output says why, and mlx5_core says it,

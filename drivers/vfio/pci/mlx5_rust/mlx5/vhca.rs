@@ -3,7 +3,13 @@
 //! Commands about the VHCA that a VF is: suspend, resume, query, load.
 
 use super::{
-    bindings::{MLX5_CMD_OP_LOAD_VHCA_STATE, MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE, MLX5_CMD_OP_RESUME_VHCA, MLX5_CMD_OP_SUSPEND_VHCA, MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_INITIATOR, MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_RESPONDER, MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_INITIATOR, MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_RESPONDER},
+    bindings::{
+        MLX5_CMD_OP_LOAD_VHCA_STATE, MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE,
+        MLX5_CMD_OP_RESUME_VHCA, MLX5_CMD_OP_SUSPEND_VHCA,
+        MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_INITIATOR, MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_RESPONDER,
+        MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_INITIATOR,
+        MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_RESPONDER,
+    },
     core_dev::CoreDev,
     dma_buffer::DmaBuffer,
     ifc::{field, mailbox},
@@ -79,14 +85,21 @@ impl CoreDev {
     }
 
     /// LOAD_VHCA_STATE from the first `len` bytes of `image`.
-    pub(crate) fn load<P: Deref<Target = Pages>>(&self, image: &DmaBuffer<P>, len: usize) -> Result {
+    pub(crate) fn load<P: Deref<Target = Pages>>(
+        &self,
+        image: &DmaBuffer<P>,
+        len: usize,
+    ) -> Result {
         let len: u32 = len.try_into()?;
         let mut input = mailbox!(mlx5_ifc_load_vhca_state_in_bits)
             .set(
                 field!(mlx5_ifc_load_vhca_state_in_bits, opcode),
                 MLX5_CMD_OP_LOAD_VHCA_STATE,
             )
-            .set(field!(mlx5_ifc_load_vhca_state_in_bits, vhca_id), self.vhca_id)
+            .set(
+                field!(mlx5_ifc_load_vhca_state_in_bits, vhca_id),
+                self.vhca_id,
+            )
             .set(field!(mlx5_ifc_load_vhca_state_in_bits, mkey), image.mkey())
             .set(field!(mlx5_ifc_load_vhca_state_in_bits, size), len);
         let mut output = mailbox!(mlx5_ifc_load_vhca_state_out_bits);

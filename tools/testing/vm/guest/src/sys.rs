@@ -37,14 +37,10 @@ pub fn load_module(path: &str, params: &str) -> io::Result<()> {
     let file = File::open(path)?;
     let params = c_string(params)?;
     // SAFETY: The file is open and the parameters are a C string.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_finit_module,
-            file.as_raw_fd(),
-            params.as_ptr(),
-            0,
-        )
-    } as libc::c_int)
+    check(
+        unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), params.as_ptr(), 0) }
+            as libc::c_int,
+    )
 }
 
 /// Unloads a module.

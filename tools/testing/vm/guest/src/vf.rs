@@ -34,8 +34,14 @@ impl Vf {
             memory,
             irqs,
         };
-        ensure!(vf.read32(regs::MAGIC)? == regs::MAGIC_VALUE, "no workload registers");
-        ensure!(vf.read32(regs::VERSION)? == regs::VERSION_VALUE, "another version of them");
+        ensure!(
+            vf.read32(regs::MAGIC)? == regs::MAGIC_VALUE,
+            "no workload registers"
+        );
+        ensure!(
+            vf.read32(regs::VERSION)? == regs::VERSION_VALUE,
+            "another version of them"
+        );
         Ok(vf)
     }
 
@@ -115,7 +121,10 @@ impl Vf {
         self.command(regs::CMD_RAISE_IRQ, &[vector])?;
         let fd = &self.irqs[vector as usize];
         let ready = uapi::poll(fd.as_fd(), libc::POLLIN, 5000)?;
-        ensure!(ready & libc::POLLIN != 0, "interrupt {vector} did not arrive");
+        ensure!(
+            ready & libc::POLLIN != 0,
+            "interrupt {vector} did not arrive"
+        );
         let mut count = [0; 8];
         File::from(fd.try_clone()?)
             .read_exact(&mut count)

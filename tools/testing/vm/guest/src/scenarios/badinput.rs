@@ -123,7 +123,10 @@ const OBSERVATIONS: &[Observation] = &[
         let mandatory = resume(site, &header(5, 0, 99))?;
         let mut optional = header(5, OPTIONAL, 99);
         optional.extend([7; 5]);
-        Ok(format!("{mandatory}; optional: {}", leave(site, &optional)?))
+        Ok(format!(
+            "{mandatory}; optional: {}",
+            leave(site, &optional)?
+        ))
     }),
     ("a large optional record is skipped", |site| {
         let mut bytes = header(300_000, OPTIONAL, 99);
@@ -188,7 +191,9 @@ const OBSERVATIONS: &[Observation] = &[
         let after = words(file.write(&[0; 1]));
         drop(device);
         usable(site)?;
-        Ok(format!("{header_from_nowhere}, {image_from_nowhere}, then {after}"))
+        Ok(format!(
+            "{header_from_nowhere}, {image_from_nowhere}, then {after}"
+        ))
     }),
     ("memory for an image that never comes", |site| {
         const CLAIM: u64 = 256 << 20;
@@ -327,7 +332,9 @@ pub fn run(results: &mut Results) -> Result<()> {
         reset_while_saving(&Site { vf, other })
     });
     let removals: [(&str, fn(&Pf) -> Result<()>); 2] = [
-        ("the VFs are removed while one is in use", |pf| pf.set_vfs(0)),
+        ("the VFs are removed while one is in use", |pf| {
+            pf.set_vfs(0)
+        }),
         ("the PF's driver is unbound while a VF is in use", |pf| {
             pf.set_bound(false)
         }),

@@ -70,13 +70,16 @@ const OBSERVATIONS: &[Observation] = &[
         let poll = uapi::poll(file.as_fd(), libc::POLLIN, 1000)?;
         Ok(format!("{size} bytes, then {ends:?}, poll {poll:#x}"))
     }),
-    ("a stream is as long as the data size, and its headers", |site| {
-        let device = Device::open(site.vf)?;
-        let size = device.data_size()?;
-        let mut file = device.begin(State::STOP_COPY)?;
-        let stream: u64 = drain(&mut file).parse()?;
-        Ok(format!("{} more", stream - size))
-    }),
+    (
+        "a stream is as long as the data size, and its headers",
+        |site| {
+            let device = Device::open(site.vf)?;
+            let size = device.data_size()?;
+            let mut file = device.begin(State::STOP_COPY)?;
+            let stream: u64 = drain(&mut file).parse()?;
+            Ok(format!("{} more", stream - size))
+        },
+    ),
     ("poll says when there is something to read", |site| {
         let device = Device::open(site.vf)?;
         let mut file = device.begin(State::STOP_COPY)?;
@@ -116,7 +119,10 @@ const OBSERVATIONS: &[Observation] = &[
         let first = read(&mut file, 100);
         device.set_state(State::STOP)?;
         let poll = uapi::poll(file.as_fd(), libc::POLLIN | libc::POLLRDHUP, 1000)?;
-        Ok(format!("{first}, then {}, poll {poll:#x}", read(&mut file, 100)))
+        Ok(format!(
+            "{first}, then {}, poll {poll:#x}",
+            read(&mut file, 100)
+        ))
     }),
     ("a resuming file after its session", |site| {
         let device = Device::open(site.vf)?;
@@ -158,7 +164,10 @@ const OBSERVATIONS: &[Observation] = &[
         drop(device.begin(State::STOP_COPY)?);
         let left = outcome(device.set_state(State::STOP));
         drop(device.begin(State::RESUMING)?);
-        Ok(format!("{left}, {}", outcome(device.set_state(State::RUNNING))))
+        Ok(format!(
+            "{left}, {}",
+            outcome(device.set_state(State::RUNNING))
+        ))
     }),
     ("a file with two descriptors", |site| {
         let device = Device::open(site.vf)?;

@@ -50,7 +50,10 @@ fn from_error(vf: Bdf, to: State) -> Result<String> {
     let result = outcome(device.set_state(to));
     let end = device.state()?;
     device.reset()?;
-    Ok(format!("{left}; {result}, then {end}; reset: {}", device.state()?))
+    Ok(format!(
+        "{left}; {result}, then {end}; reset: {}",
+        device.state()?
+    ))
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
@@ -92,7 +95,12 @@ pub fn run(results: &mut Results) -> Result<()> {
     }
     results.test("only a reset leads out of ERROR", |_| {
         let (vf, _) = bench.of(Driver::Rust);
-        for to in [State::STOP, State::RUNNING, State::RESUMING, State::STOP_COPY] {
+        for to in [
+            State::STOP,
+            State::RUNNING,
+            State::RESUMING,
+            State::STOP_COPY,
+        ] {
             let seen = from_error(vf, to)?;
             let expected = "EINVAL; EINVAL, then ERROR; reset: RUNNING";
             if seen != expected {

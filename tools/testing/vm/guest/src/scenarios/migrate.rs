@@ -43,7 +43,10 @@ fn migrate(results: &mut Results, bench: &Bench, driver: Driver) -> Result<()> {
     source.work(ROUNDS, PAGES)?;
     let seq = source.seq()?;
     let before = source.digest()?;
-    ensure!(before != destination.digest()?, "the VFs do not differ to begin with");
+    ensure!(
+        before != destination.digest()?,
+        "the VFs do not differ to begin with"
+    );
 
     let report = migrate::stop_copy(
         source.device(),
@@ -93,9 +96,10 @@ fn migrate(results: &mut Results, bench: &Bench, driver: Driver) -> Result<()> {
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     for driver in [Driver::Rust, Driver::C] {
-        results.test(&format!("migrate with the {} driver", driver.name()), |results| {
-            migrate(results, &bench, driver)
-        });
+        results.test(
+            &format!("migrate with the {} driver", driver.name()),
+            |results| migrate(results, &bench, driver),
+        );
     }
     Ok(())
 }

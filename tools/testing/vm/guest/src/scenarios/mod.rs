@@ -45,7 +45,10 @@ impl Bench {
         pf.set_vfs(4)?;
         let vfs = pf.vfs()?;
         ensure!(vfs.len() == 4, "{} VFs instead of 4", vfs.len());
-        for (vf, driver) in vfs.iter().zip([Driver::C, Driver::C, Driver::Rust, Driver::Rust]) {
+        for (vf, driver) in vfs
+            .iter()
+            .zip([Driver::C, Driver::C, Driver::Rust, Driver::Rust])
+        {
             hca::bind(*vf, driver)?;
         }
         Ok(Self { vfs })

@@ -64,18 +64,21 @@ pub fn run(results: &mut Results) -> Result<()> {
             });
         }
     }
-    results.test("both drivers make the same stream of the same state", |_| {
-        let (c, _) = save(bench.of(Driver::C).0, 9)?;
-        let (rust, _) = save(bench.of(Driver::Rust).0, 9)?;
-        let first = c.iter().zip(&rust).position(|(a, b)| a != b);
-        ensure!(
-            c == rust,
-            "{} and {} bytes, first difference at {first:?}",
-            c.len(),
-            rust.len()
-        );
-        Ok(())
-    });
+    results.test(
+        "both drivers make the same stream of the same state",
+        |_| {
+            let (c, _) = save(bench.of(Driver::C).0, 9)?;
+            let (rust, _) = save(bench.of(Driver::Rust).0, 9)?;
+            let first = c.iter().zip(&rust).position(|(a, b)| a != b);
+            ensure!(
+                c == rust,
+                "{} and {} bytes, first difference at {first:?}",
+                c.len(),
+                rust.len()
+            );
+            Ok(())
+        },
+    );
     results.test("pieces do not matter", |_| {
         let (from, to) = bench.of(Driver::Rust);
         for size in [4095, 4097, 65_537] {

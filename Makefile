@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The project's own targets. For the kernel's build system there is Kbuild.
+
+VM := tools/testing/vm
+
+help:
+	@echo 'make run              migrate between two emulated VFs, and report'
+	@echo 'make check            run all tests; TEST=GROUP for some of them'
+	@echo 'make modules KDIR=... build the driver for a prepared kernel'
+	@echo 'make intree           build Linux with the driver in its tree'
+	@echo 'make scenario KERNEL=stock|intree SCENARIO=...'
+	@echo '                      run one scenario in one test machine'
+	@echo 'make clean            remove results; caches stay'
+
+# From nothing to a report.
+run:
+	@$(VM)/prepare.sh stock
+	@$(VM)/vm-test.sh run
+
+check:
+	@$(VM)/prepare.sh stock intree
+	@$(VM)/vm-test.sh check $(if $(TEST),--only '$(TEST)')
+
+intree:
+	@$(VM)/prepare.sh stock intree
+
+scenario:
+	@$(VM)/prepare.sh $(KERNEL) stock
+	@$(VM)/vm-test.sh scenario --kernel $(KERNEL) $(SCENARIO)
+
+# For a kernel on this machine, as any external module.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+modules:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+clean:
+	rm -rf out
+
+.DEFAULT_GOAL := help
+.PHONY: help run check intree scenario modules clean

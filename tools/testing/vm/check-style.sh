@@ -1,0 +1,18 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# checkpatch over the kernel side. Runs in the sysroot.
+set -euo pipefail
+# shellcheck source=tools/testing/vm/common.sh
+. "$(dirname "$0")/common.sh"
+
+cd "$TOP"
+checkpatch=$(sources_dir)/$INTREE_SOURCE/scripts/checkpatch.pl
+bad=0
+while read -r file; do
+	perl "$checkpatch" --no-tree --strict --terse --show-types --file "$file" > "$OUT/log/checkpatch" 2>&1 || {
+		bad=1
+		cat "$OUT/log/checkpatch"
+	}
+done < <(find Kbuild drivers -type f)
+exit $bad

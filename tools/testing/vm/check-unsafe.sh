@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# `unsafe` belongs to the abstractions and to the driver's command layer, and
+# each block argues with a SAFETY comment why it is sound.
+set -eu
+cd "$(dirname "$0")/../../.."
+
+bad=$(grep -rnw unsafe drivers/vfio/pci/mlx5_rust --include='*.rs' |
+	grep -v '^drivers/vfio/pci/mlx5_rust/mlx5/' |
+	grep -vE ':[0-9]+: *//|unsafe_code' || true)
+if [ -n "$bad" ]; then
+	echo "unsafe outside of mlx5/:"
+	echo "$bad"
+	exit 1
+fi
+
+# A block or impl without a SAFETY comment in the lines before it.
+find drivers -name '*.rs' ! -name bindings.rs -exec awk '
+	FNR == 1 { safety = 0 }
+	/SAFETY:|# Safety/ { safety = FNR }
+	/unsafe (impl|\{)/ && !/^ *\/\// {
+		if (FNR - safety > 12) {
+			print FILENAME ":" FNR ": unsafe without a SAFETY comment: " $0
+			bad = 1
+		}
+	}
+	END { exit bad }
+' {} +

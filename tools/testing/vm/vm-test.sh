@@ -1,0 +1,15 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Runs vm-test in the sysroot: vm-test.sh run|check|scenario ...
+set -euo pipefail
+# shellcheck source=tools/testing/vm/common.sh
+. "$(dirname "$0")/common.sh"
+
+# One at a time: machines write to the same folders.
+exec 9> "$CACHE/locks/vm-test"
+flock 9
+exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_BUILD=$CACHE/build" \
+	"VM_STOCK=$(sources_dir)/stock" "VM_STOCK_RELEASE=$STOCK_RELEASE" \
+	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_INTREE=$(intree_dir)/objects" \
+	"$CACHE/build/vm-test" "$@" 9>&-
