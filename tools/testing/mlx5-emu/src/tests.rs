@@ -1,1 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
+
+//! The model on a machine made of a hash map.
+
+mod commands;
+mod driver;
+mod queue;
+mod state;

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a VF remembers.
+
+use crate::{
+    image,
+    state::{VfState, PAGE_LEN},
+};
+use mlx5_emu_regs::{pattern, scatter_page};
+
+const SIZE: u64 = 16 * PAGE_LEN as u64;
+
+#[test]
+fn two_fresh_vfs_are_the_same_and_every_part_counts() {
+    let fresh = VfState::new(SIZE);
+    assert_eq!(fresh.digest(), VfState::new(SIZE).digest());
+    let changes: [fn(&mut VfState); 5] = [
+        |state| state.seq += 1,
+        |state| state.irqs += 1,
+        |state| state.dma_bytes += 8,
+        |state| state.scratch[7] = 1,
+        |state| {
+            let mut page = state.page(15);
+            page[PAGE_LEN - 1] ^= 1;
+            state.set_page(15, page);
+        },
+    ];
+    for change in changes {
+        let mut state = VfState::new(SIZE);
+        change(&mut state);
+        assert_ne!(state.digest(), fresh.digest());
+    }
+}
+
+#[test]
+fn work_is_deterministic() {
+    let work = || {
+        let mut state = VfState::new(SIZE);
+        for seq in 1..20 {
+            state.seq = seq;
+            state.rewrite(seq * 5, 3);
+        }
+        state.digest()
+    };
+    assert_eq!(work(), work());
+}
+
+#[test]
+fn only_what_has_changed_is_dirty() {
+    let mut state = VfState::new(SIZE);
+    state.rewrite(0, 2);
+    assert!(state.dirty().is_none());
+    state.track(true);
+    assert!(state.dirty().unwrap().is_empty());
+    // Around the end of the table.
+    state.rewrite(15, 2);
+    assert_eq!(state.dirty().unwrap().iter().copied().collect::<Vec<_>>(), [0, 15]);
+    assert_eq!(
+        image::save(&state, true).len() as u64,
+        image::incremental_len(&state)
+    );
+}
+
+#[test]
+fn an_image_of_another_size_is_refused() {
+    let image = image::save(&VfState::new(SIZE), false);
+    assert_eq!(
+        image::load(&mut VfState::new(SIZE * 2), &image),
+        Err(image::Refused::StateSize)
+    );
+}
+
+#[test]
+fn patterns_differ_by_sequence_and_address() {
+    assert_ne!(pattern(1, 0x1000), pattern(2, 0x1000));
+    assert_ne!(pattern(1, 0x1000), pattern(1, 0x1008));
+    assert!((0..1000).all(|i| scatter_page(7, i, 13) < 13));
+}
