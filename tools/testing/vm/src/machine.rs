@@ -122,11 +122,11 @@ impl Machine<'_> {
             .args(["-device", "intel-iommu,intremap=on,aw-bits=48"])
             .args([
                 "-device",
-                "pcie-root-port,id=port,bus=pcie.0,chassis=1,pref64-reserve=32M",
+                "pcie-root-port,id=rp,bus=pcie.0,chassis=1,pref64-reserve=32M",
             ])
             .arg("-device")
             .arg(format!(
-                "mlx5-emu,bus=port,event-log={0}/commands.log,violations-log={0}/violations.log{1}",
+                "mlx5-emu,bus=rp,event-log={0}/commands.log,violations-log={0}/violations.log{1}",
                 dir.display(),
                 self.properties
             ))
