@@ -37,5 +37,6 @@ modules:
 clean:
 	rm -rf out
 
-.DEFAULT_GOAL := help
+# `make KDIR=...` is enough.
+.DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
 .PHONY: help run check intree scenario modules clean

@@ -3,6 +3,7 @@
 //! Capabilities, as QUERY_HCA_CAP tells them.
 
 use crate::{
+    config::Config,
     host::FunctionId,
     ifc::{Field, Status},
 };
@@ -40,10 +41,11 @@ mod general_2 {
     pub const MIGRATABLE: Field = bits(0x10, 0, 1);
     pub const MIGRATION_MULTI_LOAD: Field = bits(0x19, 0, 1);
     pub const MIGRATION_TRACKING_STATE: Field = bits(0x19, 1, 1);
+    pub const MIGRATION_IN_CHUNKS: Field = bits(0x1a, 0, 1);
 }
 
 /// The capability page of type `kind` of a function.
-pub fn page(kind: u16, function: FunctionId) -> Result<Vec<u8>, Status> {
+pub fn page(kind: u16, function: FunctionId, config: &Config) -> Result<Vec<u8>, Status> {
     let mut cap = vec![0; LEN];
     match kind {
         0x0 => {
@@ -74,6 +76,7 @@ pub fn page(kind: u16, function: FunctionId) -> Result<Vec<u8>, Status> {
             ] {
                 field.set(&mut cap, 1);
             }
+            general_2::MIGRATION_IN_CHUNKS.set(&mut cap, u64::from(config.chunk_size > 0));
         }
         _ => (),
     }

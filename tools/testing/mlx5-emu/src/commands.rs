@@ -101,7 +101,7 @@ impl Hca {
                 _ => self
                     .vhca(ifc::VHCA_ID.get(input))
                     .and_then(|vhca| vhca.query(ifc::INCREMENTAL.get(input) == 1).ok())
-                    .unwrap_or(0),
+                    .map_or(0, |sizes| sizes.next),
             };
             (u128::from(ns_per_mib) * u128::from(size) / u128::from(MIB)) as u64
         };
@@ -265,7 +265,7 @@ impl Context<'_> {
             _ => self.named_function()?,
         };
         let kind = (ifc::OP_MOD.get(self.input) >> 1) as u16;
-        let page = caps::page(kind, function)?;
+        let page = caps::page(kind, function, &self.hca.config)?;
         let room = self.output.len().saturating_sub(0x10).min(page.len());
         self.output[0x10..0x10 + room].copy_from_slice(&page[..room]);
         Ok(())
@@ -504,12 +504,18 @@ impl Context<'_> {
     fn query_migration_state(&mut self) -> Result<()> {
         self.expect_len(0x10, 0x40)?;
         self.no_op_mod()?;
-        if ifc::CHUNK.get(self.input) == 1 {
-            return Err(violation(Status::BadParam, "chunk, without the capability"));
-        }
+        let chunk = match (ifc::CHUNK.get(self.input), self.hca.config.chunk_size) {
+            (0, _) => None,
+            (_, 0) => return Err(violation(Status::BadParam, "chunk, without the capability")),
+            (_, size) => Some(size),
+        };
         let incremental = ifc::INCREMENTAL.get(self.input) == 1;
-        let size = self.vhca()?.query(incremental)?;
-        ifc::REQUIRED_UMEM_SIZE.set(self.output, size);
+        let vhca = self.vhca()?;
+        // This is how the driver says which way it will save.
+        vhca.chunk = chunk;
+        let sizes = vhca.query(incremental)?;
+        ifc::REQUIRED_UMEM_SIZE.set(self.output, sizes.next);
+        ifc::REMAINING_TOTAL_SIZE.set(self.output, sizes.total);
         Ok(())
     }
 
@@ -542,11 +548,12 @@ impl Context<'_> {
             incremental: ifc::INCREMENTAL.get(self.input) == 1,
             set_track: ifc::SET_TRACK.get(self.input) == 1,
         };
-        let image = self.vhca()?.save(save, room)?;
+        let (image, next) = self.vhca()?.save(save, room)?;
         mkey.write(self.host, 0, &image)
             .map_err(|error| self.access_failure(error))?;
         self.bytes = image.len() as u64;
         ifc::ACTUAL_IMAGE_SIZE.set(self.output, self.bytes);
+        ifc::NEXT_REQUIRED_UMEM_SIZE.set(self.output, next);
         Ok(())
     }
 

@@ -9,6 +9,8 @@ pub struct Config {
     pub vfs: u16,
     /// Bytes of each VF's state table; rounded up to whole pages.
     pub state_size: u64,
+    /// Largest piece of an image that is saved in chunks; 0 is for no chunks.
+    pub chunk_size: u64,
     /// Firmware time of any command, in nanoseconds.
     pub command_ns: u64,
     /// More of it for SUSPEND_VHCA.
@@ -25,6 +27,8 @@ pub struct Config {
 pub const MIN_STATE: u64 = 4 << 10;
 /// Most bytes of a state table.
 pub const MAX_STATE: u64 = 1 << 30;
+/// Least bytes of a chunk: there must be progress.
+pub const MIN_CHUNK: u64 = 16 << 10;
 /// Most VFs.
 pub const MAX_VFS: u16 = 64;
 
@@ -33,6 +37,7 @@ impl Default for Config {
         Self {
             vfs: 8,
             state_size: 1 << 20,
+            chunk_size: 0,
             command_ns: 0,
             suspend_ns: 0,
             resume_ns: 0,

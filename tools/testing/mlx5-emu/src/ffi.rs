@@ -39,6 +39,8 @@ pub struct Properties {
     pub vfs: u16,
     /// Bytes of state.
     pub state_size: u64,
+    /// Bytes of a chunk, or 0.
+    pub chunk_size: u64,
     /// Microseconds of any command.
     pub command_us: u64,
     /// Microseconds of SUSPEND_VHCA.
@@ -180,6 +182,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
     let config = Config {
         vfs: properties.vfs,
         state_size: properties.state_size,
+        chunk_size: properties.chunk_size,
         command_ns: us(properties.command_us),
         suspend_ns: us(properties.suspend_us),
         resume_ns: us(properties.resume_us),

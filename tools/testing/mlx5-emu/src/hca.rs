@@ -4,7 +4,7 @@
 
 use crate::{
     cmdq::Pending,
-    config::{Config, MAX_STATE, MAX_VFS, MIN_STATE},
+    config::{Config, MAX_STATE, MAX_VFS, MIN_CHUNK, MIN_STATE},
     eq::EventQueue,
     host::{FunctionId, Host},
     initseg::InitSegment,
@@ -126,6 +126,9 @@ impl Hca {
         let mut config = config;
         config.vfs = config.vfs.min(MAX_VFS);
         config.state_size = config.state_size.clamp(MIN_STATE, MAX_STATE);
+        if config.chunk_size > 0 {
+            config.chunk_size = config.chunk_size.max(MIN_CHUNK);
+        }
         let vf = |number: u16| VirtualFunction {
             vhca: Vhca::new(config.state_size),
             workload: Workload::new(number),

@@ -178,6 +178,8 @@ pub const REQUIRED_UMEM_SIZE: Field = field(0x10, 0, 32);
 pub const REMAINING_TOTAL_SIZE: Field = field(0x18, 0, 64);
 /// save_vhca_state_out: `actual_image_size`.
 pub const ACTUAL_IMAGE_SIZE: Field = field(0x8, 0, 32);
+/// save_vhca_state_out: `next_required_umem_size`.
+pub const NEXT_REQUIRED_UMEM_SIZE: Field = field(0xc, 0, 32);
 
 /// create_eq_in: `eq_context_entry`.`log_eq_size`.
 pub const EQ_LOG_SIZE: Field = field(0x10 + 0xc, 3, 5);

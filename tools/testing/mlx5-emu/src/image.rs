@@ -22,10 +22,19 @@ pub fn full_len(state: &VfState) -> u64 {
     HEADER_LEN as u64 + state.size()
 }
 
+/// Bytes of an image of `pages` pages.
+pub fn partial_len(pages: u64) -> u64 {
+    HEADER_LEN as u64 + pages * (8 + PAGE)
+}
+
+/// How many pages fit into an image of `room` bytes.
+pub fn pages_in(room: u64) -> u64 {
+    room.saturating_sub(HEADER_LEN as u64) / (8 + PAGE)
+}
+
 /// Bytes of an image of what has changed.
 pub fn incremental_len(state: &VfState) -> u64 {
-    let pages = state.dirty().map_or(0, |dirty| dirty.len() as u64);
-    HEADER_LEN as u64 + pages * (8 + PAGE)
+    partial_len(state.dirty().map_or(0, |dirty| dirty.len() as u64))
 }
 
 /// Why an image is refused; the number is the syndrome.
@@ -68,13 +77,27 @@ fn digest(image: &[u8]) -> u64 {
     digest.value()
 }
 
-/// Makes an image of the whole state, or of what has changed.
-pub fn save(state: &VfState, incremental: bool) -> Vec<u8> {
+/// Makes an image of the whole state.
+pub fn save(state: &VfState) -> Vec<u8> {
+    let pages = (0..state.pages()).map(|index| state.page(index));
+    finish(state, FULL, pages.flat_map(|page| page.to_vec()))
+}
+
+/// Makes an image of some pages of the table, and of all registers.
+pub fn save_pages(state: &VfState, pages: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    let entry = |index: u64| {
+        let page = state.page(index);
+        index.to_le_bytes().into_iter().chain(page.to_vec())
+    };
+    finish(state, INCREMENTAL, pages.into_iter().flat_map(entry))
+}
+
+fn finish(state: &VfState, kind: u64, data: impl Iterator<Item = u8>) -> Vec<u8> {
     let mut image = vec![0; HEADER_LEN];
     let header = [
         MAGIC,
         VERSION,
-        if incremental { INCREMENTAL } else { FULL },
+        kind,
         state.size(),
         state.seq,
         state.irqs,
@@ -86,16 +109,7 @@ pub fn save(state: &VfState, incremental: bool) -> Vec<u8> {
     for (i, scratch) in state.scratch.into_iter().enumerate() {
         put(&mut image, DIGEST_WORD + 1 + i, scratch);
     }
-    if incremental {
-        for &index in state.dirty().into_iter().flatten() {
-            image.extend_from_slice(&index.to_le_bytes());
-            image.extend_from_slice(&state.page(index)[..]);
-        }
-    } else {
-        for index in 0..state.pages() {
-            image.extend_from_slice(&state.page(index)[..]);
-        }
-    }
+    image.extend(data);
     let value = digest(&image);
     put(&mut image, DIGEST_WORD, value);
     image

@@ -31,11 +31,22 @@ pub struct Vhca {
     pub running: Running,
     /// What it remembers.
     pub state: VfState,
+    /// Largest piece that it is saved in, where the driver asked for that.
+    pub chunk: Option<u64>,
     /// It was reset, and not suspended since. Who resets a VF (user space,
     /// through its configuration space) and who migrates it (the PF's driver)
     /// do not wait for each other, so a command that comes too late is no
     /// fault of the driver.
     pub was_reset: bool,
+}
+
+/// What QUERY_VHCA_MIGRATION_STATE tells, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// For the next SAVE.
+    pub next: u64,
+    /// For all of them.
+    pub total: u64,
 }
 
 /// What a SAVE is to do.
@@ -53,6 +64,7 @@ impl Vhca {
         Self {
             running: Running::Fully,
             state: VfState::new(state_size),
+            chunk: None,
             was_reset: false,
         }
     }
@@ -86,38 +98,76 @@ impl Vhca {
         Ok(())
     }
 
-    /// QUERY_VHCA_MIGRATION_STATE: bytes that a SAVE would write.
-    pub fn query(&self, incremental: bool) -> Result<u64, Status> {
-        match incremental {
-            true if self.state.dirty().is_none() => Err(Status::BadResState),
-            true => Ok(image::incremental_len(&self.state)),
-            false => Ok(image::full_len(&self.state)),
-        }
+    /// QUERY_VHCA_MIGRATION_STATE: bytes that the next SAVE needs, and all of
+    /// them.
+    pub fn query(&self, incremental: bool) -> Result<Sizes, Status> {
+        let dirty = self.state.dirty().map(|dirty| dirty.len() as u64);
+        let total = match (incremental, self.chunk) {
+            (true, _) => image::partial_len(dirty.ok_or(Status::BadResState)?),
+            (false, None) => image::full_len(&self.state),
+            (false, Some(_)) => image::partial_len(self.state.pages()),
+        };
+        Ok(Sizes {
+            next: self.chunk.map_or(total, |chunk| total.min(chunk)),
+            total,
+        })
     }
 
-    /// SAVE_VHCA_STATE, into at most `room` bytes.
+    /// SAVE_VHCA_STATE, into at most `room` bytes. Returns the image, and how
+    /// many bytes the next piece of it needs; 0 after the last.
     ///
     /// A VHCA that is not suspended changes while it is saved, so the image is
     /// only of use with what changes later: it must track. Or it ends tracking,
     /// and then the image is of no use, and of no more than what has changed.
     /// One that is suspended does not change, so there is nothing to track.
-    pub fn save(&mut self, save: Save, room: u64) -> Result<Vec<u8>, Status> {
+    pub fn save(&mut self, save: Save, room: u64) -> Result<(Vec<u8>, u64), Status> {
         let tracked = self.state.dirty().is_some();
-        let ends_tracking = tracked && !save.set_track && self.running != Running::Suspended;
-        let incremental = save.incremental || ends_tracking;
-        let allowed = match self.running {
-            Running::Suspended => !save.set_track,
-            Running::Fully | Running::InitiatorSuspended => save.set_track || tracked,
+        let suspended = self.running == Running::Suspended;
+        let allowed = match suspended {
+            true => !save.set_track,
+            false => save.set_track || tracked,
         };
         if !allowed || (save.incremental && !tracked) {
             return Err(Status::BadResState);
         }
-        if self.query(incremental)? > room {
+        let incremental = save.incremental || (tracked && !save.set_track && !suspended);
+        if self.query(incremental)?.next > room {
             return Err(Status::BadParam);
         }
-        let image = image::save(&self.state, incremental);
-        self.state.track(save.set_track);
-        Ok(image)
+        let Some(chunk) = self.chunk else {
+            let image = if incremental {
+                image::save_pages(
+                    &self.state,
+                    self.state.dirty().into_iter().flatten().copied(),
+                )
+            } else {
+                image::save(&self.state)
+            };
+            self.state.track(save.set_track);
+            return Ok((image, 0));
+        };
+        if !incremental {
+            self.state.track_all();
+        }
+        // While it is tracked, what does not fit is as good as changed later.
+        let room = if save.set_track {
+            room
+        } else {
+            room.min(chunk)
+        };
+        let pages = self.state.take_dirty(image::pages_in(room));
+        let image = image::save_pages(&self.state, pages);
+        let left = self.state.dirty().map_or(0, |dirty| dirty.len() as u64);
+        let more = suspended && left > 0;
+        if !save.set_track && !more {
+            self.state.track(false);
+        }
+        let next = if more {
+            image::partial_len(left).min(chunk)
+        } else {
+            0
+        };
+        Ok((image, next))
     }
 
     /// Whether LOAD_VHCA_STATE is possible.

@@ -129,6 +129,22 @@ impl VfState {
         self.dirty = on.then(BTreeSet::new);
     }
 
+    /// Tracks as if every page had changed.
+    pub fn track_all(&mut self) {
+        self.dirty = Some((0..self.pages).collect());
+    }
+
+    /// Takes up to `count` of the changed pages out.
+    pub fn take_dirty(&mut self, count: u64) -> Vec<u64> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let dirty = self.dirty.iter_mut().flat_map(|dirty| {
+            let rest = dirty.iter().copied().nth(count);
+            let later = rest.map_or_else(BTreeSet::new, |rest| dirty.split_off(&rest));
+            std::mem::replace(dirty, later)
+        });
+        dirty.collect()
+    }
+
     /// The pages changed since tracking began; `None` where it has not.
     pub fn dirty(&self) -> Option<&BTreeSet<u64>> {
         self.dirty.as_ref()

@@ -45,10 +45,7 @@ const COMMANDS: &[(&str, &str)] = &[
         "unsafe only where it may be",
         "tools/testing/vm/check-unsafe.sh",
     ),
-    (
-        "SPDX line in every file",
-        "tools/testing/vm/check-spdx.sh",
-    ),
+    ("SPDX line in every file", "tools/testing/vm/check-spdx.sh"),
 ];
 
 /// Counts, and says what fails.

@@ -24,6 +24,12 @@ const LAST_LINES: usize = 15;
 /// What a kernel says when it is beyond reporting anything itself.
 const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG: unable to handle"];
 
+/// Properties of the emulated HCA that a scenario is about.
+const PROPERTIES: &[(&str, &str)] = &[
+    ("chunks", ",chunk-size=64K"),
+    ("migrate", ",state-size=16M"),
+];
+
 /// How to start a machine.
 pub struct Machine<'a> {
     /// Where things are.
@@ -113,6 +119,8 @@ fn parse(text: &str) -> (Vec<Test>, Vec<Value>, bool) {
 
 impl Machine<'_> {
     fn command(&self, dir: &Path) -> Command {
+        let own = PROPERTIES.iter().find(|(name, _)| *name == self.scenario);
+        let own = own.map_or("", |(_, properties)| properties);
         let mut command = Command::new("qemu-system-x86_64");
         command
             .env("LD_PRELOAD", self.paths.build.join("mlx5-emu.so"))
@@ -126,7 +134,7 @@ impl Machine<'_> {
             ])
             .arg("-device")
             .arg(format!(
-                "mlx5-emu,bus=rp,event-log={0}/commands.log,violations-log={0}/violations.log{1}",
+                "mlx5-emu,bus=rp,event-log={0}/commands.log,violations-log={0}/violations.log{own}{1}",
                 dir.display(),
                 self.properties
             ))

@@ -104,7 +104,7 @@ fn run(cli: &Cli) -> Result<bool> {
                 accel,
                 kernel: Kernel::Stock,
                 scenario: "migrate",
-                properties: ",state-size=16M",
+                properties: "",
             })?;
             let ok = show_failures(&outcome);
             if !outcome.data.is_empty() {

@@ -131,7 +131,11 @@ fn save_and_load_want_a_stopped_vhca() {
 fn a_vhca_that_is_none_is_refused() {
     let mut machine = Machine::with_vfs();
     for vhca in [0, 3, 100] {
-        for opcode in [ifc::SUSPEND_VHCA, ifc::RESUME_VHCA, ifc::QUERY_VHCA_MIGRATION_STATE] {
+        for opcode in [
+            ifc::SUSPEND_VHCA,
+            ifc::RESUME_VHCA,
+            ifc::QUERY_VHCA_MIGRATION_STATE,
+        ] {
             assert_eq!(machine.about(opcode, 0, vhca), Status::BadRes as u8);
         }
     }
@@ -144,8 +148,14 @@ fn lengths_and_modifiers_are_checked() {
     assert_eq!(reply.status(), Status::BadInputLen as u8);
     let mut query = command(ifc::QUERY_VHCA_MIGRATION_STATE, 0, 16);
     ifc::VHCA_ID.set(&mut query, 1);
-    assert_eq!(machine.send(&query, 16).status(), Status::BadOutputLen as u8);
-    assert_eq!(machine.about(ifc::SUSPEND_VHCA, 2, 1), Status::BadParam as u8);
+    assert_eq!(
+        machine.send(&query, 16).status(),
+        Status::BadOutputLen as u8
+    );
+    assert_eq!(
+        machine.about(ifc::SUSPEND_VHCA, 2, 1),
+        Status::BadParam as u8
+    );
     assert_eq!(machine.hca.violations, 3);
 }
 
@@ -160,7 +170,10 @@ fn the_state_goes_from_one_vf_to_another() {
     assert_ne!(saved, digest(&mut machine, 2));
     let (status, size) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &[]);
     assert_eq!(status, 0);
-    assert_eq!(machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, size, &[]).0, 0);
+    assert_eq!(
+        machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, size, &[]).0,
+        0
+    );
     assert_eq!(saved, digest(&mut machine, 2));
     assert_eq!(machine.memory.commands.last().unwrap().bytes, size);
 }
@@ -178,7 +191,11 @@ fn a_suspended_vf_does_not_work() {
     work(&mut machine, 2);
     assert_eq!(status(&mut machine), regs::STATUS_OK);
     let offset = regs::BLOCK + regs::CMD;
-    for cmd in [regs::CMD_CHANGE_STATE, regs::CMD_RAISE_IRQ, regs::CMD_DMA_WRITE] {
+    for cmd in [
+        regs::CMD_CHANGE_STATE,
+        regs::CMD_RAISE_IRQ,
+        regs::CMD_DMA_WRITE,
+    ] {
         machine
             .hca
             .write(&mut machine.memory, FunctionId(1), offset, cmd);
@@ -220,22 +237,32 @@ fn changes_are_tracked_while_the_vf_runs() {
 
     // Nothing to go on from, so nothing incremental.
     assert_eq!(
-        machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &incremental).0,
+        machine
+            .transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &incremental)
+            .0,
         BAD_STATE
     );
     let (status, full) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &track);
     assert_eq!(status, 0);
-    assert_eq!(machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, full, &[]).0, 0);
+    assert_eq!(
+        machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, full, &[]).0,
+        0
+    );
     work(&mut machine, 1);
     let (status, less) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &incremental);
     assert_eq!(status, 0);
     assert!(less < full / 2, "{less} of {full}");
-    assert_eq!(machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, less, &[]).0, 0);
+    assert_eq!(
+        machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, less, &[]).0,
+        0
+    );
     machine.stop(1);
-    let (status, last) =
-        machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &[ifc::INCREMENTAL]);
+    let (status, last) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &[ifc::INCREMENTAL]);
     assert_eq!(status, 0);
-    assert_eq!(machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, last, &[]).0, 0);
+    assert_eq!(
+        machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, last, &[]).0,
+        0
+    );
     assert_eq!(digest(&mut machine, 1), digest(&mut machine, 2));
 }
 
@@ -282,7 +309,62 @@ fn what_is_left_at_teardown_is_a_violation() {
     let mut machine = Machine::with_vfs();
     machine.data_mkey();
     machine.hca.functions[0].up = true;
-    assert_eq!(machine.send(&command(ifc::TEARDOWN_HCA, 0, 16), 16).status(), 0);
+    assert_eq!(
+        machine
+            .send(&command(ifc::TEARDOWN_HCA, 0, 16), 16)
+            .status(),
+        0
+    );
     let left = machine.memory.violations.join("\n");
     assert!(left.contains("1 mkeys") && left.contains("1 PDs"), "{left}");
+}
+
+/// QUERY_VHCA_MIGRATION_STATE with `chunk`: bytes for the next SAVE, and in all.
+fn query_chunk(machine: &mut Machine, vhca: u16) -> (u8, u64, u64) {
+    let mut query = command(ifc::QUERY_VHCA_MIGRATION_STATE, 0, 16);
+    ifc::VHCA_ID.set(&mut query, vhca.into());
+    ifc::CHUNK.set(&mut query, 1);
+    let reply = machine.send(&query, 0x40);
+    (
+        reply.status(),
+        ifc::REQUIRED_UMEM_SIZE.get(&reply.output),
+        ifc::REMAINING_TOTAL_SIZE.get(&reply.output),
+    )
+}
+
+#[test]
+fn a_state_is_saved_in_chunks() {
+    let mut machine = Machine::with_vfs();
+    machine.stop(1);
+    assert_eq!(query_chunk(&mut machine, 1).0, Status::BadParam as u8);
+    machine.hca.config.chunk_size = 20 << 10;
+    work(&mut machine, 2);
+    let key = machine.data_mkey();
+    machine.stop(2);
+    let (status, need, total) = query_chunk(&mut machine, 2);
+    assert_eq!((status, need), (0, 20 << 10));
+    assert!(total > 64 << 10);
+
+    let mut next = need;
+    let mut chunks = 0;
+    while next > 0 {
+        let mut save = command(ifc::SAVE_VHCA_STATE, 0, 32);
+        ifc::VHCA_ID.set(&mut save, 2);
+        ifc::STATE_MKEY.set(&mut save, key.into());
+        ifc::STATE_SIZE.set(&mut save, next);
+        ifc::INCREMENTAL.set(&mut save, u64::from(chunks > 0));
+        let reply = machine.send(&save, 16);
+        assert_eq!(reply.status(), 0);
+        let size = ifc::ACTUAL_IMAGE_SIZE.get(&reply.output);
+        assert!(size <= next);
+        next = ifc::NEXT_REQUIRED_UMEM_SIZE.get(&reply.output);
+        assert_eq!(
+            machine.transfer(ifc::LOAD_VHCA_STATE, 1, key, size, &[]).0,
+            0
+        );
+        chunks += 1;
+    }
+    assert!(chunks > 3, "{chunks} chunks");
+    assert_eq!(digest(&mut machine, 1), digest(&mut machine, 2));
+    assert_eq!(machine.hca.violations, 1);
 }

@@ -276,4 +276,3 @@ pub fn command(opcode: u16, op_mod: u16, len: usize) -> Vec<u8> {
     ifc::OP_MOD.set(&mut input, op_mod.into());
     input
 }
-

@@ -53,7 +53,11 @@ fn a_broken_chain_is_told_apart() {
         machine.submit(0, &input, 16);
         break_it(&mut machine);
         machine.ring(1);
-        assert_eq!(machine.reply(0, 16).delivery, delivery as u8, "{delivery:?}");
+        assert_eq!(
+            machine.reply(0, 16).delivery,
+            delivery as u8,
+            "{delivery:?}"
+        );
         assert_eq!(machine.hca.violations, 1);
     }
 }
@@ -128,9 +132,8 @@ fn create_eq(machine: &mut Machine) -> (u8, u32) {
 fn the_end_of_a_command_is_an_event() {
     let mut machine = Machine::new(Config::default());
     let (eq, uar) = create_eq(&mut machine);
-    let eqe = |machine: &Machine, i: usize| {
-        machine.memory.bytes[DATA as usize + i * 64..][..64].to_vec()
-    };
+    let eqe =
+        |machine: &Machine, i: usize| machine.memory.bytes[DATA as usize + i * 64..][..64].to_vec();
     // Not of the command that made the queue.
     assert_eq!(eqe(&machine, 0)[1], 0);
     let arm = u64::from(uar) * 4096 + 0x40;
@@ -192,7 +195,12 @@ fn pages_are_lent_and_come_back() {
     // The same page twice.
     assert_eq!(machine.send(&give, 16).status(), Status::BadParam as u8);
     assert_eq!(machine.send(&command(ifc::INIT_HCA, 0, 16), 16).status(), 0);
-    assert_eq!(machine.send(&command(ifc::TEARDOWN_HCA, 0, 16), 16).status(), 0);
+    assert_eq!(
+        machine
+            .send(&command(ifc::TEARDOWN_HCA, 0, 16), 16)
+            .status(),
+        0
+    );
     let mut take = command(ifc::MANAGE_PAGES, 2, 16);
     ifc::NUM_PAGES.set(&mut take, 1000);
     let back = machine.send(&take, 16 + 8 * 100);

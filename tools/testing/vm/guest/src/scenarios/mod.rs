@@ -9,6 +9,7 @@ mod files;
 mod matrix;
 mod migrate;
 mod streams;
+mod tool;
 
 pub use badinput::hold;
 
@@ -27,9 +28,11 @@ pub const ALL: &[Scenario] = &[
     ("core", core::run),
     ("migrate", migrate::run),
     ("streams", streams::run),
+    ("chunks", streams::run_chunks),
     ("matrix", matrix::run),
     ("files", files::run),
     ("badinput", badinput::run),
+    ("tool", tool::run),
 ];
 
 /// Two VFs of each driver.

@@ -52,8 +52,8 @@ fn in_pieces(from: Bdf, to: Bdf, size: usize) -> Result<()> {
     Ok(())
 }
 
-pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+/// What either driver has saved, either driver loads.
+fn interchange(results: &mut Results, bench: &Bench) {
     for from in Driver::BOTH {
         for to in Driver::BOTH {
             let name = format!("saved by {}, loaded by {}", from.name(), to.name());
@@ -64,6 +64,25 @@ pub fn run(results: &mut Results) -> Result<()> {
             });
         }
     }
+}
+
+/// Where firmware saves in chunks: the C driver asks for that, and its streams
+/// have a record for each.
+pub fn run_chunks(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    interchange(results, &bench);
+    results.test("the C driver has saved in chunks", |_| {
+        let (c, _) = save(bench.of(Driver::C).0, 2)?;
+        let (rust, _) = save(bench.of(Driver::Rust).0, 2)?;
+        ensure!(c.len() > rust.len(), "{} and {} bytes", c.len(), rust.len());
+        Ok(())
+    });
+    Ok(())
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    interchange(results, &bench);
     results.test(
         "both drivers make the same stream of the same state",
         |_| {
