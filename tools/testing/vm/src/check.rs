@@ -8,10 +8,15 @@ use crate::{
     machine::{Machine, Test},
     paths::Paths,
 };
-use anyhow::{Context, Result};
+use anyhow::{anyhow, Context, Result};
 use std::{
     fs,
     process::{Command, Stdio},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        Mutex, PoisonError,
+    },
+    thread,
     time::Instant,
 };
 
@@ -177,10 +182,10 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn machine(&self, tally: &mut Tally, kernel: Kernel, scenario: &str) -> Result<()> {
+    /// Runs one machine, and then reports its tests together.
+    fn machine(&self, tally: &Mutex<Tally>, kernel: Kernel, scenario: &str) -> Result<()> {
         let group = format!("{}-{scenario}", kernel.name());
         let begin = Instant::now();
-        println!("# {group}: started");
         let outcome = Machine {
             paths: self.paths,
             accel: self.accel,
@@ -188,7 +193,10 @@ impl Check<'_> {
             scenario,
             properties: "",
         }
-        .run(|_| ())?;
+        .run(|_| ())
+        .with_context(|| group.clone())?;
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("# {group}: {:.0}s", begin.elapsed().as_secs_f64());
         for mut test in outcome.tests {
             test.name = format!("{group}: {}", test.name);
             tally.add(
@@ -197,8 +205,36 @@ impl Check<'_> {
                 &outcome.dir.display().to_string(),
             );
         }
-        println!("# {group}: {:.0}s", begin.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// Runs all machines, as many at a time as the host has cores.
+    fn machines(&self, tally: &Mutex<Tally>) -> Result<()> {
+        let all: Vec<(Kernel, &str)> = [Kernel::Stock, Kernel::Intree]
+            .into_iter()
+            .flat_map(|kernel| {
+                self.scenarios
+                    .iter()
+                    .map(move |name| (kernel, name.as_str()))
+            })
+            .filter(|(kernel, name)| self.wanted(&format!("{}-{name}", kernel.name())))
+            .collect();
+        let next = AtomicUsize::new(0);
+        let workers = thread::available_parallelism().map_or(1, |n| n.get());
+        thread::scope(|scope| {
+            let work = || -> Result<()> {
+                while let Some((kernel, name)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    self.machine(tally, *kernel, name)?;
+                }
+                Ok(())
+            };
+            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().try_for_each(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow!("a worker panicked")))
+            })
+        })
     }
 
     /// Runs everything. Returns whether all went well.
@@ -217,18 +253,13 @@ impl Check<'_> {
         if self.wanted("cargo") {
             self.cargo(&mut tally)?;
         }
-        for kernel in [Kernel::Stock, Kernel::Intree] {
-            for scenario in &self.scenarios {
-                if self.wanted(&format!("{}-{scenario}", kernel.name())) {
-                    self.machine(&mut tally, kernel, scenario)?;
-                }
-            }
-        }
+        let tally = Mutex::new(tally);
+        self.machines(&tally)?;
         let Tally {
             count,
             failed,
             skipped,
-        } = tally;
+        } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
         println!("1..{count}");
         println!(
             "{} passed, {failed} failed, {skipped} skipped",
