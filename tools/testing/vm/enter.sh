@@ -33,12 +33,13 @@ exec unshare --mount --propagation private bash -c '
 	set -e
 	root=$1 top=$2 cache=$3
 	shift 3
+	# First: checkout or cache may be in it.
+	mount -t tmpfs tmpfs "$root/tmp"
 	mkdir -p "$root$top" "$root$cache"
 	mount --bind "$top" "$root$top"
 	mount --bind "$cache" "$root$cache"
 	mount --rbind /dev "$root/dev"
 	mount -t proc proc "$root/proc"
-	mount -t tmpfs tmpfs "$root/tmp"
 	for file in /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
 		if [ -e "$file" ]; then
 			touch "$root$file"
