@@ -59,7 +59,7 @@ impl UserWriter {
         let to = self.take(bytes.len())?;
         // SAFETY: `bytes` is valid for reads; `to` is checked by the callee.
         let left = unsafe {
-            kernel::bindings::copy_to_user(to.cast(), bytes.as_ptr().cast(), bytes.len() as _)
+            kernel::bindings::copy_to_user(to.cast(), bytes.as_ptr().cast(), bytes.len())
         };
         if left == 0 {
             Ok(())
@@ -94,11 +94,7 @@ impl UserReader {
         let from = self.take(bytes.len())?;
         // SAFETY: `bytes` is valid for writes; `from` is checked by the callee.
         let left = unsafe {
-            kernel::bindings::copy_from_user(
-                bytes.as_mut_ptr().cast(),
-                from.cast(),
-                bytes.len() as _,
-            )
+            kernel::bindings::copy_from_user(bytes.as_mut_ptr().cast(), from.cast(), bytes.len())
         };
         if left == 0 {
             Ok(())

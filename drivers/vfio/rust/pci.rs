@@ -80,7 +80,7 @@ macro_rules! vfio_pci_id_table {
 
         #[allow(unsafe_code)]
         #[export_name = concat!("__mod_device_table__", line!(), "__kmod_",
-                                        module_path!(), "__pci__", stringify!($name))]
+                                                module_path!(), "__pci__", stringify!($name))]
         static $alias: $crate::vfio::pci::IdTable<$count> = $crate::vfio::pci::IdTable::new($ids);
     };
 }
@@ -158,7 +158,7 @@ pub(super) struct Device<T: Driver> {
 
 impl<T: Driver> Device<T> {
     const OPS: bindings::vfio_device_ops = bindings::vfio_device_ops {
-        name: T::NAME.as_ptr().cast_mut().cast(),
+        name: T::NAME.to_bytes_with_nul().as_ptr().cast_mut(),
         init: Some(Self::init),
         release: Some(Self::release),
         open_device: Some(Self::open_device),

@@ -6,7 +6,8 @@ set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 
-cd "$TOP"
+# It leaves a file where it is run.
+cd "$OUT/log"
 checkpatch=$(sources_dir)/$INTREE_SOURCE/scripts/checkpatch.pl
 bad=0
 while read -r file; do
@@ -14,5 +15,5 @@ while read -r file; do
 		bad=1
 		cat "$OUT/log/checkpatch"
 	}
-done < <(find Kbuild drivers -type f)
+done < <(find "$TOP/Kbuild" "$TOP/drivers" -type f)
 exit $bad

@@ -25,6 +25,7 @@ done
 pci=$src/drivers/vfio/pci
 grep -q mlx5_rust "$pci/Kconfig" ||
 	sed -i 's|^source "drivers/vfio/pci/mlx5/Kconfig"|&\n\nsource "drivers/vfio/pci/mlx5_rust/Kconfig"|' "$pci/Kconfig"
+# shellcheck disable=SC2016 # make expands it
 grep -q mlx5_rust "$pci/Makefile" ||
 	echo 'obj-$(CONFIG_MLX5_VFIO_PCI_RUST) += mlx5_rust/' >> "$pci/Makefile"
 

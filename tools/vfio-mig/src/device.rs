@@ -181,7 +181,7 @@ impl Device {
             uapi::FEATURE_GET | uapi::FEATURE_MIGRATION,
             &mut data,
         ) {
-            Ok(()) => Ok(Features(u64::from(data[0]) | u64::from(data[1]) << 32)),
+            Ok(()) => Ok(Features(u64::from(data[0]) | (u64::from(data[1]) << 32))),
             Err(err) if err.raw_os_error() == Some(libc::ENOTTY) => {
                 Err(Error::NotMigratable(self.bdf))
             }
@@ -238,7 +238,7 @@ impl Device {
             &mut data,
         )
         .context(format!("{}: migration data size", self.bdf))?;
-        Ok(u64::from(data[0]) | u64::from(data[1]) << 32)
+        Ok(u64::from(data[0]) | (u64::from(data[1]) << 32))
     }
 
     /// Where region `index` is in the device's file.

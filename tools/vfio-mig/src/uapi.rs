@@ -9,7 +9,7 @@ use std::{
 
 /// `_IO(';', nr)`, which both headers use whatever an ioctl transfers.
 const fn io_number(nr: u32) -> libc::c_ulong {
-    ((b';' as u32) << 8 | nr) as libc::c_ulong
+    (((b';' as u32) << 8) | nr) as libc::c_ulong
 }
 
 macro_rules! ioctls {
@@ -121,7 +121,7 @@ pub struct IrqSet {
 }
 
 /// `VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER`.
-pub const IRQ_SET_EVENTFD_TRIGGER: u32 = 1 << 2 | 1 << 5;
+pub const IRQ_SET_EVENTFD_TRIGGER: u32 = (1 << 2) | (1 << 5);
 
 /// `struct vfio_iommu_type1_dma_map`.
 #[repr(C)]

@@ -194,7 +194,7 @@ impl Parser {
     }
 
     fn parse_header(&self) -> Result<Expect, Malformed> {
-        let size = u64::from(self.le32(0)) | u64::from(self.le32(4)) << 32;
+        let size = u64::from(self.le32(0)) | (u64::from(self.le32(4)) << 32);
         if size > MAX_RECORD {
             return Err(Malformed::TooLarge);
         }

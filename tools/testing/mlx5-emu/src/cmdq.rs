@@ -165,7 +165,7 @@ impl Hca {
 
     /// Commands have been written to slots.
     pub fn doorbell(&mut self, host: &mut dyn Host, function: FunctionId, slots: u32) {
-        for slot in (0..1u8 << LOG_SLOTS).filter(|slot| slots >> slot & 1 == 1) {
+        for slot in (0..1u8 << LOG_SLOTS).filter(|slot| (slots >> slot) & 1 == 1) {
             let at = self.slot_address(function, slot);
             match fetch(host, function, at, slot) {
                 Ok(command) => self.start(host, function, command),
@@ -184,7 +184,7 @@ impl Hca {
         self.functions[usize::from(function.0)]
             .eqs
             .iter()
-            .find(|(_, eq)| eq.events >> event::CMD & 1 == 1)
+            .find(|(_, eq)| (eq.events >> event::CMD) & 1 == 1)
             .map(|(number, _)| *number)
     }
 

@@ -82,7 +82,7 @@ impl EventQueue {
         let mut eqe = [0; EQE_LEN as usize];
         eqe[1] = kind;
         eqe[32..60].copy_from_slice(data);
-        eqe[OWNER] = (self.producer >> self.log_size & 1) as u8;
+        eqe[OWNER] = ((self.producer >> self.log_size) & 1) as u8;
         let written = host
             .dma_write(function, at, &eqe[..OWNER])
             .and_then(|()| host.dma_write(function, at + OWNER as u64, &eqe[OWNER..]));

@@ -30,8 +30,8 @@ impl Field {
     pub fn get(self, buf: &[u8]) -> u64 {
         let mut value = 0;
         for at in self.offset..self.offset + self.width {
-            let bit = buf.get(at / 8).map_or(0, |b| b >> (7 - at % 8) & 1);
-            value = value << 1 | u64::from(bit);
+            let bit = buf.get(at / 8).map_or(0, |b| (b >> (7 - at % 8)) & 1);
+            value = (value << 1) | u64::from(bit);
         }
         value
     }
@@ -42,7 +42,7 @@ impl Field {
             let at = self.offset + self.width - 1 - i;
             if let Some(b) = buf.get_mut(at / 8) {
                 let mask = 0x80 >> (at % 8);
-                *b = if value >> i & 1 == 1 {
+                *b = if (value >> i) & 1 == 1 {
                     *b | mask
                 } else {
                     *b & !mask

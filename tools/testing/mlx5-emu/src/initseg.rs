@@ -18,7 +18,7 @@ const HEALTH_COUNTER: u64 = 0x1010;
 const END: u64 = 0x2000;
 
 /// Firmware 28.43: minor, then major.
-const FW_VERSION: u32 = 43 << 16 | 28;
+const FW_VERSION: u32 = (43 << 16) | 28;
 /// The command interface that mlx5_core speaks.
 const CMDIF_VERSION: u32 = 5;
 /// The health counter steps so often; the driver looks every two seconds.
@@ -39,7 +39,7 @@ impl InitSegment {
 
     /// Where the command queue is.
     pub fn command_queue(&self) -> u64 {
-        u64::from(self.high) << 32 | u64::from(self.low & !0xfff)
+        (u64::from(self.high) << 32) | u64::from(self.low & !0xfff)
     }
 
     /// Reads a dword.
@@ -48,7 +48,7 @@ impl InitSegment {
             FW_REV => FW_VERSION,
             CMDIF_REV => CMDIF_VERSION << 16,
             CMDQ_HIGH => self.high,
-            CMDQ_LOW => self.low & !0xff | LOG_SLOTS << 4 | LOG_STRIDE,
+            CMDQ_LOW => self.low & !0xff | (LOG_SLOTS << 4) | LOG_STRIDE,
             TIMER_HIGH => (now >> 32) as u32,
             TIMER_LOW => now as u32,
             HEALTH_COUNTER => (now / HEALTH_STEP_NS) as u32,

@@ -23,7 +23,7 @@ fn half(value: u64, offset: u64) -> u32 {
 
 fn set_half(value: &mut u64, offset: u64, half: u32) {
     let shift = offset % 8 * 8;
-    *value = *value & !(0xffff_ffff << shift) | u64::from(half) << shift;
+    *value = *value & !(0xffff_ffff << shift) | (u64::from(half) << shift);
 }
 
 /// The index of the u64 at `offset` in an array of `count` from `base` on.

@@ -33,7 +33,7 @@ impl Field {
             let at = self.offset + self.width - 1 - i;
             if let Some(byte) = buf.get_mut(at / 8) {
                 let mask = 0x80u8 >> (at % 8);
-                if i < 64 && value >> i & 1 == 1 {
+                if i < 64 && (value >> i) & 1 == 1 {
                     *byte |= mask;
                 } else {
                     *byte &= !mask;
@@ -48,7 +48,7 @@ impl Field {
     pub(crate) fn get(self, buf: &[u8]) -> u64 {
         (self.offset..self.offset + self.width).fold(0, |value, at| {
             let byte = buf.get(at / 8).copied().unwrap_or(0);
-            value << 1 | u64::from(byte >> (7 - at % 8) & 1)
+            (value << 1) | u64::from((byte >> (7 - at % 8)) & 1)
         })
     }
 }

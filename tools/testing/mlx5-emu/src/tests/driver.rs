@@ -224,7 +224,7 @@ impl Machine {
         }
         let reply = self.send(&input, 16);
         match reply.status() {
-            0 => Ok((ifc::OBJECT.get(&reply.output) as u32) << 8 | 0x42),
+            0 => Ok(((ifc::OBJECT.get(&reply.output) as u32) << 8) | 0x42),
             status => Err(status),
         }
     }

@@ -146,14 +146,14 @@ fn the_end_of_a_command_is_an_event() {
     // Once, until it is armed again; and then at once for what was missed.
     machine.send(&command(ifc::ALLOC_PD, 0, 16), 16);
     assert_eq!(machine.memory.interrupts.len(), 1);
-    machine.write_register(arm, u32::from(eq) << 24 | 1);
+    machine.write_register(arm, (u32::from(eq) << 24) | 1);
     assert_eq!(machine.memory.interrupts.len(), 2);
     // The owner bit changes with each round.
     for round in 0..3 {
         let owner = eqe(&machine, 0)[63];
         assert_eq!(owner, round % 2);
         for i in 0..4 {
-            machine.write_register(arm, u32::from(eq) << 24 | (u32::from(round) * 4 + i + 2));
+            machine.write_register(arm, (u32::from(eq) << 24) | (u32::from(round) * 4 + i + 2));
             machine.send(&command(ifc::ALLOC_PD, 0, 16), 16);
         }
     }

@@ -280,6 +280,9 @@ const DIFFERENCES: &[Difference] = &[
     },
 ];
 
+/// Takes VFs away.
+type Removal = fn(&Pf) -> Result<()>;
+
 /// User space resets a device while firmware saves it.
 ///
 /// Only with the Rust driver: the C driver loses a reference to its file when
@@ -303,7 +306,7 @@ fn reset_while_saving(site: &Site) -> Result<()> {
 
 /// The PF's driver goes away while VFs are in use: it waits for them, and they
 /// fail, but nothing else does.
-fn pf_removed(site: &Site, remove: fn(&Pf) -> Result<()>) -> Result<String> {
+fn pf_removed(site: &Site, remove: Removal) -> Result<String> {
     let device = Device::open(site.vf)?;
     let mut file = device.begin(State::STOP_COPY)?;
     let remover = thread::spawn(move || remove(&Pf::find()?));
@@ -331,7 +334,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         let (vf, other) = bench.of(crate::hca::Driver::Rust);
         reset_while_saving(&Site { vf, other })
     });
-    let removals: [(&str, fn(&Pf) -> Result<()>); 2] = [
+    let removals: [(&str, Removal); 2] = [
         ("the VFs are removed while one is in use", |pf| {
             pf.set_vfs(0)
         }),

@@ -77,9 +77,7 @@ pub fn run(results: &mut Results) -> Result<()> {
             let (c, rust) = (request(&c, from, to)?, request(&rust, from, to)?);
             if PRE_COPY.contains(&from) || PRE_COPY.contains(&to) {
                 // What the kernel answers for a state without its flag.
-                let refused = if PRE_COPY.contains(&from) {
-                    format!("{from} itself: Invalid argument (os error 22)")
-                } else if from == State::ERROR {
+                let refused = if PRE_COPY.contains(&from) || from == State::ERROR {
                     format!("{from} itself: Invalid argument (os error 22)")
                 } else {
                     format!("EINVAL, data fd: false, then {from}")
