@@ -109,6 +109,11 @@ bool vfio_rust_is_virtfn(struct pci_dev *pdev)
 	return pdev->is_virtfn;
 }
 
+void vfio_rust_warn_ratelimited(struct device *dev, const char *what)
+{
+	dev_warn_ratelimited(dev, "%s\n", what);
+}
+
 struct workqueue_struct *vfio_rust_alloc_ordered_workqueue(const char *name)
 {
 	return alloc_ordered_workqueue("%s", 0, name);

@@ -34,6 +34,8 @@ void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data);
 void *vfio_rust_get_drvdata(struct pci_dev *pdev);
 bool vfio_rust_is_virtfn(struct pci_dev *pdev);
 
+void vfio_rust_warn_ratelimited(struct device *dev, const char *what);
+
 struct workqueue_struct *vfio_rust_alloc_ordered_workqueue(const char *name);
 void vfio_rust_flush_workqueue(struct workqueue_struct *wq);
 void vfio_rust_destroy_workqueue(struct workqueue_struct *wq);

@@ -26,6 +26,7 @@ mod bindings;
 pub(crate) mod dma;
 pub(crate) mod errno;
 pub(crate) mod file;
+pub(crate) mod log;
 pub(crate) mod migration;
 pub(crate) mod pages;
 pub(crate) mod pci;

@@ -45,6 +45,14 @@ locked() {
 	) 9> "$CACHE/locks/$name"
 }
 
+# as_root "$0" "$@": a sysroot is entered as root. The cache stays the caller's.
+as_root() {
+	if [ "$(id -u)" != 0 ] && [ "$("$VM_DIR/enter.sh" --where)" = sysroot ]; then
+		echo "entering the sysroot needs root:" >&2
+		exec sudo env "VFIO_MLX5_RUST_CACHE=$CACHE" "$@"
+	fi
+}
+
 # Where the stages put their results. Names are functions, so that a stage and
 # its users cannot disagree.
 sysroot_dir() { echo "$CACHE/sysroot-$(key "$SUITE" "$SYSROOT_PACKAGES" "$VM_DIR/sysroot.sh")"; }

@@ -12,6 +12,9 @@ set -euo pipefail
 host_is_suitable() {
 	# shellcheck source=/dev/null
 	[ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = "$SUITE" ] || return 1
+	apt-get source -qq --print-uris "$QEMU_SOURCE" > /dev/null 2>&1 || return 1
+	# shellcheck disable=SC2086 # a list of words
+	apt-cache show $STOCK_PACKAGES "$STOCK_SOURCE" "$INTREE_SOURCE" > /dev/null 2>&1 || return 1
 	# shellcheck disable=SC2086 # a list of words
 	dpkg-query -W -f '${Status}\n' $SYSROOT_PACKAGES 2> /dev/null |
 		awk '!/ok installed/ { bad = 1 } END { exit bad || NR == 0 }'
@@ -24,9 +27,7 @@ fi
 [ "$1" != --where ] || { echo sysroot; exit 0; }
 
 root=$(sysroot_dir)
-if [ "$(id -u)" != 0 ]; then
-	exec sudo env "VFIO_MLX5_RUST_CACHE=$CACHE" "$0" "$@"
-fi
+as_root "$0" "$@"
 # Mounts are in a namespace of their own, so none stays behind.
 # shellcheck disable=SC2016 # expanded by the inner shell
 exec unshare --mount --propagation private bash -c '

@@ -8,6 +8,7 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+as_root "$0" "$@"
 
 number=0
 # step TITLE EXPECTATION COMMAND...

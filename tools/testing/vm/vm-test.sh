@@ -5,6 +5,7 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+as_root "$0" "$@"
 
 # One at a time: machines write to the same folders.
 exec 9> "$CACHE/locks/vm-test"

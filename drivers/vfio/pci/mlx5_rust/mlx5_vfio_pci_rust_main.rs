@@ -58,10 +58,11 @@ impl Driver for Mlx5Vf {
     /// Takes any function that the table names. One that cannot be migrated
     /// still works as a VFIO device.
     fn new(dev: &BoundDevice<'_>) -> Result<Self> {
-        let migration = CoreDev::with_migratable_vf(dev, VfMigration::new).unwrap_or_else(|err| {
-            dev_warn!(dev.as_ref(), "no migration support: {err:?}\n");
-            None
-        });
+        let migration = CoreDev::with_migratable_vf(dev, |core| VfMigration::new(dev, core))
+            .unwrap_or_else(|err| {
+                dev_warn!(dev.as_ref(), "no migration support: {err:?}\n");
+                None
+            });
         Ok(Self { migration })
     }
 

@@ -31,6 +31,15 @@ impl From<Malformed> for Error {
     }
 }
 
+/// What is wrong, for the kernel log.
+fn text(malformed: Malformed) -> &'static CStr {
+    match malformed {
+        Malformed::TooLarge => c"migration stream: a record of more than 4 GiB",
+        Malformed::UnknownTag => c"migration stream: an unknown record that must not be skipped",
+        Malformed::TooSmall => c"migration stream: a record too small for what is in it",
+    }
+}
+
 /// A stream that is being taken in.
 struct Intake {
     parser: Parser,
@@ -126,7 +135,9 @@ impl ResumeFile {
                     let mut bytes = [0; HEADER_LEN];
                     let bytes = &mut bytes[..want.min(left).min(HEADER_LEN)];
                     from.read(bytes)?;
-                    intake.parser.push(bytes)?;
+                    intake.parser.push(bytes).inspect_err(|malformed| {
+                        this.migration.complaints.warn(text(*malformed))
+                    })?;
                 }
                 Step::Store { at, len } => {
                     let n = len.min(left);

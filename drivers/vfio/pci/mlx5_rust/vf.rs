@@ -12,8 +12,10 @@ use crate::{
     save::SavingSession,
     vfio::{
         file::OpenFile,
+        log::Complaints,
         migration::{Machine, Migration, State, StateArc, TargetState, VfioDevice},
         pages::Pages,
+        pci::BoundDevice,
         state_lock::{Reset, StateLock},
         workqueue::OrderedQueue,
     },
@@ -51,6 +53,8 @@ impl Reset for MigrationState {
 #[pin_data]
 pub(crate) struct VfMigration {
     core: Arc<CoreDev>,
+    /// Where to say what user space did wrong.
+    pub(crate) complaints: Complaints,
     /// Where commands end.
     queue: Arc<OrderedQueue>,
     #[pin]
@@ -62,12 +66,14 @@ pub(crate) struct VfMigration {
 
 impl VfMigration {
     /// Migration of the VF behind `core`, with the PF's notifications.
-    pub(crate) fn new(core: Arc<CoreDev>) -> Result<Arc<Self>> {
+    pub(crate) fn new(dev: &BoundDevice<'_>, core: Arc<CoreDev>) -> Result<Arc<Self>> {
         let notified = core.clone();
+        let complaints = Complaints::about(dev)?;
         let queue = Arc::new(OrderedQueue::new(c"mlx5_vfio_rust")?, GFP_KERNEL)?;
         let migration = Arc::pin_init(
             pin_init!(Self {
                 core,
+                complaints,
                 queue,
                 state <- StateLock::new(MigrationState {
                     state: State::Running,
@@ -144,6 +150,9 @@ impl VfMachine<'_> {
                 // Nothing is lost: the writer can finish.
                 Err(EBUSY) => return Err(EBUSY),
                 Err(err) => {
+                    self.migration.complaints.warn(
+                        c"leaving RESUMING without a complete and valid state; reset the device",
+                    );
                     self.inner.session = Session::Idle;
                     self.inner.state = State::Error;
                     return Err(err);

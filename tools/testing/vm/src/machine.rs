@@ -240,6 +240,17 @@ impl Machine<'_> {
             end.diagnostics.extend(last_lines(&dir.join("qemu.log")));
         }
         tests.push(end);
+        let violations = fs::read_to_string(dir.join("violations.log")).unwrap_or_default();
+        tests.push(Test {
+            name: "nothing violated the firmware interface".to_string(),
+            ok: violations.is_empty(),
+            skipped: None,
+            diagnostics: violations
+                .lines()
+                .take(LAST_LINES)
+                .map(str::to_string)
+                .collect(),
+        });
         Ok(Outcome { tests, data, dir })
     }
 }
