@@ -94,6 +94,11 @@ impl Pf {
         Ok(vfs)
     }
 
+    /// Has mlx5_core tear it down and set it up again. Its VFs stay.
+    pub fn reload(&self) -> Result<()> {
+        crate::devlink::reload(&self.bdf.to_string())
+    }
+
     /// Binds it to mlx5_core, or takes it from there.
     pub fn set_bound(&self, bound: bool) -> Result<()> {
         let file = if bound { "bind" } else { "unbind" };

@@ -6,6 +6,7 @@
 //! modules that `/lib/modules.list` names, runs the scenario, reports on the
 //! second serial port and turns the machine off.
 
+mod devlink;
 mod hca;
 mod kmsg;
 mod leaks;
