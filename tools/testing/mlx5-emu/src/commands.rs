@@ -8,7 +8,7 @@ use crate::{
     eq::EventQueue,
     hca::Hca,
     host::{FunctionId, Host},
-    ifc::{self, Status},
+    ifc::{self, event, Status},
     image::{self, Refused},
     migration::{Save, Side, Vhca},
     mkey::{AccessError, Mkey},
@@ -277,15 +277,50 @@ impl Context<'_> {
             return Err(violation(Status::BadSysState, "already so"));
         }
         if !enable {
-            let left = self.hca.functions[usize::from(id.0)].pages.count();
             self.hca.release(id);
-            if left > 0 {
-                let what = format!("function {}: {left} pages not taken back", id.0);
-                self.hca.violation(self.host, self.function, &what);
-            }
         }
         self.hca.functions[usize::from(id.0)].enabled = enable;
+        let lent = &self.hca.functions[usize::from(id.0)].pages;
+        match (id == self.function, enable) {
+            (false, true) => self.request_pages(id, i64::from(lent.missing(pages::VF))),
+            (false, false) => self.request_pages(id, -i64::from(lent.count())),
+            (true, true) => (),
+            (true, false) => self.check_pages(),
+        }
         Ok(())
+    }
+
+    /// Asks the PF's driver for pages for a VF, or to take some back.
+    fn request_pages(&mut self, vf: FunctionId, count: i64) {
+        let function = self.function;
+        let mut data = [0; 28];
+        data[2..4].copy_from_slice(&vf.0.to_be_bytes());
+        data[4..8].copy_from_slice(&(count as i32).to_be_bytes());
+        let eqs = &mut self.hca.functions[usize::from(function.0)].eqs;
+        let mut taking = eqs
+            .values_mut()
+            .filter(|eq| (eq.events >> event::PAGE_REQUEST) & 1 == 1);
+        if let (Some(eq), true) = (taking.next(), count != 0) {
+            if !eq.post(self.host, function, event::PAGE_REQUEST, &data) {
+                self.hca
+                    .violation(self.host, function, "event queue overrun");
+            }
+        }
+    }
+
+    /// A driver that disables its function must have taken all pages back, the
+    /// PF's also those of its VFs.
+    fn check_pages(&mut self) {
+        let function = self.function;
+        let mine = |id: usize| id == usize::from(function.0) || function == FunctionId::PF;
+        let left: u32 = (0..self.hca.functions.len())
+            .filter(|id| mine(*id))
+            .map(|id| self.hca.functions[id].pages.count())
+            .sum();
+        if left > 0 {
+            let what = format!("DISABLE_HCA: {left} pages not taken back");
+            self.hca.violation(self.host, function, &what);
+        }
     }
 
     fn query_pages(&mut self) -> Result<()> {

@@ -171,18 +171,22 @@ impl Hca {
         self.abort_about(id);
         let size = self.config.state_size;
         if let Some(function) = self.function(id) {
-            // Whether the PF has enabled it does not change.
+            // Whether the PF has enabled it, and what pages it has lent for that,
+            // does not change.
             let enabled = function.enabled;
+            let pages = std::mem::take(&mut function.pages);
             let vf = VirtualFunction {
                 vhca: Vhca::after_reset(size),
                 workload: Workload::new(id.0 - 1),
             };
             *function = Function::new(Some(vf));
             function.enabled = enabled;
+            function.pages = pages;
         }
     }
 
-    /// Takes everything from a function that it has created.
+    /// Takes everything from a function that it has created. Pages that were
+    /// lent for it stay lent until they are taken back.
     pub fn release(&mut self, id: FunctionId) {
         self.mkeys.retain(|_, mkey| mkey.owner != id);
         self.pds.clear(id);
@@ -191,7 +195,6 @@ impl Hca {
         }
         if let Some(function) = self.function(id) {
             function.eqs.clear();
-            function.pages.clear();
             function.up = false;
         }
     }

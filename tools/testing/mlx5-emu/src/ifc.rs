@@ -156,8 +156,10 @@ pub enum Delivery {
 
 /// `MLX5_EVENT_TYPE_*`: what an EQE is about.
 pub mod event {
-    /// COMP is a CQE; CMD a command that ended.
+    /// A command that ended.
     pub const CMD: u8 = 0x0a;
+    /// Firmware wants pages, or gives them back.
+    pub const PAGE_REQUEST: u8 = 0x0b;
 }
 
 /// `vhca_id` of suspend_vhca_in, and of the other migration commands.

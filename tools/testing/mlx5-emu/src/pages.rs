@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 pub const BOOT: u32 = 8;
 /// Pages that INIT_HCA needs on top.
 pub const INIT: u32 = 32;
+/// Pages that a VF needs from when the PF enables it.
+pub const VF: u32 = 16;
 const PAGE: u64 = 4096;
 
 /// The pages that firmware has for one function.
@@ -46,10 +48,5 @@ impl LentPages {
             self.pages.remove(page);
         }
         back
-    }
-
-    /// Forgets them all: the function was reset.
-    pub fn clear(&mut self) {
-        self.pages.clear();
     }
 }

@@ -121,7 +121,10 @@ fn create_eq(machine: &mut Machine) -> (u8, u32) {
     ifc::EQ_LOG_SIZE.set(&mut input, 2);
     ifc::EQ_UAR.set(&mut input, uar);
     ifc::EQ_INTR.set(&mut input, 5);
-    ifc::EQ_EVENTS.set(&mut input, 1 << ifc::event::CMD);
+    ifc::EQ_EVENTS.set(
+        &mut input,
+        (1 << ifc::event::CMD) | (1 << ifc::event::PAGE_REQUEST),
+    );
     input[ifc::EQ_PAS..].copy_from_slice(&DATA.to_be_bytes());
     let reply = machine.send(&input, 16);
     assert_eq!(reply.status(), 0);
@@ -210,4 +213,39 @@ fn pages_are_lent_and_come_back() {
         .map(|pa| u64::from_be_bytes(pa.try_into().unwrap()))
         .collect();
     assert_eq!(back, given);
+}
+
+#[test]
+fn pages_for_a_vf_are_asked_for_and_given_back() {
+    let mut machine = Machine::new(Config::default());
+    let (eq, uar) = create_eq(&mut machine);
+    let request = |machine: &Machine, i: usize| {
+        let eqe = &machine.memory.bytes[DATA as usize + i * 64..][..64];
+        assert_eq!(eqe[1], ifc::event::PAGE_REQUEST);
+        let function = u16::from_be_bytes([eqe[34], eqe[35]]);
+        (
+            function,
+            i32::from_be_bytes(eqe[36..40].try_into().unwrap()),
+        )
+    };
+    let mut enable = command(ifc::ENABLE_HCA, 0, 16);
+    ifc::FUNCTION_ID.set(&mut enable, 3);
+    machine.send(&enable, 16);
+    assert_eq!(request(&machine, 0), (3, pages::VF as i32));
+
+    let mut give = command(ifc::MANAGE_PAGES, 1, 16);
+    ifc::FUNCTION_ID.set(&mut give, 3);
+    ifc::NUM_PAGES.set(&mut give, pages::VF.into());
+    for i in 0..u64::from(pages::VF) {
+        give.extend((DATA + (i + 1) * 4096).to_be_bytes());
+    }
+    assert_eq!(machine.send(&give, 16).status(), 0);
+    // What was lent survives a reset of the VF.
+    machine.hca.reset(FunctionId(3));
+    machine.write_register(u64::from(uar) * 4096 + 0x48, (u32::from(eq) << 24) | 3);
+    let mut disable = command(ifc::DISABLE_HCA, 0, 16);
+    ifc::FUNCTION_ID.set(&mut disable, 3);
+    machine.send(&disable, 16);
+    assert_eq!(request(&machine, 3), (3, -(pages::VF as i32)));
+    assert_eq!(machine.hca.violations, 0);
 }
