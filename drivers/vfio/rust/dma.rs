@@ -4,7 +4,10 @@
 
 use super::{bindings, pages::Pages};
 use core::{ops::Deref, ptr::NonNull};
-use kernel::{page::PAGE_SHIFT, prelude::*};
+use kernel::{
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    prelude::*,
+};
 
 /// Who writes the memory while it is mapped.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,7 @@ struct Segment {
 /// # Invariants
 ///
 /// `segments` are mapped for `dev` in direction `dir`, and map the runs of
-/// `pages` from the first on, in their order.
+/// `pages` from the first on, in their order, whole or in pieces.
 pub(crate) struct DmaMapping<P: Deref<Target = Pages>> {
     dev: NonNull<bindings::device>,
     segments: KVVec<Segment>,
@@ -64,29 +67,38 @@ unsafe impl<P: Deref<Target = Pages> + Sync> Sync for DmaMapping<P> {}
 impl<P: Deref<Target = Pages>> DmaMapping<P> {
     /// Maps all of `pages`.
     pub(crate) fn new(dev: &DmaDevice, pages: P, dir: Direction) -> Result<Self> {
+        // SAFETY: `dev` is valid by its type invariant.
+        let max = unsafe { bindings::vfio_rust_dma_max_mapping_size(dev.0.as_ptr()) };
+        // What is cut must stay as aligned as it is long.
+        let max = 1 << max.max(PAGE_SIZE).ilog2();
+        let count = pages.runs().map(|(_, len)| len.div_ceil(max)).sum();
         let mut mapping = Self {
             dev: dev.0,
-            segments: KVVec::with_capacity(pages.count(), GFP_KERNEL_ACCOUNT)?,
+            segments: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
             dir,
             pages,
         };
-        for (page, len) in mapping.pages.runs() {
-            let mut addr = 0;
-            // SAFETY: `dev` is valid by its type invariant, and the run of
-            // pages at `page` is `len` bytes long.
-            let err = unsafe {
-                bindings::vfio_rust_dma_map(
-                    mapping.dev.as_ptr(),
-                    page.as_ptr(),
-                    len,
-                    matches!(dir, Direction::ToDevice),
-                    &mut addr,
-                )
-            };
-            kernel::error::to_result(err)?;
-            // INVARIANT: The run was mapped just now. There is room for it,
-            // so this cannot fail and lose the address.
-            mapping.segments.push(Segment { addr, len }, GFP_KERNEL)?;
+        for (page, run_len) in mapping.pages.runs() {
+            for offset in (0..run_len).step_by(max) {
+                let len = max.min(run_len - offset);
+                let mut addr = 0;
+                // SAFETY: As above, and the run of pages at `page` is
+                // `run_len` bytes long.
+                let err = unsafe {
+                    bindings::vfio_rust_dma_map(
+                        mapping.dev.as_ptr(),
+                        page.as_ptr(),
+                        offset,
+                        len,
+                        matches!(dir, Direction::ToDevice),
+                        &mut addr,
+                    )
+                };
+                kernel::error::to_result(err)?;
+                // INVARIANT: The piece was mapped just now. There is room for
+                // it, so this cannot fail and lose the address.
+                mapping.segments.push(Segment { addr, len }, GFP_KERNEL)?;
+            }
         }
         Ok(mapping)
     }

@@ -5,6 +5,7 @@
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
@@ -70,15 +71,27 @@ unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
 	return len;
 }
 
+bool vfio_rust_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
 static enum dma_data_direction direction(bool to_device)
 {
 	return to_device ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
 }
 
-int vfio_rust_dma_map(struct device *dev, struct page *page, size_t len,
-		      bool to_device, dma_addr_t *addr)
+size_t vfio_rust_dma_max_mapping_size(struct device *dev)
 {
-	*addr = dma_map_page(dev, page, 0, len, direction(to_device));
+	return dma_max_mapping_size(dev);
+}
+
+/* @offset is in the run of pages that begins with @page. */
+int vfio_rust_dma_map(struct device *dev, struct page *page, size_t offset,
+		      size_t len, bool to_device, dma_addr_t *addr)
+{
+	*addr = dma_map_page(dev, page + offset / PAGE_SIZE, offset % PAGE_SIZE,
+			     len, direction(to_device));
 	return dma_mapping_error(dev, *addr);
 }
 

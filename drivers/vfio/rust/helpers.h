@@ -23,8 +23,11 @@ unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
 unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
 				       const void __user *from, size_t len);
 
-int vfio_rust_dma_map(struct device *dev, struct page *page, size_t len,
-		      bool to_device, dma_addr_t *addr);
+bool vfio_rust_fatal_signal_pending(void);
+
+size_t vfio_rust_dma_max_mapping_size(struct device *dev);
+int vfio_rust_dma_map(struct device *dev, struct page *page, size_t offset,
+		      size_t len, bool to_device, dma_addr_t *addr);
 void vfio_rust_dma_unmap(struct device *dev, dma_addr_t addr, size_t len,
 			 bool to_device);
 void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,

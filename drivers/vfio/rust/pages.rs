@@ -96,7 +96,11 @@ impl Pages {
     /// One run at a time, so that what a stream makes the kernel allocate
     /// stays within a constant of what has arrived.
     pub(crate) fn grow(&mut self, want: usize, fill: Fill) -> Result {
-        if kernel::current!().signal_pending() {
+        // A signal that does not kill must not break a stream off: what was
+        // taken in cannot be taken in again.
+        //
+        // SAFETY: Just looks at the current task.
+        if unsafe { bindings::vfio_rust_fatal_signal_pending() } {
             return Err(EINTR);
         }
         let pages = want.div_ceil(PAGE_SIZE).max(1);
@@ -127,11 +131,6 @@ impl Pages {
     /// The runs: first page and length in bytes.
     pub(super) fn runs(&self) -> impl Iterator<Item = (NonNull<bindings::page>, usize)> + '_ {
         self.runs.iter().map(|run| (run.page, run.len()))
-    }
-
-    /// Number of runs.
-    pub(super) fn count(&self) -> usize {
-        self.runs.len()
     }
 
     /// Calls `copy(page, offset in the run, len)` for the piece of each run

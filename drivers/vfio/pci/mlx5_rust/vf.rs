@@ -110,6 +110,8 @@ impl VfMigration {
         // Without the lock: waits for a notification under way.
         drop(notifier);
         self.queue.flush();
+        // A data file may keep this object for longer than the PF is there.
+        self.core.set_attached(false);
     }
 
     /// Has firmware load an image that `file` received. `ENODEV` where the

@@ -33,8 +33,9 @@ impl VfId {
 ///
 /// # Invariants
 ///
-/// `mdev` is valid: a driver is bound to the VF that this was made for, and the
-/// object does not outlive that (see the invariants of [`super`]).
+/// `mdev` is valid as long as a driver is bound to the VF that this was made for
+/// (see the invariants of [`super`]). `attached` is cleared before that ends, and
+/// nothing uses `mdev` without it afterwards.
 pub(crate) struct CoreDev {
     pub(super) mdev: NonNull<bindings::mlx5_core_dev>,
     pub(super) vf: VfId,
