@@ -5,43 +5,39 @@
 use crate::{
     config::Config,
     host::FunctionId,
-    ifc::{Field, Status},
+    ifc::{field, Field, Status},
 };
 
 /// Bytes of a capability page.
 pub const LEN: usize = 0x1000;
 
-const fn bits(byte: usize, bit: usize, width: usize) -> Field {
-    Field::at(byte, bit, width)
-}
-
 /// MLX5_CAP_GENERAL, cmd_hca_cap.
 mod general {
-    use super::{bits, Field};
+    use super::{field, Field};
 
-    pub const HCA_CAP_2: Field = bits(0x4, 0, 1);
-    pub const VHCA_ID: Field = bits(0x6, 0, 16);
-    pub const LOG_MAX_EQ_SZ: Field = bits(0x1c, 0, 8);
-    pub const LOG_MAX_MKEY: Field = bits(0x1d, 2, 6);
-    pub const LOG_MAX_EQ: Field = bits(0x1f, 4, 4);
-    pub const PORT_TYPE: Field = bits(0x36, 6, 2);
-    pub const NUM_PORTS: Field = bits(0x37, 0, 8);
-    pub const LOG_MAX_MSG: Field = bits(0x38, 3, 5);
-    pub const LOG_PG_SZ: Field = bits(0x4b, 0, 8);
-    pub const LOG_MAX_PD: Field = bits(0x65, 3, 5);
-    pub const DEVICE_FREQUENCY_KHZ: Field = bits(0x9c, 0, 32);
-    pub const DEVICE_FREQUENCY_MHZ: Field = bits(0x98, 0, 32);
-    pub const MIGRATION: Field = bits(0xd1, 5, 1);
+    pub const HCA_CAP_2: Field = field(0x4, 0, 1);
+    pub const VHCA_ID: Field = field(0x6, 0, 16);
+    pub const LOG_MAX_EQ_SZ: Field = field(0x1c, 0, 8);
+    pub const LOG_MAX_MKEY: Field = field(0x1d, 2, 6);
+    pub const LOG_MAX_EQ: Field = field(0x1f, 4, 4);
+    pub const PORT_TYPE: Field = field(0x36, 6, 2);
+    pub const NUM_PORTS: Field = field(0x37, 0, 8);
+    pub const LOG_MAX_MSG: Field = field(0x38, 3, 5);
+    pub const LOG_PG_SZ: Field = field(0x4b, 0, 8);
+    pub const LOG_MAX_PD: Field = field(0x65, 3, 5);
+    pub const DEVICE_FREQUENCY_KHZ: Field = field(0x9c, 0, 32);
+    pub const DEVICE_FREQUENCY_MHZ: Field = field(0x98, 0, 32);
+    pub const MIGRATION: Field = field(0xd1, 5, 1);
 }
 
 /// MLX5_CAP_GENERAL_2, cmd_hca_cap_2.
 mod general_2 {
-    use super::{bits, Field};
+    use super::{field, Field};
 
-    pub const MIGRATABLE: Field = bits(0x10, 0, 1);
-    pub const MIGRATION_MULTI_LOAD: Field = bits(0x19, 0, 1);
-    pub const MIGRATION_TRACKING_STATE: Field = bits(0x19, 1, 1);
-    pub const MIGRATION_IN_CHUNKS: Field = bits(0x1a, 0, 1);
+    pub const MIGRATABLE: Field = field(0x10, 0, 1);
+    pub const MIGRATION_MULTI_LOAD: Field = field(0x19, 0, 1);
+    pub const MIGRATION_TRACKING_STATE: Field = field(0x19, 1, 1);
+    pub const MIGRATION_IN_CHUNKS: Field = field(0x1a, 0, 1);
 }
 
 /// The capability page of type `kind` of a function.

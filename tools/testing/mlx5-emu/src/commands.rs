@@ -27,7 +27,7 @@ const MKEYS: std::ops::Range<u32> = 0x10..1 << 20;
 const EQS: std::ops::Range<u8> = 1..64;
 /// Nanoseconds for a MiB are charged in proportion.
 const MIB: u64 = 1 << 20;
-/// Longest input that is copied into an output.
+/// Longest output: QUERY_HCA_CAP and MANAGE_PAGES stay well below.
 const MAX_OUTPUT: usize = 1 << 16;
 
 /// How a command ended.

@@ -13,7 +13,8 @@ pub struct Field {
     width: usize,
 }
 
-const fn field(byte: usize, bit: usize, width: usize) -> Field {
+/// The field that begins `bit` bits into byte `byte`.
+pub const fn field(byte: usize, bit: usize, width: usize) -> Field {
     Field {
         offset: byte * 8 + bit,
         width,
@@ -21,11 +22,6 @@ const fn field(byte: usize, bit: usize, width: usize) -> Field {
 }
 
 impl Field {
-    /// The field `bit` bits into byte `byte`.
-    pub const fn at(byte: usize, bit: usize, width: usize) -> Self {
-        field(byte, bit, width)
-    }
-
     /// Reads the field; what is not in `buf` is 0.
     pub fn get(self, buf: &[u8]) -> u64 {
         let mut value = 0;

@@ -114,7 +114,8 @@ fn parse(text: &str) -> (Vec<Test>, Vec<Value>, bool) {
             done = true;
         }
     }
-    (tests.clone(), data, done && plan == Some(tests.len()))
+    let complete = done && plan == Some(tests.len());
+    (tests, data, complete)
 }
 
 impl Machine<'_> {

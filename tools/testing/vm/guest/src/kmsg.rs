@@ -5,7 +5,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
 };
 
 /// What a kernel says when something is wrong with it.
@@ -83,6 +83,5 @@ impl KernelLog {
 pub fn note(text: &str) {
     if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
         let _ = log.write_all(format!("vmtest: {text}\n").as_bytes());
-        let _ = log.as_fd();
     }
 }
