@@ -9,7 +9,7 @@ use super::bindings;
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::from_err_ptr,
-    fs::File,
+    fs::{File, LocalFile},
     prelude::*,
     sync::{
         poll::{PollCondVar, PollTable},
@@ -274,8 +274,9 @@ impl<T: DataFile> Operations<T> {
         }
         // SAFETY: VFS calls with a file that has these operations.
         let context = unsafe { Self::context(file) };
-        // SAFETY: As above. Flags may change under us, to either value.
-        let flags = unsafe { File::from_raw_file(file) }.flags();
+        // SAFETY: As above; the file stays on this thread. Flags may change
+        // under us, to either value.
+        let flags = unsafe { LocalFile::from_raw_file(file) }.flags();
         let wait = if flags & kernel::fs::file::flags::O_NONBLOCK != 0 {
             Wait::Never
         } else {

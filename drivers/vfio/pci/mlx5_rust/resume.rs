@@ -161,11 +161,11 @@ impl ResumeFile {
 
     /// Whether the stream may end now.
     ///
-    /// `EBUSY` while a writer is at it, `EINVAL` in the middle of a record,
-    /// `EIO` after an error.
+    /// `EBUSY` while a writer is at it, `EINVAL` in the middle of a record or
+    /// before the first image, `EIO` after an error.
     fn check_complete(&self) -> Result {
         match &*self.incoming.lock() {
-            Incoming::Idle(intake) if intake.parser.at_record_boundary() => Ok(()),
+            Incoming::Idle(intake) if intake.parser.is_complete() => Ok(()),
             Incoming::Idle(_) => Err(EINVAL),
             Incoming::Busy => Err(EBUSY),
             Incoming::Failed | Incoming::Closed => Err(EIO),

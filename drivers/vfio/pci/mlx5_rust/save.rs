@@ -214,6 +214,8 @@ impl DataFile for SaveFile {
         let outgoing = self.outgoing.lock();
         let ready = match outgoing.phase {
             Phase::Failed => Readiness::Failed,
+            // Another reader has the part, and may put some of it back.
+            _ if outgoing.reading => Readiness::Pending,
             Phase::Complete => Readiness::Readable,
             Phase::StopCopy if !outgoing.parts.is_empty() => Readiness::Readable,
             Phase::StopCopy => Readiness::Pending,

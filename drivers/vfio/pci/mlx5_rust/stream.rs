@@ -108,6 +108,10 @@ enum Expect {
 pub(crate) struct Parser {
     expect: Expect,
     bytes: [u8; HEADER_LEN],
+    /// Anything has arrived.
+    begun: bool,
+    /// An image was loaded.
+    loaded: bool,
 }
 
 impl Parser {
@@ -116,6 +120,8 @@ impl Parser {
         Self {
             expect: Expect::Header { have: 0 },
             bytes: [0; HEADER_LEN],
+            begun: false,
+            loaded: false,
         }
     }
 
@@ -132,9 +138,11 @@ impl Parser {
         }
     }
 
-    /// Whether the stream may end here: every record was complete.
-    pub(crate) fn at_record_boundary(&self) -> bool {
-        self.expect == Expect::Header { have: 0 }
+    /// Whether the stream may end here: every record was complete, and there
+    /// was an image among them. No stream at all is complete, too: nothing was
+    /// to be loaded.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.expect == Expect::Header { have: 0 } && (self.loaded || !self.begun)
     }
 
     /// Takes the bytes that [`Step::Push`] asked for, or some of them.
@@ -142,6 +150,7 @@ impl Parser {
     /// After an error the stream is over.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         if let Expect::Header { have } = self.expect {
+            self.begun |= !bytes.is_empty();
             let n = bytes.len().min(HEADER_LEN - have);
             self.bytes[have..have + n].copy_from_slice(&bytes[..n]);
             self.expect = if have + n == HEADER_LEN {
@@ -168,6 +177,7 @@ impl Parser {
     /// Notes that the image was loaded.
     pub(crate) fn loaded(&mut self) {
         if let Expect::Load { .. } = self.expect {
+            self.loaded = true;
             self.expect = Expect::Header { have: 0 };
         }
     }

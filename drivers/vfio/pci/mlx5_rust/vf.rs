@@ -111,6 +111,7 @@ impl VfMigration {
         drop(notifier);
         self.queue.flush();
         // A data file may keep this object for longer than the PF is there.
+        let _state = self.state.lock();
         self.core.set_attached(false);
     }
 
@@ -146,23 +147,22 @@ impl VfMachine<'_> {
     /// migration driver must fail the SET_STATE ioctl and optionally go to the
     /// ERROR state" (include/uapi/linux/vfio.h).
     fn finish_resuming(&mut self) -> Result {
-        if let Session::Resuming(session) = &self.inner.session {
-            match session.check_complete() {
-                Ok(()) => (),
-                // Nothing is lost: the writer can finish.
-                Err(EBUSY) => return Err(EBUSY),
-                Err(err) => {
-                    self.migration.complaints.warn(
-                        c"leaving RESUMING without a complete and valid state; reset the device",
-                    );
-                    self.inner.session = Session::Idle;
-                    self.inner.state = State::Error;
-                    return Err(err);
-                }
-            }
+        let complete = match &self.inner.session {
+            Session::Resuming(session) => session.check_complete(),
+            // The PF went away, and took what was loaded with it.
+            _ => Err(EIO),
+        };
+        if complete == Err(EBUSY) {
+            // Nothing is lost: the writer can finish.
+            return complete;
         }
         self.inner.session = Session::Idle;
-        Ok(())
+        complete.inspect_err(|_| {
+            self.migration
+                .complaints
+                .warn(c"leaving RESUMING without a complete and valid state; reset the device");
+            self.inner.state = State::Error;
+        })
     }
 }
 

@@ -122,14 +122,24 @@ fn a_longer_size_record_is_taken() {
     stream.extend([1; 12]);
     let (result, parser) = feed(&stream, &[7]);
     assert_eq!(result, Ok(vec![]));
-    assert!(parser.at_record_boundary());
+    assert_eq!(parser.step(), Step::Push(HEADER_LEN));
+}
+
+#[test]
+fn a_stream_without_an_image_is_incomplete() {
+    assert!(Parser::new().is_complete());
+    for stream in [size_record(7).to_vec(), raw_header(0, 1, 77)] {
+        let (result, parser) = feed(&stream, &[5]);
+        assert_eq!(result, Ok(vec![]));
+        assert!(!parser.is_complete());
+    }
 }
 
 #[test]
 fn an_empty_image_is_for_firmware_to_judge() {
     let (result, parser) = feed(&header(Tag::FwData, 0), &[16]);
     assert_eq!(result, Ok(vec![vec![]]));
-    assert!(parser.at_record_boundary());
+    assert!(parser.is_complete());
 }
 
 /// A well-formed stream, and the images in it.
@@ -165,27 +175,26 @@ proptest! {
         pieces in prop::collection::vec(1usize..50, 1..8),
     ) {
         let (result, parser) = feed(&stream, &pieces);
+        let complete = stream.is_empty() || !images.is_empty();
         prop_assert_eq!(result, Ok(images));
-        prop_assert!(parser.at_record_boundary());
+        prop_assert_eq!(parser.is_complete(), complete);
     }
 
     #[test]
     fn a_truncated_stream_is_noticed((stream, _) in streams(), cut: prop::sample::Index) {
         prop_assume!(!stream.is_empty());
         let cut = cut.index(stream.len());
-        let whole_records = {
-            let mut ends = vec![0];
-            let mut at = 0;
-            while at < stream.len() {
-                let len = u64::from_le_bytes(stream[at..at + 8].try_into().unwrap());
-                at += HEADER_LEN + len as usize;
-                ends.push(at);
-            }
-            ends.contains(&cut)
-        };
+        let mut complete = cut == 0;
+        let (mut at, mut image) = (0, false);
+        while at < stream.len() {
+            let len = u64::from_le_bytes(stream[at..at + 8].try_into().unwrap());
+            image |= stream[at + 12..at + 16] == [0; 4];
+            at += HEADER_LEN + len as usize;
+            complete |= at == cut && image;
+        }
         let (result, parser) = feed(&stream[..cut], &[11]);
         prop_assert!(result.is_ok());
-        prop_assert_eq!(parser.at_record_boundary(), whole_records);
+        prop_assert_eq!(parser.is_complete(), complete);
     }
 
     #[test]

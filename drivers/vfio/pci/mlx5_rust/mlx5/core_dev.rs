@@ -138,7 +138,8 @@ impl CoreDev {
     pub(super) fn execute(&self, input: &mut [u8], output: &mut [u8]) -> Result {
         self.check_attached()?;
         // SAFETY: By the type invariant, and both buffers are valid for their
-        // length.
+        // length. They are the bytes of a `Mailbox` or a `LargeMailbox`, and so
+        // aligned for words.
         to_result(unsafe {
             bindings::mlx5_cmd_exec(
                 self.mdev.as_ptr(),

@@ -31,6 +31,9 @@ macro_rules! field {
 pub(super) use field;
 
 /// A command's input or output of fixed size, with the layout `L`.
+///
+/// Aligned for mlx5_core, which reads and writes 32-bit words of it.
+#[repr(C, align(8))]
 pub(super) struct Mailbox<L, const BYTES: usize> {
     pub(super) bytes: [u8; BYTES],
     layout: PhantomData<L>,

@@ -13,7 +13,7 @@ use super::{
     },
     core_dev::CoreDev,
     dma_buffer::DmaBuffer,
-    ifc::{field, mailbox},
+    ifc::{field, mailbox, Mailbox},
 };
 use crate::vfio::{pages::Pages, workqueue::OrderedQueue};
 use core::{cell::UnsafeCell, ops::Deref, sync::atomic};
@@ -28,6 +28,8 @@ use kernel::{
 };
 
 const OUT_BYTES: usize = size_of::<mlx5_ifc_save_vhca_state_out_bits>() / 8;
+
+type Output = Mailbox<mlx5_ifc_save_vhca_state_out_bits, OUT_BYTES>;
 
 /// How a SAVE ended: the bytes that it wrote (`actual_image_size`).
 pub(crate) type Saved = Result<usize>;
@@ -54,7 +56,7 @@ pub(crate) struct SaveCommand<T: SaveDone> {
     done: Arc<T>,
     busy: atomic::AtomicBool,
     status: atomic::AtomicI32,
-    output: UnsafeCell<[u8; OUT_BYTES]>,
+    output: UnsafeCell<Output>,
     #[pin]
     context: Opaque<mlx5_async_ctx>,
     #[pin]
@@ -92,7 +94,7 @@ impl<T: SaveDone> SaveCommand<T> {
                 done,
                 busy: atomic::AtomicBool::new(false),
                 status: atomic::AtomicI32::new(0),
-                output: UnsafeCell::new([0; OUT_BYTES]),
+                output: UnsafeCell::new(Output::new()),
                 context <- Opaque::ffi_init(|slot| {
                     // SAFETY: `mdev` is valid, and so is `slot` for writes.
                     unsafe { mlx5_cmd_init_async_ctx(mdev.as_ptr(), slot) }
@@ -138,7 +140,8 @@ impl<T: SaveDone> SaveCommand<T> {
         // The callback takes this reference over.
         let this = Arc::into_raw(self.clone());
         // SAFETY: The context is initialised; input is copied before the call
-        // returns; output and command are ours by `busy`, and stay until the
+        // returns; output (as long as it says, and aligned, with the bytes at
+        // its beginning) and command are ours by `busy`, and stay until the
         // callback drops the reference that `this` is.
         let sent = to_result(unsafe {
             bindings::mlx5_cmd_exec_cb(
@@ -203,7 +206,7 @@ impl<T: SaveDone> SaveCommand<T> {
         // invariants nobody else uses it.
         let output = unsafe { &*self.output.get() };
         let saved = match status {
-            0 => Ok(field!(mlx5_ifc_save_vhca_state_out_bits, actual_image_size).get(output)),
+            0 => Ok(output.get(field!(mlx5_ifc_save_vhca_state_out_bits, actual_image_size))),
             status => Err(Error::from_errno(status)),
         };
         self.busy.store(false, atomic::Ordering::Release);

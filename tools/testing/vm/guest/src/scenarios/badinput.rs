@@ -259,9 +259,11 @@ const OBSERVATIONS: &[Observation] = &[
         Pf::find()?.reload()?;
         let write = words(file.write(&[0; 100]));
         let state = device.state()?;
+        let stop = outcome(device.set_state(State::STOP));
+        let end = device.state()?;
         drop((device, file));
         usable(site)?;
-        Ok(format!("write {write}, {state}"))
+        Ok(format!("write {write}, {state}, to STOP {stop}, {end}"))
     }),
 ];
 
@@ -279,6 +281,31 @@ const DIFFERENCES: &[Difference] = &[
         rust: "EINVAL, leaving: EIO, ERROR",
         reason: "a size of less than eight bytes is no size: the C driver takes \
                  bytes that were never sent for one",
+    },
+    Difference {
+        name: "a record that nobody knows",
+        c: "EOPNOTSUPP, then ENODEV; optional: all, leaving: ok, STOP",
+        rust: "EOPNOTSUPP, then ENODEV; optional: all, leaving: EINVAL, ERROR",
+        reason: "the uAPI: incomplete data, here without an image, must fail the \
+                 transition",
+    },
+    Difference {
+        name: "a large optional record is skipped",
+        c: "all, leaving: ok, STOP",
+        rust: "all, leaving: EINVAL, ERROR",
+        reason: "as above",
+    },
+    Difference {
+        name: "a size record that is larger than needed",
+        c: "all, leaving: ok, STOP",
+        rust: "all, leaving: EINVAL, ERROR",
+        reason: "as above",
+    },
+    Difference {
+        name: "the PF is reloaded during a load",
+        c: "write ENODEV, RESUMING, to STOP ok, STOP",
+        rust: "write ENODEV, RESUMING, to STOP EIO, ERROR",
+        reason: "the uAPI: incomplete data must fail the transition",
     },
     Difference {
         name: "leaving RESUMING after an image that is none",
