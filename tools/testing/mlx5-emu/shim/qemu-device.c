@@ -58,6 +58,7 @@ struct Mlx5Emu {
     uint16_t vfs;
     uint64_t state_size;
     uint64_t chunk_size;
+    bool migration_state;
     uint64_t command_us;
     uint64_t suspend_us;
     uint64_t resume_us;
@@ -208,6 +209,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .vfs = pf->vfs,
         .state_size = pf->state_size,
         .chunk_size = pf->chunk_size,
+        .migration_state = pf->migration_state,
         .command_us = pf->command_us,
         .suspend_us = pf->suspend_us,
         .resume_us = pf->resume_us,
@@ -283,6 +285,7 @@ static const Property pf_properties[] = {
     DEFINE_PROP_UINT16("num-vfs", Mlx5Emu, vfs, 8),
     DEFINE_PROP_SIZE("state-size", Mlx5Emu, state_size, 1 * MiB),
     DEFINE_PROP_SIZE("chunk-size", Mlx5Emu, chunk_size, 0),
+    DEFINE_PROP_BOOL("migration-state", Mlx5Emu, migration_state, true),
     DEFINE_PROP_UINT64("cmd-us", Mlx5Emu, command_us, 0),
     DEFINE_PROP_UINT64("suspend-us", Mlx5Emu, suspend_us, 0),
     DEFINE_PROP_UINT64("resume-us", Mlx5Emu, resume_us, 0),

@@ -38,6 +38,7 @@ mod general_2 {
     pub const MIGRATION_MULTI_LOAD: Field = field(0x19, 0, 1);
     pub const MIGRATION_TRACKING_STATE: Field = field(0x19, 1, 1);
     pub const MIGRATION_IN_CHUNKS: Field = field(0x1a, 0, 1);
+    pub const MIGRATION_STATE: Field = field(0x1b, 1, 1);
 }
 
 /// The capability page of type `kind` of a function.
@@ -73,6 +74,7 @@ pub fn page(kind: u16, function: FunctionId, config: &Config) -> Result<Vec<u8>,
                 field.set(&mut cap, 1);
             }
             general_2::MIGRATION_IN_CHUNKS.set(&mut cap, u64::from(config.chunk_size > 0));
+            general_2::MIGRATION_STATE.set(&mut cap, u64::from(config.migration_state));
         }
         _ => (),
     }

@@ -10,7 +10,7 @@ use crate::{
     host::{FunctionId, Host},
     ifc::{self, event, Status},
     image::{self, Refused},
-    migration::{Save, Side, Vhca},
+    migration::{Refusal, Save, Side, Vhca},
     mkey::{AccessError, Mkey},
     pages,
 };
@@ -54,6 +54,19 @@ impl From<Status> for Failure {
             status,
             syndrome: 0,
             violation: Some(String::new()),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Misuse(status) => status.into(),
+            Refusal::Changed => Self {
+                status: Status::BadResState,
+                syndrome: 0,
+                violation: None,
+            },
         }
     }
 }
@@ -139,14 +152,17 @@ impl Hca {
             subject: None,
             bytes: 0,
         };
-        let result = if aborted {
-            Err(Failure {
-                status: Status::BadResState,
+        let fault = match aborted {
+            true => Some(Status::BadResState),
+            false => context.fault(command.opcode()),
+        };
+        let result = match fault {
+            Some(status) => Err(Failure {
+                status,
                 syndrome: 0,
                 violation: None,
-            })
-        } else {
-            context.run(command.opcode())
+            }),
+            None => context.run(command.opcode()),
         };
         let (subject, bytes) = (context.subject, context.bytes);
         if let Err(mut failure) = result {
@@ -179,6 +195,14 @@ impl Hca {
 }
 
 impl Context<'_> {
+    /// How the command is to fail, if it was told to.
+    fn fault(&mut self, opcode: u16) -> Option<Status> {
+        if !(ifc::SUSPEND_VHCA..=ifc::LOAD_VHCA_STATE).contains(&opcode) {
+            return None;
+        }
+        self.vhca().ok()?.take_fault(opcode)
+    }
+
     fn run(&mut self, opcode: u16) -> Result<()> {
         match opcode {
             ifc::QUERY_HCA_CAP => self.query_hca_cap(),
@@ -549,6 +573,10 @@ impl Context<'_> {
         // This is how the driver says which way it will save.
         vhca.chunk = chunk;
         let sizes = vhca.query(incremental)?;
+        let state = vhca.migration_state();
+        if self.hca.config.migration_state {
+            ifc::MIGRATION_STATE.set(self.output, state as u64);
+        }
         ifc::REQUIRED_UMEM_SIZE.set(self.output, sizes.next);
         ifc::REMAINING_TOTAL_SIZE.set(self.output, sizes.total);
         Ok(())

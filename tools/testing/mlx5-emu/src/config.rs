@@ -11,6 +11,8 @@ pub struct Config {
     pub state_size: u64,
     /// Largest piece of an image that is saved in chunks; 0 is for no chunks.
     pub chunk_size: u64,
+    /// Whether firmware tells of a new initial state.
+    pub migration_state: bool,
     /// Firmware time of any command, in nanoseconds.
     pub command_ns: u64,
     /// More of it for SUSPEND_VHCA.
@@ -38,6 +40,7 @@ impl Default for Config {
             vfs: 8,
             state_size: 1 << 20,
             chunk_size: 0,
+            migration_state: true,
             command_ns: 0,
             suspend_ns: 0,
             resume_ns: 0,

@@ -41,6 +41,8 @@ pub struct Properties {
     pub state_size: u64,
     /// Bytes of a chunk, or 0.
     pub chunk_size: u64,
+    /// Whether firmware tells of a new initial state.
+    pub migration_state: bool,
     /// Microseconds of any command.
     pub command_us: u64,
     /// Microseconds of SUSPEND_VHCA.
@@ -183,6 +185,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
         vfs: properties.vfs,
         state_size: properties.state_size,
         chunk_size: properties.chunk_size,
+        migration_state: properties.migration_state,
         command_ns: us(properties.command_us),
         suspend_ns: us(properties.suspend_us),
         resume_ns: us(properties.resume_us),

@@ -126,6 +126,26 @@ pub enum Status {
     BadOutputLen = 0x51,
 }
 
+impl Status {
+    /// The status with this number.
+    pub fn from_raw(raw: u8) -> Option<Self> {
+        [
+            Self::Ok,
+            Self::BadOp,
+            Self::BadParam,
+            Self::BadSysState,
+            Self::BadRes,
+            Self::Lim,
+            Self::BadResState,
+            Self::Index,
+            Self::BadInputLen,
+            Self::BadOutputLen,
+        ]
+        .into_iter()
+        .find(|status| *status as u8 == raw)
+    }
+}
+
 /// `MLX5_CMD_DELIVERY_STAT_*`: how a command reached the firmware.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -170,6 +190,8 @@ pub const CHUNK: Field = field(0x8, 1, 1);
 pub const STATE_MKEY: Field = field(0x18, 0, 32);
 /// save_vhca_state_in, load_vhca_state_in: `size`.
 pub const STATE_SIZE: Field = field(0x1c, 0, 32);
+/// query_vhca_migration_state_out: `migration_state`.
+pub const MIGRATION_STATE: Field = field(0xc, 0, 4);
 /// query_vhca_migration_state_out: `required_umem_size`.
 pub const REQUIRED_UMEM_SIZE: Field = field(0x10, 0, 32);
 /// query_vhca_migration_state_out: `remaining_total_size`.

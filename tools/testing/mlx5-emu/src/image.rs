@@ -79,21 +79,31 @@ fn digest(image: &[u8]) -> u64 {
 
 /// Makes an image of the whole state.
 pub fn save(state: &VfState) -> Vec<u8> {
-    let pages = (0..state.pages()).map(|index| state.page(index));
-    finish(state, FULL, pages.flat_map(|page| page.to_vec()))
+    let mut image = begin(state, FULL, full_len(state));
+    for index in 0..state.pages() {
+        image.extend_from_slice(&state.page(index)[..]);
+    }
+    finish(image)
 }
 
 /// Makes an image of some pages of the table, and of all registers.
-pub fn save_pages(state: &VfState, pages: impl IntoIterator<Item = u64>) -> Vec<u8> {
-    let entry = |index: u64| {
-        let page = state.page(index);
-        index.to_le_bytes().into_iter().chain(page.to_vec())
-    };
-    finish(state, INCREMENTAL, pages.into_iter().flat_map(entry))
+pub fn save_pages<'a>(
+    state: &VfState,
+    pages: impl IntoIterator<Item = &'a u64, IntoIter: ExactSizeIterator>,
+) -> Vec<u8> {
+    let pages = pages.into_iter();
+    let mut image = begin(state, INCREMENTAL, partial_len(pages.len() as u64));
+    for index in pages {
+        image.extend_from_slice(&index.to_le_bytes());
+        image.extend_from_slice(&state.page(*index)[..]);
+    }
+    finish(image)
 }
 
-fn finish(state: &VfState, kind: u64, data: impl Iterator<Item = u8>) -> Vec<u8> {
-    let mut image = vec![0; HEADER_LEN];
+/// The header of an image that will have `len` bytes.
+fn begin(state: &VfState, kind: u64, len: u64) -> Vec<u8> {
+    let mut image = Vec::with_capacity(len as usize);
+    image.resize(HEADER_LEN, 0);
     let header = [
         MAGIC,
         VERSION,
@@ -109,7 +119,10 @@ fn finish(state: &VfState, kind: u64, data: impl Iterator<Item = u8>) -> Vec<u8>
     for (i, scratch) in state.scratch.into_iter().enumerate() {
         put(&mut image, DIGEST_WORD + 1 + i, scratch);
     }
-    image.extend(data);
+    image
+}
+
+fn finish(mut image: Vec<u8>) -> Vec<u8> {
     let value = digest(&image);
     put(&mut image, DIGEST_WORD, value);
     image

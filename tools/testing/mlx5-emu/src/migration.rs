@@ -3,6 +3,7 @@
 //! A VHCA that can be suspended, saved and loaded.
 
 use crate::{ifc::Status, image, state::VfState};
+use std::collections::BTreeSet;
 
 /// Half of a VHCA that can be stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,52 @@ pub struct Vhca {
     /// do not wait for each other, so a command that comes too late is no
     /// fault of the driver.
     pub was_reset: bool,
+    /// Pages of objects that were created since the VHCA is tracked, and not
+    /// saved yet: what a destination should have before it takes over.
+    initial: BTreeSet<u64>,
+    /// Tracking broke off.
+    lost: bool,
+    /// Commands that are to fail, and how.
+    pub faults: Vec<Fault>,
+}
+
+/// A command that is to fail, once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Which command.
+    pub opcode: u16,
+    /// With which status.
+    pub status: Status,
+}
+
+/// `migration_state` of QUERY_VHCA_MIGRATION_STATE
+/// (`MLX5_QUERY_VHCA_MIG_STATE_OPER_MIGRATION_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum MigrationState {
+    /// Not tracked.
+    Idle = 1,
+    /// All was saved.
+    Ready = 2,
+    /// Something has changed since.
+    Dirty = 3,
+    /// Something has been created since.
+    Init = 4,
+}
+
+/// Why a SAVE fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The driver should not have asked.
+    Misuse(Status),
+    /// The VHCA has changed in a way that the driver could not know of.
+    Changed,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Misuse(status)
+    }
 }
 
 /// What QUERY_VHCA_MIGRATION_STATE tells, in bytes.
@@ -66,6 +113,9 @@ impl Vhca {
             state: VfState::new(state_size),
             chunk: None,
             was_reset: false,
+            initial: BTreeSet::new(),
+            lost: false,
+            faults: Vec::new(),
         }
     }
 
@@ -98,10 +148,49 @@ impl Vhca {
         Ok(())
     }
 
+    /// Something was created in pages of the state table.
+    pub fn created(&mut self, pages: impl Iterator<Item = u64>) {
+        if self.state.dirty().is_some() {
+            self.initial.extend(pages);
+        }
+    }
+
+    /// Stops to track, without having been told to.
+    pub fn lose_tracking(&mut self) {
+        if self.state.dirty().is_some() {
+            self.track(false);
+            self.lost = true;
+        }
+    }
+
+    fn track(&mut self, on: bool) {
+        self.state.track(on);
+        self.initial.clear();
+        self.lost = false;
+    }
+
+    /// Takes the fault out that is meant for a command.
+    pub fn take_fault(&mut self, opcode: u16) -> Option<Status> {
+        let at = self.faults.iter().position(|f| f.opcode == opcode)?;
+        Some(self.faults.remove(at).status)
+    }
+
+    /// QUERY_VHCA_MIGRATION_STATE: `migration_state`.
+    pub fn migration_state(&self) -> MigrationState {
+        match self.state.dirty() {
+            None => MigrationState::Idle,
+            Some(_) if !self.initial.is_empty() => MigrationState::Init,
+            Some(dirty) if dirty.is_empty() => MigrationState::Ready,
+            Some(_) => MigrationState::Dirty,
+        }
+    }
+
     /// QUERY_VHCA_MIGRATION_STATE: bytes that the next SAVE needs, and all of
     /// them.
     pub fn query(&self, incremental: bool) -> Result<Sizes, Status> {
         let dirty = self.state.dirty().map(|dirty| dirty.len() as u64);
+        // What is lost is not known, but a SAVE that ends tracking is possible.
+        let dirty = dirty.or(self.lost.then_some(0));
         let total = match (incremental, self.chunk) {
             (true, _) => image::partial_len(dirty.ok_or(Status::BadResState)?),
             (false, None) => image::full_len(&self.state),
@@ -120,33 +209,42 @@ impl Vhca {
     /// only of use with what changes later: it must track. Or it ends tracking,
     /// and then the image is of no use, and of no more than what has changed.
     /// One that is suspended does not change, so there is nothing to track.
-    pub fn save(&mut self, save: Save, room: u64) -> Result<(Vec<u8>, u64), Status> {
+    pub fn save(&mut self, save: Save, room: u64) -> Result<(Vec<u8>, u64), Refusal> {
         let tracked = self.state.dirty().is_some();
         let suspended = self.running == Running::Suspended;
+        let ends_tracking = !suspended && !save.set_track;
+        if save.incremental && self.lost {
+            return Err(Refusal::Changed);
+        }
         let allowed = match suspended {
             true => !save.set_track,
-            false => save.set_track || tracked,
+            false => save.set_track || tracked || self.lost,
         };
         if !allowed || (save.incremental && !tracked) {
-            return Err(Status::BadResState);
+            return Err(Status::BadResState.into());
         }
-        let incremental = save.incremental || (tracked && !save.set_track && !suspended);
-        if self.query(incremental)?.next > room {
-            return Err(Status::BadParam);
+        if ends_tracking {
+            let pages = self.state.take_dirty(image::pages_in(room));
+            let image = image::save_pages(&self.state, &pages);
+            self.track(false);
+            return Ok((image, 0));
+        }
+        if self.query(save.incremental)?.next > room {
+            return Err(match suspended {
+                true => Status::BadParam.into(),
+                false => Refusal::Changed,
+            });
         }
         let Some(chunk) = self.chunk else {
-            let image = if incremental {
-                image::save_pages(
-                    &self.state,
-                    self.state.dirty().into_iter().flatten().copied(),
-                )
-            } else {
-                image::save(&self.state)
+            let image = match self.state.dirty() {
+                Some(dirty) if save.incremental => image::save_pages(&self.state, dirty),
+                _ => image::save(&self.state),
             };
-            self.state.track(save.set_track);
+            self.track(save.set_track);
             return Ok((image, 0));
         };
-        if !incremental {
+        if !save.incremental {
+            self.track(false);
             self.state.track_all();
         }
         // While it is tracked, what does not fit is as good as changed later.
@@ -156,11 +254,14 @@ impl Vhca {
             room.min(chunk)
         };
         let pages = self.state.take_dirty(image::pages_in(room));
-        let image = image::save_pages(&self.state, pages);
+        for page in &pages {
+            self.initial.remove(page);
+        }
+        let image = image::save_pages(&self.state, &pages);
         let left = self.state.dirty().map_or(0, |dirty| dirty.len() as u64);
         let more = suspended && left > 0;
         if !save.set_track && !more {
-            self.state.track(false);
+            self.track(false);
         }
         let next = if more {
             image::partial_len(left).min(chunk)

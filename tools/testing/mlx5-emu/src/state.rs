@@ -3,7 +3,10 @@
 //! What a VF remembers, and what of it has changed.
 
 use mlx5_emu_regs::{PAGE, SCRATCH_COUNT};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// Bytes of a page of the table.
 pub const PAGE_LEN: usize = PAGE as usize;
@@ -99,10 +102,10 @@ impl VfState {
     }
 
     /// The content of a page.
-    pub fn page(&self, index: u64) -> Page {
+    pub fn page(&self, index: u64) -> Cow<'_, [u8; PAGE_LEN]> {
         match self.changed.get(&index) {
-            Some(page) => page.clone(),
-            None => fill(index, 0),
+            Some(page) => Cow::Borrowed(page),
+            None => Cow::Owned(*fill(index, 0)),
         }
     }
 
@@ -118,10 +121,15 @@ impl VfState {
     /// Rewrites `count` pages from `first` on, around the end of the table, as
     /// the command with the current sequence number.
     pub fn rewrite(&mut self, first: u64, count: u64) {
-        for i in 0..count {
-            let index = (first % self.pages + i) % self.pages;
+        for index in self.around(first, count) {
             self.set_page(index, fill(index, self.seq));
         }
+    }
+
+    /// `count` pages from `first` on, around the end of the table.
+    pub fn around(&self, first: u64, count: u64) -> impl Iterator<Item = u64> + use<> {
+        let pages = self.pages;
+        (0..count).map(move |i| (first % pages + i) % pages)
     }
 
     /// Begins to track changes, from none; or stops.

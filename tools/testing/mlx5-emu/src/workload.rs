@@ -4,7 +4,8 @@
 
 use crate::{
     host::{FunctionId, Host},
-    migration::{Running, Vhca},
+    ifc::Status,
+    migration::{Fault, Running, Vhca},
 };
 use mlx5_emu_regs::{self as regs, pattern, scatter_page, PAGE};
 
@@ -116,7 +117,20 @@ impl Workload {
                 self.digest = vhca.state.digest();
                 return Ok(());
             }
+            regs::CMD_FAULT => {
+                let status = u8::try_from(arg1).ok().and_then(Status::from_raw);
+                vhca.faults.push(Fault {
+                    opcode: arg0.try_into().map_err(|_| regs::STATUS_BAD_ARG)?,
+                    status: status.ok_or(regs::STATUS_BAD_ARG)?,
+                });
+                return Ok(());
+            }
+            regs::CMD_LOSE_TRACKING => {
+                vhca.lose_tracking();
+                return Ok(());
+            }
             regs::CMD_CHANGE_STATE
+            | regs::CMD_CREATE_STATE
             | regs::CMD_DMA_WRITE
             | regs::CMD_RAISE_IRQ
             | regs::CMD_DMA_SCATTER => (),
@@ -127,12 +141,16 @@ impl Workload {
         }
         let state = &mut vhca.state;
         match command {
-            regs::CMD_CHANGE_STATE => {
+            regs::CMD_CHANGE_STATE | regs::CMD_CREATE_STATE => {
                 if arg0 > state.pages() {
                     return Err(regs::STATUS_BAD_ARG);
                 }
                 state.seq += 1;
                 state.rewrite(arg1, arg0);
+                if command == regs::CMD_CREATE_STATE {
+                    let pages = state.around(arg1, arg0);
+                    vhca.created(pages);
+                }
                 Ok(())
             }
             regs::CMD_DMA_WRITE => {

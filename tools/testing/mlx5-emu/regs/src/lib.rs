@@ -59,9 +59,17 @@ pub const CMD_DMA_WRITE: u32 = 2;
 pub const CMD_RAISE_IRQ: u32 = 3;
 /// Computes [`DIGEST`] over all that migrates. Always possible.
 pub const CMD_DIGEST: u32 = 4;
+/// As [`CMD_CHANGE_STATE`], and what is written is new objects: a VF that is
+/// being saved while it runs has a new initial state.
+pub const CMD_CREATE_STATE: u32 = 5;
 /// Writes [`pattern`] to ARG2 whole pages: those that [`scatter_page`] picks
 /// of the ARG1 bytes from IOVA ARG0 on.
 pub const CMD_DMA_SCATTER: u32 = 6;
+/// Has firmware lose track of what has changed. Always possible.
+pub const CMD_LOSE_TRACKING: u32 = 7;
+/// Has the next firmware command with opcode ARG0 about this VF fail with
+/// status ARG1. Always possible.
+pub const CMD_FAULT: u32 = 8;
 
 /// The command was carried out.
 pub const STATUS_OK: u32 = 0;

@@ -20,7 +20,7 @@ fn two_fresh_vfs_are_the_same_and_every_part_counts() {
         |state| state.dma_bytes += 8,
         |state| state.scratch[7] = 1,
         |state| {
-            let mut page = state.page(15);
+            let mut page = Box::new(*state.page(15));
             page[PAGE_LEN - 1] ^= 1;
             state.set_page(15, page);
         },
@@ -59,7 +59,7 @@ fn only_what_has_changed_is_dirty() {
         [0, 15]
     );
     assert_eq!(
-        image::save_pages(&state, [0, 15]).len() as u64,
+        image::save_pages(&state, [&0, &15]).len() as u64,
         image::incremental_len(&state)
     );
 }
