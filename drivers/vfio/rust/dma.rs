@@ -41,7 +41,7 @@ struct Segment {
     len: usize,
 }
 
-/// A mapping of a whole buffer for one device.
+/// A mapping of a buffer, or of the beginning of one, for one device.
 ///
 /// `P` keeps the pages: borrowed, where the mapping does not outlive a call, or
 /// counted.
@@ -65,20 +65,20 @@ unsafe impl<P: Deref<Target = Pages> + Send> Send for DmaMapping<P> {}
 unsafe impl<P: Deref<Target = Pages> + Sync> Sync for DmaMapping<P> {}
 
 impl<P: Deref<Target = Pages>> DmaMapping<P> {
-    /// Maps all of `pages`.
-    pub(crate) fn new(dev: &DmaDevice, pages: P, dir: Direction) -> Result<Self> {
+    /// Maps those runs of `pages` that hold the first `len` bytes.
+    pub(crate) fn new(dev: &DmaDevice, pages: P, len: usize, dir: Direction) -> Result<Self> {
         // SAFETY: `dev` is valid by its type invariant.
         let max = unsafe { bindings::vfio_rust_dma_max_mapping_size(dev.0.as_ptr()) };
         // What is cut must stay as aligned as it is long.
         let max = 1 << max.max(PAGE_SIZE).ilog2();
-        let count = pages.runs().map(|(_, len)| len.div_ceil(max)).sum();
+        let count = pages.runs_of(len).map(|(_, len)| len.div_ceil(max)).sum();
         let mut mapping = Self {
             dev: dev.0,
             segments: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
             dir,
             pages,
         };
-        for (page, run_len) in mapping.pages.runs() {
+        for (page, run_len) in mapping.pages.runs_of(len) {
             for offset in (0..run_len).step_by(max) {
                 let len = max.min(run_len - offset);
                 let mut addr = 0;
@@ -106,6 +106,11 @@ impl<P: Deref<Target = Pages>> DmaMapping<P> {
     /// The pages that are mapped.
     pub(crate) fn pages(&self) -> &P {
         &self.pages
+    }
+
+    /// Bytes that are mapped.
+    pub(crate) fn len(&self) -> usize {
+        self.segments.iter().map(|seg| seg.len).sum()
     }
 
     /// The largest page size, as a shift, that all segments can be cut into.

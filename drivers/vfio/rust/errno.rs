@@ -9,6 +9,11 @@ pub(crate) fn enotconn() -> Error {
     Error::from_errno(-(bindings::ENOTCONN as c_int))
 }
 
+/// No message of desired type: the temporary end of a stream.
+pub(crate) fn enomsg() -> Error {
+    Error::from_errno(-(bindings::ENOMSG as c_int))
+}
+
 /// Operation not supported on transport endpoint.
 pub(crate) fn eopnotsupp() -> Error {
     Error::from_errno(-(bindings::EOPNOTSUPP as c_int))

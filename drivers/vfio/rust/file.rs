@@ -18,6 +18,11 @@ use kernel::{
     types::ForeignOwnable,
 };
 
+/// `VFIO_MIG_GET_PRECOPY_INFO`, which bindgen does not see through.
+const PRECOPY_INFO_COMMAND: u32 = bindings::vfio_rust_precopy_info_command;
+/// Bytes of its structure.
+const PRECOPY_INFO_LEN: usize = size_of::<bindings::vfio_precopy_info>();
+
 /// What user space will read into.
 ///
 /// # Invariants
@@ -135,6 +140,46 @@ impl Readiness {
     }
 }
 
+/// What VFIO_MIG_GET_PRECOPY_INFO answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PrecopyInfo {
+    /// User space has opted in to `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
+    pub(crate) v2: bool,
+    /// `initial_bytes`, where there are any.
+    pub(crate) initial_bytes: Option<u64>,
+    /// `dirty_bytes`, where there are any.
+    pub(crate) dirty_bytes: Option<u64>,
+    /// `VFIO_PRECOPY_INFO_REINIT`. Only for version 2.
+    pub(crate) reinit: bool,
+}
+
+impl PrecopyInfo {
+    /// The answer to a request.
+    ///
+    /// In version 2, all but `argsz` is output. Before, a field that was not
+    /// set kept what user space had put there, and `flags` always did: "the
+    /// flags field of struct vfio_precopy_info is reserved for
+    /// bug-compatibility reasons".
+    fn answer(&self, asked: bindings::vfio_precopy_info) -> bindings::vfio_precopy_info {
+        let (flags, initial, dirty) = if self.v2 {
+            (0, 0, 0)
+        } else {
+            (asked.flags, asked.initial_bytes, asked.dirty_bytes)
+        };
+        let reinit = if self.v2 && self.reinit {
+            bindings::VFIO_PRECOPY_INFO_REINIT
+        } else {
+            0
+        };
+        bindings::vfio_precopy_info {
+            argsz: asked.argsz,
+            flags: flags | reinit,
+            initial_bytes: self.initial_bytes.unwrap_or(initial),
+            dirty_bytes: self.dirty_bytes.unwrap_or(dirty),
+        }
+    }
+}
+
 /// Direction of a data file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -152,7 +197,8 @@ pub(crate) trait DataFile: Send + Sync + 'static {
     const ACCESS: Access;
 
     /// Reads from the stream; `Ok(0)` is its end.
-    fn read(&self, _wait: Wait, _out: &mut UserWriter) -> Result<usize> {
+    fn read(this: ArcBorrow<'_, Self>, _wait: Wait, _out: &mut UserWriter) -> Result<usize> {
+        let _ = this;
         Err(EBADF)
     }
 
@@ -160,6 +206,11 @@ pub(crate) trait DataFile: Send + Sync + 'static {
     fn write(this: ArcBorrow<'_, Self>, _from: &mut UserReader) -> Result<usize> {
         let _ = this;
         Err(EBADF)
+    }
+
+    /// VFIO_MIG_GET_PRECOPY_INFO.
+    fn precopy_info(&self) -> Result<PrecopyInfo> {
+        Err(ENOTTY)
     }
 
     /// What is waited on in poll(), and what there is right now.
@@ -247,6 +298,15 @@ impl<T: DataFile> Operations<T> {
             Access::Saving => Some(Self::poll),
             Access::Resuming => None,
         },
+        unlocked_ioctl: match T::ACCESS {
+            Access::Saving => Some(Self::ioctl),
+            Access::Resuming => None,
+        },
+        // Pointers are all that there is to convert.
+        compat_ioctl: match T::ACCESS {
+            Access::Saving => Some(bindings::vfio_rust_compat_ptr_ioctl),
+            Access::Resuming => None,
+        },
         release: Some(Self::release),
         ..pin_init::zeroed()
     };
@@ -287,7 +347,7 @@ impl<T: DataFile> Operations<T> {
             ptr: buf.cast(),
             left: len,
         };
-        match context.read(wait, &mut out) {
+        match T::read(context, wait, &mut out) {
             Ok(n) => n as isize,
             Err(err) => err.to_errno() as isize,
         }
@@ -315,6 +375,51 @@ impl<T: DataFile> Operations<T> {
         match T::write(context, &mut from) {
             Ok(n) => n as isize,
             Err(err) => err.to_errno() as isize,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`].
+    unsafe extern "C" fn ioctl(
+        file: *mut kernel::bindings::file,
+        command: c_uint,
+        argument: c_ulong,
+    ) -> c_long {
+        let result = (|| {
+            if command != PRECOPY_INFO_COMMAND {
+                return Err(ENOTTY);
+            }
+            // INVARIANT: From VFS.
+            let mut from = UserReader {
+                ptr: argument as *const u8,
+                left: PRECOPY_INFO_LEN,
+            };
+            let mut asked = [0; PRECOPY_INFO_LEN];
+            from.read(&mut asked)?;
+            // SAFETY: The structure has this size, and is made of integers.
+            let asked = unsafe {
+                core::mem::transmute::<[u8; PRECOPY_INFO_LEN], bindings::vfio_precopy_info>(asked)
+            };
+            if (asked.argsz as usize) < PRECOPY_INFO_LEN {
+                return Err(EINVAL);
+            }
+            // SAFETY: VFS calls with a file that has these operations.
+            let answer = unsafe { Self::context(file) }.precopy_info()?.answer(asked);
+            // SAFETY: As above, without any padding.
+            let bytes = unsafe {
+                core::mem::transmute::<bindings::vfio_precopy_info, [u8; PRECOPY_INFO_LEN]>(answer)
+            };
+            // INVARIANT: From VFS.
+            let mut to = UserWriter {
+                ptr: argument as *mut u8,
+                left: PRECOPY_INFO_LEN,
+            };
+            to.write(&bytes)
+        })();
+        match result {
+            Ok(()) => 0,
+            Err(err) => err.to_errno() as c_long,
         }
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/dma-mapping.h>
+#include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/mm.h>
@@ -120,6 +121,17 @@ void *vfio_rust_get_drvdata(struct pci_dev *pdev)
 bool vfio_rust_is_virtfn(struct pci_dev *pdev)
 {
 	return pdev->is_virtfn;
+}
+
+long vfio_rust_compat_ptr_ioctl(struct file *file, unsigned int cmd,
+				unsigned long arg)
+{
+	/* An inline function, or a null pointer, without CONFIG_COMPAT. */
+#ifdef CONFIG_COMPAT
+	return compat_ptr_ioctl(file, cmd, arg);
+#else
+	return -ENOTTY;
+#endif
 }
 
 void vfio_rust_warn_ratelimited(struct device *dev, const char *what)

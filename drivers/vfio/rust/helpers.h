@@ -12,6 +12,7 @@
 #include <linux/types.h>
 
 struct device;
+struct file;
 struct page;
 struct pci_dev;
 struct workqueue_struct;
@@ -36,6 +37,9 @@ void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
 void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data);
 void *vfio_rust_get_drvdata(struct pci_dev *pdev);
 bool vfio_rust_is_virtfn(struct pci_dev *pdev);
+
+long vfio_rust_compat_ptr_ioctl(struct file *file, unsigned int cmd,
+				unsigned long arg);
 
 void vfio_rust_warn_ratelimited(struct device *dev, const char *what);
 

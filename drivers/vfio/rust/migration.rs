@@ -53,9 +53,13 @@ impl State {
 pub(crate) struct Features(u32);
 
 impl Features {
-    /// The states that every migration driver has, and [`State::RunningP2p`].
-    pub(crate) const STOP_COPY_P2P: Self =
-        Self(bindings::VFIO_MIGRATION_STOP_COPY | bindings::VFIO_MIGRATION_P2P);
+    /// All of them: [`State::RunningP2p`], [`State::PreCopy`] and
+    /// [`State::PreCopyP2p`].
+    pub(crate) const STOP_COPY_P2P_PRE_COPY: Self = Self(
+        bindings::VFIO_MIGRATION_STOP_COPY
+            | bindings::VFIO_MIGRATION_P2P
+            | bindings::VFIO_MIGRATION_PRE_COPY,
+    );
 
     pub(super) fn as_raw(self) -> u32 {
         self.0
@@ -92,6 +96,14 @@ pub(crate) trait Machine {
 pub(crate) struct VfioDevice<'a>(NonNull<bindings::vfio_device>, PhantomData<&'a ()>);
 
 impl VfioDevice<'_> {
+    /// A reference that can be kept.
+    pub(crate) fn to_ref(&self) -> DeviceRef {
+        // SAFETY: The device is valid by the type invariant.
+        unsafe { kernel::bindings::get_device(&raw mut (*self.0.as_ptr()).device) };
+        // INVARIANT: Got just now.
+        DeviceRef(self.0)
+    }
+
     /// The next arc on the way from one state to another.
     fn next_arc(&self, from: State, to: bindings::vfio_device_mig_state) -> Result<StateArc> {
         let mut next = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR;
@@ -126,6 +138,35 @@ impl VfioDevice<'_> {
             file = machine.step(arc)?;
         }
         Ok(file)
+    }
+}
+
+/// A counted reference to a VFIO device. A session may keep one: it ends before
+/// the device does.
+///
+/// # Invariants
+///
+/// One reference is owned.
+pub(crate) struct DeviceRef(NonNull<bindings::vfio_device>);
+
+// SAFETY: References to devices may be used, and dropped, on any thread.
+unsafe impl Send for DeviceRef {}
+// SAFETY: As above.
+unsafe impl Sync for DeviceRef {}
+
+impl DeviceRef {
+    /// Whether user space has opted in to
+    /// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
+    pub(crate) fn precopy_info_v2(&self) -> bool {
+        // SAFETY: Valid by the type invariant. VFIO may set it at any time.
+        unsafe { (&raw const (*self.0.as_ptr()).precopy_info_v2).read_volatile() != 0 }
+    }
+}
+
+impl Drop for DeviceRef {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { kernel::bindings::put_device(&raw mut (*self.0.as_ptr()).device) };
     }
 }
 

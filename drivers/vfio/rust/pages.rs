@@ -128,9 +128,16 @@ impl Pages {
         Ok(())
     }
 
-    /// The runs: first page and length in bytes.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (NonNull<bindings::page>, usize)> + '_ {
-        self.runs.iter().map(|run| (run.page, run.len()))
+    /// The runs that hold the first `len` bytes: first page and length in
+    /// bytes.
+    pub(super) fn runs_of(
+        &self,
+        len: usize,
+    ) -> impl Iterator<Item = (NonNull<bindings::page>, usize)> + '_ {
+        self.runs
+            .iter()
+            .take_while(move |run| run.start < len)
+            .map(|run| (run.page, run.len()))
     }
 
     /// Calls `copy(page, offset in the run, len)` for the piece of each run
