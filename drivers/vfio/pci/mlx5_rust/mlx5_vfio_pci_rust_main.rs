@@ -7,6 +7,8 @@
 //! - [`vf`]: a VF, its migration state and the arcs between states,
 //! - [`save`], [`resume`]: the two kinds of data file and their sessions,
 //! - [`stream`]: the format of what goes through them,
+//! - [`precopy`], [`chunks`], [`buffers`]: what is left to be read, when the next
+//!   piece is saved, and where to,
 //! - [`mlx5`]: firmware commands, and the objects they create,
 //! - [`vfio`]: abstractions of VFIO, shared with other drivers.
 //!
@@ -15,7 +17,10 @@
 
 #![deny(unsafe_code)]
 
+mod buffers;
+mod chunks;
 mod mlx5;
+mod precopy;
 mod resume;
 mod save;
 mod stream;
@@ -52,7 +57,7 @@ struct Mlx5Vf {
 impl Driver for Mlx5Vf {
     const NAME: &'static CStr = c"mlx5_vfio_pci_rust";
     const IDS: Ids = ID_TABLE.as_ids();
-    const FEATURES: Features = Features::STOP_COPY_P2P;
+    const FEATURES: Features = Features::STOP_COPY_P2P_PRE_COPY;
     type Migration = Arc<VfMigration>;
 
     /// Takes any function that the table names. One that cannot be migrated

@@ -14,10 +14,11 @@ use crate::{
     },
 };
 use kernel::{
-    new_condvar, new_mutex,
+    impl_has_work, new_condvar, new_mutex, new_work,
     prelude::*,
     sizes::SZ_2M,
     sync::{Arc, ArcBorrow, CondVar, Mutex},
+    workqueue::{Work, WorkItem},
 };
 
 impl From<Malformed> for Error {
@@ -43,23 +44,79 @@ fn text(malformed: Malformed) -> &'static CStr {
 /// A stream that is being taken in.
 struct Intake {
     parser: Parser,
-    /// The image of the record at hand. Grows as it arrives, and is used again
-    /// for the next one.
+    /// The image of the record at hand. Grows as it arrives.
     image: Pages,
 }
 
 /// Who has the [`Intake`].
-enum Incoming {
+enum Writer {
     /// Nobody.
     Idle(Intake),
     /// A writer. It copies without the lock: user memory can take arbitrarily
     /// long, and closing must not wait for it.
     Busy,
-    /// Nobody any more: something was wrong with the stream, or firmware did
-    /// not take it.
-    Failed,
-    /// Nobody any more: the session has ended.
+}
+
+/// The image that firmware loads, while the next one is taken in.
+enum Loading {
+    /// None. The pages are there to be filled.
+    Nothing(Pages),
+    /// One that waits for its turn.
+    Queued { image: Pages, len: usize },
+    /// One that firmware is at.
+    UnderWay,
+}
+
+/// Why nothing is taken in any more.
+#[derive(Clone, Copy)]
+enum Over {
+    /// Something was wrong with the stream, or firmware did not take it; and
+    /// whether a writer was told.
+    Failed { err: Error, told: bool },
+    /// The session has ended.
     Closed,
+}
+
+struct Incoming {
+    writer: Writer,
+    loading: Loading,
+    over: Option<Over>,
+}
+
+impl Incoming {
+    /// Fails where nothing is taken in any more. The first writer to hear of an
+    /// error gets that error.
+    fn check(&mut self) -> Result {
+        match &mut self.over {
+            None => Ok(()),
+            Some(Over::Failed {
+                err,
+                told: told @ false,
+            }) => {
+                *told = true;
+                Err(*err)
+            }
+            Some(_) => Err(ENODEV),
+        }
+    }
+
+    fn fail(&mut self, err: Error, told: bool) {
+        if self.over.is_none() {
+            self.over = Some(Over::Failed { err, told });
+        }
+    }
+
+    /// Whether firmware has something to load, or could have.
+    fn is_busy(&self) -> bool {
+        self.over.is_none()
+            && match (&self.loading, &self.writer) {
+                (Loading::Nothing(_), Writer::Idle(intake)) => {
+                    matches!(intake.parser.step(), Step::Load { .. })
+                }
+                (Loading::Nothing(_), Writer::Busy) => false,
+                _ => true,
+            }
+    }
 }
 
 /// A resuming data file.
@@ -68,9 +125,37 @@ pub(crate) struct ResumeFile {
     migration: Arc<VfMigration>,
     #[pin]
     incoming: Mutex<Incoming>,
-    /// Notified when `incoming` stops being busy.
+    /// Notified when anything in `incoming` changes.
     #[pin]
-    idle: CondVar,
+    changed: CondVar,
+    /// Loads the image that is queued.
+    #[pin]
+    work: Work<Self>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for ResumeFile { self.work }
+}
+
+impl WorkItem for ResumeFile {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let mut incoming = this.incoming.lock();
+        match core::mem::replace(&mut incoming.loading, Loading::UnderWay) {
+            Loading::Queued { image, len } => {
+                drop(incoming);
+                let loaded = this.migration.load(&this, &image, len);
+                let mut incoming = this.incoming.lock();
+                incoming.loading = Loading::Nothing(image);
+                if let Err(err) = loaded {
+                    incoming.fail(err, false);
+                }
+                this.changed.notify_all();
+            }
+            other => incoming.loading = other,
+        }
+    }
 }
 
 impl ResumeFile {
@@ -78,11 +163,16 @@ impl ResumeFile {
         Arc::pin_init(
             pin_init!(Self {
                 migration,
-                incoming <- new_mutex!(Incoming::Idle(Intake {
-                    parser: Parser::new(),
-                    image: Pages::new(),
-                })),
-                idle <- new_condvar!("mlx5_vfio_rust_resume"),
+                incoming <- new_mutex!(Incoming {
+                    writer: Writer::Idle(Intake {
+                        parser: Parser::new(),
+                        image: Pages::new(),
+                    }),
+                    loading: Loading::Nothing(Pages::new()),
+                    over: None,
+                }),
+                changed <- new_condvar!("mlx5_vfio_rust_resume"),
+                work <- new_work!("mlx5_vfio_rust_load"),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -92,45 +182,59 @@ impl ResumeFile {
     fn take(&self) -> Result<Intake> {
         let mut incoming = self.incoming.lock();
         loop {
-            match core::mem::replace(&mut *incoming, Incoming::Busy) {
-                Incoming::Idle(intake) => return Ok(intake),
-                Incoming::Busy => {
-                    if self.idle.wait_interruptible(&mut incoming) {
+            incoming.check()?;
+            match core::mem::replace(&mut incoming.writer, Writer::Busy) {
+                Writer::Idle(intake) => return Ok(intake),
+                Writer::Busy => {
+                    if self.changed.wait_interruptible(&mut incoming) {
                         return Err(ERESTARTSYS);
                     }
-                }
-                over => {
-                    *incoming = over;
-                    return Err(ENODEV);
                 }
             }
         }
     }
 
     /// Ends a turn that [`Self::take`] began.
-    fn put_back(&self, next: Incoming) {
+    fn put_back(&self, intake: Intake, result: Result) {
         let mut incoming = self.incoming.lock();
-        if matches!(*incoming, Incoming::Busy) {
-            *incoming = next;
+        incoming.writer = Writer::Idle(intake);
+        if let Err(err) = result {
+            incoming.fail(err, true);
         }
-        self.idle.notify_all();
+        self.changed.notify_all();
     }
 
-    /// Takes in all that `from` has.
-    fn take_in(
-        this: ArcBorrow<'_, Self>,
-        intake: &mut Intake,
-        from: &mut UserReader,
-    ) -> Result<usize> {
-        let total = from.left();
+    /// Has the image loaded that is complete, as soon as the one before it is.
+    /// `ERESTARTSYS` leaves everything as it is.
+    fn hand_over(this: ArcBorrow<'_, Self>, intake: &mut Intake, len: usize) -> Result {
+        let mut incoming = this.incoming.lock();
+        loop {
+            incoming.check()?;
+            match core::mem::replace(&mut incoming.loading, Loading::UnderWay) {
+                Loading::Nothing(spare) => {
+                    let image = core::mem::replace(&mut intake.image, spare);
+                    incoming.loading = Loading::Queued { image, len };
+                    break;
+                }
+                other => incoming.loading = other,
+            }
+            if this.changed.wait_interruptible(&mut incoming) {
+                return Err(ERESTARTSYS);
+            }
+        }
+        intake.parser.loaded();
+        // Cannot fail: nothing was queued.
+        let _ = this.migration.queue().enqueue(Arc::from(this));
+        Ok(())
+    }
+
+    /// Takes all in that `from` has.
+    fn take_in(this: ArcBorrow<'_, Self>, intake: &mut Intake, from: &mut UserReader) -> Result {
         loop {
             let left = from.left();
             match intake.parser.step() {
-                Step::Load { len } => {
-                    this.migration.load(this, &intake.image, len)?;
-                    intake.parser.loaded();
-                }
-                _ if left == 0 => return Ok(total),
+                Step::Load { len } => Self::hand_over(this, intake, len)?,
+                _ if left == 0 => return Ok(()),
                 Step::Push(want) => {
                     let mut bytes = [0; HEADER_LEN];
                     let bytes = &mut bytes[..want.min(left).min(HEADER_LEN)];
@@ -159,16 +263,47 @@ impl ResumeFile {
         }
     }
 
-    /// Whether the stream may end now.
+    /// Waits until firmware has loaded all that is complete.
+    pub(crate) fn wait_idle(this: ArcBorrow<'_, Self>) -> Result {
+        loop {
+            let mut incoming = this.incoming.lock();
+            if !incoming.is_busy() {
+                return Ok(());
+            }
+            if let Loading::Nothing(_) = incoming.loading {
+                // A writer was interrupted before it could hand its image over.
+                drop(incoming);
+                let handed = this.take().and_then(|mut intake| {
+                    let handed = match intake.parser.step() {
+                        Step::Load { len } => Self::hand_over(this, &mut intake, len),
+                        _ => Ok(()),
+                    };
+                    this.put_back(intake, Ok(()));
+                    handed
+                });
+                // Any other error is there to be found by `check_complete`.
+                if handed == Err(ERESTARTSYS) {
+                    return handed;
+                }
+            } else if this.changed.wait_interruptible(&mut incoming) {
+                return Err(ERESTARTSYS);
+            }
+        }
+    }
+
+    /// Whether the stream may end now, and nothing is being loaded.
     ///
     /// `EBUSY` while a writer is at it, `EINVAL` in the middle of a record or
-    /// before the first image, `EIO` after an error.
+    /// before the first image. After an error it is that error, or `EIO` where
+    /// a writer has got it.
     fn check_complete(&self) -> Result {
-        match &*self.incoming.lock() {
-            Incoming::Idle(intake) if intake.parser.is_complete() => Ok(()),
-            Incoming::Idle(_) => Err(EINVAL),
-            Incoming::Busy => Err(EBUSY),
-            Incoming::Failed | Incoming::Closed => Err(EIO),
+        let incoming = self.incoming.lock();
+        match (&incoming.over, &incoming.writer) {
+            (Some(Over::Failed { err, told: false }), _) => Err(*err),
+            (Some(_), _) => Err(EIO),
+            (None, Writer::Busy) => Err(EBUSY),
+            (None, Writer::Idle(intake)) if intake.parser.is_complete() => Ok(()),
+            (None, Writer::Idle(_)) => Err(EINVAL),
         }
     }
 }
@@ -179,12 +314,24 @@ impl DataFile for ResumeFile {
 
     fn write(this: ArcBorrow<'_, Self>, from: &mut UserReader) -> Result<usize> {
         let mut intake = this.take()?;
+        let total = from.left();
         let result = Self::take_in(this, &mut intake, from);
-        this.put_back(match result {
-            Ok(_) => Incoming::Idle(intake),
-            Err(_) => Incoming::Failed,
-        });
-        result
+        let taken = total - from.left();
+        match result {
+            // Nothing is lost: the next write goes on from here.
+            Err(ERESTARTSYS) => {
+                this.put_back(intake, Ok(()));
+                if taken > 0 {
+                    Ok(taken)
+                } else {
+                    Err(ERESTARTSYS)
+                }
+            }
+            result => {
+                this.put_back(intake, result);
+                result.map(|()| taken)
+            }
+        }
     }
 }
 
@@ -207,13 +354,18 @@ impl ResumingSession {
     }
 
     /// Whether `file` is this session's.
-    pub(crate) fn is_of(&self, file: ArcBorrow<'_, ResumeFile>) -> bool {
-        core::ptr::eq(&*self.file, &*file)
+    pub(crate) fn is_of(&self, file: &ResumeFile) -> bool {
+        core::ptr::eq(&*self.file, file)
+    }
+
+    /// The file, while firmware has something of it to load.
+    pub(crate) fn busy_file(&self) -> Option<&Arc<ResumeFile>> {
+        self.file.incoming.lock().is_busy().then_some(&self.file)
     }
 
     /// Has firmware load `len` bytes of `image`.
     pub(crate) fn load(&self, core: &Arc<CoreDev>, image: &Pages, len: usize) -> Result {
-        let buffer = DmaBuffer::new(core, &self.pd, image, Direction::ToDevice)?;
+        let buffer = DmaBuffer::new(core, &self.pd, image, len, Direction::ToDevice)?;
         core.load(&buffer, len)
     }
 
@@ -225,7 +377,7 @@ impl ResumingSession {
 
 impl Drop for ResumingSession {
     fn drop(&mut self) {
-        *self.file.incoming.lock() = Incoming::Closed;
-        self.file.idle.notify_all();
+        self.file.incoming.lock().over = Some(Over::Closed);
+        self.file.changed.notify_all();
     }
 }

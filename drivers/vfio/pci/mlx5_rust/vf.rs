@@ -3,35 +3,36 @@
 //! A virtual function: its migration state, and the arcs between states.
 
 use crate::{
+    buffers::Device,
     mlx5::{
         core_dev::CoreDev,
         notifier::{VfEvents, VfNotifier},
-        vhca::Side,
+        vhca::{Extent, Side},
     },
     resume::{ResumeFile, ResumingSession},
-    save::SavingSession,
+    save::{SaveFile, SavingSession},
     vfio::{
-        file::OpenFile,
+        file::{OpenFile, PrecopyInfo},
         log::Complaints,
         migration::{Machine, Migration, State, StateArc, TargetState, VfioDevice},
         pages::Pages,
         pci::BoundDevice,
-        state_lock::{Reset, StateLock},
+        state_lock::{Reset, StateGuard, StateLock},
         workqueue::OrderedQueue,
     },
 };
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{Arc, ArcBorrow, Mutex},
+    sync::{Arc, Mutex},
 };
 
 /// The data transfer that a state stands for.
 enum Session {
     /// None.
     Idle,
-    /// `STOP_COPY`.
-    Saving(#[expect(dead_code, reason = "kept for what its drop undoes")] SavingSession),
+    /// `PRE_COPY`, `PRE_COPY_P2P` and `STOP_COPY`: the saving group of states.
+    Saving(SavingSession),
     /// `RESUMING`.
     Resuming(ResumingSession),
 }
@@ -115,14 +116,72 @@ impl VfMigration {
         self.core.set_attached(false);
     }
 
+    /// Where work of sessions is done.
+    pub(crate) fn queue(&self) -> &Arc<OrderedQueue> {
+        &self.queue
+    }
+
+    /// Takes the state lock at a time when no session has a command under way
+    /// that firmware does by itself. Waits without the lock.
+    fn settled(&self) -> Result<StateGuard<'_, MigrationState>> {
+        loop {
+            let state = self.state.lock();
+            match &state.session {
+                Session::Saving(session) => {
+                    let Some(file) = session.busy_file().cloned() else {
+                        return Ok(state);
+                    };
+                    drop(state);
+                    file.wait_idle()?;
+                }
+                Session::Resuming(session) => {
+                    let Some(file) = session.busy_file().cloned() else {
+                        return Ok(state);
+                    };
+                    drop(state);
+                    ResumeFile::wait_idle(file.as_arc_borrow())?;
+                }
+                Session::Idle => return Ok(state),
+            }
+        }
+    }
+
+    /// VFIO_MIG_GET_PRECOPY_INFO on `file`.
+    ///
+    /// "This ioctl is valid only in PRE_COPY states and kernel driver should
+    /// return -EINVAL from any other migration state"
+    /// (include/uapi/linux/vfio.h).
+    pub(crate) fn precopy_info(&self, file: &SaveFile) -> Result<PrecopyInfo> {
+        let mut inner = self.state.lock();
+        if inner.state == State::PreCopy {
+            drop(inner);
+            inner = self.settled()?;
+        }
+        let suspended = match inner.state {
+            State::PreCopy => false,
+            State::PreCopyP2p => true,
+            _ => return Err(EINVAL),
+        };
+        match &inner.session {
+            Session::Saving(session) if session.is_of(file) => {
+                session.precopy_info(&self.core, suspended)
+            }
+            _ => Err(ENODEV),
+        }
+    }
+
+    /// Saves the next piece of the stopped device, if that is still due.
+    pub(crate) fn save_next_piece(&self, file: &SaveFile) {
+        if let Session::Saving(session) = &self.state.lock().session {
+            if session.is_of(file) {
+                session.save_next_piece(&self.core);
+            }
+        }
+    }
+
     /// Has firmware load an image that `file` received. `ENODEV` where the
     /// session of that file has ended.
-    pub(crate) fn load(
-        &self,
-        file: ArcBorrow<'_, ResumeFile>,
-        image: &Pages,
-        len: usize,
-    ) -> Result {
+    pub(crate) fn load(&self, file: &ResumeFile, image: &Pages, len: usize) -> Result {
         let state = self.state.lock();
         match &state.session {
             Session::Resuming(session) if session.is_of(file) => {
@@ -136,10 +195,36 @@ impl VfMigration {
 /// The state machine, while the lock is held.
 struct VfMachine<'a> {
     migration: &'a Arc<VfMigration>,
+    vdev: &'a VfioDevice<'a>,
     inner: &'a mut MigrationState,
 }
 
 impl VfMachine<'_> {
+    fn begin_saving(&mut self, device: Device) -> Result<OpenFile> {
+        let migration = self.migration;
+        let vdev = self.vdev.to_ref();
+        let (session, open) = SavingSession::new(&migration.core, migration, vdev, device)?;
+        self.inner.session = Session::Saving(session);
+        Ok(open)
+    }
+
+    /// `PRE_COPY_P2P -> STOP_COPY`: one arc for two things, of which the first
+    /// is undone where the second fails.
+    fn stop_and_copy(&mut self) -> Result {
+        let core = &self.migration.core;
+        let Session::Saving(session) = &self.inner.session else {
+            // The PF went away meanwhile.
+            return Err(ENODEV);
+        };
+        session.check()?;
+        core.suspend(Side::Responder)?;
+        session.save_stopped(core).inspect_err(|_| {
+            if core.resume(Side::Responder).is_err() {
+                self.inner.state = State::Error;
+            }
+        })
+    }
+
     /// Leaves `RESUMING`.
     ///
     /// What was loaded counts only if it was complete: "If the user provided
@@ -172,19 +257,25 @@ impl Machine for VfMachine<'_> {
     }
 
     fn step(&mut self, arc: StateArc) -> Result<Option<OpenFile>> {
-        use State::{Resuming, Running, RunningP2p, Stop, StopCopy};
+        use State::{PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
         let core = &self.migration.core;
         let mut file = None;
         match (arc.from, arc.to) {
-            (Running, RunningP2p) => core.suspend(Side::Initiator)?,
-            (RunningP2p, Running) => core.resume(Side::Initiator)?,
+            (Running, RunningP2p) | (PreCopy, PreCopyP2p) => core.suspend(Side::Initiator)?,
+            (RunningP2p, Running) | (PreCopyP2p, PreCopy) => core.resume(Side::Initiator)?,
             (RunningP2p, Stop) => core.suspend(Side::Responder)?,
             (Stop, RunningP2p) => core.resume(Side::Responder)?,
-            (Stop, StopCopy) => {
-                let (session, open) = SavingSession::new(core, &self.migration.queue)?;
-                self.inner.session = Session::Saving(session);
-                file = Some(open);
+            (Stop, StopCopy) => file = Some(self.begin_saving(Device::Stopped)?),
+            (Running, PreCopy) | (RunningP2p, PreCopyP2p) => {
+                file = Some(self.begin_saving(Device::Running)?);
             }
+            (PreCopy, Running) | (PreCopyP2p, RunningP2p) => {
+                if let Session::Saving(session) = &self.inner.session {
+                    session.end_tracking(core)?;
+                }
+                self.inner.session = Session::Idle;
+            }
+            (PreCopyP2p, StopCopy) => self.stop_and_copy()?,
             (StopCopy, Stop) => self.inner.session = Session::Idle,
             (Stop, Resuming) => {
                 let (session, open) = ResumingSession::new(core, self.migration.clone())?;
@@ -203,9 +294,10 @@ impl Machine for VfMachine<'_> {
 
 impl Migration for Arc<VfMigration> {
     fn set_state(&self, vdev: &VfioDevice<'_>, target: TargetState) -> Result<Option<OpenFile>> {
-        let mut inner = self.state.lock();
+        let mut inner = self.settled()?;
         let mut machine = VfMachine {
             migration: self,
+            vdev,
             inner: &mut inner,
         };
         vdev.walk(&mut machine, target)
@@ -217,7 +309,7 @@ impl Migration for Arc<VfMigration> {
 
     fn data_size(&self) -> Result<u64> {
         let _commands = self.state.lock();
-        Ok(self.core.query_state_size()? as u64)
+        Ok(self.core.query_state(Extent::Whole)?.total)
     }
 }
 

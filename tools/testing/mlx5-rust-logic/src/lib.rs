@@ -10,10 +10,20 @@
 
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/mlx5/bits.rs"]
 mod bits;
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/buffers.rs"]
+mod buffers;
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/chunks.rs"]
+mod chunks;
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/precopy.rs"]
+mod precopy;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/stream.rs"]
 mod stream;
 
 #[cfg(test)]
 mod bits_tests;
+#[cfg(test)]
+mod chunks_tests;
+#[cfg(test)]
+mod precopy_tests;
 #[cfg(test)]
 mod stream_tests;

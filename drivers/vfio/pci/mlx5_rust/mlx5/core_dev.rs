@@ -40,6 +40,10 @@ pub(crate) struct CoreDev {
     pub(super) mdev: NonNull<bindings::mlx5_core_dev>,
     pub(super) vf: VfId,
     pub(super) vhca_id: u16,
+    /// Firmware saves in pieces (`migration_in_chunks`).
+    pub(super) in_chunks: bool,
+    /// Firmware tells of a new initial state (`migration_state`).
+    pub(super) tells_state: bool,
     /// Whether commands may be sent. Written under the device's state lock,
     /// which everyone holds who sends one.
     attached: Atomic<bool>,
@@ -97,6 +101,10 @@ impl CoreDev {
             mdev: up.0,
             vf,
             vhca_id: 0,
+            // SAFETY: `up` keeps it valid.
+            in_chunks: unsafe { bindings::mlx5_rust_migrates_in_chunks(up.0.as_ptr()) },
+            // SAFETY: As above.
+            tells_state: unsafe { bindings::mlx5_rust_tells_migration_state(up.0.as_ptr()) },
             attached: Atomic::new(true),
         };
         if !core.is_migratable()? {

@@ -37,7 +37,7 @@ impl Mkey {
     ) -> Result<Self> {
         core.check_attached()?;
         let shift = mapping.page_shift().min(MAX_PAGE_SHIFT);
-        let len = mapping.pages().len();
+        let len = mapping.len();
         let mtts = len >> shift;
         // MTTs come in units of two: an octword, in mlx5's use of the word.
         let octwords: u32 = mtts.div_ceil(2).try_into()?;
@@ -120,12 +120,19 @@ pub(crate) struct DmaBuffer<P: Deref<Target = Pages>> {
 }
 
 impl<P: Deref<Target = Pages>> DmaBuffer<P> {
-    /// Makes `pages` reachable. `EINVAL` where there are none.
-    pub(crate) fn new(core: &Arc<CoreDev>, pd: &Pd, pages: P, dir: Direction) -> Result<Self> {
-        if pages.len() == 0 {
+    /// Makes `pages` reachable, as many as hold `len` bytes. `EINVAL` where
+    /// there are none.
+    pub(crate) fn new(
+        core: &Arc<CoreDev>,
+        pd: &Pd,
+        pages: P,
+        len: usize,
+        dir: Direction,
+    ) -> Result<Self> {
+        if len == 0 || len > pages.len() {
             return Err(EINVAL);
         }
-        let mapping = DmaMapping::new(&core.dma_device()?, pages, dir)?;
+        let mapping = DmaMapping::new(&core.dma_device()?, pages, len, dir)?;
         Ok(Self {
             mkey: Mkey::new(core, pd, &mapping)?,
             mapping,

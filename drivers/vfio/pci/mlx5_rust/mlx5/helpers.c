@@ -17,6 +17,16 @@ bool mlx5_rust_can_migrate(struct mlx5_core_dev *mdev)
 	       MLX5_CAP_GEN_2(mdev, migration_tracking_state);
 }
 
+bool mlx5_rust_migrates_in_chunks(struct mlx5_core_dev *mdev)
+{
+	return MLX5_CAP_GEN_2(mdev, migration_in_chunks);
+}
+
+bool mlx5_rust_tells_migration_state(struct mlx5_core_dev *mdev)
+{
+	return MLX5_CAP_GEN_2(mdev, migration_state);
+}
+
 struct device *mlx5_rust_dma_device(struct mlx5_core_dev *mdev)
 {
 	return mdev->device;

@@ -13,6 +13,8 @@ struct device;
 struct mlx5_core_dev;
 
 bool mlx5_rust_can_migrate(struct mlx5_core_dev *mdev);
+bool mlx5_rust_migrates_in_chunks(struct mlx5_core_dev *mdev);
+bool mlx5_rust_tells_migration_state(struct mlx5_core_dev *mdev);
 struct device *mlx5_rust_dma_device(struct mlx5_core_dev *mdev);
 
 #endif /* MLX5_RUST_HELPERS_H */

@@ -9,11 +9,13 @@
 use super::{
     bindings::{
         self, mlx5_async_ctx, mlx5_async_work, mlx5_cmd_cleanup_async_ctx, mlx5_cmd_init_async_ctx,
-        mlx5_cmd_out_err, mlx5_ifc_save_vhca_state_out_bits, MLX5_CMD_OP_SAVE_VHCA_STATE,
+        mlx5_cmd_out_err, mlx5_ifc_save_vhca_state_in_bits, mlx5_ifc_save_vhca_state_out_bits,
+        MLX5_CMD_OP_SAVE_VHCA_STATE,
     },
     core_dev::CoreDev,
     dma_buffer::DmaBuffer,
     ifc::{field, mailbox, Mailbox},
+    vhca::Extent,
 };
 use crate::vfio::{pages::Pages, workqueue::OrderedQueue};
 use core::{cell::UnsafeCell, ops::Deref, sync::atomic};
@@ -27,12 +29,49 @@ use kernel::{
     workqueue::{Work, WorkItem},
 };
 
+/// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`.
+const BAD_RES_STATE: u64 = bindings::MLX5_CMD_STAT_BAD_RES_STATE_ERR as u64;
+
 const OUT_BYTES: usize = size_of::<mlx5_ifc_save_vhca_state_out_bits>() / 8;
 
 type Output = Mailbox<mlx5_ifc_save_vhca_state_out_bits, OUT_BYTES>;
 
-/// How a SAVE ended: the bytes that it wrote (`actual_image_size`).
-pub(crate) type Saved = Result<usize>;
+type Input = Mailbox<
+    mlx5_ifc_save_vhca_state_in_bits,
+    { size_of::<mlx5_ifc_save_vhca_state_in_bits>() / 8 },
+>;
+
+/// What a SAVE is to do.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    /// How much to save.
+    pub(crate) extent: Extent,
+    /// Whether to track, from then on, what changes (`set_track`).
+    pub(crate) track: bool,
+}
+
+/// What a SAVE has done.
+#[derive(Clone, Copy)]
+pub(crate) struct Image {
+    /// Bytes that it wrote (`actual_image_size`).
+    pub(crate) len: usize,
+    /// Bytes of memory that the next piece needs (`next_required_umem_size`);
+    /// 0 after the last.
+    pub(crate) next: usize,
+}
+
+/// Why a SAVE has failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SaveError {
+    /// `BAD_RES_STATE`: the device has changed too much since it was asked for
+    /// the size, or is not tracked any more.
+    BadState,
+    /// Anything else.
+    Other,
+}
+
+/// How a SAVE ended.
+pub(crate) type Saved = Result<Image, SaveError>;
 
 /// Gets the end of a SAVE, in process context.
 pub(crate) trait SaveDone: Send + Sync + 'static {
@@ -109,31 +148,16 @@ impl<T: SaveDone> SaveCommand<T> {
         )
     }
 
-    /// Starts saving the whole state into `buffer`, which must stay until
-    /// `done` got the result or [`Self::quiesce`] has returned.
+    /// Starts saving into `buffer`, which must stay until `done` got the result or [`Self::quiesce`] has returned.
     ///
     /// `EBUSY` while a command is under way.
     pub(crate) fn start<P: Deref<Target = Pages>>(
         self: &Arc<Self>,
         buffer: &DmaBuffer<P>,
+        request: Request,
     ) -> Result {
         self.core.check_attached()?;
-        // A buffer is longer than the field holds only if the state nearly is.
-        let size = buffer.pages().len().min(u32::MAX as usize) as u32;
-        let mut input = mailbox!(mlx5_ifc_save_vhca_state_in_bits)
-            .set(
-                field!(mlx5_ifc_save_vhca_state_in_bits, opcode),
-                MLX5_CMD_OP_SAVE_VHCA_STATE,
-            )
-            .set(
-                field!(mlx5_ifc_save_vhca_state_in_bits, vhca_id),
-                self.core.vhca_id,
-            )
-            .set(
-                field!(mlx5_ifc_save_vhca_state_in_bits, mkey),
-                buffer.mkey(),
-            )
-            .set(field!(mlx5_ifc_save_vhca_state_in_bits, size), size);
+        let mut input = self.core.save_input(buffer, request);
         if self.busy.swap(true, atomic::Ordering::Acquire) {
             return Err(EBUSY);
         }
@@ -205,12 +229,73 @@ impl<T: SaveDone> SaveCommand<T> {
         // SAFETY: The callback has run, and `busy` is still set: by the type
         // invariants nobody else uses it.
         let output = unsafe { &*self.output.get() };
+        // CAST: Both fields have 32 bits.
         let saved = match status {
-            0 => Ok(output.get(field!(mlx5_ifc_save_vhca_state_out_bits, actual_image_size))),
-            status => Err(Error::from_errno(status)),
+            0 => Ok(Image {
+                len: output.get(field!(mlx5_ifc_save_vhca_state_out_bits, actual_image_size))
+                    as usize,
+                next: output.get(field!(
+                    mlx5_ifc_save_vhca_state_out_bits,
+                    next_required_umem_size
+                )) as usize,
+            }),
+            // There is a reply, and it says what is wrong.
+            status if status == -(kernel::bindings::EREMOTEIO as c_int) => {
+                match output.get(field!(mlx5_ifc_save_vhca_state_out_bits, status)) {
+                    BAD_RES_STATE => Err(SaveError::BadState),
+                    _ => Err(SaveError::Other),
+                }
+            }
+            _ => Err(SaveError::Other),
         };
         self.busy.store(false, atomic::Ordering::Release);
-        Ok(saved?.try_into()?)
+        saved
+    }
+}
+
+impl CoreDev {
+    fn save_input<P: Deref<Target = Pages>>(
+        &self,
+        buffer: &DmaBuffer<P>,
+        request: Request,
+    ) -> Input {
+        // A buffer is longer than the field holds only if the state nearly is.
+        let size = buffer.pages().len().min(u32::MAX as usize) as u32;
+        mailbox!(mlx5_ifc_save_vhca_state_in_bits)
+            .set(
+                field!(mlx5_ifc_save_vhca_state_in_bits, opcode),
+                MLX5_CMD_OP_SAVE_VHCA_STATE,
+            )
+            .set(
+                field!(mlx5_ifc_save_vhca_state_in_bits, incremental),
+                request.extent == Extent::Changes,
+            )
+            .set(
+                field!(mlx5_ifc_save_vhca_state_in_bits, set_track),
+                request.track,
+            )
+            .set(
+                field!(mlx5_ifc_save_vhca_state_in_bits, vhca_id),
+                self.vhca_id,
+            )
+            .set(
+                field!(mlx5_ifc_save_vhca_state_in_bits, mkey),
+                buffer.mkey(),
+            )
+            .set(field!(mlx5_ifc_save_vhca_state_in_bits, size), size)
+    }
+
+    /// SAVE_VHCA_STATE that ends tracking; what it saves is of no use.
+    ///
+    /// Waits for its end. No other SAVE may be under way.
+    pub(crate) fn end_tracking<P: Deref<Target = Pages>>(&self, buffer: &DmaBuffer<P>) -> Result {
+        let request = Request {
+            extent: Extent::Whole,
+            track: false,
+        };
+        let mut input = self.save_input(buffer, request);
+        let mut output = Output::new();
+        self.execute(&mut input.bytes, &mut output.bytes)
     }
 }
 

@@ -6,8 +6,8 @@ use super::{
     bindings::{
         MLX5_CMD_OP_LOAD_VHCA_STATE, MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE,
         MLX5_CMD_OP_RESUME_VHCA, MLX5_CMD_OP_SUSPEND_VHCA,
-        MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_INITIATOR, MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_RESPONDER,
-        MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_INITIATOR,
+        MLX5_QUERY_VHCA_MIG_STATE_OPER_MIGRATION_INIT, MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_INITIATOR,
+        MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_RESPONDER, MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_INITIATOR,
         MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_RESPONDER,
     },
     core_dev::CoreDev,
@@ -25,6 +25,26 @@ pub(crate) enum Side {
     Initiator,
     /// What it does when accessed.
     Responder,
+}
+
+/// How much of a state is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    Whole,
+    /// What has changed since the last image.
+    Changes,
+}
+
+/// What firmware says about a state.
+#[derive(Clone, Copy)]
+pub(crate) struct StateInfo {
+    /// Bytes of memory that the next SAVE needs.
+    pub(crate) required: usize,
+    /// Bytes of memory that all SAVEs need which there are to come.
+    pub(crate) total: u64,
+    /// There is a new initial state.
+    pub(crate) new_initial: bool,
 }
 
 impl CoreDev {
@@ -62,13 +82,20 @@ impl CoreDev {
         self.execute(&mut input.bytes, &mut output.bytes)
     }
 
-    /// QUERY_VHCA_MIGRATION_STATE: bytes of memory that a SAVE of the whole
-    /// state needs (`required_umem_size`).
-    pub(crate) fn query_state_size(&self) -> Result<usize> {
+    /// QUERY_VHCA_MIGRATION_STATE.
+    pub(crate) fn query_state(&self, extent: Extent) -> Result<StateInfo> {
         let mut input = mailbox!(mlx5_ifc_query_vhca_migration_state_in_bits)
             .set(
                 field!(mlx5_ifc_query_vhca_migration_state_in_bits, opcode),
                 MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE,
+            )
+            .set(
+                field!(mlx5_ifc_query_vhca_migration_state_in_bits, incremental),
+                extent == Extent::Changes,
+            )
+            .set(
+                field!(mlx5_ifc_query_vhca_migration_state_in_bits, chunk),
+                self.in_chunks,
             )
             .set(
                 field!(mlx5_ifc_query_vhca_migration_state_in_bits, vhca_id),
@@ -76,12 +103,29 @@ impl CoreDev {
             );
         let mut output = mailbox!(mlx5_ifc_query_vhca_migration_state_out_bits);
         self.execute(&mut input.bytes, &mut output.bytes)?;
-        Ok(output
-            .get(field!(
-                mlx5_ifc_query_vhca_migration_state_out_bits,
-                required_umem_size
-            ))
-            .try_into()?)
+        let required = output.get(field!(
+            mlx5_ifc_query_vhca_migration_state_out_bits,
+            required_umem_size
+        ));
+        let remaining = output.get(field!(
+            mlx5_ifc_query_vhca_migration_state_out_bits,
+            remaining_total_size
+        ));
+        let state = output.get(field!(
+            mlx5_ifc_query_vhca_migration_state_out_bits,
+            migration_state
+        ));
+        let init = MLX5_QUERY_VHCA_MIG_STATE_OPER_MIGRATION_INIT.into();
+        Ok(StateInfo {
+            required: required.try_into()?,
+            total: if self.in_chunks { remaining } else { required },
+            new_initial: self.tells_state && state == init,
+        })
+    }
+
+    /// Whether firmware saves a state in pieces.
+    pub(crate) fn in_chunks(&self) -> bool {
+        self.in_chunks
     }
 
     /// LOAD_VHCA_STATE from the first `len` bytes of `image`.

@@ -13,10 +13,6 @@ use vfio_mig::{bdf::Bdf, device::Device, state::State, uapi};
 /// Requests that are no state.
 const NO_STATES: [State; 3] = [State(8), State(1 << 16), State(u32::MAX)];
 
-/// States that the Rust driver does not offer yet: PRE_COPY is optional, and
-/// without its flag the kernel refuses requests for it.
-const PRE_COPY: [State; 2] = [State::PRE_COPY, State::PRE_COPY_P2P];
-
 /// What comes of a request: the result, whether there is a data fd, and where
 /// the device ends.
 fn request(device: &Device, from: State, to: State) -> Result<String> {
@@ -61,8 +57,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     results.test("migration features", |_| {
         let [c, rust] = open(&bench)?;
         let (c, rust) = (c.features()?.names(), rust.features()?.names());
-        // PRE_COPY is what the Rust driver does not have yet.
-        if c != ["STOP_COPY", "P2P", "PRE_COPY"] || rust != ["STOP_COPY", "P2P"] {
+        if c != ["STOP_COPY", "P2P", "PRE_COPY"] || rust != c {
             bail!("C: {c:?}, Rust: {rust:?}");
         }
         Ok(())
@@ -75,17 +70,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         results.test(&format!("{from} -> {to}"), |_| {
             let [c, rust] = open(&bench)?;
             let (c, rust) = (request(&c, from, to)?, request(&rust, from, to)?);
-            if PRE_COPY.contains(&from) || PRE_COPY.contains(&to) {
-                // What the kernel answers for a state without its flag.
-                let refused = if PRE_COPY.contains(&from) || from == State::ERROR {
-                    format!("{from} itself: Invalid argument (os error 22)")
-                } else {
-                    format!("EINVAL, data fd: false, then {from}")
-                };
-                if rust != refused {
-                    bail!("Rust: {rust}, expected {refused}");
-                }
-            } else if c != rust {
+            if c != rust {
                 bail!("C:    {c}\nRust: {rust}");
             }
             Ok(())

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How many bytes of a pre-copy stream are left, and of which kind.
+//!
+//! `include/uapi/linux/vfio.h` on `struct vfio_precopy_info`: *initial bytes*
+//! are what a destination should have before it takes over, *dirty bytes* what
+//! has changed since. Initial bytes come first, so one position in the stream
+//! divides the two.
+//!
+//! No kernel types: the file is also compiled and tested on the host.
+
+/// The positions that count in a stream, in bytes from its beginning.
+///
+/// # Invariants
+///
+/// `read <= written` and `initial_end <= written`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Ledger {
+    read: u64,
+    written: u64,
+    initial_end: u64,
+}
+
+/// What firmware said about a running device just now.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Pending {
+    /// Bytes that a SAVE of what has changed needs; 0 where none is possible.
+    pub(crate) bytes: u64,
+    /// There is a new initial state among it.
+    pub(crate) new_initial: bool,
+}
+
+/// What VFIO_MIG_GET_PRECOPY_INFO reports. A field that is not known, because
+/// the other kind comes first, is `None`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Info {
+    /// `initial_bytes`.
+    pub(crate) initial_bytes: Option<u64>,
+    /// `dirty_bytes`.
+    pub(crate) dirty_bytes: Option<u64>,
+    /// `VFIO_PRECOPY_INFO_REINIT`.
+    pub(crate) reinit: bool,
+}
+
+/// Which kind of bytes an image has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Initial bytes.
+    Initial,
+    /// Any other.
+    Dirty,
+}
+
+impl Ledger {
+    /// `bytes` were appended to the stream.
+    pub(crate) fn append(&mut self, kind: Kind, bytes: u64) {
+        // INVARIANT: `written` only grows.
+        self.written = self.written.saturating_add(bytes);
+        if kind == Kind::Initial {
+            self.initial_end = self.written;
+        }
+    }
+
+    /// `bytes` were read from the stream.
+    pub(crate) fn consume(&mut self, bytes: u64) {
+        // INVARIANT: Nothing is read that was not written.
+        self.read = self.read.saturating_add(bytes).min(self.written);
+    }
+
+    /// What to report, and the kind of image that is to be saved now, if any:
+    /// one where all that there is was read, or where it is initial.
+    ///
+    /// `header` is what an image costs on top of its own bytes.
+    pub(crate) fn report(&mut self, pending: Pending, header: u64) -> (Info, Option<Kind>) {
+        let unread = self.written - self.read;
+        let coming = match pending.bytes {
+            0 => 0,
+            bytes => bytes.saturating_add(header),
+        };
+        if pending.new_initial {
+            // What is still unread comes before it, and so counts as initial.
+            self.initial_end = self.written;
+            let info = Info {
+                initial_bytes: Some(unread.saturating_add(coming)),
+                dirty_bytes: None,
+                reinit: true,
+            };
+            return (info, (coming > 0).then_some(Kind::Initial));
+        }
+        let initial = self.initial_end.saturating_sub(self.read);
+        if initial > 0 {
+            let info = Info {
+                initial_bytes: Some(initial),
+                ..Info::default()
+            };
+            return (info, None);
+        }
+        let save = unread == 0 && coming > 0;
+        let dirty = unread.saturating_add(if save { coming } else { pending.bytes });
+        let info = Info {
+            dirty_bytes: Some(dirty),
+            ..Info::default()
+        };
+        (info, save.then_some(Kind::Dirty))
+    }
+}

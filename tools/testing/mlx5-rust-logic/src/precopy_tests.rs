@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! [`precopy`](crate::precopy): the rules of `struct vfio_precopy_info`, and the
+//! C driver's arithmetic.
+
+use crate::precopy::{Info, Kind, Ledger, Pending};
+use proptest::prelude::*;
+
+const HEADER: u64 = 16;
+
+fn dirty(bytes: u64) -> Pending {
+    Pending {
+        bytes,
+        new_initial: false,
+    }
+}
+
+fn fresh(bytes: u64) -> Pending {
+    Pending {
+        bytes,
+        new_initial: true,
+    }
+}
+
+#[test]
+fn initial_bytes_have_a_non_zero_initial_value_and_decrease_as_data_is_read() {
+    let mut ledger = Ledger::default();
+    ledger.append(Kind::Initial, 100);
+    for read in [0, 40, 59] {
+        ledger.consume(read);
+    }
+    let (info, save) = ledger.report(dirty(500), HEADER);
+    assert_eq!((info.initial_bytes, info.dirty_bytes), (Some(1), None));
+    assert_eq!(save, None);
+    ledger.consume(1);
+    let (info, save) = ledger.report(dirty(0), HEADER);
+    assert_eq!((info.initial_bytes, info.dirty_bytes), (None, Some(0)));
+    assert_eq!(save, None);
+}
+
+#[test]
+fn dirty_bytes_start_at_zero_and_count_what_has_changed() {
+    let mut ledger = Ledger::default();
+    ledger.append(Kind::Initial, 100);
+    ledger.consume(100);
+    let (info, save) = ledger.report(dirty(500), HEADER);
+    assert_eq!(info.dirty_bytes, Some(500 + HEADER));
+    assert_eq!(save, Some(Kind::Dirty));
+    ledger.append(Kind::Dirty, 500 + HEADER);
+    ledger.consume(16);
+    let (info, save) = ledger.report(dirty(300), HEADER);
+    assert_eq!(info.dirty_bytes, Some(500 + 300));
+    assert_eq!(save, None);
+}
+
+#[test]
+fn a_new_initial_state_counts_what_is_unread_and_what_comes() {
+    let mut ledger = Ledger::default();
+    ledger.append(Kind::Initial, 100);
+    ledger.consume(100);
+    ledger.append(Kind::Dirty, 50);
+    ledger.consume(20);
+    let (info, save) = ledger.report(fresh(1000), HEADER);
+    assert_eq!(
+        info,
+        Info {
+            initial_bytes: Some(30 + 1000 + HEADER),
+            dirty_bytes: None,
+            reinit: true
+        }
+    );
+    assert_eq!(save, Some(Kind::Initial));
+    ledger.append(Kind::Initial, 900 + HEADER);
+    let (info, _) = ledger.report(dirty(7), HEADER);
+    assert_eq!(info.initial_bytes, Some(30 + 900 + HEADER));
+    assert!(!info.reinit);
+}
+
+/// The fields, and the arithmetic, of the C driver.
+#[derive(Default, Debug)]
+struct CDriver {
+    pos: u64,
+    max_pos: u64,
+    initial_start: u64,
+    initial: u64,
+}
+
+impl CDriver {
+    fn append(&mut self, initial: bool, bytes: u64) {
+        self.max_pos += bytes;
+        if initial {
+            self.initial += bytes;
+        }
+    }
+
+    /// `initial_bytes`, `dirty_bytes`, REINIT, and whether a SAVE starts.
+    fn info(&mut self, inc_length: u64, reinit: bool) -> (u64, u64, bool, bool) {
+        let (mut initial, mut dirty) = (0, 0);
+        let end_of_data = self.max_pos == self.pos;
+        if reinit {
+            self.initial_start = self.pos;
+            self.initial = self.max_pos - self.pos;
+            initial = self.initial + inc_length;
+        } else if self.initial_start + self.initial > self.pos {
+            initial = self.initial_start + self.initial - self.pos;
+        } else {
+            dirty = self.max_pos - self.pos + inc_length;
+        }
+        let save = (reinit || end_of_data) && inc_length > 0;
+        if save && reinit {
+            initial += HEADER;
+        } else if save {
+            dirty += HEADER;
+        }
+        (initial, dirty, reinit, save)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Read(prop::sample::Index),
+    ReadAll,
+    Ask(u64, bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(
+        prop_oneof![
+            any::<prop::sample::Index>().prop_map(Step::Read),
+            Just(Step::ReadAll),
+            (0u64..10_000, any::<bool>()).prop_map(|(bytes, new)| Step::Ask(bytes, new)),
+        ],
+        0..40,
+    )
+}
+
+proptest! {
+    #[test]
+    fn reports_are_those_of_the_c_driver(first in 0u64..5000, steps in steps()) {
+        let mut ledger = Ledger::default();
+        let mut c = CDriver::default();
+        for bytes in [24, HEADER + first] {
+            ledger.append(Kind::Initial, bytes);
+            c.append(true, bytes);
+        }
+        for step in steps {
+            let unread = c.max_pos - c.pos;
+            match step {
+                Step::Read(part) => {
+                    let n = part.index(unread as usize + 1) as u64;
+                    ledger.consume(n);
+                    c.pos += n;
+                }
+                Step::ReadAll => {
+                    ledger.consume(unread);
+                    c.pos += unread;
+                }
+                Step::Ask(bytes, new_initial) => {
+                    let (info, save) = ledger.report(Pending { bytes, new_initial }, HEADER);
+                    let seen = (
+                        info.initial_bytes.unwrap_or(0),
+                        info.dirty_bytes.unwrap_or(0),
+                        info.reinit,
+                        save.is_some(),
+                    );
+                    prop_assert_eq!(seen, c.info(bytes, new_initial));
+                    if let Some(kind) = save {
+                        ledger.append(kind, HEADER + bytes / 2);
+                        c.append(new_initial, HEADER + bytes / 2);
+                    }
+                }
+            }
+        }
+    }
+}
