@@ -195,6 +195,16 @@ impl Device {
         uapi::feature(self.fd(), flags, &mut [0; 4]).is_ok()
     }
 
+    /// Opts in to version 2 of PRECOPY_INFO, for as long as the device is open.
+    pub fn opt_in_precopy_info_v2(&self) -> Result<(), Error> {
+        uapi::feature(
+            self.fd(),
+            uapi::FEATURE_SET | uapi::FEATURE_MIG_PRECOPY_INFO_V2,
+            &mut [0; 4],
+        )
+        .context(format!("{}: opting in to PRECOPY_INFOv2", self.bdf))
+    }
+
     /// Its migration state.
     pub fn state(&self) -> Result<State, Error> {
         let mut data = [0; 4];

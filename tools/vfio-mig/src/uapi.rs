@@ -69,6 +69,8 @@ pub const FEATURE_DMA_LOGGING_START: u32 = 6;
 pub const FEATURE_MIG_DATA_SIZE: u32 = 9;
 /// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
 pub const FEATURE_MIG_PRECOPY_INFO_V2: u32 = 12;
+/// `VFIO_PRECOPY_INFO_REINIT`.
+pub const PRECOPY_INFO_REINIT: u32 = 1;
 /// `VFIO_PCI_CONFIG_REGION_INDEX`.
 pub const CONFIG_REGION: u32 = 7;
 /// `VFIO_PCI_MSIX_IRQ_INDEX`.
@@ -213,7 +215,7 @@ pub struct Feature {
 
 /// `struct vfio_precopy_info`.
 #[repr(C)]
-#[derive(Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PrecopyInfo {
     /// Size of this.
     pub argsz: u32,
@@ -223,6 +225,24 @@ pub struct PrecopyInfo {
     pub initial_bytes: u64,
     /// Bytes that changed since.
     pub dirty_bytes: u64,
+}
+
+impl Default for PrecopyInfo {
+    /// What to ask with.
+    fn default() -> Self {
+        Self {
+            argsz: size_of::<Self>() as u32,
+            flags: 0,
+            initial_bytes: 0,
+            dirty_bytes: 0,
+        }
+    }
+}
+
+/// VFIO_MIG_GET_PRECOPY_INFO on a data fd, with `info` for a beginning.
+pub fn precopy_info(data: BorrowedFd<'_>, mut info: PrecopyInfo) -> io::Result<PrecopyInfo> {
+    with_struct(data, VFIO_MIG_GET_PRECOPY_INFO, &mut info)?;
+    Ok(info)
 }
 
 fn check(ret: libc::c_int) -> io::Result<i32> {

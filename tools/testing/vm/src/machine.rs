@@ -27,6 +27,7 @@ const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG: unable to handle"];
 /// Properties of the emulated HCA that a scenario is about.
 const PROPERTIES: &[(&str, &str)] = &[
     ("chunks", ",chunk-size=64K"),
+    ("precopy-chunks", ",chunk-size=64K"),
     ("migrate", ",state-size=16M"),
 ];
 

@@ -86,3 +86,12 @@ pub fn seek(file: &File, to: i64) -> io::Result<()> {
     // SAFETY: Just a system call.
     check(unsafe { libc::lseek(file.as_raw_fd(), to, libc::SEEK_SET) } as libc::c_int)
 }
+
+/// ioctl() with an address that may not be ours. `addr` must not be memory that
+/// this process uses.
+pub fn ioctl_raw(file: &File, number: libc::c_ulong, addr: usize) -> io::Result<i32> {
+    // SAFETY: The kernel checks the address; by the requirement above nothing
+    // is overwritten.
+    let ret = unsafe { libc::ioctl(file.as_raw_fd(), number, addr) };
+    check(ret).map(|()| ret)
+}

@@ -30,15 +30,8 @@ fn drain(file: &mut File) -> String {
 }
 
 fn precopy_info(file: &File) -> String {
-    let mut info = uapi::PrecopyInfo {
-        argsz: size_of::<uapi::PrecopyInfo>() as u32,
-        ..Default::default()
-    };
-    words(uapi::with_struct(
-        file.as_fd(),
-        uapi::VFIO_MIG_GET_PRECOPY_INFO,
-        &mut info,
-    ))
+    let info = uapi::precopy_info(file.as_fd(), uapi::PrecopyInfo::default());
+    words(info.map(|info| format!("{info:?}")))
 }
 
 const OBSERVATIONS: &[Observation] = &[

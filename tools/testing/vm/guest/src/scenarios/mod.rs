@@ -8,6 +8,7 @@ mod core;
 mod files;
 mod matrix;
 mod migrate;
+mod precopy;
 mod streams;
 mod tool;
 
@@ -29,6 +30,8 @@ pub const ALL: &[Scenario] = &[
     ("migrate", migrate::run),
     ("streams", streams::run),
     ("chunks", streams::run_chunks),
+    ("precopy", precopy::run),
+    ("precopy-chunks", precopy::run),
     ("matrix", matrix::run),
     ("files", files::run),
     ("badinput", badinput::run),
