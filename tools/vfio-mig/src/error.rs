@@ -60,6 +60,17 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// It has none of the registers that make an emulated VF work.
+    #[error("{0}: not an emulated ConnectX VF: there is no workload for it")]
+    NoWorkload(Bdf),
+    /// The workload did not do what it was told.
+    #[error("{bdf}: workload command failed with status {status}")]
+    Workload {
+        /// The device.
+        bdf: Bdf,
+        /// What its registers say.
+        status: u32,
+    },
     /// A system call failed.
     #[error("{what}: {source}")]
     Io {

@@ -4,7 +4,7 @@
 //!
 //! [`device::Device`] opens a device, through iommufd where the kernel has it
 //! and through the legacy container otherwise. [`migrate`] moves the state of
-//! one device to another. All `unsafe` is in [`uapi`] and [`memory`].
+//! one device to another, [`precopy`] most of it while the device runs. All `unsafe` is in [`uapi`] and [`memory`].
 
 pub mod bdf;
 pub mod device;
@@ -12,7 +12,9 @@ pub mod error;
 pub mod iommu;
 pub mod memory;
 pub mod migrate;
+pub mod precopy;
 pub mod state;
 pub mod stream;
 pub mod sysfs;
 pub mod uapi;
+pub mod workload;

@@ -2,7 +2,7 @@
 
 //! `vfio-mig`: look at and migrate VFIO devices.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::{path::PathBuf, process::ExitCode};
@@ -11,7 +11,9 @@ use vfio_mig::{
     device::Device,
     error::Error,
     migrate::{self, Observer},
+    precopy::{self, InfoVersion},
     uapi,
+    workload::Workload,
 };
 
 /// Look at and migrate VFIO devices, without a virtual machine monitor.
@@ -35,7 +37,7 @@ enum Command {
         /// The device: [DOMAIN:]BUS:DEVICE.FUNCTION.
         bdf: Bdf,
     },
-    /// Move the state of one device to another, by stop-copy.
+    /// Move the state of one device to another: by stop-copy, or with pre-copy.
     ///
     /// The source is left stopped, the destination running. If it fails, the
     /// source runs again and the destination is reset.
@@ -45,9 +47,52 @@ enum Command {
         /// The device that gets it.
         dst: Bdf,
         /// Save to this file, and load from it.
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", conflicts_with = "precopy")]
         through: Option<PathBuf>,
+        /// Move most of it while the source runs.
+        #[arg(long)]
+        precopy: bool,
+        #[command(flatten)]
+        precopy_options: PrecopyOptions,
     },
+}
+
+#[derive(Args, Debug)]
+#[group(id = "precopy_options", requires = "precopy", multiple = true)]
+struct PrecopyOptions {
+    /// Which PRECOPY_INFO to use: version 2 tells of initial bytes that come
+    /// later. With "both", migrates with one and then with the other.
+    #[arg(long, value_enum, default_value_t = InfoChoice::V2)]
+    precopy_info: InfoChoice,
+    /// Stop the source when no initial bytes are left, and no more dirty bytes
+    /// than this.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    switchover_bytes: u64,
+    /// Have the source create objects of so many bytes once the destination has
+    /// all initial bytes. Only for emulated ConnectX VFs.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    create: u64,
+    /// Have the source change so many bytes in each round. Only for emulated
+    /// ConnectX VFs.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    change: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum InfoChoice {
+    V1,
+    V2,
+    Both,
+}
+
+impl InfoChoice {
+    fn versions(self) -> &'static [InfoVersion] {
+        match self {
+            Self::V1 => &[InfoVersion::V1],
+            Self::V2 => &[InfoVersion::V2],
+            Self::Both => &[InfoVersion::V1, InfoVersion::V2],
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -149,11 +194,102 @@ fn migrate(src: Bdf, dst: Bdf, through: Option<PathBuf>, json: bool) -> Result<(
     Ok(())
 }
 
+/// Shows the bytes, and has the source work.
+struct PrecopyBar {
+    bar: ProgressBar,
+    workload: Workload,
+}
+
+impl precopy::Observer for PrecopyBar {
+    fn round(&mut self, source: &Device, round: u32) -> Result<(), Error> {
+        let Workload {
+            create_bytes,
+            change_bytes,
+        } = self.workload;
+        if create_bytes + change_bytes > 0 {
+            self.workload.step(source, round)?;
+        }
+        Ok(())
+    }
+
+    fn info(&mut self, info: &uapi::PrecopyInfo) {
+        self.bar.set_message(format!(
+            "{} initial, {} dirty",
+            info.initial_bytes, info.dirty_bytes
+        ));
+    }
+
+    fn bytes(&mut self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+}
+
+fn migrate_precopy(src: Bdf, dst: Bdf, options: &PrecopyOptions, json: bool) -> Result<(), Error> {
+    let mut reports = Vec::new();
+    for info in options.precopy_info.versions() {
+        // Opening resets them.
+        let (source, destination) = (Device::open(src)?, Device::open(dst)?);
+        let bar = match json {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::new_spinner()
+                .with_style(style("{elapsed_precise} {bytes} {bytes_per_sec} {msg}")),
+        };
+        let mut observer = PrecopyBar {
+            bar,
+            workload: Workload {
+                create_bytes: options.create,
+                change_bytes: options.change,
+            },
+        };
+        let options = precopy::Options {
+            info: *info,
+            switchover_bytes: options.switchover_bytes,
+            ..Default::default()
+        };
+        let report = precopy::migrate(&source, &destination, options, &mut observer);
+        observer.bar.finish_and_clear();
+        reports.push(report?);
+    }
+    if json {
+        print_json(&reports);
+        return Ok(());
+    }
+    println!("{src} -> {dst}");
+    let row = |name: &str, value: &dyn Fn(&precopy::Report) -> String| {
+        let values = reports
+            .iter()
+            .map(|report| format!("{:>16}", value(report)));
+        println!("  {name:32}{}", values.collect::<String>());
+    };
+    row("PRECOPY_INFO version", &|r| {
+        format!("{:?}", r.info).to_lowercase()
+    });
+    row("rounds of pre-copy", &|r| r.rounds.to_string());
+    row("new initial bytes (REINIT)", &|r| r.reinits.to_string());
+    row("pre-copy, ms", &|r| format!("{:.1}", r.precopy_ms));
+    row("pre-copy, bytes", &|r| r.precopy_bytes.to_string());
+    row("downtime, ms", &|r| format!("{:.1}", r.downtime_ms));
+    row("downtime, bytes", &|r| r.downtime_bytes.to_string());
+    row("downtime, loading, ms", &|r| {
+        format!("{:.1}", r.downtime_load_ms)
+    });
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Info { bdf } => info(bdf, cli.json),
-        Command::Migrate { src, dst, through } => migrate(src, dst, through, cli.json),
+        Command::Migrate {
+            src,
+            dst,
+            precopy: true,
+            precopy_options,
+            ..
+        } => migrate_precopy(src, dst, &precopy_options, cli.json),
+        Command::Migrate {
+            src, dst, through, ..
+        } => migrate(src, dst, through, cli.json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

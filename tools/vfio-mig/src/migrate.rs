@@ -101,14 +101,19 @@ pub fn stop_copy(
             phases: recorder.phases,
         }),
         Err(err) => {
-            // The destination first: a reset always ends in RUNNING, so it
-            // must not have the source's state by then.
-            let reset = destination.reset();
-            if reset.is_ok() {
-                let _ = source.set_state(State::RUNNING);
-            }
+            back_out(source, destination);
             Err(err)
         }
+    }
+}
+
+/// After a failure: the source runs again, if the destination does not have its
+/// state.
+pub(crate) fn back_out(source: &Device, destination: &Device) {
+    // The destination first: a reset always ends in RUNNING, so it must not
+    // have the source's state by then.
+    if destination.reset().is_ok() {
+        let _ = source.set_state(State::RUNNING);
     }
 }
 

@@ -3,24 +3,55 @@
 //! Moving a migration stream.
 
 use crate::error::Error;
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    time::Instant,
+};
 
 /// Bytes that are moved at a time.
 const PIECE: usize = 1 << 20;
+
+/// What came after the last byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The end.
+    Final,
+    /// ENOMSG: there may be more later.
+    Temporary,
+}
 
 /// Copies until the end of `from`. `progress` gets the bytes so far.
 pub fn copy(
     from: &mut impl Read,
     to: &mut impl Write,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
 ) -> Result<u64, Error> {
+    match copy_available(from, to, progress)? {
+        (bytes, End::Final) => Ok(bytes),
+        (bytes, End::Temporary) => Err(Error::Stream {
+            what: "reading the device's state",
+            bytes,
+            source: io::Error::from_raw_os_error(libc::ENOMSG),
+        }),
+    }
+}
+
+/// Copies all that there is for now. `progress` gets the bytes so far.
+pub fn copy_available(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    mut progress: impl FnMut(u64),
+) -> Result<(u64, End), Error> {
     let mut buf = vec![0; PIECE];
     let mut bytes = 0;
     loop {
         let n = match from.read(&mut buf) {
-            Ok(0) => return Ok(bytes),
+            Ok(0) => return Ok((bytes, End::Final)),
             Ok(n) => n,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            Err(err) if err.raw_os_error() == Some(libc::ENOMSG) => {
+                return Ok((bytes, End::Temporary))
+            }
             Err(source) => {
                 return Err(Error::Stream {
                     what: "reading the device's state",
@@ -36,6 +67,32 @@ pub fn copy(
         })?;
         bytes += n as u64;
         progress(bytes);
+    }
+}
+
+/// Adds up how long writes take.
+pub struct Timed<'a, W> {
+    to: &'a mut W,
+    ms: &'a mut f64,
+}
+
+impl<'a, W: Write> Timed<'a, W> {
+    /// Writes to `to`, and adds the time to `ms`, in milliseconds.
+    pub fn new(to: &'a mut W, ms: &'a mut f64) -> Self {
+        Self { to, ms }
+    }
+}
+
+impl<W: Write> Write for Timed<'_, W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let begin = Instant::now();
+        let result = self.to.write(buf);
+        *self.ms += begin.elapsed().as_secs_f64() * 1e3;
+        result
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 
@@ -78,6 +135,24 @@ mod tests {
         let err = copy(&mut Trickle(9), &mut io::sink(), |_| ()).unwrap_err();
         assert_eq!(err.errno(), Some(libc::ENODEV));
         assert!(err.to_string().contains("after 8 bytes"), "{err}");
+    }
+
+    #[test]
+    fn a_temporary_end_is_told_from_the_end() {
+        struct Ends(i32);
+        impl Read for Ends {
+            fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
+                match self.0 {
+                    0 => Ok(0),
+                    errno => Err(io::Error::from_raw_os_error(errno)),
+                }
+            }
+        }
+        let end = |errno| copy_available(&mut Ends(errno), &mut io::sink(), |_| ());
+        assert_eq!(end(0).unwrap(), (0, End::Final));
+        assert_eq!(end(libc::ENOMSG).unwrap(), (0, End::Temporary));
+        let err = copy(&mut Ends(libc::ENOMSG), &mut io::sink(), |_| ()).unwrap_err();
+        assert_eq!(err.errno(), Some(libc::ENOMSG));
     }
 
     #[test]

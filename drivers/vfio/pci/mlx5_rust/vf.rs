@@ -153,7 +153,7 @@ impl VfMigration {
     /// (include/uapi/linux/vfio.h).
     pub(crate) fn precopy_info(&self, file: &SaveFile) -> Result<PrecopyInfo> {
         let mut inner = self.state.lock();
-        if inner.state == State::PreCopy {
+        if matches!(inner.state, State::PreCopy | State::PreCopyP2p) {
             drop(inner);
             inner = self.settled()?;
         }

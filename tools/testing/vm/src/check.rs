@@ -192,6 +192,7 @@ impl Check<'_> {
             kernel,
             scenario,
             properties: "",
+            parameters: "",
         }
         .run(|_| ())
         .with_context(|| group.clone())?;

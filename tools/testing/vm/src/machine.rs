@@ -28,6 +28,7 @@ const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG: unable to handle"];
 const PROPERTIES: &[(&str, &str)] = &[
     ("chunks", ",chunk-size=64K"),
     ("precopy-chunks", ",chunk-size=64K"),
+    ("random-chunks", ",chunk-size=64K"),
     ("migrate", ",state-size=16M"),
 ];
 
@@ -43,6 +44,8 @@ pub struct Machine<'a> {
     pub scenario: &'a str,
     /// Properties of the emulated HCA.
     pub properties: &'a str,
+    /// More for the kernel's command line.
+    pub parameters: &'a str,
 }
 
 /// A line of results.
@@ -151,8 +154,8 @@ impl Machine<'_> {
             .arg("-append")
             .arg(format!(
                 "console=ttyS0 intel_iommu=on quiet loglevel=7 panic=-1 kmemleak=on \
-                 vmtest.scenario={}",
-                self.scenario
+                 vmtest.scenario={} {}",
+                self.scenario, self.parameters
             ))
             .stdin(Stdio::null());
         command

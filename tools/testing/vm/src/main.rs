@@ -48,6 +48,9 @@ enum What {
         /// More properties of the emulated HCA: ",num-vfs=4,state-size=64M".
         #[arg(long, default_value = "")]
         properties: String,
+        /// Of the random sequences.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
 }
 
@@ -105,6 +108,7 @@ fn run(cli: &Cli) -> Result<bool> {
                 kernel: Kernel::Stock,
                 scenario: "migrate",
                 properties: "",
+                parameters: "",
             })?;
             let ok = show_failures(&outcome);
             if !outcome.data.is_empty() {
@@ -123,6 +127,7 @@ fn run(cli: &Cli) -> Result<bool> {
             kernel,
             name,
             properties,
+            seed,
         } => {
             let outcome = boot(&Machine {
                 paths,
@@ -130,6 +135,7 @@ fn run(cli: &Cli) -> Result<bool> {
                 kernel: *kernel,
                 scenario: name,
                 properties,
+                parameters: &format!("vmtest.seed={seed}"),
             })?;
             for test in outcome.tests.iter().filter(|test| test.ok) {
                 println!("ok: {}", test.name);

@@ -38,11 +38,8 @@ fn load_modules() -> Result<()> {
 }
 
 fn scenario_name() -> Result<String> {
-    let line = fs::read_to_string("/proc/cmdline")?;
-    line.split_whitespace()
-        .find_map(|word| word.strip_prefix("vmtest.scenario="))
-        .map(str::to_string)
-        .context("no vmtest.scenario= on the command line")
+    sys::kernel_parameter("vmtest.scenario")?
+        .context("no vmtest.scenario= on the kernel's command line")
 }
 
 fn run() -> Result<()> {

@@ -32,6 +32,14 @@ pub fn mount(kind: &str, at: &str) -> io::Result<()> {
     })
 }
 
+/// A parameter of the kernel's command line.
+pub fn kernel_parameter(name: &str) -> io::Result<Option<String>> {
+    let line = std::fs::read_to_string("/proc/cmdline")?;
+    let mut words = line.split_whitespace();
+    let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    Ok(value.map(str::to_string))
+}
+
 /// Loads a module from a file.
 pub fn load_module(path: &str, params: &str) -> io::Result<()> {
     let file = File::open(path)?;

@@ -9,6 +9,7 @@ mod files;
 mod matrix;
 mod migrate;
 mod precopy;
+mod random;
 mod streams;
 mod tool;
 
@@ -32,6 +33,8 @@ pub const ALL: &[Scenario] = &[
     ("chunks", streams::run_chunks),
     ("precopy", precopy::run),
     ("precopy-chunks", precopy::run),
+    ("random", random::run),
+    ("random-chunks", random::run),
     ("matrix", matrix::run),
     ("files", files::run),
     ("badinput", badinput::run),

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Random sequences of requests, reads, writes, work and firmware faults, with
+//! both drivers: all that can be seen is the same.
+//!
+//! The sequences come from a seed (`vmtest.seed=` on the kernel's command line),
+//! and what fails is made as short as possible before it is reported.
+
+use super::{
+    compare::{errno_name, outcome, words},
+    streams, Bench,
+};
+use crate::{hca::Driver, sys, tap::Results, vf::Vf};
+use anyhow::{bail, Context, Result};
+use mlx5_emu_regs as regs;
+use proptest::{
+    collection::vec,
+    prelude::*,
+    sample::select,
+    test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
+};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::AsFd,
+};
+use vfio_mig::{bdf::Bdf, state::State, uapi};
+
+/// Sequences for each kind of test.
+const SEQUENCES: u32 = 40;
+/// Most steps of one.
+const STEPS: usize = 40;
+/// `MLX5_CMD_OP_SUSPEND_VHCA`, `RESUME_VHCA`, `QUERY_VHCA_MIGRATION_STATE`.
+const COMMANDS: [u64; 3] = [0x115, 0x116, 0x117];
+/// `MLX5_CMD_OP_SAVE_VHCA_STATE`.
+const SAVE: u64 = 0x118;
+/// `MLX5_CMD_STAT_BAD_PARAM_ERR`, `MLX5_CMD_STAT_LIM_ERR`.
+const STATUSES: [u64; 2] = [0x3, 0x8];
+
+/// One step.
+#[derive(Clone, Debug)]
+enum Step {
+    Set(State),
+    /// Reads so many bytes, in as many calls as that takes.
+    Read(usize),
+    /// Writes so many bytes of a good stream.
+    Write(usize),
+    Info,
+    OptIn,
+    DataSize,
+    Change(u64),
+    Create(u64),
+    LoseTracking,
+    Digest,
+    Reset,
+    /// The command with this opcode fails with this status, in that step.
+    Fault(u64, u64, Box<Step>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let set = || select(State::ALL.to_vec()).prop_map(Step::Set);
+    let plain = prop_oneof![
+        8 => set(),
+        4 => select(vec![1, 24, 777, 5000, 70_000, usize::MAX]).prop_map(Step::Read),
+        3 => select(vec![1, 20, 5000, 300_000, 2 << 20]).prop_map(Step::Write),
+        4 => Just(Step::Info),
+        1 => Just(Step::OptIn),
+        1 => Just(Step::DataSize),
+        3 => (0u64..200).prop_map(Step::Change),
+        2 => (1u64..50).prop_map(Step::Create),
+        1 => Just(Step::LoseTracking),
+        1 => Just(Step::Digest),
+        1 => Just(Step::Reset),
+    ];
+    let faulty = (
+        prop_oneof![3 => select(COMMANDS.to_vec()), 1 => Just(SAVE)],
+        select(STATUSES.to_vec()),
+        prop_oneof![3 => set(), 1 => Just(Step::Info)],
+    )
+        .prop_map(|(opcode, status, step)| Step::Fault(opcode, status, Box::new(step)));
+    // Rather through pre-copy than around it.
+    let begin = select(vec![State::PRE_COPY, State::RUNNING]).prop_map(Step::Set);
+    (begin, vec(prop_oneof![9 => plain, 1 => faulty], 1..STEPS)).prop_map(|(first, mut steps)| {
+        steps.insert(0, first);
+        steps
+    })
+}
+
+/// A device, and what was opened with it.
+struct Player<'a> {
+    vf: Vf,
+    file: Option<File>,
+    stream: &'a [u8],
+    written: usize,
+}
+
+impl<'a> Player<'a> {
+    fn new(vf: Bdf, stream: &'a [u8]) -> Result<Self> {
+        Ok(Self {
+            vf: Vf::open(vf, 16)?,
+            file: None,
+            stream,
+            written: 0,
+        })
+    }
+
+    fn state(&self) -> Result<State> {
+        Ok(self.vf.device().state()?)
+    }
+
+    fn info(&self) -> String {
+        let Some(file) = &self.file else {
+            return "no file".to_string();
+        };
+        let info = uapi::precopy_info(file.as_fd(), uapi::PrecopyInfo::default());
+        words(info.map(|info| format!("{info:?}")))
+    }
+
+    /// Waits for a SAVE that is under way: a device that works on may outgrow
+    /// its buffer, or not. The first request may have started one, for which the
+    /// second waits, and starts none: there is something to read.
+    fn settle(&self) -> Result<()> {
+        if self.state()? == State::PRE_COPY {
+            self.info();
+            self.info();
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, len: usize) -> String {
+        let Some(file) = &mut self.file else {
+            return "no file".to_string();
+        };
+        let mut buf = vec![0; len.min(1 << 20)];
+        let (mut done, mut sum) = (0, 0u64);
+        while done < len {
+            let want = buf.len().min(len - done);
+            match file.read(&mut buf[..want]) {
+                Ok(0) => return format!("{done} bytes {sum:x}, then the end"),
+                Ok(n) => {
+                    for byte in &buf[..n] {
+                        sum = sum.rotate_left(5) ^ u64::from(*byte);
+                    }
+                    done += n;
+                }
+                Err(err) => {
+                    let errno = errno_name(err.raw_os_error().unwrap_or(0));
+                    return format!("{done} bytes {sum:x}, then {errno}");
+                }
+            }
+        }
+        format!("{done} bytes {sum:x}")
+    }
+
+    fn write(&mut self, len: usize) -> Result<String> {
+        let resuming = self.state()? == State::RESUMING;
+        let Some(file) = &mut self.file else {
+            return Ok("no file".to_string());
+        };
+        if !resuming {
+            return Ok(words(file.write(&[0; 10])));
+        }
+        let end = self.stream.len().min(self.written + len);
+        let result = words(file.write(&self.stream[self.written..end]));
+        self.written = end;
+        Ok(result)
+    }
+
+    fn set(&mut self, to: State) -> Result<String> {
+        // What is incomplete is a difference of its own.
+        if self.written > 0 && self.written < self.stream.len() {
+            self.write(self.stream.len())?;
+        }
+        let result = match uapi::set_state(self.vf.device().fd(), to.0) {
+            Ok(None) => "ok".to_string(),
+            Ok(Some(file)) => {
+                self.file = Some(file.into());
+                // There the C driver does not wait for the first SAVE before it
+                // answers PRECOPY_INFO. A read does, behind the size record.
+                let waited = match to {
+                    State::PRE_COPY_P2P => self.read(25),
+                    _ => String::new(),
+                };
+                format!("ok, and a file {waited}")
+            }
+            Err(err) => errno_name(err.raw_os_error().unwrap_or(0)),
+        };
+        let now = self.state()?;
+        if now != State::RESUMING || result.contains("file") {
+            self.written = 0;
+        }
+        Ok(format!("{result}, now {now}"))
+    }
+
+    fn work(&self, command: u32, args: &[u64]) -> Result<String> {
+        self.settle()?;
+        Ok(format!("status {}", self.vf.try_command(command, args)?))
+    }
+
+    fn reset(&mut self) -> Result<String> {
+        self.settle()?;
+        self.vf.device().reset()?;
+        self.written = 0;
+        Ok(self.state()?.to_string())
+    }
+
+    /// Where a fault of a SAVE shows at once.
+    fn may_fail_to_save(&self, step: &Step) -> Result<bool> {
+        Ok(match (self.state()?, step) {
+            (State::RUNNING | State::RUNNING_P2P, Step::Set(to)) => *to == State::PRE_COPY,
+            (State::PRE_COPY, Step::Info) => true,
+            _ => false,
+        })
+    }
+
+    fn play(&mut self, step: &Step) -> Result<String> {
+        match step {
+            Step::Set(to) => self.set(*to),
+            Step::Read(len) => Ok(self.read(*len)),
+            Step::Write(len) => self.write(*len),
+            Step::Info => Ok(self.info()),
+            Step::OptIn => Ok(outcome(self.vf.device().opt_in_precopy_info_v2())),
+            Step::DataSize => Ok(self.vf.device().data_size()?.to_string()),
+            Step::Change(pages) => self.work(regs::CMD_CHANGE_STATE, &[*pages, 3]),
+            Step::Create(pages) => self.work(regs::CMD_CREATE_STATE, &[*pages, 90]),
+            // Once the device is stopped, the last SAVE is under way.
+            Step::LoseTracking if self.state()? != State::PRE_COPY => Ok("not now".to_string()),
+            Step::LoseTracking => self.work(regs::CMD_LOSE_TRACKING, &[]),
+            Step::Digest => Ok(format!("{:x}", self.vf.digest()?)),
+            Step::Reset => self.reset(),
+            Step::Fault(opcode, status, step) => {
+                self.settle()?;
+                if *opcode == SAVE && !self.may_fail_to_save(step)? {
+                    return Ok("not now".to_string());
+                }
+                self.vf.command(regs::CMD_FAULT, &[*opcode, *status])?;
+                let seen = [
+                    self.play(step)?,
+                    self.info(),
+                    self.read(1),
+                    self.state()?.to_string(),
+                ];
+                // A fault that is left over goes, and so does what it has done.
+                self.reset()?;
+                Ok(seen.join("; "))
+            }
+        }
+    }
+}
+
+/// Plays a sequence with both drivers.
+fn play(vfs: [Bdf; 2], stream: &[u8], steps: &[Step]) -> Result<()> {
+    let mut players = [Player::new(vfs[0], stream)?, Player::new(vfs[1], stream)?];
+    for (i, step) in steps.iter().enumerate() {
+        let mut seen = Vec::new();
+        for player in &mut players {
+            seen.push(player.play(step)?);
+        }
+        if seen[0] != seen[1] {
+            bail!(
+                "step {i}, {step:?}\nC:    {}\nRust: {}\nof {steps:?}",
+                seen[0],
+                seen[1]
+            );
+        }
+    }
+    for player in &mut players {
+        player.reset()?;
+    }
+    Ok(())
+}
+
+fn runner(seed: u64) -> TestRunner {
+    let config = Config {
+        cases: SEQUENCES,
+        failure_persistence: None,
+        max_shrink_iters: 300,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    TestRunner::new_with_rng(config, rng)
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    let seed: u64 = match sys::kernel_parameter("vmtest.seed")? {
+        Some(seed) => seed.parse().context("vmtest.seed")?,
+        None => 1,
+    };
+    let name = format!("{SEQUENCES} random sequences, seed {seed}");
+    results.test(&name, |_| {
+        let vfs = Driver::BOTH.map(|driver| bench.of(driver).0);
+        let (stream, _) = streams::save(bench.of(Driver::C).1, 3)?;
+        let played = runner(seed).run(&steps(), |steps| {
+            play(vfs, &stream, &steps).map_err(|err| TestCaseError::fail(format!("{err:#}")))
+        });
+        match played {
+            Ok(()) => Ok(()),
+            Err(err) => bail!("{err}"),
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pre-copy migration: most of the state moves while the source runs.
+//!
+//! The decision when to stop the source is that of QEMU: not before the
+//! destination has all initial bytes, and then as soon as what is left is little
+//! enough. With version 2 of PRECOPY_INFO a device can have new initial bytes at
+//! any time (`VFIO_PRECOPY_INFO_REINIT`), which are waited for again; version 1
+//! has no way to say so, and counts them as dirty.
+
+use crate::{
+    device::Device,
+    error::{Context, Error},
+    migrate,
+    state::State,
+    stream::{self, End},
+    uapi::{self, PrecopyInfo},
+};
+use serde::Serialize;
+use std::{fs::File, os::fd::AsFd, time::Instant};
+
+/// Version of PRECOPY_INFO.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InfoVersion {
+    /// What every driver with PRE_COPY has.
+    V1,
+    /// After `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
+    V2,
+}
+
+/// How to migrate.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Which PRECOPY_INFO to ask for.
+    pub info: InfoVersion,
+    /// The source is stopped when no initial bytes are left, and no more dirty
+    /// bytes than this. (QEMU: bandwidth times downtime limit.)
+    pub switchover_bytes: u64,
+    /// After so many rounds it is stopped anyway.
+    pub max_rounds: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            info: InfoVersion::V2,
+            switchover_bytes: 1 << 20,
+            max_rounds: 50,
+        }
+    }
+}
+
+/// Hears of the progress, and makes the source work.
+pub trait Observer {
+    /// All that there was has been read; the source still runs. `round` counts
+    /// from 0.
+    fn round(&mut self, source: &Device, round: u32) -> Result<(), Error>;
+    /// What the device has answered then.
+    fn info(&mut self, _info: &PrecopyInfo) {}
+    /// So many bytes were moved in all.
+    fn bytes(&mut self, _bytes: u64) {}
+}
+
+/// Neither.
+impl Observer for () {
+    fn round(&mut self, _source: &Device, _round: u32) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// How a migration went.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Report {
+    /// Which PRECOPY_INFO was used.
+    pub info: InfoVersion,
+    /// Rounds of pre-copy.
+    pub rounds: u32,
+    /// How often the device told of new initial bytes.
+    pub reinits: u32,
+    /// Time from PRE_COPY to the end of the last round, in milliseconds.
+    pub precopy_ms: f64,
+    /// Bytes that were moved in it.
+    pub precopy_bytes: u64,
+    /// Time from the request to stop the source until the destination ran, in
+    /// milliseconds.
+    pub downtime_ms: f64,
+    /// Bytes that were moved in it.
+    pub downtime_bytes: u64,
+    /// Time that the destination took to take them in, in milliseconds: in
+    /// write(), and to leave RESUMING. All firmware LOADs of the downtime are in
+    /// it.
+    pub downtime_load_ms: f64,
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Migrates with pre-copy.
+///
+/// When this fails the source runs again, and the destination is reset. They
+/// never run both.
+pub fn migrate(
+    source: &Device,
+    destination: &Device,
+    options: Options,
+    observer: &mut dyn Observer,
+) -> Result<Report, Error> {
+    for device in [source, destination] {
+        device.features()?;
+    }
+    let result = run(source, destination, options, observer);
+    if result.is_err() {
+        migrate::back_out(source, destination);
+    }
+    result
+}
+
+/// The stream on its way.
+struct Transfer {
+    from: File,
+    to: File,
+    bytes: u64,
+    load_ms: f64,
+}
+
+impl Transfer {
+    /// Moves all that there is.
+    fn move_available(&mut self, observer: &mut dyn Observer) -> Result<End, Error> {
+        let before = self.bytes;
+        let (moved, end) = stream::copy_available(
+            &mut self.from,
+            &mut stream::Timed::new(&mut self.to, &mut self.load_ms),
+            |n| observer.bytes(before + n),
+        )?;
+        self.bytes += moved;
+        Ok(end)
+    }
+}
+
+fn run(
+    source: &Device,
+    destination: &Device,
+    options: Options,
+    observer: &mut dyn Observer,
+) -> Result<Report, Error> {
+    if options.info == InfoVersion::V2 {
+        source.opt_in_precopy_info_v2()?;
+    }
+    let to = destination.begin(State::RESUMING)?;
+    let begin = Instant::now();
+    let mut transfer = Transfer {
+        from: source.begin(State::PRE_COPY)?,
+        to,
+        bytes: 0,
+        load_ms: 0.0,
+    };
+    let (mut rounds, mut reinits) = (0, 0);
+    loop {
+        transfer.move_available(observer)?;
+        observer.round(source, rounds)?;
+        let info = uapi::precopy_info(transfer.from.as_fd(), PrecopyInfo::default())
+            .context(format!("{}: PRECOPY_INFO", source.bdf()))?;
+        observer.info(&info);
+        rounds += 1;
+        if options.info == InfoVersion::V2 && info.flags & uapi::PRECOPY_INFO_REINIT != 0 {
+            reinits += 1;
+        }
+        let ready = info.initial_bytes == 0 && info.dirty_bytes <= options.switchover_bytes;
+        if ready || rounds >= options.max_rounds {
+            break;
+        }
+    }
+    let (precopy_ms, precopy_bytes) = (ms(begin), transfer.bytes);
+    transfer.load_ms = 0.0;
+
+    let stop = Instant::now();
+    source.set_state(State::STOP_COPY)?;
+    // What was saved in PRE_COPY and not read comes first.
+    transfer.move_available(observer)?;
+    let Transfer { bytes, load_ms, .. } = transfer;
+    let finish = Instant::now();
+    destination.set_state(State::STOP)?;
+    let load_ms = load_ms + ms(finish);
+    source.set_state(State::STOP)?;
+    destination.set_state(State::RUNNING)?;
+    Ok(Report {
+        info: options.info,
+        rounds,
+        reinits,
+        precopy_ms,
+        precopy_bytes,
+        downtime_ms: ms(stop),
+        downtime_bytes: bytes - precopy_bytes,
+        downtime_load_ms: load_ms,
+    })
+}
