@@ -7,6 +7,7 @@ VM := tools/testing/vm
 help:
 	@echo 'make run              migrate between two emulated VFs, and report'
 	@echo 'make check            run all tests; TEST=GROUP for some of them'
+	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel'
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make scenario KERNEL=stock|intree SCENARIO=...'
@@ -21,6 +22,10 @@ run:
 check:
 	@$(VM)/prepare.sh stock intree
 	@$(VM)/vm-test.sh check $(if $(TEST),--only '$(TEST)')
+
+bench:
+	@$(VM)/prepare.sh stock
+	@$(VM)/vm-test.sh bench $(if $(RUNS),--runs '$(RUNS)')
 
 intree:
 	@$(VM)/prepare.sh stock intree
@@ -39,4 +44,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run check intree scenario modules clean
+.PHONY: help run check bench intree scenario modules clean

@@ -66,16 +66,21 @@ struct PrecopyOptions {
     precopy_info: InfoChoice,
     /// Stop the source when no initial bytes are left, and no more dirty bytes
     /// than this.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "1M")]
     switchover_bytes: u64,
     /// Have the source create objects of so many bytes once the destination has
     /// all initial bytes. Only for emulated ConnectX VFs.
-    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "0")]
     create: u64,
     /// Have the source change so many bytes in each round. Only for emulated
     /// ConnectX VFs.
-    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "0")]
     change: u64,
+}
+
+/// "4096", "16M", "1GiB": powers of 1024.
+fn bytes(text: &str) -> Result<u64, parse_size::Error> {
+    parse_size::Config::new().with_binary().parse_size(text)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -311,6 +316,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("4096").unwrap(), 4096);
+        assert_eq!(bytes("768M").unwrap(), 768 << 20);
+        assert_eq!(bytes("1GiB").unwrap(), 1 << 30);
+        assert!(bytes("much").is_err());
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Workload {
                     regs::VIOLATIONS => violations,
                     regs::IRQS => state.irqs,
                     regs::DMA_BYTES => state.dma_bytes,
-                    regs::VF_ID => 0x5f00 + u64::from(self.vf),
+                    regs::VF_ID => regs::VF_ID_BASE + u64::from(self.vf),
                     _ => 0,
                 },
                 offset,

@@ -2,7 +2,7 @@
 
 //! A test machine: QEMU with the emulated HCA, from its start to its end.
 
-use crate::{accel::Accel, initramfs, kernel::Kernel, paths::Paths};
+use crate::{accel::Accel, bench, initramfs, kernel::Kernel, paths::Paths};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::{
@@ -15,8 +15,6 @@ use std::{
 
 /// A machine that says nothing new for so long is hung.
 const SILENCE: Duration = Duration::from_secs(120);
-/// No machine runs longer.
-const TOTAL: Duration = Duration::from_secs(900);
 const POLL: Duration = Duration::from_millis(100);
 /// How much of a log is shown when something is wrong.
 const LAST_LINES: usize = 15;
@@ -24,13 +22,40 @@ const LAST_LINES: usize = 15;
 /// What a kernel says when it is beyond reporting anything itself.
 const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG: unable to handle"];
 
-/// Properties of the emulated HCA that a scenario is about.
-const PROPERTIES: &[(&str, &str)] = &[
-    ("chunks", ",chunk-size=64K"),
-    ("precopy-chunks", ",chunk-size=64K"),
-    ("random-chunks", ",chunk-size=64K"),
-    ("migrate", ",state-size=16M"),
-];
+/// What a machine needs that is not as most are.
+struct Setup {
+    /// Properties of the emulated HCA.
+    properties: &'static str,
+    /// Memory, in MiB.
+    memory: u32,
+    /// It does not run longer.
+    total: Duration,
+}
+
+/// The machine for a scenario.
+fn setup(scenario: &str) -> Setup {
+    let usual = Setup {
+        properties: "",
+        memory: 2048,
+        total: Duration::from_secs(900),
+    };
+    match scenario {
+        "chunks" | "precopy-chunks" | "random-chunks" => Setup {
+            properties: ",chunk-size=64K",
+            ..usual
+        },
+        "migrate" => Setup {
+            properties: ",state-size=16M",
+            ..usual
+        },
+        bench::REINIT => Setup {
+            properties: ",state-size=1G,save-us-per-mib=250,load-us-per-mib=500",
+            memory: 8192,
+            total: Duration::from_secs(3600),
+        },
+        _ => usual,
+    }
+}
 
 /// How to start a machine.
 pub struct Machine<'a> {
@@ -124,13 +149,13 @@ fn parse(text: &str) -> (Vec<Test>, Vec<Value>, bool) {
 
 impl Machine<'_> {
     fn command(&self, dir: &Path) -> Command {
-        let own = PROPERTIES.iter().find(|(name, _)| *name == self.scenario);
-        let own = own.map_or("", |(_, properties)| properties);
+        let own = setup(self.scenario);
         let mut command = Command::new("qemu-system-x86_64");
         command
             .env("LD_PRELOAD", self.paths.build.join("mlx5-emu.so"))
             .args(self.accel.args())
-            .args(["-M", "q35,kernel-irqchip=split", "-smp", "2", "-m", "2048"])
+            .args(["-M", "q35,kernel-irqchip=split", "-smp", "2"])
+            .args(["-m", &own.memory.to_string()])
             .args(["-nodefaults", "-no-reboot", "-display", "none"])
             .args(["-device", "intel-iommu,intremap=on,aw-bits=48"])
             .args([
@@ -139,8 +164,9 @@ impl Machine<'_> {
             ])
             .arg("-device")
             .arg(format!(
-                "mlx5-emu,bus=rp,event-log={0}/commands.log,violations-log={0}/violations.log{own}{1}",
+                "mlx5-emu,bus=rp,event-log={0}/commands.log,violations-log={0}/violations.log{1}{2}",
                 dir.display(),
+                own.properties,
                 self.properties
             ))
             .arg("-serial")
@@ -208,10 +234,10 @@ impl Machine<'_> {
                     "the machine hung: silent for {}s",
                     SILENCE.as_secs()
                 ));
-            } else if begin.elapsed() > TOTAL {
+            } else if begin.elapsed() > setup(self.scenario).total {
                 stopped = Some(format!(
                     "the machine ran for more than {}s",
-                    TOTAL.as_secs()
+                    setup(self.scenario).total.as_secs()
                 ));
             }
             if stopped.is_some() {

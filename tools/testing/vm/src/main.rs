@@ -3,6 +3,7 @@
 //! Starts test machines, judges what comes of them, and reports.
 
 mod accel;
+mod bench;
 mod check;
 mod initramfs;
 mod kernel;
@@ -37,6 +38,12 @@ enum What {
         /// Only those with this in the name of their group.
         #[arg(long)]
         only: Option<String>,
+    },
+    /// Our driver and the C driver, measured.
+    Bench {
+        /// Runs of each kind, of which the median counts.
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
     },
     /// One scenario in one machine.
     Scenario {
@@ -113,6 +120,22 @@ fn run(cli: &Cli) -> Result<bool> {
             let ok = show_failures(&outcome);
             if !outcome.data.is_empty() {
                 report::publish(&outcome, &paths.out())?;
+            }
+            Ok(ok)
+        }
+        What::Bench { runs } => {
+            println!("Migrating VFs with a state of 1 GiB, on {}", accel.name());
+            let outcome = boot(&Machine {
+                paths,
+                accel,
+                kernel: Kernel::Stock,
+                scenario: bench::REINIT,
+                properties: "",
+                parameters: &format!("vmtest.runs={runs}"),
+            })?;
+            let ok = show_failures(&outcome);
+            if ok {
+                bench::publish_reinit(&outcome, &paths.out())?;
             }
             Ok(ok)
         }

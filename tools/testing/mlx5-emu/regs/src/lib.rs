@@ -48,6 +48,8 @@ pub const SCRATCH_COUNT: usize = 8;
 
 /// What [`MAGIC`] reads as.
 pub const MAGIC_VALUE: u32 = 0x5735_4c4d;
+/// What [`VF_ID`] reads as for VF 0.
+pub const VF_ID_BASE: u64 = 0x5f00;
 /// What [`VERSION`] reads as.
 pub const VERSION_VALUE: u32 = 1;
 

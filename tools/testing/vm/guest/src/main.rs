@@ -50,7 +50,8 @@ fn run() -> Result<()> {
     let mut results = Results::new()?;
     results.test("the modules load", |_| load_modules());
     let name = scenario_name()?;
-    match scenarios::ALL.iter().find(|(n, _)| *n == name) {
+    let mut all = scenarios::ALL.iter().chain(scenarios::BENCHMARKS);
+    match all.find(|(n, _)| *n == name) {
         Some((_, scenario)) => {
             // What happens outside of a test must not go unnoticed.
             if let Err(err) = scenario(&mut results) {

@@ -10,6 +10,7 @@ mod matrix;
 mod migrate;
 mod precopy;
 mod random;
+mod reinit;
 mod streams;
 mod tool;
 
@@ -40,6 +41,9 @@ pub const ALL: &[Scenario] = &[
     ("badinput", badinput::run),
     ("tool", tool::run),
 ];
+
+/// Benchmarks, which take longer and are no tests.
+pub const BENCHMARKS: &[Scenario] = &[("bench-reinit", reinit::run)];
 
 /// Two VFs of each driver.
 pub struct Bench {

@@ -226,6 +226,8 @@ impl<'a> Player<'a> {
             // Once the device is stopped, the last SAVE is under way.
             Step::LoseTracking if self.state()? != State::PRE_COPY => Ok("not now".to_string()),
             Step::LoseTracking => self.work(regs::CMD_LOSE_TRACKING, &[]),
+            // The Rust driver may still be loading what was written.
+            Step::Digest if self.state()? == State::RESUMING => Ok("not now".to_string()),
             Step::Digest => Ok(format!("{:x}", self.vf.digest()?)),
             Step::Reset => self.reset(),
             Step::Fault(opcode, status, step) => {
