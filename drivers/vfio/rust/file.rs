@@ -123,19 +123,24 @@ pub(crate) enum Wait {
 pub(crate) enum Readiness {
     /// Nothing yet.
     Pending,
-    /// A read returns at once: with data, or with the end of the stream.
-    Readable,
-    /// A read fails at once.
+    /// A read returns at once: with data, or with an end of the stream. A write
+    /// need not wait.
+    Ready,
+    /// A read or write fails at once.
     Failed,
 }
 
 impl Readiness {
-    fn mask(self) -> u32 {
-        const IN: u32 = kernel::bindings::POLLIN | kernel::bindings::POLLRDNORM;
+    fn mask(self, access: Access) -> u32 {
+        use kernel::bindings::{POLLERR, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM};
+        let (ready, failed) = match access {
+            Access::Saving => (POLLIN | POLLRDNORM, POLLRDHUP),
+            Access::Resuming => (POLLOUT | POLLWRNORM, POLLERR),
+        };
         match self {
             Self::Pending => 0,
-            Self::Readable => IN,
-            Self::Failed => IN | kernel::bindings::POLLRDHUP,
+            Self::Ready => ready,
+            Self::Failed => ready | failed,
         }
     }
 }
@@ -213,7 +218,8 @@ pub(crate) trait DataFile: Send + Sync + 'static {
         Err(ENOTTY)
     }
 
-    /// What is waited on in poll(), and what there is right now.
+    /// What is waited on in poll(), and what there is right now. Without it, the
+    /// file is always ready.
     fn poll(&self) -> Option<(&PollCondVar, Readiness)> {
         None
     }
@@ -294,10 +300,7 @@ impl<T: DataFile> Operations<T> {
             Access::Saving => None,
             Access::Resuming => Some(Self::write),
         },
-        poll: match T::ACCESS {
-            Access::Saving => Some(Self::poll),
-            Access::Resuming => None,
-        },
+        poll: Some(Self::poll),
         unlocked_ioctl: match T::ACCESS {
             Access::Saving => Some(Self::ioctl),
             Access::Resuming => None,
@@ -434,12 +437,12 @@ impl<T: DataFile> Operations<T> {
         let context = unsafe { Self::context(file) };
         // Registers before looking, so that no change in between is missed.
         let Some((changed, _)) = context.poll() else {
-            return 0;
+            return Readiness::Ready.mask(T::ACCESS);
         };
         // SAFETY: VFS passes null or a valid table; the file is valid and has
         // no fdget_pos region on this thread.
         unsafe { PollTable::from_raw(table).register_wait(File::from_raw_file(file), changed) };
-        context.poll().map_or(0, |(_, ready)| ready.mask())
+        context.poll().map_or(0, |(_, ready)| ready.mask(T::ACCESS))
     }
 
     /// # Safety

@@ -139,6 +139,13 @@ impl Transfer {
     }
 }
 
+/// Waits until the device has loaded all that was written. A driver that loads
+/// within write() is always ready.
+fn wait_until_loaded(to: &File) -> Result<(), Error> {
+    uapi::poll(to.as_fd(), libc::POLLOUT, -1).context("waiting for the destination to load")?;
+    Ok(())
+}
+
 fn run(
     source: &Device,
     destination: &Device,
@@ -166,6 +173,10 @@ fn run(
         rounds += 1;
         if options.info == InfoVersion::V2 && info.flags & uapi::PRECOPY_INFO_REINIT != 0 {
             reinits += 1;
+        }
+        if info.initial_bytes == 0 {
+            // Nor before the destination has loaded them.
+            wait_until_loaded(&transfer.to)?;
         }
         let ready = info.initial_bytes == 0 && info.dirty_bytes <= options.switchover_bytes;
         if ready || rounds >= options.max_rounds {

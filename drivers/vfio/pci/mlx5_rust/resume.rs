@@ -9,15 +9,15 @@ use crate::{
     vfio::{
         dma::Direction,
         errno,
-        file::{Access, DataFile, OpenFile, UserReader},
+        file::{Access, DataFile, OpenFile, Readiness, UserReader},
         pages::{Fill, Pages},
     },
 };
 use kernel::{
-    impl_has_work, new_condvar, new_mutex, new_work,
+    impl_has_work, new_mutex, new_poll_condvar, new_work,
     prelude::*,
     sizes::SZ_2M,
-    sync::{Arc, ArcBorrow, CondVar, Mutex},
+    sync::{poll::PollCondVar, Arc, ArcBorrow, Mutex},
     workqueue::{Work, WorkItem},
 };
 
@@ -127,7 +127,7 @@ pub(crate) struct ResumeFile {
     incoming: Mutex<Incoming>,
     /// Notified when anything in `incoming` changes.
     #[pin]
-    changed: CondVar,
+    changed: PollCondVar,
     /// Loads the image that is queued.
     #[pin]
     work: Work<Self>,
@@ -171,7 +171,7 @@ impl ResumeFile {
                     loading: Loading::Nothing(Pages::new()),
                     over: None,
                 }),
-                changed <- new_condvar!("mlx5_vfio_rust_resume"),
+                changed <- new_poll_condvar!("mlx5_vfio_rust_resume"),
                 work <- new_work!("mlx5_vfio_rust_load"),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -194,14 +194,19 @@ impl ResumeFile {
         }
     }
 
-    /// Ends a turn that [`Self::take`] began.
-    fn put_back(&self, intake: Intake, result: Result) {
+    /// Ends a turn that [`Self::take`] began, and that went as `result` says.
+    /// `ENODEV` where the session has ended meanwhile.
+    fn put_back(&self, intake: Intake, result: Result) -> Result {
         let mut incoming = self.incoming.lock();
         incoming.writer = Writer::Idle(intake);
         if let Err(err) = result {
             incoming.fail(err, true);
         }
         self.changed.notify_all();
+        match incoming.over {
+            Some(Over::Closed) => Err(ENODEV),
+            _ => result,
+        }
     }
 
     /// Has the image loaded that is complete, as soon as the one before it is.
@@ -228,6 +233,16 @@ impl ResumeFile {
         Ok(())
     }
 
+    /// Begins an image in the larger one of the two buffers, if both are there:
+    /// memory that is there already need not be found during a downtime.
+    fn pick_buffer(&self, intake: &mut Intake) {
+        if let Loading::Nothing(spare) = &mut self.incoming.lock().loading {
+            if spare.len() > intake.image.len() {
+                core::mem::swap(spare, &mut intake.image);
+            }
+        }
+    }
+
     /// Takes all in that `from` has.
     fn take_in(this: ArcBorrow<'_, Self>, intake: &mut Intake, from: &mut UserReader) -> Result {
         loop {
@@ -244,6 +259,9 @@ impl ResumeFile {
                     })?;
                 }
                 Step::Store { at, len } => {
+                    if at == 0 {
+                        this.pick_buffer(intake);
+                    }
                     let n = len.min(left);
                     while intake.image.len() < at + n {
                         // What a header claims is not believed: memory comes
@@ -278,8 +296,7 @@ impl ResumeFile {
                         Step::Load { len } => Self::hand_over(this, &mut intake, len),
                         _ => Ok(()),
                     };
-                    this.put_back(intake, Ok(()));
-                    handed
+                    this.put_back(intake, Ok(())).and(handed)
                 });
                 // Any other error is there to be found by `check_complete`.
                 if handed == Err(ERESTARTSYS) {
@@ -312,6 +329,18 @@ impl DataFile for ResumeFile {
     const NAME: &'static CStr = c"mlx5vf_mig";
     const ACCESS: Access = Access::Resuming;
 
+    /// Writable is who has nothing to load: so a destination can tell that all
+    /// that it was given has arrived in the device.
+    fn poll(&self) -> Option<(&PollCondVar, Readiness)> {
+        let incoming = self.incoming.lock();
+        let ready = match (&incoming.over, &incoming.loading) {
+            (Some(_), _) => Readiness::Failed,
+            (None, Loading::Nothing(_)) => Readiness::Ready,
+            _ => Readiness::Pending,
+        };
+        Some((&self.changed, ready))
+    }
+
     fn write(this: ArcBorrow<'_, Self>, from: &mut UserReader) -> Result<usize> {
         let mut intake = this.take()?;
         let total = from.left();
@@ -320,18 +349,14 @@ impl DataFile for ResumeFile {
         match result {
             // Nothing is lost: the next write goes on from here.
             Err(ERESTARTSYS) => {
-                this.put_back(intake, Ok(()));
-                if taken > 0 {
-                    Ok(taken)
-                } else {
-                    Err(ERESTARTSYS)
+                this.put_back(intake, Ok(()))?;
+                if taken == 0 {
+                    return Err(ERESTARTSYS);
                 }
             }
-            result => {
-                this.put_back(intake, result);
-                result.map(|()| taken)
-            }
+            result => this.put_back(intake, result)?,
         }
+        Ok(taken)
     }
 }
 

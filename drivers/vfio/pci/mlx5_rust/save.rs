@@ -185,13 +185,17 @@ impl SaveFile {
         )
     }
 
-    /// Ends the stream early. Returns the buffers, which firmware must not be
-    /// using any more.
-    fn close(&self) -> Buffers<DmaBuffer<Arc<Pages>>> {
+    /// Ends the stream early. How a SAVE ends that is under way is of no
+    /// interest any more.
+    fn close(&self) {
         let mut outgoing = self.outgoing.lock();
         outgoing.in_flight = None;
         self.fail(&mut outgoing);
-        core::mem::replace(&mut outgoing.buffers, Buffers::new())
+    }
+
+    /// All buffers, which firmware must not be using any more.
+    fn take_buffers(&self) -> Buffers<DmaBuffer<Arc<Pages>>> {
+        core::mem::replace(&mut self.outgoing.lock().buffers, Buffers::new())
     }
 
     fn fail(&self, outgoing: &mut Outgoing) {
@@ -321,10 +325,8 @@ impl DataFile for SaveFile {
             Phase::Failed => Readiness::Failed,
             // Another reader has the part, and may put some of it back.
             _ if outgoing.reading => Readiness::Pending,
-            Phase::Complete => Readiness::Readable,
-            _ if !outgoing.parts.is_empty() || outgoing.is_at_temporary_end() => {
-                Readiness::Readable
-            }
+            Phase::Complete => Readiness::Ready,
+            _ if !outgoing.parts.is_empty() || outgoing.is_at_temporary_end() => Readiness::Ready,
             _ => Readiness::Pending,
         };
         Some((&self.changed, ready))
@@ -686,8 +688,9 @@ fn stopped_room(required: usize, total: u64, in_chunks: bool, device: Device) ->
 
 impl Drop for SavingSession {
     fn drop(&mut self) {
+        self.file.close();
         // Firmware first, then the memory that it was writing to.
         self.command.quiesce();
-        drop(self.file.close());
+        drop(self.file.take_buffers());
     }
 }

@@ -44,6 +44,10 @@ fn setup(scenario: &str) -> Setup {
             properties: ",chunk-size=64K",
             ..usual
         },
+        "pipeline" => Setup {
+            properties: ",save-us-per-mib=200000,load-us-per-mib=200000",
+            ..usual
+        },
         "migrate" => Setup {
             properties: ",state-size=16M",
             ..usual

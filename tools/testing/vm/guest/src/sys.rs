@@ -2,7 +2,13 @@
 
 //! System calls that only an init needs.
 
-use std::{ffi::CString, fs::File, io, os::fd::AsRawFd};
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{self, Read},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    time::Duration,
+};
 
 fn check(ret: libc::c_int) -> io::Result<()> {
     if ret < 0 {
@@ -102,4 +108,102 @@ pub fn ioctl_raw(file: &File, number: libc::c_ulong, addr: usize) -> io::Result<
     // is overwritten.
     let ret = unsafe { libc::ioctl(file.as_raw_fd(), number, addr) };
     check(ret).map(|()| ret)
+}
+
+/// Does `work` on this thread, and has a signal without any effect come after
+/// `delay`.
+pub fn interrupted<T>(delay: Duration, work: impl FnOnce() -> T) -> io::Result<T> {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+
+    // SAFETY: All zeroes are a valid sigaction; the handler does nothing. No
+    // SA_RESTART: the call is to fail.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as libc::sighandler_t;
+        check(libc::sigaction(
+            libc::SIGUSR1,
+            &action,
+            std::ptr::null_mut(),
+        ))?;
+    }
+    // SAFETY: Just a system call.
+    let thread = unsafe { libc::pthread_self() };
+    let signaller = std::thread::spawn(move || {
+        std::thread::sleep(delay);
+        // SAFETY: The thread waits for this one.
+        unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }
+    });
+    let result = work();
+    let _ = signaller.join();
+    Ok(result)
+}
+
+/// A page of memory that is missing until it is provided: who accesses it waits.
+pub struct MissingMemory {
+    addr: usize,
+    uffd: OwnedFd,
+}
+
+const PAGE: usize = 4096;
+/// `UFFDIO_API`, `UFFDIO_REGISTER`, `UFFDIO_ZEROPAGE`: linux/userfaultfd.h.
+const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
+const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+const UFFDIO_ZEROPAGE: libc::c_ulong = 0xc020_aa04;
+/// `UFFD_API`.
+const UFFD_API: u64 = 0xaa;
+/// `UFFDIO_REGISTER_MODE_MISSING`.
+const MODE_MISSING: u64 = 1;
+
+impl MissingMemory {
+    /// A page.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: Just a system call.
+        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) } as libc::c_int;
+        check(fd)?;
+        // SAFETY: The kernel just made it for us.
+        let uffd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: A new mapping, at an address of the kernel's choice.
+        let addr = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if addr == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let memory = Self {
+            addr: addr as usize,
+            uffd,
+        };
+        memory.ioctl(UFFDIO_API, [UFFD_API, 0, 0, 0])?;
+        let (addr, len) = (memory.addr as u64, PAGE as u64);
+        memory.ioctl(UFFDIO_REGISTER, [addr, len, MODE_MISSING, 0])?;
+        Ok(memory)
+    }
+
+    fn ioctl(&self, number: libc::c_ulong, mut argument: [u64; 4]) -> io::Result<()> {
+        // SAFETY: The structures of these ioctls are of three or four u64.
+        check(unsafe { libc::ioctl(self.uffd.as_raw_fd(), number, argument.as_mut_ptr()) })
+    }
+
+    /// Where it is.
+    pub fn addr(&self) -> usize {
+        self.addr
+    }
+
+    /// Waits until somebody waits for it.
+    pub fn wait_for_fault(&self) -> io::Result<()> {
+        // A message has 32 bytes.
+        File::from(self.uffd.try_clone()?).read_exact(&mut [0; 32])
+    }
+
+    /// Lets who waits for it go on.
+    pub fn provide(&self) -> io::Result<()> {
+        self.ioctl(UFFDIO_ZEROPAGE, [self.addr as u64, PAGE as u64, 0, 0])
+    }
 }

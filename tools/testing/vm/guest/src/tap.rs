@@ -94,6 +94,13 @@ impl Results {
         }
     }
 
+    /// A test that cannot be run here.
+    pub fn skip(&mut self, name: &str, reason: &str) {
+        self.count += 1;
+        let count = self.count;
+        self.line(&format!("ok {count} {name} # SKIP {reason}"));
+    }
+
     /// Ends.
     pub fn finish(mut self) {
         let count = self.count;

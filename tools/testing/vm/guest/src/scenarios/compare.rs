@@ -70,6 +70,7 @@ pub fn errno_name(errno: i32) -> String {
         (libc::EBADF, "EBADF"),
         (libc::EBUSY, "EBUSY"),
         (libc::EFAULT, "EFAULT"),
+        (libc::EINTR, "EINTR"),
         (libc::EINVAL, "EINVAL"),
         (libc::EIO, "EIO"),
         (libc::EREMOTEIO, "EREMOTEIO"),

@@ -8,6 +8,7 @@ mod core;
 mod files;
 mod matrix;
 mod migrate;
+mod pipeline;
 mod precopy;
 mod random;
 mod reinit;
@@ -34,6 +35,7 @@ pub const ALL: &[Scenario] = &[
     ("chunks", streams::run_chunks),
     ("precopy", precopy::run),
     ("precopy-chunks", precopy::run),
+    ("pipeline", pipeline::run),
     ("random", random::run),
     ("random-chunks", random::run),
     ("matrix", matrix::run),

@@ -36,7 +36,7 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(info["data_size"].as_u64() > Some(0), "{info}");
             let text = vfio_mig(&["info", &source])?;
             let text = String::from_utf8(text.stdout)?;
-            ensure!(text.contains("STOP_COPY, P2P"), "{text}");
+            ensure!(text.contains("STOP_COPY, P2P, PRE_COPY"), "{text}");
             Ok(())
         });
         results.test(&format!("migrate, {name} driver"), |_| {
@@ -46,6 +46,30 @@ pub fn run(results: &mut Results) -> Result<()> {
                 report["phases"].as_array().is_some_and(|p| p.len() == 5),
                 "{report}"
             );
+            Ok(())
+        });
+        results.test(&format!("migrate with pre-copy, {name} driver"), |_| {
+            let mut args = vec!["--json", "migrate", &source, &destination, "--precopy"];
+            args.extend([
+                "--precopy-info",
+                "both",
+                "--create",
+                "512K",
+                "--change",
+                "4K",
+            ]);
+            let report = json(&args)?;
+            let of = |version: usize, figure: &str| report[version][figure].as_u64();
+            ensure!(
+                (of(0, "reinits"), of(1, "reinits")) == (Some(0), Some(1)),
+                "{report}"
+            );
+            // What was created moves before the source stops, or after.
+            let (v1, v2) = (of(0, "downtime_bytes"), of(1, "downtime_bytes"));
+            ensure!(v1 > Some(512 << 10) && v2 < Some(64 << 10), "{report}");
+            args.retain(|arg| *arg != "--json");
+            let text = String::from_utf8(vfio_mig(&args)?.stdout)?;
+            ensure!(text.contains("downtime, bytes"), "{text}");
             Ok(())
         });
         results.test(&format!("migrate through a file, {name} driver"), |_| {
@@ -64,6 +88,11 @@ pub fn run(results: &mut Results) -> Result<()> {
             (vec!["info", "ff:1f.7"], 1, "no such PCI device"),
             (vec!["info", "00:01.0"], 1, "not a VFIO driver"),
             (vec!["migrate", "01:00.2"], 2, "required arguments"),
+            (
+                vec!["migrate", "1:0.2", "1:0.3", "--create", "1M"],
+                2,
+                "--precopy",
+            ),
         ];
         for (args, status, text) in cases {
             let output = vfio_mig(&args)?;

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Firmware that takes its time: what goes on meanwhile, and what waits.
+//!
+//! A MiB takes 200 ms here. Nothing is measured: what counts is what is possible
+//! before firmware is done.
+
+use super::{
+    compare::{words, Site},
+    streams, Bench,
+};
+use crate::{hca::Driver, sys, tap::Results, vf::Vf};
+use anyhow::{ensure, Context, Result};
+use mlx5_emu_regs as regs;
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::AsFd,
+    thread,
+    time::Duration,
+};
+use vfio_mig::{
+    device::Device,
+    state::State,
+    uapi::{self, PrecopyInfo},
+};
+
+const OUT: i16 = libc::POLLOUT;
+const IN: i16 = libc::POLLIN;
+
+/// What poll says right now.
+fn now(file: &File, events: i16) -> Result<i16> {
+    Ok(uapi::poll(file.as_fd(), events, 0)?)
+}
+
+/// What poll says, however long it takes.
+fn soon(file: &File, events: i16) -> Result<i16> {
+    Ok(uapi::poll(file.as_fd(), events, 30_000)?)
+}
+
+/// A stream, and where its image's record begins.
+fn stream(site: &Site) -> Result<(Vec<u8>, usize)> {
+    let (bytes, _) = streams::save(site.other, 2)?;
+    Ok((bytes, 24))
+}
+
+fn next_record_while_loading(site: &Site) -> Result<()> {
+    let (bytes, image) = stream(site)?;
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::RESUMING)?;
+    ensure!(now(&file, OUT)? == OUT, "not writable at first");
+    file.write_all(&bytes)?;
+    ensure!(now(&file, OUT)? == 0, "loaded within write()");
+    // The next record, but for its end.
+    file.write_all(&bytes[image..bytes.len() - 1])?;
+    ensure!(now(&file, OUT)? == 0, "write() has waited for the load");
+    ensure!(soon(&file, OUT)? == OUT, "never writable");
+    file.write_all(&bytes[bytes.len() - 1..])?;
+    // Waits for that load.
+    device.set_state(State::RUNNING)?;
+    Ok(())
+}
+
+/// An error of a load that runs behind.
+fn late_error(site: &Site) -> Result<()> {
+    let (mut bytes, image) = stream(site)?;
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let device = Device::open(site.vf)?;
+    for write_on in [false, true] {
+        let mut file = device.begin(State::RESUMING)?;
+        file.write_all(&bytes)?;
+        if write_on {
+            file.write_all(&bytes[image..image + 1000])?;
+            ensure!(soon(&file, OUT)? & libc::POLLERR != 0, "no POLLERR");
+            let next = words(file.write(&[0; 1]));
+            ensure!(next == "EINVAL", "the next write: {next}");
+            let after = words(file.write(&[0; 1]));
+            ensure!(after == "ENODEV", "the write after that: {after}");
+        }
+        let left = device.set_state(State::STOP).err().and_then(|e| e.errno());
+        let expected = if write_on { libc::EIO } else { libc::EINVAL };
+        ensure!(left == Some(expected), "leaving RESUMING: {left:?}");
+        ensure!(device.state()? == State::ERROR);
+        device.reset()?;
+    }
+    Ok(())
+}
+
+/// Reset and close, while firmware loads.
+fn reset_while_loading(site: &Site) -> Result<()> {
+    let (bytes, _) = stream(site)?;
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::RESUMING)?;
+    file.write_all(&bytes)?;
+    device.reset()?;
+    // Firmware is still at it, and the reset is only complete after that.
+    ensure!(device.state()? == State::RUNNING);
+    let after = words(file.write(&[0; 1]));
+    ensure!(after == "ENODEV", "after the reset: {after}");
+    let mut file = device.begin(State::RESUMING)?;
+    file.write_all(&bytes)?;
+    drop(device);
+    let after = words(file.write(&[0; 1]));
+    ensure!(after == "ENODEV", "after the close: {after}");
+    Ok(())
+}
+
+/// poll() wakes up for data, for both ends, and for an error.
+fn poll_wakes(site: &Site) -> Result<()> {
+    let wait = |file: &File| -> Result<thread::JoinHandle<Result<i16>>> {
+        let file = file.try_clone()?;
+        Ok(thread::spawn(move || soon(&file, IN | libc::POLLRDHUP)))
+    };
+    let end = |waiter: thread::JoinHandle<Result<i16>>| -> Result<i16> {
+        waiter.join().ok().context("the waiter panicked")?
+    };
+    let vf = Vf::open(site.vf, 16)?;
+    let mut file = vf.device().begin(State::PRE_COPY)?;
+    file.read_exact(&mut [0; 24])?;
+    // The first image is under way.
+    let waiter = wait(&file)?;
+    ensure!(end(waiter)? == IN, "no wake-up for data");
+    read_all(&mut file, "ENOMSG")?;
+    ensure!(now(&file, IN)? == IN, "not readable at the temporary end");
+    vf.command(regs::CMD_CHANGE_STATE, &[100, 0])?;
+    uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
+    ensure!(now(&file, IN)? == 0, "readable while an image is saved");
+    uapi::set_nonblocking(file.as_fd(), true)?;
+    ensure!(words(file.read(&mut [0; 1])) == "EAGAIN", "no EAGAIN");
+    uapi::set_nonblocking(file.as_fd(), false)?;
+    ensure!(end(wait(&file)?)? == IN, "no wake-up for the increment");
+    read_all(&mut file, "ENOMSG")?;
+    vf.command(regs::CMD_CHANGE_STATE, &[200, 0])?;
+    vf.device().set_state(State::STOP_COPY)?;
+    ensure!(end(wait(&file)?)? == IN, "no wake-up for the last image");
+    read_all(&mut file, "0")?;
+    ensure!(now(&file, IN)? == IN, "not readable at the end");
+    vf.device().set_state(State::RUNNING)?;
+
+    let mut file = vf.device().begin(State::PRE_COPY)?;
+    file.read_exact(&mut [0; 24])?;
+    let waiter = wait(&file)?;
+    thread::sleep(Duration::from_millis(20));
+    vf.device().reset()?;
+    let woken = end(waiter)?;
+    ensure!(woken & libc::POLLRDHUP != 0, "no wake-up for an error");
+    Ok(())
+}
+
+fn read_all(file: &mut File, until: &str) -> Result<()> {
+    let mut buf = vec![0; 1 << 20];
+    loop {
+        match words(file.read(&mut buf)) {
+            end if end == until => return Ok(()),
+            more if more.parse::<usize>().is_ok_and(|n| n > 0) => (),
+            other => anyhow::bail!("{other}, not {until}"),
+        }
+    }
+}
+
+/// A request that waits for firmware is broken off by a signal.
+fn waits_are_interruptible(site: &Site) -> Result<()> {
+    let vf = Vf::open(site.vf, 16)?;
+    let file = vf.device().begin(State::PRE_COPY)?;
+    let seen = sys::interrupted(Duration::from_millis(30), || {
+        words(uapi::precopy_info(file.as_fd(), PrecopyInfo::default()).map(|_| "ok"))
+    })?;
+    ensure!(seen == "EINTR", "PRECOPY_INFO: {seen}");
+    let seen = sys::interrupted(Duration::from_millis(30), || {
+        words(uapi::set_state(vf.device().fd(), State::STOP_COPY.0).map(|_| "ok"))
+    })?;
+    ensure!(seen == "EINTR", "SET_STATE: {seen}");
+    ensure!(vf.device().state()? == State::PRE_COPY);
+    // And then it goes on.
+    uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
+    vf.device().set_state(State::STOP_COPY)?;
+    Ok(())
+}
+
+/// A test: its name, and what it does.
+type Named = (&'static str, fn(&Site) -> Result<()>);
+
+pub fn run(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    let (vf, other) = bench.of(Driver::Rust);
+    let site = Site { vf, other };
+    let tests: [Named; 5] = [
+        (
+            "the next record is taken in while firmware loads",
+            next_record_while_loading,
+        ),
+        ("an error of a load that runs behind", late_error),
+        ("reset and close while firmware loads", reset_while_loading),
+        (
+            "poll wakes up for data, both ends, and an error",
+            poll_wakes,
+        ),
+        (
+            "waits for firmware can be interrupted",
+            waits_are_interruptible,
+        ),
+    ];
+    for (name, test) in tests {
+        results.test(name, |_| test(&site));
+    }
+    blocked_writer(results, &site);
+    Ok(())
+}
+
+/// A writer whose memory never comes: nobody waits for it.
+fn blocked_writer(results: &mut Results, site: &Site) {
+    let name = "a writer that waits for its memory holds nobody up";
+    let memory = match sys::MissingMemory::new() {
+        Ok(memory) => memory,
+        Err(err) if err.raw_os_error() == Some(libc::ENOSYS) => {
+            results.skip(name, "the kernel has no userfaultfd");
+            return;
+        }
+        Err(err) => {
+            results.test(name, |_| Err(err.into()));
+            return;
+        }
+    };
+    results.test(name, |_| {
+        let device = Device::open(site.vf)?;
+        let file = device.begin(State::RESUMING)?;
+        let writer = {
+            let (file, addr) = (file.try_clone()?, memory.addr());
+            thread::spawn(move || words(sys::write_raw(&file, addr, 16)))
+        };
+        memory.wait_for_fault()?;
+        ensure!(device.state()? == State::RESUMING);
+        let left = device.set_state(State::STOP).err().and_then(|e| e.errno());
+        ensure!(left == Some(libc::EBUSY), "leaving RESUMING: {left:?}");
+        device.reset()?;
+        ensure!(device.state()? == State::RUNNING);
+        drop(device);
+        memory.provide()?;
+        let end = writer.join().ok().context("the writer panicked")?;
+        ensure!(end == "ENODEV", "the writer got {end}");
+        Ok(())
+    });
+}
