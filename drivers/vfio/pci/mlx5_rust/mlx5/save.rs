@@ -148,7 +148,8 @@ impl<T: SaveDone> SaveCommand<T> {
         )
     }
 
-    /// Starts saving into `buffer`, which must stay until `done` got the result or [`Self::quiesce`] has returned.
+    /// Starts saving into `buffer`, which must stay until `done` got the result
+    /// or [`Self::quiesce`] has returned.
     ///
     /// `EBUSY` while a command is under way.
     pub(crate) fn start<P: Deref<Target = Pages>>(
