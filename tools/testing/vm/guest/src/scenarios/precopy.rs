@@ -241,7 +241,7 @@ const OBSERVATIONS: &[Observation] = &[
         "REINIT: \"initial_bytes may report a non-zero value irrespective of any previously reported values\"",
         |site| {
             let (vf, mut file) = begin(site, true)?;
-            let mut seen = vec![info(&file), drain(&mut file), info(&file)];
+            let mut seen = vec![info(&file), drain(&mut file), info_and_save(&file)];
             create(&vf, 12)?;
             seen.push(info(&file));
             seen.push(info(&file));

@@ -117,11 +117,14 @@ impl<'a> Player<'a> {
     }
 
     /// Waits for a SAVE that is under way: a device that works on may outgrow
-    /// its buffer, or not. The first request may have started one, for which the
-    /// second waits, and starts none: there is something to read.
+    /// its buffer, or not. A request may have started one, for which the next
+    /// waits, and starts none where there is something to read, and no new
+    /// initial state left.
     fn settle(&self) -> Result<()> {
         if self.state()? == State::PRE_COPY {
-            self.info();
+            let reinit = format!("flags: {}", uapi::PRECOPY_INFO_REINIT);
+            let saving = |_: &u32| self.info().contains(&reinit);
+            (0..20).find(|i| !saving(i));
             self.info();
         }
         Ok(())
