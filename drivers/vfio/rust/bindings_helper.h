@@ -5,7 +5,9 @@
 #define VFIO_RUST_BINDINGS_HELPER_H
 
 #include <linux/anon_inodes.h>
+#include <linux/completion.h>
 #include <linux/fs.h>
+#include <linux/interval_tree.h>
 #include <linux/pci.h>
 #include <linux/vfio.h>
 #include <linux/vfio_pci_core.h>

@@ -34,6 +34,10 @@ impl DmaDevice {
         // INVARIANT: By the requirements of this function.
         Self(dev)
     }
+
+    pub(super) fn as_raw(&self) -> NonNull<bindings::device> {
+        self.0
+    }
 }
 
 struct Segment {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/completion.h>
 #include <linux/dma-mapping.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
+#include <linux/iova_bitmap.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
 #include <linux/sched/signal.h>
@@ -106,6 +108,46 @@ void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
 				size_t len)
 {
 	dma_sync_single_for_cpu(dev, addr, len, DMA_FROM_DEVICE);
+}
+
+void *vfio_rust_dma_alloc_coherent(struct device *dev, size_t len,
+				   dma_addr_t *dma)
+{
+	return dma_alloc_coherent(dev, len, dma, GFP_KERNEL);
+}
+
+void vfio_rust_dma_free_coherent(struct device *dev, size_t len, void *cpu,
+				 dma_addr_t dma)
+{
+	dma_free_coherent(dev, len, cpu, dma);
+}
+
+void vfio_rust_dma_rmb(void)
+{
+	dma_rmb();
+}
+
+void vfio_rust_dma_wmb(void)
+{
+	dma_wmb();
+}
+
+void vfio_rust_iova_bitmap_set(struct iova_bitmap *bitmap, unsigned long iova,
+			       size_t len)
+{
+	iova_bitmap_set(bitmap, iova, len);
+}
+
+void vfio_rust_init_completion(struct completion *completion)
+{
+	init_completion(completion);
+}
+
+/* 0 after @ms milliseconds, negative if the process is killed. */
+long vfio_rust_wait_killable(struct completion *completion, unsigned int ms)
+{
+	return wait_for_completion_killable_timeout(completion,
+						    msecs_to_jiffies(ms));
 }
 
 void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data)

@@ -11,8 +11,10 @@
 
 #include <linux/types.h>
 
+struct completion;
 struct device;
 struct file;
+struct iova_bitmap;
 struct page;
 struct pci_dev;
 struct workqueue_struct;
@@ -33,6 +35,19 @@ void vfio_rust_dma_unmap(struct device *dev, dma_addr_t addr, size_t len,
 			 bool to_device);
 void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
 				size_t len);
+
+void *vfio_rust_dma_alloc_coherent(struct device *dev, size_t len,
+				   dma_addr_t *dma);
+void vfio_rust_dma_free_coherent(struct device *dev, size_t len, void *cpu,
+				 dma_addr_t dma);
+void vfio_rust_dma_rmb(void);
+void vfio_rust_dma_wmb(void);
+
+void vfio_rust_iova_bitmap_set(struct iova_bitmap *bitmap, unsigned long iova,
+			       size_t len);
+
+void vfio_rust_init_completion(struct completion *completion);
+long vfio_rust_wait_killable(struct completion *completion, unsigned int ms);
 
 void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data);
 void *vfio_rust_get_drvdata(struct pci_dev *pdev);

@@ -9,6 +9,7 @@
 //! - [`migration::Migration`]: the ioctls of the migration uAPI,
 //! - [`migration::Machine`]: the arcs of the state machine, one at a time,
 //! - [`file::DataFile`]: read, write and poll of the migration data fd,
+//! - [`dirty_log::DirtyLog`]: logging of what the device writes to memory,
 //!
 //! and everything else (regions, interrupts, reset, IOMMU) goes to
 //! `vfio_pci_core` unchanged.
@@ -23,6 +24,8 @@
 #![allow(unsafe_code)]
 
 mod bindings;
+pub(crate) mod coherent;
+pub(crate) mod dirty_log;
 pub(crate) mod dma;
 pub(crate) mod errno;
 pub(crate) mod file;
@@ -30,5 +33,6 @@ pub(crate) mod log;
 pub(crate) mod migration;
 pub(crate) mod pages;
 pub(crate) mod pci;
+pub(crate) mod signal;
 pub(crate) mod state_lock;
 pub(crate) mod workqueue;

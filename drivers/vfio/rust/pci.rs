@@ -4,6 +4,7 @@
 
 use super::{
     bindings,
+    dirty_log::{self, DirtyLog},
     migration::{self, Features, Migration},
 };
 use core::{
@@ -130,6 +131,11 @@ pub(crate) trait Driver: Send + Sync + Sized + 'static {
     /// Migration, if this device has it. The answer does not change.
     fn migration(&self) -> Option<&Self::Migration>;
 
+    /// DMA logging, if this device has it. The answer does not change.
+    fn dirty_log(&self) -> Option<&dyn DirtyLog> {
+        None
+    }
+
     /// User space has opened the device.
     fn opened(&self);
 
@@ -214,12 +220,17 @@ impl<T: Driver> Device<T> {
                 // SAFETY: Undoes vfio_pci_core_init_dev().
                 unsafe { bindings::vfio_pci_core_release_dev(vdev) };
             })?;
-            let has_migration = {
+            let (has_migration, has_log) = {
                 // SAFETY: VFIO allocated a whole `Device<T>`.
                 let slot = unsafe { &mut (*vdev.cast::<Self>()).data };
                 // INVARIANT: Initialised here.
-                slot.write(data).migration().is_some()
+                let data = slot.write(data);
+                (data.migration().is_some(), data.dirty_log().is_some())
             };
+            if has_log {
+                // SAFETY: Not registered yet, so nobody else reads this.
+                unsafe { (*vdev).log_ops = &dirty_log::Operations::<T>::TABLE };
+            }
             if has_migration {
                 // SAFETY: Not registered yet, so nobody else reads these.
                 unsafe {

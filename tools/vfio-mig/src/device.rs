@@ -251,6 +251,37 @@ impl Device {
         Ok(u64::from(data[0]) | (u64::from(data[1]) << 32))
     }
 
+    /// Begins to log where the device writes. Returns the size of the pages that
+    /// it tells apart.
+    pub fn start_logging(
+        &self,
+        page_size: u64,
+        ranges: &[uapi::LoggingRange],
+    ) -> Result<u64, Error> {
+        uapi::logging_start(self.fd(), page_size, ranges)
+            .context(format!("{}: starting DMA logging", self.bdf))
+    }
+
+    /// The pages that the device has written to since the last report.
+    pub fn dirty_pages(
+        &self,
+        range: uapi::LoggingRange,
+        page_size: u64,
+    ) -> Result<Vec<u64>, Error> {
+        uapi::logging_report(self.fd(), range, page_size)
+            .context(format!("{}: reporting DMA", self.bdf))
+    }
+
+    /// Ends logging.
+    pub fn stop_logging(&self) -> Result<(), Error> {
+        uapi::feature(
+            self.fd(),
+            uapi::FEATURE_SET | uapi::FEATURE_DMA_LOGGING_STOP,
+            &mut [0; 4],
+        )
+        .context(format!("{}: stopping DMA logging", self.bdf))
+    }
+
     /// Where region `index` is in the device's file.
     pub fn region(&self, index: u32) -> Result<uapi::RegionInfo, Error> {
         let mut info = uapi::RegionInfo {

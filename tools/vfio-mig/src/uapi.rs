@@ -65,6 +65,10 @@ pub const FEATURE_MIGRATION: u32 = 1;
 pub const FEATURE_MIG_DEVICE_STATE: u32 = 2;
 /// `VFIO_DEVICE_FEATURE_DMA_LOGGING_START`.
 pub const FEATURE_DMA_LOGGING_START: u32 = 6;
+/// `VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP`.
+pub const FEATURE_DMA_LOGGING_STOP: u32 = 7;
+/// `VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT`.
+pub const FEATURE_DMA_LOGGING_REPORT: u32 = 8;
 /// `VFIO_DEVICE_FEATURE_MIG_DATA_SIZE`.
 pub const FEATURE_MIG_DATA_SIZE: u32 = 9;
 /// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
@@ -211,6 +215,80 @@ pub struct Feature {
     pub flags: u32,
     /// Depends on the feature.
     pub data: [u32; 4],
+}
+
+/// `struct vfio_device_feature_dma_logging_range`.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoggingRange {
+    /// Where it begins.
+    pub iova: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// `struct vfio_device_feature_dma_logging_control`, with its header.
+#[repr(C)]
+#[derive(Debug)]
+struct LoggingControl {
+    argsz: u32,
+    flags: u32,
+    page_size: u64,
+    num_ranges: u32,
+    reserved: u32,
+    ranges: u64,
+}
+
+/// `struct vfio_device_feature_dma_logging_report`, with its header.
+#[repr(C)]
+#[derive(Debug)]
+struct LoggingReport {
+    argsz: u32,
+    flags: u32,
+    iova: u64,
+    length: u64,
+    page_size: u64,
+    bitmap: u64,
+}
+
+/// VFIO_DEVICE_FEATURE_DMA_LOGGING_START. Returns the page size that the device
+/// tracks with, for which `page_size` is a hint.
+pub fn logging_start(
+    device: BorrowedFd<'_>,
+    page_size: u64,
+    ranges: &[LoggingRange],
+) -> io::Result<u64> {
+    let mut control = LoggingControl {
+        argsz: size_of::<LoggingControl>() as u32,
+        flags: FEATURE_SET | FEATURE_DMA_LOGGING_START,
+        page_size,
+        num_ranges: ranges.len() as u32,
+        reserved: 0,
+        ranges: ranges.as_ptr() as u64,
+    };
+    with_struct(device, VFIO_DEVICE_FEATURE, &mut control)?;
+    Ok(control.page_size)
+}
+
+/// VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT: a bit for each page of the range, the
+/// first one in the lowest bit of the first word.
+pub fn logging_report(
+    device: BorrowedFd<'_>,
+    range: LoggingRange,
+    page_size: u64,
+) -> io::Result<Vec<u64>> {
+    let bits = range.length.div_ceil(page_size.max(1));
+    let mut bitmap = vec![0; bits.div_ceil(64).max(1) as usize];
+    let mut report = LoggingReport {
+        argsz: size_of::<LoggingReport>() as u32,
+        flags: FEATURE_GET | FEATURE_DMA_LOGGING_REPORT,
+        iova: range.iova,
+        length: range.length,
+        page_size,
+        bitmap: bitmap.as_mut_ptr() as u64,
+    };
+    with_struct(device, VFIO_DEVICE_FEATURE, &mut report)?;
+    Ok(bitmap)
 }
 
 /// `struct vfio_precopy_info`.

@@ -32,6 +32,7 @@ use kernel::{prelude::*, sync::Arc, ThisModule};
 use mlx5::core_dev::CoreDev;
 use vf::VfMigration;
 use vfio::{
+    dirty_log::DirtyLog,
     migration::Features,
     pci::{BoundDevice, Driver, Id, Ids, Registration},
 };
@@ -75,6 +76,11 @@ impl Driver for Mlx5Vf {
         self.migration.as_ref()
     }
 
+    fn dirty_log(&self) -> Option<&dyn DirtyLog> {
+        let migration = self.migration.as_ref()?;
+        migration.can_track().then_some(migration)
+    }
+
     fn opened(&self) {
         if let Some(migration) = &self.migration {
             migration.opened();
@@ -83,7 +89,7 @@ impl Driver for Mlx5Vf {
 
     fn closing(&self) {
         if let Some(migration) = &self.migration {
-            migration.end_session();
+            migration.closing();
         }
     }
 
@@ -121,4 +127,5 @@ module! {
     authors: ["The mlx5_vfio_pci_rust developers"],
     description: "VFIO PCI variant driver for mlx5 virtual functions, in Rust",
     license: "GPL",
+    imports_ns: ["IOMMUFD"],
 }

@@ -7,11 +7,14 @@ use crate::{
     mlx5::{
         core_dev::CoreDev,
         notifier::{VfEvents, VfNotifier},
+        page_track::PageTracker,
+        track_events::TrackEvents,
         vhca::{Extent, Side},
     },
     resume::{ResumeFile, ResumingSession},
     save::{SaveFile, SavingSession},
     vfio::{
+        dirty_log::{DirtyBitmap, DirtyLog, IovaRanges},
         file::{OpenFile, PrecopyInfo},
         log::Complaints,
         migration::{Machine, Migration, State, StateArc, TargetState, VfioDevice},
@@ -41,6 +44,7 @@ enum Session {
 struct MigrationState {
     state: State,
     session: Session,
+    tracker: Option<PageTracker>,
 }
 
 impl Reset for MigrationState {
@@ -60,6 +64,9 @@ pub(crate) struct VfMigration {
     queue: Arc<OrderedQueue>,
     #[pin]
     state: StateLock<MigrationState>,
+    /// The running tracker's, for who has to end a report that is under way.
+    #[pin]
+    reporting: Mutex<Option<Arc<TrackEvents>>>,
     /// Refers back to this object; taken out when the driver is unbound.
     #[pin]
     notifier: Mutex<Option<Pin<KBox<VfNotifier<VfMigration>>>>>,
@@ -79,7 +86,9 @@ impl VfMigration {
                 state <- StateLock::new(MigrationState {
                     state: State::Running,
                     session: Session::Idle,
+                    tracker: None,
                 }),
+                reporting <- new_mutex!(None),
                 notifier <- new_mutex!(None),
             }),
             GFP_KERNEL,
@@ -94,10 +103,22 @@ impl VfMigration {
         self.state.lock().state = State::Running;
     }
 
-    /// Ends whatever session there is. The state stays, and with it the arcs
+    /// User space is closing the device. The state stays, and with it the arcs
     /// that lead out of it.
-    pub(crate) fn end_session(&self) {
-        self.state.lock().session = Session::Idle;
+    pub(crate) fn closing(&self) {
+        let mut state = self.state.lock();
+        state.session = Session::Idle;
+        self.end_tracking(&mut state);
+    }
+
+    /// Whether firmware can track what the VF writes.
+    pub(crate) fn can_track(&self) -> bool {
+        self.core.can_track()
+    }
+
+    fn end_tracking(&self, state: &mut MigrationState) {
+        *self.reporting.lock() = None;
+        state.tracker = None;
     }
 
     /// The device has been reset.
@@ -313,6 +334,39 @@ impl Migration for Arc<VfMigration> {
     }
 }
 
+impl DirtyLog for Arc<VfMigration> {
+    fn start(&self, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64> {
+        let mut state = self.state.lock();
+        if state.tracker.is_some() {
+            return Err(EINVAL);
+        }
+        let tracker = PageTracker::new(&self.core, ranges, page_size)?;
+        let tracked = tracker.page_size();
+        *self.reporting.lock() = Some(tracker.events().clone());
+        state.tracker = Some(tracker);
+        Ok(tracked)
+    }
+
+    fn stop(&self) {
+        let mut state = self.state.lock();
+        self.end_tracking(&mut state);
+    }
+
+    fn report(&self, dirty: &mut DirtyBitmap<'_>) -> Result {
+        let mut state = self.state.lock();
+        let tracker = state.tracker.as_mut().ok_or(EINVAL)?;
+        let page_size = tracker.page_size();
+        tracker
+            .report(dirty.range(), |addr| dirty.set(addr, page_size))
+            .inspect_err(|err| {
+                if *err == ETIMEDOUT {
+                    let what = c"the page tracker does not answer; stop DMA logging";
+                    self.complaints.warn(what);
+                }
+            })
+    }
+}
+
 impl VfEvents for VfMigration {
     fn enabled(&self) {
         let _state = self.state.lock();
@@ -320,9 +374,14 @@ impl VfEvents for VfMigration {
     }
 
     fn disabled(&self) {
+        // Without the state lock, which a report holds.
+        if let Some(events) = &*self.reporting.lock() {
+            events.fail();
+        }
         let mut state = self.state.lock();
         // Needs the PF, so it comes first.
         state.session = Session::Idle;
+        self.end_tracking(&mut state);
         self.core.set_attached(false);
     }
 }

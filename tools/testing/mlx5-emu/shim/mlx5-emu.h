@@ -22,6 +22,7 @@ struct mlx5_emu_properties {
     uint64_t chunk_size;
     bool migration_state;
     uint64_t command_us;
+    uint64_t report_us;
     uint64_t suspend_us;
     uint64_t resume_us;
     uint64_t save_us_per_mib;

@@ -60,6 +60,7 @@ struct Mlx5Emu {
     uint64_t chunk_size;
     bool migration_state;
     uint64_t command_us;
+    uint64_t report_us;
     uint64_t suspend_us;
     uint64_t resume_us;
     uint64_t save_us_per_mib;
@@ -211,6 +212,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .chunk_size = pf->chunk_size,
         .migration_state = pf->migration_state,
         .command_us = pf->command_us,
+        .report_us = pf->report_us,
         .suspend_us = pf->suspend_us,
         .resume_us = pf->resume_us,
         .save_us_per_mib = pf->save_us_per_mib,
@@ -287,6 +289,7 @@ static const Property pf_properties[] = {
     DEFINE_PROP_SIZE("chunk-size", Mlx5Emu, chunk_size, 0),
     DEFINE_PROP_BOOL("migration-state", Mlx5Emu, migration_state, true),
     DEFINE_PROP_UINT64("cmd-us", Mlx5Emu, command_us, 0),
+    DEFINE_PROP_UINT64("report-us", Mlx5Emu, report_us, 0),
     DEFINE_PROP_UINT64("suspend-us", Mlx5Emu, suspend_us, 0),
     DEFINE_PROP_UINT64("resume-us", Mlx5Emu, resume_us, 0),
     DEFINE_PROP_UINT64("save-us-per-mib", Mlx5Emu, save_us_per_mib, 0),

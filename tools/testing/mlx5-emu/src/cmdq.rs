@@ -214,6 +214,7 @@ impl Hca {
             let pending = self.pending.remove(at);
             self.finish(host, pending);
         }
+        self.send_reports(host);
         if let Some(due) = self.pending.iter().map(|p| p.due).min() {
             host.wake_at(due);
         }

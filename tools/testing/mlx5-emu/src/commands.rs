@@ -2,6 +2,8 @@
 
 //! What each command does.
 
+mod queues;
+
 use crate::{
     caps,
     cmdq::Command,
@@ -226,6 +228,15 @@ impl Context<'_> {
             ifc::TEARDOWN_HCA => self.teardown_hca(),
             ifc::CREATE_EQ => self.create_eq(),
             ifc::DESTROY_EQ => self.destroy_eq(),
+            ifc::CREATE_CQ => self.create_cq(),
+            ifc::DESTROY_CQ => self.destroy_cq(),
+            ifc::CREATE_QP => self.create_qp(),
+            ifc::RST2INIT_QP | ifc::INIT2RTR_QP | ifc::RTR2RTS_QP => self.modify_qp(opcode),
+            ifc::DESTROY_QP => self.destroy_qp(),
+            ifc::CREATE_GENERAL_OBJECT => self.create_object(),
+            ifc::MODIFY_GENERAL_OBJECT => self.modify_object(),
+            ifc::QUERY_GENERAL_OBJECT => self.query_object(),
+            ifc::DESTROY_GENERAL_OBJECT => self.destroy_object(),
             ifc::ALLOC_PD => self.alloc_pd(),
             ifc::DEALLOC_PD => self.dealloc_pd(),
             ifc::ALLOC_UAR => self.alloc_uar(),
@@ -418,6 +429,10 @@ impl Context<'_> {
             return Err(violation(Status::BadSysState, "not initialised"));
         }
         let mkeys = self.hca.mkeys.values().filter(|m| m.owner == function);
+        let cqs = self.hca.cqs.values().filter(|cq| cq.owner == function);
+        let qps = self.hca.qps.values().filter(|qp| qp.owner == function);
+        let trackers = self.hca.trackers.values().filter(|t| t.owner == function);
+        let (cqs, qps, trackers) = (cqs.count(), qps.count(), trackers.count());
         let left = [
             ("mkeys", mkeys.count()),
             ("PDs", self.hca.pds.count(function)),
@@ -426,6 +441,9 @@ impl Context<'_> {
                 self.hca.uars[usize::from(function.0)].count(function),
             ),
             ("EQs", self.me().eqs.len()),
+            ("CQs", cqs),
+            ("QPs", qps),
+            ("trackers", trackers),
         ];
         for (what, count) in left.into_iter().filter(|(_, count)| *count > 0) {
             let what = format!("TEARDOWN_HCA: {count} {what} not destroyed");
@@ -467,7 +485,9 @@ impl Context<'_> {
     fn dealloc_pd(&mut self) -> Result<()> {
         self.expect_len(0x10, 0x10)?;
         let pd = ifc::OBJECT.get(self.input) as u32;
-        if self.hca.mkeys.values().any(|mkey| mkey.pd == pd) {
+        let mkeys = self.hca.mkeys.values().map(|mkey| mkey.pd);
+        let qps = self.hca.qps.values().map(|qp| qp.pd);
+        if mkeys.chain(qps).any(|used| used == pd) {
             return Err(violation(Status::BadResState, format!("PD {pd} is in use")));
         }
         match self.hca.pds.free(self.function, pd) {

@@ -15,6 +15,8 @@ pub struct Config {
     pub migration_state: bool,
     /// Firmware time of any command, in nanoseconds.
     pub command_ns: u64,
+    /// Time from the request for a report of dirty pages to its beginning.
+    pub report_ns: u64,
     /// More of it for SUSPEND_VHCA.
     pub suspend_ns: u64,
     /// More of it for RESUME_VHCA.
@@ -42,6 +44,7 @@ impl Default for Config {
             chunk_size: 0,
             migration_state: true,
             command_ns: 0,
+            report_ns: 0,
             suspend_ns: 0,
             resume_ns: 0,
             save_ns_per_mib: 0,

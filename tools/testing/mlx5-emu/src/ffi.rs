@@ -45,6 +45,8 @@ pub struct Properties {
     pub migration_state: bool,
     /// Microseconds of any command.
     pub command_us: u64,
+    /// Microseconds before a report of dirty pages.
+    pub report_us: u64,
     /// Microseconds of SUSPEND_VHCA.
     pub suspend_us: u64,
     /// Microseconds of RESUME_VHCA.
@@ -187,6 +189,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
         chunk_size: properties.chunk_size,
         migration_state: properties.migration_state,
         command_ns: us(properties.command_us),
+        report_ns: us(properties.report_us),
         suspend_ns: us(properties.suspend_us),
         resume_ns: us(properties.resume_us),
         save_ns_per_mib: us(properties.save_us_per_mib),

@@ -5,12 +5,15 @@
 use crate::{
     cmdq::Pending,
     config::{Config, MAX_STATE, MAX_VFS, MIN_CHUNK, MIN_STATE},
+    cq::CompletionQueue,
     eq::EventQueue,
     host::{FunctionId, Host},
     initseg::InitSegment,
     migration::Vhca,
     mkey::Mkey,
     pages::LentPages,
+    qp::QueuePair,
+    track::{Noting, PageTrack},
     workload::Workload,
 };
 use mlx5_emu_regs::{BLOCK, BLOCK_LEN};
@@ -18,6 +21,8 @@ use std::collections::BTreeMap;
 
 /// Bytes of a UAR page.
 const UAR_LEN: u64 = 0x1000;
+/// Where the CQ doorbell of a UAR is.
+const CQ_DOORBELL: u64 = 0x20;
 /// Where the EQ doorbells of a UAR are: one arms, one does not.
 const EQ_DOORBELL_ARM: u64 = 0x40;
 const EQ_DOORBELL: u64 = 0x48;
@@ -35,6 +40,8 @@ pub struct Function {
     pub pages: LentPages,
     /// Its event queues.
     pub eqs: BTreeMap<u8, EventQueue>,
+    /// The first half of a CQ doorbell.
+    cq_doorbell: u32,
     /// What a VF can be made to do; the PF has no such thing.
     pub vf: Option<VirtualFunction>,
 }
@@ -56,6 +63,7 @@ impl Function {
             up: false,
             pages: LentPages::default(),
             eqs: BTreeMap::new(),
+            cq_doorbell: 0,
             vf,
         }
     }
@@ -112,6 +120,12 @@ pub struct Hca {
     pub mkeys: BTreeMap<u32, Mkey>,
     /// Protection domains.
     pub pds: Numbered,
+    /// Completion queues.
+    pub cqs: BTreeMap<u32, CompletionQueue>,
+    /// Queue pairs.
+    pub qps: BTreeMap<u32, QueuePair>,
+    /// Page trackers.
+    pub trackers: BTreeMap<u32, PageTrack>,
     /// UAR pages; their numbers are those of a function, so each has its own.
     pub uars: Vec<Numbered>,
     /// Commands that take time.
@@ -141,6 +155,9 @@ impl Hca {
             uars: vec![Numbered::new(); functions.len()],
             functions,
             mkeys: BTreeMap::new(),
+            cqs: BTreeMap::new(),
+            qps: BTreeMap::new(),
+            trackers: BTreeMap::new(),
             pds: Numbered::new(),
             pending: Vec::new(),
             violations: 0,
@@ -189,6 +206,9 @@ impl Hca {
     /// lent for it stay lent until they are taken back.
     pub fn release(&mut self, id: FunctionId) {
         self.mkeys.retain(|_, mkey| mkey.owner != id);
+        self.trackers.retain(|_, track| track.owner != id);
+        self.qps.retain(|_, qp| qp.owner != id);
+        self.cqs.retain(|_, cq| cq.owner != id);
         self.pds.clear(id);
         if let Some(uars) = self.uars.get_mut(usize::from(id.0)) {
             uars.clear(id);
@@ -222,8 +242,11 @@ impl Hca {
         };
         match &mut function.vf {
             Some(vf) if (BLOCK..BLOCK + BLOCK_LEN).contains(&offset) => {
+                let mut noting = Noting::new(host);
                 vf.workload
-                    .write(&mut vf.vhca, host, id, offset - BLOCK, value);
+                    .write(&mut vf.vhca, &mut noting, id, offset - BLOCK, value);
+                let written = noting.written;
+                self.track_writes(id.0, &written);
                 return;
             }
             _ => (),
@@ -238,12 +261,12 @@ impl Hca {
     }
 
     fn uar_write(&mut self, host: &mut dyn Host, id: FunctionId, offset: u64, value: u32) {
-        let arm = match offset % UAR_LEN {
-            EQ_DOORBELL_ARM => true,
-            EQ_DOORBELL => false,
-            _ => return,
-        };
         let uar = (offset / UAR_LEN) as u32;
+        let register = offset % UAR_LEN;
+        let known = [CQ_DOORBELL, CQ_DOORBELL + 4, EQ_DOORBELL_ARM, EQ_DOORBELL];
+        if !known.contains(&register) {
+            return;
+        }
         if !self.uars[usize::from(id.0)].has(id, uar) {
             self.violation(
                 host,
@@ -252,6 +275,29 @@ impl Hca {
             );
             return;
         }
+        match register {
+            // The second half of a CQ doorbell says which one.
+            CQ_DOORBELL => self.functions[usize::from(id.0)].cq_doorbell = value,
+            EQ_DOORBELL_ARM | EQ_DOORBELL => {
+                self.eq_doorbell(host, id, value, register == EQ_DOORBELL_ARM);
+            }
+            _ => self.cq_doorbell(host, id, value),
+        }
+    }
+
+    fn cq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, cqn: u32) {
+        let consumer = self.functions[usize::from(id.0)].cq_doorbell;
+        match self.cqs.get_mut(&cqn) {
+            Some(cq) if cq.owner == id => {
+                if cq.arm(consumer) {
+                    self.completion(host, cqn);
+                }
+            }
+            _ => self.violation(host, id, &format!("doorbell of CQ {cqn:#x}, not created")),
+        }
+    }
+
+    fn eq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, value: u32, arm: bool) {
         let number = (value >> 24) as u8;
         match self.functions[usize::from(id.0)].eqs.get_mut(&number) {
             Some(eq) => eq.doorbell(host, id, value & 0xff_ffff, arm),

@@ -93,11 +93,22 @@ opcodes! {
     DESTROY_MKEY = 0x202,
     CREATE_EQ = 0x301,
     DESTROY_EQ = 0x302,
+    CREATE_CQ = 0x400,
+    DESTROY_CQ = 0x401,
+    CREATE_QP = 0x500,
+    DESTROY_QP = 0x501,
+    RST2INIT_QP = 0x502,
+    INIT2RTR_QP = 0x503,
+    RTR2RTS_QP = 0x504,
     ALLOC_PD = 0x800,
     DEALLOC_PD = 0x801,
     ALLOC_UAR = 0x802,
     DEALLOC_UAR = 0x803,
     ACCESS_REG = 0x805,
+    CREATE_GENERAL_OBJECT = 0xa00,
+    MODIFY_GENERAL_OBJECT = 0xa01,
+    QUERY_GENERAL_OBJECT = 0xa02,
+    DESTROY_GENERAL_OBJECT = 0xa03,
 }
 
 /// `MLX5_CMD_STAT_*`: how a command ended.
@@ -172,10 +183,16 @@ pub enum Delivery {
 
 /// `MLX5_EVENT_TYPE_*`: what an EQE is about.
 pub mod event {
+    /// A completion on a CQ.
+    pub const COMP: u8 = 0x00;
+    /// A QP has failed.
+    pub const WQ_CATAS_ERROR: u8 = 0x05;
     /// A command that ended.
     pub const CMD: u8 = 0x0a;
     /// Firmware wants pages, or gives them back.
     pub const PAGE_REQUEST: u8 = 0x0b;
+    /// A general object has changed its state.
+    pub const OBJECT_CHANGE: u8 = 0x27;
 }
 
 /// `vhca_id` of suspend_vhca_in, and of the other migration commands.
@@ -265,3 +282,74 @@ pub const MKEY_ACTUAL_OCTWORDS: Field = field(0x60, 0, 32);
 pub const MKEY_MTT: usize = 0x110;
 /// MLX5_MKC_ACCESS_MODE_MTT.
 pub const ACCESS_MODE_MTT: u64 = 1;
+
+/// create_cq_in: where `cq_context` is.
+const CQC: usize = 0x10;
+/// cqc: `cqe_sz`.
+pub const CQC_CQE_SZ: Field = field(CQC + 0x1, 0, 3);
+/// cqc: `log_cq_size`.
+pub const CQC_LOG_SIZE: Field = field(CQC + 0xc, 3, 5);
+/// cqc: `uar_page`.
+pub const CQC_UAR: Field = field(CQC + 0xd, 0, 24);
+/// cqc: `c_eqn_or_apu_element`.
+pub const CQC_EQN: Field = field(CQC + 0x14, 0, 32);
+/// cqc: `log_page_size`.
+pub const CQC_LOG_PAGE_SIZE: Field = field(CQC + 0x18, 3, 5);
+/// cqc: `dbr_addr`.
+pub const CQC_DBR: Field = field(CQC + 0x38, 0, 64);
+/// create_cq_in, create_qp_in: `pas`.
+pub const QUEUE_PAS: usize = 0x110;
+
+/// create_qp_in, init2rtr_qp_in: where `qpc` is.
+const QPC: usize = 0x18;
+/// qpc: `st`.
+pub const QPC_ST: Field = field(QPC + 0x1, 0, 8);
+/// qpc: `pd`.
+pub const QPC_PD: Field = field(QPC + 0x5, 0, 24);
+/// qpc: `log_rq_size`.
+pub const QPC_LOG_RQ_SIZE: Field = field(QPC + 0x9, 1, 4);
+/// qpc: `log_rq_stride`.
+pub const QPC_LOG_RQ_STRIDE: Field = field(QPC + 0x9, 5, 3);
+/// qpc: `no_sq`.
+pub const QPC_NO_SQ: Field = field(QPC + 0xa, 0, 1);
+/// qpc: `log_page_size`.
+pub const QPC_LOG_PAGE_SIZE: Field = field(QPC + 0x14, 3, 5);
+/// qpc: `remote_qpn`.
+pub const QPC_REMOTE_QPN: Field = field(QPC + 0x15, 0, 24);
+/// qpc: `cqn_rcv`.
+pub const QPC_CQN_RCV: Field = field(QPC + 0x9d, 0, 24);
+/// qpc: `dbr_addr`.
+pub const QPC_DBR: Field = field(QPC + 0xa0, 0, 64);
+/// qpc: `rq_type`.
+pub const QPC_RQ_TYPE: Field = field(QPC + 0xac, 5, 3);
+
+/// general_obj_in_cmd_hdr: `obj_type`.
+pub const OBJ_TYPE: Field = field(0x6, 0, 16);
+/// general_obj_in_cmd_hdr, general_obj_out_cmd_hdr: `obj_id`.
+pub const OBJ_ID: Field = field(0x8, 0, 32);
+/// MLX5_OBJ_TYPE_PAGE_TRACK.
+pub const OBJ_PAGE_TRACK: u16 = 0x46;
+/// Where `obj_context`, a page_track, is in inputs and outputs.
+const TRACK: usize = 0x10;
+/// page_track: `modify_field_select`.
+pub const TRACK_MODIFY: Field = field(TRACK, 0, 64);
+/// page_track: `vhca_id`.
+pub const TRACK_VHCA: Field = field(TRACK + 0xa, 0, 16);
+/// page_track: `state`.
+pub const TRACK_STATE: Field = field(TRACK + 0x10, 0, 4);
+/// page_track: `log_addr_space_size`.
+pub const TRACK_LOG_SPACE: Field = field(TRACK + 0x11, 0, 8);
+/// page_track: `log_page_size`.
+pub const TRACK_LOG_PAGE: Field = field(TRACK + 0x12, 3, 5);
+/// page_track: `log_msg_size`.
+pub const TRACK_LOG_MSG: Field = field(TRACK + 0x13, 3, 5);
+/// page_track: `reporting_qpn`.
+pub const TRACK_QPN: Field = field(TRACK + 0x15, 0, 24);
+/// page_track: `num_ranges`.
+pub const TRACK_NUM_RANGES: Field = field(TRACK + 0x1b, 0, 8);
+/// page_track: `range_start_address`.
+pub const TRACK_START: Field = field(TRACK + 0x20, 0, 64);
+/// page_track: `length`.
+pub const TRACK_LENGTH: Field = field(TRACK + 0x28, 0, 64);
+/// page_track: `track_range`.
+pub const TRACK_RANGES: usize = TRACK + 0x30;

@@ -17,6 +17,7 @@ pub mod caps;
 pub mod cmdq;
 pub mod commands;
 pub mod config;
+pub mod cq;
 pub mod eq;
 pub mod ffi;
 pub mod hca;
@@ -28,7 +29,10 @@ pub mod log;
 pub mod migration;
 pub mod mkey;
 pub mod pages;
+pub mod qp;
+pub mod queue;
 pub mod state;
+pub mod track;
 pub mod workload;
 
 #[cfg(test)]

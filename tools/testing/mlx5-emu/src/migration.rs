@@ -2,7 +2,7 @@
 
 //! A VHCA that can be suspended, saved and loaded.
 
-use crate::{ifc::Status, image, state::VfState};
+use crate::{ifc::Status, image, state::VfState, track::TrackFault};
 use std::collections::BTreeSet;
 
 /// Half of a VHCA that can be stopped.
@@ -46,6 +46,8 @@ pub struct Vhca {
     lost: bool,
     /// Commands that are to fail, and how.
     pub faults: Vec<Fault>,
+    /// How the next report of its page tracker goes wrong.
+    pub track_fault: Option<TrackFault>,
 }
 
 /// A command that is to fail, once.
@@ -116,6 +118,7 @@ impl Vhca {
             initial: BTreeSet::new(),
             lost: false,
             faults: Vec::new(),
+            track_fault: None,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::{
     host::{FunctionId, Host},
     ifc::Status,
     migration::{Fault, Running, Vhca},
+    track::TrackFault,
 };
 use mlx5_emu_regs::{self as regs, pattern, scatter_page, PAGE};
 
@@ -122,6 +123,15 @@ impl Workload {
                 vhca.faults.push(Fault {
                     opcode: arg0.try_into().map_err(|_| regs::STATUS_BAD_ARG)?,
                     status: status.ok_or(regs::STATUS_BAD_ARG)?,
+                });
+                return Ok(());
+            }
+            regs::CMD_TRACK_FAULT => {
+                vhca.track_fault = Some(match arg0 {
+                    regs::TRACK_STALL => TrackFault::Stall,
+                    regs::TRACK_ERROR => TrackFault::Error,
+                    regs::TRACK_QP_ERROR => TrackFault::Qp,
+                    _ => return Err(regs::STATUS_BAD_ARG),
                 });
                 return Ok(());
             }

@@ -4,7 +4,9 @@
 #ifndef MLX5_RUST_BINDINGS_HELPER_H
 #define MLX5_RUST_BINDINGS_HELPER_H
 
+#include <linux/mlx5/cq.h>
 #include <linux/mlx5/driver.h>
+#include <linux/mlx5/eq.h>
 #include <linux/mlx5/mlx5_ifc.h>
 #include <linux/mlx5/vport.h>
 

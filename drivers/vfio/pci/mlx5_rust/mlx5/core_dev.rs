@@ -44,6 +44,8 @@ pub(crate) struct CoreDev {
     pub(super) in_chunks: bool,
     /// Firmware tells of a new initial state (`migration_state`).
     pub(super) tells_state: bool,
+    /// Firmware can track pages (`adv_virtualization`).
+    pub(super) tracks_pages: bool,
     /// Whether commands may be sent. Written under the device's state lock,
     /// which everyone holds who sends one.
     attached: Atomic<bool>,
@@ -105,6 +107,8 @@ impl CoreDev {
             in_chunks: unsafe { bindings::mlx5_rust_migrates_in_chunks(up.0.as_ptr()) },
             // SAFETY: As above.
             tells_state: unsafe { bindings::mlx5_rust_tells_migration_state(up.0.as_ptr()) },
+            // SAFETY: As above.
+            tracks_pages: unsafe { bindings::mlx5_rust_tracks_pages(up.0.as_ptr()) },
             attached: Atomic::new(true),
         };
         if !core.is_migratable()? {
@@ -126,6 +130,24 @@ impl CoreDev {
         } else {
             Err(errno::enotconn())
         }
+    }
+
+    /// `ts_format` of a QP.
+    pub(super) fn timestamp_format(&self) -> u64 {
+        // SAFETY: By the type invariant. What it reads does not change.
+        u64::from(unsafe { bindings::mlx5_rust_qp_timestamp_format(self.mdev.as_ptr()) })
+    }
+
+    /// `user_index` of a QP that has none.
+    pub(super) fn user_index(&self) -> u64 {
+        // SAFETY: As above.
+        u64::from(unsafe { bindings::mlx5_rust_qp_user_index(self.mdev.as_ptr()) })
+    }
+
+    /// Largest message, as a shift.
+    pub(super) fn log_max_msg(&self) -> u64 {
+        // SAFETY: As above.
+        u64::from(unsafe { bindings::mlx5_rust_log_max_msg(self.mdev.as_ptr()) })
     }
 
     /// The device that does DMA for commands.

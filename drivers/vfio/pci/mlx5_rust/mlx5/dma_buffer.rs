@@ -23,21 +23,31 @@ const MAX_PAGE_SHIFT: u32 = 21;
 const MTT_BYTES: usize = 8;
 
 /// An mkey; destroyed on drop.
-struct Mkey {
+pub(super) struct Mkey {
     core: Arc<CoreDev>,
     key: u32,
 }
 
 impl Mkey {
-    /// CREATE_MKEY over a whole mapping, addressed from 0.
+    /// An mkey over a whole mapping, addressed from 0.
     fn new<P: Deref<Target = Pages>>(
         core: &Arc<CoreDev>,
         pd: &Pd,
         mapping: &DmaMapping<P>,
     ) -> Result<Self> {
-        core.check_attached()?;
         let shift = mapping.page_shift().min(MAX_PAGE_SHIFT);
-        let len = mapping.len();
+        Self::of_pages(core, pd, shift, mapping.len(), mapping.addresses(shift))
+    }
+
+    /// CREATE_MKEY over `len` bytes in pages of `1 << shift`, addressed from 0.
+    pub(super) fn of_pages(
+        core: &Arc<CoreDev>,
+        pd: &Pd,
+        shift: u32,
+        len: usize,
+        pages: impl Iterator<Item = u64>,
+    ) -> Result<Self> {
+        core.check_attached()?;
         let mtts = len >> shift;
         // MTTs come in units of two: an octword, in mlx5's use of the word.
         let octwords: u32 = mtts.div_ceil(2).try_into()?;
@@ -77,10 +87,7 @@ impl Mkey {
             ),
             octwords,
         );
-        for (mtt, addr) in input.bytes[header..]
-            .chunks_exact_mut(MTT_BYTES)
-            .zip(mapping.addresses(shift))
-        {
+        for (mtt, addr) in input.bytes[header..].chunks_exact_mut(MTT_BYTES).zip(pages) {
             mtt.copy_from_slice(&addr.to_be_bytes());
         }
 
@@ -99,6 +106,13 @@ impl Mkey {
             core: core.clone(),
             key,
         })
+    }
+}
+
+impl Mkey {
+    /// What firmware calls it.
+    pub(super) fn number(&self) -> u32 {
+        self.key
     }
 }
 
@@ -140,7 +154,7 @@ impl<P: Deref<Target = Pages>> DmaBuffer<P> {
     }
 
     pub(super) fn mkey(&self) -> u32 {
-        self.mkey.key
+        self.mkey.number()
     }
 
     /// The pages behind it.

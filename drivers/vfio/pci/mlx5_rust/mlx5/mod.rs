@@ -20,11 +20,17 @@
 
 mod bindings;
 mod bits;
+mod cq;
+mod cqe;
 mod ifc;
+mod qp;
+mod uar;
 
 pub(crate) mod core_dev;
 pub(crate) mod dma_buffer;
 pub(crate) mod notifier;
+pub(crate) mod page_track;
 pub(crate) mod pd;
 pub(crate) mod save;
+pub(crate) mod track_events;
 pub(crate) mod vhca;

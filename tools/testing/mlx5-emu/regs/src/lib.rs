@@ -72,6 +72,16 @@ pub const CMD_LOSE_TRACKING: u32 = 7;
 /// Has the next firmware command with opcode ARG0 about this VF fail with
 /// status ARG1. Always possible.
 pub const CMD_FAULT: u32 = 8;
+/// Has the next report of a page tracker of this VF go wrong: ARG0 is one of
+/// `TRACK_*`. Always possible.
+pub const CMD_TRACK_FAULT: u32 = 9;
+
+/// Nothing is reported, ever.
+pub const TRACK_STALL: u64 = 1;
+/// The tracker goes to its error state.
+pub const TRACK_ERROR: u64 = 2;
+/// The QP that reports come through fails.
+pub const TRACK_QP_ERROR: u64 = 3;
 
 /// The command was carried out.
 pub const STATUS_OK: u32 = 0;

@@ -5,6 +5,7 @@
 mod badinput;
 mod compare;
 mod core;
+mod dirty;
 mod files;
 mod matrix;
 mod migrate;
@@ -38,6 +39,7 @@ pub const ALL: &[Scenario] = &[
     ("pipeline", pipeline::run),
     ("random", random::run),
     ("random-chunks", random::run),
+    ("dirty", dirty::run),
     ("matrix", matrix::run),
     ("files", files::run),
     ("badinput", badinput::run),

@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page tracker: firmware that notes where a VF writes to, and reports it in
+//! messages through a connection within the device.
+
+use super::{
+    bindings::{
+        self, mlx5_ifc_create_page_track_obj_in_bits, mlx5_ifc_modify_page_track_obj_in_bits,
+        mlx5_ifc_page_track_range_bits, mlx5_ifc_query_page_track_obj_out_bits,
+        MLX5_CMD_OP_CREATE_GENERAL_OBJECT, MLX5_CMD_OP_DESTROY_GENERAL_OBJECT,
+        MLX5_CMD_OP_MODIFY_GENERAL_OBJECT, MLX5_CMD_OP_QUERY_GENERAL_OBJECT,
+        MLX5_OBJ_TYPE_PAGE_TRACK,
+    },
+    core_dev::CoreDev,
+    cq::CompletionQueue,
+    cqe::State,
+    dma_buffer::Mkey,
+    ifc::{field, mailbox, LargeMailbox},
+    pd::Pd,
+    qp::{QueuePair, ReceiveQueue},
+    track_events::{Subjects, TrackEvents, TrackNotifier},
+    uar::Uar,
+};
+use crate::vfio::{
+    coherent::Coherent,
+    dirty_log::{IovaRange, IovaRanges},
+    errno,
+};
+use kernel::{
+    prelude::*,
+    sizes::{SZ_2M, SZ_64K},
+    sync::Arc,
+};
+
+/// Bytes of an entry of a report: an address.
+const ENTRY: usize = 8;
+/// Memory for messages that have not been looked at.
+const RING: usize = SZ_2M;
+/// Fewest messages that there is room for.
+const MIN_MESSAGES: usize = 4;
+/// Pieces that the memory for messages is made of.
+const PIECE: usize = SZ_64K;
+/// A tracker that says nothing for so many milliseconds says nothing any more.
+const SILENCE_MS: u32 = 10_000;
+/// What a tracker tracks: `track_type`.
+const TRACK_PAGES: u64 = 1;
+/// The fields that a request for a report sets: `modify_field_select`.
+const SELECT_RANGE_AND_STATE: u64 = 0x3;
+/// `MLX5_PAGE_TRACK_STATE_REPORTING`, `MLX5_PAGE_TRACK_STATE_ERROR`.
+const STATE_REPORTING: u64 = 1;
+const STATE_ERROR: u64 = 2;
+
+/// The memory for messages, for the device at addresses from 0 in an mkey.
+struct Memory {
+    pieces: KVec<Coherent>,
+}
+
+impl Memory {
+    fn new(core: &CoreDev, len: usize) -> Result<Self> {
+        let dev = core.dma_device()?;
+        let mut pieces = KVec::new();
+        for _ in 0..len.div_ceil(PIECE) {
+            pieces.push(Coherent::new(&dev, PIECE)?, GFP_KERNEL)?;
+        }
+        Ok(Self { pieces })
+    }
+
+    /// The 64-bit word at `offset`; 0 where there is none.
+    fn read_be64(&self, offset: usize) -> u64 {
+        self.pieces.get(offset / PIECE).map_or(0, |piece| {
+            let half = |at| u64::from(piece.read_be32(at));
+            (half(offset % PIECE) << 32) | half(offset % PIECE + 4)
+        })
+    }
+}
+
+/// A PAGE_TRACK object; destroyed on drop.
+struct Object {
+    core: Arc<CoreDev>,
+    id: u32,
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        let mut input = mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits)
+            .set(
+                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode),
+                MLX5_CMD_OP_DESTROY_GENERAL_OBJECT,
+            )
+            .set(
+                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type),
+                MLX5_OBJ_TYPE_PAGE_TRACK,
+            )
+            .set(
+                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_id),
+                self.id,
+            );
+        let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
+        // Refused while the PF is detached: then it is gone anyway.
+        let _ = self.core.execute(&mut input.bytes, &mut output.bytes);
+    }
+}
+
+/// A tracker that runs.
+///
+/// Fields drop in order: what firmware uses goes before what it uses it for.
+pub(crate) struct PageTracker {
+    _notifier: Pin<KBox<TrackNotifier>>,
+    object: Object,
+    _sender: QueuePair,
+    _receiver: QueuePair,
+    queue: ReceiveQueue,
+    _mkey: Mkey,
+    memory: Memory,
+    cq: Pin<KBox<CompletionQueue>>,
+    _pd: Pd,
+    _uar: Uar,
+    events: Arc<TrackEvents>,
+    core: Arc<CoreDev>,
+    page_size: u64,
+    /// Bytes of a message, at most.
+    message: usize,
+    /// Entries of the receive queue, and messages that were looked at.
+    slots: u32,
+    seen: u32,
+}
+
+/// What the device can track.
+struct Limits(bindings::mlx5_rust_track_limits);
+
+impl Limits {
+    fn of(core: &CoreDev) -> Result<Self> {
+        core.check_attached()?;
+        let mut limits = bindings::mlx5_rust_track_limits::default();
+        // SAFETY: `mdev` is valid by the invariant of `CoreDev`.
+        unsafe { bindings::mlx5_rust_track_limits_of(core.mdev.as_ptr(), &mut limits) };
+        Ok(Self(limits))
+    }
+
+    /// The page size, as a shift, that is nearest to `page_size`.
+    fn log_page(&self, page_size: u64) -> u32 {
+        let log = page_size.max(1).ilog2();
+        log.max(self.0.log_min_page_size.into())
+            .min(self.0.log_max_page_size.into())
+    }
+}
+
+impl CoreDev {
+    /// Whether firmware can track pages.
+    pub(crate) fn can_track(&self) -> bool {
+        self.tracks_pages
+    }
+}
+
+impl PageTracker {
+    /// Begins to track `ranges` in pages of about `page_size` bytes.
+    pub(crate) fn new(
+        core: &Arc<CoreDev>,
+        mut ranges: IovaRanges<'_>,
+        page_size: u64,
+    ) -> Result<Self> {
+        let limits = Limits::of(core)?;
+        let log_page = limits.log_page(page_size);
+        let log_message = u32::from(limits.0.log_max_msg_size);
+        let message = 1usize.checked_shl(log_message).ok_or(EINVAL)?;
+        if message < ENTRY || message > RING {
+            return Err(errno::eopnotsupp());
+        }
+        let slots = (RING / message).max(MIN_MESSAGES);
+        let log_slots = slots.ilog2();
+        ranges.combine(limits.0.max_num_range.into());
+
+        let events = TrackEvents::new()?;
+        let uar = Uar::new(core)?;
+        let pd = Pd::new(core)?;
+        let cq = CompletionQueue::new(core, events.clone(), log_slots)?;
+        let memory = Memory::new(core, slots * message)?;
+        let mkey = Mkey::of_pages(
+            core,
+            &pd,
+            PIECE.trailing_zeros(),
+            memory.pieces.len() * PIECE,
+            memory.pieces.iter().map(Coherent::dma),
+        )?;
+        // CAST: At most `RING`.
+        let queue = ReceiveQueue::new(core, log_slots, mkey.number(), message as u32)?;
+        let receiver = QueuePair::new(core, &pd, &uar, Some((&queue, &cq)))?;
+        let sender = QueuePair::new(core, &pd, &uar, None)?;
+        receiver.init()?;
+        queue.post(1 << log_slots);
+        receiver.connect(sender.number())?;
+        sender.init()?;
+        sender.connect(receiver.number())?;
+        sender.start()?;
+        let context = Context {
+            log_page,
+            log_message,
+            sender: sender.number(),
+        };
+        let object = create(core, &limits, &ranges, context)?;
+        let notifier = TrackNotifier::new(
+            core,
+            events.clone(),
+            Subjects {
+                qpns: [receiver.number(), sender.number()],
+                object: object.id,
+            },
+        )?;
+        cq.arm(0);
+        Ok(Self {
+            _notifier: notifier,
+            object,
+            _sender: sender,
+            _receiver: receiver,
+            queue,
+            _mkey: mkey,
+            memory,
+            cq,
+            _pd: pd,
+            _uar: uar,
+            events,
+            core: core.clone(),
+            page_size: 1 << log_page,
+            message,
+            slots: 1 << log_slots,
+            seen: 0,
+        })
+    }
+
+    /// Bytes of the pages that it tells apart.
+    pub(crate) fn page_size(&self) -> u64 {
+        self.page_size
+    }
+
+    /// Where to end a report early.
+    pub(crate) fn events(&self) -> &Arc<TrackEvents> {
+        &self.events
+    }
+
+    /// Calls `each` with the address of every page in `range` that the VF has
+    /// written to since it was last asked.
+    ///
+    /// `EIO` where the tracker has failed, `ETIMEDOUT` where it says nothing any
+    /// more, `EINTR` where the process is killed: then its state is not known, and
+    /// it is of no more use.
+    pub(crate) fn report(&mut self, range: IovaRange, each: impl FnMut(u64)) -> Result {
+        if self.events.has_failed() {
+            return Err(EIO);
+        }
+        // What is refused has no effect.
+        self.request(range)?;
+        self.receive_all(each).inspect_err(|_| self.events.fail())
+    }
+
+    fn receive_all(&mut self, mut each: impl FnMut(u64)) -> Result {
+        loop {
+            let state = match self.receive(&mut each)? {
+                Some(state) => state,
+                None => {
+                    // Whatever has come meanwhile raises no interrupt.
+                    self.cq.arm(self.seen);
+                    match self.receive(&mut each)? {
+                        Some(state) => state,
+                        None => {
+                            self.wait()?;
+                            continue;
+                        }
+                    }
+                }
+            };
+            match state {
+                State::Tracking => return Ok(()),
+                State::Reporting => (),
+                State::Failed => return Err(EIO),
+            }
+        }
+    }
+
+    /// Waits for a completion, or for bad news.
+    fn wait(&self) -> Result {
+        self.events.signal.wait(SILENCE_MS)?;
+        if self.events.has_failed() || (self.events.take_changed() && self.is_in_error()?) {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Looks at the next message, if there is one.
+    fn receive(&mut self, each: &mut impl FnMut(u64)) -> Result<Option<State>> {
+        let Some(message) = self.cq.entry(self.seen, self.slots, self.message)? else {
+            return Ok(None);
+        };
+        // CAST: To a type that is not smaller.
+        let at = message.slot as usize * self.message;
+        for offset in (0..message.len / ENTRY).map(|entry| at + entry * ENTRY) {
+            each(self.memory.read_be64(offset));
+        }
+        self.seen = self.seen.wrapping_add(1);
+        self.queue.post(self.seen.wrapping_add(self.slots));
+        self.cq.release(self.seen);
+        Ok(Some(message.state))
+    }
+
+    /// Has a range reported.
+    fn request(&self, range: IovaRange) -> Result {
+        let context = core::mem::offset_of!(mlx5_ifc_modify_page_track_obj_in_bits, obj_context);
+        let mut input = mailbox!(mlx5_ifc_modify_page_track_obj_in_bits)
+            .set(
+                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode),
+                MLX5_CMD_OP_MODIFY_GENERAL_OBJECT,
+            )
+            .set(
+                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type),
+                MLX5_OBJ_TYPE_PAGE_TRACK,
+            )
+            .set(
+                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_id),
+                self.object.id,
+            );
+        for (field, value) in [
+            (
+                field!(mlx5_ifc_page_track_bits, modify_field_select),
+                SELECT_RANGE_AND_STATE,
+            ),
+            (
+                field!(mlx5_ifc_page_track_bits, range_start_address),
+                range.start,
+            ),
+            (
+                field!(mlx5_ifc_page_track_bits, length),
+                range.len().ok_or(EINVAL)?,
+            ),
+            (field!(mlx5_ifc_page_track_bits, state), STATE_REPORTING),
+        ] {
+            input = input.set(field.shifted(context), value);
+        }
+        let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
+        self.core.execute(&mut input.bytes, &mut output.bytes)
+    }
+
+    fn is_in_error(&self) -> Result<bool> {
+        let context = core::mem::offset_of!(mlx5_ifc_query_page_track_obj_out_bits, obj_context);
+        let mut input = mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits)
+            .set(
+                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode),
+                MLX5_CMD_OP_QUERY_GENERAL_OBJECT,
+            )
+            .set(
+                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type),
+                MLX5_OBJ_TYPE_PAGE_TRACK,
+            )
+            .set(
+                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_id),
+                self.object.id,
+            );
+        let mut output = mailbox!(mlx5_ifc_query_page_track_obj_out_bits);
+        self.core.execute(&mut input.bytes, &mut output.bytes)?;
+        let state = output.get(field!(mlx5_ifc_page_track_bits, state).shifted(context));
+        Ok(state == STATE_ERROR)
+    }
+}
+
+/// What a tracker is created with, besides its ranges.
+struct Context {
+    log_page: u32,
+    log_message: u32,
+    sender: u32,
+}
+
+/// CREATE_GENERAL_OBJECT. `EOPNOTSUPP` where the ranges are smaller, or larger,
+/// than what the device can track.
+fn create(
+    core: &Arc<CoreDev>,
+    limits: &Limits,
+    ranges: &IovaRanges<'_>,
+    context: Context,
+) -> Result<Object> {
+    let header = size_of::<mlx5_ifc_create_page_track_obj_in_bits>() / 8;
+    let range_bytes = size_of::<mlx5_ifc_page_track_range_bits>() / 8;
+    let mut input = LargeMailbox::new(header + ranges.len() * range_bytes)?;
+    let mut total = 0u64;
+    for (slot, range) in input.bytes[header..]
+        .chunks_exact_mut(range_bytes)
+        .zip(ranges.iter())
+    {
+        // VFIO lets empty ranges through.
+        let len = range.len().ok_or(EINVAL)?;
+        total = total.checked_add(len).ok_or(EOVERFLOW)?;
+        slot[..8].copy_from_slice(&range.start.to_be_bytes());
+        slot[8..].copy_from_slice(&len.to_be_bytes());
+    }
+    let log_space = total.checked_next_power_of_two().ok_or(EOVERFLOW)?.ilog2();
+    let space = u32::from(limits.0.log_min_addr_space)..=u32::from(limits.0.log_max_addr_space);
+    if !space.contains(&log_space) {
+        return Err(errno::eopnotsupp());
+    }
+    for (field, value) in [
+        (
+            field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode),
+            MLX5_CMD_OP_CREATE_GENERAL_OBJECT,
+        ),
+        (
+            field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type),
+            MLX5_OBJ_TYPE_PAGE_TRACK,
+        ),
+    ] {
+        input.set(field, value);
+    }
+    let at = core::mem::offset_of!(mlx5_ifc_create_page_track_obj_in_bits, obj_context);
+    for (field, value) in [
+        (
+            field!(mlx5_ifc_page_track_bits, vhca_id),
+            u64::from(core.vhca_id),
+        ),
+        (field!(mlx5_ifc_page_track_bits, track_type), TRACK_PAGES),
+        (
+            field!(mlx5_ifc_page_track_bits, log_addr_space_size),
+            log_space.into(),
+        ),
+        (
+            field!(mlx5_ifc_page_track_bits, log_page_size),
+            context.log_page.into(),
+        ),
+        (
+            field!(mlx5_ifc_page_track_bits, log_msg_size),
+            context.log_message.into(),
+        ),
+        (
+            field!(mlx5_ifc_page_track_bits, reporting_qpn),
+            context.sender.into(),
+        ),
+        (
+            field!(mlx5_ifc_page_track_bits, num_ranges),
+            ranges.len() as u64,
+        ),
+    ] {
+        input.set(field.shifted(at), value);
+    }
+    let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
+    core.execute(&mut input.bytes, &mut output.bytes)?;
+    Ok(Object {
+        core: core.clone(),
+        id: output
+            .get(field!(mlx5_ifc_general_obj_out_cmd_hdr_bits, obj_id))
+            .try_into()?,
+    })
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Queue pairs: reliable connections that firmware sends its reports through.
+
+use crate::{
+    host::{FunctionId, Host},
+    ifc::{self, Status},
+    queue::{self, Ring},
+};
+
+/// `MLX5_QP_ST_RC`
+const RELIABLE_CONNECTION: u64 = 0;
+/// `MLX5_NON_ZERO_RQ`
+const NON_ZERO_RQ: u64 = 0;
+/// Bytes of a data segment (`struct mlx5_wqe_data_seg`).
+const DATA_SEGMENT: usize = 16;
+
+/// State of a QP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QpState {
+    /// After CREATE_QP.
+    Reset,
+    /// Receives can be posted.
+    Init,
+    /// It can receive.
+    ReadyToReceive,
+    /// It can send.
+    ReadyToSend,
+}
+
+/// A receive queue, and where its completions go.
+#[derive(Clone, Debug)]
+pub struct ReceiveQueue {
+    /// The CQ.
+    pub cqn: u32,
+    ring: Ring,
+    doorbell_record: u64,
+    consumer: u32,
+}
+
+/// Memory that was posted to receive a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Posted {
+    /// Number of the entry.
+    pub wqe: u16,
+    /// Bytes.
+    pub len: u32,
+    /// The mkey.
+    pub lkey: u32,
+    /// Where in it.
+    pub addr: u64,
+}
+
+/// A queue pair.
+#[derive(Clone, Debug)]
+pub struct QueuePair {
+    /// Whose it is.
+    pub owner: FunctionId,
+    /// Its protection domain.
+    pub pd: u32,
+    /// How far it is set up.
+    pub state: QpState,
+    /// The other end.
+    pub remote: u32,
+    /// How it receives, if it does.
+    pub receive: Option<ReceiveQueue>,
+}
+
+impl QueuePair {
+    /// CREATE_QP.
+    pub fn parse(owner: FunctionId, input: &[u8]) -> Result<Self, Status> {
+        if ifc::QPC_ST.get(input) != RELIABLE_CONNECTION || ifc::QPC_NO_SQ.get(input) != 1 {
+            return Err(Status::BadParam);
+        }
+        let receive = match ifc::QPC_RQ_TYPE.get(input) {
+            NON_ZERO_RQ => Some(ReceiveQueue {
+                cqn: ifc::QPC_CQN_RCV.get(input) as u32,
+                ring: Ring::parse(
+                    input.get(ifc::QUEUE_PAS..).unwrap_or_default(),
+                    ifc::QPC_LOG_PAGE_SIZE.get(input) as u32,
+                    ifc::QPC_LOG_RQ_SIZE.get(input) as u32,
+                    ifc::QPC_LOG_RQ_STRIDE.get(input) as u32 + 4,
+                )?,
+                doorbell_record: ifc::QPC_DBR.get(input),
+                consumer: 0,
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            owner,
+            pd: ifc::QPC_PD.get(input) as u32,
+            state: QpState::Reset,
+            remote: 0,
+            receive,
+        })
+    }
+
+    /// RST2INIT_QP, INIT2RTR_QP and RTR2RTS_QP.
+    pub fn modify(&mut self, opcode: u16, input: &[u8]) -> Result<(), Status> {
+        self.state = match (opcode, self.state) {
+            (ifc::RST2INIT_QP, QpState::Reset) => QpState::Init,
+            (ifc::INIT2RTR_QP, QpState::Init) => {
+                self.remote = ifc::QPC_REMOTE_QPN.get(input) as u32;
+                QpState::ReadyToReceive
+            }
+            (ifc::RTR2RTS_QP, QpState::ReadyToReceive) => QpState::ReadyToSend,
+            _ => return Err(Status::BadResState),
+        };
+        Ok(())
+    }
+
+    /// The next memory that was posted for a message; `None` where there is
+    /// none yet (RNR), or no such queue.
+    pub fn take_posted(&mut self, host: &mut dyn Host) -> Option<Posted> {
+        let owner = self.owner;
+        let receive = self.receive.as_mut()?;
+        let posted = queue::read_be32(host, owner, receive.doorbell_record).ok()?;
+        if posted & 0xffff == receive.consumer & 0xffff {
+            return None;
+        }
+        let mut segment = [0; DATA_SEGMENT];
+        let at = receive.ring.address(receive.consumer);
+        host.dma_read(owner, at, &mut segment).ok()?;
+        let wqe = receive.consumer as u16;
+        receive.consumer = receive.consumer.wrapping_add(1);
+        let be32 = |at: usize| u32::from_be_bytes(segment[at..at + 4].try_into().unwrap_or([0; 4]));
+        Some(Posted {
+            wqe,
+            len: be32(0),
+            lkey: be32(4),
+            addr: (u64::from(be32(8)) << 32) | u64::from(be32(12)),
+        })
+    }
+}

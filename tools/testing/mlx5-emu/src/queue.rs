@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What queues in host memory have in common.
+
+use crate::{
+    host::{DmaFault, FunctionId, Host},
+    ifc::Status,
+};
+
+/// Entries of one size on a list of pages, around.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    pages: Vec<u64>,
+    log_page: u32,
+    log_count: u32,
+    log_entry: u32,
+}
+
+impl Ring {
+    /// From a command's `log_page_size` and `pas`.
+    pub fn parse(
+        pas: &[u8],
+        log_page_size: u32,
+        log_count: u32,
+        log_entry: u32,
+    ) -> Result<Self, Status> {
+        let log_page = 12 + log_page_size;
+        if log_page > 31 {
+            return Err(Status::BadParam);
+        }
+        let count = (1usize << (log_count + log_entry)).div_ceil(1 << log_page);
+        let pages: Vec<u64> = pas
+            .chunks_exact(8)
+            .take(count)
+            .map(|pa| u64::from_be_bytes(pa.try_into().unwrap_or_default()))
+            .collect();
+        if pages.len() != count {
+            return Err(Status::BadInputLen);
+        }
+        Ok(Self {
+            pages,
+            log_page,
+            log_count,
+            log_entry,
+        })
+    }
+
+    /// Number of entries.
+    pub fn count(&self) -> u32 {
+        1 << self.log_count
+    }
+
+    /// Where entry `index` is, around the end.
+    pub fn address(&self, index: u32) -> u64 {
+        let offset = u64::from(index & (self.count() - 1)) << self.log_entry;
+        let page = self.pages[(offset >> self.log_page) as usize];
+        page + (offset & ((1 << self.log_page) - 1))
+    }
+}
+
+/// Reads a big endian word.
+pub fn read_be32(host: &mut dyn Host, function: FunctionId, at: u64) -> Result<u32, DmaFault> {
+    let mut bytes = [0; 4];
+    host.dma_read(function, at, &mut bytes)?;
+    Ok(u32::from_be_bytes(bytes))
+}

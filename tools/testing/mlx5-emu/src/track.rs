@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page tracker: which pages of host memory a VF has written to.
+
+use crate::{
+    cq::Received,
+    hca::Hca,
+    host::{DmaFault, FunctionId, Host},
+    ifc::{self, event, Status},
+    log::CommandRecord,
+    qp::{Posted, QpState},
+};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Bytes of an entry of a report (`page_track_report_entry`).
+const ENTRY: usize = 8;
+/// When a sender tries again that found nothing posted, in nanoseconds.
+const RNR_RETRY: u64 = 20_000;
+
+/// `MLX5_PAGE_TRACK_STATE_*`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum TrackState {
+    /// Nothing is being reported.
+    Tracking = 0,
+    /// A range is.
+    Reporting = 1,
+    /// It has failed.
+    Error = 2,
+}
+
+/// How the next report of a VF goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TrackFault {
+    /// Nothing comes, ever.
+    Stall,
+    /// The object goes to its error state, and an event tells.
+    Error,
+    /// The QP that reports come through fails, and an event tells.
+    Qp,
+}
+
+/// Limits of the tracker, as capabilities tell them.
+pub mod limits {
+    /// `pg_track_log_max_num`
+    pub const LOG_MAX_NUM: u64 = 6;
+    /// `pg_track_max_num_range`
+    pub const MAX_RANGES: u64 = 16;
+    /// `pg_track_log_min_addr_space`
+    pub const LOG_MIN_SPACE: u64 = 12;
+    /// `pg_track_log_max_addr_space`
+    pub const LOG_MAX_SPACE: u64 = 44;
+    /// `pg_track_log_min_msg_size` and `pg_track_log_max_msg_size`
+    pub const LOG_MSG: std::ops::RangeInclusive<u64> = 9..=12;
+    /// `pg_track_log_min_page_size` and `pg_track_log_max_page_size`
+    pub const LOG_PAGE: std::ops::RangeInclusive<u64> = 12..=21;
+}
+
+/// A tracker (`MLX5_OBJ_TYPE_PAGE_TRACK`).
+#[derive(Clone, Debug)]
+pub struct PageTrack {
+    /// Who has made it.
+    pub owner: FunctionId,
+    /// Whose writes it sees.
+    pub vhca: u16,
+    /// The QP that reports are sent through.
+    pub qpn: u32,
+    /// What it is doing.
+    pub state: TrackState,
+    log_page: u32,
+    message: usize,
+    ranges: Vec<(u64, u64)>,
+    dirty: BTreeSet<u64>,
+    /// Addresses that are still to be reported.
+    outgoing: VecDeque<u64>,
+    stalled: bool,
+    /// When the first message of a report is sent.
+    due: u64,
+}
+
+impl PageTrack {
+    /// CREATE_GENERAL_OBJECT.
+    pub fn parse(owner: FunctionId, input: &[u8]) -> Result<Self, Status> {
+        let count = ifc::TRACK_NUM_RANGES.get(input);
+        let log_page = ifc::TRACK_LOG_PAGE.get(input);
+        let log_msg = ifc::TRACK_LOG_MSG.get(input);
+        let space = ifc::TRACK_LOG_SPACE.get(input);
+        if count == 0
+            || count > limits::MAX_RANGES
+            || !limits::LOG_PAGE.contains(&log_page)
+            || !limits::LOG_MSG.contains(&log_msg)
+            || !(limits::LOG_MIN_SPACE..=limits::LOG_MAX_SPACE).contains(&space)
+        {
+            return Err(Status::BadParam);
+        }
+        let word = |at: usize| {
+            let bytes = input.get(at..at + 8)?;
+            Some(u64::from_be_bytes(bytes.try_into().ok()?))
+        };
+        let range = |i: usize| {
+            let at = ifc::TRACK_RANGES + i * 16;
+            Some((word(at)?, word(at + 8)?))
+        };
+        let ranges: Vec<(u64, u64)> = (0..count as usize).map_while(range).collect();
+        if ranges.len() as u64 != count {
+            return Err(Status::BadInputLen);
+        }
+        let sum = ranges
+            .iter()
+            .try_fold(0u64, |sum, (_, len)| sum.checked_add(*len));
+        let fits = sum.is_some_and(|sum| sum > 0 && sum <= 1 << space);
+        let sane = |(start, len): &(u64, u64)| *len > 0 && start.checked_add(*len - 1).is_some();
+        if !fits || !ranges.iter().all(sane) {
+            return Err(Status::BadParam);
+        }
+        Ok(Self {
+            owner,
+            vhca: ifc::TRACK_VHCA.get(input) as u16,
+            qpn: ifc::TRACK_QPN.get(input) as u32,
+            state: TrackState::Tracking,
+            log_page: log_page as u32,
+            message: 1 << log_msg,
+            ranges,
+            dirty: BTreeSet::new(),
+            outgoing: VecDeque::new(),
+            stalled: false,
+            due: 0,
+        })
+    }
+
+    /// The VF has written `len` bytes to `addr`.
+    fn written(&mut self, addr: u64, len: u64) {
+        if len == 0 {
+            return;
+        }
+        let last = addr.saturating_add(len - 1);
+        for (start, len) in &self.ranges {
+            let (from, to) = (addr.max(*start), last.min(start + (len - 1)));
+            if from <= to {
+                self.dirty
+                    .extend(from >> self.log_page..=to >> self.log_page);
+            }
+        }
+    }
+
+    /// MODIFY_GENERAL_OBJECT to REPORTING: begins to report a range.
+    fn report(&mut self, start: u64, len: u64) -> Result<(), Status> {
+        if self.state != TrackState::Tracking {
+            return Err(Status::BadResState);
+        }
+        let last = len.checked_sub(1).and_then(|len| start.checked_add(len));
+        let last = last.ok_or(Status::BadParam)?;
+        let within = |(from, len): &(u64, u64)| start >= *from && last - from < *len;
+        if !self.ranges.iter().any(within) {
+            return Err(Status::BadParam);
+        }
+        let (first, last) = (start >> self.log_page, last >> self.log_page);
+        let mut reported = self.dirty.split_off(&first);
+        let mut later = reported.split_off(&(last + 1));
+        self.dirty.append(&mut later);
+        self.outgoing = reported
+            .into_iter()
+            .map(|page| page << self.log_page)
+            .collect();
+        self.state = TrackState::Reporting;
+        Ok(())
+    }
+}
+
+/// Passes everything on, and notes what is written to memory.
+pub struct Noting<'a> {
+    host: &'a mut dyn Host,
+    /// Address and length.
+    pub written: Vec<(u64, u64)>,
+}
+
+impl<'a> Noting<'a> {
+    /// In front of `host`.
+    pub fn new(host: &'a mut dyn Host) -> Self {
+        Self {
+            host,
+            written: Vec::new(),
+        }
+    }
+}
+
+impl Host for Noting<'_> {
+    fn dma_read(
+        &mut self,
+        function: FunctionId,
+        addr: u64,
+        buf: &mut [u8],
+    ) -> Result<(), DmaFault> {
+        self.host.dma_read(function, addr, buf)
+    }
+
+    fn dma_write(&mut self, function: FunctionId, addr: u64, buf: &[u8]) -> Result<(), DmaFault> {
+        self.host.dma_write(function, addr, buf)?;
+        self.written.push((addr, buf.len() as u64));
+        Ok(())
+    }
+
+    fn interrupt(&mut self, function: FunctionId, vector: u16) {
+        self.host.interrupt(function, vector);
+    }
+
+    fn now(&mut self) -> u64 {
+        self.host.now()
+    }
+
+    fn wake_at(&mut self, time: u64) {
+        self.host.wake_at(time);
+    }
+
+    fn log_command(&mut self, record: &CommandRecord) {
+        self.host.log_command(record);
+    }
+
+    fn log_violation(&mut self, function: FunctionId, what: &str) {
+        self.host.log_violation(function, what);
+    }
+}
+
+impl Hca {
+    /// A VF has written memory.
+    pub fn track_writes(&mut self, vhca: u16, written: &[(u64, u64)]) {
+        for track in self.trackers.values_mut().filter(|t| t.vhca == vhca) {
+            for (addr, len) in written {
+                track.written(*addr, *len);
+            }
+        }
+    }
+
+    /// MODIFY_GENERAL_OBJECT to REPORTING. The report itself comes by itself.
+    pub fn begin_report(
+        &mut self,
+        host: &mut dyn Host,
+        id: u32,
+        start: u64,
+        len: u64,
+    ) -> Result<(), Status> {
+        let track = self.trackers.get_mut(&id).ok_or(Status::BadRes)?;
+        track.report(start, len)?;
+        track.due = host.now() + self.config.report_ns;
+        let (owner, vhca, qpn) = (track.owner, track.vhca, track.qpn);
+        let vf = self.functions[usize::from(vhca)].vf.as_mut();
+        match vf.and_then(|vf| vf.vhca.track_fault.take()) {
+            None => self.send_reports(host),
+            Some(TrackFault::Stall) => self.stall(id),
+            Some(TrackFault::Error) => self.track_error(host, id),
+            Some(TrackFault::Qp) => {
+                self.stall(id);
+                let mut data = [0; 28];
+                data[24..].copy_from_slice(&qpn.to_be_bytes());
+                self.post_event(host, owner, event::WQ_CATAS_ERROR, &data);
+            }
+        }
+        Ok(())
+    }
+
+    fn stall(&mut self, id: u32) {
+        if let Some(track) = self.trackers.get_mut(&id) {
+            track.stalled = true;
+        }
+    }
+
+    /// The tracker goes to its error state.
+    fn track_error(&mut self, host: &mut dyn Host, id: u32) {
+        let Some(track) = self.trackers.get_mut(&id) else {
+            return;
+        };
+        track.state = TrackState::Error;
+        track.outgoing.clear();
+        let owner = track.owner;
+        let mut data = [0; 28];
+        data[2..4].copy_from_slice(&ifc::OBJ_PAGE_TRACK.to_be_bytes());
+        data[4..8].copy_from_slice(&id.to_be_bytes());
+        self.post_event(host, owner, event::OBJECT_CHANGE, &data);
+    }
+
+    /// Sends what trackers have to report, as far as there is memory for it.
+    pub fn send_reports(&mut self, host: &mut dyn Host) {
+        let now = host.now();
+        let reporting: Vec<u32> = self
+            .trackers
+            .iter()
+            .filter(|(_, t)| t.state == TrackState::Reporting && !t.stalled)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in reporting {
+            let due = self.trackers[&id].due;
+            if due > now {
+                host.wake_at(due);
+                continue;
+            }
+            loop {
+                match self.send_message(host, id) {
+                    Ok(true) => (),
+                    Ok(false) => break,
+                    Err(Rnr) => {
+                        host.wake_at(now + RNR_RETRY);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends one message. `Ok(true)` where there is another one to send.
+    fn send_message(&mut self, host: &mut dyn Host, id: u32) -> Result<bool, Rnr> {
+        let Some(track) = self.trackers.get(&id) else {
+            return Ok(false);
+        };
+        let owner = track.owner;
+        let remote = self.qps.get(&track.qpn).map(|qp| (qp.state, qp.remote));
+        let Some((QpState::ReadyToSend, receiver)) = remote else {
+            self.violation(
+                host,
+                owner,
+                "a tracker reports through a QP that cannot send",
+            );
+            self.track_error(host, id);
+            return Ok(false);
+        };
+        let qpn = track.qpn;
+        let Some(qp) = self.qps.get_mut(&receiver).filter(|qp| {
+            qp.remote == qpn && matches!(qp.state, QpState::ReadyToReceive | QpState::ReadyToSend)
+        }) else {
+            self.violation(
+                host,
+                owner,
+                "a tracker reports to a QP that is not connected",
+            );
+            self.track_error(host, id);
+            return Ok(false);
+        };
+        let posted = qp.take_posted(host).ok_or(Rnr)?;
+        let cqn = qp.receive.as_ref().map_or(0, |receive| receive.cqn);
+        let Some(track) = self.trackers.get_mut(&id) else {
+            return Ok(false);
+        };
+        let room = track.message.min(posted.len as usize) / ENTRY;
+        let n = track.outgoing.len().min(room);
+        let entries: Vec<u8> = track
+            .outgoing
+            .drain(..n)
+            .flat_map(u64::to_be_bytes)
+            .collect();
+        let more = !track.outgoing.is_empty();
+        if !more {
+            track.state = TrackState::Tracking;
+        }
+        let state = track.state as u32;
+        if !self.receive(host, owner, posted, &entries) {
+            self.track_error(host, id);
+            return Ok(false);
+        }
+        let received = Received {
+            immediate: state << 28,
+            bytes: entries.len() as u32,
+            wqe: posted.wqe,
+            qpn: receiver,
+        };
+        self.complete(host, owner, cqn, received);
+        Ok(more)
+    }
+
+    /// Writes a message to the memory that was posted for it.
+    fn receive(
+        &mut self,
+        host: &mut dyn Host,
+        owner: FunctionId,
+        posted: Posted,
+        message: &[u8],
+    ) -> bool {
+        let mkey = self.mkeys.get(&(posted.lkey >> 8)).cloned();
+        let mkey = mkey.filter(|m| m.owner == owner && m.variant == posted.lkey as u8);
+        match mkey.map(|mkey| mkey.write(host, posted.addr, message)) {
+            Some(Ok(())) => true,
+            _ => {
+                self.violation(host, owner, "memory that was posted for a message is none");
+                false
+            }
+        }
+    }
+
+    /// Posts a completion, and the event that it may be worth.
+    fn complete(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32, what: Received) {
+        let Some(cq) = self.cqs.get_mut(&cqn) else {
+            self.violation(host, owner, "a completion without a CQ");
+            return;
+        };
+        match cq.post(host, what) {
+            Ok(false) => (),
+            Ok(true) => self.completion(host, cqn),
+            Err(_) => {
+                self.violation(host, owner, "completion queue overrun");
+            }
+        }
+    }
+
+    /// Tells the EQ of a CQ.
+    pub fn completion(&mut self, host: &mut dyn Host, cqn: u32) {
+        let Some((owner, eq)) = self.cqs.get(&cqn).map(|cq| (cq.owner, cq.eq)) else {
+            return;
+        };
+        let mut data = [0; 28];
+        data[24..].copy_from_slice(&cqn.to_be_bytes());
+        let eqs = &mut self.functions[usize::from(owner.0)].eqs;
+        if !eqs
+            .get_mut(&eq)
+            .is_some_and(|eq| eq.post(host, owner, event::COMP, &data))
+        {
+            self.violation(host, owner, "event queue overrun");
+        }
+    }
+
+    /// Posts an event to the EQ that takes its type.
+    fn post_event(&mut self, host: &mut dyn Host, owner: FunctionId, kind: u8, data: &[u8; 28]) {
+        let eqs = &mut self.functions[usize::from(owner.0)].eqs;
+        if let Some(eq) = eqs.values_mut().find(|eq| (eq.events >> kind) & 1 == 1) {
+            if !eq.post(host, owner, kind, data) {
+                self.violation(host, owner, "event queue overrun");
+            }
+        }
+    }
+}
+
+/// Nothing was posted to receive into.
+struct Rnr;
