@@ -24,7 +24,7 @@ check:
 	@$(VM)/vm-test.sh check $(if $(TEST),--only '$(TEST)')
 
 bench:
-	@$(VM)/prepare.sh stock
+	@$(VM)/prepare.sh stock intree
 	@$(VM)/vm-test.sh bench $(if $(RUNS),--runs '$(RUNS)')
 
 intree:

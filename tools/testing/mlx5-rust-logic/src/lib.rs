@@ -14,6 +14,8 @@ mod bits;
 mod buffers;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/chunks.rs"]
 mod chunks;
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/mlx5/cqe.rs"]
+mod cqe;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/precopy.rs"]
 mod precopy;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/stream.rs"]
@@ -23,6 +25,8 @@ mod stream;
 mod bits_tests;
 #[cfg(test)]
 mod chunks_tests;
+#[cfg(test)]
+mod cqe_tests;
 #[cfg(test)]
 mod precopy_tests;
 #[cfg(test)]

@@ -44,6 +44,10 @@ fn setup(scenario: &str) -> Setup {
             properties: ",chunk-size=64K",
             ..usual
         },
+        "dirty-slow" => Setup {
+            properties: ",report-us=20000",
+            ..usual
+        },
         "pipeline" => Setup {
             properties: ",save-us-per-mib=200000,load-us-per-mib=200000",
             ..usual
@@ -52,7 +56,12 @@ fn setup(scenario: &str) -> Setup {
             properties: ",state-size=16M",
             ..usual
         },
-        bench::REINIT => Setup {
+        bench::dirty::SCENARIO => Setup {
+            properties: "",
+            memory: 2048,
+            total: Duration::from_secs(3600),
+        },
+        bench::reinit::SCENARIO => Setup {
             properties: ",state-size=1G,save-us-per-mib=250,load-us-per-mib=500",
             memory: 8192,
             total: Duration::from_secs(3600),

@@ -124,20 +124,30 @@ fn run(cli: &Cli) -> Result<bool> {
             Ok(ok)
         }
         What::Bench { runs } => {
+            let machine = |kernel, scenario| -> Result<Outcome> {
+                boot(&Machine {
+                    paths,
+                    accel,
+                    kernel,
+                    scenario,
+                    properties: "",
+                    parameters: &format!("vmtest.runs={runs}"),
+                })
+            };
             println!("Migrating VFs with a state of 1 GiB, on {}", accel.name());
-            let outcome = boot(&Machine {
-                paths,
-                accel,
-                kernel: Kernel::Stock,
-                scenario: bench::REINIT,
-                properties: "",
-                parameters: &format!("vmtest.runs={runs}"),
-            })?;
-            let ok = show_failures(&outcome);
-            if ok {
-                bench::publish_reinit(&outcome, &paths.out())?;
+            let outcome = machine(Kernel::Stock, bench::reinit::SCENARIO)?;
+            if !show_failures(&outcome) {
+                return Ok(false);
             }
-            Ok(ok)
+            bench::reinit::publish(&outcome, &paths.out())?;
+            // The stock kernel has no dirty bitmaps.
+            println!("\nReporting dirty pages of 2 GiB, on {}", accel.name());
+            let outcome = machine(Kernel::Intree, bench::dirty::SCENARIO)?;
+            if !show_failures(&outcome) {
+                return Ok(false);
+            }
+            bench::dirty::publish(&outcome, &paths.out())?;
+            Ok(true)
         }
         What::Check { only } => check::Check {
             paths,

@@ -77,6 +77,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("--hold") => scenarios::hold(&args[2..]),
+        Some("--report") => scenarios::report_for_ever(&args[2..]),
         _ if std::process::id() == 1 => {
             if let Err(err) = run() {
                 eprintln!("vm-guest: {err:#}");

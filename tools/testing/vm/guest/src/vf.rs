@@ -99,6 +99,16 @@ impl Vf {
         self.read(regs::VIOLATIONS)
     }
 
+    /// Maps its memory at another address, too.
+    pub fn map_again(&self, iova: u64) -> Result<()> {
+        Ok(self.device.space().map(&self.memory, iova)?)
+    }
+
+    /// The word at an offset of its memory, a multiple of 8.
+    pub fn word(&self, offset: u64) -> u64 {
+        self.memory.word(offset as usize)
+    }
+
     /// Its sequence number.
     pub fn seq(&self) -> Result<u64> {
         self.read(regs::SEQ)

@@ -66,6 +66,7 @@ pub fn both(
 /// The name of an errno.
 pub fn errno_name(errno: i32) -> String {
     let known = [
+        (libc::E2BIG, "E2BIG"),
         (libc::EAGAIN, "EAGAIN"),
         (libc::EBADF, "EBADF"),
         (libc::EBUSY, "EBUSY"),
@@ -80,7 +81,9 @@ pub fn errno_name(errno: i32) -> String {
         (libc::ENOTCONN, "ENOTCONN"),
         (libc::ENOTTY, "ENOTTY"),
         (libc::EOPNOTSUPP, "EOPNOTSUPP"),
+        (libc::EOVERFLOW, "EOVERFLOW"),
         (libc::ESPIPE, "ESPIPE"),
+        (libc::ETIMEDOUT, "ETIMEDOUT"),
     ];
     known
         .iter()

@@ -13,8 +13,15 @@ use crate::{
 };
 use anyhow::{ensure, Context, Result};
 use mlx5_emu_regs as regs;
-use std::{collections::BTreeSet, thread, time::Duration};
-use vfio_mig::{device::Device, uapi::LoggingRange};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::Duration,
+    time::Instant,
+};
+use vfio_mig::{bdf::Bdf, device::Device, state::State, uapi::LoggingRange};
 
 /// Pages of memory of a VF.
 const PAGES: u64 = 2048;
@@ -249,12 +256,228 @@ fn pages_of(device: &Device, range: LoggingRange) -> Result<Vec<u64>, vfio_mig::
     device.dirty_pages(range, PAGE)
 }
 
-const DIFFERENCES: &[Difference] = &[];
+const DIFFERENCES: &[Difference] = &[Difference {
+    name: "bad ranges",
+    c: "EINVAL, EOPNOTSUPP, EINVAL, EINVAL, EOVERFLOW, EINVAL, EINVAL, EOPNOTSUPP, E2BIG, \
+        EINVAL, ok, EINVAL, EINVAL",
+    rust: "EINVAL, EINVAL, EINVAL, EINVAL, EOVERFLOW, EINVAL, EINVAL, EOPNOTSUPP, E2BIG, \
+           EINVAL, ok, EINVAL, EINVAL",
+    reason: "an empty range, which VFIO lets through: the C driver finds that all \
+             ranges together are too small, the Rust driver that it is no range",
+}];
+
+/// Whether the kernel can report dirty pages to user space at all.
+fn has_bitmaps() -> bool {
+    std::path::Path::new("/dev/iommu").exists()
+}
+
+/// The reason where it cannot.
+const NO_BITMAPS: &str = "this kernel has no IOMMUFD, and so no dirty bitmaps";
+
+/// A copy that follows the reports alone is the same in the end.
+fn copy_by_reports(site: &Site) -> Result<()> {
+    let vf = tracked(site)?;
+    let mut copy = vec![0u64; (PAGES * PAGE / 8) as usize];
+    let follow = |copy: &mut Vec<u64>| -> Result<()> {
+        for page in pages(vf.device(), ALL, PAGE)? {
+            for word in page * PAGE / 8..(page + 1) * PAGE / 8 {
+                copy[word as usize] = vf.word(word * 8);
+            }
+        }
+        Ok(())
+    };
+    for round in 0..20 {
+        scatter(&vf, 50 * round)?;
+        let at = IOVA + round * 64 * PAGE + 24;
+        vf.command(regs::CMD_DMA_WRITE, &[at, 3 * PAGE + 8 * round])?;
+        follow(&mut copy)?;
+    }
+    scatter(&vf, 99)?;
+    vf.device().set_state(State::STOP)?;
+    follow(&mut copy)?;
+    let wrong = (0..copy.len()).find(|word| copy[*word] != vf.word(*word as u64 * 8));
+    ensure!(wrong.is_none(), "word {wrong:?} is another one");
+    Ok(())
+}
+
+/// Several GiB, of which most is not there: one MiB of every 64.
+fn sparse(site: &Site) -> Result<String> {
+    const STEP: u64 = 64 << 20;
+    const REGIONS: u64 = 96;
+    let vf = Vf::open(site.vf, 256)?;
+    for i in 1..REGIONS {
+        vf.map_again(IOVA + i * STEP)?;
+    }
+    let space = LoggingRange {
+        iova: IOVA,
+        length: REGIONS * STEP,
+    };
+    vf.device().start_logging(PAGE, &[space])?;
+    let mut written = BTreeSet::new();
+    let mut reported = BTreeSet::new();
+    for round in 0..3 {
+        for region in (round..REGIONS).step_by(7) {
+            let base = IOVA + region * STEP;
+            vf.command(regs::CMD_DMA_SCATTER, &[base, 256 * PAGE, 40])?;
+            let seq = vf.seq()?;
+            written.extend(
+                scattered(seq, 40, 256)
+                    .into_iter()
+                    .map(|page| region * STEP / PAGE + page),
+            );
+        }
+        reported.extend(pages(vf.device(), space, PAGE)?);
+    }
+    ensure!(written.is_subset(&reported), "pages are missing");
+    ensure!(reported.is_subset(&written), "pages too many");
+    Ok(digest(&reported))
+}
 
 pub fn run(results: &mut Results) -> Result<()> {
+    if !has_bitmaps() {
+        results.skip("device DMA dirty tracking", NO_BITMAPS);
+        return Ok(());
+    }
     let bench = Bench::new()?;
     compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
-    let _ = (thread::sleep, Duration::ZERO, Driver::Rust);
-    let _: Option<()> = None.context("").ok();
+    for driver in Driver::BOTH {
+        let name = format!("a copy by reports alone, {} driver", driver.name());
+        results.test(&name, |_| {
+            let (vf, other) = bench.of(driver);
+            copy_by_reports(&Site { vf, other })
+        });
+    }
+    Ok(())
+}
+
+/// A report that a device does not end.
+fn stalled(site: &Site) -> Result<Vf> {
+    let vf = tracked(site)?;
+    scatter(&vf, 10)?;
+    vf.command(regs::CMD_TRACK_FAULT, &[regs::TRACK_STALL])?;
+    Ok(vf)
+}
+
+/// After it, and after a new start, everything works.
+fn works_again(vf: &Vf) -> Result<()> {
+    let again = outcome(pages_of(vf.device(), ALL));
+    ensure!(again == "EIO", "a report after a failed one: {again}");
+    vf.device().stop_logging()?;
+    vf.device().start_logging(PAGE, &[ALL])?;
+    let written = scatter(vf, 100)?;
+    ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");
+    Ok(())
+}
+
+fn silence_is_bounded(site: &Site) -> Result<()> {
+    let vf = stalled(site)?;
+    let end = outcome(pages_of(vf.device(), ALL));
+    ensure!(end == "ETIMEDOUT", "{end}");
+    works_again(&vf)
+}
+
+/// SIGKILL, in the middle of a report.
+fn killed(site: &Site) -> Result<()> {
+    let mut child = Command::new("/proc/self/exe")
+        .args(["--report", &site.vf.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    let stdout = child.stdout.take().context("no stdout")?;
+    BufReader::new(stdout).read_line(&mut line)?;
+    ensure!(line.trim() == "ready", "the reporter said {line:?}");
+    thread::sleep(Duration::from_millis(100));
+    child.kill()?;
+    let begin = Instant::now();
+    child.wait()?;
+    // Far less than what silence is allowed to last.
+    ensure!(
+        begin.elapsed() < Duration::from_secs(5),
+        "it could not be killed"
+    );
+    let vf = tracked(site)?;
+    let written = scatter(&vf, 100)?;
+    ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");
+    Ok(())
+}
+
+/// What the process does that is killed.
+pub fn report_for_ever(args: &[String]) -> ExitCode {
+    let begin = || -> Result<Vf> {
+        let vf: Bdf = args.first().context("--report BDF")?.parse()?;
+        stalled(&Site { vf, other: vf })
+    };
+    match begin() {
+        Ok(vf) => {
+            println!("ready");
+            let _ = pages_of(vf.device(), ALL);
+            ExitCode::SUCCESS
+        }
+        Err(err) => {
+            println!("{err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The PF is reloaded in the middle of a report, which ends at once.
+fn reloaded(site: &Site) -> Result<()> {
+    let vf = stalled(site)?;
+    let device = vf.device();
+    let begin = Instant::now();
+    thread::scope(|scope| -> Result<()> {
+        let reporter = scope.spawn(|| outcome(pages_of(device, ALL)));
+        thread::sleep(Duration::from_millis(200));
+        Pf::find()?.reload()?;
+        let end = reporter.join().ok().context("the reporter panicked")?;
+        ensure!(end == "EIO", "the report ended with {end}");
+        Ok(())
+    })?;
+    ensure!(begin.elapsed() < Duration::from_secs(9), "it has waited");
+    let after = outcome(pages_of(vf.device(), ALL));
+    ensure!(after == "EINVAL", "a report after it: {after}");
+    vf.device().start_logging(PAGE, &[ALL])?;
+    Ok(())
+}
+
+/// A reset in the middle of a report, which it does not end.
+fn reset(site: &Site) -> Result<()> {
+    let vf = stalled(site)?;
+    let device = vf.device();
+    thread::scope(|scope| -> Result<()> {
+        let reporter = scope.spawn(|| outcome(pages_of(device, ALL)));
+        thread::sleep(Duration::from_millis(200));
+        vf.device().reset()?;
+        let end = reporter.join().ok().context("the reporter panicked")?;
+        ensure!(end == "ETIMEDOUT", "the report ended with {end}");
+        Ok(())
+    })?;
+    ensure!(vf.device().state()? == State::RUNNING);
+    vf.device().enable_bus_master()?;
+    works_again(&vf)
+}
+
+/// Where a report takes its time, and devices do not end it: only with the Rust
+/// driver, since the C driver waits for ever, and cannot be killed.
+pub fn run_slow(results: &mut Results) -> Result<()> {
+    if !has_bitmaps() {
+        results.skip("reports that take their time", NO_BITMAPS);
+        return Ok(());
+    }
+    let bench = Bench::new()?;
+    let both: [Observation; 2] = [OBSERVATIONS[0], ("sparse memory of 6 GiB", sparse)];
+    compare::both(results, &bench, &both, &[]);
+    let (vf, other) = bench.of(Driver::Rust);
+    let site = Site { vf, other };
+    type Named = (&'static str, fn(&Site) -> Result<()>);
+    let tests: [Named; 4] = [
+        ("a device that stops reporting", silence_is_bounded),
+        ("killed in the middle of a report", killed),
+        ("the PF is reloaded in the middle of a report", reloaded),
+        ("a reset in the middle of a report", reset),
+    ];
+    for (name, test) in tests {
+        results.test(name, |_| test(&site));
+    }
     Ok(())
 }

@@ -15,8 +15,10 @@ mod random;
 mod reinit;
 mod streams;
 mod tool;
+mod track;
 
 pub use badinput::hold;
+pub use dirty::report_for_ever;
 
 use crate::{
     hca::{self, Driver, Pf},
@@ -40,6 +42,7 @@ pub const ALL: &[Scenario] = &[
     ("random", random::run),
     ("random-chunks", random::run),
     ("dirty", dirty::run),
+    ("dirty-slow", dirty::run_slow),
     ("matrix", matrix::run),
     ("files", files::run),
     ("badinput", badinput::run),
@@ -47,7 +50,7 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Benchmarks, which take longer and are no tests.
-pub const BENCHMARKS: &[Scenario] = &[("bench-reinit", reinit::run)];
+pub const BENCHMARKS: &[Scenario] = &[("bench-reinit", reinit::run), ("bench-dirty", track::run)];
 
 /// Two VFs of each driver.
 pub struct Bench {

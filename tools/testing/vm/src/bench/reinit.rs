@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make bench`: our driver and the C driver side by side, in the same machine.
+//! Downtime of a busy device, with and without REINIT.
 
+use super::{median, write};
 use crate::machine::Outcome;
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Map, Value};
-use std::{fmt::Write, fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
-/// The scenario of the first benchmark.
-pub const REINIT: &str = "bench-reinit";
+/// The scenario.
+pub const SCENARIO: &str = "bench-reinit";
 
 /// What is measured: its name in JSON, and in the table.
 const FIGURES: &[(&str, &str)] = &[
@@ -69,11 +70,6 @@ fn add_load_times(migrations: &mut [Value], log: &str) -> Result<()> {
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// reinit.json's object: the medians, for each driver and version.
 fn collect(migrations: &[Value]) -> Value {
     let mut drivers = Map::new();
@@ -130,20 +126,14 @@ fn render(result: &Value) -> String {
 }
 
 /// Writes reinit.json and shows what is in it.
-pub fn publish_reinit(outcome: &Outcome, out: &Path) -> Result<()> {
+pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
     let mut migrations = outcome.data.clone();
     let log = outcome.dir.join("commands.log");
     let log = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
     add_load_times(&mut migrations, &log)?;
     let result = collect(&migrations);
-    let dir = out.join("bench");
-    fs::create_dir_all(&dir)?;
-    let path = dir.join("reinit.json");
-    fs::write(&path, serde_json::to_string_pretty(&result)? + "\n")
-        .with_context(|| path.display().to_string())?;
     println!("{}", render(&result));
-    println!("The same as JSON: {}", path.display());
-    Ok(())
+    write(&result, out, "reinit.json")
 }
 
 #[cfg(test)]

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a report of dirty pages costs.
+
+use super::{median, write};
+use crate::machine::Outcome;
+use anyhow::Result;
+use serde_json::{json, Map, Value};
+use std::{collections::BTreeSet, fmt::Write as _, path::Path};
+
+/// The scenario.
+pub const SCENARIO: &str = "bench-dirty";
+
+/// What is measured, for each driver and density.
+const FIGURES: [&str; 5] = [
+    "missed_pages",
+    "reported_pages",
+    "dirty_pages",
+    "report_ns_per_page",
+    "report_ms_per_gib",
+];
+
+fn densities(data: &[Value]) -> BTreeSet<u64> {
+    data.iter().filter_map(|d| d["density"].as_u64()).collect()
+}
+
+/// dirty.json's object: the medians.
+fn collect(data: &[Value]) -> Value {
+    let mut drivers = Map::new();
+    for driver in ["rust", "c"] {
+        let mut of = Map::new();
+        for density in densities(data) {
+            let runs: Vec<&Value> = data
+                .iter()
+                .filter(|d| d["driver"] == driver && d["density"] == density)
+                .collect();
+            let mut figures = Map::new();
+            for name in FIGURES {
+                let values = runs.iter().filter_map(|d| d[name].as_f64()).collect();
+                figures.insert(name.to_string(), json!(median(values)));
+            }
+            figures.insert("runs".to_string(), json!(runs.len()));
+            of.insert(density.to_string(), Value::Object(figures));
+        }
+        drivers.insert(driver.to_string(), Value::Object(of));
+    }
+    Value::Object(drivers)
+}
+
+fn render(result: &Value, densities: &BTreeSet<u64>) -> String {
+    let mut text = format!(
+        "\n  {:>8}{:>10}{:>14}{:>14}{:>14}{:>14}{:>8}\n",
+        "dirty, %", "missed", "Rust, ns/page", "C, ns/page", "Rust, ms/GiB", "C, ms/GiB", "ratio"
+    );
+    for density in densities {
+        let of = |driver: &str, figure: &str| {
+            let value = &result[driver][density.to_string()][figure];
+            value.as_f64().unwrap_or(f64::NAN)
+        };
+        let _ = writeln!(
+            text,
+            "  {density:>8}{:>10}{:>14.0}{:>14.0}{:>14.2}{:>14.2}{:>8.2}",
+            of("rust", "missed_pages") + of("c", "missed_pages"),
+            of("rust", "report_ns_per_page"),
+            of("c", "report_ns_per_page"),
+            of("rust", "report_ms_per_gib"),
+            of("c", "report_ms_per_gib"),
+            of("rust", "report_ms_per_gib") / of("c", "report_ms_per_gib"),
+        );
+    }
+    text
+}
+
+/// Writes dirty.json and shows what is in it.
+pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
+    let result = collect(&outcome.data);
+    println!("{}", render(&result, &densities(&outcome.data)));
+    write(&result, out, "dirty.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_and_densities_stand_side_by_side() {
+        let run = |driver: &str, density: u64, ms: f64| {
+            json!({
+                "driver": driver, "density": density, "missed_pages": 0,
+                "report_ms_per_gib": ms,
+            })
+        };
+        let data = [
+            run("rust", 50, 2.0),
+            run("rust", 50, 4.0),
+            run("rust", 50, 3.0),
+            run("c", 50, 6.0),
+        ];
+        let result = collect(&data);
+        assert_eq!(result["rust"]["50"]["report_ms_per_gib"], 3.0);
+        assert_eq!(result["rust"]["50"]["runs"], 3);
+        assert!(render(&result, &densities(&data)).contains("0.50"));
+    }
+}
