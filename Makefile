@@ -8,6 +8,7 @@ help:
 	@echo 'make run              migrate between two emulated VFs, and report'
 	@echo 'make check            run all tests; TEST=GROUP for some of them'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
+	@echo '                      BENCH=reinit or BENCH=dirty for one of them'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel'
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make scenario KERNEL=stock|intree SCENARIO=...'
@@ -25,7 +26,7 @@ check:
 
 bench:
 	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh bench $(if $(RUNS),--runs '$(RUNS)')
+	@$(VM)/vm-test.sh bench $(if $(RUNS),--runs '$(RUNS)') $(if $(BENCH),--only '$(BENCH)')
 
 intree:
 	@$(VM)/prepare.sh stock intree

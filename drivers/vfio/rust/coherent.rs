@@ -65,6 +65,22 @@ impl Coherent {
         }
     }
 
+    /// Calls `each` with every big endian word of 64 bits in `len` bytes from
+    /// `offset` on, a multiple of 8, as far as they are within.
+    pub(crate) fn for_each_be64(&self, offset: usize, len: usize, mut each: impl FnMut(u64)) {
+        if offset % 8 != 0 || offset > self.len {
+            return;
+        }
+        // SAFETY: Within the allocation, or just behind it.
+        let first: NonNull<u64> = unsafe { self.cpu.add(offset) }.cast();
+        for word in 0..len.min(self.len - offset) / 8 {
+            // SAFETY: Within the allocation, and aligned.
+            each(u64::from_be(unsafe {
+                first.as_ptr().add(word).read_volatile()
+            }));
+        }
+    }
+
     /// Reads a big endian word; 0 where it is not within.
     pub(crate) fn read_be32(&self, offset: usize) -> u32 {
         self.word_ptr(offset).map_or(0, |at| {

@@ -355,9 +355,8 @@ impl DirtyLog for Arc<VfMigration> {
     fn report(&self, dirty: &mut DirtyBitmap<'_>) -> Result {
         let mut state = self.state.lock();
         let tracker = state.tracker.as_mut().ok_or(EINVAL)?;
-        let page_size = tracker.page_size();
         tracker
-            .report(dirty.range(), |addr| dirty.set(addr, page_size))
+            .report(dirty.range(), |addr, len| dirty.set(addr, len))
             .inspect_err(|err| {
                 if *err == ETIMEDOUT {
                     let what = c"the page tracker does not answer; stop DMA logging";

@@ -197,12 +197,15 @@ impl Hca {
 }
 
 impl Context<'_> {
-    /// How the command is to fail, if it was told to.
+    /// How the command is to fail, if it was told to: through the VF that it is
+    /// about, or through any VF where it is about none.
     fn fault(&mut self, opcode: u16) -> Option<Status> {
-        if !(ifc::SUSPEND_VHCA..=ifc::LOAD_VHCA_STATE).contains(&opcode) {
-            return None;
+        if (ifc::SUSPEND_VHCA..=ifc::LOAD_VHCA_STATE).contains(&opcode) {
+            return self.vhca().ok()?.take_fault(opcode);
         }
-        self.vhca().ok()?.take_fault(opcode)
+        let vfs = self.hca.functions.iter_mut();
+        vfs.filter_map(|function| function.vf.as_mut())
+            .find_map(|vf| vf.vhca.take_fault(opcode))
     }
 
     fn run(&mut self, opcode: u16) -> Result<()> {

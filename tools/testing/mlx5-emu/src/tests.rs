@@ -6,3 +6,4 @@ mod commands;
 mod driver;
 mod queue;
 mod state;
+mod track;

@@ -49,7 +49,7 @@ fn setup(scenario: &str) -> Setup {
             ..usual
         },
         "pipeline" => Setup {
-            properties: ",save-us-per-mib=200000,load-us-per-mib=200000",
+            properties: ",save-us-per-mib=500000,load-us-per-mib=500000",
             ..usual
         },
         "migrate" => Setup {

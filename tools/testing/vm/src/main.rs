@@ -44,6 +44,9 @@ enum What {
         /// Runs of each kind, of which the median counts.
         #[arg(long, default_value_t = 3)]
         runs: u32,
+        /// Only those with this in their name.
+        #[arg(long)]
+        only: Option<String>,
     },
     /// One scenario in one machine.
     Scenario {
@@ -123,30 +126,28 @@ fn run(cli: &Cli) -> Result<bool> {
             }
             Ok(ok)
         }
-        What::Bench { runs } => {
-            let machine = |kernel, scenario| -> Result<Outcome> {
-                boot(&Machine {
+        What::Bench { runs, only } => {
+            for bench in bench::ALL {
+                if only
+                    .as_ref()
+                    .is_some_and(|only| !bench.scenario.contains(only))
+                {
+                    continue;
+                }
+                println!("{}, on {}", bench.title, accel.name());
+                let outcome = boot(&Machine {
                     paths,
                     accel,
-                    kernel,
-                    scenario,
+                    kernel: bench.kernel,
+                    scenario: bench.scenario,
                     properties: "",
                     parameters: &format!("vmtest.runs={runs}"),
-                })
-            };
-            println!("Migrating VFs with a state of 1 GiB, on {}", accel.name());
-            let outcome = machine(Kernel::Stock, bench::reinit::SCENARIO)?;
-            if !show_failures(&outcome) {
-                return Ok(false);
+                })?;
+                if !show_failures(&outcome) {
+                    return Ok(false);
+                }
+                (bench.publish)(&outcome, &paths.out())?;
             }
-            bench::reinit::publish(&outcome, &paths.out())?;
-            // The stock kernel has no dirty bitmaps.
-            println!("\nReporting dirty pages of 2 GiB, on {}", accel.name());
-            let outcome = machine(Kernel::Intree, bench::dirty::SCENARIO)?;
-            if !show_failures(&outcome) {
-                return Ok(false);
-            }
-            bench::dirty::publish(&outcome, &paths.out())?;
             Ok(true)
         }
         What::Check { only } => check::Check {

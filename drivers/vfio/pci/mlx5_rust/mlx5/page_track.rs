@@ -13,7 +13,7 @@ use super::{
     },
     core_dev::CoreDev,
     cq::CompletionQueue,
-    cqe::State,
+    cqe::{Message, State},
     dma_buffer::Mkey,
     ifc::{field, mailbox, LargeMailbox},
     pd::Pd,
@@ -65,12 +65,45 @@ impl Memory {
         Ok(Self { pieces })
     }
 
-    /// The 64-bit word at `offset`; 0 where there is none.
-    fn read_be64(&self, offset: usize) -> u64 {
-        self.pieces.get(offset / PIECE).map_or(0, |piece| {
-            let half = |at| u64::from(piece.read_be32(at));
-            (half(offset % PIECE) << 32) | half(offset % PIECE + 4)
-        })
+    /// Calls `each` with every address in `len` bytes from `offset` on.
+    fn for_each_address(&self, mut offset: usize, len: usize, mut each: impl FnMut(u64)) {
+        let end = offset.saturating_add(len);
+        while let Some(piece) = self.pieces.get(offset / PIECE) {
+            let at = offset % PIECE;
+            let n = (PIECE - at).min(end.saturating_sub(offset));
+            if n == 0 {
+                return;
+            }
+            piece.for_each_be64(at, n, &mut each);
+            offset += n;
+        }
+    }
+}
+
+/// Joins pages that follow each other, as most of a report do.
+struct Runs<F: FnMut(u64, u64)> {
+    each: F,
+    page_size: u64,
+    start: u64,
+    len: u64,
+}
+
+impl<F: FnMut(u64, u64)> Runs<F> {
+    fn page(&mut self, addr: u64) {
+        if self.len > 0 && self.start.checked_add(self.len) == Some(addr) {
+            self.len = self.len.saturating_add(self.page_size);
+        } else {
+            self.flush();
+            self.start = addr;
+            self.len = self.page_size;
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.len > 0 {
+            (self.each)(self.start, self.len);
+            self.len = 0;
+        }
     }
 }
 
@@ -163,7 +196,7 @@ impl PageTracker {
         let log_page = limits.log_page(page_size);
         let log_message = u32::from(limits.0.log_max_msg_size);
         let message = 1usize.checked_shl(log_message).ok_or(EINVAL)?;
-        if message < ENTRY || message > RING {
+        if !(ENTRY..=RING).contains(&message) {
             return Err(errno::eopnotsupp());
         }
         let slots = (RING / message).max(MIN_MESSAGES);
@@ -237,30 +270,41 @@ impl PageTracker {
         &self.events
     }
 
-    /// Calls `each` with the address of every page in `range` that the VF has
-    /// written to since it was last asked.
+    /// Calls `each` with address and bytes of all pages in `range` that the VF has
+    /// written to since it was last asked, or of some around them.
     ///
     /// `EIO` where the tracker has failed, `ETIMEDOUT` where it says nothing any
     /// more, `EINTR` where the process is killed: then its state is not known, and
     /// it is of no more use.
-    pub(crate) fn report(&mut self, range: IovaRange, each: impl FnMut(u64)) -> Result {
+    pub(crate) fn report(&mut self, range: IovaRange, each: impl FnMut(u64, u64)) -> Result {
         if self.events.has_failed() {
             return Err(EIO);
         }
         // What is refused has no effect.
         self.request(range)?;
-        self.receive_all(each).inspect_err(|_| self.events.fail())
+        // A device that reports more than there is does not come to an end.
+        let pages = range.len().unwrap_or(u64::MAX) / self.page_size;
+        let mut left = pages.saturating_add(u64::from(self.slots));
+        let mut runs = Runs {
+            each,
+            page_size: self.page_size,
+            start: 0,
+            len: 0,
+        };
+        let received = self.receive_all(|addr| runs.page(addr), &mut left);
+        runs.flush();
+        received.inspect_err(|_| self.events.fail())
     }
 
-    fn receive_all(&mut self, mut each: impl FnMut(u64)) -> Result {
+    fn receive_all(&mut self, mut each: impl FnMut(u64), left: &mut u64) -> Result {
         loop {
-            let state = match self.receive(&mut each)? {
-                Some(state) => state,
+            let message = match self.receive(&mut each)? {
+                Some(message) => message,
                 None => {
                     // Whatever has come meanwhile raises no interrupt.
                     self.cq.arm(self.seen);
                     match self.receive(&mut each)? {
-                        Some(state) => state,
+                        Some(message) => message,
                         None => {
                             self.wait()?;
                             continue;
@@ -268,11 +312,13 @@ impl PageTracker {
                     }
                 }
             };
-            match state {
+            match message.state {
                 State::Tracking => return Ok(()),
                 State::Reporting => (),
                 State::Failed => return Err(EIO),
             }
+            let entries = (message.len / ENTRY).max(1) as u64;
+            *left = left.checked_sub(entries).ok_or(EIO)?;
         }
     }
 
@@ -286,19 +332,17 @@ impl PageTracker {
     }
 
     /// Looks at the next message, if there is one.
-    fn receive(&mut self, each: &mut impl FnMut(u64)) -> Result<Option<State>> {
+    fn receive(&mut self, each: &mut impl FnMut(u64)) -> Result<Option<Message>> {
         let Some(message) = self.cq.entry(self.seen, self.slots, self.message)? else {
             return Ok(None);
         };
         // CAST: To a type that is not smaller.
         let at = message.slot as usize * self.message;
-        for offset in (0..message.len / ENTRY).map(|entry| at + entry * ENTRY) {
-            each(self.memory.read_be64(offset));
-        }
+        self.memory.for_each_address(at, message.len, each);
         self.seen = self.seen.wrapping_add(1);
         self.queue.post(self.seen.wrapping_add(self.slots));
         self.cq.release(self.seen);
-        Ok(Some(message.state))
+        Ok(Some(message))
     }
 
     /// Has a range reported.

@@ -69,8 +69,8 @@ pub const CMD_CREATE_STATE: u32 = 5;
 pub const CMD_DMA_SCATTER: u32 = 6;
 /// Has firmware lose track of what has changed. Always possible.
 pub const CMD_LOSE_TRACKING: u32 = 7;
-/// Has the next firmware command with opcode ARG0 about this VF fail with
-/// status ARG1. Always possible.
+/// Has the next firmware command with opcode ARG0 about this VF, or about none,
+/// fail with status ARG1. Always possible.
 pub const CMD_FAULT: u32 = 8;
 /// Has the next report of a page tracker of this VF go wrong: ARG0 is one of
 /// `TRACK_*`. Always possible.

@@ -5,9 +5,39 @@
 pub mod dirty;
 pub mod reinit;
 
+use crate::{kernel::Kernel, machine::Outcome};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::{fs, path::Path};
+
+/// A benchmark.
+pub struct Benchmark {
+    /// The scenario that the machine runs.
+    pub scenario: &'static str,
+    /// The kernel that it boots.
+    pub kernel: Kernel,
+    /// What is measured.
+    pub title: &'static str,
+    /// Shows the result, and writes it down.
+    pub publish: fn(&Outcome, &Path) -> Result<()>,
+}
+
+/// All of them.
+pub const ALL: &[Benchmark] = &[
+    Benchmark {
+        scenario: reinit::SCENARIO,
+        kernel: Kernel::Stock,
+        title: "Migrating VFs with a state of 1 GiB",
+        publish: reinit::publish,
+    },
+    Benchmark {
+        scenario: dirty::SCENARIO,
+        // The stock kernel has no dirty bitmaps.
+        kernel: Kernel::Intree,
+        title: "Reporting dirty pages of 2 GiB",
+        publish: dirty::publish,
+    },
+];
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);

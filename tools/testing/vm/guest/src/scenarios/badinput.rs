@@ -355,7 +355,7 @@ const DIFFERENCES: &[Difference] = &[
 /// Where the PCI core, with lockdep, complains whenever a PF's driver is unbound
 /// that has VFs: pci_disable_sriov() in the driver's remove() comes without
 /// pci_rescan_remove_lock. It does so whatever the VFs are bound to.
-const PF_UNBIND: &str = "drivers/pci/remove.c";
+pub const PF_UNBIND: &str = "drivers/pci/remove.c";
 
 /// Takes VFs away.
 type Removal = fn(&Pf) -> Result<()>;

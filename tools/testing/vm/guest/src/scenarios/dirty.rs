@@ -3,6 +3,7 @@
 //! Device DMA dirty tracking: what a VF writes is reported, all of it.
 
 use super::{
+    badinput::PF_UNBIND,
     compare::{self, outcome, Difference, Observation, Site},
     Bench,
 };
@@ -22,6 +23,13 @@ use std::{
     time::Instant,
 };
 use vfio_mig::{bdf::Bdf, device::Device, state::State, uapi::LoggingRange};
+
+/// `MLX5_CMD_OP_*` of all commands that make a tracker: ALLOC_PD, CREATE_CQ,
+/// CREATE_MKEY, CREATE_QP, RST2INIT_QP, INIT2RTR_QP, RTR2RTS_QP,
+/// CREATE_GENERAL_OBJECT.
+const SET_UP: [u64; 8] = [0x800, 0x400, 0x200, 0x500, 0x502, 0x503, 0x504, 0xa00];
+/// `MLX5_CMD_STAT_BAD_PARAM_ERR`.
+const BAD_PARAM: u64 = 3;
 
 /// Pages of memory of a VF.
 const PAGES: u64 = 2048;
@@ -241,6 +249,20 @@ const OBSERVATIONS: &[Observation] = &[
         }
         Ok(seen.join(", "))
     }),
+    ("firmware fails to set a tracker up", |site| {
+        let vf = Vf::open(site.vf, PAGES)?;
+        let mut seen = Vec::new();
+        for opcode in SET_UP {
+            vf.command(regs::CMD_FAULT, &[opcode, BAD_PARAM])?;
+            seen.push(outcome(vf.device().start_logging(PAGE, &[ALL])));
+            // Whatever there was by then is gone, and nothing is in the way.
+            vf.device().start_logging(PAGE, &[ALL])?;
+            let written = scatter(&vf, 10)?;
+            ensure!(written == pages(vf.device(), ALL, PAGE)?, "{opcode:#x}");
+            vf.device().stop_logging()?;
+        }
+        Ok(seen.join(", "))
+    }),
     ("the PF is reloaded", |site| {
         let vf = tracked(site)?;
         scatter(&vf, 10)?;
@@ -457,6 +479,27 @@ fn reset(site: &Site) -> Result<()> {
     works_again(&vf)
 }
 
+/// The PF's driver goes in the middle of a report: that waits for the device to be
+/// closed, and the report has an end.
+fn pf_removed(site: &Site) -> Result<()> {
+    let vf = stalled(site)?;
+    let device = vf.device();
+    let remover = thread::scope(|scope| -> Result<_> {
+        let reporter = scope.spawn(|| outcome(pages_of(device, ALL)));
+        thread::sleep(Duration::from_millis(200));
+        let remover = thread::spawn(|| Pf::find()?.set_bound(false));
+        let end = reporter.join().ok().context("the reporter panicked")?;
+        ensure!(
+            end == "ETIMEDOUT" || end == "EIO",
+            "the report ended with {end}"
+        );
+        Ok(remover)
+    })?;
+    drop(vf);
+    remover.join().ok().context("the remover panicked")??;
+    Pf::find()?.set_bound(true)
+}
+
 /// Where a report takes its time, and devices do not end it: only with the Rust
 /// driver, since the C driver waits for ever, and cannot be killed.
 pub fn run_slow(results: &mut Results) -> Result<()> {
@@ -479,5 +522,10 @@ pub fn run_slow(results: &mut Results) -> Result<()> {
     for (name, test) in tests {
         results.test(name, |_| test(&site));
     }
+    results.test_despite(
+        "the PF's driver is unbound in the middle of a report",
+        Some(PF_UNBIND),
+        |_| pf_removed(&site),
+    );
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 //! Firmware that takes its time: what goes on meanwhile, and what waits.
 //!
-//! A MiB takes 200 ms here. Nothing is measured: what counts is what is possible
+//! A MiB takes half a second here. Nothing is measured: what counts is what is possible
 //! before firmware is done.
 
 use super::{
@@ -123,7 +123,7 @@ fn poll_wakes(site: &Site) -> Result<()> {
     ensure!(end(waiter)? == IN, "no wake-up for data");
     read_all(&mut file, "ENOMSG")?;
     ensure!(now(&file, IN)? == IN, "not readable at the temporary end");
-    vf.command(regs::CMD_CHANGE_STATE, &[100, 0])?;
+    vf.command(regs::CMD_CHANGE_STATE, &[200, 0])?;
     uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
     ensure!(now(&file, IN)? == 0, "readable while an image is saved");
     uapi::set_nonblocking(file.as_fd(), true)?;

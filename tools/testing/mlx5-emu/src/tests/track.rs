@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! CQs, QPs and the page tracker, set up as the VFIO driver does it.
+
+use super::driver::{command, Machine, DATA};
+use crate::{
+    host::FunctionId,
+    ifc::{self, event, Field, Status},
+};
+use mlx5_emu_regs as regs;
+
+/// Where things are; the mkey is over the 512 KiB from [`DATA`] on.
+const EQ: u64 = DATA + 0x8_0000;
+const CQ: u64 = EQ + 0x1000;
+const RQ: u64 = EQ + 0x2000;
+const CQ_RECORD: u64 = EQ + 0x3000;
+const RQ_RECORD: u64 = EQ + 0x3040;
+/// Memory that VF 1 writes to, and that is tracked.
+const TRACKED: u64 = DATA + 0x10_0000;
+const PAGES: u64 = 256;
+/// Messages of 512 bytes have 64 addresses.
+const LOG_MESSAGE: u64 = 9;
+const ENTRIES: u64 = 64;
+const EVENT_VECTOR: u64 = 3;
+
+struct Tracked {
+    machine: Machine,
+    uar: u64,
+    cqn: u64,
+    id: u64,
+    posted: u32,
+}
+
+fn input(opcode: u16, len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
+    let mut input = command(opcode, 0, len);
+    for (field, value) in fields {
+        field.set(&mut input, *value);
+    }
+    input
+}
+
+/// Sends a command that has to go well, and returns its output.
+fn send(machine: &mut Machine, input: &[u8]) -> Vec<u8> {
+    let reply = machine.send(input, 0x80);
+    assert_eq!(reply.status(), 0, "{:?}", machine.memory.violations);
+    reply.output
+}
+
+fn with_pas(mut input: Vec<u8>, at: usize, page: u64) -> Vec<u8> {
+    input[at..at + 8].copy_from_slice(&page.to_be_bytes());
+    input
+}
+
+impl Tracked {
+    fn new() -> Self {
+        let mut machine = Machine::with_vfs();
+        let key = machine.data_mkey();
+        let pd = send(&mut machine, &command(ifc::ALLOC_PD, 0, 16));
+        let pd = ifc::OBJECT.get(&pd);
+        let uar = send(&mut machine, &command(ifc::ALLOC_UAR, 0, 16));
+        let uar = ifc::OBJECT.get(&uar);
+        let eq = [
+            (ifc::EQ_LOG_SIZE, 5),
+            (ifc::EQ_UAR, uar),
+            (ifc::EQ_INTR, EVENT_VECTOR),
+            (ifc::EQ_EVENTS, 1 << event::OBJECT_CHANGE),
+        ];
+        let eq = input(ifc::CREATE_EQ, ifc::EQ_PAS + 8, &eq);
+        let eq = send(&mut machine, &with_pas(eq, ifc::EQ_PAS, EQ));
+        let eq = ifc::EQ_NUMBER.get(&eq);
+        machine.write_register(uar * 4096 + 0x40, (eq as u32) << 24);
+
+        for i in 0..8 {
+            machine.memory.bytes[(CQ + i * 64 + 63) as usize] = 0xf0;
+        }
+        let cq = [
+            (ifc::CQC_LOG_SIZE, 3),
+            (ifc::CQC_UAR, uar),
+            (ifc::CQC_EQN, eq),
+            (ifc::CQC_DBR, CQ_RECORD),
+        ];
+        let cq = input(ifc::CREATE_CQ, ifc::QUEUE_PAS + 8, &cq);
+        let cq = send(&mut machine, &with_pas(cq, ifc::QUEUE_PAS, CQ));
+        let cqn = ifc::OBJECT.get(&cq);
+
+        for i in 0..4u32 {
+            let at = (RQ + u64::from(i) * 16) as usize;
+            let words = [512, key, 0, i * 512].map(u32::to_be_bytes).concat();
+            machine.memory.bytes[at..at + 16].copy_from_slice(&words);
+        }
+        let receiver = [
+            (ifc::QPC_PD, pd),
+            (ifc::QPC_NO_SQ, 1),
+            (ifc::QPC_CQN_RCV, cqn),
+            (ifc::QPC_LOG_RQ_SIZE, 2),
+            (ifc::QPC_DBR, RQ_RECORD),
+        ];
+        let receiver = input(ifc::CREATE_QP, ifc::QUEUE_PAS + 8, &receiver);
+        let receiver = send(&mut machine, &with_pas(receiver, ifc::QUEUE_PAS, RQ));
+        let receiver = ifc::OBJECT.get(&receiver);
+        let sender = [
+            (ifc::QPC_PD, pd),
+            (ifc::QPC_NO_SQ, 1),
+            (ifc::QPC_RQ_TYPE, 3),
+        ];
+        let sender = input(ifc::CREATE_QP, ifc::QUEUE_PAS, &sender);
+        let sender = ifc::OBJECT.get(&send(&mut machine, &sender));
+        for (qp, remote, opcodes) in [
+            (receiver, sender, &[ifc::RST2INIT_QP, ifc::INIT2RTR_QP][..]),
+            (
+                sender,
+                receiver,
+                &[ifc::RST2INIT_QP, ifc::INIT2RTR_QP, ifc::RTR2RTS_QP],
+            ),
+        ] {
+            for opcode in opcodes {
+                let fields = [(ifc::OBJECT, qp), (ifc::QPC_REMOTE_QPN, remote)];
+                send(&mut machine, &input(*opcode, 0x110, &fields));
+            }
+        }
+
+        let track = [
+            (ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()),
+            (ifc::TRACK_VHCA, 1),
+            (ifc::TRACK_LOG_SPACE, 20),
+            (ifc::TRACK_LOG_PAGE, 12),
+            (ifc::TRACK_LOG_MSG, LOG_MESSAGE),
+            (ifc::TRACK_QPN, sender),
+            (ifc::TRACK_NUM_RANGES, 1),
+        ];
+        let track = input(ifc::CREATE_GENERAL_OBJECT, ifc::TRACK_RANGES + 16, &track);
+        let track = with_pas(track, ifc::TRACK_RANGES, TRACKED);
+        let track = with_pas(track, ifc::TRACK_RANGES + 8, PAGES * 4096);
+        let id = ifc::OBJ_ID.get(&send(&mut machine, &track));
+        Self {
+            machine,
+            uar,
+            cqn,
+            id,
+            posted: 0,
+        }
+    }
+
+    fn word(&mut self, at: u64, value: u32) {
+        self.machine.memory.bytes[at as usize..at as usize + 4]
+            .copy_from_slice(&value.to_be_bytes());
+    }
+
+    /// Posts that many receives more.
+    fn post(&mut self, count: u32) {
+        self.posted += count;
+        self.word(RQ_RECORD, self.posted);
+    }
+
+    /// Has VF 1 write to `count` pages from the first on.
+    fn work(&mut self, count: u64) {
+        let write = |machine: &mut Machine, offset: u64, value: u64| {
+            for (i, half) in [value as u32, (value >> 32) as u32].into_iter().enumerate() {
+                let at = regs::BLOCK + offset + i as u64 * 4;
+                machine
+                    .hca
+                    .write(&mut machine.memory, FunctionId(1), at, half);
+            }
+        };
+        write(&mut self.machine, regs::ARGS, TRACKED);
+        write(&mut self.machine, regs::ARGS + 8, count * 4096);
+        let at = regs::BLOCK + regs::CMD;
+        self.machine.hca.write(
+            &mut self.machine.memory,
+            FunctionId(1),
+            at,
+            regs::CMD_DMA_WRITE,
+        );
+    }
+
+    /// Asks for a report of everything. Returns the status.
+    fn report(&mut self) -> u8 {
+        let fields = [
+            (ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()),
+            (ifc::OBJ_ID, self.id),
+            (ifc::TRACK_MODIFY, 0b11),
+            (ifc::TRACK_STATE, 1),
+            (ifc::TRACK_START, TRACKED),
+            (ifc::TRACK_LENGTH, PAGES * 4096),
+        ];
+        let modify = input(ifc::MODIFY_GENERAL_OBJECT, ifc::TRACK_RANGES, &fields);
+        self.machine.send(&modify, 16).status()
+    }
+
+    fn time(&mut self) {
+        self.machine.memory.now += 1_000_000;
+        self.machine.hca.timer(&mut self.machine.memory);
+    }
+
+    /// Entry `i` of the CQ: `op_own`, bytes, state and entry of the queue.
+    fn cqe(&self, i: u64) -> (u8, u32, u32, u16) {
+        let cqe = &self.machine.memory.bytes[(CQ + i * 64) as usize..][..64];
+        let be32 = |at: usize| u32::from_be_bytes(cqe[at..at + 4].try_into().unwrap());
+        let counter = u16::from_be_bytes([cqe[60], cqe[61]]);
+        (cqe[63], be32(44), be32(36) >> 28, counter)
+    }
+}
+
+#[test]
+fn a_report_comes_in_messages() {
+    let mut tracked = Tracked::new();
+    tracked.post(4);
+    tracked.work(ENTRIES + 2);
+    assert_eq!(tracked.report(), 0);
+    // More to come, and then no more.
+    assert_eq!(tracked.cqe(0), (0x30, 512, 1, 0));
+    assert_eq!(tracked.cqe(1), (0x30, 16, 0, 1));
+    assert_eq!(tracked.cqe(2).0, 0xf0);
+    let last = &tracked.machine.memory.bytes[DATA as usize + 512 + 8..][..8];
+    assert_eq!(last, (TRACKED + (ENTRIES + 1) * 4096).to_be_bytes());
+    // What was reported is not dirty any more.
+    assert_eq!(tracked.report(), 0);
+    assert_eq!(tracked.cqe(2), (0x30, 0, 0, 2));
+    assert_eq!(tracked.machine.hca.violations, 0);
+}
+
+#[test]
+fn a_sender_waits_for_a_receiver_that_is_not_ready() {
+    let mut tracked = Tracked::new();
+    tracked.work(ENTRIES * 3);
+    tracked.post(1);
+    assert_eq!(tracked.report(), 0);
+    tracked.time();
+    assert_eq!(tracked.cqe(0).2, 1);
+    assert_eq!(tracked.cqe(1).0, 0xf0);
+    assert_eq!(tracked.report(), Status::BadResState as u8);
+    tracked.post(3);
+    tracked.time();
+    assert_eq!(tracked.cqe(2), (0x30, 512, 0, 2));
+    assert_eq!(tracked.machine.hca.violations, 0);
+}
+
+#[test]
+fn owner_bits_change_each_time_around_and_an_overrun_is_a_violation() {
+    let mut tracked = Tracked::new();
+    for i in 0..10 {
+        tracked.post(1);
+        tracked.word(CQ_RECORD, i);
+        assert_eq!(tracked.report(), 0);
+    }
+    assert_eq!((tracked.cqe(1).0, tracked.cqe(2).0), (0x31, 0x30));
+    assert_eq!(tracked.machine.hca.violations, 0);
+    for _ in 0..8 {
+        tracked.post(1);
+        assert_eq!(tracked.report(), 0);
+    }
+    assert_eq!(
+        tracked.machine.memory.violations,
+        ["completion queue overrun"]
+    );
+}
+
+#[test]
+fn a_queue_that_is_armed_tells_its_event_queue() {
+    let mut tracked = Tracked::new();
+    let interrupts = |t: &Tracked| t.machine.memory.interrupts.len();
+    tracked.post(2);
+    tracked.report();
+    assert_eq!(interrupts(&tracked), 0, "not armed");
+    let (uar, cqn) = (tracked.uar * 4096, tracked.cqn as u32);
+    // For what comes after the first entry: not there yet.
+    tracked.machine.write_register(uar + 0x20, 1);
+    tracked.machine.write_register(uar + 0x24, cqn);
+    assert_eq!(interrupts(&tracked), 0);
+    tracked.report();
+    let vector = (FunctionId::PF, EVENT_VECTOR as u16);
+    assert_eq!(tracked.machine.memory.interrupts, [vector]);
+    let eqe = &tracked.machine.memory.bytes[EQ as usize..][..64];
+    assert_eq!(eqe[1], event::COMP);
+    assert_eq!(eqe[56..60], cqn.to_be_bytes());
+}
+
+#[test]
+fn an_object_that_is_in_use_stays_and_the_order_of_states_matters() {
+    let mut tracked = Tracked::new();
+    let machine = &mut tracked.machine;
+    let destroy = |machine: &mut Machine, opcode, number| {
+        let destroy = input(opcode, 16, &[(ifc::OBJECT, number)]);
+        machine.send(&destroy, 16).status()
+    };
+    let in_use = Status::BadResState as u8;
+    assert_eq!(destroy(machine, ifc::DESTROY_CQ, tracked.cqn), in_use);
+    let sender = u64::from(machine.hca.trackers.values().next().unwrap().qpn);
+    assert_eq!(destroy(machine, ifc::DESTROY_QP, sender), in_use);
+    let again = input(ifc::RST2INIT_QP, 0x110, &[(ifc::OBJECT, sender)]);
+    assert_eq!(machine.send(&again, 16).status(), in_use);
+    let fields = [
+        (ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()),
+        (ifc::OBJ_ID, tracked.id),
+    ];
+    send(machine, &input(ifc::DESTROY_GENERAL_OBJECT, 16, &fields));
+    assert_eq!(destroy(machine, ifc::DESTROY_QP, sender), 0);
+}
+
+#[test]
+fn a_range_that_is_not_tracked_is_refused_and_no_violation() {
+    let mut tracked = Tracked::new();
+    for (start, len) in [
+        (TRACKED - 4096, 4096),
+        (TRACKED, PAGES * 4096 + 1),
+        (TRACKED, 0),
+        (u64::MAX, 2),
+    ] {
+        let fields = [
+            (ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()),
+            (ifc::OBJ_ID, tracked.id),
+            (ifc::TRACK_MODIFY, 0b11),
+            (ifc::TRACK_STATE, 1),
+            (ifc::TRACK_START, start),
+            (ifc::TRACK_LENGTH, len),
+        ];
+        let modify = input(ifc::MODIFY_GENERAL_OBJECT, ifc::TRACK_RANGES, &fields);
+        let status = tracked.machine.send(&modify, 16).status();
+        assert_eq!(status, Status::BadParam as u8);
+    }
+    assert_eq!(tracked.machine.hca.violations, 0);
+}
