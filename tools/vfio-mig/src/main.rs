@@ -2,14 +2,20 @@
 
 //! `vfio-mig`: look at and migrate VFIO devices.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 use vfio_mig::{
     bdf::Bdf,
     device::Device,
-    error::Error,
+    error::{Context, Error},
+    file,
     migrate::{self, Observer},
     precopy::{self, InfoVersion},
     uapi,
@@ -37,6 +43,31 @@ enum Command {
         /// The device: [DOMAIN:]BUS:DEVICE.FUNCTION.
         bdf: Bdf,
     },
+    /// Save the state of a device to a file, by stop-copy.
+    ///
+    /// The device runs again afterwards.
+    Save {
+        /// The device.
+        bdf: Bdf,
+        /// The file, or "-" for standard output.
+        file: PathBuf,
+    },
+    /// Load the state of a device from a file.
+    ///
+    /// The device then runs. If it fails, the device is reset.
+    Load {
+        /// The device.
+        bdf: Bdf,
+        /// The file, or "-" for standard input.
+        file: PathBuf,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
     /// Move the state of one device to another: by stop-copy, or with pre-copy.
     ///
     /// The source is left stopped, the destination running. If it fails, the
@@ -281,10 +312,83 @@ fn migrate_precopy(src: Bdf, dst: Bdf, options: &PrecopyOptions, json: bool) -> 
     Ok(())
 }
 
+/// A bar for a stream whose length is not known.
+fn stream_bar(json: bool) -> ProgressBar {
+    match json {
+        true => ProgressBar::hidden(),
+        false => ProgressBar::new_spinner()
+            .with_style(style("{elapsed_precise} {bytes} {bytes_per_sec}")),
+    }
+}
+
+/// Says how many bytes were moved: on standard error where the state itself is
+/// on standard output.
+fn show_bytes(what: &str, bytes: u64, json: bool, to_stdout: bool) {
+    if json && !to_stdout {
+        print_json(&serde_json::json!({ "bytes": bytes }));
+    } else {
+        eprintln!("{what}: {bytes} bytes");
+    }
+}
+
+fn save(bdf: Bdf, path: &Path, json: bool) -> Result<(), Error> {
+    let device = Device::open(bdf)?;
+    let bar = stream_bar(json);
+    let progress = |bytes| bar.set_position(bytes);
+    let to_stdout = path == Path::new("-");
+    let saved = if to_stdout {
+        file::save(&device, &mut io::stdout().lock(), progress)
+    } else {
+        let name = || path.display().to_string();
+        let mut to = File::create(path).context(name())?;
+        file::save(&device, &mut to, progress).and_then(|bytes| {
+            to.sync_all().context(name())?;
+            Ok(bytes)
+        })
+    };
+    bar.finish_and_clear();
+    show_bytes("saved", saved?, json, to_stdout);
+    Ok(())
+}
+
+fn load(bdf: Bdf, path: &Path, json: bool) -> Result<(), Error> {
+    let bar = stream_bar(json);
+    let progress = |bytes| bar.set_position(bytes);
+    let loaded = if path == Path::new("-") {
+        file::load(&Device::open(bdf)?, &mut io::stdin().lock(), progress)
+    } else {
+        let mut from = File::open(path).context(path.display().to_string())?;
+        file::load(&Device::open(bdf)?, &mut from, progress)
+    };
+    bar.finish_and_clear();
+    show_bytes("loaded", loaded?, json, false);
+    Ok(())
+}
+
+fn completions(shell: clap_complete::Shell) {
+    let mut command = Cli::command();
+    clap_complete::generate(shell, &mut command, "vfio-mig", &mut io::stdout());
+}
+
+fn man() -> Result<(), Error> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command())
+        .render(&mut page)
+        .and_then(|()| io::stdout().write_all(&page))
+        .context("standard output")
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Info { bdf } => info(bdf, cli.json),
+        Command::Save { bdf, file } => save(bdf, &file, cli.json),
+        Command::Load { bdf, file } => load(bdf, &file, cli.json),
+        Command::Completions { shell } => {
+            completions(shell);
+            Ok(())
+        }
+        Command::Man => man(),
         Command::Migrate {
             src,
             dst,
@@ -311,11 +415,21 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
-
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_in_the_manual() {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Cli::command())
+            .render(&mut page)
+            .unwrap();
+        let page = String::from_utf8(page).unwrap();
+        for command in Cli::command().get_subcommands() {
+            assert!(page.contains(command.get_name()), "{}", command.get_name());
+        }
     }
 
     #[test]

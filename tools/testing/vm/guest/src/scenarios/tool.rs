@@ -48,6 +48,18 @@ pub fn run(results: &mut Results) -> Result<()> {
             );
             Ok(())
         });
+        results.test(&format!("save and load, {name} driver"), |_| {
+            let path = "/tmp/saved";
+            let saved = json(&["--json", "save", &source, path])?;
+            let len = std::fs::metadata(path)?.len();
+            ensure!(saved["bytes"].as_u64() == Some(len), "{saved}");
+            let loaded = json(&["--json", "load", &destination, path])?;
+            ensure!(loaded == saved, "{loaded}");
+            let output = vfio_mig(&["save", &source, "-"])?;
+            ensure!(output.stdout.len() as u64 == len, "{}", output.stdout.len());
+            ensure!(output.stdout == std::fs::read(path)?, "another state");
+            Ok(())
+        });
         results.test(&format!("migrate with pre-copy, {name} driver"), |_| {
             let mut args = vec!["--json", "migrate", &source, &destination, "--precopy"];
             args.extend([
@@ -82,6 +94,17 @@ pub fn run(results: &mut Results) -> Result<()> {
             Ok(())
         });
     }
+    results.test("completions, and the manual", |_| {
+        for (args, text) in [
+            (&["completions", "bash"][..], "_vfio-mig"),
+            (&["completions", "zsh"], "#compdef vfio-mig"),
+            (&["man"], ".TH vfio-mig"),
+        ] {
+            let text_is = String::from_utf8(vfio_mig(args)?.stdout)?;
+            ensure!(text_is.contains(text), "{args:?}: {text_is}");
+        }
+        Ok(())
+    });
     results.test("errors say what to do, and give a status", |_| {
         let cases = [
             (vec!["info", "nonsense"], 2, "not a PCI address"),
