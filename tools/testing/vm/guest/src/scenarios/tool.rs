@@ -96,7 +96,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     }
     results.test("completions, and the manual", |_| {
         for (args, text) in [
-            (&["completions", "bash"][..], "_vfio-mig"),
+            (&["completions", "bash"][..], "-o default vfio-mig"),
             (&["completions", "zsh"], "#compdef vfio-mig"),
             (&["man"], ".TH vfio-mig"),
         ] {
