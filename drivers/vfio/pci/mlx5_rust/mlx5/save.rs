@@ -235,10 +235,14 @@ impl<T: SaveDone> SaveCommand<T> {
             0 => Ok(Image {
                 len: output.get(field!(mlx5_ifc_save_vhca_state_out_bits, actual_image_size))
                     as usize,
-                next: output.get(field!(
-                    mlx5_ifc_save_vhca_state_out_bits,
-                    next_required_umem_size
-                )) as usize,
+                // Reserved where firmware does not save in pieces.
+                next: match self.core.in_chunks {
+                    true => output.get(field!(
+                        mlx5_ifc_save_vhca_state_out_bits,
+                        next_required_umem_size
+                    )) as usize,
+                    false => 0,
+                },
             }),
             // There is a reply, and it says what is wrong.
             status if status == -(kernel::bindings::EREMOTEIO as c_int) => {
