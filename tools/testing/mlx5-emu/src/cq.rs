@@ -93,8 +93,7 @@ impl CompletionQueue {
         cqe[44..48].copy_from_slice(&what.bytes.to_be_bytes());
         cqe[56..60].copy_from_slice(&what.qpn.to_be_bytes());
         cqe[60..62].copy_from_slice(&what.wqe.to_be_bytes());
-        let owner = (self.producer / self.ring.count()) & 1;
-        cqe[OP_OWN] = (RESP_SEND_IMM << 4) | owner as u8;
+        cqe[OP_OWN] = (RESP_SEND_IMM << 4) | self.ring.lap(self.producer);
         let at = self.ring.address(self.producer);
         host.dma_write(self.owner, at, &cqe[..OP_OWN])
             .and_then(|()| host.dma_write(self.owner, at + OP_OWN as u64, &cqe[OP_OWN..]))

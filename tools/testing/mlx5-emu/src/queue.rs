@@ -50,6 +50,11 @@ impl Ring {
         1 << self.log_count
     }
 
+    /// What the owner bit of entry `index` is: it changes each time around.
+    pub fn lap(&self, index: u32) -> u8 {
+        ((index >> self.log_count) & 1) as u8
+    }
+
     /// Where entry `index` is, around the end.
     pub fn address(&self, index: u32) -> u64 {
         let offset = u64::from(index & (self.count() - 1)) << self.log_entry;

@@ -15,7 +15,7 @@ use super::{
     cq::CompletionQueue,
     cqe::{Message, State},
     dma_buffer::Mkey,
-    ifc::{field, mailbox, LargeMailbox},
+    ifc::{field, mailbox, LargeMailbox, Mailbox},
     pd::Pd,
     qp::{QueuePair, ReceiveQueue},
     track_events::{Subjects, TrackEvents, TrackNotifier},
@@ -113,13 +113,11 @@ struct Object {
     id: u32,
 }
 
-impl Drop for Object {
-    fn drop(&mut self) {
-        let mut input = mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits)
-            .set(
-                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode),
-                MLX5_CMD_OP_DESTROY_GENERAL_OBJECT,
-            )
+impl Object {
+    /// The header of a command about it.
+    fn about<L, const N: usize>(&self, input: Mailbox<L, N>, opcode: u32) -> Mailbox<L, N> {
+        input
+            .set(field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode), opcode)
             .set(
                 field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type),
                 MLX5_OBJ_TYPE_PAGE_TRACK,
@@ -127,7 +125,16 @@ impl Drop for Object {
             .set(
                 field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_id),
                 self.id,
-            );
+            )
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        let mut input = self.about(
+            mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits),
+            MLX5_CMD_OP_DESTROY_GENERAL_OBJECT,
+        );
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
         // Refused while the PF is detached: then it is gone anyway.
         let _ = self.core.execute(&mut input.bytes, &mut output.bytes);
@@ -348,19 +355,10 @@ impl PageTracker {
     /// Has a range reported.
     fn request(&self, range: IovaRange) -> Result {
         let context = core::mem::offset_of!(mlx5_ifc_modify_page_track_obj_in_bits, obj_context);
-        let mut input = mailbox!(mlx5_ifc_modify_page_track_obj_in_bits)
-            .set(
-                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode),
-                MLX5_CMD_OP_MODIFY_GENERAL_OBJECT,
-            )
-            .set(
-                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type),
-                MLX5_OBJ_TYPE_PAGE_TRACK,
-            )
-            .set(
-                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_id),
-                self.object.id,
-            );
+        let mut input = self.object.about(
+            mailbox!(mlx5_ifc_modify_page_track_obj_in_bits),
+            MLX5_CMD_OP_MODIFY_GENERAL_OBJECT,
+        );
         for (field, value) in [
             (
                 field!(mlx5_ifc_page_track_bits, modify_field_select),
@@ -384,19 +382,10 @@ impl PageTracker {
 
     fn is_in_error(&self) -> Result<bool> {
         let context = core::mem::offset_of!(mlx5_ifc_query_page_track_obj_out_bits, obj_context);
-        let mut input = mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits)
-            .set(
-                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode),
-                MLX5_CMD_OP_QUERY_GENERAL_OBJECT,
-            )
-            .set(
-                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type),
-                MLX5_OBJ_TYPE_PAGE_TRACK,
-            )
-            .set(
-                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_id),
-                self.object.id,
-            );
+        let mut input = self.object.about(
+            mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits),
+            MLX5_CMD_OP_QUERY_GENERAL_OBJECT,
+        );
         let mut output = mailbox!(mlx5_ifc_query_page_track_obj_out_bits);
         self.core.execute(&mut input.bytes, &mut output.bytes)?;
         let state = output.get(field!(mlx5_ifc_page_track_bits, state).shifted(context));
