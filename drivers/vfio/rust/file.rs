@@ -150,10 +150,10 @@ impl Readiness {
 pub(crate) struct PrecopyInfo {
     /// User space has opted in to `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
     pub(crate) v2: bool,
-    /// `initial_bytes`, where there are any.
-    pub(crate) initial_bytes: Option<u64>,
-    /// `dirty_bytes`, where there are any.
-    pub(crate) dirty_bytes: Option<u64>,
+    /// `initial_bytes`.
+    pub(crate) initial_bytes: u64,
+    /// `dirty_bytes`.
+    pub(crate) dirty_bytes: u64,
     /// `VFIO_PRECOPY_INFO_REINIT`. Only for version 2.
     pub(crate) reinit: bool,
 }
@@ -161,26 +161,20 @@ pub(crate) struct PrecopyInfo {
 impl PrecopyInfo {
     /// The answer to a request.
     ///
-    /// In version 2, all but `argsz` is output. Before, a field that was not
-    /// set kept what user space had put there, and `flags` always did: "the
-    /// flags field of struct vfio_precopy_info is reserved for
-    /// bug-compatibility reasons".
+    /// All but `argsz` is output. Only before version 2, `flags` keeps what user
+    /// space has put there: "the flags field of struct vfio_precopy_info is reserved
+    /// for bug-compatibility reasons".
     fn answer(&self, asked: bindings::vfio_precopy_info) -> bindings::vfio_precopy_info {
-        let (flags, initial, dirty) = if self.v2 {
-            (0, 0, 0)
-        } else {
-            (asked.flags, asked.initial_bytes, asked.dirty_bytes)
-        };
-        let reinit = if self.v2 && self.reinit {
-            bindings::VFIO_PRECOPY_INFO_REINIT
-        } else {
-            0
+        let flags = match (self.v2, self.reinit) {
+            (false, _) => asked.flags,
+            (true, false) => 0,
+            (true, true) => bindings::VFIO_PRECOPY_INFO_REINIT,
         };
         bindings::vfio_precopy_info {
             argsz: asked.argsz,
-            flags: flags | reinit,
-            initial_bytes: self.initial_bytes.unwrap_or(initial),
-            dirty_bytes: self.dirty_bytes.unwrap_or(dirty),
+            flags,
+            initial_bytes: self.initial_bytes,
+            dirty_bytes: self.dirty_bytes,
         }
     }
 }

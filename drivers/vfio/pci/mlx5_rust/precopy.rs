@@ -30,14 +30,14 @@ pub(crate) struct Pending {
     pub(crate) new_initial: bool,
 }
 
-/// What VFIO_MIG_GET_PRECOPY_INFO reports. A field that is not known, because
-/// the other kind comes first, is `None`.
+/// What VFIO_MIG_GET_PRECOPY_INFO reports. Of bytes of the kind that comes second,
+/// there are none that count.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Info {
     /// `initial_bytes`.
-    pub(crate) initial_bytes: Option<u64>,
+    pub(crate) initial_bytes: u64,
     /// `dirty_bytes`.
-    pub(crate) dirty_bytes: Option<u64>,
+    pub(crate) dirty_bytes: u64,
     /// `VFIO_PRECOPY_INFO_REINIT`.
     pub(crate) reinit: bool,
 }
@@ -81,8 +81,8 @@ impl Ledger {
             // What is still unread comes before it, and so counts as initial.
             self.initial_end = self.written;
             let info = Info {
-                initial_bytes: Some(unread.saturating_add(coming)),
-                dirty_bytes: None,
+                initial_bytes: unread.saturating_add(coming),
+                dirty_bytes: 0,
                 reinit: true,
             };
             return (info, (coming > 0).then_some(Kind::Initial));
@@ -90,7 +90,7 @@ impl Ledger {
         let initial = self.initial_end.saturating_sub(self.read);
         if initial > 0 {
             let info = Info {
-                initial_bytes: Some(initial),
+                initial_bytes: initial,
                 ..Info::default()
             };
             return (info, None);
@@ -98,7 +98,7 @@ impl Ledger {
         let save = unread == 0 && coming > 0;
         let dirty = unread.saturating_add(if save { coming } else { pending.bytes });
         let info = Info {
-            dirty_bytes: Some(dirty),
+            dirty_bytes: dirty,
             ..Info::default()
         };
         (info, save.then_some(Kind::Dirty))

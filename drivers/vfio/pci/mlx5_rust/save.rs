@@ -326,7 +326,9 @@ impl DataFile for SaveFile {
             // Another reader has the part, and may put some of it back.
             _ if outgoing.reading => Readiness::Pending,
             Phase::Complete => Readiness::Ready,
-            _ if !outgoing.parts.is_empty() || outgoing.is_at_temporary_end() => Readiness::Ready,
+            // At the temporary end there is nothing but ENOMSG to be read:
+            // "Userspace can wait for more data [...] by using poll".
+            _ if !outgoing.parts.is_empty() => Readiness::Ready,
             _ => Readiness::Pending,
         };
         Some((&self.changed, ready))

@@ -30,11 +30,11 @@ fn initial_bytes_have_a_non_zero_initial_value_and_decrease_as_data_is_read() {
         ledger.consume(read);
     }
     let (info, save) = ledger.report(dirty(500), HEADER);
-    assert_eq!((info.initial_bytes, info.dirty_bytes), (Some(1), None));
+    assert_eq!((info.initial_bytes, info.dirty_bytes), (1, 0));
     assert_eq!(save, None);
     ledger.consume(1);
     let (info, save) = ledger.report(dirty(0), HEADER);
-    assert_eq!((info.initial_bytes, info.dirty_bytes), (None, Some(0)));
+    assert_eq!((info.initial_bytes, info.dirty_bytes), (0, 0));
     assert_eq!(save, None);
 }
 
@@ -44,12 +44,12 @@ fn dirty_bytes_start_at_zero_and_count_what_has_changed() {
     ledger.append(Kind::Initial, 100);
     ledger.consume(100);
     let (info, save) = ledger.report(dirty(500), HEADER);
-    assert_eq!(info.dirty_bytes, Some(500 + HEADER));
+    assert_eq!(info.dirty_bytes, 500 + HEADER);
     assert_eq!(save, Some(Kind::Dirty));
     ledger.append(Kind::Dirty, 500 + HEADER);
     ledger.consume(16);
     let (info, save) = ledger.report(dirty(300), HEADER);
-    assert_eq!(info.dirty_bytes, Some(500 + 300));
+    assert_eq!(info.dirty_bytes, 500 + 300);
     assert_eq!(save, None);
 }
 
@@ -64,15 +64,15 @@ fn a_new_initial_state_counts_what_is_unread_and_what_comes() {
     assert_eq!(
         info,
         Info {
-            initial_bytes: Some(30 + 1000 + HEADER),
-            dirty_bytes: None,
+            initial_bytes: 30 + 1000 + HEADER,
+            dirty_bytes: 0,
             reinit: true
         }
     );
     assert_eq!(save, Some(Kind::Initial));
     ledger.append(Kind::Initial, 900 + HEADER);
     let (info, _) = ledger.report(dirty(7), HEADER);
-    assert_eq!(info.initial_bytes, Some(30 + 900 + HEADER));
+    assert_eq!(info.initial_bytes, 30 + 900 + HEADER);
     assert!(!info.reinit);
 }
 
@@ -158,8 +158,8 @@ proptest! {
                 Step::Ask(bytes, new_initial) => {
                     let (info, save) = ledger.report(Pending { bytes, new_initial }, HEADER);
                     let seen = (
-                        info.initial_bytes.unwrap_or(0),
-                        info.dirty_bytes.unwrap_or(0),
+                        info.initial_bytes,
+                        info.dirty_bytes,
                         info.reinit,
                         save.is_some(),
                     );
