@@ -5,11 +5,15 @@
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
+#include <linux/io.h>
 #include <linux/iova_bitmap.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
+#include <linux/pm_runtime.h>
+#include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
+#include <linux/vfio_pci_core.h>
 #include <linux/workqueue.h>
 
 #include "helpers.h"
@@ -163,6 +167,107 @@ void *vfio_rust_get_drvdata(struct pci_dev *pdev)
 bool vfio_rust_is_virtfn(struct pci_dev *pdev)
 {
 	return pdev->is_virtfn;
+}
+
+/* 0 where there is no such memory BAR. */
+u64 vfio_rust_bar_len(struct pci_dev *pdev, unsigned int index)
+{
+	if (index >= PCI_STD_NUM_BARS ||
+	    !(pci_resource_flags(pdev, index) & IORESOURCE_MEM))
+		return 0;
+	return pci_resource_len(pdev, index);
+}
+
+/* What vfio_pci_core has mapped, or null. The device must be open. */
+void __iomem *vfio_rust_bar_base(struct vfio_pci_core_device *core,
+				 unsigned int index)
+{
+	void __iomem *base;
+
+	if (!vfio_rust_bar_len(core->pdev, index))
+		return NULL;
+	base = vfio_pci_core_get_iomap(core, index);
+	return IS_ERR(base) ? NULL : base;
+}
+
+/*
+ * vfio_pci_memory_lock_and_enable() is not exported; this keeps the device
+ * powered up as well. Until vfio_rust_memory_unlock(), nobody can turn decoding
+ * of memory off, power the device down or reset it by way of VFIO.
+ */
+int vfio_rust_memory_lock(struct vfio_pci_core_device *core,
+			  bool *was_decoding)
+{
+	struct pci_dev *pdev = core->pdev;
+	u16 command;
+	int ret;
+
+	/* Before the lock: resuming takes it. */
+	ret = pm_runtime_resume_and_get(&pdev->dev);
+	if (ret < 0)
+		return ret;
+
+	down_write(&core->memory_lock);
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	/*
+	 * D3hot is user space's to leave: it may come with a reset of the
+	 * device, whose configuration vfio_pci_core would have to restore.
+	 */
+	if (pdev->current_state >= PCI_D3hot || PCI_POSSIBLE_ERROR(command)) {
+		up_write(&core->memory_lock);
+		pm_runtime_put(&pdev->dev);
+		return -EIO;
+	}
+	*was_decoding = command & PCI_COMMAND_MEMORY;
+	if (!*was_decoding)
+		pci_write_config_word(pdev, PCI_COMMAND,
+				      command | PCI_COMMAND_MEMORY);
+	return 0;
+}
+
+void vfio_rust_memory_unlock(struct vfio_pci_core_device *core,
+			     bool was_decoding)
+{
+	struct pci_dev *pdev = core->pdev;
+	u16 command;
+
+	if (!was_decoding) {
+		/* Read again: INTx is masked there without the lock. */
+		pci_read_config_word(pdev, PCI_COMMAND, &command);
+		pci_write_config_word(pdev, PCI_COMMAND,
+				      command & ~PCI_COMMAND_MEMORY);
+	}
+	up_write(&core->memory_lock);
+	pm_runtime_put(&pdev->dev);
+}
+
+void vfio_rust_copy_from_bar(struct page *page, const void __iomem *from,
+			     size_t len)
+{
+	while (len) {
+		size_t n = min_t(size_t, len, PAGE_SIZE);
+		void *to = kmap_local_page(page++);
+
+		memcpy_fromio(to, from, n);
+		kunmap_local(to);
+		cond_resched();
+		from += n;
+		len -= n;
+	}
+}
+
+void vfio_rust_copy_to_bar(void __iomem *to, struct page *page, size_t len)
+{
+	while (len) {
+		size_t n = min_t(size_t, len, PAGE_SIZE);
+		void *from = kmap_local_page(page++);
+
+		memcpy_toio(to, from, n);
+		kunmap_local(from);
+		cond_resched();
+		to += n;
+		len -= n;
+	}
 }
 
 long vfio_rust_compat_ptr_ioctl(struct file *file, unsigned int cmd,

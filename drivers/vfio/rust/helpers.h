@@ -17,6 +17,7 @@ struct file;
 struct iova_bitmap;
 struct page;
 struct pci_dev;
+struct vfio_pci_core_device;
 struct workqueue_struct;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
@@ -52,6 +53,17 @@ long vfio_rust_wait_killable(struct completion *completion, unsigned int ms);
 void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data);
 void *vfio_rust_get_drvdata(struct pci_dev *pdev);
 bool vfio_rust_is_virtfn(struct pci_dev *pdev);
+
+u64 vfio_rust_bar_len(struct pci_dev *pdev, unsigned int index);
+void __iomem *vfio_rust_bar_base(struct vfio_pci_core_device *core,
+				 unsigned int index);
+int vfio_rust_memory_lock(struct vfio_pci_core_device *core,
+			  bool *was_decoding);
+void vfio_rust_memory_unlock(struct vfio_pci_core_device *core,
+			     bool was_decoding);
+void vfio_rust_copy_from_bar(struct page *page, const void __iomem *from,
+			     size_t len);
+void vfio_rust_copy_to_bar(void __iomem *to, struct page *page, size_t len);
 
 long vfio_rust_compat_ptr_ioctl(struct file *file, unsigned int cmd,
 				unsigned long arg);

@@ -23,6 +23,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod bar;
 mod bindings;
 pub(crate) mod coherent;
 pub(crate) mod dirty_log;
@@ -33,6 +34,7 @@ pub(crate) mod log;
 pub(crate) mod migration;
 pub(crate) mod pages;
 pub(crate) mod pci;
+pub(crate) mod session;
 pub(crate) mod signal;
 pub(crate) mod state_lock;
 pub(crate) mod workqueue;

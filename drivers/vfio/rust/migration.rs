@@ -53,13 +53,13 @@ impl State {
 pub(crate) struct Features(u32);
 
 impl Features {
+    /// None of them: the states that every driver has.
+    pub(crate) const STOP_COPY: Self = Self(bindings::VFIO_MIGRATION_STOP_COPY);
+
     /// All of them: [`State::RunningP2p`], [`State::PreCopy`] and
     /// [`State::PreCopyP2p`].
-    pub(crate) const STOP_COPY_P2P_PRE_COPY: Self = Self(
-        bindings::VFIO_MIGRATION_STOP_COPY
-            | bindings::VFIO_MIGRATION_P2P
-            | bindings::VFIO_MIGRATION_PRE_COPY,
-    );
+    pub(crate) const STOP_COPY_P2P_PRE_COPY: Self =
+        Self(Self::STOP_COPY.0 | bindings::VFIO_MIGRATION_P2P | bindings::VFIO_MIGRATION_PRE_COPY);
 
     pub(super) fn as_raw(self) -> u32 {
         self.0
@@ -92,7 +92,8 @@ pub(crate) trait Machine {
 ///
 /// # Invariants
 ///
-/// Valid while this object lives.
+/// Valid, open, and the first member of a `vfio_pci_core_device` while this
+/// object lives.
 pub(crate) struct VfioDevice<'a>(NonNull<bindings::vfio_device>, PhantomData<&'a ()>);
 
 impl VfioDevice<'_> {
@@ -102,6 +103,11 @@ impl VfioDevice<'_> {
         unsafe { kernel::bindings::get_device(&raw mut (*self.0.as_ptr()).device) };
         // INVARIANT: Got just now.
         DeviceRef(self.0)
+    }
+
+    /// As `vfio_pci_core` knows it.
+    pub(super) fn as_core(&self) -> NonNull<bindings::vfio_pci_core_device> {
+        self.0.cast()
     }
 
     /// The next arc on the way from one state to another.
@@ -127,6 +133,10 @@ impl VfioDevice<'_> {
         machine: &mut impl Machine,
         target: TargetState,
     ) -> Result<Option<OpenFile>> {
+        // "ERROR cannot be specified as a device state", not even in ERROR.
+        if target.0 == State::Error as u32 {
+            return Err(EINVAL);
+        }
         let mut file = None;
         while machine.state() as u32 != target.0 {
             if machine.state() == State::Error {
@@ -218,7 +228,9 @@ impl<T: Driver> Operations<T> {
         let result = NonNull::new(raw).ok_or(EINVAL).and_then(|vdev| {
             // SAFETY: By the requirements of this function.
             let migration = unsafe { Self::migration(raw) }?;
-            // INVARIANT: VFIO keeps the device during the call.
+            // INVARIANT: VFIO keeps the device open during the call, which comes
+            // from an ioctl on it. It is the first member of a `Device<T>`, which
+            // begins with the `vfio_pci_core_device`.
             let vdev = VfioDevice(vdev, PhantomData);
             migration.set_state(&vdev, TargetState(target))
         });
