@@ -32,11 +32,6 @@ pub fn pages_in(room: u64) -> u64 {
     room.saturating_sub(HEADER_LEN as u64) / (8 + PAGE)
 }
 
-/// Bytes of an image of what has changed.
-pub fn incremental_len(state: &VfState) -> u64 {
-    partial_len(state.dirty().map_or(0, |dirty| dirty.len() as u64))
-}
-
 /// Why an image is refused; the number is the syndrome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
