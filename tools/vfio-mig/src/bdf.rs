@@ -2,7 +2,6 @@
 
 //! PCI addresses.
 
-use serde::Serialize;
 use std::{fmt, str::FromStr};
 
 /// The address of a PCI function: domain, bus, device, function.
@@ -12,12 +11,6 @@ pub struct Bdf {
     bus: u8,
     device: u8,
     function: u8,
-}
-
-impl Serialize for Bdf {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 impl fmt::Display for Bdf {

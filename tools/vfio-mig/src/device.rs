@@ -3,7 +3,7 @@
 //! An open VFIO device.
 
 use crate::{
-    bdf::Bdf,
+    address::Address,
     error::{Context, Error},
     iommu::AddressSpace,
     state::{Features, State},
@@ -28,7 +28,7 @@ const PCI_COMMAND_MEMORY_MASTER: u16 = 0b110;
 /// A device, open for this process alone.
 #[derive(Debug)]
 pub struct Device {
-    bdf: Bdf,
+    address: Address,
     driver: String,
     access: String,
     file: File,
@@ -47,18 +47,21 @@ fn open(path: &Path) -> Result<File, Error> {
 
 impl Device {
     /// Opens a device: through iommufd where the kernel has it.
-    pub fn open(bdf: Bdf) -> Result<Self, Error> {
-        let driver = sysfs::driver(bdf)?;
-        if !sysfs::is_vfio(bdf) {
-            return Err(Error::NotVfio { bdf, driver });
+    pub fn open(device: impl Into<Address>) -> Result<Self, Error> {
+        let device = device.into();
+        let driver = sysfs::driver(device)?;
+        if !sysfs::is_vfio(device) {
+            return Err(Error::NotVfio { device, driver });
         }
-        match sysfs::cdev(bdf) {
-            Some(node) if Path::new("/dev/iommu").exists() => Self::open_cdev(bdf, driver, &node),
-            _ => Self::open_group(bdf, driver),
+        match sysfs::cdev(device) {
+            Some(node) if Path::new("/dev/iommu").exists() => {
+                Self::open_cdev(device, driver, &node)
+            }
+            _ => Self::open_group(device, driver),
         }
     }
 
-    fn open_cdev(bdf: Bdf, driver: String, node: &Path) -> Result<Self, Error> {
+    fn open_cdev(address: Address, driver: String, node: &Path) -> Result<Self, Error> {
         let iommufd = OwnedFd::from(open(Path::new("/dev/iommu"))?);
         let file = open(node)?;
         uapi::with_struct(
@@ -71,7 +74,7 @@ impl Device {
                 out_devid: 0,
             },
         )
-        .context(format!("{bdf}: binding to iommufd"))?;
+        .context(format!("{address}: binding to iommufd"))?;
         let mut alloc = uapi::IoasAlloc {
             size: size_of::<uapi::IoasAlloc>() as u32,
             ..Default::default()
@@ -88,9 +91,9 @@ impl Device {
                 pasid: 0,
             },
         )
-        .context(format!("{bdf}: attaching to an IOAS"))?;
+        .context(format!("{address}: attaching to an IOAS"))?;
         Ok(Self {
-            bdf,
+            address,
             driver,
             access: format!("{} and /dev/iommu", node.display()),
             file,
@@ -102,8 +105,8 @@ impl Device {
         })
     }
 
-    fn open_group(bdf: Bdf, driver: String) -> Result<Self, Error> {
-        let path = format!("/dev/vfio/{}", sysfs::iommu_group(bdf)?);
+    fn open_group(address: Address, driver: String) -> Result<Self, Error> {
+        let path = format!("/dev/vfio/{}", sysfs::iommu_group(address)?);
         let group = OwnedFd::from(open(Path::new(&path))?);
         let mut status = uapi::GroupStatus {
             argsz: size_of::<uapi::GroupStatus>() as u32,
@@ -112,7 +115,7 @@ impl Device {
         uapi::with_struct(group.as_fd(), uapi::VFIO_GROUP_GET_STATUS, &mut status)
             .context(format!("{path}: status"))?;
         if status.flags & uapi::GROUP_VIABLE == 0 {
-            return Err(Error::GroupNotViable(bdf));
+            return Err(Error::GroupNotViable(address));
         }
         let container = OwnedFd::from(open(Path::new("/dev/vfio/vfio"))?);
         uapi::with_value_in_memory(
@@ -127,12 +130,12 @@ impl Device {
             uapi::VFIO_TYPE1V2_IOMMU,
         )
         .context("/dev/vfio/vfio: setting a type 1 IOMMU (is vfio_iommu_type1 loaded?)")?;
-        let name = CString::new(bdf.to_string()).unwrap_or_default();
+        let name = CString::new(address.to_string()).unwrap_or_default();
         let file = uapi::device_fd(group.as_fd(), &name)
-            .context(format!("{path}: getting {bdf}"))?
+            .context(format!("{path}: getting {address}"))?
             .into();
         Ok(Self {
-            bdf,
+            address,
             driver,
             access: format!("{path} and a type 1 container"),
             file,
@@ -142,8 +145,8 @@ impl Device {
     }
 
     /// Its address.
-    pub fn bdf(&self) -> Bdf {
-        self.bdf
+    pub fn address(&self) -> Address {
+        self.address
     }
 
     /// The driver that it is bound to.
@@ -166,10 +169,21 @@ impl Device {
         &self.space
     }
 
+    /// Whether VFIO_DEVICE_RESET can reset it.
+    pub fn can_reset(&self) -> Result<bool, Error> {
+        let mut info = uapi::DeviceInfo {
+            argsz: size_of::<uapi::DeviceInfo>() as u32,
+            ..Default::default()
+        };
+        uapi::with_struct(self.fd(), uapi::VFIO_DEVICE_GET_INFO, &mut info)
+            .context(format!("{}: device info", self.address))?;
+        Ok(info.flags & uapi::DEVICE_RESET != 0)
+    }
+
     /// VFIO_DEVICE_RESET.
     pub fn reset(&self) -> Result<(), Error> {
         uapi::with_value(self.fd(), uapi::VFIO_DEVICE_RESET, 0)
-            .context(format!("{}: reset", self.bdf))?;
+            .context(format!("{}: reset", self.address))?;
         Ok(())
     }
 
@@ -183,9 +197,9 @@ impl Device {
         ) {
             Ok(()) => Ok(Features(u64::from(data[0]) | (u64::from(data[1]) << 32))),
             Err(err) if err.raw_os_error() == Some(libc::ENOTTY) => {
-                Err(Error::NotMigratable(self.bdf))
+                Err(Error::NotMigratable(self.address))
             }
-            Err(err) => Err(err).context(format!("{}: migration features", self.bdf)),
+            Err(err) => Err(err).context(format!("{}: migration features", self.address)),
         }
     }
 
@@ -202,7 +216,7 @@ impl Device {
             uapi::FEATURE_SET | uapi::FEATURE_MIG_PRECOPY_INFO_V2,
             &mut [0; 4],
         )
-        .context(format!("{}: opting in to PRECOPY_INFOv2", self.bdf))
+        .context(format!("{}: opting in to PRECOPY_INFOv2", self.address))
     }
 
     /// Its migration state.
@@ -213,7 +227,7 @@ impl Device {
             uapi::FEATURE_GET | uapi::FEATURE_MIG_DEVICE_STATE,
             &mut data,
         )
-        .context(format!("{}: migration state", self.bdf))?;
+        .context(format!("{}: migration state", self.address))?;
         Ok(State(data[0]))
     }
 
@@ -222,7 +236,7 @@ impl Device {
     pub fn set_state(&self, to: State) -> Result<Option<OwnedFd>, Error> {
         let from = self.state()?;
         uapi::set_state(self.fd(), to.0).map_err(|source| Error::State {
-            bdf: self.bdf,
+            device: self.address,
             from,
             to,
             now: self.state().unwrap_or(State::ERROR),
@@ -236,7 +250,7 @@ impl Device {
         let missing = || io::Error::other("the kernel returned no data fd");
         file.map(File::from)
             .ok_or_else(missing)
-            .context(format!("{}: {to}", self.bdf))
+            .context(format!("{}: {to}", self.address))
     }
 
     /// Bytes that STOP_COPY would stream, about.
@@ -247,7 +261,7 @@ impl Device {
             uapi::FEATURE_GET | uapi::FEATURE_MIG_DATA_SIZE,
             &mut data,
         )
-        .context(format!("{}: migration data size", self.bdf))?;
+        .context(format!("{}: migration data size", self.address))?;
         Ok(u64::from(data[0]) | (u64::from(data[1]) << 32))
     }
 
@@ -259,7 +273,7 @@ impl Device {
         ranges: &[uapi::LoggingRange],
     ) -> Result<u64, Error> {
         uapi::logging_start(self.fd(), page_size, ranges)
-            .context(format!("{}: starting DMA logging", self.bdf))
+            .context(format!("{}: starting DMA logging", self.address))
     }
 
     /// The pages that the device has written to since the last report.
@@ -269,7 +283,7 @@ impl Device {
         page_size: u64,
     ) -> Result<Vec<u64>, Error> {
         uapi::logging_report(self.fd(), range, page_size)
-            .context(format!("{}: reporting DMA", self.bdf))
+            .context(format!("{}: reporting DMA", self.address))
     }
 
     /// Ends logging.
@@ -279,7 +293,7 @@ impl Device {
             uapi::FEATURE_SET | uapi::FEATURE_DMA_LOGGING_STOP,
             &mut [0; 4],
         )
-        .context(format!("{}: stopping DMA logging", self.bdf))
+        .context(format!("{}: stopping DMA logging", self.address))
     }
 
     /// Where region `index` is in the device's file.
@@ -290,7 +304,7 @@ impl Device {
             ..Default::default()
         };
         uapi::with_struct(self.fd(), uapi::VFIO_DEVICE_GET_REGION_INFO, &mut info)
-            .context(format!("{}: region {index}", self.bdf))?;
+            .context(format!("{}: region {index}", self.address))?;
         Ok(info)
     }
 
@@ -298,14 +312,14 @@ impl Device {
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
         self.file
             .read_exact_at(bytes, offset)
-            .context(format!("{}: reading a region", self.bdf))
+            .context(format!("{}: reading a region", self.address))
     }
 
     /// Writes to the device's file.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.file
             .write_all_at(bytes, offset)
-            .context(format!("{}: writing a region", self.bdf))
+            .context(format!("{}: writing a region", self.address))
     }
 
     /// Lets the device decode memory accesses and do DMA.
@@ -336,7 +350,7 @@ impl Device {
                 fds,
             },
         )
-        .context(format!("{}: setting up MSI-X", self.bdf))?;
+        .context(format!("{}: setting up MSI-X", self.address))?;
         Ok(())
     }
 }

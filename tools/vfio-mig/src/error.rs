@@ -2,45 +2,45 @@
 
 //! Errors, with what to do about them.
 
-use crate::{bdf::Bdf, state::State};
+use crate::{address::Address, state::State};
 use std::{io, path::PathBuf};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such device.
-    #[error("{0}: no such PCI device")]
-    NoDevice(Bdf),
+    #[error("{0}: no such device")]
+    NoDevice(Address),
     /// No driver.
-    #[error("{bdf}: no driver is bound; write its name to {path}/driver_override and {bdf} to /sys/bus/pci/drivers_probe")]
+    #[error("{device}: no driver is bound; write its name to {path}/driver_override and {device} to /sys/bus/pci/drivers_probe")]
     NoDriver {
         /// The device.
-        bdf: Bdf,
+        device: Address,
         /// Its folder in sysfs.
         path: PathBuf,
     },
     /// Not a VFIO driver.
-    #[error("{bdf}: bound to {driver}, which is not a VFIO driver")]
+    #[error("{device}: bound to {driver}, which is not a VFIO driver")]
     NotVfio {
         /// The device.
-        bdf: Bdf,
+        device: Address,
         /// What it is bound to.
         driver: String,
     },
     /// No IOMMU group.
     #[error("{0}: no IOMMU group; is the IOMMU on (intel_iommu=on or amd_iommu=on)?")]
-    NoIommuGroup(Bdf),
+    NoIommuGroup(Address),
     /// Another device of the group is in use elsewhere.
     #[error("{0}: its IOMMU group is not viable: bind every device of the group to a VFIO driver")]
-    GroupNotViable(Bdf),
+    GroupNotViable(Address),
     /// The device offers no migration.
     #[error("{0}: the driver does not support migration of this device")]
-    NotMigratable(Bdf),
+    NotMigratable(Address),
     /// A state was not reached.
-    #[error("{bdf}: cannot go from {from} to {to}: {source}; the device is now in {now}")]
+    #[error("{device}: cannot go from {from} to {to}: {source}; the device is now in {now}")]
     State {
         /// The device.
-        bdf: Bdf,
+        device: Address,
         /// Where it was.
         from: State,
         /// Where it was to go.
@@ -60,14 +60,30 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The destination has the state, and may use it.
+    #[error("{device}: stays stopped, since the destination may run: {source}")]
+    NotAbandoned {
+        /// The source.
+        device: Address,
+        /// Why it is not known.
+        source: Box<Error>,
+    },
+    /// A round of something that has many.
+    #[error("{round}: {source}")]
+    Round {
+        /// Which one.
+        round: String,
+        /// What went wrong.
+        source: Box<Error>,
+    },
     /// It has none of the registers that make an emulated VF work.
     #[error("{0}: not an emulated ConnectX VF: there is no workload for it")]
-    NoWorkload(Bdf),
+    NoWorkload(Address),
     /// The workload did not do what it was told.
-    #[error("{bdf}: workload command failed with status {status}")]
+    #[error("{device}: workload command failed with status {status}")]
     Workload {
         /// The device.
-        bdf: Bdf,
+        device: Address,
         /// What its registers say.
         status: u32,
     },
@@ -88,6 +104,7 @@ impl Error {
             Self::State { source, .. } | Self::Stream { source, .. } | Self::Io { source, .. } => {
                 source.raw_os_error()
             }
+            Self::NotAbandoned { source, .. } | Self::Round { source, .. } => source.errno(),
             _ => None,
         }
     }

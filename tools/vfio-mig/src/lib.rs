@@ -3,19 +3,28 @@
 //! VFIO devices and their migration, from user space.
 //!
 //! [`device::Device`] opens a device, through iommufd where the kernel has it
-//! and through the legacy container otherwise. [`migrate`] moves the state of
-//! one device to another, [`file`] to a file and from there, [`precopy`] most of it while the device runs. All `unsafe` is in [`uapi`] and [`memory`].
+//! and through the legacy container otherwise. [`migrate`] moves its state by
+//! stop-copy, [`precopy`] most of it while the device runs; where to is a
+//! [`target`]. [`file`] saves and loads. [`conformance`] tests
+//! drivers; [`stress`] and [`fuzz`] try to break them. All `unsafe` is in [`uapi`] and
+//! [`memory`].
 
+pub mod address;
 pub mod bdf;
+pub mod conformance;
 pub mod device;
 pub mod error;
 pub mod file;
+pub mod fuzz;
 pub mod iommu;
 pub mod memory;
 pub mod migrate;
 pub mod precopy;
+pub mod remote;
 pub mod state;
 pub mod stream;
+pub mod stress;
 pub mod sysfs;
+pub mod target;
 pub mod uapi;
 pub mod workload;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Migration of one device's state to another device.
+//! Migration of one device's state by stop-copy.
 
 use crate::{
     device::Device,
     error::{Context, Error},
     state::State,
     stream,
+    target::{DeviceTarget, Target},
 };
 use serde::Serialize;
 use std::{fs::File, path::Path, time::Instant};
@@ -29,6 +30,8 @@ pub struct Report {
     pub bytes: u64,
     /// Its parts, in order.
     pub phases: Vec<Phase>,
+    /// SHA-256 of the stream, where one was made.
+    pub sha256: Option<String>,
 }
 
 /// Hears of the progress.
@@ -70,93 +73,125 @@ impl Recorder<'_> {
 }
 
 /// Migrates by stop-copy: the source stops, its state is moved, and the
-/// destination runs. With `through`, the state goes to that file first.
+/// target goes on.
 ///
-/// When this fails the source runs again, and the destination is reset. They
+/// When this fails the source runs again, and the target forgets the state. They
 /// never run both.
 pub fn stop_copy(
     source: &Device,
-    destination: &Device,
-    through: Option<&Path>,
+    target: &mut dyn Target,
     observer: &mut dyn Observer,
 ) -> Result<Report, Error> {
-    for device in [source, destination] {
-        device.features()?;
-    }
+    source.features()?;
     let mut recorder = Recorder {
         observer,
         phases: Vec::new(),
     };
-    let moved = move_state(source, destination, through, &mut recorder);
-    let result = moved.and_then(|bytes| {
-        recorder.run("start the destination", 0, |_| {
-            destination.set_state(State::RUNNING)?;
-            Ok(((), 0))
-        })?;
-        Ok(bytes)
-    });
-    match result {
-        Ok(bytes) => Ok(Report {
-            bytes,
-            phases: recorder.phases,
-        }),
-        Err(err) => {
-            back_out(source, destination);
-            Err(err)
-        }
-    }
+    move_state(source, target, &mut recorder)
+        .and_then(|bytes| start(target, bytes, recorder))
+        .map_err(|err| back_out(source, target, err))
 }
 
-/// After a failure: the source runs again, if the destination does not have its
-/// state.
-pub(crate) fn back_out(source: &Device, destination: &Device) {
-    // The destination first: a reset always ends in RUNNING, so it must not
-    // have the source's state by then.
-    if destination.reset().is_ok() {
-        let _ = source.set_state(State::RUNNING);
-    }
-}
-
-fn move_state(
+/// As [`stop_copy`], but the state goes to a file first, and from there to the
+/// destination.
+pub fn through_file(
     source: &Device,
     destination: &Device,
-    through: Option<&Path>,
+    path: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Report, Error> {
+    source.features()?;
+    let mut target = DeviceTarget::new(destination);
+    let mut recorder = Recorder {
+        observer,
+        phases: Vec::new(),
+    };
+    move_through(source, &mut target, path, &mut recorder)
+        .and_then(|bytes| start(&mut target, bytes, recorder))
+        .map_err(|err| back_out(source, &mut target, err))
+}
+
+/// After a failure: the source runs again, if the target does not have its
+/// state.
+pub(crate) fn back_out(source: &Device, target: &mut dyn Target, err: Error) -> Error {
+    if target.abandon() {
+        let _ = source.set_state(State::RUNNING);
+        return err;
+    }
+    Error::NotAbandoned {
+        device: source.address(),
+        source: Box::new(err),
+    }
+}
+
+fn prepare(
+    source: &Device,
+    target: &mut dyn Target,
     recorder: &mut Recorder<'_>,
 ) -> Result<u64, Error> {
-    let mut to = recorder.run("prepare the destination", 0, |_| {
-        Ok((destination.begin(State::RESUMING)?, 0))
-    })?;
+    recorder.run("prepare the destination", 0, |_| Ok((target.prepare()?, 0)))?;
     recorder.run("stop the source", 0, |_| {
         source.set_state(State::STOP)?;
         Ok(((), 0))
     })?;
-    let total = source.data_size()?;
-    let bytes = match through {
-        None => recorder.run("save and load", total, |observer| {
-            let mut from = source.begin(State::STOP_COPY)?;
-            let bytes = stream::copy(&mut from, &mut to, |n| observer.bytes(n))?;
-            Ok((bytes, bytes))
-        })?,
-        Some(path) => {
-            let what = || path.display().to_string();
-            let bytes = recorder.run("save", total, |observer| {
-                let mut file = File::create(path).context(what())?;
-                let mut from = source.begin(State::STOP_COPY)?;
-                let bytes = stream::copy(&mut from, &mut file, |n| observer.bytes(n))?;
-                Ok((bytes, bytes))
-            })?;
-            recorder.run("load", bytes, |observer| {
-                let mut file = File::open(path).context(what())?;
-                let bytes = stream::copy(&mut file, &mut to, |n| observer.bytes(n))?;
-                Ok((bytes, bytes))
-            })?
-        }
-    };
-    drop(to);
+    source.data_size()
+}
+
+fn finish(
+    source: &Device,
+    target: &mut dyn Target,
+    recorder: &mut Recorder<'_>,
+) -> Result<(), Error> {
     recorder.run("finish", 0, |_| {
-        destination.set_state(State::STOP)?;
+        target.finish()?;
         source.set_state(State::STOP)?;
         Ok(((), 0))
+    })
+}
+
+fn start(target: &mut dyn Target, bytes: u64, mut recorder: Recorder<'_>) -> Result<Report, Error> {
+    recorder.run("start the destination", 0, |_| Ok((target.start()?, 0)))?;
+    Ok(Report {
+        bytes,
+        phases: recorder.phases,
+        sha256: target.checksum(),
+    })
+}
+
+fn move_state(
+    source: &Device,
+    mut target: &mut dyn Target,
+    recorder: &mut Recorder<'_>,
+) -> Result<u64, Error> {
+    let total = prepare(source, target, recorder)?;
+    let bytes = recorder.run("save and load", total, |observer| {
+        let mut from = source.begin(State::STOP_COPY)?;
+        let bytes = stream::copy(&mut from, &mut target, |n| observer.bytes(n))?;
+        Ok((bytes, bytes))
     })?;
+    finish(source, target, recorder)?;
+    Ok(bytes)
+}
+
+fn move_through(
+    source: &Device,
+    target: &mut DeviceTarget<'_>,
+    path: &Path,
+    recorder: &mut Recorder<'_>,
+) -> Result<u64, Error> {
+    let total = prepare(source, target, recorder)?;
+    let what = || path.display().to_string();
+    let bytes = recorder.run("save", total, |observer| {
+        let mut file = File::create(path).context(what())?;
+        let mut from = source.begin(State::STOP_COPY)?;
+        let bytes = stream::copy(&mut from, &mut file, |n| observer.bytes(n))?;
+        Ok((bytes, bytes))
+    })?;
+    recorder.run("load", bytes, |observer| {
+        let mut file = File::open(path).context(what())?;
+        let bytes = stream::copy(&mut file, target, |n| observer.bytes(n))?;
+        Ok(((), bytes))
+    })?;
+    finish(source, target, recorder)?;
     Ok(bytes)
 }

@@ -14,6 +14,7 @@ use crate::{
     migrate,
     state::State,
     stream::{self, End},
+    target::Target,
     uapi::{self, PrecopyInfo},
 };
 use serde::Serialize;
@@ -70,7 +71,7 @@ impl Observer for () {
 }
 
 /// How a migration went.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Which PRECOPY_INFO was used.
     pub info: InfoVersion,
@@ -91,6 +92,8 @@ pub struct Report {
     /// write(), and to leave RESUMING. All firmware LOADs of the downtime are in
     /// it.
     pub downtime_load_ms: f64,
+    /// SHA-256 of the stream, where one was made.
+    pub sha256: Option<String>,
 }
 
 fn ms(since: Instant) -> f64 {
@@ -103,29 +106,23 @@ fn ms(since: Instant) -> f64 {
 /// never run both.
 pub fn migrate(
     source: &Device,
-    destination: &Device,
+    target: &mut dyn Target,
     options: Options,
     observer: &mut dyn Observer,
 ) -> Result<Report, Error> {
-    for device in [source, destination] {
-        device.features()?;
-    }
-    let result = run(source, destination, options, observer);
-    if result.is_err() {
-        migrate::back_out(source, destination);
-    }
-    result
+    source.features()?;
+    run(source, target, options, observer).map_err(|err| migrate::back_out(source, target, err))
 }
 
 /// The stream on its way.
-struct Transfer {
+struct Transfer<'a> {
     from: File,
-    to: File,
+    to: &'a mut dyn Target,
     bytes: u64,
     load_ms: f64,
 }
 
-impl Transfer {
+impl Transfer<'_> {
     /// Moves all that there is.
     fn move_available(&mut self, observer: &mut dyn Observer) -> Result<End, Error> {
         let before = self.bytes;
@@ -139,27 +136,20 @@ impl Transfer {
     }
 }
 
-/// Waits until the device has loaded all that was written. A driver that loads
-/// within write() is always ready.
-fn wait_until_loaded(to: &File) -> Result<(), Error> {
-    uapi::poll(to.as_fd(), libc::POLLOUT, -1).context("waiting for the destination to load")?;
-    Ok(())
-}
-
 fn run(
     source: &Device,
-    destination: &Device,
+    target: &mut dyn Target,
     options: Options,
     observer: &mut dyn Observer,
 ) -> Result<Report, Error> {
     if options.info == InfoVersion::V2 {
         source.opt_in_precopy_info_v2()?;
     }
-    let to = destination.begin(State::RESUMING)?;
+    target.prepare()?;
     let begin = Instant::now();
     let mut transfer = Transfer {
         from: source.begin(State::PRE_COPY)?,
-        to,
+        to: target,
         bytes: 0,
         load_ms: 0.0,
     };
@@ -168,7 +158,7 @@ fn run(
         transfer.move_available(observer)?;
         observer.round(source, rounds)?;
         let info = uapi::precopy_info(transfer.from.as_fd(), PrecopyInfo::default())
-            .context(format!("{}: PRECOPY_INFO", source.bdf()))?;
+            .context(format!("{}: PRECOPY_INFO", source.address()))?;
         observer.info(&info);
         rounds += 1;
         if options.info == InfoVersion::V2 && info.flags & uapi::PRECOPY_INFO_REINIT != 0 {
@@ -176,7 +166,7 @@ fn run(
         }
         if info.initial_bytes == 0 {
             // Nor before the destination has loaded them.
-            wait_until_loaded(&transfer.to)?;
+            transfer.to.wait_loaded()?;
         }
         let ready = info.initial_bytes == 0 && info.dirty_bytes <= options.switchover_bytes;
         if ready || rounds >= options.max_rounds {
@@ -192,10 +182,10 @@ fn run(
     transfer.move_available(observer)?;
     let Transfer { bytes, load_ms, .. } = transfer;
     let finish = Instant::now();
-    destination.set_state(State::STOP)?;
+    target.finish()?;
     let load_ms = load_ms + ms(finish);
     source.set_state(State::STOP)?;
-    destination.set_state(State::RUNNING)?;
+    target.start()?;
     Ok(Report {
         info: options.info,
         rounds,
@@ -205,5 +195,6 @@ fn run(
         downtime_ms: ms(stop),
         downtime_bytes: bytes - precopy_bytes,
         downtime_load_ms: load_ms,
+        sha256: target.checksum(),
     })
 }

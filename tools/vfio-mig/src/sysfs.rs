@@ -2,15 +2,23 @@
 
 //! What sysfs knows of a device.
 
-use crate::{bdf::Bdf, error::Error};
+use crate::{address::Address, error::Error};
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
 /// The folder of a device.
-pub fn device_dir(bdf: Bdf) -> PathBuf {
-    Path::new("/sys/bus/pci/devices").join(bdf.to_string())
+pub fn device_dir(device: impl Into<Address>) -> PathBuf {
+    let device = device.into();
+    let bus = match device {
+        Address::Pci(_) => "pci",
+        Address::Mdev(_) => "mdev",
+    };
+    Path::new("/sys/bus")
+        .join(bus)
+        .join("devices")
+        .join(device.to_string())
 }
 
 fn link_name(path: &Path) -> Option<String> {
@@ -19,22 +27,24 @@ fn link_name(path: &Path) -> Option<String> {
 }
 
 /// The driver that a device is bound to.
-pub fn driver(bdf: Bdf) -> Result<String, Error> {
-    let path = device_dir(bdf);
+pub fn driver(device: impl Into<Address>) -> Result<String, Error> {
+    let device = device.into();
+    let path = device_dir(device);
     if !path.exists() {
-        return Err(Error::NoDevice(bdf));
+        return Err(Error::NoDevice(device));
     }
-    link_name(&path.join("driver")).ok_or(Error::NoDriver { bdf, path })
+    link_name(&path.join("driver")).ok_or(Error::NoDriver { device, path })
 }
 
 /// The IOMMU group of a device.
-pub fn iommu_group(bdf: Bdf) -> Result<String, Error> {
-    link_name(&device_dir(bdf).join("iommu_group")).ok_or(Error::NoIommuGroup(bdf))
+pub fn iommu_group(device: impl Into<Address>) -> Result<String, Error> {
+    let device = device.into();
+    link_name(&device_dir(device).join("iommu_group")).ok_or(Error::NoIommuGroup(device))
 }
 
 /// The VFIO device node, where the kernel has them.
-pub fn cdev(bdf: Bdf) -> Option<PathBuf> {
-    let entry = fs::read_dir(device_dir(bdf).join("vfio-dev"))
+pub fn cdev(device: Address) -> Option<PathBuf> {
+    let entry = fs::read_dir(device_dir(device).join("vfio-dev"))
         .ok()?
         .next()?
         .ok()?;
@@ -43,6 +53,6 @@ pub fn cdev(bdf: Bdf) -> Option<PathBuf> {
 }
 
 /// Whether a VFIO driver is bound: only those have the folder.
-pub fn is_vfio(bdf: Bdf) -> bool {
-    device_dir(bdf).join("vfio-dev").exists()
+pub fn is_vfio(device: Address) -> bool {
+    device_dir(device).join("vfio-dev").exists()
 }

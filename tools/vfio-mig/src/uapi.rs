@@ -27,6 +27,8 @@ ioctls! {
     VFIO_GROUP_SET_CONTAINER = 104;
     /// Takes the name of a device.
     VFIO_GROUP_GET_DEVICE_FD = 106;
+    /// [`DeviceInfo`].
+    VFIO_DEVICE_GET_INFO = 107;
     /// [`RegionInfo`].
     VFIO_DEVICE_GET_REGION_INFO = 108;
     /// [`IrqSet`].
@@ -88,6 +90,23 @@ pub struct GroupStatus {
     pub argsz: u32,
     /// [`GROUP_VIABLE`].
     pub flags: u32,
+}
+
+/// `VFIO_DEVICE_FLAGS_RESET`.
+pub const DEVICE_RESET: u32 = 1;
+
+/// `struct vfio_device_info`, without what came later.
+#[repr(C)]
+#[derive(Default, Debug)]
+pub struct DeviceInfo {
+    /// Size of this.
+    pub argsz: u32,
+    /// [`DEVICE_RESET`], and others.
+    pub flags: u32,
+    /// Number of regions.
+    pub num_regions: u32,
+    /// Number of kinds of interrupts.
+    pub num_irqs: u32,
 }
 
 /// `struct vfio_region_info`.
@@ -277,8 +296,18 @@ pub fn logging_report(
     range: LoggingRange,
     page_size: u64,
 ) -> io::Result<Vec<u64>> {
+    logging_report_onto(device, range, page_size, 0)
+}
+
+/// As [`logging_report`], with a bitmap whose words are `before` to begin with.
+pub fn logging_report_onto(
+    device: BorrowedFd<'_>,
+    range: LoggingRange,
+    page_size: u64,
+    before: u64,
+) -> io::Result<Vec<u64>> {
     let bits = range.length.div_ceil(page_size.max(1));
-    let mut bitmap = vec![0; bits.div_ceil(64).max(1) as usize];
+    let mut bitmap = vec![before; bits.div_ceil(64).max(1) as usize];
     let mut report = LoggingReport {
         argsz: size_of::<LoggingReport>() as u32,
         flags: FEATURE_GET | FEATURE_DMA_LOGGING_REPORT,
@@ -381,6 +410,25 @@ pub fn feature(device: BorrowedFd<'_>, flags: u32, data: &mut [u32; 4]) -> io::R
     Ok(())
 }
 
+/// VFIO_DEVICE_FEATURE with any `argsz`: what is not a request that a good program
+/// makes.
+pub fn feature_with_argsz(
+    device: BorrowedFd<'_>,
+    argsz: u32,
+    flags: u32,
+    data: &mut [u32; 4],
+) -> io::Result<()> {
+    let mut feature = Feature {
+        // No more than there is: the kernel may use it all.
+        argsz: argsz.min(size_of::<Feature>() as u32),
+        flags,
+        data: *data,
+    };
+    with_struct(device, VFIO_DEVICE_FEATURE, &mut feature)?;
+    *data = feature.data;
+    Ok(())
+}
+
 /// VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE: sets, and returns the data fd if
 /// there is one.
 pub fn set_state(device: BorrowedFd<'_>, state: u32) -> io::Result<Option<OwnedFd>> {
@@ -389,6 +437,18 @@ pub fn set_state(device: BorrowedFd<'_>, state: u32) -> io::Result<Option<OwnedF
     let fd = data[1] as i32;
     // SAFETY: A data fd is made for the caller.
     Ok((fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// A copy of this process, which must have just this thread.
+pub fn fork() -> io::Result<nix::unistd::ForkResult> {
+    // SAFETY: With a single thread, the copy can do whatever this process can.
+    Ok(unsafe { nix::unistd::fork() }?)
+}
+
+/// Ends this process, without what is done at the end of most.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: Just a system call.
+    unsafe { libc::_exit(status) }
 }
 
 /// A new eventfd, which never blocks.
@@ -431,6 +491,7 @@ mod tests {
 
     #[test]
     fn structures_have_the_size_of_the_headers() {
+        assert_eq!(size_of::<DeviceInfo>(), 16);
         assert_eq!(size_of::<RegionInfo>(), 32);
         assert_eq!(size_of::<Type1Map>(), 32);
         assert_eq!(size_of::<IoasMap>(), 40);

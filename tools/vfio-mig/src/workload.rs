@@ -16,7 +16,34 @@ pub struct Workload {
     pub change_bytes: u64,
 }
 
-fn command(device: &Device, block: u64, command: u32, args: [u64; 2]) -> Result<(), Error> {
+fn read32(device: &Device, at: u64) -> Result<u32, Error> {
+    let mut bytes = [0; 4];
+    device.read_at(at, &mut bytes)?;
+    Ok(u32::from_le_bytes(bytes))
+}
+
+/// Where the registers are, of a device that has them.
+fn block(device: &Device) -> Result<u64, Error> {
+    let region = device.region(0)?;
+    let missing = || Error::NoWorkload(device.address());
+    if region.size < regs::BLOCK + regs::BLOCK_LEN {
+        return Err(missing());
+    }
+    device.enable_bus_master()?;
+    let block = region.offset + regs::BLOCK;
+    if read32(device, block + regs::MAGIC)? != regs::MAGIC_VALUE {
+        return Err(missing());
+    }
+    Ok(block)
+}
+
+/// Whether a device has the registers.
+pub fn is_available(device: &Device) -> bool {
+    block(device).is_ok()
+}
+
+fn command(device: &Device, command: u32, args: &[u64]) -> Result<(), Error> {
+    let block = block(device)?;
     for (i, arg) in (0..).zip(args) {
         device.write_at(block + regs::ARGS + i * 8, &arg.to_le_bytes())?;
     }
@@ -24,34 +51,36 @@ fn command(device: &Device, block: u64, command: u32, args: [u64; 2]) -> Result<
     match read32(device, block + regs::STATUS)? {
         regs::STATUS_OK => Ok(()),
         status => Err(Error::Workload {
-            bdf: device.bdf(),
+            device: device.address(),
             status,
         }),
     }
 }
 
-fn read32(device: &Device, at: u64) -> Result<u32, Error> {
-    let mut bytes = [0; 4];
-    device.read_at(at, &mut bytes)?;
-    Ok(u32::from_le_bytes(bytes))
+/// Has `device` write to `pages` pages somewhere in `length` bytes from `iova` on.
+pub fn scatter(device: &Device, iova: u64, length: u64, pages: u64) -> Result<(), Error> {
+    command(device, regs::CMD_DMA_SCATTER, &[iova, length, pages])
+}
+
+/// Has `device` write `length` bytes from `iova` on.
+pub fn write(device: &Device, iova: u64, length: u64) -> Result<(), Error> {
+    command(device, regs::CMD_DMA_WRITE, &[iova, length])
 }
 
 impl Workload {
     /// Has `device` work. `round` counts from 0.
     pub fn step(&self, device: &Device, round: u32) -> Result<(), Error> {
-        device.enable_bus_master()?;
-        let block = device.region(0)?.offset + regs::BLOCK;
-        if read32(device, block + regs::MAGIC)? != regs::MAGIC_VALUE {
-            return Err(Error::NoWorkload(device.bdf()));
-        }
         let pages = |bytes: u64| bytes.div_ceil(regs::PAGE);
         if round == 0 && self.create_bytes > 0 {
-            let args = [pages(self.create_bytes), 0];
-            command(device, block, regs::CMD_CREATE_STATE, args)?;
+            command(
+                device,
+                regs::CMD_CREATE_STATE,
+                &[pages(self.create_bytes), 0],
+            )?;
         }
         if self.change_bytes > 0 {
             let args = [pages(self.change_bytes), u64::from(round)];
-            command(device, block, regs::CMD_CHANGE_STATE, args)?;
+            command(device, regs::CMD_CHANGE_STATE, &args)?;
         }
         Ok(())
     }

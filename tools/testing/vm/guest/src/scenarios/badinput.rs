@@ -102,7 +102,7 @@ pub fn hold(args: &[String]) -> ExitCode {
         let [bdf, state] = args else {
             anyhow::bail!("--hold BDF STATE");
         };
-        let device = Device::open(bdf.parse()?)?;
+        let device = Device::open(bdf.parse::<Bdf>()?)?;
         let file = device.set_state(State(state.parse()?))?.map(File::from);
         Ok((device, file))
     };

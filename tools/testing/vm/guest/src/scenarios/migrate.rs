@@ -11,7 +11,10 @@ use crate::{
 use anyhow::{ensure, Result};
 use mlx5_emu_regs as regs;
 use serde_json::json;
-use vfio_mig::migrate::{self, Observer};
+use vfio_mig::{
+    migrate::{self, Observer},
+    target::DeviceTarget,
+};
 
 /// Pages of memory that each VF writes to.
 const PAGES: u64 = 256;
@@ -50,8 +53,7 @@ fn migrate(results: &mut Results, bench: &Bench, driver: Driver) -> Result<()> {
 
     let report = migrate::stop_copy(
         source.device(),
-        destination.device(),
-        None,
+        &mut DeviceTarget::new(destination.device()),
         &mut Progress(results, driver),
     )?;
     let after = destination.digest()?;

@@ -19,6 +19,7 @@ use vfio_mig::{
     device::Device,
     error::Error,
     precopy::{self, InfoVersion, Observer, Options},
+    target::DeviceTarget,
     workload::Workload,
 };
 
@@ -72,7 +73,12 @@ fn migrate(
         },
         told: Instant::now(),
     };
-    let report = precopy::migrate(source.device(), destination.device(), options, &mut busy)?;
+    let report = precopy::migrate(
+        source.device(),
+        &mut DeviceTarget::new(destination.device()),
+        options,
+        &mut busy,
+    )?;
     let reinits = if info == InfoVersion::V2 { 1 } else { 0 };
     ensure!(report.reinits == reinits, "{report:?}");
     ensure!(

@@ -6,7 +6,7 @@ use super::Bench;
 use crate::{hca::Driver, tap::Results, vf::Vf};
 use anyhow::{ensure, Result};
 use std::io::{Cursor, Read, Write};
-use vfio_mig::{bdf::Bdf, migrate, state::State, stream};
+use vfio_mig::{bdf::Bdf, migrate, state::State, stream, target::DeviceTarget};
 
 /// Saves a VF that has worked. Returns the stream and the VF's digest.
 pub fn save(vf: Bdf, rounds: u64) -> Result<(Vec<u8>, u64)> {
@@ -127,7 +127,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         source.work(5, 16)?;
         let digest = source.digest()?;
         let path = std::path::Path::new("/tmp/state");
-        migrate::stop_copy(source.device(), destination.device(), Some(path), &mut ())?;
+        migrate::through_file(source.device(), destination.device(), path, &mut ())?;
         ensure!(destination.digest()? == digest);
         Ok(())
     });
@@ -139,7 +139,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         for _ in 0..6 {
             at.work(2, 16)?;
             let digest = at.digest()?;
-            migrate::stop_copy(at.device(), next.device(), None, &mut ())?;
+            migrate::stop_copy(at.device(), &mut DeviceTarget::new(next.device()), &mut ())?;
             ensure!(next.digest()? == digest);
             std::mem::swap(&mut at, &mut next);
         }

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `completions` and `man`, made from the command line's own definition.
+
+use super::Cli;
+use clap::CommandFactory;
+use std::io::{self, Write};
+use vfio_mig::error::{Context, Error};
+
+pub fn completions(shell: clap_complete::Shell) {
+    let mut command = Cli::command();
+    clap_complete::generate(shell, &mut command, "vfio-mig", &mut io::stdout());
+}
+
+/// The page of the tool, and then one section for each command.
+fn page() -> io::Result<Vec<u8>> {
+    let mut command = Cli::command();
+    command.build();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    for sub in command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help")
+    {
+        writeln!(page, ".SH \"{}\"", sub.get_name().to_uppercase())?;
+        let sub = clap_mangen::Man::new(sub.clone());
+        sub.render_synopsis_section(&mut page)?;
+        sub.render_description_section(&mut page)?;
+        sub.render_options_section(&mut page)?;
+    }
+    Ok(page)
+}
+
+pub fn man() -> Result<(), Error> {
+    page()
+        .and_then(|page| io::stdout().write_all(&page))
+        .context("standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_and_option_is_in_the_manual() {
+        let page = String::from_utf8(page().unwrap()).unwrap();
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(
+                page.contains(&format!(".SH \"{}\"", name.to_uppercase())),
+                "{name}"
+            );
+            for option in command.get_arguments().filter_map(|arg| arg.get_long()) {
+                let option = option.replace('-', "\\-");
+                assert!(page.contains(&format!("\\-\\-{option}")), "{name} {option}");
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `dirty`: where a device writes to.
+
+use super::show;
+use serde::Serialize;
+use std::{thread, time::Duration};
+use vfio_mig::{
+    address::Address,
+    device::Device,
+    error::{Context, Error},
+    memory::DeviceMemory,
+    uapi::LoggingRange,
+    workload,
+};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The device.
+    device: Address,
+    /// Where the memory begins that is given to the device and logged.
+    #[arg(long, value_name = "HEX", value_parser = show::parse_hex, default_value = "0x100000000")]
+    iova: u64,
+    /// How much of it.
+    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "16M")]
+    length: u64,
+    /// The size of the pages that the device should tell apart.
+    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "4K")]
+    page_size: u64,
+    /// Seconds between two reports.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    interval: f64,
+    /// So many reports.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    count: u32,
+    /// Have the device write to so many pages before each report. Only for
+    /// emulated ConnectX VFs.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    write_pages: u64,
+}
+
+/// Characters of the map, at most: rows and columns.
+const ROWS: usize = 16;
+const COLUMNS: usize = 64;
+/// Most that is logged: the memory is really there.
+const MAX_LENGTH: u64 = 1 << 40;
+/// Longest pause between reports: a day.
+const MAX_INTERVAL: f64 = 86400.0;
+
+#[derive(Serialize)]
+struct Report {
+    page_size: u64,
+    pages: u64,
+    dirty_pages: u64,
+    /// Runs of dirty pages: first address, and length in bytes.
+    ranges: Vec<(u64, u64)>,
+}
+
+fn is_dirty(bitmap: &[u64], page: u64) -> bool {
+    let word = bitmap.get((page / 64) as usize);
+    word.is_some_and(|word| (word >> (page % 64)) & 1 != 0)
+}
+
+fn report(bitmap: &[u64], iova: u64, page_size: u64, pages: u64) -> Report {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    let mut dirty_pages = 0;
+    for page in (0..pages).filter(|page| is_dirty(bitmap, *page)) {
+        let at = iova + page * page_size;
+        dirty_pages += 1;
+        match ranges.last_mut() {
+            Some((begin, len)) if *begin + *len == at => *len += page_size,
+            _ => ranges.push((at, page_size)),
+        }
+    }
+    Report {
+        page_size,
+        pages,
+        dirty_pages,
+        ranges,
+    }
+}
+
+/// Each character is some pages: none, few, many or all of them dirty.
+fn map(bitmap: &[u64], pages: u64) -> Vec<String> {
+    let each = pages.div_ceil((ROWS * COLUMNS) as u64).max(1);
+    let cell = |cell: u64| {
+        let range = cell * each..((cell + 1) * each).min(pages);
+        let all = range.end - range.start;
+        let dirty = range.filter(|page| is_dirty(bitmap, *page)).count() as u64;
+        match dirty {
+            0 => '.',
+            n if n == all => '█',
+            n if n * 2 < all => '░',
+            _ => '▒',
+        }
+    };
+    let cells: Vec<char> = (0..pages.div_ceil(each)).map(cell).collect();
+    cells
+        .chunks(COLUMNS)
+        .map(|row| row.iter().collect())
+        .collect()
+}
+
+pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    let device = Device::open(args.device)?;
+    let invalid = args.length == 0
+        || args.length > MAX_LENGTH
+        || args.length % 4096 != 0
+        || !args.page_size.is_power_of_two()
+        || args.iova.checked_add(args.length).is_none();
+    if invalid {
+        return Err(std::io::Error::from_raw_os_error(libc::EINVAL))
+            .context("the memory must be whole pages of 4 KiB, and page sizes powers of two");
+    }
+    let memory = DeviceMemory::new(args.length as usize).context("memory for the device")?;
+    device.space().map(&memory, args.iova)?;
+    let range = LoggingRange {
+        iova: args.iova,
+        length: args.length,
+    };
+    let page_size = device.start_logging(args.page_size, &[range])?;
+    let pages = args.length.div_ceil(page_size.max(1));
+    if !json {
+        println!(
+            "logging {:#x}..{:#x}, pages of {page_size} bytes",
+            args.iova,
+            args.iova + args.length
+        );
+    }
+    let interval = Duration::from_secs_f64(args.interval.clamp(0.0, MAX_INTERVAL));
+    for _ in 0..args.count {
+        if args.write_pages > 0 {
+            workload::scatter(&device, args.iova, args.length, args.write_pages)?;
+        }
+        thread::sleep(interval);
+        let bitmap = device.dirty_pages(range, page_size)?;
+        let report = report(&bitmap, args.iova, page_size, pages);
+        if json {
+            show::json_line(&report);
+            continue;
+        }
+        println!("{} of {pages} pages dirty", report.dirty_pages);
+        for (row, text) in map(&bitmap, pages).iter().enumerate() {
+            let each = pages.div_ceil((ROWS * COLUMNS) as u64).max(1);
+            let at = args.iova + (row * COLUMNS) as u64 * each * page_size;
+            println!("  {at:#014x} {text}");
+        }
+    }
+    device.stop_logging()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_pages_are_put_together() {
+        let report = report(&[0b1_0110, 1], 0x1000, 0x1000, 128);
+        assert_eq!(report.dirty_pages, 4);
+        let ranges = [(0x2000, 0x2000), (0x5000, 0x1000), (0x41000, 0x1000)];
+        assert_eq!(report.ranges, ranges);
+    }
+
+    #[test]
+    fn a_map_has_no_more_than_its_cells() {
+        let rows = map(&vec![u64::MAX; 1 << 10], 1 << 16);
+        assert_eq!((rows.len(), rows[0].chars().count()), (ROWS, COLUMNS));
+        assert!(rows.iter().all(|row| row.chars().all(|c| c == '█')));
+        assert_eq!(map(&[0b10], 3), [".█."]);
+        let halves = map(&[0x5555_5555_5555_5555; 1 << 10], 1 << 16);
+        assert!(halves[0].starts_with('▒'));
+    }
+}

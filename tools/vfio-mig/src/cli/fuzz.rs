@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `fuzz`.
+
+use super::show;
+use vfio_mig::{
+    address::Address,
+    error::Error,
+    fuzz::{self, Rounds},
+};
+
+/// Feed a device's driver with what no good program would: states that were
+/// changed, requests in any order, ioctls with anything in them.
+///
+/// After each round the device must come back by a reset, and every now and then a
+/// good migration must work. Look at the kernel's log, too. A round that fails says
+/// how to have it again.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The device.
+    device: Address,
+    /// What is random comes from this.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Number of the first round.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first: u64,
+    /// So many rounds.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    rounds: u64,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    let bar = show::steps(args.rounds, json);
+    let rounds = Rounds {
+        seed: args.seed,
+        first: args.first,
+        count: args.rounds,
+    };
+    let mut last = args.first;
+    let done = fuzz::run(args.device, rounds, |number| {
+        last = number;
+        bar.set_position(number - args.first);
+    });
+    bar.finish_and_clear();
+    if done.is_err() && !json {
+        eprintln!(
+            "again: vfio-mig fuzz {} --seed {} --first {last} --rounds 1",
+            args.device, args.seed
+        );
+    }
+    let done = done?;
+    if json {
+        show::json(&done);
+        return Ok(());
+    }
+    println!(
+        "{} rounds: {} changed states, of which {} were taken; {} requests for states, {} other \
+         ioctls; {} good migrations",
+        done.rounds, done.streams, done.streams_taken, done.states, done.ioctls, done.good
+    );
+    Ok(())
+}

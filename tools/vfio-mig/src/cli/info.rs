@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `info`: what a device offers.
+
+use super::show;
+use serde::Serialize;
+use vfio_mig::{address::Address, device::Device, error::Error, state::State, uapi};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The device.
+    device: Address,
+}
+
+#[derive(Serialize)]
+struct Info<'a> {
+    device: Address,
+    driver: &'a str,
+    access: &'a str,
+    flags: u64,
+    features: Vec<String>,
+    states: Vec<State>,
+    precopy_info_v2: bool,
+    dirty_tracking: bool,
+    state: State,
+    data_size: Option<u64>,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    let device = Device::open(args.device)?;
+    let features = device.features()?;
+    let info = Info {
+        device: args.device,
+        driver: device.driver(),
+        access: device.access(),
+        flags: features.0,
+        features: features.names(),
+        states: State::ALL
+            .into_iter()
+            .filter(|state| features.supports(*state))
+            .collect(),
+        precopy_info_v2: device.has_feature(uapi::FEATURE_MIG_PRECOPY_INFO_V2, uapi::FEATURE_SET),
+        dirty_tracking: device.has_feature(uapi::FEATURE_DMA_LOGGING_START, uapi::FEATURE_SET),
+        state: device.state()?,
+        data_size: device.data_size().ok(),
+    };
+    if json {
+        show::json(&info);
+        return Ok(());
+    }
+    let yes = |yes| if yes { "yes" } else { "no" };
+    let states: Vec<String> = info.states.iter().map(State::to_string).collect();
+    println!("device           {}", info.device);
+    println!("driver           {}", info.driver);
+    println!("opened through   {}", info.access);
+    println!("migration        {}", info.features.join(", "));
+    println!("states           {}", states.join(", "));
+    println!("PRECOPY_INFOv2   {}", yes(info.precopy_info_v2));
+    println!("dirty tracking   {}", yes(info.dirty_tracking));
+    println!("state            {}", info.state);
+    if let Some(size) = info.data_size {
+        println!("data size        {size} bytes");
+    }
+    Ok(())
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `migrate` and `receive`.
+
+use super::show;
+use clap::ValueEnum;
+use indicatif::ProgressBar;
+use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
+use vfio_mig::{
+    address::Address,
+    device::Device,
+    error::{Context, Error},
+    migrate::{self, Observer},
+    precopy::{self, InfoVersion},
+    remote::{self, RemoteTarget},
+    target::{DeviceTarget, FileTarget, Target},
+    uapi,
+    workload::Workload,
+};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The device whose state moves.
+    source: Address,
+    /// What gets it: a device, "file:PATH", or "tcp:HOST:PORT" where `vfio-mig
+    /// receive` waits.
+    destination: Destination,
+    /// Save to this file, and load from it.
+    #[arg(long, value_name = "FILE", conflicts_with = "precopy")]
+    through: Option<PathBuf>,
+    /// Move most of it while the source runs.
+    #[arg(long)]
+    precopy: bool,
+    /// Give up a host that says nothing for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    #[command(flatten)]
+    precopy_options: PrecopyOptions,
+}
+
+#[derive(clap::Args, Debug)]
+#[group(id = "precopy_options", requires = "precopy", multiple = true)]
+struct PrecopyOptions {
+    /// Which PRECOPY_INFO to use: version 2 tells of initial bytes that come
+    /// later. With "both", migrates with one and then with the other.
+    #[arg(long, value_enum, default_value_t = InfoChoice::V2)]
+    precopy_info: InfoChoice,
+    /// Stop the source when no initial bytes are left, and no more dirty bytes
+    /// than this.
+    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "1M")]
+    switchover_bytes: u64,
+    /// Have the source create objects of so many bytes once the destination has
+    /// all initial bytes. Only for emulated ConnectX VFs.
+    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "0")]
+    create: u64,
+    /// Have the source change so many bytes in each round. Only for emulated
+    /// ConnectX VFs.
+    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "0")]
+    change: u64,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct ReceiveArgs {
+    /// The device that gets the state.
+    device: Address,
+    /// Where to listen. Nobody is asked who they are: use a tunnel, or a network
+    /// that only hosts of yours are in.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4444")]
+    listen: String,
+    /// Give up a sender that says nothing for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+}
+
+/// Where a state can go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Destination {
+    Device(Address),
+    File(PathBuf),
+    Tcp(String),
+}
+
+impl FromStr for Destination {
+    type Err = vfio_mig::address::NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("file:") {
+            return Ok(Self::File(path.into()));
+        }
+        if let Some(host) = text.strip_prefix("tcp:") {
+            return Ok(Self::Tcp(host.to_string()));
+        }
+        text.parse().map(Self::Device)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum InfoChoice {
+    V1,
+    V2,
+    Both,
+}
+
+impl InfoChoice {
+    fn versions(self) -> &'static [InfoVersion] {
+        match self {
+            Self::V1 => &[InfoVersion::V1],
+            Self::V2 => &[InfoVersion::V2],
+            Self::Both => &[InfoVersion::V1, InfoVersion::V2],
+        }
+    }
+}
+
+/// A progress bar for each phase.
+struct Bars {
+    bar: ProgressBar,
+}
+
+impl Observer for Bars {
+    fn phase(&mut self, name: &'static str, total: u64) {
+        self.bar.finish();
+        self.bar = match total {
+            0 => show::spinner(),
+            _ => show::bytes(total),
+        };
+        self.bar.set_message(name);
+    }
+
+    fn bytes(&mut self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+}
+
+/// Shows the bytes, and has the source work.
+struct PrecopyBar {
+    bar: ProgressBar,
+    workload: Workload,
+}
+
+impl precopy::Observer for PrecopyBar {
+    fn round(&mut self, source: &Device, round: u32) -> Result<(), Error> {
+        let Workload {
+            create_bytes,
+            change_bytes,
+        } = self.workload;
+        if create_bytes + change_bytes > 0 {
+            self.workload.step(source, round)?;
+        }
+        Ok(())
+    }
+
+    fn info(&mut self, info: &uapi::PrecopyInfo) {
+        self.bar.set_message(format!(
+            "{} initial, {} dirty",
+            info.initial_bytes, info.dirty_bytes
+        ));
+    }
+
+    fn bytes(&mut self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+}
+
+impl Args {
+    /// Opens the destination, and does something with it.
+    fn with_target<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Target) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match &self.destination {
+            Destination::Device(address) => {
+                let device = Device::open(*address)?;
+                work(&mut DeviceTarget::new(&device))
+            }
+            Destination::File(path) => work(&mut FileTarget::new(path)),
+            Destination::Tcp(host) => {
+                let timeout = Duration::from_secs(self.timeout);
+                work(&mut RemoteTarget::connect(host, timeout)?)
+            }
+        }
+    }
+
+    fn title(&self) -> String {
+        let to = match &self.destination {
+            Destination::Device(address) => address.to_string(),
+            Destination::File(path) => path.display().to_string(),
+            Destination::Tcp(host) => host.clone(),
+        };
+        format!("{} -> {to}", self.source)
+    }
+}
+
+pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    if args.precopy {
+        return with_precopy(args, json);
+    }
+    let source = Device::open(args.source)?;
+    let mut bars = Bars {
+        bar: ProgressBar::hidden(),
+    };
+    let observer: &mut dyn Observer = if json { &mut () } else { &mut bars };
+    let report = match (&args.through, &args.destination) {
+        (Some(path), Destination::Device(destination)) => {
+            migrate::through_file(&source, &Device::open(*destination)?, path, observer)
+        }
+        (Some(_), _) => Err(std::io::Error::from_raw_os_error(libc::EINVAL))
+            .context("--through needs a device as the destination"),
+        (None, _) => args.with_target(|target| migrate::stop_copy(&source, target, observer)),
+    }?;
+    if json {
+        show::json(&report);
+        return Ok(());
+    }
+    bars.bar.finish();
+    println!("{}: {} bytes", args.title(), report.bytes);
+    for phase in &report.phases {
+        println!(
+            "  {:24} {:10.3} ms {:12} bytes",
+            phase.name, phase.ms, phase.bytes
+        );
+    }
+    if let Some(sha256) = &report.sha256 {
+        println!("  sha256 {sha256}");
+    }
+    Ok(())
+}
+
+fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
+    let options = &args.precopy_options;
+    let mut reports = Vec::new();
+    for info in options.precopy_info.versions() {
+        // Opening resets them.
+        let source = Device::open(args.source)?;
+        let mut observer = PrecopyBar {
+            bar: if json {
+                ProgressBar::hidden()
+            } else {
+                show::bytes(0)
+            },
+            workload: Workload {
+                create_bytes: options.create,
+                change_bytes: options.change,
+            },
+        };
+        let options = precopy::Options {
+            info: *info,
+            switchover_bytes: options.switchover_bytes,
+            ..Default::default()
+        };
+        let report =
+            args.with_target(|target| precopy::migrate(&source, target, options, &mut observer));
+        observer.bar.finish_and_clear();
+        reports.push(report?);
+    }
+    if json {
+        show::json(&reports);
+        return Ok(());
+    }
+    println!("{}", args.title());
+    let row = |name: &str, value: &dyn Fn(&precopy::Report) -> String| {
+        let values = reports
+            .iter()
+            .map(|report| format!("{:>16}", value(report)));
+        println!("  {name:32}{}", values.collect::<String>());
+    };
+    row("PRECOPY_INFO version", &|r| {
+        format!("{:?}", r.info).to_lowercase()
+    });
+    row("rounds of pre-copy", &|r| r.rounds.to_string());
+    row("new initial bytes (REINIT)", &|r| r.reinits.to_string());
+    row("pre-copy, ms", &|r| format!("{:.1}", r.precopy_ms));
+    row("pre-copy, bytes", &|r| r.precopy_bytes.to_string());
+    row("downtime, ms", &|r| format!("{:.1}", r.downtime_ms));
+    row("downtime, bytes", &|r| r.downtime_bytes.to_string());
+    row("downtime, loading, ms", &|r| {
+        format!("{:.1}", r.downtime_load_ms)
+    });
+    for sha256 in reports.iter().filter_map(|report| report.sha256.as_ref()) {
+        println!("  sha256 {sha256}");
+    }
+    Ok(())
+}
+
+pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
+    let device = Device::open(args.device)?;
+    device.features()?;
+    let listener = TcpListener::bind(&args.listen).context(args.listen.clone())?;
+    if !json {
+        let at = listener.local_addr().context(args.listen.clone())?;
+        eprintln!("waiting for the state of {} at {at}", args.device);
+    }
+    let bar = if json {
+        ProgressBar::hidden()
+    } else {
+        show::bytes(0)
+    };
+    let timeout = Duration::from_secs(args.timeout);
+    let received = remote::serve(&device, &listener, timeout, |bytes| bar.set_position(bytes));
+    bar.finish_and_clear();
+    let received = received?;
+    if json {
+        show::json(&received);
+        return Ok(());
+    }
+    println!(
+        "{} -> {}: {} bytes",
+        received.from, args.device, received.bytes
+    );
+    println!("  sha256 {}", received.sha256);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_told_apart() {
+        let tcp = Destination::Tcp("host:1".to_string());
+        assert_eq!("tcp:host:1".parse(), Ok(tcp));
+        assert_eq!("file:-".parse(), Ok(Destination::File("-".into())));
+        assert!(matches!("01:00.2".parse(), Ok(Destination::Device(_))));
+        assert!("01".parse::<Destination>().is_err());
+    }
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line: what each command takes, and what it shows.
+
+mod about;
+mod dirty;
+mod files;
+mod fuzz;
+mod info;
+mod migrate;
+mod show;
+mod state;
+mod stress;
+mod test;
+mod watch;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use vfio_mig::error::Error;
+
+/// Look at, migrate and test VFIO devices, without a virtual machine monitor.
+///
+/// A device is given as [DOMAIN:]BUS:DEVICE.FUNCTION, or as the UUID of a mediated
+/// device. It must be bound to a VFIO driver, and nobody else may have it open.
+/// Opening a device resets it.
+///
+/// Exit status: 0 if all went well, 1 if it did not, 2 if the command line is
+/// wrong, 4 if there was nothing to do (a test that cannot be run).
+#[derive(Parser, Debug)]
+#[command(version)]
+pub struct Cli {
+    /// Print JSON, and no progress.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Show what migration a device offers, and its state.
+    Info(info::Args),
+    /// Show the migration state of a device, or take it through states.
+    State(state::Args),
+    /// Save the state of a device to a file, by stop-copy.
+    ///
+    /// The device runs again afterwards.
+    Save(files::Args),
+    /// Load the state of a device from a file.
+    ///
+    /// The device then runs. If it fails, the device is reset.
+    Load(files::Args),
+    /// Move the state of a device to another one, to a file or to another host.
+    ///
+    /// The source is left stopped, the destination running. If it fails, the
+    /// source runs again and the destination is reset.
+    Migrate(migrate::Args),
+    /// Wait for the state of a device from another host.
+    Receive(migrate::ReceiveArgs),
+    /// Watch what pre-copy has left to move, while the device runs.
+    Watch(watch::Args),
+    /// Log where a device writes to, and show it as a map.
+    Dirty(dirty::Args),
+    /// Test whether a device's driver does what the uAPI says.
+    Test(test::Args),
+    /// Migrate again and again, in all ways that the device has.
+    Stress(stress::Args),
+    /// Feed a device's driver with what no good program would.
+    Fuzz(fuzz::Args),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Nothing went wrong.
+const GOOD: u8 = 0;
+/// Something did.
+const BAD: u8 = 1;
+/// There was nothing to do: what a kselftest exits with for that.
+const SKIP: u8 = 4;
+
+/// Carries the command line out.
+pub fn run(cli: Cli) -> ExitCode {
+    let json = cli.json;
+    let good = |()| GOOD;
+    let result: Result<u8, Error> = match cli.command {
+        Command::Info(args) => info::run(&args, json).map(good),
+        Command::State(args) => state::run(&args, json).map(good),
+        Command::Save(args) => files::save(&args, json).map(good),
+        Command::Load(args) => files::load(&args, json).map(good),
+        Command::Migrate(args) => migrate::run(&args, json).map(good),
+        Command::Receive(args) => migrate::receive(&args, json).map(good),
+        Command::Watch(args) => watch::run(&args, json).map(good),
+        Command::Dirty(args) => dirty::run(&args, json).map(good),
+        Command::Test(args) => test::run(&args, json),
+        Command::Stress(args) => stress::run(&args, json).map(good),
+        Command::Fuzz(args) => fuzz::run(&args, json).map(good),
+        Command::Completions { shell } => {
+            about::completions(shell);
+            Ok(GOOD)
+        }
+        Command::Man => about::man().map(good),
+    };
+    ExitCode::from(result.unwrap_or_else(|err| {
+        if json {
+            show::json(&serde_json::json!({ "error": err.to_string(), "errno": err.errno() }));
+        }
+        eprintln!("vfio-mig: {err}");
+        BAD
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_address_is_refused_before_anything_is_opened() {
+        assert!(Cli::try_parse_from(["vfio-mig", "info", "nonsense"]).is_err());
+        assert!(Cli::try_parse_from(["vfio-mig", "--json", "info", "01:00.2"]).is_ok());
+    }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What commands show: JSON, progress, sizes.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Prints a value, over several lines.
+pub fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => println!("{text}"),
+        Err(err) => eprintln!("vfio-mig: {err}"),
+    }
+}
+
+/// Prints a value in one line, of which there may be many.
+pub fn json_line(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => println!("{text}"),
+        Err(err) => eprintln!("vfio-mig: {err}"),
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Progress through `total` bytes; where that is not known, 0.
+pub fn bytes(total: u64) -> ProgressBar {
+    let bar = match total {
+        0 => ProgressBar::new_spinner(),
+        _ => ProgressBar::new(total),
+    };
+    bar.with_style(style(match total {
+        0 => "{elapsed_precise} {bytes} {bytes_per_sec} {msg}",
+        _ => "{msg:24} {elapsed_precise} {bar:30} {bytes} {bytes_per_sec}",
+    }))
+}
+
+/// Progress of something that takes a while.
+pub fn spinner() -> ProgressBar {
+    ProgressBar::new_spinner().with_style(style("{msg:24} {elapsed_precise}"))
+}
+
+/// Progress through `total` steps.
+pub fn steps(total: u64, json: bool) -> ProgressBar {
+    if json {
+        return ProgressBar::hidden();
+    }
+    ProgressBar::new(total).with_style(style("{elapsed_precise} {bar:30} {pos}/{len} {msg}"))
+}
+
+/// "4096", "16M", "1GiB": powers of 1024.
+pub fn parse_bytes(text: &str) -> Result<u64, parse_size::Error> {
+    parse_size::Config::new().with_binary().parse_size(text)
+}
+
+/// An address in hexadecimal, with or without "0x".
+pub fn parse_hex(text: &str) -> Result<u64, std::num::ParseIntError> {
+    u64::from_str_radix(text.trim_start_matches("0x"), 16)
+}
+
+/// Eight heights, for values between 0 and `most`.
+pub fn spark(values: &[u64], most: u64) -> String {
+    const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let height = |value: &u64| {
+        let scaled = u128::from(*value) * 7 / u128::from(most.max(1));
+        HEIGHTS[(scaled as usize).min(7)]
+    };
+    values.iter().map(height).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_bytes("4096").unwrap(), 4096);
+        assert_eq!(parse_bytes("768M").unwrap(), 768 << 20);
+        assert_eq!(parse_bytes("1GiB").unwrap(), 1 << 30);
+        assert!(parse_bytes("much").is_err());
+        assert_eq!(parse_hex("0x1000").unwrap(), 4096);
+        assert!(parse_hex("0xz").is_err());
+    }
+
+    #[test]
+    fn plots_have_eight_heights() {
+        assert_eq!(spark(&[0, 50, 100], 100), "▁▄█");
+        assert_eq!(spark(&[0, 0], 0), "▁▁");
+        assert_eq!(spark(&[u64::MAX, 1], u64::MAX), "█▁");
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `stress`.
+
+use super::show;
+use std::time::Duration;
+use vfio_mig::{
+    address::Address,
+    error::Error,
+    stress::{self, Limits},
+};
+
+/// Migrate again and again, in all ways that the device has: by stop-copy and with
+/// pre-copy, to another device or back into itself, given up half way, and from
+/// state to state.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The device.
+    device: Address,
+    /// Another one that can load its state.
+    second: Option<Address>,
+    /// So many migrations, at most.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    count: u64,
+    /// For so long, at most.
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// What is random comes from this.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    let bar = show::steps(args.count, json);
+    let limits = Limits {
+        seed: args.seed,
+        count: args.count,
+        time: args.seconds.map(Duration::from_secs),
+    };
+    let done = stress::run(args.device, args.second, limits, |done| {
+        bar.set_position(done.count());
+    });
+    bar.finish_and_clear();
+    let done = done?;
+    if json {
+        show::json(&done);
+        return Ok(());
+    }
+    println!(
+        "{} migrations by stop-copy, {} with pre-copy, {} given up, {} walks through states, \
+         {} bytes",
+        done.stop_copy, done.precopy, done.given_up, done.walks, done.bytes
+    );
+    Ok(())
+}

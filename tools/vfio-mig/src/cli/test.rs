@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `test`: the conformance suite, in KTAP.
+
+use super::{show, BAD, GOOD, SKIP};
+use std::{fs, path::PathBuf, time::Duration};
+use vfio_mig::{
+    address::Address,
+    conformance::{
+        self,
+        runner::{self, Outcome, Status},
+        Expectations, Site,
+    },
+    error::{Context, Error},
+};
+
+/// Tests whether a driver does what include/uapi/linux/vfio.h says of migration,
+/// sentence by sentence.
+///
+/// The device is reset many times, and its state is lost. Prints KTAP: a test that
+/// cannot be run on this device is skipped, with the reason; one that fails as
+/// `--expect` says is marked XFAIL. Exits with 0 if none failed, 1 if one did,
+/// 4 if all were skipped.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The device.
+    #[arg(required_unless_present_any = ["list", "check_quotes"])]
+    device: Option<Address>,
+    /// Another one that can load its state.
+    second: Option<Address>,
+    /// Only tests with this in their name. May be given more than once.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// What is known to fail: a TOML file.
+    #[arg(long, value_name = "FILE")]
+    expect: Option<PathBuf>,
+    /// A test that takes longer fails.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    timeout: u64,
+    /// List the tests, and what each is about.
+    #[arg(long)]
+    list: bool,
+    /// Say which quotes are not, or not in their line, in this
+    /// include/uapi/linux/vfio.h.
+    #[arg(long, value_name = "FILE")]
+    check_quotes: Option<PathBuf>,
+}
+
+fn about(line: Option<u32>, quote: &str) -> String {
+    match line {
+        Some(line) => format!("vfio.h:{line} \"{quote}\""),
+        None => format!("expected: {quote}"),
+    }
+}
+
+/// KTAP has one line for a test; what is more comes before it.
+fn print_ktap(number: usize, outcome: &Outcome) {
+    println!("# {}", about(outcome.line, outcome.quote));
+    let name = &outcome.name;
+    let message = outcome.message.replace('\n', " ");
+    match outcome.status {
+        Status::Pass => println!("ok {number} {name}"),
+        Status::Skip => println!("ok {number} {name} # SKIP {message}"),
+        Status::Known => println!("ok {number} {name} # XFAIL {message}"),
+        Status::Fail => {
+            println!("# {message}");
+            println!("not ok {number} {name}");
+        }
+    }
+}
+
+fn check_quotes(path: &PathBuf, json: bool) -> Result<u8, Error> {
+    let header = fs::read_to_string(path).context(path.display().to_string())?;
+    let wrong = conformance::misquoted(&header);
+    if json {
+        show::json(&wrong);
+    } else {
+        for wrong in &wrong {
+            println!("{wrong}");
+        }
+    }
+    Ok(if wrong.is_empty() { GOOD } else { BAD })
+}
+
+fn list(tests: &[conformance::Test], json: bool) {
+    let mut all = Vec::new();
+    for test in tests {
+        let about = match test.source {
+            conformance::Source::Uapi(line, quote) => about(Some(line), quote),
+            conformance::Source::Expected(why) => about(None, why),
+        };
+        if json {
+            all.push(serde_json::json!({ "name": test.name, "about": about }));
+        } else {
+            println!("{:40} {about}", test.name);
+        }
+    }
+    if json {
+        show::json(&all);
+    }
+}
+
+pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
+    if let Some(path) = &args.check_quotes {
+        return check_quotes(path, json);
+    }
+    let tests = runner::selected(&args.only);
+    let Some(device) = args.device else {
+        list(&tests, json);
+        return Ok(GOOD);
+    };
+    if tests.is_empty() {
+        let none = format!("no test has {} in its name", args.only.join(" or "));
+        return Err(std::io::Error::from_raw_os_error(libc::ENOENT)).context(none);
+    }
+    let known = match &args.expect {
+        Some(path) => Expectations::read(path)?,
+        None => Expectations::default(),
+    };
+    let names = conformance::tests();
+    let names: Vec<&str> = names.iter().map(|test| test.name.as_str()).collect();
+    if let Some(name) = known.unknown_tests(&names).first() {
+        return Err(std::io::Error::from_raw_os_error(libc::ENOENT))
+            .context(format!("the expectations name a test {name}"));
+    }
+    let site = Site {
+        device,
+        second: args.second,
+    };
+    if !json {
+        println!("KTAP version 1");
+        println!("1..{}", tests.len());
+    }
+    let mut outcomes = Vec::new();
+    let timeout = Duration::from_secs(args.timeout);
+    let summary = runner::run(&tests, &site, &known, timeout, |outcome| {
+        outcomes.push(outcome.clone());
+        if !json {
+            print_ktap(outcomes.len(), outcome);
+        }
+    })?;
+    if json {
+        show::json(&serde_json::json!({ "summary": summary, "tests": outcomes }));
+    } else {
+        println!(
+            "# Totals: pass:{} fail:{} xfail:{} skip:{}",
+            summary.passed, summary.failed, summary.known, summary.skipped
+        );
+    }
+    Ok(match summary {
+        _ if summary.failed > 0 => BAD,
+        _ if summary.passed + summary.known == 0 => SKIP,
+        _ => GOOD,
+    })
+}

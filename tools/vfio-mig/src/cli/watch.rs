@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `watch`: what pre-copy has left to move.
+
+use super::show;
+use serde::Serialize;
+use std::{
+    io::{self, IsTerminal},
+    os::fd::AsFd,
+    thread,
+    time::{Duration, Instant},
+};
+use vfio_mig::{
+    address::Address,
+    device::Device,
+    error::{Context, Error},
+    state::State,
+    stream,
+    uapi::{self, PrecopyInfo},
+    workload::Workload,
+};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The device.
+    device: Address,
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    interval: f64,
+    /// So many looks, or until interrupted.
+    #[arg(long, value_name = "N")]
+    count: Option<u32>,
+    /// Do not read the stream: see what piles up.
+    #[arg(long)]
+    keep: bool,
+    /// Have the device create objects of so many bytes, once. Only for emulated
+    /// ConnectX VFs.
+    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "0")]
+    create: u64,
+    /// Have the device change so many bytes before each look. Only for emulated
+    /// ConnectX VFs.
+    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "0")]
+    change: u64,
+}
+
+/// Looks that the plot has.
+const PLOT: usize = 40;
+/// Longest pause between looks: a day.
+const MAX_INTERVAL: f64 = 86400.0;
+
+#[derive(Serialize)]
+struct Look {
+    ms: f64,
+    initial_bytes: u64,
+    dirty_bytes: u64,
+    reinit: bool,
+    read_bytes: u64,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    let device = Device::open(args.device)?;
+    let v2 = device.has_feature(uapi::FEATURE_MIG_PRECOPY_INFO_V2, uapi::FEATURE_SET);
+    if v2 {
+        device.opt_in_precopy_info_v2()?;
+    }
+    let mut stream = device.begin(State::PRE_COPY)?;
+    let workload = Workload {
+        create_bytes: args.create,
+        change_bytes: args.change,
+    };
+    let interval = Duration::from_secs_f64(args.interval.clamp(0.0, MAX_INTERVAL));
+    let begin = Instant::now();
+    let mut left = Vec::new();
+    let mut read_bytes = 0;
+    let terminal = io::stdout().is_terminal();
+    for round in 0..args.count.unwrap_or(u32::MAX) {
+        if round > 0 {
+            thread::sleep(interval);
+        }
+        if workload.create_bytes + workload.change_bytes > 0 {
+            workload.step(&device, round)?;
+        }
+        let info = uapi::precopy_info(stream.as_fd(), PrecopyInfo::default())
+            .context(format!("{}: PRECOPY_INFO", args.device))?;
+        let look = Look {
+            ms: begin.elapsed().as_secs_f64() * 1e3,
+            initial_bytes: info.initial_bytes,
+            dirty_bytes: info.dirty_bytes,
+            reinit: v2 && info.flags & uapi::PRECOPY_INFO_REINIT != 0,
+            read_bytes,
+        };
+        if json {
+            show::json_line(&look);
+        } else {
+            left.push(look.initial_bytes.saturating_add(look.dirty_bytes));
+            show_look(&look, &left, terminal);
+        }
+        if !args.keep {
+            read_bytes += stream::copy_available(&mut stream, &mut io::sink(), |_| ())?.0;
+        }
+    }
+    device.set_state(State::RUNNING)?;
+    Ok(())
+}
+
+fn show_look(look: &Look, left: &[u64], terminal: bool) {
+    let shown = &left[left.len().saturating_sub(PLOT)..];
+    let most = shown.iter().copied().max().unwrap_or(0);
+    let reinit = if look.reinit { "REINIT" } else { "" };
+    if left.len() == 1 {
+        println!("   seconds  initial_bytes    dirty_bytes           read");
+    }
+    print!(
+        "{:10.3} {:14} {:14} {:14} {reinit:6}",
+        look.ms / 1e3,
+        look.initial_bytes,
+        look.dirty_bytes,
+        look.read_bytes
+    );
+    // In a file, the last value says it all.
+    if terminal {
+        print!(" {}", show::spark(shown, most));
+    }
+    println!();
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a driver is known to fail, and why: a TOML file, each entry of which is
+//! a bug report.
+
+use crate::error::{Context, Error};
+use serde::{Deserialize, Serialize};
+use std::{fs, io, path::Path};
+
+/// A known failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// The tests, all for the same reason.
+    pub tests: Vec<String>,
+    /// What a mail about it would have as its subject.
+    pub subject: String,
+    /// Each of them says one of these when it fails, among other things.
+    pub observed: Vec<String>,
+    /// What is wrong in the driver, or why it is right after all.
+    pub cause: String,
+}
+
+/// The known failures of a driver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectations {
+    /// Which driver, as sysfs names it, and of which kernel.
+    #[serde(default)]
+    pub driver: String,
+    /// They.
+    #[serde(default)]
+    pub known: Vec<Known>,
+}
+
+/// How a failure, or none, compares with what is known.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Judgement<'a> {
+    /// Nothing is known of it.
+    Unknown,
+    /// It is just as known.
+    AsKnown(&'a Known),
+    /// It is known to fail in another way.
+    Otherwise(&'a Known),
+}
+
+impl Expectations {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let name = || path.display().to_string();
+        let text = fs::read_to_string(path).context(name())?;
+        toml::from_str(&text)
+            .map_err(io::Error::other)
+            .context(name())
+    }
+
+    /// What is known of a test that failed with `message`, or did not fail.
+    pub fn judge(&self, test: &str, message: Option<&str>) -> Judgement<'_> {
+        let mut all = self.known.iter();
+        match all.find(|known| known.tests.iter().any(|name| name == test)) {
+            None => Judgement::Unknown,
+            Some(known)
+                if message.is_some_and(|m| known.observed.iter().any(|seen| m.contains(seen))) =>
+            {
+                Judgement::AsKnown(known)
+            }
+            Some(known) => Judgement::Otherwise(known),
+        }
+    }
+
+    /// Names that no test has.
+    pub fn unknown_tests<'a>(&'a self, names: &[&str]) -> Vec<&'a str> {
+        let all = self.known.iter().flat_map(|known| &known.tests);
+        all.map(String::as_str)
+            .filter(|name| !names.contains(name))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_compared_with_what_is_known() {
+        let text = "driver = 'x'\n[[known]]\ntests = ['a', 'b']\nsubject = 's'\n\
+                    observed = ['no error']\ncause = 'c'\n";
+        let all: Expectations = toml::from_str(text).unwrap();
+        let known = &all.known[0];
+        assert_eq!(all.judge("c", None), Judgement::Unknown);
+        assert_eq!(
+            all.judge("a", Some("x: no error")),
+            Judgement::AsKnown(known)
+        );
+        assert_eq!(all.judge("b", Some("EIO")), Judgement::Otherwise(known));
+        assert_eq!(all.judge("b", None), Judgement::Otherwise(known));
+        assert_eq!(all.unknown_tests(&["a"]), ["b"]);
+        assert!(toml::from_str::<Expectations>("nonsense = 1").is_err());
+    }
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Migrations again and again, in all ways that a device has, with some of them
+//! given up half way.
+
+use crate::{
+    address::Address,
+    device::Device,
+    error::{Context, Error},
+    migrate, precopy,
+    state::{Features, State},
+    stream,
+    target::{DeviceTarget, Target},
+    workload::{self, Workload},
+};
+use fastrand::Rng;
+use serde::Serialize;
+use std::{
+    io::{self, Read, Write},
+    time::{Duration, Instant},
+};
+
+/// What a device that can work does in a round of pre-copy.
+const WORK: u64 = 16 << 10;
+/// Most rounds of pre-copy.
+const MAX_ROUNDS: u32 = 5;
+
+/// How long to go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// What is random comes from this.
+    pub seed: u64,
+    /// Migrations.
+    pub count: u64,
+    /// Time, if there is a limit.
+    pub time: Option<Duration>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Default, Debug, Serialize)]
+pub struct Done {
+    /// Migrations by stop-copy.
+    pub stop_copy: u64,
+    /// Migrations with pre-copy.
+    pub precopy: u64,
+    /// Migrations given up.
+    pub given_up: u64,
+    /// Walks through states.
+    pub walks: u64,
+    /// Bytes that were moved.
+    pub bytes: u64,
+}
+
+impl Done {
+    /// All of it.
+    pub fn count(&self) -> u64 {
+        self.stop_copy + self.precopy + self.given_up + self.walks
+    }
+}
+
+/// Has the source work, where it can.
+struct Busy(bool);
+
+impl precopy::Observer for Busy {
+    fn round(&mut self, source: &Device, round: u32) -> Result<(), Error> {
+        if self.0 {
+            let work = Workload {
+                create_bytes: WORK,
+                change_bytes: WORK,
+            };
+            work.step(source, round)?;
+        }
+        Ok(())
+    }
+}
+
+fn require_state(device: &Device, wanted: State, after: &str) -> Result<(), Error> {
+    match device.state()? {
+        state if state == wanted => Ok(()),
+        state => Err(io::Error::from_raw_os_error(libc::EIO)).context(format!(
+            "{after}: {} is in {state}, not in {wanted}",
+            device.address()
+        )),
+    }
+}
+
+/// To the other device, or out of this one and into it again.
+fn stop_copy(source: &Device, other: Option<&Device>) -> Result<u64, Error> {
+    if let Some(other) = other {
+        let report = migrate::stop_copy(source, &mut DeviceTarget::new(other), &mut ())?;
+        require_state(other, State::RUNNING, "a migration")?;
+        require_state(source, State::STOP, "a migration")?;
+        source.set_state(State::RUNNING)?;
+        return Ok(report.bytes);
+    }
+    let mut state = Vec::new();
+    let mut from = source.begin(State::STOP_COPY)?;
+    let bytes = stream::copy(&mut from, &mut state, |_| ())?;
+    let mut target = DeviceTarget::new(source);
+    target.prepare()?;
+    target.write_all(&state).context("writing the state")?;
+    target.finish()?;
+    target.start()?;
+    Ok(bytes)
+}
+
+fn with_precopy(rng: &mut Rng, source: &Device, other: &Device) -> Result<u64, Error> {
+    let options = precopy::Options {
+        info: precopy::InfoVersion::V1,
+        max_rounds: rng.u32(1..=MAX_ROUNDS),
+        ..Default::default()
+    };
+    let mut busy = Busy(workload::is_available(source));
+    let report = precopy::migrate(source, &mut DeviceTarget::new(other), options, &mut busy)?;
+    require_state(other, State::RUNNING, "a migration")?;
+    source.set_state(State::RUNNING)?;
+    Ok(report.precopy_bytes + report.downtime_bytes)
+}
+
+/// Begins, and gives up somewhere.
+fn give_up(rng: &mut Rng, source: &Device, features: Features) -> Result<(), Error> {
+    let begin = match rng.u32(..3) {
+        0 => State::STOP_COPY,
+        1 => State::RESUMING,
+        _ if features.supports(State::PRE_COPY) => State::PRE_COPY,
+        _ => State::STOP_COPY,
+    };
+    let mut file = source.begin(begin)?;
+    let mut buf = vec![0; rng.usize(1..1 << 16)];
+    // Whatever comes of it is given up.
+    if begin == State::RESUMING {
+        let _ = file.write(&buf);
+        source.reset()?;
+    } else {
+        let _ = file.read(&mut buf);
+        match rng.u32(..3) {
+            0 => source.reset()?,
+            1 => drop(file),
+            _ => (),
+        }
+        source.set_state(State::RUNNING)?;
+    }
+    require_state(source, State::RUNNING, "giving up")
+}
+
+/// From one state to another, without RESUMING, which needs a state.
+fn walk(rng: &mut Rng, source: &Device, features: Features) -> Result<(), Error> {
+    let states: Vec<State> = State::ALL
+        .into_iter()
+        .filter(|state| features.supports(*state))
+        .filter(|state| ![State::ERROR, State::RESUMING].contains(state))
+        .collect();
+    let mut at = source.state()?;
+    for _ in 0..rng.u32(2..8) {
+        let to = states[rng.usize(..states.len())];
+        let possible = features.path(at, to).is_some();
+        match source.set_state(to) {
+            Ok(_) if possible => at = to,
+            Err(_) if !possible => (),
+            Err(err) => return Err(err),
+            Ok(_) => {
+                return Err(io::Error::from_raw_os_error(libc::EIO))
+                    .context(format!("{at} -> {to} succeeded, which is not allowed"))
+            }
+        }
+        require_state(source, at, "a walk")?;
+    }
+    source.set_state(State::RUNNING)?;
+    Ok(())
+}
+
+/// Goes on until a limit is reached. `progress` hears what was done so far.
+pub fn run(
+    first: Address,
+    second: Option<Address>,
+    limits: Limits,
+    mut progress: impl FnMut(&Done),
+) -> Result<Done, Error> {
+    let mut rng = Rng::with_seed(limits.seed);
+    let mut source = Device::open(first)?;
+    let mut other = second.map(Device::open).transpose()?;
+    let features = source.features()?;
+    let begin = Instant::now();
+    let mut done = Done::default();
+    let expired = || limits.time.is_some_and(|time| begin.elapsed() >= time);
+    while done.count() < limits.count && !expired() {
+        match (rng.u32(..4), &other) {
+            (0, Some(other)) if features.supports(State::PRE_COPY) => {
+                done.bytes += with_precopy(&mut rng, &source, other)?;
+                done.precopy += 1;
+            }
+            (0 | 1, other) => {
+                done.bytes += stop_copy(&source, other.as_ref())?;
+                done.stop_copy += 1;
+            }
+            (2, _) => {
+                give_up(&mut rng, &source, features)?;
+                done.given_up += 1;
+            }
+            _ => {
+                walk(&mut rng, &source, features)?;
+                done.walks += 1;
+            }
+        }
+        // Back and forth.
+        if let Some(other) = &mut other {
+            std::mem::swap(&mut source, other);
+        }
+        progress(&done);
+    }
+    Ok(done)
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where a device's state goes: another device, a file, another host.
+
+use crate::{
+    device::Device,
+    error::{Context, Error},
+    state::State,
+    uapi,
+};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+/// What gets the state of a device. Its steps come in the order in which they are
+/// here, each once.
+pub trait Target: Write {
+    /// Gets ready for what is then written.
+    fn prepare(&mut self) -> Result<(), Error>;
+
+    /// Waits until all that was written so far has been taken in.
+    fn wait_loaded(&mut self) -> Result<(), Error>;
+
+    /// Nothing more will be written. Fails where the state is not a valid one.
+    fn finish(&mut self) -> Result<(), Error>;
+
+    /// Goes on where the source has stopped.
+    fn start(&mut self) -> Result<(), Error>;
+
+    /// Forgets all of it. Whether it could: if not, nobody knows whether the
+    /// state is in use.
+    fn abandon(&mut self) -> bool;
+
+    /// SHA-256 of all that was written, where it was made.
+    fn checksum(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Another device of this host.
+pub struct DeviceTarget<'a> {
+    device: &'a Device,
+    file: Option<File>,
+}
+
+impl<'a> DeviceTarget<'a> {
+    /// `device`, which will be in RESUMING.
+    pub fn new(device: &'a Device) -> Self {
+        Self { device, file: None }
+    }
+}
+
+impl Write for DeviceTarget<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.file {
+            Some(file) => file.write(bytes),
+            None => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Target for DeviceTarget<'_> {
+    fn prepare(&mut self) -> Result<(), Error> {
+        self.device.features()?;
+        self.file = Some(self.device.begin(State::RESUMING)?);
+        Ok(())
+    }
+
+    /// A driver that loads within write() is always ready.
+    fn wait_loaded(&mut self) -> Result<(), Error> {
+        if let Some(file) = &self.file {
+            uapi::poll(file.as_fd(), libc::POLLOUT, -1)
+                .context("waiting for the destination to load")?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.device.set_state(State::STOP)?;
+        self.file = None;
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        self.device.set_state(State::RUNNING).map(|_| ())
+    }
+
+    fn abandon(&mut self) -> bool {
+        self.file = None;
+        // A reset always ends in RUNNING, but without the source's state.
+        self.device.reset().is_ok()
+    }
+}
+
+/// A file, which has just what the device has written.
+pub struct FileTarget {
+    path: PathBuf,
+    file: Option<File>,
+    digest: Sha256,
+}
+
+impl FileTarget {
+    /// The file at `path`, which is replaced.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            file: None,
+            digest: Sha256::new(),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+impl Write for FileTarget {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let file = self.file.as_mut();
+        let n = file
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?
+            .write(bytes)?;
+        self.digest.update(&bytes[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Target for FileTarget {
+    fn prepare(&mut self) -> Result<(), Error> {
+        self.file = Some(File::create(&self.path).context(self.name())?);
+        Ok(())
+    }
+
+    fn wait_loaded(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let synced = self.file.as_ref().map_or(Ok(()), File::sync_all);
+        synced.context(self.name())
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn abandon(&mut self) -> bool {
+        // Half a state is of no use to anybody.
+        let _ = std::fs::remove_file(&self.path);
+        true
+    }
+
+    fn checksum(&self) -> Option<String> {
+        Some(format!("{:x}", self.digest.clone().finalize()))
+    }
+}
