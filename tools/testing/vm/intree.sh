@@ -17,17 +17,22 @@ if [ ! -e "$src" ]; then
 	mv "$src.tmp" "$src"
 fi
 
-for folder in drivers/vfio/rust drivers/vfio/pci/mlx5_rust; do
+for folder in drivers/vfio/rust drivers/vfio/pci/mlx5_rust samples/vfio-rust; do
 	rsync -r --checksum --delete "$TOP/$folder/" "$src/$folder/"
 done
 
-# The two lines that make them part of the tree.
+# The lines that make them part of the tree.
 pci=$src/drivers/vfio/pci
 grep -q mlx5_rust "$pci/Kconfig" ||
 	sed -i 's|^source "drivers/vfio/pci/mlx5/Kconfig"|&\n\nsource "drivers/vfio/pci/mlx5_rust/Kconfig"|' "$pci/Kconfig"
 # shellcheck disable=SC2016 # make expands it
 grep -q mlx5_rust "$pci/Makefile" ||
 	echo 'obj-$(CONFIG_MLX5_VFIO_PCI_RUST) += mlx5_rust/' >> "$pci/Makefile"
+grep -q vfio-rust "$src/samples/Kconfig" ||
+	sed -i 's|^source "samples/rust/Kconfig"|&\n\nsource "samples/vfio-rust/Kconfig"|' "$src/samples/Kconfig"
+# shellcheck disable=SC2016 # make expands it
+grep -q vfio-rust "$src/samples/Makefile" ||
+	echo 'obj-$(CONFIG_SAMPLE_VFIO_RUST) += vfio-rust/' >> "$src/samples/Makefile"
 
 build() { make -C "$src" "O=$dir/objects" "$@"; }
 mkdir -p "$dir/objects"

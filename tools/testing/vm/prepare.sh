@@ -40,7 +40,7 @@ step() {
 
 enter=$VM_DIR/enter.sh
 steps=7
-[[ " $* " != *" intree "* ]] || steps=$((steps + 1))
+[[ " $* " != *" intree "* ]] || steps=$((steps + 2))
 step "a Debian with the toolchain and QEMU" "2 min" locked sysroot "$VM_DIR/sysroot.sh"
 step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 # shellcheck disable=SC2016 # expanded by the inner shell
@@ -52,5 +52,7 @@ step "the emulated HCA" "30 s" locked build "$enter" "$VM_DIR/build.sh" emu
 step "tools, and the machine's init" "1 min" locked build "$enter" bash -c \
 	"'$VM_DIR/build.sh' guest && '$VM_DIR/build.sh' runner"
 step "our module for the stock kernel" "30 s" locked build "$enter" "$VM_DIR/build.sh" module
-[[ " $* " != *" intree "* ]] ||
+if [[ " $* " == *" intree "* ]]; then
 	step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
+	step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
+fi

@@ -66,13 +66,29 @@ pub fn write(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
         out: GzEncoder::new(file, Compression::fast()),
         inode: 0,
     };
-    for dir in ["bin", "dev", "lib", "lib/modules", "proc", "sys", "tmp"] {
+    let expectations = paths.top.join("tools/vfio-mig/expectations");
+    for dir in [
+        "bin",
+        "dev",
+        "lib",
+        "lib/expectations",
+        "lib/modules",
+        "proc",
+        "sys",
+        "tmp",
+    ] {
         archive.add(dir, DIRECTORY, &[])?;
     }
     for (from, to) in [("vm-guest", "init"), ("vfio-mig", "bin/vfio-mig")] {
         let from = paths.build.join(from);
         let contents = fs::read(&from).with_context(|| from.display().to_string())?;
         archive.add(to, EXECUTABLE, &contents)?;
+    }
+    for entry in fs::read_dir(&expectations).with_context(|| expectations.display().to_string())? {
+        let from = entry?.path();
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
+        let contents = fs::read(&from).with_context(|| from.display().to_string())?;
+        archive.add(&format!("lib/expectations/{name}"), REGULAR, &contents)?;
     }
     let mut list = String::new();
     for module in kernel.modules(paths)? {

@@ -22,10 +22,16 @@ pub enum Kernel {
 }
 
 /// What the drivers stand on, in any order; dependencies come by themselves.
-/// iommufd only exists in the in-tree kernel.
 const MODULES: &[&str] = &["mlx5_core", "vfio_iommu_type1", "vfio_pci_core", "iommufd"];
 /// The drivers, loaded last.
-const DRIVERS: &[&str] = &["mlx5_vfio_pci", "mlx5_vfio_pci_rust"];
+const DRIVERS: &[&str] = &[
+    "mlx5_vfio_pci",
+    "mlx5_vfio_pci_rust",
+    "vfio_ivshmem_rust",
+    "mtty",
+];
+/// What only exists in the in-tree kernel.
+const ONLY_INTREE: &[&str] = &["iommufd", "mtty"];
 
 /// A module: its name, and its uncompressed contents.
 pub struct Module {
@@ -137,8 +143,8 @@ impl Kernel {
             Self::Intree => find_modules(&paths.intree, &mut files)?,
         }
         let mut list = Vec::new();
-        let optional = |name: &&&str| **name != "iommufd" || files.contains_key(**name);
-        for name in MODULES.iter().chain(DRIVERS).filter(optional) {
+        let here = |name: &&&str| self == Self::Intree || !ONLY_INTREE.contains(name);
+        for name in MODULES.iter().chain(DRIVERS).filter(here) {
             add(name, &files, &mut list)?;
         }
         Ok(list)

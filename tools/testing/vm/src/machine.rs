@@ -30,7 +30,37 @@ struct Setup {
     memory: u32,
     /// It does not run longer.
     total: Duration,
+    /// More of QEMU's arguments.
+    arguments: &'static [&'static str],
+    /// More for the kernel's command line.
+    parameters: &'static str,
 }
+
+/// The host's files, to be mounted read-only: those of the sysroot, with checkout
+/// and cache where they are on the host.
+const HOST_FILES: &[&str] = &[
+    "-fsdev",
+    "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+    "-device",
+    "virtio-9p-pci,fsdev=root,mount_tag=root",
+];
+
+/// Two devices without a driver of their own. A port of its own is what such a
+/// device can be reset by.
+const SHARED_MEMORY: &[&str] = &[
+    "-object",
+    "memory-backend-ram,id=shm0,size=1M,share=on",
+    "-device",
+    "pcie-root-port,id=rp-shm0,bus=pcie.0,chassis=2",
+    "-device",
+    "ivshmem-plain,memdev=shm0,bus=rp-shm0",
+    "-object",
+    "memory-backend-ram,id=shm1,size=1M,share=on",
+    "-device",
+    "pcie-root-port,id=rp-shm1,bus=pcie.0,chassis=3",
+    "-device",
+    "ivshmem-plain,memdev=shm1,bus=rp-shm1",
+];
 
 /// The machine for a scenario.
 fn setup(scenario: &str) -> Setup {
@@ -38,6 +68,8 @@ fn setup(scenario: &str) -> Setup {
         properties: "",
         memory: 2048,
         total: Duration::from_secs(900),
+        arguments: &[],
+        parameters: "",
     };
     match scenario {
         "chunks" | "precopy-chunks" | "random-chunks" => Setup {
@@ -56,15 +88,26 @@ fn setup(scenario: &str) -> Setup {
             properties: ",state-size=16M",
             ..usual
         },
+        "selftests" => Setup {
+            // Huge pages, of which a test wants one of each size.
+            memory: 4096,
+            arguments: HOST_FILES,
+            parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
+            ..usual
+        },
+        "sample" => Setup {
+            arguments: SHARED_MEMORY,
+            ..usual
+        },
         bench::dirty::SCENARIO => Setup {
-            properties: "",
-            memory: 2048,
             total: Duration::from_secs(3600),
+            ..usual
         },
         bench::reinit::SCENARIO => Setup {
             properties: ",state-size=1G,save-us-per-mib=250,load-us-per-mib=500",
             memory: 8192,
             total: Duration::from_secs(3600),
+            ..usual
         },
         _ => usual,
     }
@@ -193,9 +236,14 @@ impl Machine<'_> {
             .arg("-append")
             .arg(format!(
                 "console=ttyS0 intel_iommu=on quiet loglevel=7 panic=-1 kmemleak=on \
-                 vmtest.scenario={} {}",
-                self.scenario, self.parameters
+                 vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} {} {}",
+                self.scenario,
+                self.paths.selftests.display(),
+                self.paths.build.join("vfio-mig").display(),
+                own.parameters,
+                self.parameters
             ))
+            .args(own.arguments)
             .stdin(Stdio::null());
         command
     }

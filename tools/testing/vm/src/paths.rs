@@ -26,6 +26,9 @@ pub struct Paths {
     /// Objects of the in-tree kernel.
     #[arg(long, env = "VM_INTREE")]
     pub intree: PathBuf,
+    /// The kernel's VFIO selftests.
+    #[arg(long, env = "VM_SELFTESTS")]
+    pub selftests: PathBuf,
 }
 
 impl Paths {

@@ -6,7 +6,12 @@ use std::{
     ffi::CString,
     fs::File,
     io::{self, Read},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
+    ptr,
     time::Duration,
 };
 
@@ -22,20 +27,51 @@ fn c_string(text: &str) -> io::Result<CString> {
     Ok(CString::new(text)?)
 }
 
-/// Mounts a file system without a device.
-pub fn mount(kind: &str, at: &str) -> io::Result<()> {
+/// Mounts a file system.
+pub fn mount_from(
+    source: &str,
+    kind: &str,
+    at: &str,
+    flags: libc::c_ulong,
+    options: Option<&str>,
+) -> io::Result<()> {
     std::fs::create_dir_all(at)?;
-    let (kind, at) = (c_string(kind)?, c_string(at)?);
+    let [source, kind, at] = [c_string(source)?, c_string(kind)?, c_string(at)?];
+    let options = options.map(c_string).transpose()?;
     // SAFETY: All pointers are C strings, or null where that is allowed.
     check(unsafe {
         libc::mount(
-            kind.as_ptr(),
+            source.as_ptr(),
             at.as_ptr(),
             kind.as_ptr(),
-            0,
-            std::ptr::null(),
+            flags,
+            options.as_ref().map_or(ptr::null(), |o| o.as_ptr().cast()),
         )
     })
+}
+
+/// Mounts a file system without a device.
+pub fn mount(kind: &str, at: &str) -> io::Result<()> {
+    mount_from(kind, kind, at, 0, None)
+}
+
+/// Mounts a folder at another place.
+pub fn mount_folder(from: &str, at: &str) -> io::Result<()> {
+    mount_from(from, "none", at, libc::MS_BIND, None)
+}
+
+/// A command of another root file system.
+pub fn command_in(root: &'static str, program: &str) -> Command {
+    let mut command = Command::new(program);
+    // SAFETY: Between fork and exec there are just two system calls; for paths as
+    // short as these std allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            std::os::unix::fs::chroot(root)?;
+            std::env::set_current_dir("/")
+        });
+    }
+    command
 }
 
 /// A parameter of the kernel's command line.
@@ -120,11 +156,7 @@ pub fn interrupted<T>(delay: Duration, work: impl FnOnce() -> T) -> io::Result<T
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as libc::sighandler_t;
-        check(libc::sigaction(
-            libc::SIGUSR1,
-            &action,
-            std::ptr::null_mut(),
-        ))?;
+        check(libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut()))?;
     }
     // SAFETY: Just a system call.
     let thread = unsafe { libc::pthread_self() };
@@ -165,7 +197,7 @@ impl MissingMemory {
         // SAFETY: A new mapping, at an address of the kernel's choice.
         let addr = unsafe {
             libc::mmap(
-                std::ptr::null_mut(),
+                ptr::null_mut(),
                 PAGE,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,

@@ -94,11 +94,20 @@ impl Results {
         }
     }
 
+    /// A test that somebody else has run.
+    pub fn record(&mut self, name: &str, ok: bool, skipped: Option<&str>, about: &[String]) {
+        self.count += 1;
+        let result = if ok { "ok" } else { "not ok" };
+        let skipped = skipped.map_or(String::new(), |why| format!(" # SKIP {why}"));
+        self.line(&format!("{result} {} {name}{skipped}", self.count));
+        for line in about {
+            self.line(&format!("# {line}"));
+        }
+    }
+
     /// A test that cannot be run here.
     pub fn skip(&mut self, name: &str, reason: &str) {
-        self.count += 1;
-        let count = self.count;
-        self.line(&format!("ok {count} {name} # SKIP {reason}"));
+        self.record(name, true, Some(reason), &[]);
     }
 
     /// Ends.

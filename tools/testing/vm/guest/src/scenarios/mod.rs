@@ -4,6 +4,7 @@
 
 mod badinput;
 mod compare;
+mod conformance;
 mod core;
 mod dirty;
 mod files;
@@ -13,6 +14,7 @@ mod pipeline;
 mod precopy;
 mod random;
 mod reinit;
+mod selftests;
 mod streams;
 mod tool;
 mod track;
@@ -47,6 +49,11 @@ pub const ALL: &[Scenario] = &[
     ("files", files::run),
     ("badinput", badinput::run),
     ("tool", tool::run),
+    ("selftests", selftests::run),
+    ("conformance", conformance::run),
+    ("conformance-c", conformance::run_c),
+    ("conformance-mtty", conformance::run_mtty),
+    ("sample", conformance::run_sample),
 ];
 
 /// Benchmarks, which take longer and are no tests.

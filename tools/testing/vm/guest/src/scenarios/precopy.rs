@@ -516,13 +516,6 @@ const DIFFERENCES: &[Difference] = &[
                  space put there, where it has nothing to say; they are output, too",
     },
     Difference {
-        name: "poll at the temporary end",
-        c: "0x1, 0x0",
-        rust: "0x1, 0x1",
-        reason: "a read returns at once, with ENOMSG; who waits for that in poll \
-                 must not wait for ever",
-    },
-    Difference {
         name: "firmware fails to save the stopped device",
         c: "EINVAL; PRE_COPY_P2P; 0, then ENODEV; ENODEV; PRE_COPY_P2P; true",
         rust: "EINVAL; PRE_COPY_P2P; 0, then ENODEV; ok; RUNNING; true",

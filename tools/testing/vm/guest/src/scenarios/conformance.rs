@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `vfio-mig test` judges drivers: ours, the C driver, and samples.
+
+use super::Bench;
+use crate::{hca::Driver, tap::Results};
+use anyhow::{ensure, Context, Result};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
+use vfio_mig::{bdf::Bdf, sysfs};
+
+/// A line of KTAP.
+struct Line {
+    name: String,
+    ok: bool,
+    skipped: Option<String>,
+    about: Vec<String>,
+}
+
+/// Runs the suite on the first device, with the second one to load into. One test
+/// here for each test there, and one for all of them.
+fn suite(results: &mut Results, driver: &str, devices: &[String; 2]) {
+    let mut lines = Vec::new();
+    results.test(&format!("{driver}: the suite runs"), |results| {
+        let expectations = format!("/lib/expectations/{driver}.toml");
+        let mut command = Command::new("/bin/vfio-mig");
+        command.arg("test").args(devices);
+        if Path::new(&expectations).exists() {
+            command.args(["--expect", &expectations]);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let mut about = Vec::new();
+        for line in BufReader::new(child.stdout.take().context("no stdout")?).lines() {
+            let line = line?;
+            if let Some(text) = line.strip_prefix("# ") {
+                about.push(text.to_string());
+            } else if let Some(line) = parse(&line, &mut about) {
+                results.progress(&format!("{driver}: {}", line.name));
+                lines.push(line);
+            }
+        }
+        let status = child.wait()?;
+        let good = !lines.is_empty() && lines.iter().all(|line| line.ok);
+        ensure!(
+            status.success() == good,
+            "vfio-mig test ended with {status}"
+        );
+        Ok(())
+    });
+    for line in lines {
+        let name = format!("{driver}: {}", line.name);
+        results.record(&name, line.ok, line.skipped.as_deref(), &line.about);
+    }
+}
+
+/// A result, with what was said before it.
+fn parse(line: &str, about: &mut Vec<String>) -> Option<Line> {
+    let ok = line.strip_prefix("ok ");
+    let rest = ok.or_else(|| line.strip_prefix("not ok "))?;
+    let (_, name) = rest.split_once(' ')?;
+    let mut about = std::mem::take(about);
+    let (name, skipped) = match name.split_once(" # ") {
+        None => (name, None),
+        Some((name, directive)) => match directive.strip_prefix("SKIP ") {
+            Some(why) => (name, Some(why.to_string())),
+            None => {
+                about.push(directive.to_string());
+                (name, None)
+            }
+        },
+    };
+    Some(Line {
+        name: name.to_string(),
+        ok: ok.is_some(),
+        skipped,
+        about,
+    })
+}
+
+fn on_vfs(results: &mut Results, driver: Driver) -> Result<()> {
+    let bench = Bench::new()?;
+    let (vf, other) = bench.of(driver);
+    suite(
+        results,
+        driver.sysfs_name(),
+        &[vf.to_string(), other.to_string()],
+    );
+    Ok(())
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    on_vfs(results, Driver::Rust)
+}
+
+pub fn run_c(results: &mut Results) -> Result<()> {
+    on_vfs(results, Driver::C)
+}
+
+/// The kernel's sample of a mediated device.
+pub fn run_mtty(results: &mut Results) -> Result<()> {
+    let types = Path::new("/sys/class/mdev_bus/mtty/mdev_supported_types");
+    if !types.exists() {
+        results.skip("mtty: the suite runs", "this kernel has no mtty module");
+        return Ok(());
+    }
+    let devices = [1, 2].map(|i| format!("83b8f4f2-509f-382f-3c1e-e6bfe0fa100{i}"));
+    for device in &devices {
+        fs::write(types.join("mtty-2/create"), device).context("creating an mtty")?;
+    }
+    suite(results, "mtty", &devices);
+    for device in &devices {
+        fs::write(format!("/sys/bus/mdev/devices/{device}/remove"), "1")?;
+    }
+    Ok(())
+}
+
+/// Our own sample, on QEMU's ivshmem-plain.
+pub fn run_sample(results: &mut Results) -> Result<()> {
+    const DRIVER: &str = "vfio_ivshmem_rust";
+    let mut devices = Vec::new();
+    for entry in fs::read_dir("/sys/bus/pci/devices")? {
+        let entry = entry?;
+        let id = |file| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        if (id("vendor").trim(), id("device").trim()) == ("0x1af4", "0x1110") {
+            devices.push(entry.file_name().to_string_lossy().parse::<Bdf>()?);
+        }
+    }
+    ensure!(devices.len() == 2, "{} ivshmem devices", devices.len());
+    devices.sort();
+    for device in &devices {
+        let dir = sysfs::device_dir(*device);
+        fs::write(dir.join("driver_override"), DRIVER)?;
+        fs::write("/sys/bus/pci/drivers_probe", device.to_string())?;
+        let bound = sysfs::driver(*device)?;
+        ensure!(bound == DRIVER, "{device} is bound to {bound}");
+    }
+    suite(
+        results,
+        DRIVER,
+        &[devices[0].to_string(), devices[1].to_string()],
+    );
+    Ok(())
+}
