@@ -15,5 +15,5 @@ while read -r file; do
 		bad=1
 		cat "$OUT/log/checkpatch"
 	}
-done < <(find "$TOP/Kbuild" "$TOP/drivers" -type f)
+done < <(find "$TOP/Kbuild" "$TOP/drivers" "$TOP/samples" -type f)
 exit $bad

@@ -32,7 +32,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "format of the kernel side",
-        "rustfmt --check --edition 2021 $(find drivers -name '*_main.rs')",
+        "rustfmt --check --edition 2021 $(find drivers samples -name '*_main.rs')",
     ),
     (
         "clippy of user space",
@@ -51,6 +51,10 @@ const COMMANDS: &[(&str, &str)] = &[
         "tools/testing/vm/check-unsafe.sh",
     ),
     ("SPDX line in every file", "tools/testing/vm/check-spdx.sh"),
+    (
+        "quotes of the uAPI",
+        "\"$VM_BUILD/vfio-mig\" test --check-quotes \"$VM_INTREE/../source/include/uapi/linux/vfio.h\"",
+    ),
 ];
 
 /// Counts, and says what fails.

@@ -95,7 +95,7 @@ fn setup(scenario: &str) -> Setup {
             parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
             ..usual
         },
-        "sample" => Setup {
+        "abuse" | "sample" => Setup {
             arguments: SHARED_MEMORY,
             ..usual
         },

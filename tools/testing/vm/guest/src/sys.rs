@@ -103,6 +103,23 @@ pub fn unload_module(name: &str) -> io::Result<()> {
     )
 }
 
+/// Turns the loopback interface on.
+pub fn loopback_up() -> io::Result<()> {
+    // SAFETY: Just a system call.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    check(fd)?;
+    // SAFETY: The kernel just made it for us.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: All zeroes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: The request is a valid ifreq.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) })
+}
+
 /// Turns the machine off.
 pub fn power_off() -> ! {
     // SAFETY: Just system calls.

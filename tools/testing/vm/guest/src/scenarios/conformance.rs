@@ -4,7 +4,7 @@
 
 use super::Bench;
 use crate::{hca::Driver, tap::Results};
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -118,9 +118,11 @@ pub fn run_mtty(results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// Our own sample, on QEMU's ivshmem-plain.
-pub fn run_sample(results: &mut Results) -> Result<()> {
-    const DRIVER: &str = "vfio_ivshmem_rust";
+/// What drives ivshmem-plain.
+const SAMPLE: &str = "vfio_ivshmem_rust";
+
+/// The machine's two ivshmem-plain devices, bound to our own sample.
+pub fn bind_samples() -> Result<[Bdf; 2]> {
     let mut devices = Vec::new();
     for entry in fs::read_dir("/sys/bus/pci/devices")? {
         let entry = entry?;
@@ -129,19 +131,22 @@ pub fn run_sample(results: &mut Results) -> Result<()> {
             devices.push(entry.file_name().to_string_lossy().parse::<Bdf>()?);
         }
     }
-    ensure!(devices.len() == 2, "{} ivshmem devices", devices.len());
     devices.sort();
-    for device in &devices {
-        let dir = sysfs::device_dir(*device);
-        fs::write(dir.join("driver_override"), DRIVER)?;
+    let [first, second] = devices[..] else {
+        bail!("{} ivshmem devices", devices.len());
+    };
+    for device in [first, second] {
+        let dir = sysfs::device_dir(device);
+        fs::write(dir.join("driver_override"), SAMPLE)?;
         fs::write("/sys/bus/pci/drivers_probe", device.to_string())?;
-        let bound = sysfs::driver(*device)?;
-        ensure!(bound == DRIVER, "{device} is bound to {bound}");
+        let bound = sysfs::driver(device)?;
+        ensure!(bound == SAMPLE, "{device} is bound to {bound}");
     }
-    suite(
-        results,
-        DRIVER,
-        &[devices[0].to_string(), devices[1].to_string()],
-    );
+    Ok([first, second])
+}
+
+pub fn run_sample(results: &mut Results) -> Result<()> {
+    let devices = bind_samples()?.map(|device| device.to_string());
+    suite(results, SAMPLE, &devices);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 //! What a machine can be started for.
 
+mod abuse;
 mod badinput;
 mod compare;
 mod conformance;
@@ -50,6 +51,7 @@ pub const ALL: &[Scenario] = &[
     ("badinput", badinput::run),
     ("tool", tool::run),
     ("selftests", selftests::run),
+    ("abuse", abuse::run),
     ("conformance", conformance::run),
     ("conformance-c", conformance::run_c),
     ("conformance-mtty", conformance::run_mtty),

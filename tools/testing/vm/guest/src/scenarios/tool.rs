@@ -3,10 +3,14 @@
 //! The vfio-mig command, on devices of both drivers.
 
 use super::Bench;
-use crate::{hca::Driver, tap::Results};
+use crate::{hca::Driver, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
-use std::process::{Command, Output};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Output, Stdio},
+};
 
 fn vfio_mig(args: &[&str]) -> Result<Output> {
     Command::new("/bin/vfio-mig")
@@ -23,8 +27,90 @@ fn json(args: &[&str]) -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// Several objects, one in each line.
+fn json_lines(args: &[&str]) -> Result<Vec<Value>> {
+    let output = vfio_mig(args)?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?)
+}
+
+/// A process that waits for a state.
+struct Receiver {
+    child: Child,
+    address: String,
+}
+
+impl Receiver {
+    fn start(device: &str) -> Result<Self> {
+        let mut child = Command::new("/bin/vfio-mig")
+            .args(["receive", device, "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let stderr = child.stderr.as_mut().context("no stderr")?;
+        BufReader::new(stderr).read_line(&mut line)?;
+        let address = line.trim_end().rsplit(' ').next().unwrap_or_default();
+        Ok(Self {
+            address: address.to_string(),
+            child,
+        })
+    }
+
+    /// Whether it went well, and what it said.
+    fn end(mut self) -> Result<(bool, String)> {
+        let mut said = String::new();
+        let stdout = self.child.stdout.as_mut().context("no stdout")?;
+        stdout.read_to_string(&mut said)?;
+        Ok((self.child.wait()?.success(), said))
+    }
+}
+
+/// To a device of another process, which is as good as another host.
+fn over_tcp(source: &str, destination: &str, more: &[&str]) -> Result<()> {
+    let receiver = Receiver::start(destination)?;
+    let to = format!("tcp:{}", receiver.address);
+    let mut args = vec!["--json", "migrate", source, &to];
+    args.extend(more);
+    let sent = json(&args)?;
+    let sent = if sent.is_array() { &sent[0] } else { &sent };
+    let (good, said) = receiver.end()?;
+    let sha256 = sent["sha256"].as_str().context("no checksum")?;
+    ensure!(good && said.contains(sha256), "{sent}: {said}");
+    Ok(())
+}
+
+/// Senders that stop, or never were any.
+fn bad_senders(destination: &str) -> Result<()> {
+    let hello = b"\x01\x0a\0\0\0vfio-mig 1";
+    let data = b"\x02\x04\0\0\0data";
+    for bytes in [
+        &b""[..],
+        b"GET / HTTP/1.0\r\n\r\n",
+        hello,
+        &[&hello[..], data].concat(),
+    ] {
+        let receiver = Receiver::start(destination)?;
+        let mut stream = TcpStream::connect(&receiver.address)?;
+        stream.write_all(bytes)?;
+        drop(stream);
+        let (good, said) = receiver.end()?;
+        ensure!(!good, "{bytes:?}: {said}");
+        let info = json(&["--json", "info", destination])?;
+        ensure!(info["state"] == "RUNNING", "{bytes:?}: {info}");
+    }
+    Ok(())
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
+    sys::loopback_up()?;
     for driver in Driver::BOTH {
         let (source, destination) = bench.of(driver);
         let (source, destination) = (source.to_string(), destination.to_string());
@@ -84,6 +170,98 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(text.contains("downtime, bytes"), "{text}");
             Ok(())
         });
+        results.test(&format!("migrate to a file, {name} driver"), |_| {
+            let report = json(&["--json", "migrate", &source, "file:/tmp/migrated"])?;
+            let sum = Command::new("/bin/vfio-mig")
+                .args(["--json", "load", &destination, "/tmp/migrated"])
+                .output()?;
+            ensure!(sum.status.success(), "it cannot be loaded");
+            ensure!(
+                report["sha256"].as_str().is_some_and(|sum| sum.len() == 64),
+                "{report}"
+            );
+            Ok(())
+        });
+        results.test(&format!("migrate to another host, {name} driver"), |_| {
+            over_tcp(&source, &destination, &[])?;
+            over_tcp(&source, &destination, &["--precopy", "--change", "4K"])
+        });
+        results.test(&format!("hosts that are none, {name} driver"), |_| {
+            bad_senders(&destination)?;
+            let output = vfio_mig(&["migrate", &source, "tcp:127.0.0.1:1"])?;
+            let error = String::from_utf8_lossy(&output.stderr);
+            ensure!(error.contains("connecting to 127.0.0.1:1"), "{error}");
+            Ok(())
+        });
+        results.test(&format!("state, {name} driver"), |_| {
+            let args = ["--json", "state", &source, "stop-copy", "RUNNING"];
+            let report = json(&args)?;
+            let path = serde_json::json!(["RUNNING_P2P", "STOP", "STOP_COPY"]);
+            ensure!(report["state"] == "RUNNING", "{report}");
+            ensure!(report["steps"][0]["path"] == path, "{report}");
+            ensure!(report["steps"][0]["data_fd"] == true, "{report}");
+            let text = String::from_utf8(vfio_mig(&["state", &source, "STOP"])?.stdout)?;
+            ensure!(
+                text.contains("RUNNING -> RUNNING_P2P -> STOP\nSTOP"),
+                "{text}"
+            );
+            let refused = vfio_mig(&["state", &source, "STOP", "ERROR"])?;
+            ensure!(refused.status.code() == Some(1));
+            Ok(())
+        });
+        results.test(&format!("watch, {name} driver"), |_| {
+            let mut args = vec!["--json", "watch", &source, "--count", "4"];
+            args.extend(["--interval", "0.01", "--change", "64K", "--create", "64K"]);
+            let looks = json_lines(&args)?;
+            ensure!(looks.len() == 4, "{looks:?}");
+            ensure!(
+                looks[0]["initial_bytes"].as_u64() > Some(1 << 20),
+                "{looks:?}"
+            );
+            ensure!(
+                looks[2]["dirty_bytes"].as_u64() > Some(1 << 15),
+                "{looks:?}"
+            );
+            args.retain(|arg| *arg != "--json");
+            let text = String::from_utf8(vfio_mig(&args)?.stdout)?;
+            ensure!(text.lines().count() == 5, "{text}");
+            Ok(())
+        });
+        if std::path::Path::new("/dev/iommu").exists() {
+            results.test(&format!("dirty, {name} driver"), |_| {
+                let mut args = vec!["--json", "dirty", &source, "--interval", "0"];
+                args.extend(["--count", "2", "--write-pages", "9", "--length", "4M"]);
+                let reports = json_lines(&args)?;
+                ensure!(reports.len() == 2, "{reports:?}");
+                let dirty = reports[0]["dirty_pages"].as_u64();
+                ensure!((1..=9).contains(&dirty.unwrap_or(0)), "{reports:?}");
+                args.retain(|arg| *arg != "--json");
+                let text = String::from_utf8(vfio_mig(&args)?.stdout)?;
+                ensure!(
+                    text.contains("of 1024 pages dirty") && text.contains('█'),
+                    "{text}"
+                );
+                Ok(())
+            });
+        } else {
+            let reason = "the kernel has no dirty bitmaps (they come with IOMMUFD)";
+            results.skip(&format!("dirty, {name} driver"), reason);
+        }
+        results.test(&format!("test, {name} driver"), |_| {
+            let args = ["test", &source, "--only", "feature.stop_copy"];
+            let text = String::from_utf8(vfio_mig(&args)?.stdout)?;
+            ensure!(
+                text.starts_with("KTAP version 1\n1..1\n# vfio.h:1018 "),
+                "{text}"
+            );
+            let report = json(&["--json", "test", &source, "--only", "precopy.enomsg"])?;
+            ensure!(report["summary"]["passed"] == 1, "{report}");
+            let none = vfio_mig(&["test", &source, "--only", "nonsense"])?;
+            ensure!(none.status.code() == Some(1));
+            let skipped = vfio_mig(&["test", &source, "--only", "session.compatible_device"])?;
+            ensure!(skipped.status.code() == Some(4), "{:?}", skipped.status);
+            Ok(())
+        });
         results.test(&format!("migrate through a file, {name} driver"), |_| {
             let through = ["--through", "/tmp/state"];
             let output = vfio_mig(&["migrate", &source, &destination, through[0], through[1]])?;
@@ -108,7 +286,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     results.test("errors say what to do, and give a status", |_| {
         let cases = [
             (vec!["info", "nonsense"], 2, "not a PCI address"),
-            (vec!["info", "ff:1f.7"], 1, "no such PCI device"),
+            (vec!["info", "ff:1f.7"], 1, "no such device"),
             (vec!["info", "00:01.0"], 1, "not a VFIO driver"),
             (vec!["migrate", "01:00.2"], 2, "required arguments"),
             (
