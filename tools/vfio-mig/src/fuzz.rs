@@ -163,14 +163,15 @@ fn feature(rng: &mut Rng, device: &Device) {
         uapi::FEATURE_MIG_PRECOPY_INFO_V2,
         0x1000,
     ];
-    let flags = (rng.u32(..16) << 16) | features[rng.usize(..features.len())];
-    let mut data = [rng.u32(..10), rng.u32(..), rng.u32(..), rng.u32(..)];
-    drop(uapi::feature_with_argsz(
-        device.fd(),
-        rng.u32(..64),
-        flags,
-        &mut data,
-    ));
+    let feature = features[rng.usize(..features.len())];
+    let flags = (rng.u32(..16) << 16) | feature;
+    // The second word is where a data fd comes back.
+    let mut data = [rng.u32(..10), u32::MAX, rng.u32(..), rng.u32(..)];
+    let done = uapi::feature_with_argsz(device.fd(), rng.u32(..64), flags, &mut data);
+    if done.is_ok() && feature == uapi::FEATURE_MIG_DEVICE_STATE && data[1] != u32::MAX {
+        // It is ours; that it cannot be closed would be nobody's loss.
+        let _ = nix::unistd::close(data[1] as i32);
+    }
 }
 
 fn any_range(rng: &mut Rng) -> LoggingRange {

@@ -189,15 +189,13 @@ impl Vhca {
     }
 
     /// QUERY_VHCA_MIGRATION_STATE: bytes that the next SAVE needs, and all of
-    /// them. None where it runs and nothing has changed: once it is stopped, there
-    /// is an image that says so.
+    /// them. Where nothing has changed, an image that says so: the C driver has
+    /// one saved when PRE_COPY is left, and would find no room for it otherwise.
     pub fn query(&self, incremental: bool) -> Result<Sizes, Status> {
         let dirty = self.state.dirty().map(|dirty| dirty.len() as u64);
         // What is lost is not known, but a SAVE that ends tracking is possible.
         let dirty = dirty.or(self.lost.then_some(0));
-        let idle = dirty == Some(0) && !self.lost && self.running != Running::Suspended;
         let total = match (incremental, self.chunk) {
-            (true, _) if idle => 0,
             (true, _) => image::partial_len(dirty.ok_or(Status::BadResState)?),
             (false, None) => image::full_len(&self.state),
             (false, Some(_)) => image::partial_len(self.state.pages()),

@@ -5,7 +5,7 @@
 use crate::{
     accel::Accel,
     kernel::Kernel,
-    machine::{Machine, Test},
+    machine::{is_wanted, Machine, Test},
     paths::Paths,
 };
 use anyhow::{anyhow, Context, Result};
@@ -222,6 +222,7 @@ impl Check<'_> {
                     .iter()
                     .map(move |name| (kernel, name.as_str()))
             })
+            .filter(|(kernel, name)| is_wanted(*kernel, name))
             .filter(|(kernel, name)| self.wanted(&format!("{}-{name}", kernel.name())))
             .collect();
         let next = AtomicUsize::new(0);

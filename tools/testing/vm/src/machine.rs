@@ -34,6 +34,13 @@ struct Setup {
     arguments: &'static [&'static str],
     /// More for the kernel's command line.
     parameters: &'static str,
+    /// The kernels that it runs with, when all tests are run.
+    kernels: &'static [Kernel],
+}
+
+/// Whether all tests have a machine for a scenario with this kernel.
+pub fn is_wanted(kernel: Kernel, scenario: &str) -> bool {
+    setup(scenario).kernels.contains(&kernel)
 }
 
 /// The host's files, to be mounted read-only: those of the sysroot, with checkout
@@ -70,7 +77,10 @@ fn setup(scenario: &str) -> Setup {
         total: Duration::from_secs(900),
         arguments: &[],
         parameters: "",
+        kernels: &[Kernel::Stock, Kernel::Intree],
     };
+    // Where the other kernel has not what they need, or shows nothing more.
+    let intree = &[Kernel::Intree];
     match scenario {
         "chunks" | "precopy-chunks" | "random-chunks" => Setup {
             properties: ",chunk-size=64K",
@@ -93,9 +103,19 @@ fn setup(scenario: &str) -> Setup {
             memory: 4096,
             arguments: HOST_FILES,
             parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
+            kernels: intree,
             ..usual
         },
-        "abuse" | "sample" => Setup {
+        "conformance-c" | "conformance-mtty" => Setup {
+            kernels: intree,
+            ..usual
+        },
+        "abuse" => Setup {
+            arguments: SHARED_MEMORY,
+            kernels: intree,
+            ..usual
+        },
+        "sample" => Setup {
             arguments: SHARED_MEMORY,
             ..usual
         },

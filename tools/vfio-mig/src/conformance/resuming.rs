@@ -8,7 +8,7 @@ use super::{
     skip, Site, Test, Verdict,
 };
 use crate::{device::Device, state::State, stream};
-use std::io::Write;
+use std::io::{Read, Write};
 
 /// Where a driver may be after it has refused a state.
 fn require_refused(device: &Device, what: &str) -> Verdict {
@@ -129,10 +129,11 @@ fn loads_what_was_saved(site: &Site) -> Verdict {
     Ok(())
 }
 
-fn loads_what_precopy_saved(site: &Site) -> Verdict {
+/// Saves by pre-copy, and loads. `read` says how much is read in PRE_COPY.
+fn through_precopy(site: &Site, read: u64) -> Verdict {
     let (device, mut file) = site.open_session(State::PRE_COPY)?;
     let mut state = Vec::new();
-    stream::copy_available(&mut file, &mut state, |_| ())?;
+    stream::copy_available(&mut (&mut file).take(read), &mut state, |_| ())?;
     device.set_state(State::STOP_COPY)?;
     stream::copy(&mut file, &mut state, |_| ())?;
     drop((device, file));
@@ -141,6 +142,15 @@ fn loads_what_precopy_saved(site: &Site) -> Verdict {
     file.write_all(&state)?;
     device.set_state(State::RUNNING)?;
     Ok(())
+}
+
+fn loads_what_precopy_saved(site: &Site) -> Verdict {
+    through_precopy(site, u64::MAX)
+}
+
+fn loads_what_was_left_early(site: &Site) -> Verdict {
+    through_precopy(site, 0)?;
+    through_precopy(site, 100)
 }
 
 fn precopy_is_not_a_whole_state(site: &Site) -> Verdict {
@@ -206,6 +216,13 @@ pub fn tests() -> Vec<Test> {
              addition that the data transfers session continues to stream the migration \
              state.",
             loads_what_precopy_saved,
+        ),
+        Test::uapi(
+            "resuming.pre_copy_left_early",
+            1282,
+            "It is recommended to leave PRE_COPY for STOP_COPY only after this field reaches \
+             zero. Leaving PRE_COPY earlier might make things slower.",
+            loads_what_was_left_early,
         ),
         Test::uapi(
             "resuming.pre_copy_without_its_end",

@@ -63,12 +63,33 @@ fn nothing_changes_by_itself(site: &Site) -> Verdict {
     Ok(())
 }
 
-fn p2p_states_run(site: &Site) -> Verdict {
-    let (device, features) = site.open_running()?;
-    require_state(features, State::RUNNING_P2P)?;
-    device.set_state(State::RUNNING_P2P)?;
-    device.set_state(State::RUNNING)?;
+/// Each of the states can be entered, from a device that runs.
+fn can_be_entered(site: &Site, states: &[State]) -> Verdict {
+    for state in states {
+        let (device, _file) = site.open_in(*state)?;
+        let now = device.state()?;
+        require(now == *state, || format!("{state} leads to {now}"))?;
+    }
     Ok(())
+}
+
+fn stop_copy_states(site: &Site) -> Verdict {
+    can_be_entered(site, &[State::STOP, State::STOP_COPY, State::RESUMING])
+}
+
+fn p2p_states(site: &Site) -> Verdict {
+    can_be_entered(site, &[State::RUNNING_P2P])
+}
+
+fn precopy_states(site: &Site) -> Verdict {
+    can_be_entered(site, &[State::PRE_COPY])
+}
+
+fn all_states(site: &Site) -> Verdict {
+    can_be_entered(
+        site,
+        &[State::RUNNING_P2P, State::PRE_COPY, State::PRE_COPY_P2P],
+    )
 }
 
 /// Has the device write to memory, and says whether it did.
@@ -127,7 +148,24 @@ fn config_space_when_stopped(site: &Site) -> Verdict {
     Ok(())
 }
 
+fn interrupts_when_stopped(site: &Site) -> Verdict {
+    let eventfds = [uapi::eventfd()?];
+    if site.open_running()?.0.set_msix(&eventfds).is_err() {
+        return skip("the device has no MSI-X");
+    }
+    for state in [State::STOP, State::STOP_COPY] {
+        let (device, _file) = site.open_in(state)?;
+        if let Err(err) = device.set_msix(&eventfds) {
+            return require(false, || format!("in {state}: {err}"));
+        }
+    }
+    Ok(())
+}
+
 pub fn tests() -> Vec<Test> {
+    const STOPPED: &str = "When stopped the device and kernel migration driver must accept and \
+                           respond to interaction to support external subsystems in the STOP \
+                           state, for example PCI MSI-X and PCI config space.";
     vec![
         Test::uapi(
             "state.running_at_first",
@@ -158,11 +196,32 @@ pub fn tests() -> Vec<Test> {
             nothing_changes_by_itself,
         ),
         Test::uapi(
+            "state.stop_copy",
+            1021,
+            "VFIO_MIGRATION_STOP_COPY means that STOP, STOP_COPY and RESUMING are supported.",
+            stop_copy_states,
+        ),
+        Test::uapi(
             "state.p2p",
             1024,
             "VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P means that RUNNING_P2P is \
              supported in addition to the STOP_COPY states.",
-            p2p_states_run,
+            p2p_states,
+        ),
+        Test::uapi(
+            "state.pre_copy",
+            1027,
+            "VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_PRE_COPY means that PRE_COPY is \
+             supported in addition to the STOP_COPY states.",
+            precopy_states,
+        ),
+        Test::uapi(
+            "state.p2p_and_pre_copy",
+            1030,
+            "VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P | VFIO_MIGRATION_PRE_COPY means \
+             that RUNNING_P2P, PRE_COPY and PRE_COPY_P2P are supported in addition to the \
+             STOP_COPY states.",
+            all_states,
         ),
         Test::uapi(
             "state.no_dma_when_stopped",
@@ -180,10 +239,9 @@ pub fn tests() -> Vec<Test> {
         Test::uapi(
             "state.config_space",
             1106,
-            "When stopped the device and kernel migration driver must accept and respond to \
-             interaction to support external subsystems in the STOP state, for example PCI \
-             MSI-X and PCI config space.",
+            STOPPED,
             config_space_when_stopped,
         ),
+        Test::uapi("state.interrupts", 1106, STOPPED, interrupts_when_stopped),
     ]
 }
