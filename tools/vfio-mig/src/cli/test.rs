@@ -8,9 +8,10 @@ use vfio_mig::{
     address::Address,
     conformance::{
         self,
-        runner::{self, Outcome, Status},
+        runner::{self, Outcome, Status, Summary},
         Expectations, Site,
     },
+    device::Device,
     error::{Context, Error},
 };
 
@@ -100,6 +101,19 @@ fn list(tests: &[conformance::Test], json: bool) {
     }
 }
 
+fn nothing_to_test(why: &Error, json: bool) {
+    if json {
+        let tests: [Outcome; 0] = [];
+        let summary = Summary::default();
+        show::json(&serde_json::json!({
+            "summary": summary, "tests": tests, "skipped": why.to_string(),
+        }));
+    } else {
+        println!("KTAP version 1");
+        println!("1..0 # SKIP {why}");
+    }
+}
+
 pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
     if let Some(path) = &args.check_quotes {
         return check_quotes(path, json);
@@ -127,6 +141,16 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         device,
         second: args.second,
     };
+    // Once, rather than in each test.
+    for device in [Some(device), args.second].into_iter().flatten() {
+        match Device::open(device).and_then(|device| device.features()) {
+            Err(err @ Error::NotMigratable(_)) => {
+                nothing_to_test(&err, json);
+                return Ok(SKIP);
+            }
+            other => other?,
+        };
+    }
     if !json {
         println!("KTAP version 1");
         println!("1..{}", tests.len());

@@ -36,6 +36,15 @@ fn in_the_middle_of_a_save(site: &Site) -> Verdict {
     })
 }
 
+/// Where it is there, the device says so.
+fn is_announced(site: &Site) -> Verdict {
+    let device = site.open_as_left()?;
+    site::reset(&device)?;
+    require(device.can_reset()?, || {
+        "it works, and VFIO_DEVICE_FLAGS_RESET is not set".to_string()
+    })
+}
+
 pub fn tests() -> Vec<Test> {
     const WHY: &str = "a reset ends whatever there was: the state is RUNNING, and no session \
                        goes on";
@@ -45,5 +54,11 @@ pub fn tests() -> Vec<Test> {
         })
     });
     let middle = Test::expected("reset.in_a_save", WHY, in_the_middle_of_a_save);
-    each.chain([middle]).collect()
+    let announced = Test::uapi(
+        "reset.is_announced",
+        209,
+        "VFIO_DEVICE_FLAGS_RESET (1 << 0) /* Device supports reset */",
+        is_announced,
+    );
+    each.chain([middle, announced]).collect()
 }

@@ -32,10 +32,10 @@ impl Site {
     /// most tests.
     pub fn open(&self) -> Result<Device, Stop> {
         let device = self.open_as_left()?;
-        if device.can_reset()? {
-            device.reset()?;
+        match reset(&device) {
+            Ok(()) | Err(Stop::Skip(_)) => Ok(device),
+            Err(err) => Err(err),
         }
-        Ok(device)
     }
 
     /// Opens the device, whatever that does.
@@ -97,10 +97,10 @@ impl Site {
 
 /// Resets a device. Skips where that is not possible.
 pub fn reset(device: &Device) -> Result<(), Stop> {
-    if !device.can_reset()? {
-        return skip("the device cannot be reset");
+    match device.reset() {
+        Err(_) if !device.can_reset()? => skip("the device cannot be reset"),
+        result => Ok(result?),
     }
-    Ok(device.reset()?)
 }
 
 /// Skips where a device cannot be in a state.
