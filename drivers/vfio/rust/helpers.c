@@ -18,6 +18,9 @@
 
 #include "helpers.h"
 
+#define CREATE_TRACE_POINTS
+#include "vfio_rust_trace.h"
+
 /*
  * Orders above 0 are an optimisation that the caller can do without: do not
  * reclaim hard for them, and do not complain when there are none.
@@ -299,4 +302,42 @@ void vfio_rust_flush_workqueue(struct workqueue_struct *wq)
 void vfio_rust_destroy_workqueue(struct workqueue_struct *wq)
 {
 	destroy_workqueue(wq);
+}
+
+void vfio_rust_trace_arc(struct device *dev, u32 from, u32 to, int ret,
+			 s64 ns)
+{
+	trace_vfio_rust_arc(dev, from, to, ret, ns);
+}
+
+void vfio_rust_trace_save_begin(struct device *dev, u64 room)
+{
+	trace_vfio_rust_save_begin(dev, room, 0, 0);
+}
+
+void vfio_rust_trace_save_end(struct device *dev, u64 bytes, int ret, s64 ns)
+{
+	trace_vfio_rust_save_end(dev, bytes, ret, ns);
+}
+
+void vfio_rust_trace_load_begin(struct device *dev, u64 bytes)
+{
+	trace_vfio_rust_load_begin(dev, bytes, 0, 0);
+}
+
+void vfio_rust_trace_load_end(struct device *dev, u64 bytes, int ret, s64 ns)
+{
+	trace_vfio_rust_load_end(dev, bytes, ret, ns);
+}
+
+void vfio_rust_trace_dirty_report(struct device *dev, u64 bytes, int ret,
+				  s64 ns)
+{
+	trace_vfio_rust_dirty_report(dev, bytes, ret, ns);
+}
+
+void vfio_rust_trace_precopy_info(struct device *dev, u64 initial, u64 dirty,
+				  bool reinit)
+{
+	trace_vfio_rust_precopy_info(dev, initial, dirty, reinit);
 }

@@ -70,6 +70,17 @@ long vfio_rust_compat_ptr_ioctl(struct file *file, unsigned int cmd,
 
 void vfio_rust_warn_ratelimited(struct device *dev, const char *what);
 
+void vfio_rust_trace_arc(struct device *dev, u32 from, u32 to, int ret,
+			 s64 ns);
+void vfio_rust_trace_save_begin(struct device *dev, u64 room);
+void vfio_rust_trace_save_end(struct device *dev, u64 bytes, int ret, s64 ns);
+void vfio_rust_trace_load_begin(struct device *dev, u64 bytes);
+void vfio_rust_trace_load_end(struct device *dev, u64 bytes, int ret, s64 ns);
+void vfio_rust_trace_dirty_report(struct device *dev, u64 bytes, int ret,
+				  s64 ns);
+void vfio_rust_trace_precopy_info(struct device *dev, u64 initial, u64 dirty,
+				  bool reinit);
+
 struct workqueue_struct *vfio_rust_alloc_ordered_workqueue(const char *name);
 void vfio_rust_flush_workqueue(struct workqueue_struct *wq);
 void vfio_rust_destroy_workqueue(struct workqueue_struct *wq);

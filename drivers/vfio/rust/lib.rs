@@ -37,4 +37,5 @@ pub(crate) mod pci;
 pub(crate) mod session;
 pub(crate) mod signal;
 pub(crate) mod state_lock;
+pub(crate) mod trace;
 pub(crate) mod workqueue;

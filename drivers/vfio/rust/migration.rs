@@ -2,7 +2,12 @@
 
 //! The VFIO migration state machine (`enum vfio_device_mig_state`).
 
-use super::{bindings, file::OpenFile, pci::Driver};
+use super::{
+    bindings,
+    file::OpenFile,
+    pci::Driver,
+    trace::{self, Since},
+};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::{from_result, to_result},
@@ -105,6 +110,12 @@ impl VfioDevice<'_> {
         DeviceRef(self.0)
     }
 
+    /// The device that it is about.
+    pub(super) fn parent(&self) -> *mut kernel::bindings::device {
+        // SAFETY: Valid by the type invariant; `dev` never changes.
+        unsafe { (*self.0.as_ptr()).dev }
+    }
+
     /// As `vfio_pci_core` knows it.
     pub(super) fn as_core(&self) -> NonNull<bindings::vfio_pci_core_device> {
         self.0.cast()
@@ -145,7 +156,10 @@ impl VfioDevice<'_> {
                 return Err(EINVAL);
             }
             let arc = self.next_arc(machine.state(), target.0)?;
-            file = machine.step(arc)?;
+            let since = Since::now();
+            let done = machine.step(arc);
+            trace::arc(self, arc, &done, since);
+            file = done?;
         }
         Ok(file)
     }

@@ -113,6 +113,41 @@ impl AsRef<kernel::device::Device> for BoundDevice<'_> {
     }
 }
 
+/// A counted reference to the device behind a function, which stays valid when the
+/// function is gone: for its name in messages.
+///
+/// # Invariants
+///
+/// The pointer is valid; one reference to the device is owned.
+pub(super) struct DeviceName(NonNull<kernel::bindings::device>);
+
+// SAFETY: References to devices may be used, and dropped, on any thread.
+unsafe impl Send for DeviceName {}
+// SAFETY: As above.
+unsafe impl Sync for DeviceName {}
+
+impl DeviceName {
+    /// Of `dev`.
+    pub(super) fn of(dev: &BoundDevice<'_>) -> Result<Self> {
+        // SAFETY: A bound device is valid.
+        let dev = unsafe { kernel::bindings::get_device(&raw mut (*dev.as_raw()).dev) };
+        // INVARIANT: get_device() returns its argument, with a reference.
+        Ok(Self(NonNull::new(dev).ok_or(ENODEV)?))
+    }
+
+    /// For calls into C. Valid while `self` lives.
+    pub(super) fn as_raw(&self) -> *mut kernel::bindings::device {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for DeviceName {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { kernel::bindings::put_device(self.0.as_ptr()) }
+    }
+}
+
 /// A variant driver. One object of the type belongs to each bound device.
 pub(crate) trait Driver: Send + Sync + Sized + 'static {
     /// Its name, in messages and sysfs.

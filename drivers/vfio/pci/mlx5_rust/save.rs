@@ -21,6 +21,7 @@ use crate::{
         file::{Access, DataFile, OpenFile, PrecopyInfo, Readiness, UserWriter, Wait},
         migration::DeviceRef,
         pages::{Fill, Pages},
+        trace::Since,
     },
 };
 use kernel::{
@@ -116,6 +117,7 @@ impl Room for DmaBuffer<Arc<Pages>> {
 struct InFlight {
     buffer: Index,
     kind: Kind,
+    since: Since,
 }
 
 /// The unread stream, and who is at it.
@@ -342,6 +344,11 @@ impl SaveDone for SaveFile {
         let Some(in_flight) = outgoing.in_flight.take() else {
             return;
         };
+        let bytes = match &saved {
+            Ok(image) => Ok(image.len as u64),
+            Err(_) => Err(EIO),
+        };
+        self.migration.tracer.save_ends(&bytes, in_flight.since);
         if outgoing.finish(in_flight, saved).is_err() {
             self.fail(&mut outgoing);
         }
@@ -532,12 +539,15 @@ impl SavingSession {
         let index = self.provide(core, need, device)?;
         let mut outgoing = self.file.outgoing.lock();
         let buffer = outgoing.buffers.get(index).ok_or(ENODEV)?;
+        self.file.migration.tracer.save_begins(need as u64);
+        let since = Since::now();
         let started = self.command.start(buffer, request);
         match started {
             Ok(()) => {
                 outgoing.in_flight = Some(InFlight {
                     buffer: index,
                     kind,
+                    since,
                 })
             }
             Err(_) => outgoing.buffers.release(index),

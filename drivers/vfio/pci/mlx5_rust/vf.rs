@@ -21,6 +21,7 @@ use crate::{
         pages::Pages,
         pci::BoundDevice,
         state_lock::{Reset, StateGuard, StateLock},
+        trace::{Since, Tracer},
         workqueue::OrderedQueue,
     },
 };
@@ -60,6 +61,8 @@ pub(crate) struct VfMigration {
     core: Arc<CoreDev>,
     /// Where to say what user space did wrong.
     pub(crate) complaints: Complaints,
+    /// Where to say what goes on.
+    pub(crate) tracer: Tracer,
     /// Where commands end.
     queue: Arc<OrderedQueue>,
     #[pin]
@@ -77,11 +80,13 @@ impl VfMigration {
     pub(crate) fn new(dev: &BoundDevice<'_>, core: Arc<CoreDev>) -> Result<Arc<Self>> {
         let notified = core.clone();
         let complaints = Complaints::about(dev)?;
+        let tracer = Tracer::about(dev)?;
         let queue = Arc::new(OrderedQueue::new(c"mlx5_vfio_rust")?, GFP_KERNEL)?;
         let migration = Arc::pin_init(
             pin_init!(Self {
                 core,
                 complaints,
+                tracer,
                 queue,
                 state <- StateLock::new(MigrationState {
                     state: State::Running,
@@ -185,7 +190,8 @@ impl VfMigration {
         };
         match &inner.session {
             Session::Saving(session) if session.is_of(file) => {
-                session.precopy_info(&self.core, suspended)
+                let info = session.precopy_info(&self.core, suspended);
+                info.inspect(|info| self.tracer.precopy_info(info))
             }
             _ => Err(ENODEV),
         }
@@ -206,7 +212,11 @@ impl VfMigration {
         let state = self.state.lock();
         match &state.session {
             Session::Resuming(session) if session.is_of(file) => {
-                session.load(&self.core, image, len)
+                let since = Since::now();
+                self.tracer.load_begins(len as u64);
+                let loaded = session.load(&self.core, image, len);
+                self.tracer.load_ends(len as u64, &loaded, since);
+                loaded
             }
             _ => Err(ENODEV),
         }
@@ -355,14 +365,19 @@ impl DirtyLog for Arc<VfMigration> {
     fn report(&self, dirty: &mut DirtyBitmap<'_>) -> Result {
         let mut state = self.state.lock();
         let tracker = state.tracker.as_mut().ok_or(EINVAL)?;
-        tracker
-            .report(dirty.range(), |addr, len| dirty.set(addr, len))
-            .inspect_err(|err| {
-                if *err == ETIMEDOUT {
-                    let what = c"the page tracker does not answer; stop DMA logging";
-                    self.complaints.warn(what);
-                }
-            })
+        let since = Since::now();
+        let mut bytes = 0u64;
+        let reported = tracker.report(dirty.range(), |addr, len| {
+            bytes = bytes.saturating_add(len);
+            dirty.set(addr, len);
+        });
+        self.tracer.dirty_report(bytes, &reported, since);
+        reported.inspect_err(|err| {
+            if *err == ETIMEDOUT {
+                let what = c"the page tracker does not answer; stop DMA logging";
+                self.complaints.warn(what);
+            }
+        })
     }
 }
 

@@ -80,7 +80,7 @@ fn setup(scenario: &str) -> Setup {
         kernels: &[Kernel::Stock, Kernel::Intree],
     };
     // Where the other kernel has not what they need, or shows nothing more.
-    let intree = &[Kernel::Intree];
+    let (stock, intree) = (&[Kernel::Stock], &[Kernel::Intree]);
     match scenario {
         "chunks" | "precopy-chunks" | "random-chunks" => Setup {
             properties: ",chunk-size=64K",
@@ -104,6 +104,11 @@ fn setup(scenario: &str) -> Setup {
             arguments: HOST_FILES,
             parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
             kernels: intree,
+            ..usual
+        },
+        // The in-tree kernel has no tracing.
+        "trace" => Setup {
+            kernels: stock,
             ..usual
         },
         "conformance-c" | "conformance-mtty" => Setup {

@@ -18,6 +18,7 @@ mod reinit;
 mod selftests;
 mod streams;
 mod tool;
+mod trace;
 mod track;
 
 pub use badinput::hold;
@@ -51,6 +52,7 @@ pub const ALL: &[Scenario] = &[
     ("badinput", badinput::run),
     ("tool", tool::run),
     ("selftests", selftests::run),
+    ("trace", trace::run),
     ("abuse", abuse::run),
     ("conformance", conformance::run),
     ("conformance-c", conformance::run_c),

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the driver's tracepoints say of a migration.
+
+use super::Bench;
+use crate::{hca::Driver, sys, tap::Results, vf::Vf};
+use anyhow::{ensure, Context, Result};
+use std::{fs, path::Path};
+use vfio_mig::{
+    device::Device,
+    error::Error,
+    precopy::{self, Observer},
+    state::State,
+    stream,
+    target::DeviceTarget,
+    workload::Workload,
+};
+
+const TRACING: &str = "/sys/kernel/tracing";
+const SYSTEM: &str = "mlx5_vfio_pci_rust";
+
+/// Bytes of a record's header in a stream.
+const HEADER: u64 = 16;
+
+fn write(file: &str, text: &str) -> Result<()> {
+    let path = Path::new(TRACING).join(file);
+    fs::write(&path, text).with_context(|| path.display().to_string())
+}
+
+/// What was traced since the last time: "event: what", for each event.
+fn traced() -> Result<Vec<String>> {
+    let text = fs::read_to_string(Path::new(TRACING).join("trace"))?;
+    write("trace", "")?;
+    let event = |line: &str| Some(line[line.find("vfio_rust_")?..].trim().to_string());
+    Ok(text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(event)
+        .collect())
+}
+
+/// The number behind `name=`.
+fn number(event: &str, name: &str) -> Result<i64> {
+    let field = event
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let field = field.with_context(|| format!("no {name} in {event}"))?;
+    Ok(field.parse()?)
+}
+
+/// All of an event about a device.
+fn of<'a>(events: &'a [String], name: &str, device: &Device) -> Vec<&'a str> {
+    let begin = format!("vfio_rust_{name}: {} ", device.address());
+    let events = events.iter().map(String::as_str);
+    events.filter(|event| event.starts_with(&begin)).collect()
+}
+
+/// The states that a device went through.
+fn way(events: &[String], device: &Device) -> Vec<String> {
+    let arcs = of(events, "arc", device);
+    arcs.iter()
+        .filter_map(|arc| arc.split_whitespace().nth(4))
+        .map(str::to_string)
+        .collect()
+}
+
+/// Creates objects, once.
+struct Busy;
+
+impl Observer for Busy {
+    fn round(&mut self, source: &Device, round: u32) -> Result<(), Error> {
+        let work = Workload {
+            create_bytes: 64 << 10,
+            change_bytes: 4 << 10,
+        };
+        work.step(source, round)
+    }
+}
+
+fn migration(source: &Device, destination: &Device) -> Result<()> {
+    let mut target = DeviceTarget::new(destination);
+    let options = precopy::Options::default();
+    let report = precopy::migrate(source, &mut target, options, &mut Busy)?;
+    let events = traced()?;
+
+    let want = ["PRE_COPY", "PRE_COPY_P2P", "STOP_COPY", "STOP"];
+    let got = way(&events, source);
+    ensure!(got == want, "source: {got:?}");
+    let want = [
+        "RUNNING_P2P",
+        "STOP",
+        "RESUMING",
+        "STOP",
+        "RUNNING_P2P",
+        "RUNNING",
+    ];
+    let got = way(&events, destination);
+    ensure!(got == want, "destination: {got:?}");
+
+    let saves = of(&events, "save_end", source);
+    let loads = of(&events, "load_end", destination);
+    ensure!(
+        !saves.is_empty() && saves.len() == loads.len(),
+        "{events:#?}"
+    );
+    let sum = |events: &[&str]| -> Result<u64> {
+        let bytes: Result<Vec<i64>> = events.iter().map(|e| number(e, "bytes")).collect();
+        Ok(bytes?.iter().sum::<i64>() as u64)
+    };
+    let saved = sum(&saves)?;
+    ensure!(saved == sum(&loads)?, "{events:#?}");
+    // The rest are headers, and the record with the size.
+    let all = report.precopy_bytes + report.downtime_bytes;
+    let rest = all - saved;
+    ensure!(
+        rest >= HEADER * saves.len() as u64 && rest < HEADER * (saves.len() as u64 + 2),
+        "{all} bytes, of which {saved} in images: {events:#?}"
+    );
+    for event in saves.iter().chain(&loads) {
+        ensure!(
+            number(event, "ret")? == 0 && number(event, "ns")? > 0,
+            "{event}"
+        );
+    }
+    let infos = of(&events, "precopy_info", source);
+    ensure!(infos.len() as u32 == report.rounds, "{infos:#?}");
+    let reinits = infos.iter().filter(|info| info.ends_with(" REINIT"));
+    ensure!(reinits.count() as u32 == report.reinits, "{infos:#?}");
+    Ok(())
+}
+
+fn failure(device: &Device) -> Result<()> {
+    use std::io::Write;
+    let mut file = device.begin(State::RESUMING)?;
+    file.write_all(&[0; 9])?;
+    ensure!(device.set_state(State::STOP).is_err());
+    let events = traced()?;
+    let arcs = of(&events, "arc", device);
+    let last = arcs.last().context("no arcs")?;
+    ensure!(
+        last.contains("RESUMING -> STOP") && number(last, "ret")? == -i64::from(libc::EINVAL),
+        "{last}"
+    );
+    device.reset()?;
+    Ok(())
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    sys::mount("tracefs", TRACING)?;
+    let bench = Bench::new()?;
+    let (source, destination) = bench.of(Driver::Rust);
+    write(&format!("events/{SYSTEM}/enable"), "1")?;
+    results.test("a migration with pre-copy", |_| {
+        let (source, destination) = (Vf::open(source, 16)?, Vf::open(destination, 16)?);
+        traced()?;
+        migration(source.device(), destination.device())
+    });
+    results.test("an arc that fails", |_| failure(&Device::open(source)?));
+    results.test("nothing, when it is turned off", |_| {
+        write(&format!("events/{SYSTEM}/enable"), "0")?;
+        traced()?;
+        let device = Device::open(source)?;
+        let mut file = device.begin(State::STOP_COPY)?;
+        stream::copy(&mut file, &mut std::io::sink(), |_| ())?;
+        let events = traced()?;
+        ensure!(events.is_empty(), "{events:?}");
+        Ok(())
+    });
+    results.test("each driver has a system of its own", |_| {
+        let sample = Path::new(TRACING).join("events/vfio_ivshmem_rust/vfio_rust_arc");
+        ensure!(sample.exists(), "{} is not there", sample.display());
+        Ok(())
+    });
+    Ok(())
+}
