@@ -375,7 +375,7 @@ pub fn tests() -> Vec<Test> {
         ),
         Test::uapi(
             "precopy.fields_are_output",
-            1253,
+            1254,
             "It returns an estimate of the current data sizes remaining to be transferred.",
             fields_are_output,
         ),

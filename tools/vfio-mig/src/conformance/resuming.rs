@@ -189,7 +189,7 @@ pub fn tests() -> Vec<Test> {
         ),
         Test::uapi(
             "resuming.after_a_failure",
-            1057,
+            1058,
             "The user can then decide if it should execute a VFIO_DEVICE_RESET, attempt to \
              return to the original state, or attempt to return to some other state such as \
              RUNNING or STOP.",

@@ -129,6 +129,37 @@ fn migration(source: &Device, destination: &Device) -> Result<()> {
     Ok(())
 }
 
+/// The paths that `vfio-mig state` shows are those that the kernel takes.
+fn paths(device: &Device) -> Result<()> {
+    let features = device.features()?;
+    let mut at = device.state()?;
+    for to in [
+        State::STOP_COPY,
+        State::RUNNING,
+        State::PRE_COPY,
+        State::STOP,
+        State::PRE_COPY_P2P,
+        State::RUNNING,
+        State::PRE_COPY_P2P,
+        State::PRE_COPY,
+        State::STOP_COPY,
+        State::RUNNING_P2P,
+        State::PRE_COPY,
+        State::RUNNING_P2P,
+        State::STOP_COPY,
+        State::RESUMING,
+    ] {
+        traced()?;
+        let _file = device.set_state(to)?;
+        let got = way(&traced()?, device);
+        let path = features.path(at, to).context("no path")?;
+        let path: Vec<String> = path.iter().map(State::to_string).collect();
+        ensure!(got == path, "{at} -> {to}: {got:?}, not {path:?}");
+        at = to;
+    }
+    Ok(())
+}
+
 fn failure(device: &Device) -> Result<()> {
     use std::io::Write;
     let mut file = device.begin(State::RESUMING)?;
@@ -154,6 +185,9 @@ pub fn run(results: &mut Results) -> Result<()> {
         let (source, destination) = (Vf::open(source, 16)?, Vf::open(destination, 16)?);
         traced()?;
         migration(source.device(), destination.device())
+    });
+    results.test("the paths between states", |_| {
+        paths(&Device::open(source)?)
     });
     results.test("an arc that fails", |_| failure(&Device::open(source)?));
     results.test("nothing, when it is turned off", |_| {
