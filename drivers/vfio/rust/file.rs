@@ -123,8 +123,8 @@ pub(crate) enum Wait {
 pub(crate) enum Readiness {
     /// Nothing yet.
     Pending,
-    /// A read returns at once: with data, or with an end of the stream. A write
-    /// need not wait.
+    /// A read returns at once: with data, or with the end of the stream, but not
+    /// its temporary end. A write need not wait.
     Ready,
     /// A read or write fails at once.
     Failed,
