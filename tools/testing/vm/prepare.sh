@@ -40,7 +40,7 @@ step() {
 
 enter=$VM_DIR/enter.sh
 steps=7
-[[ " $* " != *" intree "* ]] || steps=$((steps + 2))
+[[ " $* " != *" intree "* ]] || steps=$((steps + 3))
 step "a Debian with the toolchain and QEMU" "2 min" locked sysroot "$VM_DIR/sysroot.sh"
 step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 # shellcheck disable=SC2016 # expanded by the inner shell
@@ -55,4 +55,5 @@ step "our module for the stock kernel" "30 s" locked build "$enter" "$VM_DIR/bui
 if [[ " $* " == *" intree "* ]]; then
 	step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
 	step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
+	step "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
 fi
