@@ -5,12 +5,14 @@
 //! Opaque to drivers. An image comes from user space, so nothing in it is
 //! believed: it is taken whole, or refused without a trace.
 
-use crate::state::{Digest, Page, VfState, PAGE_LEN};
+use crate::state::{Command, Digest, Page, VfState, PAGE_LEN};
 use mlx5_emu_regs::{PAGE, SCRATCH_COUNT};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ML5EMUIM");
-const VERSION: u64 = 1;
-const WORDS: usize = 8 + SCRATCH_COUNT;
+const VERSION: u64 = 2;
+const WORDS: usize = 8 + SCRATCH_COUNT + COMMAND_WORDS;
+/// Words of a [`Command`].
+const COMMAND_WORDS: usize = 6;
 
 /// Bytes before the pages.
 pub const HEADER_LEN: usize = WORDS * 8;
@@ -63,7 +65,8 @@ fn get(image: &[u8], word: usize) -> u64 {
 }
 
 /// Where the digest is, which is over everything else.
-const DIGEST_WORD: usize = WORDS - 1 - SCRATCH_COUNT;
+const DIGEST_WORD: usize = 7;
+const COMMAND_WORD: usize = DIGEST_WORD + 1 + SCRATCH_COUNT;
 
 fn digest(image: &[u8]) -> u64 {
     let mut digest = Digest::default();
@@ -113,6 +116,15 @@ fn begin(state: &VfState, kind: u64, len: u64) -> Vec<u8> {
     }
     for (i, scratch) in state.scratch.into_iter().enumerate() {
         put(&mut image, DIGEST_WORD + 1 + i, scratch);
+    }
+    let Command {
+        args: [a, b, c, d],
+        status,
+        digest,
+    } = state.command;
+    let command: [u64; COMMAND_WORDS] = [a, b, c, d, u64::from(status), digest];
+    for (i, value) in command.into_iter().enumerate() {
+        put(&mut image, COMMAND_WORD + i, value);
     }
     image
 }
@@ -170,5 +182,11 @@ pub fn load(state: &mut VfState, image: &[u8]) -> Result<(), Refused> {
     for (i, scratch) in state.scratch.iter_mut().enumerate() {
         *scratch = get(image, DIGEST_WORD + 1 + i);
     }
+    let word = |i| get(image, COMMAND_WORD + i);
+    state.command = Command {
+        args: [word(0), word(1), word(2), word(3)],
+        status: word(4) as u32,
+        digest: word(5),
+    };
     Ok(())
 }

@@ -14,6 +14,18 @@ pub const PAGE_LEN: usize = PAGE as usize;
 /// A page of the table.
 pub type Page = Box<[u8; PAGE_LEN]>;
 
+/// A command between its first argument and the use of its result. A VF can be
+/// stopped there as anywhere.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Command {
+    /// For the next command.
+    pub args: [u64; 4],
+    /// Of the last one.
+    pub status: u32,
+    /// Of the last one that computed it.
+    pub digest: u64,
+}
+
 /// The state of a VF: all that migrates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct VfState {
@@ -25,6 +37,8 @@ pub struct VfState {
     pub dma_bytes: u64,
     /// Registers for anything.
     pub scratch: [u64; SCRATCH_COUNT],
+    /// Not in [`Self::digest`], which is a command itself.
+    pub command: Command,
     pages: u64,
     /// Pages that are not as at power-on. A table of 1 GiB costs nothing until
     /// it is used.
@@ -85,6 +99,7 @@ impl VfState {
             irqs: 0,
             dma_bytes: 0,
             scratch: [0; SCRATCH_COUNT],
+            command: Command::default(),
             pages: size.div_ceil(PAGE),
             changed: BTreeMap::new(),
             dirty: None,
@@ -158,7 +173,7 @@ impl VfState {
         self.dirty.as_ref()
     }
 
-    /// A digest of all that migrates.
+    /// A digest of all that migrates and that commands act on.
     pub fn digest(&self) -> u64 {
         let mut digest = Digest::default();
         digest.word(self.seq);

@@ -10,13 +10,10 @@ use crate::{
 };
 use mlx5_emu_regs::{self as regs, pattern, scatter_page, PAGE};
 
-/// Registers that are not part of the VF's state.
+/// The registers of a VF. All but its number is in its state.
 #[derive(Clone, Debug)]
 pub struct Workload {
     vf: u16,
-    args: [u64; 4],
-    status: u32,
-    digest: u64,
 }
 
 fn half(value: u64, offset: u64) -> u32 {
@@ -37,12 +34,7 @@ fn index(offset: u64, base: u64, count: usize) -> Option<usize> {
 impl Workload {
     /// The registers of a VF.
     pub fn new(vf: u16) -> Self {
-        Self {
-            vf,
-            args: [0; 4],
-            status: regs::STATUS_OK,
-            digest: 0,
-        }
+        Self { vf }
     }
 
     /// Reads 4 bytes.
@@ -51,13 +43,13 @@ impl Workload {
         if let Some(i) = index(offset, regs::SCRATCH, regs::SCRATCH_COUNT) {
             return half(state.scratch[i], offset);
         }
-        if let Some(i) = index(offset, regs::ARGS, self.args.len()) {
-            return half(self.args[i], offset);
+        if let Some(i) = index(offset, regs::ARGS, state.command.args.len()) {
+            return half(state.command.args[i], offset);
         }
         match offset {
             regs::MAGIC => regs::MAGIC_VALUE,
             regs::VERSION => regs::VERSION_VALUE,
-            regs::STATUS => self.status,
+            regs::STATUS => state.command.status,
             regs::FLAGS => match vhca.running {
                 Running::Fully => 0,
                 Running::InitiatorSuspended => regs::FLAG_INITIATOR_SUSPENDED,
@@ -69,7 +61,7 @@ impl Workload {
                 match offset & !7 {
                     regs::STATE_SIZE => state.size(),
                     regs::SEQ => state.seq,
-                    regs::DIGEST => self.digest,
+                    regs::DIGEST => state.command.digest,
                     regs::VIOLATIONS => violations,
                     regs::IRQS => state.irqs,
                     regs::DMA_BYTES => state.dma_bytes,
@@ -83,7 +75,7 @@ impl Workload {
 
     /// Writes 4 bytes.
     pub fn write(
-        &mut self,
+        &self,
         vhca: &mut Vhca,
         host: &mut dyn Host,
         function: FunctionId,
@@ -95,99 +87,99 @@ impl Workload {
             if vhca.running != Running::Suspended {
                 set_half(&mut vhca.state.scratch[i], offset, value);
             }
-        } else if let Some(i) = index(offset, regs::ARGS, self.args.len()) {
-            set_half(&mut self.args[i], offset, value);
+        } else if let Some(i) = index(offset, regs::ARGS, vhca.state.command.args.len()) {
+            set_half(&mut vhca.state.command.args[i], offset, value);
         } else if offset == regs::CMD {
-            self.status = match self.run(vhca, host, function, value) {
+            vhca.state.command.status = match run(vhca, host, function, value) {
                 Ok(()) => regs::STATUS_OK,
                 Err(status) => status,
             };
         }
     }
+}
 
-    fn run(
-        &mut self,
-        vhca: &mut Vhca,
-        host: &mut dyn Host,
-        function: FunctionId,
-        command: u32,
-    ) -> Result<(), u32> {
-        let [arg0, arg1, arg2, _] = self.args;
-        match command {
-            regs::CMD_DIGEST => {
-                self.digest = vhca.state.digest();
-                return Ok(());
-            }
-            regs::CMD_FAULT => {
-                let status = u8::try_from(arg1).ok().and_then(Status::from_raw);
-                vhca.faults.push(Fault {
-                    opcode: arg0.try_into().map_err(|_| regs::STATUS_BAD_ARG)?,
-                    status: status.ok_or(regs::STATUS_BAD_ARG)?,
-                });
-                return Ok(());
-            }
-            regs::CMD_TRACK_FAULT => {
-                vhca.track_fault = Some(match arg0 {
-                    regs::TRACK_STALL => TrackFault::Stall,
-                    regs::TRACK_ERROR => TrackFault::Error,
-                    regs::TRACK_QP_ERROR => TrackFault::Qp,
-                    _ => return Err(regs::STATUS_BAD_ARG),
-                });
-                return Ok(());
-            }
-            regs::CMD_LOSE_TRACKING => {
-                vhca.lose_tracking();
-                return Ok(());
-            }
-            regs::CMD_CHANGE_STATE
-            | regs::CMD_CREATE_STATE
-            | regs::CMD_DMA_WRITE
-            | regs::CMD_RAISE_IRQ
-            | regs::CMD_DMA_SCATTER => (),
-            _ => return Err(regs::STATUS_BAD_CMD),
+/// Carries a command out.
+fn run(
+    vhca: &mut Vhca,
+    host: &mut dyn Host,
+    function: FunctionId,
+    command: u32,
+) -> Result<(), u32> {
+    let [arg0, arg1, arg2, _] = vhca.state.command.args;
+    match command {
+        regs::CMD_DIGEST => {
+            vhca.state.command.digest = vhca.state.digest();
+            return Ok(());
         }
-        if vhca.running != Running::Fully {
-            return Err(regs::STATUS_SUSPENDED);
+        regs::CMD_FAULT => {
+            let status = u8::try_from(arg1).ok().and_then(Status::from_raw);
+            vhca.faults.push(Fault {
+                opcode: arg0.try_into().map_err(|_| regs::STATUS_BAD_ARG)?,
+                status: status.ok_or(regs::STATUS_BAD_ARG)?,
+            });
+            return Ok(());
         }
-        let state = &mut vhca.state;
-        match command {
-            regs::CMD_CHANGE_STATE | regs::CMD_CREATE_STATE => {
-                if arg0 > state.pages() {
-                    return Err(regs::STATUS_BAD_ARG);
-                }
-                state.seq += 1;
-                state.rewrite(arg1, arg0);
-                if command == regs::CMD_CREATE_STATE {
-                    let pages = state.around(arg1, arg0);
-                    vhca.created(pages);
-                }
-                Ok(())
+        regs::CMD_TRACK_FAULT => {
+            vhca.track_fault = Some(match arg0 {
+                regs::TRACK_STALL => TrackFault::Stall,
+                regs::TRACK_ERROR => TrackFault::Error,
+                regs::TRACK_QP_ERROR => TrackFault::Qp,
+                _ => return Err(regs::STATUS_BAD_ARG),
+            });
+            return Ok(());
+        }
+        regs::CMD_LOSE_TRACKING => {
+            vhca.lose_tracking();
+            return Ok(());
+        }
+        regs::CMD_CHANGE_STATE
+        | regs::CMD_CREATE_STATE
+        | regs::CMD_DMA_WRITE
+        | regs::CMD_RAISE_IRQ
+        | regs::CMD_DMA_SCATTER => (),
+        _ => return Err(regs::STATUS_BAD_CMD),
+    }
+    if vhca.running != Running::Fully {
+        return Err(regs::STATUS_SUSPENDED);
+    }
+    let state = &mut vhca.state;
+    match command {
+        regs::CMD_CHANGE_STATE | regs::CMD_CREATE_STATE => {
+            if arg0 > state.pages() {
+                return Err(regs::STATUS_BAD_ARG);
             }
-            regs::CMD_DMA_WRITE => {
-                if arg0 % 8 != 0 || arg1 % 8 != 0 || arg1 > regs::MAX_DMA {
-                    return Err(regs::STATUS_BAD_ARG);
-                }
-                state.seq += 1;
-                write_pattern(host, function, state.seq, arg0, arg1, &mut state.dma_bytes)
+            state.seq += 1;
+            state.rewrite(arg1, arg0);
+            if command == regs::CMD_CREATE_STATE {
+                let pages = state.around(arg1, arg0);
+                vhca.created(pages);
             }
-            regs::CMD_DMA_SCATTER => {
-                let pages = arg1 / PAGE;
-                if arg0 % PAGE != 0 || pages == 0 || arg2 > regs::MAX_DMA / PAGE {
-                    return Err(regs::STATUS_BAD_ARG);
-                }
-                state.seq += 1;
-                let seq = state.seq;
-                (0..arg2).try_for_each(|i| {
-                    let iova = arg0.wrapping_add(scatter_page(seq, i, pages) * PAGE);
-                    write_pattern(host, function, seq, iova, PAGE, &mut state.dma_bytes)
-                })
+            Ok(())
+        }
+        regs::CMD_DMA_WRITE => {
+            if arg0 % 8 != 0 || arg1 % 8 != 0 || arg1 > regs::MAX_DMA {
+                return Err(regs::STATUS_BAD_ARG);
             }
-            _ => {
-                state.seq += 1;
-                state.irqs += 1;
-                host.interrupt(function, arg0 as u16);
-                Ok(())
+            state.seq += 1;
+            write_pattern(host, function, state.seq, arg0, arg1, &mut state.dma_bytes)
+        }
+        regs::CMD_DMA_SCATTER => {
+            let pages = arg1 / PAGE;
+            if arg0 % PAGE != 0 || pages == 0 || arg2 > regs::MAX_DMA / PAGE {
+                return Err(regs::STATUS_BAD_ARG);
             }
+            state.seq += 1;
+            let seq = state.seq;
+            (0..arg2).try_for_each(|i| {
+                let iova = arg0.wrapping_add(scatter_page(seq, i, pages) * PAGE);
+                write_pattern(host, function, seq, iova, PAGE, &mut state.dma_bytes)
+            })
+        }
+        _ => {
+            state.seq += 1;
+            state.irqs += 1;
+            host.interrupt(function, arg0 as u16);
+            Ok(())
         }
     }
 }

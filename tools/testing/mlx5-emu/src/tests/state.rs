@@ -4,7 +4,7 @@
 
 use crate::{
     image,
-    state::{VfState, PAGE_LEN},
+    state::{Command, VfState, PAGE_LEN},
 };
 use mlx5_emu_regs::{pattern, scatter_page};
 
@@ -78,4 +78,19 @@ fn patterns_differ_by_sequence_and_address() {
     assert_ne!(pattern(1, 0x1000), pattern(2, 0x1000));
     assert_ne!(pattern(1, 0x1000), pattern(1, 0x1008));
     assert!((0..1000).all(|i| scatter_page(7, i, 13) < 13));
+}
+
+#[test]
+fn a_command_goes_on_where_its_arguments_were_written() {
+    let mut state = VfState::new(SIZE);
+    state.command = Command {
+        args: [1, 2, 3, u64::MAX],
+        status: 4,
+        digest: 5,
+    };
+    for image in [image::save(&state), image::save_pages(&state, [])] {
+        let mut other = VfState::new(SIZE);
+        image::load(&mut other, &image).unwrap();
+        assert_eq!(other.command, state.command);
+    }
 }
