@@ -2,7 +2,10 @@
 
 //! The initramfs of a test machine: a cpio archive (newc), gzipped.
 
-use crate::{kernel::Kernel, paths::Paths};
+use crate::{
+    kernel::{Kernel, Module},
+    paths::Paths,
+};
 use anyhow::{Context, Result};
 use flate2::{write::GzEncoder, Compression};
 use std::{
@@ -59,15 +62,50 @@ impl<W: Write> Archive<W> {
     }
 }
 
-/// Writes the initramfs for a kernel to `path`.
-pub fn write(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
+fn create(path: &Path, dirs: &[&str]) -> Result<Archive<GzEncoder<File>>> {
     let file = File::create(path).with_context(|| path.display().to_string())?;
     let mut archive = Archive {
         out: GzEncoder::new(file, Compression::fast()),
         inode: 0,
     };
-    let expectations = paths.top.join("tools/vfio-mig/expectations");
-    for dir in [
+    for dir in dirs {
+        archive.add(dir, DIRECTORY, &[])?;
+    }
+    Ok(archive)
+}
+
+fn add_program<W: Write>(
+    archive: &mut Archive<W>,
+    paths: &Paths,
+    name: &str,
+    to: &str,
+) -> Result<()> {
+    let from = paths.build.join(name);
+    let contents = fs::read(&from).with_context(|| from.display().to_string())?;
+    Ok(archive.add(to, EXECUTABLE, &contents)?)
+}
+
+fn file_name(module: &Module) -> String {
+    format!("{}.ko", module.name)
+}
+
+fn add_modules<W: Write>(archive: &mut Archive<W>, modules: &[Module]) -> Result<()> {
+    for module in modules {
+        let to = format!("lib/modules/{}", file_name(module));
+        archive.add(&to, REGULAR, &module.contents)?;
+    }
+    Ok(())
+}
+
+/// The modules that init loads.
+fn add_list<W: Write>(archive: &mut Archive<W>, modules: &[Module]) -> Result<()> {
+    let list: String = modules.iter().map(|m| file_name(m) + "\n").collect();
+    Ok(archive.add("lib/modules.list", REGULAR, list.as_bytes())?)
+}
+
+/// Writes the initramfs for a kernel to `path`.
+pub fn write(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
+    let dirs = [
         "bin",
         "dev",
         "lib",
@@ -76,28 +114,32 @@ pub fn write(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
         "proc",
         "sys",
         "tmp",
-    ] {
-        archive.add(dir, DIRECTORY, &[])?;
-    }
-    for (from, to) in [("vm-guest", "init"), ("vfio-mig", "bin/vfio-mig")] {
-        let from = paths.build.join(from);
-        let contents = fs::read(&from).with_context(|| from.display().to_string())?;
-        archive.add(to, EXECUTABLE, &contents)?;
-    }
+    ];
+    let mut archive = create(path, &dirs)?;
+    add_program(&mut archive, paths, "vm-guest", "init")?;
+    add_program(&mut archive, paths, "vfio-mig", "bin/vfio-mig")?;
+    let expectations = paths.top.join("tools/vfio-mig/expectations");
     for entry in fs::read_dir(&expectations).with_context(|| expectations.display().to_string())? {
         let from = entry?.path();
         let name = from.file_name().unwrap_or_default().to_string_lossy();
         let contents = fs::read(&from).with_context(|| from.display().to_string())?;
         archive.add(&format!("lib/expectations/{name}"), REGULAR, &contents)?;
     }
-    let mut list = String::new();
-    for module in kernel.modules(paths)? {
-        let name = format!("{}.ko", module.name);
-        archive.add(&format!("lib/modules/{name}"), REGULAR, &module.contents)?;
-        list.push_str(&name);
-        list.push('\n');
-    }
-    archive.add("lib/modules.list", REGULAR, list.as_bytes())?;
+    let (modules, more) = kernel.modules(paths)?;
+    add_modules(&mut archive, &modules)?;
+    add_modules(&mut archive, &more)?;
+    add_list(&mut archive, &modules)?;
+    archive.finish()?.finish()?;
+    Ok(())
+}
+
+/// Writes the initramfs of a machine in the machine to `path`.
+pub fn write_inner(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
+    let mut archive = create(path, &["dev", "lib", "lib/modules", "proc", "sys", "tmp"])?;
+    add_program(&mut archive, paths, "vm-guest", "init")?;
+    let modules = kernel.inner_modules(paths)?;
+    add_modules(&mut archive, &modules)?;
+    add_list(&mut archive, &modules)?;
     archive.finish()?.finish()?;
     Ok(())
 }

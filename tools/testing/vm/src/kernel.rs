@@ -33,6 +33,11 @@ const DRIVERS: &[&str] = &[
 /// What only exists in the in-tree kernel.
 const ONLY_INTREE: &[&str] = &["iommufd", "mtty"];
 
+/// For machines in the machine: its hardware decides which one loads.
+const KVM: &[&str] = &["kvm_amd", "kvm_intel"];
+/// What such a machine needs.
+const INNER: &[&str] = &["iommufd", "vfio_pci"];
+
 /// A module: its name, and its uncompressed contents.
 pub struct Module {
     /// As the kernel names it.
@@ -127,8 +132,7 @@ impl Kernel {
         }
     }
 
-    /// The modules of a test machine, in the order in which they load.
-    pub fn modules(self, paths: &Paths) -> Result<Vec<Module>> {
+    fn files(self, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
         let mut files = BTreeMap::new();
         match self {
             Self::Stock => {
@@ -142,9 +146,33 @@ impl Kernel {
             }
             Self::Intree => find_modules(&paths.intree, &mut files)?,
         }
+        Ok(files)
+    }
+
+    /// The modules of a test machine, in the order in which they load; then those
+    /// that it may load itself.
+    pub fn modules(self, paths: &Paths) -> Result<(Vec<Module>, Vec<Module>)> {
+        let files = self.files(paths)?;
         let mut list = Vec::new();
         let here = |name: &&&str| self == Self::Intree || !ONLY_INTREE.contains(name);
         for name in MODULES.iter().chain(DRIVERS).filter(here) {
+            add(name, &files, &mut list)?;
+        }
+        let more = list.len();
+        if self == Self::Intree {
+            for name in KVM {
+                add(name, &files, &mut list)?;
+            }
+        }
+        let more = list.split_off(more);
+        Ok((list, more))
+    }
+
+    /// The modules of a machine in the machine, in the order in which they load.
+    pub fn inner_modules(self, paths: &Paths) -> Result<Vec<Module>> {
+        let files = self.files(paths)?;
+        let mut list = Vec::new();
+        for name in INNER {
             add(name, &files, &mut list)?;
         }
         Ok(list)

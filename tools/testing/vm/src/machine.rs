@@ -22,10 +22,16 @@ const LAST_LINES: usize = 15;
 /// What a kernel says when it is beyond reporting anything itself.
 const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG: unable to handle"];
 
+const INITRAMFS: &str = "initramfs.gz";
+/// That of a machine in the machine.
+const INNER_INITRAMFS: &str = "inner.gz";
+
 /// What a machine needs that is not as most are.
 struct Setup {
     /// Properties of the emulated HCA.
     properties: &'static str,
+    /// Processors.
+    cpus: &'static str,
     /// Memory, in MiB.
     memory: u32,
     /// It does not run longer.
@@ -73,6 +79,7 @@ const SHARED_MEMORY: &[&str] = &[
 fn setup(scenario: &str) -> Setup {
     let usual = Setup {
         properties: "",
+        cpus: "2",
         memory: 2048,
         total: Duration::from_secs(900),
         arguments: &[],
@@ -103,6 +110,16 @@ fn setup(scenario: &str) -> Setup {
             memory: 4096,
             arguments: HOST_FILES,
             parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
+            kernels: intree,
+            ..usual
+        },
+        "qemu" => Setup {
+            // Where this is emulated, two take turns on one host thread: a machine
+            // in it was seen to stand still in its firmware, or while it boots.
+            cpus: "1",
+            memory: 3072,
+            total: Duration::from_secs(1800),
+            arguments: HOST_FILES,
             kernels: intree,
             ..usual
         },
@@ -235,7 +252,8 @@ impl Machine<'_> {
         command
             .env("LD_PRELOAD", self.paths.build.join("mlx5-emu.so"))
             .args(self.accel.args())
-            .args(["-M", "q35,kernel-irqchip=split", "-smp", "2"])
+            .args(["-M", "q35,kernel-irqchip=split"])
+            .args(["-smp", own.cpus])
             .args(["-m", &own.memory.to_string()])
             .args(["-nodefaults", "-no-reboot", "-display", "none"])
             .args(["-device", "intel-iommu,intremap=on,aw-bits=48"])
@@ -257,14 +275,18 @@ impl Machine<'_> {
             .arg("-kernel")
             .arg(self.kernel.image(self.paths))
             .arg("-initrd")
-            .arg(dir.join("initramfs.gz"))
+            .arg(dir.join(INITRAMFS))
             .arg("-append")
             .arg(format!(
                 "console=ttyS0 intel_iommu=on quiet loglevel=7 panic=-1 kmemleak=on \
-                 vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} {} {}",
+                 vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
+                 vmtest.consumer={} vmtest.kernel={} vmtest.initramfs={} {} {}",
                 self.scenario,
                 self.paths.selftests.display(),
                 self.paths.build.join("vfio-mig").display(),
+                self.paths.consumer.display(),
+                self.kernel.image(self.paths).display(),
+                dir.join(INNER_INITRAMFS).display(),
                 own.parameters,
                 self.parameters
             ))
@@ -279,7 +301,10 @@ impl Machine<'_> {
         let dir = self.paths.out().join("vm").join(&name);
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir)?;
-        initramfs::write(self.paths, self.kernel, &dir.join("initramfs.gz"))?;
+        initramfs::write(self.paths, self.kernel, &dir.join(INITRAMFS))?;
+        if self.scenario == "qemu" && self.kernel == Kernel::Intree {
+            initramfs::write_inner(self.paths, self.kernel, &dir.join(INNER_INITRAMFS))?;
+        }
         let qemu_log = fs::File::create(dir.join("qemu.log"))?;
         let mut child = self
             .command(&dir)
@@ -333,7 +358,9 @@ impl Machine<'_> {
             }
             thread::sleep(POLL);
         }
-        let _ = fs::remove_file(dir.join("initramfs.gz"));
+        for file in [INITRAMFS, INNER_INITRAMFS] {
+            let _ = fs::remove_file(dir.join(file));
+        }
 
         let text = fs::read(&results).unwrap_or_default();
         let (mut tests, data, complete) = parse(&String::from_utf8_lossy(&text));

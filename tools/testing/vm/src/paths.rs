@@ -29,6 +29,9 @@ pub struct Paths {
     /// The kernel's VFIO selftests.
     #[arg(long, env = "VM_SELFTESTS")]
     pub selftests: PathBuf,
+    /// The QEMU that uses our VFs.
+    #[arg(long, env = "VM_CONSUMER")]
+    pub consumer: PathBuf,
 }
 
 impl Paths {
