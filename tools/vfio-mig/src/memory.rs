@@ -20,13 +20,22 @@ unsafe impl Send for DeviceMemory {}
 impl DeviceMemory {
     /// Maps `len` zeroes, a multiple of the page size.
     pub fn new(len: usize) -> io::Result<Self> {
+        Self::with_flags(len, 0)
+    }
+
+    /// Maps `len` zeroes, a multiple of the huge page size, in huge pages.
+    pub fn new_huge(len: usize) -> io::Result<Self> {
+        Self::with_flags(len, libc::MAP_HUGETLB)
+    }
+
+    fn with_flags(len: usize, flags: libc::c_int) -> io::Result<Self> {
         // SAFETY: A new mapping, wherever there is room.
         let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags,
                 -1,
                 0,
             )

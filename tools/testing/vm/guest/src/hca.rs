@@ -50,20 +50,29 @@ fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("writing {text} to {}", path.display()))
 }
 
+/// The first function of the vendor's with a device id.
+fn find(device: &str) -> Result<Option<Bdf>> {
+    for entry in fs::read_dir("/sys/bus/pci/devices")? {
+        let entry = entry?;
+        let id = |file| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        if (id("vendor").trim(), id("device").trim()) == ("0x15b3", device) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            return Ok(Some(Bdf::from_str(&name)?));
+        }
+    }
+    Ok(None)
+}
+
+/// The VF of a machine that has one, and not its PF.
+pub fn lone_vf() -> Result<Bdf> {
+    find("0x101e")?.context("there is no ConnectX VF")
+}
+
 impl Pf {
     /// Finds it.
     pub fn find() -> Result<Self> {
-        for entry in fs::read_dir("/sys/bus/pci/devices")? {
-            let entry = entry?;
-            let id = |file| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-            if (id("vendor").trim(), id("device").trim()) == ("0x15b3", "0x101d") {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                return Ok(Self {
-                    bdf: Bdf::from_str(&name)?,
-                });
-            }
-        }
-        bail!("there is no ConnectX PF");
+        let bdf = find("0x101d")?.context("there is no ConnectX PF")?;
+        Ok(Self { bdf })
     }
 
     fn dir(&self) -> PathBuf {
@@ -109,17 +118,22 @@ impl Pf {
 
 /// Binds a VF to a driver.
 pub fn bind(vf: Bdf, driver: Driver) -> Result<()> {
+    bind_to(vf, driver.sysfs_name())
+}
+
+/// Binds a VF to a driver of any name.
+pub fn bind_to(vf: Bdf, driver: &str) -> Result<()> {
     let dir = sysfs::device_dir(vf);
     if let Ok(bound) = sysfs::driver(vf) {
-        if bound == driver.sysfs_name() {
+        if bound == driver {
             return Ok(());
         }
         write(dir.join("driver/unbind"), &vf.to_string())?;
     }
-    write(dir.join("driver_override"), driver.sysfs_name())?;
+    write(dir.join("driver_override"), driver)?;
     write("/sys/bus/pci/drivers_probe", &vf.to_string())?;
     match sysfs::driver(vf) {
-        Ok(bound) if bound == driver.sysfs_name() => Ok(()),
-        other => bail!("{vf} is not bound to {}: {other:?}", driver.sysfs_name()),
+        Ok(bound) if bound == driver => Ok(()),
+        other => bail!("{vf} is not bound to {driver}: {other:?}"),
     }
 }

@@ -4,12 +4,16 @@
 //!
 //! Boots with `vmtest.scenario=NAME` on the kernel's command line, loads the
 //! modules that `/lib/modules.list` names, runs the scenario, reports on the
-//! second serial port and turns the machine off.
+//! second serial port and turns the machine off. With `vmtest.inner` there, it
+//! is that of a machine in the machine.
 
 mod devlink;
 mod hca;
+mod host;
+mod inner;
 mod kmsg;
 mod leaks;
+mod qmp;
 mod scenarios;
 mod sys;
 mod tap;
@@ -46,6 +50,9 @@ fn run() -> Result<()> {
     for (kind, at) in FILE_SYSTEMS {
         // Not every kernel has every one.
         let _ = sys::mount(kind, at);
+    }
+    if sys::kernel_parameter("vmtest.inner")?.is_some() {
+        return inner::run();
     }
     let mut results = Results::new()?;
     results.test("the modules load", |_| load_modules());

@@ -5,7 +5,7 @@
 use anyhow::{bail, ensure, Context, Result};
 use mlx5_emu_regs as regs;
 use std::{fs::File, io::Read, os::fd::AsFd, os::fd::OwnedFd};
-use vfio_mig::{bdf::Bdf, device::Device, memory::DeviceMemory, uapi};
+use vfio_mig::{bdf::Bdf, device::Device, iommu::AddressSpace, memory::DeviceMemory, uapi};
 
 /// Where its memory is, for the VF.
 pub const IOVA: u64 = 0x1_0000_0000;
@@ -15,16 +15,72 @@ pub struct Vf {
     device: Device,
     block: u64,
     memory: DeviceMemory,
+    /// Where the memory is, for the VF.
+    base: u64,
     irqs: Vec<OwnedFd>,
+}
+
+/// `IOMMU_IOAS_NOIOMMU_GET_PA`: linux/iommufd.h.
+const GET_PHYSICAL: libc::c_ulong = 0x3b95;
+
+/// `struct iommu_ioas_noiommu_get_pa`.
+#[repr(C)]
+struct GetPhysical {
+    size: u32,
+    flags: u32,
+    ioas_id: u32,
+    reserved: u32,
+    iova: u64,
+    length: u64,
+    out_phys: u64,
+}
+
+/// Where `len` bytes at an IOVA are, which must be in one piece.
+fn physical(space: &AddressSpace, iova: u64, len: u64) -> Result<u64> {
+    let AddressSpace::Ioas { iommufd, id } = space else {
+        bail!("only iommufd tells physical addresses");
+    };
+    let mut get = GetPhysical {
+        size: size_of::<GetPhysical>() as u32,
+        flags: 0,
+        ioas_id: *id,
+        reserved: 0,
+        iova,
+        length: len,
+        out_phys: 0,
+    };
+    uapi::with_struct(iommufd.as_fd(), GET_PHYSICAL, &mut get).context("physical address")?;
+    ensure!(
+        get.length == len,
+        "{} of {len} bytes are in one piece",
+        get.length
+    );
+    Ok(get.out_phys)
 }
 
 impl Vf {
     /// Opens it, and gives it `pages` pages of memory and its interrupts.
     pub fn open(bdf: Bdf, pages: u64) -> Result<Self> {
+        let memory = DeviceMemory::new((pages * regs::PAGE) as usize)?;
+        Self::with_memory(bdf, memory, |_, _| Ok(IOVA))
+    }
+
+    /// As [`Self::open`], where no IOMMU stands between the VF and memory.
+    /// `pages` is a multiple of those of a huge page.
+    pub fn open_without_iommu(bdf: Bdf, pages: u64) -> Result<Self> {
+        let memory = DeviceMemory::new_huge((pages * regs::PAGE) as usize)?;
+        Self::with_memory(bdf, memory, |space, len| physical(space, IOVA, len))
+    }
+
+    fn with_memory(
+        bdf: Bdf,
+        memory: DeviceMemory,
+        base: impl FnOnce(&AddressSpace, u64) -> Result<u64>,
+    ) -> Result<Self> {
         let device = Device::open(bdf)?;
         device.enable_bus_master()?;
-        let memory = DeviceMemory::new((pages * regs::PAGE) as usize)?;
         device.space().map(&memory, IOVA)?;
+        let base = base(device.space(), memory.len() as u64)?;
         let irqs = vec![uapi::eventfd()?, uapi::eventfd()?];
         device.set_msix(&irqs)?;
         let block = device.region(0)?.offset + regs::BLOCK;
@@ -32,6 +88,7 @@ impl Vf {
             device,
             block,
             memory,
+            base,
             irqs,
         };
         ensure!(
@@ -119,15 +176,22 @@ impl Vf {
     pub fn work(&self, rounds: u64, pages: u64) -> Result<()> {
         for round in 0..rounds {
             self.command(regs::CMD_CHANGE_STATE, &[3, round * 7])?;
-            self.command(regs::CMD_DMA_SCATTER, &[IOVA, pages * regs::PAGE, 5])?;
+            self.scatter(pages, 5)?;
             self.write(regs::SCRATCH + round % 8 * 8, round ^ 0x5a5a)?;
             self.interrupt(round % 2)?;
         }
         Ok(())
     }
 
-    /// Raises an interrupt and waits for it to arrive.
-    pub fn interrupt(&self, vector: u64) -> Result<()> {
+    /// Has it write to `count` pages somewhere in the first `pages` of its memory.
+    pub fn scatter(&self, pages: u64, count: u64) -> Result<()> {
+        let args = [self.base, pages * regs::PAGE, count];
+        self.command(regs::CMD_DMA_SCATTER, &args)
+    }
+
+    /// Raises an interrupt and waits for it to arrive. Returns how many have
+    /// arrived.
+    pub fn interrupt(&self, vector: u64) -> Result<u64> {
         self.command(regs::CMD_RAISE_IRQ, &[vector])?;
         let fd = &self.irqs[vector as usize];
         let ready = uapi::poll(fd.as_fd(), libc::POLLIN, 5000)?;
@@ -139,7 +203,17 @@ impl Vf {
         File::from(fd.try_clone()?)
             .read_exact(&mut count)
             .context("eventfd")?;
-        Ok(())
+        Ok(u64::from_ne_bytes(count))
+    }
+
+    /// Whether a page of its memory is as command `seq` wrote it, or all zeroes.
+    pub fn page_is(&self, page: u64, seq: Option<u64>) -> bool {
+        (page * regs::PAGE..(page + 1) * regs::PAGE)
+            .step_by(8)
+            .all(|offset| {
+                let want = seq.map_or(0, |seq| regs::pattern(seq, self.base + offset));
+                self.memory.word(offset as usize) == want
+            })
     }
 
     /// How many pages of its memory are not as the scatter commands with
@@ -152,16 +226,7 @@ impl Vf {
                 stamps[regs::scatter_page(seq, i, pages) as usize] = Some(seq);
             }
         }
-        let wrong = |page: &u64| {
-            (0..regs::PAGE).step_by(8).any(|at| {
-                let offset = page * regs::PAGE + at;
-                let want = match stamps[*page as usize] {
-                    Some(seq) => regs::pattern(seq, IOVA + offset),
-                    None => 0,
-                };
-                self.memory.word(offset as usize) != want
-            })
-        };
+        let wrong = |page: &u64| !self.page_is(*page, stamps[*page as usize]);
         (0..pages).filter(wrong).count() as u64
     }
 }

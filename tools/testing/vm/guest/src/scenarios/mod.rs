@@ -13,6 +13,7 @@ mod matrix;
 mod migrate;
 mod pipeline;
 mod precopy;
+mod qemu;
 mod random;
 mod reinit;
 mod selftests;
@@ -53,6 +54,7 @@ pub const ALL: &[Scenario] = &[
     ("tool", tool::run),
     ("selftests", selftests::run),
     ("trace", trace::run),
+    ("qemu", qemu::run),
     ("abuse", abuse::run),
     ("conformance", conformance::run),
     ("conformance-c", conformance::run_c),

@@ -7,19 +7,21 @@
 //! a skip, with upstream's reason; but only what [`SKIPPED`] lists may be.
 
 use super::Bench;
-use crate::{hca::Driver, sys, tap::Results};
+use crate::{
+    hca::Driver,
+    host::{self, in_root, ROOT},
+    sys,
+    tap::Results,
+};
 use anyhow::{bail, ensure, Context, Result};
 use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::symlink,
-    process::{Command, Stdio},
+    process::Stdio,
 };
 use vfio_mig::bdf::Bdf;
 
-/// Where the host's files are mounted.
-const ROOT: &str = "/host";
 /// What the runner of the selftests names them.
 const COLLECTION: &str = "selftests: vfio: ";
 /// Ours.
@@ -203,42 +205,6 @@ impl<'a> Listener<'a> {
     }
 }
 
-/// Mounts what the tests run in.
-fn mount() -> Result<()> {
-    let options = "trans=virtio,version=9p2000.L,cache=loose,msize=262144";
-    sys::mount_from("root", "9p", ROOT, libc::MS_RDONLY, Some(options))
-        .context("the host's files")?;
-    for (kind, at) in [
-        ("proc", "/proc"),
-        ("sysfs", "/sys"),
-        ("debugfs", "/sys/kernel/debug"),
-        ("devtmpfs", "/dev"),
-        ("tmpfs", "/dev/shm"),
-    ] {
-        sys::mount(kind, &format!("{ROOT}{at}")).with_context(|| format!("{kind} on {at}"))?;
-    }
-    // The runner writes to them.
-    for (name, number) in [("stdin", 0), ("stdout", 1), ("stderr", 2)] {
-        symlink(
-            format!("/proc/self/fd/{number}"),
-            format!("{ROOT}/dev/{name}"),
-        )
-        .with_context(|| format!("/dev/{name}"))?;
-    }
-    symlink("/proc/self/fd", format!("{ROOT}/dev/fd")).context("/dev/fd")
-}
-
-fn in_root(program: &str) -> Command {
-    let mut command = sys::command_in(ROOT, program);
-    command
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LC_ALL", "C")
-        .env("TMPDIR", "/dev/shm")
-        .stdin(Stdio::null());
-    command
-}
-
 /// Makes the folder of the tests one that can be written to.
 fn make_writable(folder: &str) -> Result<()> {
     let copy = "/dev/shm/vfio";
@@ -304,7 +270,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     let vfio_mig = parameter("vmtest.vfio_mig")?;
     let folder = format!("{tests}/vfio");
     let vfs = Bench::new()?.of(Driver::Rust);
-    mount()?;
+    host::mount()?;
     make_writable(&folder)?;
 
     let mut listener = Listener::new(results);

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The host's files: programs that are more than an init, and what they need.
+
+use crate::sys;
+use anyhow::{Context, Result};
+use std::{
+    os::unix::fs::symlink,
+    process::{Command, Stdio},
+};
+
+/// Where they are mounted.
+pub const ROOT: &str = "/host";
+
+/// Mounts them.
+pub fn mount() -> Result<()> {
+    let options = "trans=virtio,version=9p2000.L,cache=loose,msize=262144";
+    sys::mount_from("root", "9p", ROOT, libc::MS_RDONLY, Some(options))
+        .context("the host's files")?;
+    for (kind, at) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("debugfs", "/sys/kernel/debug"),
+        ("devtmpfs", "/dev"),
+        ("tmpfs", "/dev/shm"),
+    ] {
+        sys::mount(kind, &format!("{ROOT}{at}")).with_context(|| format!("{kind} on {at}"))?;
+    }
+    // Programs write to them.
+    for (name, number) in [("stdin", 0), ("stdout", 1), ("stderr", 2)] {
+        symlink(
+            format!("/proc/self/fd/{number}"),
+            format!("{ROOT}/dev/{name}"),
+        )
+        .with_context(|| format!("/dev/{name}"))?;
+    }
+    symlink("/proc/self/fd", format!("{ROOT}/dev/fd")).context("/dev/fd")
+}
+
+/// A command of the host's.
+pub fn in_root(program: &str) -> Command {
+    let mut command = sys::command_in(ROOT, program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .env("TMPDIR", "/dev/shm")
+        .stdin(Stdio::null());
+    command
+}

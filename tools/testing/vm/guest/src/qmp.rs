@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A client of QEMU's machine protocol.
+
+use anyhow::{bail, Context, Result};
+use serde_json::{json, Value};
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+/// No command takes longer.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection to a QEMU.
+pub struct Qmp {
+    stream: BufReader<UnixStream>,
+}
+
+impl Qmp {
+    /// Begins to talk.
+    pub fn new(stream: UnixStream) -> Result<Self> {
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        let mut qmp = Self {
+            stream: BufReader::new(stream),
+        };
+        qmp.receive().context("QMP greeting")?;
+        qmp.execute("qmp_capabilities", json!({}))?;
+        Ok(qmp)
+    }
+
+    fn receive(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            bail!("QEMU has closed the connection");
+        }
+        serde_json::from_str(&line).with_context(|| line.clone())
+    }
+
+    /// Has a command carried out.
+    pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let request = json!({ "execute": command, "arguments": arguments });
+        let mut answer = || -> Result<Value> {
+            writeln!(self.stream.get_mut(), "{request}")?;
+            loop {
+                let mut message = self.receive()?;
+                if let Some(error) = message.get("error") {
+                    bail!("{}", error["desc"].as_str().unwrap_or_default());
+                }
+                // All else is an event.
+                if let Some(value) = message.get_mut("return") {
+                    return Ok(value.take());
+                }
+            }
+        };
+        answer().with_context(|| format!("QMP {command}"))
+    }
+}
