@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
-/// No command takes longer.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// No command takes longer. The first one is answered when QEMU has opened its
+/// devices, beside a guest that works: where all is emulated on a busy host, more
+/// than a minute was seen.
+const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A connection to a QEMU.
 pub struct Qmp {
