@@ -7,6 +7,7 @@ VM := tools/testing/vm
 help:
 	@echo 'make run              migrate between two emulated VFs, and report'
 	@echo 'make check            run all tests; TEST=GROUP for some of them'
+	@echo 'make check-qemu         have QEMU migrate a running guest from VF to VF'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
 	@echo '                      BENCH=reinit or BENCH=dirty for one of them'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel'
@@ -23,6 +24,10 @@ run:
 check:
 	@$(VM)/prepare.sh stock intree
 	@$(VM)/vm-test.sh check $(if $(TEST),--only '$(TEST)')
+
+check-qemu:
+	@$(VM)/prepare.sh stock intree
+	@$(VM)/vm-test.sh scenario --kernel intree qemu
 
 bench:
 	@$(VM)/prepare.sh stock intree
@@ -45,4 +50,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run check bench intree scenario modules clean
+.PHONY: help run check check-qemu bench intree scenario modules clean

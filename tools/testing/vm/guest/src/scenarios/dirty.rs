@@ -446,16 +446,15 @@ pub fn report_for_ever(args: &[String]) -> ExitCode {
 fn reloaded(site: &Site) -> Result<()> {
     let vf = stalled(site)?;
     let device = vf.device();
-    let begin = Instant::now();
     thread::scope(|scope| -> Result<()> {
         let reporter = scope.spawn(|| outcome(pages_of(device, ALL)));
         thread::sleep(Duration::from_millis(200));
         Pf::find()?.reload()?;
         let end = reporter.join().ok().context("the reporter panicked")?;
+        // One that had waited for its device would say ETIMEDOUT.
         ensure!(end == "EIO", "the report ended with {end}");
         Ok(())
     })?;
-    ensure!(begin.elapsed() < Duration::from_secs(9), "it has waited");
     let after = outcome(pages_of(vf.device(), ALL));
     ensure!(after == "EINVAL", "a report after it: {after}");
     vf.device().start_logging(PAGE, &[ALL])?;

@@ -192,10 +192,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         ),
         ("an error of a load that runs behind", late_error),
         ("reset and close while firmware loads", reset_while_loading),
-        (
-            "poll wakes up for data, the end, and an error",
-            poll_wakes,
-        ),
+        ("poll wakes up for data, the end, and an error", poll_wakes),
         (
             "waits for firmware can be interrupted",
             waits_are_interruptible,
