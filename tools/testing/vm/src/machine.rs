@@ -277,9 +277,11 @@ impl Machine<'_> {
             .arg(self.kernel.image(self.paths))
             .arg("-initrd")
             .arg(dir.join(INITRAMFS))
+            // An emulated timer that has to wait for a busy host must not end the boot.
             .arg("-append")
             .arg(format!(
                 "console=ttyS0 intel_iommu=on quiet loglevel=7 panic=-1 kmemleak=on \
+                 no_timer_check \
                  vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
                  vmtest.consumer={} vmtest.kernel={} vmtest.initramfs={} {} {}",
                 self.scenario,

@@ -139,7 +139,7 @@ impl Qemu {
             .args(["-kernel", &common.kernel, "-initrd", &common.initramfs])
             .args([
                 "-append",
-                "console=ttyS0 quiet panic=-1 hugepages=1 kmemleak=off \
+                "console=ttyS0 quiet panic=-1 hugepages=1 kmemleak=off no_timer_check \
                  lockdep.prove_locking=0 vmtest.inner=1",
             ])
             .args(access.arguments(vf))
