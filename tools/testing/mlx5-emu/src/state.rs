@@ -27,7 +27,7 @@ pub struct Command {
 }
 
 /// The state of a VF: all that migrates.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct VfState {
     /// Number of commands that changed something.
     pub seq: u64,
@@ -45,6 +45,9 @@ pub struct VfState {
     changed: BTreeMap<u64, Page>,
     /// Pages changed since the last image, while that is tracked.
     dirty: Option<BTreeSet<u64>>,
+    /// Of each page, where it is known. A guest that asks all the time for the
+    /// digest of a large table would stop its machine otherwise.
+    digests: Vec<Option<u64>>,
 }
 
 /// 64-bit words of page `index` of the table written by command `seq`; the
@@ -103,6 +106,7 @@ impl VfState {
             pages: size.div_ceil(PAGE),
             changed: BTreeMap::new(),
             dirty: None,
+            digests: Vec::new(),
         }
     }
 
@@ -128,6 +132,9 @@ impl VfState {
     pub fn set_page(&mut self, index: u64, page: Page) {
         debug_assert!(index < self.pages);
         self.changed.insert(index, page);
+        if let Some(digest) = self.digests.get_mut(index as usize) {
+            *digest = None;
+        }
         if let Some(dirty) = &mut self.dirty {
             dirty.insert(index);
         }
@@ -174,7 +181,7 @@ impl VfState {
     }
 
     /// A digest of all that migrates and that commands act on.
-    pub fn digest(&self) -> u64 {
+    pub fn digest(&mut self) -> u64 {
         let mut digest = Digest::default();
         digest.word(self.seq);
         digest.word(self.irqs);
@@ -182,9 +189,16 @@ impl VfState {
         for word in self.scratch {
             digest.word(word);
         }
-        for index in 0..self.pages {
-            digest.bytes(&self.page(index)[..]);
+        let mut digests = std::mem::take(&mut self.digests);
+        digests.resize(self.pages as usize, None);
+        for (index, known) in (0..).zip(&mut digests) {
+            digest.word(*known.get_or_insert_with(|| {
+                let mut digest = Digest::default();
+                digest.bytes(&self.page(index)[..]);
+                digest.value()
+            }));
         }
+        self.digests = digests;
         digest.value()
     }
 }

@@ -28,7 +28,7 @@ fn work(machine: &mut Machine, vhca: u16) {
 }
 
 fn digest(machine: &mut Machine, vhca: u16) -> u64 {
-    let vf = machine.hca.functions[usize::from(vhca)].vf.as_ref();
+    let vf = machine.hca.functions[usize::from(vhca)].vf.as_mut();
     vf.unwrap().vhca.state.digest()
 }
 

@@ -12,7 +12,7 @@ const SIZE: u64 = 16 * PAGE_LEN as u64;
 
 #[test]
 fn two_fresh_vfs_are_the_same_and_every_part_counts() {
-    let fresh = VfState::new(SIZE);
+    let mut fresh = VfState::new(SIZE);
     assert_eq!(fresh.digest(), VfState::new(SIZE).digest());
     let changes: [fn(&mut VfState); 5] = [
         |state| state.seq += 1,
@@ -30,6 +30,17 @@ fn two_fresh_vfs_are_the_same_and_every_part_counts() {
         change(&mut state);
         assert_ne!(state.digest(), fresh.digest());
     }
+}
+
+#[test]
+fn a_digest_that_is_known_does_not_stay() {
+    let mut state = VfState::new(SIZE);
+    let fresh = state.digest();
+    let power_on = Box::new(*state.page(3));
+    state.set_page(3, Box::new([7; PAGE_LEN]));
+    assert_ne!(state.digest(), fresh);
+    state.set_page(3, power_on);
+    assert_eq!(state.digest(), fresh);
 }
 
 #[test]
