@@ -2,7 +2,7 @@
 
 //! The emulated HCA, from the PF driver's side.
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -50,28 +50,33 @@ fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("writing {text} to {}", path.display()))
 }
 
-/// The first function of the vendor's with a device id.
-fn find(device: &str) -> Result<Option<Bdf>> {
+/// The functions of the vendor's with a device id, in order.
+fn find(device: &str) -> Result<Vec<Bdf>> {
+    let mut found = Vec::new();
     for entry in fs::read_dir("/sys/bus/pci/devices")? {
         let entry = entry?;
         let id = |file| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         if (id("vendor").trim(), id("device").trim()) == ("0x15b3", device) {
             let name = entry.file_name().to_string_lossy().into_owned();
-            return Ok(Some(Bdf::from_str(&name)?));
+            found.push(Bdf::from_str(&name)?);
         }
     }
-    Ok(None)
+    found.sort();
+    Ok(found)
 }
 
-/// The VF of a machine that has one, and not its PF.
-pub fn lone_vf() -> Result<Bdf> {
-    find("0x101e")?.context("there is no ConnectX VF")
+/// The VFs of a machine that has some, and not their PF.
+pub fn lone_vfs() -> Result<Vec<Bdf>> {
+    let vfs = find("0x101e")?;
+    ensure!(!vfs.is_empty(), "there is no ConnectX VF");
+    Ok(vfs)
 }
 
 impl Pf {
     /// Finds it.
     pub fn find() -> Result<Self> {
-        let bdf = find("0x101d")?.context("there is no ConnectX PF")?;
+        let found = find("0x101d")?;
+        let bdf = *found.first().context("there is no ConnectX PF")?;
         Ok(Self { bdf })
     }
 

@@ -2,22 +2,26 @@
 
 //! Init of a machine in the machine, which QEMU gives a VF and migrates.
 //!
-//! It has its VF work for ever: change its state, write to memory, raise
-//! interrupts. It knows what must come of that. So it notices by itself when a
-//! migration, of which it knows nothing, loses or repeats something.
+//! It has its first VF work for ever: change its state, write to memory, raise
+//! interrupts. It knows what must come of that, and that the others stay as they
+//! are. So it notices by itself when a migration, of which it knows nothing, loses
+//! or repeats something.
 //!
 //! It says so on the second serial port: every [`STEP`] rounds [`report`]'s line,
-//! or once a line that begins with "error".
+//! or once a line that begins with "error". On the third one it takes orders:
+//! [`CREATE`] has the VF create new objects, and [`CREATED`] says that it has.
 
 use crate::{hca, kmsg::KernelLog, vf::Vf};
 use anyhow::{ensure, Result};
 use mlx5_emu_regs as regs;
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{BufRead, BufReader, Write},
+    sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
 };
+use vfio_mig::bdf::Bdf;
 
 /// Rounds of a report.
 pub const STEP: u64 = 8;
@@ -30,15 +34,56 @@ const COMMANDS: u64 = 3;
 /// Between two rounds: what is of a round is there for so long.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// The order.
+pub const CREATE: &str = "create";
+/// What is said when it was carried out.
+pub const CREATED: &str = "created";
+/// Of the state, how much that is.
+const NEW: (u64, u64) = (3, 4);
+
 /// What is said after `round` rounds.
 pub fn report(round: u64) -> String {
-    format!("round {round} seq {}", round * COMMANDS)
+    format!("round {round}")
+}
+
+/// A VF that does nothing.
+struct Idle {
+    vf: Vf,
+    digest: u64,
+}
+
+impl Idle {
+    fn new(bdf: Bdf) -> Result<Self> {
+        let vf = open(bdf)?;
+        let digest = vf.digest()?;
+        Ok(Self { vf, digest })
+    }
+
+    fn check(&self) -> Result<()> {
+        let digest = self.vf.digest()?;
+        ensure!(
+            digest == self.digest,
+            "an idle VF: digest {digest:#x} and not {:#x}",
+            self.digest
+        );
+        let seq = self.vf.seq()?;
+        ensure!(seq == 0, "an idle VF: sequence number {seq}");
+        Ok(())
+    }
+}
+
+fn open(bdf: Bdf) -> Result<Vf> {
+    hca::bind_to(bdf, "vfio-pci")?;
+    Vf::open_without_iommu(bdf, PAGES)
 }
 
 struct Work {
     vf: Vf,
+    others: Vec<Idle>,
     /// Rounds so far.
     round: u64,
+    /// Commands that created objects.
+    created: u64,
     /// Of its state, after the last round.
     digest: u64,
     scratch: [u64; regs::SCRATCH_COUNT],
@@ -48,17 +93,19 @@ struct Work {
 
 impl Work {
     fn new() -> Result<Self> {
-        let bdf = hca::lone_vf()?;
+        let vfs = hca::lone_vfs()?;
         fs::write(
             "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode",
             "1",
         )?;
-        hca::bind_to(bdf, "vfio-pci")?;
-        let vf = Vf::open_without_iommu(bdf, PAGES)?;
+        let vf = open(vfs[0])?;
+        let others: Result<Vec<Idle>> = vfs[1..].iter().map(|bdf| Idle::new(*bdf)).collect();
         let digest = vf.digest()?;
         Ok(Self {
             vf,
+            others: others?,
             round: 0,
+            created: 0,
             digest,
             scratch: [0; regs::SCRATCH_COUNT],
             stamps: [None; PAGES as usize],
@@ -67,7 +114,7 @@ impl Work {
 
     fn check_registers(&self) -> Result<()> {
         let seq = self.vf.seq()?;
-        let expected = self.round * COMMANDS;
+        let expected = self.round * COMMANDS + self.created;
         ensure!(seq == expected, "sequence number {seq} and not {expected}");
         let irqs = self.vf.read(regs::IRQS)?;
         ensure!(
@@ -128,15 +175,46 @@ impl Work {
         self.round += 1;
         Ok(())
     }
+
+    /// Has new objects made.
+    fn create(&mut self) -> Result<()> {
+        let pages = self.vf.read(regs::STATE_SIZE)? / regs::PAGE;
+        let args = [pages / NEW.1 * NEW.0, 0];
+        self.vf.command(regs::CMD_CREATE_STATE, &args)?;
+        self.digest = self.vf.digest()?;
+        self.created += 1;
+        Ok(())
+    }
+}
+
+/// Listens for orders.
+fn listen() -> Result<Receiver<()>> {
+    let port = BufReader::new(File::open("/dev/ttyS2")?);
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let lines = port.lines().map_while(|line| line.ok());
+        for _ in lines.filter(|line| line == CREATE) {
+            if sender.send(()).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(receiver)
 }
 
 fn work_for_ever(port: &mut File) -> Result<()> {
     let mut log = KernelLog::new()?;
     crate::load_modules()?;
     let mut work = Work::new()?;
+    let orders = listen()?;
     loop {
         if work.round % STEP == 0 {
             writeln!(port, "{}", report(work.round))?;
+            work.others.iter().try_for_each(Idle::check)?;
+        }
+        if orders.try_recv().is_ok() {
+            work.create()?;
+            writeln!(port, "{CREATED}")?;
         }
         work.round()?;
         let faults = log.faults();

@@ -8,12 +8,13 @@
 //! is that of a machine in the machine.
 
 mod devlink;
+mod events;
 mod hca;
 mod host;
 mod inner;
 mod kmsg;
 mod leaks;
-mod qmp;
+mod qemu;
 mod scenarios;
 mod sys;
 mod tap;

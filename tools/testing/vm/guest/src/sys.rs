@@ -120,6 +120,12 @@ pub fn loopback_up() -> io::Result<()> {
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) })
 }
 
+/// Sends a signal to a child that was not waited for.
+pub fn kill(pid: u32, signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: Just a system call.
+    check(unsafe { libc::kill(pid as libc::pid_t, signal) })
+}
+
 /// Turns the machine off.
 pub fn power_off() -> ! {
     // SAFETY: Just system calls.

@@ -42,6 +42,11 @@ impl Results {
         self.line(&format!("@progress {text}"));
     }
 
+    /// Tells a person what has happened.
+    pub fn say(&mut self, text: &str) {
+        self.line(&format!("@say {text}"));
+    }
+
     /// Gives data to the host.
     pub fn json(&mut self, value: &Value) {
         self.line(&format!("@json {value}"));

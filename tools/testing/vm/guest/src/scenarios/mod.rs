@@ -55,6 +55,7 @@ pub const ALL: &[Scenario] = &[
     ("selftests", selftests::run),
     ("trace", trace::run),
     ("qemu", qemu::run),
+    ("qemu-suite", qemu::run_suite),
     ("abuse", abuse::run),
     ("conformance", conformance::run),
     ("conformance-c", conformance::run_c),
@@ -63,7 +64,11 @@ pub const ALL: &[Scenario] = &[
 ];
 
 /// Benchmarks, which take longer and are no tests.
-pub const BENCHMARKS: &[Scenario] = &[("bench-reinit", reinit::run), ("bench-dirty", track::run)];
+pub const BENCHMARKS: &[Scenario] = &[
+    ("bench-reinit", reinit::run),
+    ("bench-dirty", track::run),
+    ("bench-qemu", qemu::run_bench),
+];
 
 /// Two VFs of each driver.
 pub struct Bench {

@@ -3,9 +3,13 @@
 //! What the driver's tracepoints say of a migration.
 
 use super::Bench;
-use crate::{hca::Driver, sys, tap::Results, vf::Vf};
+use crate::{
+    events::{self, number, taken},
+    hca::Driver,
+    tap::Results,
+    vf::Vf,
+};
 use anyhow::{ensure, Context, Result};
-use std::{fs, path::Path};
 use vfio_mig::{
     device::Device,
     error::Error,
@@ -16,43 +20,12 @@ use vfio_mig::{
     workload::Workload,
 };
 
-const TRACING: &str = "/sys/kernel/tracing";
-const SYSTEM: &str = "mlx5_vfio_pci_rust";
-
 /// Bytes of a record's header in a stream.
 const HEADER: u64 = 16;
 
-fn write(file: &str, text: &str) -> Result<()> {
-    let path = Path::new(TRACING).join(file);
-    fs::write(&path, text).with_context(|| path.display().to_string())
-}
-
-/// What was traced since the last time: "event: what", for each event.
-fn traced() -> Result<Vec<String>> {
-    let text = fs::read_to_string(Path::new(TRACING).join("trace"))?;
-    write("trace", "")?;
-    let event = |line: &str| Some(line[line.find("vfio_rust_")?..].trim().to_string());
-    Ok(text
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(event)
-        .collect())
-}
-
-/// The number behind `name=`.
-fn number(event: &str, name: &str) -> Result<i64> {
-    let field = event
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    let field = field.with_context(|| format!("no {name} in {event}"))?;
-    Ok(field.parse()?)
-}
-
 /// All of an event about a device.
 fn of<'a>(events: &'a [String], name: &str, device: &Device) -> Vec<&'a str> {
-    let begin = format!("vfio_rust_{name}: {} ", device.address());
-    let events = events.iter().map(String::as_str);
-    events.filter(|event| event.starts_with(&begin)).collect()
+    events::of(events, name, device.address())
 }
 
 /// The states that a device went through.
@@ -81,7 +54,7 @@ fn migration(source: &Device, destination: &Device) -> Result<()> {
     let mut target = DeviceTarget::new(destination);
     let options = precopy::Options::default();
     let report = precopy::migrate(source, &mut target, options, &mut Busy)?;
-    let events = traced()?;
+    let events = taken()?;
 
     let want = ["PRE_COPY", "PRE_COPY_P2P", "STOP_COPY", "STOP"];
     let got = way(&events, source);
@@ -149,9 +122,9 @@ fn paths(device: &Device) -> Result<()> {
         State::STOP_COPY,
         State::RESUMING,
     ] {
-        traced()?;
+        taken()?;
         let _file = device.set_state(to)?;
-        let got = way(&traced()?, device);
+        let got = way(&taken()?, device);
         let path = features.path(at, to).context("no path")?;
         let path: Vec<String> = path.iter().map(State::to_string).collect();
         ensure!(got == path, "{at} -> {to}: {got:?}, not {path:?}");
@@ -165,7 +138,7 @@ fn failure(device: &Device) -> Result<()> {
     let mut file = device.begin(State::RESUMING)?;
     file.write_all(&[0; 9])?;
     ensure!(device.set_state(State::STOP).is_err());
-    let events = traced()?;
+    let events = taken()?;
     let arcs = of(&events, "arc", device);
     let last = arcs.last().context("no arcs")?;
     ensure!(
@@ -177,13 +150,12 @@ fn failure(device: &Device) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    sys::mount("tracefs", TRACING)?;
     let bench = Bench::new()?;
     let (source, destination) = bench.of(Driver::Rust);
-    write(&format!("events/{SYSTEM}/enable"), "1")?;
+    events::turn(true)?;
     results.test("a migration with pre-copy", |_| {
         let (source, destination) = (Vf::open(source, 16)?, Vf::open(destination, 16)?);
-        traced()?;
+        taken()?;
         migration(source.device(), destination.device())
     });
     results.test("the paths between states", |_| {
@@ -191,19 +163,17 @@ pub fn run(results: &mut Results) -> Result<()> {
     });
     results.test("an arc that fails", |_| failure(&Device::open(source)?));
     results.test("nothing, when it is turned off", |_| {
-        write(&format!("events/{SYSTEM}/enable"), "0")?;
-        traced()?;
+        events::turn(false)?;
+        taken()?;
         let device = Device::open(source)?;
         let mut file = device.begin(State::STOP_COPY)?;
         stream::copy(&mut file, &mut std::io::sink(), |_| ())?;
-        let events = traced()?;
+        let events = taken()?;
         ensure!(events.is_empty(), "{events:?}");
         Ok(())
     });
     results.test("each driver has a system of its own", |_| {
-        let sample = Path::new(TRACING).join("events/vfio_ivshmem_rust/vfio_rust_arc");
-        ensure!(sample.exists(), "{} is not there", sample.display());
-        Ok(())
+        events::check_exists("vfio_ivshmem_rust/vfio_rust_arc")
     });
     Ok(())
 }

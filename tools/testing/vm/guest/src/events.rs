@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the driver's tracepoints tell.
+
+use crate::sys;
+use anyhow::{ensure, Context, Result};
+use std::{fmt::Display, fs, path::Path};
+
+const TRACING: &str = "/sys/kernel/tracing";
+const SYSTEM: &str = "mlx5_vfio_pci_rust";
+
+fn write(file: &str, text: &str) -> Result<()> {
+    let path = Path::new(TRACING).join(file);
+    fs::write(&path, text).with_context(|| path.display().to_string())
+}
+
+/// Turns them on or off.
+pub fn turn(on: bool) -> Result<()> {
+    if !fs::exists(Path::new(TRACING).join("events"))? {
+        sys::mount("tracefs", TRACING)?;
+    }
+    write(
+        &format!("events/{SYSTEM}/enable"),
+        if on { "1" } else { "0" },
+    )
+}
+
+/// Checks that an event exists: "system/event".
+pub fn check_exists(event: &str) -> Result<()> {
+    let path = Path::new(TRACING).join("events").join(event);
+    ensure!(path.exists(), "{} is not there", path.display());
+    Ok(())
+}
+
+/// What was traced since the last time: "event: what", for each event.
+pub fn taken() -> Result<Vec<String>> {
+    let text = fs::read_to_string(Path::new(TRACING).join("trace"))?;
+    write("trace", "")?;
+    let event = |line: &str| Some(line[line.find("vfio_rust_")?..].trim().to_string());
+    Ok(text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(event)
+        .collect())
+}
+
+/// The number behind `name=`.
+pub fn number(event: &str, name: &str) -> Result<i64> {
+    let field = event
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let field = field.with_context(|| format!("no {name} in {event}"))?;
+    Ok(field.parse()?)
+}
+
+/// All of an event about a device.
+pub fn of<'a>(events: &'a [String], name: &str, device: impl Display) -> Vec<&'a str> {
+    let begin = format!("vfio_rust_{name}: {device} ");
+    let events = events.iter().map(String::as_str);
+    events.filter(|event| event.starts_with(&begin)).collect()
+}

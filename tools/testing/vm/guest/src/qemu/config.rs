@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a QEMU is started with.
+
+use super::process::file;
+use crate::{hca::Driver, sys};
+use anyhow::{Context, Result};
+use vfio_mig::{bdf::Bdf, precopy::InfoVersion};
+
+/// Of the first VF, on the guest's bus. The others follow.
+const FIRST_SLOT: usize = 4;
+/// MiB of a guest's memory, in huge pages: VFIO maps those a hundred times faster.
+const MEMORY: u32 = 192;
+
+/// What QEMU tells of what it does. The figures come from these.
+const EVENTS: &[&str] = &[
+    "migrate_set_state",
+    "vmstate_downtime_*",
+    "source_return_path_thread_switchover_acked",
+    "vfio_migration_init",
+    "vfio_migration_set_state",
+    "vfio_migration_set_device_state",
+    "vfio_save_block",
+    "vfio_save_complete_precopy_*",
+    "vfio_load_state_device_buffer_end",
+    "vfio_query_precopy_size_request_switchover_ack",
+    "vfio_device_dirty_tracking_start",
+];
+
+/// How QEMU gets at a VF.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// A device node and iommufd.
+    Iommufd,
+    /// A group and a container.
+    Container,
+}
+
+impl Access {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Iommufd => "iommufd",
+            Self::Container => "container",
+        }
+    }
+}
+
+/// A VF that a guest has.
+#[derive(Clone, Copy)]
+pub struct Assigned {
+    /// Where it is.
+    pub bdf: Bdf,
+    /// Its number in firmware.
+    pub vhca: u64,
+}
+
+/// What the QEMUs of a guest have in common.
+#[derive(Clone, Copy)]
+pub struct Config {
+    /// What their VFs are bound to.
+    pub driver: Driver,
+    /// How they get at their VFs.
+    pub access: Access,
+    /// Whether they are told of new initial bytes, and wait for them.
+    pub info: InfoVersion,
+}
+
+/// What all QEMUs have in common.
+pub struct Common {
+    /// Where QEMU was unpacked.
+    pub consumer: String,
+    kernel: String,
+    initramfs: String,
+    /// What guests run on.
+    pub accel: &'static str,
+}
+
+/// Loads KVM. What there is where the hardware has nothing for it is emulation.
+fn accel() -> Result<&'static str> {
+    sys::load_module("/lib/modules/kvm.ko", "")?;
+    let loads = |name: &str| sys::load_module(&format!("/lib/modules/{name}.ko"), "").is_ok();
+    Ok(match loads("kvm_amd") || loads("kvm_intel") {
+        true => "kvm",
+        false => "tcg",
+    })
+}
+
+impl Common {
+    /// From the kernel's command line, and what the processor can.
+    pub fn new() -> Result<Self> {
+        let parameter = |name| sys::kernel_parameter(name)?.with_context(|| format!("no {name}="));
+        Ok(Self {
+            consumer: parameter("vmtest.consumer")?,
+            kernel: parameter("vmtest.kernel")?,
+            initramfs: parameter("vmtest.initramfs")?,
+            accel: accel()?,
+        })
+    }
+}
+
+/// What QEMU calls the state of a VF in a guest, the first of which is 0.
+pub fn state_name(index: usize) -> String {
+    format!("0000:00:{:02x}.0/vfio", FIRST_SLOT + index)
+}
+
+/// The arguments of a QEMU with these VFs.
+pub fn arguments(common: &Common, config: Config, name: &str, vfs: &[Assigned]) -> Vec<String> {
+    let share = format!("{}/usr/share", common.consumer);
+    let legacy = config.info == InfoVersion::V1;
+    let mut arguments: Vec<String> = [
+        "-nodefaults -no-user-config -no-reboot -display none -cpu qemu64".to_string(),
+        format!("-accel {} -M q35,memory-backend=ram", common.accel),
+        format!("-object memory-backend-memfd,id=ram,size={MEMORY}M,hugetlb=on"),
+        format!("-m {MEMORY} -L {share}/qemu -L {share}/seabios"),
+        format!(
+            "-global migration.switchover-ack-legacy={}",
+            if legacy { "on" } else { "off" }
+        ),
+        // What it says itself, what it tells, and how it takes orders.
+        format!("-msg timestamp=on -D {}", file(name, "trace")),
+        format!("-qmp unix:{},server=on,wait=off", file(name, "qmp")),
+        // The guest's console, its reports, and orders for it.
+        format!("-serial file:{}", file(name, "console")),
+        format!("-serial file:{}", file(name, "report")),
+        format!("-serial unix:{},server=on,wait=off", file(name, "orders")),
+        format!("-kernel {} -initrd {}", common.kernel, common.initramfs),
+    ]
+    .iter()
+    .flat_map(|line| line.split(' '))
+    .map(str::to_string)
+    .collect();
+    arguments.push("-append".to_string());
+    arguments.push(format!(
+        "console=ttyS0 quiet panic=-1 hugepages={} kmemleak=off no_timer_check \
+         lockdep.prove_locking=0 vmtest.inner=1",
+        vfs.len()
+    ));
+    for event in EVENTS {
+        arguments.extend(["-trace".to_string(), (*event).to_string()]);
+    }
+    let mut more = "";
+    if config.access == Access::Iommufd {
+        arguments.extend(["-object".to_string(), "iommufd,id=iommufd0".to_string()]);
+        more = ",iommufd=iommufd0";
+    }
+    for (slot, vf) in (FIRST_SLOT..).zip(vfs) {
+        arguments.push("-device".to_string());
+        arguments.push(format!(
+            "vfio-pci,host={},enable-migration=on,addr={slot:#x}{more}",
+            vf.bdf
+        ));
+    }
+    arguments
+}

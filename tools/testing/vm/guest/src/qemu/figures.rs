@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a migration has cost, from what both QEMUs tell.
+
+use super::{
+    config::{state_name, Assigned},
+    trace::Trace,
+};
+use crate::events;
+use anyhow::{ensure, Result};
+use serde_json::{json, Value};
+use std::ops::Range;
+use vfio_mig::precopy::InfoVersion;
+
+/// Most bytes of a stream, for each of its images, that are not of an image.
+const RECORD: u64 = 32;
+
+/// Of one VF.
+struct Device {
+    precopy_bytes: u64,
+    stopcopy_bytes: u64,
+    save_ms: f64,
+    load_ms: f64,
+    arcs_ms: f64,
+}
+
+fn ms(microseconds: u64) -> f64 {
+    microseconds as f64 / 1e3
+}
+
+/// What QEMU says a VF's state has taken while the guest stood still.
+fn downtime(trace: &Trace, event: &str, index: usize) -> f64 {
+    let name = state_name(index);
+    let of_it = |idstr: Option<&str>| idstr.is_some_and(|idstr| idstr.starts_with(&name));
+    let events = trace.of(event).filter(|event| of_it(event.field("idstr")));
+    ms(events.map(|event| event.number("downtime")).sum())
+}
+
+/// When something was reached on the way.
+fn checkpoint(trace: &Trace, about: &str) -> Option<f64> {
+    let mut checkpoints = trace.of("vmstate_downtime_checkpoint");
+    let reached = checkpoints.find(|event| event.about == about);
+    reached.map(|event| event.at)
+}
+
+/// What a VF's changes of state have taken in this time.
+fn arcs(trace: &Trace, vf: &str, time: &Range<f64>) -> f64 {
+    let mut begin = None;
+    let mut sum = 0.0;
+    let events = trace.events.iter().filter(|event| event.device == vf);
+    for event in events.filter(|event| time.contains(&event.at)) {
+        match event.name.as_str() {
+            "vfio_migration_set_state" => begin = Some(event.at),
+            "vfio_migration_set_device_state" => {
+                sum += begin.take().map_or(0.0, |begin| event.at - begin);
+            }
+            _ => (),
+        }
+    }
+    sum * 1e3
+}
+
+fn device(source: &Trace, destination: &Trace, vfs: (Assigned, Assigned), index: usize) -> Device {
+    let (from, to) = (vfs.0.bdf.to_string(), vfs.1.bdf.to_string());
+    let end = |time: Option<f64>| time.unwrap_or(f64::INFINITY);
+    let stopped = end(checkpoint(source, "src-downtime-start"))
+        ..end(checkpoint(destination, "dst-precopy-bh-vm-started"));
+    let bytes = |in_downtime: bool| {
+        let blocks = source.of("vfio_save_block").filter(|e| e.device == from);
+        let blocks = blocks.filter(|event| (event.at >= stopped.start) == in_downtime);
+        blocks.map(|event| event.number("data_size")).sum()
+    };
+    Device {
+        precopy_bytes: bytes(false),
+        stopcopy_bytes: bytes(true),
+        save_ms: downtime(source, "vmstate_downtime_save", index),
+        load_ms: downtime(destination, "vmstate_downtime_load", index),
+        arcs_ms: arcs(source, &from, &stopped) + arcs(destination, &to, &stopped),
+    }
+}
+
+/// How often the destination said that it has loaded what it must have.
+pub fn acks(source: &Trace) -> usize {
+    source
+        .of("source_return_path_thread_switchover_acked")
+        .count()
+}
+
+/// Whether the states of VFs went through channels of their own.
+pub fn used_multifd(destination: &Trace) -> bool {
+    destination.of("vfio_load_state_device_buffer_end").count() > 0
+}
+
+/// Checks that VFs were used in the way that was asked for.
+pub fn check_use(trace: &Trace, vfs: &[Assigned], info: InfoVersion) -> Result<()> {
+    for vf in vfs {
+        let vf = vf.bdf.to_string();
+        let init = trace.of("vfio_migration_init").find(|e| e.device == vf);
+        ensure!(
+            init.is_some_and(|init| init.field("mig_flags") == Some("0x7")
+                && init.number("dirty_pages_supported") == 1
+                && (init.number("precopy_info_v2_used") == 1) == (info == InfoVersion::V2)),
+            "{vf}: {init:?}"
+        );
+    }
+    Ok(())
+}
+
+/// All of it. `info` is what the source has to say, `vfs` where the guest came from
+/// and went to.
+pub fn all(
+    info: &Value,
+    source: &Trace,
+    destination: &Trace,
+    vfs: (&[Assigned], &[Assigned]),
+) -> Value {
+    let mut devices = Vec::new();
+    let mut precopy_bytes = 0;
+    for (index, (from, to)) in vfs.0.iter().zip(vfs.1).enumerate() {
+        let device = device(source, destination, (*from, *to), index);
+        precopy_bytes += device.precopy_bytes;
+        devices.push(json!({
+            "source": from.vhca,
+            "destination": to.vhca,
+            "busy": index == 0,
+            "precopy_bytes": device.precopy_bytes,
+            "stopcopy_bytes": device.stopcopy_bytes,
+            "save_ms": device.save_ms,
+            "load_ms": device.load_ms,
+            "arcs_ms": device.arcs_ms,
+            "downtime_ms": device.save_ms + device.load_ms + device.arcs_ms,
+        }));
+    }
+    let vfio_bytes = info["vfio"]["transferred"].as_u64().unwrap_or(0);
+    json!({
+        "total_ms": info["total-time"],
+        "downtime_ms": info["downtime"],
+        "precopy_bytes": precopy_bytes,
+        // Also what went through channels of its own.
+        "stopcopy_bytes": vfio_bytes.saturating_sub(precopy_bytes),
+        "ram_bytes": info["ram"]["transferred"],
+        "switchover_acks": acks(source),
+        "devices": devices,
+    })
+}
+
+/// How many bytes of images the driver says that it has moved, which must be those that
+/// QEMU has moved.
+pub fn driver_bytes(figures: &Value, vfs: (&[Assigned], &[Assigned])) -> Result<u64> {
+    let events = events::taken()?;
+    let moved = |name, vfs: &[Assigned]| -> Result<(u64, u64)> {
+        let mut sum = (0, 0);
+        for vf in vfs {
+            for event in events::of(&events, name, vf.bdf) {
+                sum.0 += 1;
+                sum.1 += events::number(event, "bytes")? as u64;
+            }
+        }
+        Ok(sum)
+    };
+    let saved = moved("save_end", vfs.0)?;
+    let loaded = moved("load_end", vfs.1)?;
+    let bytes = |name: &str| figures[name].as_u64().unwrap_or(0);
+    let rest = (bytes("precopy_bytes") + bytes("stopcopy_bytes")).checked_sub(saved.1);
+    ensure!(
+        saved == loaded && rest.is_some_and(|rest| rest <= (saved.0 + vfs.0.len() as u64) * RECORD),
+        "the driver has saved {saved:?} and loaded {loaded:?} images and bytes: {figures}"
+    );
+    Ok(saved.1)
+}

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A guest, wherever it is: it goes from QEMU to QEMU.
+
+use super::{
+    config::{Assigned, Common, Config},
+    figures,
+    process::{file, Qemu, TIMEOUT},
+};
+use crate::{events, hca::Driver, host::ROOT, inner, tap::Results};
+use anyhow::{ensure, Context, Result};
+use serde_json::{json, Value};
+use std::{fs, time::Duration};
+use vfio_mig::precopy::InfoVersion;
+
+const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
+/// Reports of the guest before and after a migration.
+const REPORTS: usize = 3;
+/// In milliseconds: emulation is slow.
+const DOWNTIME_LIMIT: u64 = 3000;
+/// In bytes for each second.
+const MAX_BANDWIDTH: u64 = 1 << 34;
+/// Takes a minute for the guest's memory.
+const LOW_BANDWIDTH: u64 = 1 << 20;
+/// A page, or a buffer of a VF's state, every 100 ms.
+const LEAST_BANDWIDTH: u64 = 4096;
+/// What QEMU is to expect of the downtime's bandwidth: to measure, so little that
+/// nothing fits into the downtime limit, and so much that anything does.
+const MEASURED: u64 = 0;
+const NOTHING_FITS: u64 = 1;
+const ANYTHING_FITS: u64 = 1 << 40;
+/// All capabilities that are used somewhere.
+const CAPABILITIES: &[&str] = &[
+    "events",
+    "return-path",
+    "switchover-ack",
+    "multifd",
+    "pause-before-switchover",
+];
+/// Threads of the channels beside the main one.
+const MULTIFD_CHANNELS: u32 = 2;
+
+/// How a guest goes to another QEMU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// Through one socket.
+    Socket,
+    /// Through several: memory, and what VFs have to say while they are stopped.
+    Multifd,
+    /// As Socket, with a stop between pre-copy and stop-copy.
+    Paused,
+    /// Through a file: nobody answers.
+    File,
+}
+
+impl Channel {
+    fn capabilities(self) -> &'static [&'static str] {
+        match self {
+            Self::Socket => &["events", "return-path", "switchover-ack"],
+            Self::Multifd => &["events", "return-path", "switchover-ack", "multifd"],
+            Self::Paused => &[
+                "events",
+                "return-path",
+                "switchover-ack",
+                "pause-before-switchover",
+            ],
+            Self::File => &["events"],
+        }
+    }
+
+    fn address(self) -> Value {
+        let addr = match self {
+            Self::File => json!({ "transport": "file", "filename": snapshot(), "offset": 0 }),
+            _ => json!({ "transport": "socket", "type": "unix", "path": file("the", "socket") }),
+        };
+        json!({ "channels": [{ "channel-type": "main", "addr": addr }] })
+    }
+}
+
+fn snapshot() -> String {
+    file("the", "snapshot")
+}
+
+/// When a destination dies.
+#[derive(Clone, Copy)]
+pub enum Death {
+    /// While the guest runs.
+    InPreCopy,
+    /// While the guest's VFs are stopped, and their last state is sent.
+    InStopCopy,
+}
+
+/// Checks that reports are the beginning of the one sequence that there is.
+fn check_sequence(reports: &str) -> Result<()> {
+    let is_round = |line: &&str| *line != inner::CREATED;
+    for (i, line) in (0..).zip(reports.lines().filter(is_round)) {
+        let expected = inner::report(i * inner::STEP);
+        ensure!(
+            line == expected,
+            "after {i} reports the guest says {line:?} and not {expected:?}"
+        );
+    }
+    Ok(())
+}
+
+fn lines(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
+}
+
+fn set_up(qemu: &mut Qemu, channel: Channel) -> Result<()> {
+    let on = channel.capabilities();
+    let capabilities: Vec<Value> = CAPABILITIES
+        .iter()
+        .map(|name| json!({ "capability": name, "state": on.contains(name) }))
+        .collect();
+    qemu.execute(
+        "migrate-set-capabilities",
+        json!({ "capabilities": capabilities }),
+    )?;
+    qemu.execute(
+        "migrate-set-parameters",
+        json!({ "downtime-limit": DOWNTIME_LIMIT, "multifd-channels": MULTIFD_CHANNELS }),
+    )?;
+    set_bandwidth(qemu, MAX_BANDWIDTH, MEASURED)
+}
+
+fn set_bandwidth(qemu: &mut Qemu, max: u64, in_downtime: u64) -> Result<()> {
+    let parameters = json!({ "max-bandwidth": max, "avail-switchover-bandwidth": in_downtime });
+    qemu.execute("migrate-set-parameters", parameters)?;
+    Ok(())
+}
+
+/// A guest.
+pub struct Guest<'a> {
+    common: &'a Common,
+    config: Config,
+    /// The VFs that it has, and those that it can go to.
+    vfs: (Vec<Assigned>, Vec<Assigned>),
+    qemu: Qemu,
+    /// What it has said in QEMUs that are gone.
+    said: String,
+    /// How many QEMUs there were before this one.
+    qemus: u32,
+}
+
+impl<'a> Guest<'a> {
+    /// Boots it.
+    pub fn boot(
+        results: &mut Results,
+        common: &'a Common,
+        config: Config,
+        vfs: (&[Assigned], &[Assigned]),
+    ) -> Result<Self> {
+        let mut guest = Self {
+            common,
+            config,
+            vfs: (vfs.0.to_vec(), vfs.1.to_vec()),
+            qemu: Qemu::start(results, common, config, "qemu-0", vfs.0, false)?,
+            said: String::new(),
+            qemus: 0,
+        };
+        guest.hear(results, BOOT_TIMEOUT)?;
+        figures::check_use(&guest.qemu.trace, vfs.0, config.info)?;
+        Ok(guest)
+    }
+
+    /// Starts a QEMU for it to go to.
+    fn destination(&mut self, results: &mut Results, channel: Channel) -> Result<Qemu> {
+        self.qemus += 1;
+        let name = format!("qemu-{}", self.qemus);
+        let vfs = &self.vfs.1;
+        let mut qemu = Qemu::start(results, self.common, self.config, &name, vfs, true)?;
+        if self.config.driver == Driver::Rust {
+            // Of what was before.
+            events::taken()?;
+        }
+        set_up(&mut qemu, channel)?;
+        set_up(&mut self.qemu, channel)?;
+        Ok(qemu)
+    }
+
+    /// Starts a QEMU, and to migrate to it.
+    fn begin(&mut self, results: &mut Results, channel: Channel, bandwidth: u64) -> Result<Qemu> {
+        let mut destination = self.destination(results, channel)?;
+        destination.execute("migrate-incoming", channel.address())?;
+        set_bandwidth(&mut self.qemu, bandwidth, MEASURED)?;
+        self.qemu.execute("migrate", channel.address())?;
+        Ok(destination)
+    }
+
+    /// Waits until it has arrived. Returns what that has cost.
+    fn arrive(&mut self, results: &mut Results, mut destination: Qemu) -> Result<Value> {
+        let info = self
+            .qemu
+            .wait_for_status(results, "completed", Some(&mut destination.trace))
+            .with_context(|| destination.said())?;
+        destination.wait_for_status(results, "completed", None)?;
+        let status = self.qemu.execute("query-status", json!({}))?;
+        ensure!(
+            status["status"] == "postmigrate" && status["running"] == false,
+            "the source is not stopped: {status}"
+        );
+        let source = std::mem::replace(&mut self.qemu, destination);
+        self.said += &source.reports();
+        let vfs = (&self.vfs.0[..], &self.vfs.1[..]);
+        let mut figures = figures::all(&info, &source.trace, &self.qemu.trace, vfs);
+        if self.config.driver == Driver::Rust {
+            figures["driver_bytes"] = figures::driver_bytes(&figures, vfs)?.into();
+        }
+        ensure!(
+            figures["precopy_bytes"].as_u64() > Some(0)
+                && figures["stopcopy_bytes"].as_u64() > Some(0),
+            "nothing of a VF was transferred: {figures}"
+        );
+        // The VFs are free when QEMU has ended.
+        drop(source);
+        std::mem::swap(&mut self.vfs.0, &mut self.vfs.1);
+        self.go_on(results)?;
+        Ok(figures)
+    }
+
+    /// Completes figures, and gives them to the host.
+    fn publish(&self, results: &mut Results, mut figures: Value, run: u32) {
+        let more = json!({
+            "migration": "live",
+            "driver": self.config.driver.name(),
+            "access": self.config.access.name(),
+            "accel": self.common.accel,
+            "info": self.config.info,
+            "run": run,
+            // It says so itself, and nothing goes on.
+            "guest_errors": 0,
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            figures[name] = value.clone();
+        }
+        results.json(&figures);
+    }
+
+    /// Migrates it to the other VFs.
+    pub fn migrate(&mut self, results: &mut Results, channel: Channel, run: u32) -> Result<()> {
+        let destination = self.begin(results, channel, MAX_BANDWIDTH)?;
+        let figures = self.arrive(results, destination)?;
+        // With version 2, each VF wants an answer of its own.
+        let least = match self.config.info {
+            InfoVersion::V1 => 1,
+            InfoVersion::V2 => self.vfs.0.len() as u64,
+        };
+        ensure!(
+            figures["switchover_acks"].as_u64() >= Some(least),
+            "the destination did not say that it was ready: {figures}"
+        );
+        ensure!(
+            figures::used_multifd(&self.qemu.trace) == (channel == Channel::Multifd),
+            "channels of its own for the VF: {}",
+            self.qemu.said()
+        );
+        self.publish(results, figures, run);
+        Ok(())
+    }
+
+    /// As [`Self::migrate`], and its first VF creates new objects when the destination
+    /// has all that it must have, and could take over.
+    pub fn migrate_busy(&mut self, results: &mut Results, run: u32) -> Result<()> {
+        let mut destination = self.destination(results, Channel::Socket)?;
+        destination.execute("migrate-incoming", Channel::Socket.address())?;
+        set_bandwidth(&mut self.qemu, MAX_BANDWIDTH, NOTHING_FITS)?;
+        self.qemu.execute("migrate", Channel::Socket.address())?;
+        let least = match self.config.info {
+            InfoVersion::V1 => 1,
+            InfoVersion::V2 => self.vfs.0.len(),
+        };
+        self.qemu.wait_for_migration(
+            results,
+            "the end of its initial bytes",
+            Some(&mut destination.trace),
+            |info, trace| {
+                figures::acks(trace) >= least && info["ram"]["dirty-sync-count"].as_u64() > Some(2)
+            },
+        )?;
+        set_bandwidth(&mut self.qemu, LEAST_BANDWIDTH, NOTHING_FITS)?;
+        self.qemu.order(inner::CREATE)?;
+        self.qemu
+            .wait_for_reports(results, TIMEOUT, |text| text.contains(inner::CREATED))?;
+        set_bandwidth(&mut self.qemu, MAX_BANDWIDTH, ANYTHING_FITS)?;
+        let figures = self.arrive(results, destination)?;
+        self.publish(results, figures, run);
+        Ok(())
+    }
+
+    /// Waits until it has said something.
+    fn hear(&mut self, results: &mut Results, timeout: Duration) -> Result<()> {
+        let until = lines(&self.qemu.reports()) + REPORTS;
+        self.qemu
+            .wait_for_reports(results, timeout, |text| lines(text) >= until)
+    }
+
+    /// Checks that it goes on, and has always gone on.
+    fn go_on(&mut self, results: &mut Results) -> Result<()> {
+        self.hear(results, TIMEOUT)?;
+        let mut reports = self.said.clone() + &self.qemu.reports();
+        // The last line may not be whole.
+        reports.truncate(reports.rfind('\n').map_or(0, |end| end + 1));
+        check_sequence(&reports)?;
+        let last = reports.lines().next_back().unwrap_or_default();
+        let name = self.qemu.name();
+        results.say(&format!(
+            "{name}: the guest goes on, at {last}; it misses nothing"
+        ));
+        Ok(())
+    }
+
+    /// Waits until the guest is migrated slowly, and something of its VFs was sent.
+    fn wait_for_precopy(&mut self, results: &mut Results) -> Result<()> {
+        self.qemu
+            .wait_for_migration(results, "pre-copy", None, |info, _| {
+                info["status"] == "active" && info["vfio"]["transferred"].as_u64() > Some(0)
+            })?;
+        Ok(())
+    }
+
+    /// Cancels a migration while both sides have VFs that are not stopped.
+    pub fn cancel(&mut self, results: &mut Results) -> Result<()> {
+        let destination = self.begin(results, Channel::Socket, LOW_BANDWIDTH)?;
+        self.wait_for_precopy(results)?;
+        self.qemu.execute("migrate_cancel", json!({}))?;
+        self.qemu.wait_for_status(results, "cancelled", None)?;
+        drop(destination);
+        self.go_on(results)
+    }
+
+    /// Has a destination die on the way: it stays where it is.
+    pub fn survive(&mut self, results: &mut Results, death: Death) -> Result<()> {
+        let destination = match death {
+            Death::InPreCopy => {
+                let destination = self.begin(results, Channel::Socket, LOW_BANDWIDTH)?;
+                self.wait_for_precopy(results)?;
+                destination
+            }
+            Death::InStopCopy => {
+                let destination = self.begin(results, Channel::Paused, MAX_BANDWIDTH)?;
+                self.qemu.wait_for_status(results, "pre-switchover", None)?;
+                // What is sent now goes nowhere.
+                destination.freeze()?;
+                self.qemu
+                    .execute("migrate-continue", json!({ "state": "pre-switchover" }))?;
+                self.qemu
+                    .wait_for_migration(results, "stop-copy", None, |_, trace| {
+                        trace.of("vfio_save_complete_precopy_start").count() > 0
+                    })?;
+                destination
+            }
+        };
+        let name = destination.name().to_string();
+        destination.die()?;
+        results.say(&format!("{name}: died"));
+        self.qemu.wait_for_status(results, "failed", None)?;
+        self.go_on(results)?;
+        let status = self.qemu.execute("query-status", json!({}))?;
+        ensure!(status["running"] == true, "{status}");
+        Ok(())
+    }
+
+    /// Writes it to a file, ends it, and has it go on from the file.
+    pub fn restore(&mut self, results: &mut Results) -> Result<()> {
+        let mut destination = self.destination(results, Channel::File)?;
+        self.qemu.execute("migrate", Channel::File.address())?;
+        self.qemu.wait_for_status(results, "completed", None)?;
+        let size = fs::metadata(format!("{ROOT}{}", snapshot()))?.len();
+        results.say(&format!("a snapshot of {} MiB", size >> 20));
+        destination.execute("migrate-incoming", Channel::File.address())?;
+        let restored = self.arrive(results, destination);
+        fs::remove_file(format!("{ROOT}{}", snapshot()))?;
+        restored.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_is_lost_or_repeated_is_noticed() {
+        let line = |i: u64| inner::report(i * inner::STEP) + "\n";
+        assert!(check_sequence(&(line(0) + &line(1) + &line(2))).is_ok());
+        assert!(check_sequence(&(line(0) + inner::CREATED + "\n" + &line(1))).is_ok());
+        assert!(check_sequence(&(line(0) + &line(2))).is_err());
+        assert!(check_sequence(&(line(0) + &line(0))).is_err());
+        assert!(check_sequence(&line(1)).is_err());
+        assert!(check_sequence(&(line(0) + "round 8 se")).is_err());
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! QEMU, as the user of our VFs, and the guests that it runs.
+
+mod config;
+mod figures;
+mod guest;
+mod process;
+mod qmp;
+mod trace;
+
+pub use config::{Access, Assigned, Common, Config};
+pub use guest::{Channel, Death, Guest};

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A QEMU, from its start to its end.
+
+use super::{
+    config::{arguments, Assigned, Common, Config},
+    qmp::Qmp,
+    trace::Trace,
+};
+use crate::{
+    host::{in_root, ROOT},
+    sys,
+    tap::Results,
+};
+use anyhow::{bail, ensure, Context, Result};
+use serde_json::{json, Value};
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::{net::UnixStream, process::ExitStatusExt},
+    process::Child,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Where QEMU's files are, for QEMU.
+const DIR: &str = "/dev/shm";
+const POLL: Duration = Duration::from_millis(50);
+/// A person and the host hear something so often.
+const NEWS: Duration = Duration::from_secs(10);
+/// No step takes longer.
+pub const TIMEOUT: Duration = Duration::from_secs(180);
+const LAST_LINES: usize = 20;
+/// Migration that have ended.
+const ENDS: &[&str] = &["completed", "failed", "cancelled"];
+
+/// A file of a QEMU's, for QEMU.
+pub fn file(name: &str, kind: &str) -> String {
+    format!("{DIR}/{name}.{kind}")
+}
+
+fn our_file(name: &str, kind: &str) -> String {
+    format!("{ROOT}{}", file(name, kind))
+}
+
+/// A QEMU. It ends with this.
+pub struct Qemu {
+    name: String,
+    child: Child,
+    qmp: Option<Qmp>,
+    /// What it does, and has done.
+    pub trace: Trace,
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Qemu {
+    /// Starts one, to boot a guest or, with `incoming`, to wait for one.
+    pub fn start(
+        results: &mut Results,
+        common: &Common,
+        config: Config,
+        name: &str,
+        vfs: &[Assigned],
+        incoming: bool,
+    ) -> Result<Self> {
+        for kind in ["qmp", "console", "report", "orders", "trace"] {
+            let _ = fs::remove_file(our_file(name, kind));
+        }
+        let log = File::create(our_file(name, "log"))?;
+        let mut command = in_root(&format!("{}/usr/bin/qemu-system-x86_64", common.consumer));
+        command
+            .env(
+                "QEMU_MODULE_DIR",
+                format!("{}/usr/lib/x86_64-linux-gnu/qemu", common.consumer),
+            )
+            .args(arguments(common, config, name, vfs))
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        if incoming {
+            command.args(["-incoming", "defer"]);
+        }
+        let mut qemu = Self {
+            name: name.to_string(),
+            child: command.spawn().context("qemu-system-x86_64")?,
+            qmp: None,
+            trace: Trace::new(name, our_file(name, "trace")),
+        };
+        let begin = Instant::now();
+        let socket = our_file(name, "qmp");
+        let stream = loop {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => break stream,
+                Err(err) => {
+                    if qemu.child.try_wait()?.is_some() || begin.elapsed() > TIMEOUT {
+                        bail!("{socket}: {err}\n{}", qemu.said());
+                    }
+                }
+            }
+            thread::sleep(POLL);
+        };
+        qemu.qmp = Some(Qmp::new(stream).with_context(|| qemu.said())?);
+        let vfs: Vec<String> = vfs.iter().map(|vf| vf.bdf.to_string()).collect();
+        results.say(&format!("{name}: QEMU has opened {}", vfs.join(", ")));
+        Ok(qemu)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Has it carry out a command.
+    pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let qmp = self.qmp.as_mut().context("no QMP")?;
+        let answer = qmp.execute(command, arguments);
+        answer.with_context(|| format!("{}\n{}", self.name, self.said()))
+    }
+
+    fn text(&self, kind: &str) -> String {
+        let bytes = fs::read(our_file(&self.name, kind)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What its guest has reported.
+    pub fn reports(&self) -> String {
+        self.text("report")
+    }
+
+    /// What it and its guest have said last.
+    pub fn said(&self) -> String {
+        let mut said = Vec::new();
+        for kind in ["log", "trace", "console", "report"] {
+            let text = self.text(kind);
+            let lines: Vec<&str> = text.lines().collect();
+            for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
+                said.push(format!("{}.{kind}: {line}", self.name));
+            }
+        }
+        said.join("\n")
+    }
+
+    /// Gives its guest an order.
+    pub fn order(&self, order: &str) -> Result<()> {
+        let mut stream = UnixStream::connect(our_file(&self.name, "orders"))?;
+        Ok(writeln!(stream, "{order}")?)
+    }
+
+    /// Waits until something is true, of what the guest has reported.
+    pub fn wait_for_reports(
+        &mut self,
+        results: &mut Results,
+        timeout: Duration,
+        done: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let begin = Instant::now();
+        let mut news = begin;
+        loop {
+            self.trace.tell(results)?;
+            let text = self.reports();
+            ensure!(!text.contains("error"), "the guest found {text}");
+            if done(&text) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("QEMU ended with {status}\n{}", self.said());
+            }
+            if begin.elapsed() > timeout {
+                let status = self.execute("query-status", json!({}))?;
+                bail!("the guest is silent; {status}\n{}", self.said());
+            }
+            if news.elapsed() > NEWS {
+                news = Instant::now();
+                let seconds = begin.elapsed().as_secs();
+                results.progress(&format!("waiting for the guest since {seconds}s"));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until the migration is in a state. Returns all about it. What happens in
+    /// `other` is told, too.
+    pub fn wait_for_migration(
+        &mut self,
+        results: &mut Results,
+        what: &str,
+        mut other: Option<&mut Trace>,
+        done: impl Fn(&Value, &Trace) -> bool,
+    ) -> Result<Value> {
+        let begin = Instant::now();
+        let mut news = begin;
+        loop {
+            self.trace.tell(results)?;
+            if let Some(other) = &mut other {
+                other.tell(results)?;
+            }
+            let info = self.execute("query-migrate", json!({}))?;
+            if done(&info, &self.trace) {
+                return Ok(info);
+            }
+            let status = info["status"].as_str().unwrap_or_default();
+            if ENDS.contains(&status) || begin.elapsed() > TIMEOUT {
+                bail!(
+                    "{} did not get to {what}: {info}\n{}",
+                    self.name,
+                    self.said()
+                );
+            }
+            if news.elapsed() > NEWS {
+                news = Instant::now();
+                results.progress(&format!("{what}: {info}"));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until the migration has a status.
+    pub fn wait_for_status(
+        &mut self,
+        results: &mut Results,
+        status: &str,
+        other: Option<&mut Trace>,
+    ) -> Result<Value> {
+        self.wait_for_migration(results, status, other, |info, _| info["status"] == status)
+    }
+
+    /// Has it stand still: it does nothing, but does not end.
+    pub fn freeze(&self) -> Result<()> {
+        Ok(sys::kill(self.child.id(), libc::SIGSTOP)?)
+    }
+
+    /// Has it die.
+    pub fn die(mut self) -> Result<()> {
+        self.child.kill()?;
+        let status = self.child.wait()?;
+        ensure!(
+            status.signal() == Some(libc::SIGKILL),
+            "{} had ended with {status} before\n{}",
+            self.name,
+            self.said()
+        );
+        Ok(())
+    }
+}
