@@ -196,6 +196,33 @@ pub struct Outcome {
     pub dir: PathBuf,
 }
 
+/// What a machine tells a person while it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News<'a> {
+    /// What it does now.
+    Progress(&'a str),
+    /// What a person may want to keep.
+    Say(&'a str),
+}
+
+impl<'a> News<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (kind, text) = line.trim_end().split_once(' ')?;
+        match kind {
+            "@progress" => Some(Self::Progress(text)),
+            "@say" => Some(Self::Say(text)),
+            _ => None,
+        }
+    }
+}
+
+/// The lines of `text` that are whole, and behind its first `heard` bytes.
+fn new_lines(text: &[u8], heard: usize) -> &[u8] {
+    let new = text.get(heard..).unwrap_or_default();
+    let end = new.iter().rposition(|byte| *byte == b'\n');
+    &new[..end.map_or(0, |end| end + 1)]
+}
+
 fn last_lines(path: &Path) -> Vec<String> {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -298,8 +325,8 @@ impl Machine<'_> {
         command
     }
 
-    /// Runs the machine to its end. `progress` hears what it is doing.
-    pub fn run(&self, mut progress: impl FnMut(&str)) -> Result<Outcome> {
+    /// Runs the machine to its end. `hear` gets what it says meanwhile.
+    pub fn run(&self, mut hear: impl FnMut(News<'_>)) -> Result<Outcome> {
         let name = format!("{}-{}", self.kernel.name(), self.scenario);
         let dir = self.paths.out().join("vm").join(&name);
         let _ = fs::remove_dir_all(&dir);
@@ -321,7 +348,9 @@ impl Machine<'_> {
         let begin = Instant::now();
         let mut last_news = Instant::now();
         let mut seen = 0;
+        let mut heard = 0;
         let mut stopped = None;
+        hear(News::Progress("booting"));
         loop {
             let exited = child.try_wait()?;
             let text = fs::read(&results).unwrap_or_default();
@@ -330,12 +359,10 @@ impl Machine<'_> {
             if size != seen {
                 seen = size;
                 last_news = Instant::now();
-                let text = String::from_utf8_lossy(&text);
-                let said = text
-                    .lines()
-                    .rev()
-                    .find_map(|l| l.strip_prefix("@progress "));
-                progress(said.unwrap_or("booting"));
+                let new = new_lines(&text, heard);
+                heard += new.len();
+                let new = String::from_utf8_lossy(new);
+                new.lines().filter_map(News::parse).for_each(&mut hear);
             }
             if let Some(status) = exited {
                 if !status.success() {
@@ -417,6 +444,23 @@ mod tests {
         assert_eq!(tests[1].diagnostics, ["why"]);
         assert_eq!(tests[2].skipped.as_deref(), Some("no device"));
         assert_eq!(data[0]["x"], 1);
+    }
+
+    #[test]
+    fn a_line_is_heard_once_when_it_is_whole() {
+        let text = b"@progress a\r\n@say b c\r\nok 1 d\n@say e\n@sa";
+        let mut heard = 0;
+        let mut said = Vec::new();
+        for until in 0..=text.len() {
+            let new = new_lines(&text[..until], heard);
+            heard += new.len();
+            let new = std::str::from_utf8(new).unwrap();
+            said.extend(new.lines().filter_map(News::parse));
+        }
+        assert_eq!(
+            said,
+            [News::Progress("a"), News::Say("b c"), News::Say("e")]
+        );
     }
 
     #[test]

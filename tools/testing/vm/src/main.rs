@@ -16,7 +16,7 @@ use anyhow::{bail, Context, Result};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use kernel::Kernel;
-use machine::{Machine, Outcome};
+use machine::{Machine, News, Outcome};
 use paths::Paths;
 use std::process::{Command, ExitCode};
 
@@ -80,11 +80,19 @@ fn scenarios(paths: &Paths) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Runs a machine, and shows what it says meanwhile.
 fn boot(machine: &Machine<'_>) -> Result<Outcome> {
     let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}")?;
     let bar = ProgressBar::new_spinner().with_style(style);
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
-    let outcome = machine.run(|what| bar.set_message(what.to_string()));
+    let outcome = machine.run(|news| match news {
+        News::Progress(what) => bar.set_message(what.to_string()),
+        News::Say(what) => {
+            let seconds = bar.elapsed().as_secs_f64();
+            // The bar's own println() is silent where there is no terminal.
+            bar.suspend(|| println!("{seconds:7.1} s  {what}"));
+        }
+    });
     bar.finish_and_clear();
     outcome
 }
