@@ -2,7 +2,7 @@
 
 //! What a report of dirty pages costs.
 
-use super::{median, write};
+use super::{medians, write};
 use crate::machine::Outcome;
 use anyhow::Result;
 use serde_json::{json, Map, Value};
@@ -34,11 +34,7 @@ fn collect(data: &[Value]) -> Value {
                 .iter()
                 .filter(|d| d["driver"] == driver && d["density"] == density)
                 .collect();
-            let mut figures = Map::new();
-            for name in FIGURES {
-                let values = runs.iter().filter_map(|d| d[name].as_f64()).collect();
-                figures.insert(name.to_string(), json!(median(values)));
-            }
+            let mut figures = medians(&runs, FIGURES);
             figures.insert("runs".to_string(), json!(runs.len()));
             of.insert(density.to_string(), Value::Object(figures));
         }

@@ -3,11 +3,13 @@
 //! `make bench`: our driver and the C driver side by side, in the same machine.
 
 pub mod dirty;
+mod firmware;
 pub mod reinit;
+mod versions;
 
 use crate::{kernel::Kernel, machine::Outcome};
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{json, Map, Value};
 use std::{fs, path::Path};
 
 /// A benchmark.
@@ -42,6 +44,15 @@ pub const ALL: &[Benchmark] = &[
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The medians of the runs, for each of the figures.
+fn medians<'a>(runs: &[&Value], figures: impl IntoIterator<Item = &'a str>) -> Map<String, Value> {
+    let of = |name| median(runs.iter().filter_map(|run| run[name].as_f64()).collect());
+    figures
+        .into_iter()
+        .map(|name| (name.to_string(), json!(of(name))))
+        .collect()
 }
 
 /// Writes a result to `out/bench`, and says so.

@@ -2,11 +2,14 @@
 
 //! Downtime of a busy device, with and without REINIT.
 
-use super::{median, write};
+use super::{
+    firmware::{self, Vhcas},
+    medians, versions, write,
+};
 use crate::machine::Outcome;
-use anyhow::{ensure, Context, Result};
-use serde_json::{json, Map, Value};
-use std::{fmt::Write as _, fs, path::Path};
+use anyhow::Result;
+use serde_json::{json, Value};
+use std::{fmt::Write as _, path::Path};
 
 /// The scenario.
 pub const SCENARIO: &str = "bench-reinit";
@@ -20,106 +23,45 @@ const FIGURES: &[(&str, &str)] = &[
     ("precopy_bytes", "bytes during pre-copy"),
 ];
 
-/// A command from the emulated HCA's log.
-struct Logged<'a> {
-    name: &'a str,
-    op_mod: &'a str,
-    vhca: Option<u64>,
-    ns: u64,
-}
-
-fn parse(line: &str) -> Option<Logged<'_>> {
-    let mut words = line.split_whitespace().skip(3);
-    let name = words.next()?;
-    let field = |key: &str| {
-        line.split_whitespace()
-            .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
-    };
-    Some(Logged {
-        name,
-        op_mod: field("op_mod")?,
-        vhca: field("vhca").and_then(|vhca| vhca.parse().ok()),
-        ns: field("ns")?.parse().ok()?,
-    })
-}
-
-/// Adds to each migration how long firmware loaded during its downtime: from
-/// when the source's initiator is suspended until the destination's runs.
+/// Adds to each migration how long firmware loaded during its downtime.
 fn add_load_times(migrations: &mut [Value], log: &str) -> Result<()> {
-    let mut commands = log.lines().filter_map(parse);
+    let mut commands = firmware::commands(log);
     for migration in migrations {
-        let (source, destination) = (
-            migration["source"].as_u64(),
-            migration["destination"].as_u64(),
-        );
-        let (mut down, mut over, mut ns) = (false, false, 0);
-        for command in commands.by_ref() {
-            match (command.name, command.op_mod) {
-                ("SUSPEND_VHCA", "0x0") if command.vhca == source => down = true,
-                ("LOAD_VHCA_STATE", _) if down && command.vhca == destination => ns += command.ns,
-                ("RESUME_VHCA", "0x1") if down && command.vhca == destination => {
-                    over = true;
-                    break;
-                }
-                _ => (),
-            }
-        }
-        ensure!(over, "the log of commands has no end of a migration");
-        migration["report"]["downtime_load_ms"] = json!(ns as f64 / 1e6);
+        let vhcas = Vhcas::parse(migration)?;
+        let work = firmware::downtime(&mut commands, &[vhcas])?;
+        migration["report"]["downtime_load_ms"] = json!(work[0].load_ms());
     }
     Ok(())
 }
 
 /// reinit.json's object: the medians, for each driver and version.
 fn collect(migrations: &[Value]) -> Value {
-    let mut drivers = Map::new();
-    for driver in ["rust", "c"] {
-        let mut versions = Map::new();
-        for version in ["v1", "v2"] {
-            let runs: Vec<&Value> = migrations
-                .iter()
-                .filter(|m| m["driver"] == driver && m["report"]["info"] == version)
-                .collect();
-            let mut figures = Map::new();
-            for (name, _) in FIGURES {
-                let values = runs.iter().filter_map(|m| m["report"][*name].as_f64());
-                figures.insert((*name).to_string(), json!(median(values.collect())));
-            }
-            figures.insert("runs".to_string(), json!(runs.len()));
-            versions.insert(version.to_string(), Value::Object(figures));
-        }
-        drivers.insert(driver.to_string(), Value::Object(versions));
-    }
-    Value::Object(drivers)
-}
-
-/// How much less `v2` is than `v1`, in per cent.
-fn reduction(driver: &Value, figure: &str) -> f64 {
-    let of = |version: &str| driver[version][figure].as_f64().unwrap_or(f64::NAN);
-    100.0 * (1.0 - of("v2") / of("v1"))
+    Value::Object(versions::each(|driver, version| {
+        let runs: Vec<&Value> = migrations
+            .iter()
+            .filter(|m| m["driver"] == driver && m["report"]["info"] == version)
+            .map(|m| &m["report"])
+            .collect();
+        let mut figures = medians(&runs, FIGURES.iter().map(|(name, _)| *name));
+        figures.insert("runs".to_string(), json!(runs.len()));
+        Value::Object(figures)
+    }))
 }
 
 fn render(result: &Value) -> String {
-    let mut text = format!(
-        "\n  {:28}{:>16}{:>16}{:>16}{:>16}\n",
-        "", "Rust, v1", "Rust, v2", "C, v1", "C, v2"
-    );
-    let columns = [("rust", "v1"), ("rust", "v2"), ("c", "v1"), ("c", "v2")];
+    let mut text = versions::header();
     for (figure, label) in FIGURES {
-        let values = columns.map(|(driver, version)| {
-            let value = result[driver][version][*figure].as_f64();
-            format!("{:>16.0}", value.unwrap_or(f64::NAN))
-        });
-        let _ = writeln!(text, "  {label:28}{}", values.concat());
+        text += &versions::row(result, label, 0, |of| of[*figure].as_f64());
     }
-    for (driver, name) in [("rust", "Rust"), ("c", "C")] {
+    for (driver, name) in versions::DRIVERS {
+        let less = |figure| versions::reduction(&result[driver], |of| of[figure].as_f64());
         let _ = writeln!(
             text,
             "\n  {name} driver, with REINIT: downtime {:.0} % less, firmware loads during it \
              {:.0} % less, bytes during it {:.0} % less",
-            reduction(&result[driver], "downtime_ms"),
-            reduction(&result[driver], "downtime_load_ms"),
-            reduction(&result[driver], "downtime_bytes"),
+            less("downtime_ms"),
+            less("downtime_load_ms"),
+            less("downtime_bytes"),
         );
     }
     text
@@ -128,9 +70,7 @@ fn render(result: &Value) -> String {
 /// Writes reinit.json and shows what is in it.
 pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
     let mut migrations = outcome.data.clone();
-    let log = outcome.dir.join("commands.log");
-    let log = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
-    add_load_times(&mut migrations, &log)?;
+    add_load_times(&mut migrations, &firmware::log(outcome)?)?;
     let result = collect(&migrations);
     println!("{}", render(&result));
     write(&result, out, "reinit.json")
@@ -175,6 +115,6 @@ mod tests {
         let result = collect(&runs);
         assert_eq!(result["rust"]["v1"]["downtime_ms"], 100.0);
         assert_eq!(result["rust"]["v1"]["runs"], 3);
-        assert_eq!(reduction(&result["rust"], "downtime_ms"), 75.0);
+        assert!(render(&result).contains("Rust driver, with REINIT: downtime 75 % less"));
     }
 }
