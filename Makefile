@@ -6,6 +6,7 @@ VM := tools/testing/vm
 
 help:
 	@echo 'make run              migrate between two emulated VFs, and report'
+	@echo 'make run-qemu         have QEMU migrate a running guest, with a commentary'
 	@echo 'make check            run all tests; TEST=GROUP for some of them'
 	@echo 'make check-qemu         have QEMU migrate a running guest from VF to VF'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
@@ -20,6 +21,10 @@ help:
 run:
 	@$(VM)/prepare.sh stock
 	@$(VM)/vm-test.sh run
+
+run-qemu:
+	@$(VM)/prepare.sh stock intree
+	@$(VM)/vm-test.sh run-qemu
 
 check:
 	@$(VM)/prepare.sh stock intree
@@ -50,4 +55,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run check check-qemu bench intree scenario modules clean
+.PHONY: help run run-qemu check check-qemu bench intree scenario modules clean

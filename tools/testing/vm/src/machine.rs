@@ -196,6 +196,16 @@ pub struct Outcome {
     pub dir: PathBuf,
 }
 
+impl Outcome {
+    /// Says where its logs are.
+    pub fn show_logs(&self) {
+        println!(
+            "Console, results, commands of the firmware interface: {}",
+            self.dir.display()
+        );
+    }
+}
+
 /// What a machine tells a person while it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum News<'a> {

@@ -33,6 +33,8 @@ struct Cli {
 enum What {
     /// One migration with each driver, and a report.
     Run,
+    /// QEMU migrates a running guest, and a report.
+    RunQemu,
     /// All tests.
     Check {
         /// Only those with this in the name of their group.
@@ -130,7 +132,26 @@ fn run(cli: &Cli) -> Result<bool> {
             })?;
             let ok = show_failures(&outcome);
             if !outcome.data.is_empty() {
-                report::publish(&outcome, &paths.out())?;
+                report::run::publish(&outcome, &paths.out())?;
+            }
+            Ok(ok)
+        }
+        What::RunQemu => {
+            println!(
+                "Migrating a running guest with VFs by QEMU, on {}",
+                accel.name()
+            );
+            let outcome = boot(&Machine {
+                paths,
+                accel,
+                kernel: Kernel::Intree,
+                scenario: "qemu",
+                properties: "",
+                parameters: "",
+            })?;
+            let ok = show_failures(&outcome);
+            if !outcome.data.is_empty() {
+                report::qemu::publish(&outcome, &paths.out())?;
             }
             Ok(ok)
         }

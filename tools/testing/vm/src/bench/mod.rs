@@ -7,10 +7,10 @@ mod firmware;
 pub mod reinit;
 mod versions;
 
-use crate::{kernel::Kernel, machine::Outcome};
-use anyhow::{Context, Result};
+use crate::{kernel::Kernel, machine::Outcome, report};
+use anyhow::Result;
 use serde_json::{json, Map, Value};
-use std::{fs, path::Path};
+use std::path::Path;
 
 /// A benchmark.
 pub struct Benchmark {
@@ -57,11 +57,5 @@ fn medians<'a>(runs: &[&Value], figures: impl IntoIterator<Item = &'a str>) -> M
 
 /// Writes a result to `out/bench`, and says so.
 fn write(result: &Value, out: &Path, name: &str) -> Result<()> {
-    let dir = out.join("bench");
-    fs::create_dir_all(&dir)?;
-    let path = dir.join(name);
-    fs::write(&path, serde_json::to_string_pretty(result)? + "\n")
-        .with_context(|| path.display().to_string())?;
-    println!("The same as JSON: {}", path.display());
-    Ok(())
+    report::write(result, &out.join("bench"), name)
 }

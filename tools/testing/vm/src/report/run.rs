@@ -2,10 +2,11 @@
 
 //! The report of `make run`.
 
+use super::{mib, plain, write};
 use crate::machine::Outcome;
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Result};
 use serde_json::{json, Map, Value};
-use std::{fmt::Write, fs, path::Path};
+use std::{fmt::Write as _, path::Path};
 
 /// What of a run goes to report.json, for each driver.
 const FIELDS: &[&str] = &[
@@ -49,13 +50,6 @@ fn phase_ms(run: &Value, name: &str) -> String {
         .map_or_else(|| "-".to_string(), |ms| format!("{ms:.1} ms"))
 }
 
-fn mib(bytes: &Value) -> String {
-    format!(
-        "{:.2} MiB",
-        bytes.as_f64().unwrap_or(0.0) / f64::from(1 << 20)
-    )
-}
-
 /// The report for a person.
 pub fn render(report: &Value) -> String {
     let rust = &report["drivers"]["rust"];
@@ -64,13 +58,8 @@ pub fn render(report: &Value) -> String {
     let mut line = |label: &str, show: &dyn Fn(&Value) -> String| {
         let _ = writeln!(text, "  {label:26}{:>22}{:>22}", show(rust), show(c));
     };
-    let plain = |field: &'static str| {
-        move |run: &Value| match &run[field] {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        }
-    };
-    line("", &|run| plain("kernel_driver")(run));
+    let plain = |field: &'static str| move |run: &Value| plain(&run[field]);
+    line("", &plain("kernel_driver"));
     line("state of the VF", &|run| mib(&run["state_size"]));
     let phases = rust["phases"].as_array().cloned().unwrap_or_default();
     for phase in phases.iter().filter_map(|phase| phase["name"].as_str()) {
@@ -97,17 +86,9 @@ pub fn render(report: &Value) -> String {
 /// Writes report.json and shows the report.
 pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
     let report = collect(&outcome.data);
-    let dir = out.join("run");
-    fs::create_dir_all(&dir)?;
-    let path = dir.join("report.json");
-    fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")
-        .with_context(|| path.display().to_string())?;
     println!("\n{}", render(&report));
-    println!("The same as JSON: {}", path.display());
-    println!(
-        "Console, results, commands of the firmware interface: {}",
-        outcome.dir.display()
-    );
+    write(&report, &out.join("run"), "report.json")?;
+    outcome.show_logs();
     for driver in ["rust", "c"] {
         ensure!(
             report["drivers"][driver].is_object(),
