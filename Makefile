@@ -8,7 +8,7 @@ help:
 	@echo 'make run              migrate between two emulated VFs, and report'
 	@echo 'make run-qemu         have QEMU migrate a running guest, with a commentary'
 	@echo 'make check            run all tests; TEST=GROUP for some of them'
-	@echo 'make check-qemu         have QEMU migrate a running guest from VF to VF'
+	@echo 'make check-qemu       all tests of QEMU migrating a running guest'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
 	@echo '                      BENCH=reinit or BENCH=dirty for one of them'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel'
@@ -32,7 +32,7 @@ check:
 
 check-qemu:
 	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh scenario --kernel intree qemu
+	@$(VM)/vm-test.sh scenario --kernel intree qemu-suite
 
 bench:
 	@$(VM)/prepare.sh stock intree

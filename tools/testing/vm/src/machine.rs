@@ -40,6 +40,8 @@ struct Setup {
     arguments: &'static [&'static str],
     /// More for the kernel's command line.
     parameters: &'static str,
+    /// Whether it holds a machine itself, where its kernel can.
+    inner: bool,
     /// The kernels that it runs with, when all tests are run.
     kernels: &'static [Kernel],
 }
@@ -84,10 +86,21 @@ fn setup(scenario: &str) -> Setup {
         total: Duration::from_secs(900),
         arguments: &[],
         parameters: "",
+        inner: false,
         kernels: &[Kernel::Stock, Kernel::Intree],
     };
     // Where the other kernel has not what they need, or shows nothing more.
     let (stock, intree) = (&[Kernel::Stock], &[Kernel::Intree]);
+    let qemu = Setup {
+        // Where this is emulated, two take turns on one host thread: a machine
+        // in it was seen to stand still in its firmware, or while it boots.
+        cpus: "1",
+        memory: 3072,
+        arguments: HOST_FILES,
+        inner: true,
+        kernels: intree,
+        ..usual
+    };
     match scenario {
         "chunks" | "precopy-chunks" | "random-chunks" => Setup {
             properties: ",chunk-size=64K",
@@ -113,16 +126,12 @@ fn setup(scenario: &str) -> Setup {
             kernels: intree,
             ..usual
         },
-        "qemu" => Setup {
-            // Where this is emulated, two take turns on one host thread: a machine
-            // in it was seen to stand still in its firmware, or while it boots.
-            cpus: "1",
-            memory: 3072,
-            total: Duration::from_secs(1800),
-            arguments: HOST_FILES,
+        "qemu" => qemu,
+        "qemu-suite" => Setup {
+            total: Duration::from_secs(3600),
             // Too slow where it is emulated: make check-qemu.
             kernels: &[],
-            ..usual
+            ..qemu
         },
         // The in-tree kernel has no tracing.
         "trace" => Setup {
@@ -342,7 +351,7 @@ impl Machine<'_> {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir)?;
         initramfs::write(self.paths, self.kernel, &dir.join(INITRAMFS))?;
-        if self.scenario == "qemu" && self.kernel == Kernel::Intree {
+        if setup(self.scenario).inner && self.kernel == Kernel::Intree {
             initramfs::write_inner(self.paths, self.kernel, &dir.join(INNER_INITRAMFS))?;
         }
         let qemu_log = fs::File::create(dir.join("qemu.log"))?;
