@@ -10,7 +10,7 @@ help:
 	@echo 'make check            run all tests; TEST=GROUP for some of them'
 	@echo 'make check-qemu       all tests of QEMU migrating a running guest'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
-	@echo '                      BENCH=reinit or BENCH=dirty for one of them'
+	@echo '                      BENCH=reinit, dirty or qemu for one of them'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel'
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make scenario KERNEL=stock|intree SCENARIO=...'

@@ -155,6 +155,13 @@ fn setup(scenario: &str) -> Setup {
             total: Duration::from_secs(3600),
             ..usual
         },
+        bench::qemu::SCENARIO => Setup {
+            properties: ",state-size=64M,save-us-per-mib=250,load-us-per-mib=500",
+            memory: 4096,
+            total: Duration::from_secs(3600),
+            parameters: "hugepages=256",
+            ..qemu
+        },
         bench::reinit::SCENARIO => Setup {
             properties: ",state-size=1G,save-us-per-mib=250,load-us-per-mib=500",
             memory: 8192,

@@ -82,6 +82,11 @@ impl Work {
     pub fn load_ms(self) -> f64 {
         self.load_ns as f64 / 1e6
     }
+
+    /// What both took, in milliseconds.
+    pub fn ms(self) -> f64 {
+        (self.save_ns + self.load_ns) as f64 / 1e6
+    }
 }
 
 /// From when the first initiator of a source is suspended until those of all

@@ -4,6 +4,7 @@
 
 pub mod dirty;
 mod firmware;
+pub mod qemu;
 pub mod reinit;
 mod versions;
 
@@ -38,6 +39,12 @@ pub const ALL: &[Benchmark] = &[
         kernel: Kernel::Intree,
         title: "Reporting dirty pages of 2 GiB",
         publish: dirty::publish,
+    },
+    Benchmark {
+        scenario: qemu::SCENARIO,
+        kernel: Kernel::Intree,
+        title: "Live-migrating a guest with four VFs by QEMU",
+        publish: qemu::publish,
     },
 ];
 
