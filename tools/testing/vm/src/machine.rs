@@ -90,13 +90,15 @@ fn setup(scenario: &str) -> Setup {
         kernels: &[Kernel::Stock, Kernel::Intree],
     };
     // Where the other kernel has not what they need, or shows nothing more.
-    let (stock, intree) = (&[Kernel::Stock], &[Kernel::Intree]);
+    let intree = &[Kernel::Intree];
     let qemu = Setup {
         // Where this is emulated, two take turns on one host thread: a machine
         // in it was seen to stand still in its firmware, or while it boots.
         cpus: "1",
         memory: 3072,
         arguments: HOST_FILES,
+        // The memory of two machines in it.
+        parameters: "hugepages=200",
         inner: true,
         kernels: intree,
         ..usual
@@ -133,11 +135,6 @@ fn setup(scenario: &str) -> Setup {
             kernels: &[],
             ..qemu
         },
-        // The in-tree kernel has no tracing.
-        "trace" => Setup {
-            kernels: stock,
-            ..usual
-        },
         "conformance-c" | "conformance-mtty" => Setup {
             kernels: intree,
             ..usual
@@ -159,7 +156,6 @@ fn setup(scenario: &str) -> Setup {
             properties: ",state-size=64M,save-us-per-mib=250,load-us-per-mib=500",
             memory: 4096,
             total: Duration::from_secs(3600),
-            parameters: "hugepages=256",
             ..qemu
         },
         bench::reinit::SCENARIO => Setup {
