@@ -6,6 +6,7 @@ use super::{
     config::{Assigned, Common, Config},
     figures,
     process::{file, Qemu, TIMEOUT},
+    trace::Trace,
 };
 use crate::{events, hca::Driver, host::ROOT, inner, tap::Results};
 use anyhow::{ensure, Context, Result};
@@ -202,20 +203,27 @@ impl<'a> Guest<'a> {
         );
         let source = std::mem::replace(&mut self.qemu, destination);
         self.said += &source.reports();
-        let vfs = (&self.vfs.0[..], &self.vfs.1[..]);
-        let mut figures = figures::all(&info, &source.trace, &self.qemu.trace, vfs);
+        std::mem::swap(&mut self.vfs.0, &mut self.vfs.1);
+        let figures = self.figures(&info, &source.trace);
+        // The VFs are free when QEMU has ended.
+        drop(source);
+        let figures = figures?;
+        self.go_on(results)?;
+        Ok(figures)
+    }
+
+    /// What it has cost to come here.
+    fn figures(&self, info: &Value, source: &Trace) -> Result<Value> {
+        let vfs = (&self.vfs.1[..], &self.vfs.0[..]);
+        let mut figures = figures::all(info, source, &self.qemu.trace, vfs);
         if self.config.driver == Driver::Rust {
             figures["driver_bytes"] = figures::driver_bytes(&figures, vfs)?.into();
         }
+        let something = |name: &str| figures[name].as_u64() > Some(0);
         ensure!(
-            figures["precopy_bytes"].as_u64() > Some(0)
-                && figures["stopcopy_bytes"].as_u64() > Some(0),
+            something("precopy_bytes") && something("stopcopy_bytes"),
             "nothing of a VF was transferred: {figures}"
         );
-        // The VFs are free when QEMU has ended.
-        drop(source);
-        std::mem::swap(&mut self.vfs.0, &mut self.vfs.1);
-        self.go_on(results)?;
         Ok(figures)
     }
 
