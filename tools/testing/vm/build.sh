@@ -5,7 +5,8 @@
 # sysroot.
 #
 #   emu      the emulated HCA, for QEMU         -> $CACHE/build/mlx5-emu.so
-#   guest    init and tools of the test machine -> $CACHE/build/{vm-guest,vfio-mig}
+#   guest    init and tools of the test machine -> $CACHE/build/{vm-guest,vfio-mig},
+#            and a preload for a QEMU in it     -> $CACHE/build/precopy-info-v1.so
 #   runner   what starts test machines          -> $CACHE/build/vm-test
 #   module   our module for the stock kernel    -> $CACHE/build/stock
 set -euo pipefail
@@ -28,6 +29,9 @@ guest)
 		--target x86_64-unknown-linux-gnu -p vm-guest -p vfio-mig
 	cp "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vm-guest" \
 		"$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vfio-mig" "$out/"
+	cc -O2 -Wall -Werror -shared -fPIC -o "$out/precopy-info-v1.so.tmp" \
+		"$VM_DIR/precopy-info-v1.c"
+	mv "$out/precopy-info-v1.so.tmp" "$out/precopy-info-v1.so"
 	;;
 runner)
 	cargo build --release -p vm-test

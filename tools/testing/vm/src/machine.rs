@@ -153,7 +153,7 @@ fn setup(scenario: &str) -> Setup {
             ..usual
         },
         bench::qemu::SCENARIO => Setup {
-            properties: ",state-size=64M,save-us-per-mib=250,load-us-per-mib=500",
+            properties: ",state-size=32M,save-us-per-mib=250,load-us-per-mib=500",
             memory: 4096,
             total: Duration::from_secs(3600),
             ..qemu
@@ -332,11 +332,12 @@ impl Machine<'_> {
                 "console=ttyS0 intel_iommu=on quiet loglevel=7 panic=-1 kmemleak=on \
                  no_timer_check \
                  vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
-                 vmtest.consumer={} vmtest.kernel={} vmtest.initramfs={} {} {}",
+                 vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} {} {}",
                 self.scenario,
                 self.paths.selftests.display(),
                 self.paths.build.join("vfio-mig").display(),
                 self.paths.consumer.display(),
+                self.paths.build.join("precopy-info-v1.so").display(),
                 self.kernel.image(self.paths).display(),
                 dir.join(INNER_INITRAMFS).display(),
                 own.parameters,

@@ -62,7 +62,7 @@ pub struct Config {
     pub driver: Driver,
     /// How they get at their VFs.
     pub access: Access,
-    /// Whether they are told of new initial bytes, and wait for them.
+    /// Which PRECOPY_INFO they ask for: whether they are told of new initial bytes.
     pub info: InfoVersion,
 }
 
@@ -70,6 +70,8 @@ pub struct Config {
 pub struct Common {
     /// Where QEMU was unpacked.
     pub consumer: String,
+    /// What is preloaded for [`InfoVersion::V1`].
+    precopy_info_v1: String,
     kernel: String,
     initramfs: String,
     /// What guests run on.
@@ -92,6 +94,7 @@ impl Common {
         let parameter = |name| sys::kernel_parameter(name)?.with_context(|| format!("no {name}="));
         Ok(Self {
             consumer: parameter("vmtest.consumer")?,
+            precopy_info_v1: parameter("vmtest.precopy_info_v1")?,
             kernel: parameter("vmtest.kernel")?,
             initramfs: parameter("vmtest.initramfs")?,
             accel: accel()?,
@@ -104,19 +107,24 @@ pub fn state_name(index: usize) -> String {
     format!("0000:00:{:02x}.0/vfio", FIRST_SLOT + index)
 }
 
+/// The environment of a QEMU.
+pub fn environment(common: &Common, config: Config) -> Vec<(&'static str, String)> {
+    let modules = format!("{}/usr/lib/x86_64-linux-gnu/qemu", common.consumer);
+    let mut environment = vec![("QEMU_MODULE_DIR", modules)];
+    if config.info == InfoVersion::V1 {
+        environment.push(("LD_PRELOAD", common.precopy_info_v1.clone()));
+    }
+    environment
+}
+
 /// The arguments of a QEMU with these VFs.
 pub fn arguments(common: &Common, config: Config, name: &str, vfs: &[Assigned]) -> Vec<String> {
     let share = format!("{}/usr/share", common.consumer);
-    let legacy = config.info == InfoVersion::V1;
     let mut arguments: Vec<String> = [
         "-nodefaults -no-user-config -no-reboot -display none -cpu qemu64".to_string(),
         format!("-accel {} -M q35,memory-backend=ram", common.accel),
         format!("-object memory-backend-memfd,id=ram,size={MEMORY}M,hugetlb=on"),
         format!("-m {MEMORY} -L {share}/qemu -L {share}/seabios"),
-        format!(
-            "-global migration.switchover-ack-legacy={}",
-            if legacy { "on" } else { "off" }
-        ),
         // What it says itself, what it tells, and how it takes orders.
         format!("-msg timestamp=on -D {}", file(name, "trace")),
         format!("-qmp unix:{},server=on,wait=off", file(name, "qmp")),

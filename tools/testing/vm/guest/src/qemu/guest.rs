@@ -12,7 +12,6 @@ use crate::{events, hca::Driver, host::ROOT, inner, tap::Results};
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
 use std::{fs, time::Duration};
-use vfio_mig::precopy::InfoVersion;
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Reports of the guest before and after a migration.
@@ -160,7 +159,11 @@ impl<'a> Guest<'a> {
             said: String::new(),
             qemus: 0,
         };
+        results.say("qemu-0: the guest boots");
         guest.hear(results, BOOT_TIMEOUT)?;
+        let last = guest.qemu.reports();
+        let last = last.lines().next_back().unwrap_or_default();
+        results.say(&format!("qemu-0: the guest works with its VFs, at {last}"));
         figures::check_use(&guest.qemu.trace, vfs.0, config.info)?;
         Ok(guest)
     }
@@ -205,6 +208,12 @@ impl<'a> Guest<'a> {
         self.said += &source.reports();
         std::mem::swap(&mut self.vfs.0, &mut self.vfs.1);
         let figures = self.figures(&info, &source.trace);
+        results.say(&format!(
+            "{}: the guest has come from {}, and stood still for {} ms",
+            self.qemu.name(),
+            source.name(),
+            info["downtime"]
+        ));
         // The VFs are free when QEMU has ended.
         drop(source);
         let figures = figures?;
@@ -249,13 +258,9 @@ impl<'a> Guest<'a> {
     pub fn migrate(&mut self, results: &mut Results, channel: Channel, run: u32) -> Result<()> {
         let destination = self.begin(results, channel, MAX_BANDWIDTH)?;
         let figures = self.arrive(results, destination)?;
-        // With version 2, each VF wants an answer of its own.
-        let least = match self.config.info {
-            InfoVersion::V1 => 1,
-            InfoVersion::V2 => self.vfs.0.len() as u64,
-        };
+        // Each VF wants an answer of its own.
         ensure!(
-            figures["switchover_acks"].as_u64() >= Some(least),
+            figures["switchover_acks"].as_u64() >= Some(self.vfs.0.len() as u64),
             "the destination did not say that it was ready: {figures}"
         );
         ensure!(
@@ -274,10 +279,7 @@ impl<'a> Guest<'a> {
         destination.execute("migrate-incoming", Channel::Socket.address())?;
         set_bandwidth(&mut self.qemu, MAX_BANDWIDTH, NOTHING_FITS)?;
         self.qemu.execute("migrate", Channel::Socket.address())?;
-        let least = match self.config.info {
-            InfoVersion::V1 => 1,
-            InfoVersion::V2 => self.vfs.0.len(),
-        };
+        let least = self.vfs.0.len();
         self.qemu.wait_for_migration(
             results,
             "the end of its initial bytes",

@@ -3,7 +3,7 @@
 //! A QEMU, from its start to its end.
 
 use super::{
-    config::{arguments, Assigned, Common, Config},
+    config::{arguments, environment, Assigned, Common, Config},
     qmp::Qmp,
     trace::Trace,
 };
@@ -76,10 +76,7 @@ impl Qemu {
         let log = File::create(our_file(name, "log"))?;
         let mut command = in_root(&format!("{}/usr/bin/qemu-system-x86_64", common.consumer));
         command
-            .env(
-                "QEMU_MODULE_DIR",
-                format!("{}/usr/lib/x86_64-linux-gnu/qemu", common.consumer),
-            )
+            .envs(environment(common, config))
             .args(arguments(common, config, name, vfs))
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -146,6 +143,18 @@ impl Qemu {
         said.join("\n")
     }
 
+    /// What its threads are doing: where they are in the kernel, and how busy.
+    fn threads(&self) -> Result<String> {
+        let mut text = String::new();
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let dir = thread?.path();
+            for file in ["comm", "schedstat", "stack"] {
+                text += &fs::read_to_string(dir.join(file)).unwrap_or_default();
+            }
+        }
+        Ok(text)
+    }
+
     /// Gives its guest an order.
     pub fn order(&self, order: &str) -> Result<()> {
         let mut stream = UnixStream::connect(our_file(&self.name, "orders"))?;
@@ -172,8 +181,7 @@ impl Qemu {
                 bail!("QEMU ended with {status}\n{}", self.said());
             }
             if begin.elapsed() > timeout {
-                let status = self.execute("query-status", json!({}))?;
-                bail!("the guest is silent; {status}\n{}", self.said());
+                bail!("the guest is silent\n{}{}", self.threads()?, self.said());
             }
             if news.elapsed() > NEWS {
                 news = Instant::now();

@@ -64,10 +64,10 @@ impl Event {
             "migrate_set_state" => format!("migration is {}", self.field("state")?),
             "vfio_migration_set_device_state" => format!("{device} is {}", self.field("state")?),
             "vfio_query_precopy_size_request_switchover_ack" => {
-                format!("{device} wants to know when its initial bytes are loaded")
+                format!("{device} has new initial bytes, to be loaded first")
             }
             "source_return_path_thread_switchover_acked" => {
-                "the destination has loaded initial bytes".to_string()
+                "the destination has loaded a VF's initial bytes".to_string()
             }
             "vmstate_downtime_checkpoint" => match self.about.as_str() {
                 "src-downtime-start" => "the guest stops".to_string(),

@@ -42,8 +42,15 @@ impl Bench {
         Ok(Self { vfs })
     }
 
-    fn bind(&self, driver: Driver) -> Result<()> {
-        self.vfs.iter().try_for_each(|vf| hca::bind(vf.bdf, driver))
+    fn bind(&self, results: &mut Results, driver: Driver) -> Result<()> {
+        for vf in &self.vfs {
+            hca::bind(vf.bdf, driver)?;
+        }
+        let name = driver.sysfs_name();
+        results.say(&format!(
+            "host: {VFS} VFs of mlx5_core's PF are bound to {name}"
+        ));
+        Ok(())
     }
 
     /// `count` VFs for a guest, and as many to go to.
@@ -118,7 +125,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     let Some((common, bench)) = prepare(results)? else {
         return Ok(());
     };
-    bench.bind(Driver::Rust)?;
+    bench.bind(results, Driver::Rust)?;
     let steps: [(&str, Step); 1] = [("it migrates", migrate)];
     run_steps(results, &common, Access::Iommufd, bench.take(1), &steps);
     Ok(())
@@ -129,7 +136,7 @@ pub fn run_suite(results: &mut Results) -> Result<()> {
     let Some((common, bench)) = prepare(results)? else {
         return Ok(());
     };
-    bench.bind(Driver::Rust)?;
+    bench.bind(results, Driver::Rust)?;
     let one: [(&str, Step); 8] = [
         ("it migrates", migrate),
         ("it migrates with multifd", migrate_with_multifd),
@@ -175,7 +182,7 @@ fn measure(
     let prefix = format!("{} driver, {info:?}", driver.name());
     let mut guest = None;
     results.test(&format!("{prefix}: a guest works"), |results| {
-        bench.bind(driver)?;
+        bench.bind(results, driver)?;
         guest = Some(Guest::boot(results, common, config, bench.take(MANY))?);
         Ok(())
     });
