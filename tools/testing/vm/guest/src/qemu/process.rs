@@ -31,7 +31,7 @@ const NEWS: Duration = Duration::from_secs(10);
 /// No step takes longer.
 pub const TIMEOUT: Duration = Duration::from_secs(180);
 const LAST_LINES: usize = 20;
-/// Migration that have ended.
+/// Of migrations that have ended.
 const ENDS: &[&str] = &["completed", "failed", "cancelled"];
 
 /// A file of a QEMU's, for QEMU.
@@ -41,6 +41,33 @@ pub fn file(name: &str, kind: &str) -> String {
 
 fn our_file(name: &str, kind: &str) -> String {
     format!("{ROOT}{}", file(name, kind))
+}
+
+/// For something to happen.
+struct Wait {
+    begin: Instant,
+    news: Instant,
+}
+
+impl Wait {
+    fn new() -> Self {
+        let begin = Instant::now();
+        Self { begin, news: begin }
+    }
+
+    fn is_longer_than(&self, time: Duration) -> bool {
+        self.begin.elapsed() > time
+    }
+
+    /// Goes on with it, and says so now and then.
+    fn go_on(&mut self, results: &mut Results, what: &str) {
+        if self.news.elapsed() > NEWS {
+            self.news = Instant::now();
+            let seconds = self.begin.elapsed().as_secs();
+            results.progress(&format!("waiting for {what} since {seconds}s"));
+        }
+        thread::sleep(POLL);
+    }
 }
 
 /// A QEMU. It ends with this.
@@ -89,18 +116,18 @@ impl Qemu {
             qmp: None,
             trace: Trace::new(name, our_file(name, "trace")),
         };
-        let begin = Instant::now();
+        let mut wait = Wait::new();
         let socket = our_file(name, "qmp");
         let stream = loop {
             match UnixStream::connect(&socket) {
                 Ok(stream) => break stream,
                 Err(err) => {
-                    if qemu.child.try_wait()?.is_some() || begin.elapsed() > TIMEOUT {
+                    if qemu.child.try_wait()?.is_some() || wait.is_longer_than(TIMEOUT) {
                         bail!("{socket}: {err}\n{}", qemu.said());
                     }
                 }
             }
-            thread::sleep(POLL);
+            wait.go_on(results, name);
         };
         qemu.qmp = Some(Qmp::new(stream).with_context(|| qemu.said())?);
         let vfs: Vec<String> = vfs.iter().map(|vf| vf.bdf.to_string()).collect();
@@ -168,8 +195,7 @@ impl Qemu {
         timeout: Duration,
         done: impl Fn(&str) -> bool,
     ) -> Result<()> {
-        let begin = Instant::now();
-        let mut news = begin;
+        let mut wait = Wait::new();
         loop {
             self.trace.tell(results)?;
             let text = self.reports();
@@ -180,15 +206,10 @@ impl Qemu {
             if let Some(status) = self.child.try_wait()? {
                 bail!("QEMU ended with {status}\n{}", self.said());
             }
-            if begin.elapsed() > timeout {
+            if wait.is_longer_than(timeout) {
                 bail!("the guest is silent\n{}{}", self.threads()?, self.said());
             }
-            if news.elapsed() > NEWS {
-                news = Instant::now();
-                let seconds = begin.elapsed().as_secs();
-                results.progress(&format!("waiting for the guest since {seconds}s"));
-            }
-            thread::sleep(POLL);
+            wait.go_on(results, "the guest");
         }
     }
 
@@ -201,8 +222,7 @@ impl Qemu {
         mut other: Option<&mut Trace>,
         done: impl Fn(&Value, &Trace) -> bool,
     ) -> Result<Value> {
-        let begin = Instant::now();
-        let mut news = begin;
+        let mut wait = Wait::new();
         loop {
             self.trace.tell(results)?;
             if let Some(other) = &mut other {
@@ -213,18 +233,14 @@ impl Qemu {
                 return Ok(info);
             }
             let status = info["status"].as_str().unwrap_or_default();
-            if ENDS.contains(&status) || begin.elapsed() > TIMEOUT {
+            if ENDS.contains(&status) || wait.is_longer_than(TIMEOUT) {
                 bail!(
                     "{} did not get to {what}: {info}\n{}",
                     self.name,
                     self.said()
                 );
             }
-            if news.elapsed() > NEWS {
-                news = Instant::now();
-                results.progress(&format!("{what}: {info}"));
-            }
-            thread::sleep(POLL);
+            wait.go_on(results, what);
         }
     }
 
