@@ -24,15 +24,16 @@ use std::{
 use vfio_mig::bdf::Bdf;
 
 /// Rounds of a report.
-pub const STEP: u64 = 8;
+pub const STEP: u64 = 4;
 /// Pages of a huge page.
 const PAGES: u64 = 512;
 /// Pages that a round writes to.
 const SCATTERED: u64 = 5;
 /// Commands of a round that count.
 const COMMANDS: u64 = 3;
-/// Between two rounds: what is of a round is there for so long.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Between two rounds: what is of a round is there for so long, and where all is
+/// emulated on one processor, others want to use it.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The order.
 pub const CREATE: &str = "create";

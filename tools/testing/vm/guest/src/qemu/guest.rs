@@ -8,7 +8,7 @@ use super::{
     process::{file, Qemu, TIMEOUT},
     trace::Trace,
 };
-use crate::{events, hca::Driver, host::ROOT, inner, tap::Results};
+use crate::{events, host::ROOT, inner, tap::Results};
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
 use std::{fs, time::Duration};
@@ -174,7 +174,7 @@ impl<'a> Guest<'a> {
         let name = format!("qemu-{}", self.qemus);
         let vfs = &self.vfs.1;
         let mut qemu = Qemu::start(results, self.common, self.config, &name, vfs, true)?;
-        if self.config.driver == Driver::Rust {
+        if self.config.traced {
             // Of what was before.
             events::taken()?;
         }
@@ -225,7 +225,7 @@ impl<'a> Guest<'a> {
     fn figures(&self, info: &Value, source: &Trace) -> Result<Value> {
         let vfs = (&self.vfs.1[..], &self.vfs.0[..]);
         let mut figures = figures::all(info, source, &self.qemu.trace, vfs);
-        if self.config.driver == Driver::Rust {
+        if self.config.traced {
             figures["driver_bytes"] = figures::driver_bytes(&figures, vfs)?.into();
         }
         let something = |name: &str| figures[name].as_u64() > Some(0);

@@ -72,7 +72,6 @@ fn prepare(results: &mut Results) -> Result<Option<(Common, Bench)>> {
     let common = Common::new()?;
     let bench = Bench::new()?;
     host::mount()?;
-    events::turn(true)?;
     Ok(Some((common, bench)))
 }
 
@@ -90,6 +89,7 @@ fn run_steps(
     let config = Config {
         driver: Driver::Rust,
         access,
+        traced: true,
         info: InfoVersion::V2,
     };
     let prefix = format!("{}, VFs: {}", access.name(), vfs.0.len());
@@ -126,6 +126,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         return Ok(());
     };
     bench.bind(results, Driver::Rust)?;
+    events::turn(true)?;
     let steps: [(&str, Step); 1] = [("it migrates", migrate)];
     run_steps(results, &common, Access::Iommufd, bench.take(1), &steps);
     Ok(())
@@ -137,6 +138,7 @@ pub fn run_suite(results: &mut Results) -> Result<()> {
         return Ok(());
     };
     bench.bind(results, Driver::Rust)?;
+    events::turn(true)?;
     let one: [(&str, Step); 8] = [
         ("it migrates", migrate),
         ("it migrates with multifd", migrate_with_multifd),
@@ -177,6 +179,8 @@ fn measure(
     let config = Config {
         driver,
         access: Access::Iommufd,
+        // It takes time, and the C driver has none.
+        traced: false,
         info,
     };
     let prefix = format!("{} driver, {info:?}", driver.name());
