@@ -40,6 +40,9 @@ struct Setup {
     arguments: &'static [&'static str],
     /// More for the kernel's command line.
     parameters: &'static str,
+    /// Whether kmemleak keeps account, where the kernel has it: each allocation
+    /// then costs what an unwound stack does.
+    leaks: bool,
     /// Whether it holds a machine itself, where its kernel can.
     inner: bool,
     /// The kernels that it runs with, when all tests are run.
@@ -86,6 +89,7 @@ fn setup(scenario: &str) -> Setup {
         total: Duration::from_secs(900),
         arguments: &[],
         parameters: "",
+        leaks: true,
         inner: false,
         kernels: &[Kernel::Stock, Kernel::Intree],
     };
@@ -99,6 +103,8 @@ fn setup(scenario: &str) -> Setup {
         arguments: HOST_FILES,
         // The memory of two machines in it.
         parameters: "hugepages=200",
+        // Others look for them.
+        leaks: false,
         inner: true,
         kernels: intree,
         ..usual
@@ -329,10 +335,11 @@ impl Machine<'_> {
             // An emulated timer that has to wait for a busy host must not end the boot.
             .arg("-append")
             .arg(format!(
-                "console=ttyS0 intel_iommu=on quiet loglevel=7 panic=-1 kmemleak=on \
+                "console=ttyS0 intel_iommu=on quiet loglevel=7 panic=-1 kmemleak={} \
                  no_timer_check \
                  vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
                  vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} {} {}",
+                if own.leaks { "on" } else { "off" },
                 self.scenario,
                 self.paths.selftests.display(),
                 self.paths.build.join("vfio-mig").display(),

@@ -17,6 +17,9 @@ const FIGURES: &[Figure] = &[
     ("downtime", ms, "downtime_ms"),
     ("of VFIO, in pre-copy", mib, "precopy_bytes"),
     ("of VFIO, in stop-copy", mib, "stopcopy_bytes"),
+    ("images, says the driver", mib, "driver_bytes"),
+    ("their SAVEs", ms, "driver_save_ms"),
+    ("their LOADs", ms, "driver_load_ms"),
     ("of RAM", mib, "ram_bytes"),
     ("switchover acks", plain, "switchover_acks"),
     ("errors the guest found", plain, "guest_errors"),
@@ -59,7 +62,7 @@ fn render_migration(migration: &Value) -> String {
         plain(&migration["accel"]),
     );
     for (label, show, field) in FIGURES {
-        let _ = writeln!(text, "    {label:22}{:>14}", show(&migration[*field]));
+        let _ = writeln!(text, "    {label:24}{:>14}", show(&migration[*field]));
     }
     let columns = COLUMNS.iter().map(|(label, ..)| format!("{label:>14}"));
     let _ = writeln!(text, "    {:22}{}", "", columns.collect::<String>());
@@ -99,6 +102,7 @@ mod tests {
             "migration": "live", "access": "iommufd", "accel": "kvm", "driver": "rust",
             "info": "v2", "run": 0, "total_ms": 10483, "downtime_ms": 936,
             "precopy_bytes": 6 << 20, "stopcopy_bytes": 1 << 20, "ram_bytes": 40 << 20,
+            "driver_bytes": 7 << 20, "driver_save_ms": 3.5, "driver_load_ms": 4.5,
             "switchover_acks": 1, "guest_errors": 0,
             "devices": [device(1, true), device(2, false)],
         }));
@@ -111,6 +115,8 @@ mod tests {
             "total 10483.0 ms",
             "downtime 936.0 ms",
             "of VFIO, in stop-copy 1.00 MiB",
+            "images, says the driver 7.00 MiB",
+            "their LOADs 4.5 ms",
             "errors the guest found 0",
             "VHCA 1 to 5, busy 4.5 ms 1.5 ms 2.5 ms 0.5 ms 3.00 MiB 0.50 MiB",
             "VHCA 2 to 6 4.5 ms 1.5 ms 2.5 ms 0.5 ms 3.00 MiB 0.50 MiB",

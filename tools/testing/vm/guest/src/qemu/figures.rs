@@ -146,28 +146,42 @@ pub fn all(
     })
 }
 
-/// How many bytes of images the driver says that it has moved, which must be those that
-/// QEMU has moved.
-pub fn driver_bytes(figures: &Value, vfs: (&[Assigned], &[Assigned])) -> Result<u64> {
-    let events = events::taken()?;
-    let moved = |name, vfs: &[Assigned]| -> Result<(u64, u64)> {
-        let mut sum = (0, 0);
-        for vf in vfs {
-            for event in events::of(&events, name, vf.bdf) {
-                sum.0 += 1;
-                sum.1 += events::number(event, "bytes")? as u64;
-            }
+/// What the driver says of the images of VFs.
+#[derive(Default, PartialEq, Debug)]
+struct Images {
+    count: u64,
+    bytes: u64,
+    ns: u64,
+}
+
+impl Images {
+    /// What events of this name tell of these VFs.
+    fn of(events: &[String], name: &str, vfs: &[Assigned]) -> Result<Self> {
+        let mut images = Self::default();
+        for event in vfs.iter().flat_map(|vf| events::of(events, name, vf.bdf)) {
+            images.count += 1;
+            images.bytes += events::number(event, "bytes")? as u64;
+            images.ns += events::number(event, "ns")? as u64;
         }
-        Ok(sum)
-    };
-    let saved = moved("save_end", vfs.0)?;
-    let loaded = moved("load_end", vfs.1)?;
+        Ok(images)
+    }
+}
+
+/// Adds what the driver says of a migration: that it has moved what QEMU has moved.
+pub fn add_driver(figures: &mut Value, vfs: (&[Assigned], &[Assigned])) -> Result<()> {
+    let events = events::taken()?;
+    let saved = Images::of(&events, "save_end", vfs.0)?;
+    let loaded = Images::of(&events, "load_end", vfs.1)?;
     let bytes = |name: &str| figures[name].as_u64().unwrap_or(0);
-    let rest = (bytes("precopy_bytes") + bytes("stopcopy_bytes")).checked_sub(saved.1);
-    let most = saved.0 * OF_RECORD + vfs.0.len() as u64 * OF_VF;
+    let rest = (bytes("precopy_bytes") + bytes("stopcopy_bytes")).checked_sub(saved.bytes);
+    let most = saved.count * OF_RECORD + vfs.0.len() as u64 * OF_VF;
     ensure!(
-        saved == loaded && rest.is_some_and(|rest| rest <= most),
-        "the driver has saved {saved:?} and loaded {loaded:?} images and bytes: {figures}"
+        (saved.count, saved.bytes) == (loaded.count, loaded.bytes)
+            && rest.is_some_and(|rest| rest <= most),
+        "the driver has saved {saved:?} and loaded {loaded:?}: {figures}"
     );
-    Ok(saved.1)
+    figures["driver_bytes"] = saved.bytes.into();
+    figures["driver_save_ms"] = (saved.ns as f64 / 1e6).into();
+    figures["driver_load_ms"] = (loaded.ns as f64 / 1e6).into();
+    Ok(())
 }

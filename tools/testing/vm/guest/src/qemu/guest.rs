@@ -11,7 +11,7 @@ use super::{
 use crate::{events, host::ROOT, inner, tap::Results};
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Value};
-use std::{fs, time::Duration};
+use std::{fs, thread, time::Duration};
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Reports of the guest before and after a migration.
@@ -29,6 +29,8 @@ const LEAST_BANDWIDTH: u64 = 4096;
 const MEASURED: u64 = 0;
 const NOTHING_FITS: u64 = 1;
 const ANYTHING_FITS: u64 = 1 << 40;
+/// Until no more goes into a socket that nobody reads from.
+const SENDING: Duration = Duration::from_secs(1);
 /// All capabilities that are used somewhere.
 const CAPABILITIES: &[&str] = &[
     "events",
@@ -174,8 +176,9 @@ impl<'a> Guest<'a> {
         let name = format!("qemu-{}", self.qemus);
         let vfs = &self.vfs.1;
         let mut qemu = Qemu::start(results, self.common, self.config, &name, vfs, true)?;
+        self.qemu.trace.forget()?;
         if self.config.traced {
-            // Of what was before.
+            // The same, of the driver.
             events::taken()?;
         }
         set_up(&mut qemu, channel)?;
@@ -226,7 +229,7 @@ impl<'a> Guest<'a> {
         let vfs = (&self.vfs.1[..], &self.vfs.0[..]);
         let mut figures = figures::all(info, source, &self.qemu.trace, vfs);
         if self.config.traced {
-            figures["driver_bytes"] = figures::driver_bytes(&figures, vfs)?.into();
+            figures::add_driver(&mut figures, vfs)?;
         }
         let something = |name: &str| figures[name].as_u64() > Some(0);
         ensure!(
@@ -354,10 +357,10 @@ impl<'a> Guest<'a> {
                 destination.freeze()?;
                 self.qemu
                     .execute("migrate-continue", json!({ "state": "pre-switchover" }))?;
-                self.qemu
-                    .wait_for_migration(results, "stop-copy", None, |_, trace| {
-                        trace.of("vfio_save_complete_precopy_start").count() > 0
-                    })?;
+                self.qemu.wait_for_event(results, "stop-copy", |event| {
+                    event.name == "migrate_set_state" && event.field("state") == Some("device")
+                })?;
+                thread::sleep(SENDING);
                 destination
             }
         };

@@ -5,7 +5,7 @@
 use super::{
     config::{arguments, environment, Assigned, Common, Config},
     qmp::Qmp,
-    trace::Trace,
+    trace::{Event, Trace},
 };
 use crate::{
     host::{in_root, ROOT},
@@ -239,6 +239,26 @@ impl Qemu {
                     self.name,
                     self.said()
                 );
+            }
+            wait.go_on(results, what);
+        }
+    }
+
+    /// Waits until something has happened. QEMU need not answer meanwhile.
+    pub fn wait_for_event(
+        &mut self,
+        results: &mut Results,
+        what: &str,
+        is_it: impl Fn(&Event) -> bool,
+    ) -> Result<()> {
+        let mut wait = Wait::new();
+        loop {
+            self.trace.tell(results)?;
+            if self.trace.events.iter().any(&is_it) {
+                return Ok(());
+            }
+            if wait.is_longer_than(TIMEOUT) {
+                bail!("{} did not get to {what}\n{}", self.name, self.said());
             }
             wait.go_on(results, what);
         }

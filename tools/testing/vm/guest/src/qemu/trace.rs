@@ -89,7 +89,7 @@ pub struct Trace {
     read: u64,
     /// What is not a whole line yet.
     rest: String,
-    /// All so far.
+    /// All since the last migration.
     pub events: Vec<Event>,
 }
 
@@ -131,6 +131,13 @@ impl Trace {
                 results.say(&format!("{}: {comment}", self.name));
             }
         }
+        Ok(())
+    }
+
+    /// Forgets what was so far: it is about another migration.
+    pub fn forget(&mut self) -> Result<()> {
+        self.update()?;
+        self.events.clear();
         Ok(())
     }
 
