@@ -231,6 +231,8 @@ impl<'a> Guest<'a> {
         if self.config.traced {
             figures::add_driver(&mut figures, vfs)?;
         }
+        let tracked = source.of("vfio_device_dirty_tracking_start").next();
+        ensure!(tracked.is_some(), "VFs do not note what they write to");
         let something = |name: &str| figures[name].as_u64() > Some(0);
         ensure!(
             something("precopy_bytes") && something("stopcopy_bytes"),
@@ -353,10 +355,10 @@ impl<'a> Guest<'a> {
             Death::InStopCopy => {
                 let destination = self.begin(results, Channel::Paused, MAX_BANDWIDTH)?;
                 self.qemu.wait_for_status(results, "pre-switchover", None)?;
-                // What is sent now goes nowhere.
+                // What is sent now goes nowhere, and holds up all else.
                 destination.freeze()?;
                 self.qemu
-                    .execute("migrate-continue", json!({ "state": "pre-switchover" }))?;
+                    .send("migrate-continue", json!({ "state": "pre-switchover" }))?;
                 self.qemu.wait_for_event(results, "stop-copy", |event| {
                     event.name == "migrate_set_state" && event.field("state") == Some("device")
                 })?;

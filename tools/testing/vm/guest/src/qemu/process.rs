@@ -144,7 +144,16 @@ impl Qemu {
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
         let qmp = self.qmp.as_mut().context("no QMP")?;
         let answer = qmp.execute(command, arguments);
-        answer.with_context(|| format!("{}\n{}", self.name, self.said()))
+        answer.with_context(|| {
+            let threads = self.threads().unwrap_or_default();
+            format!("{}\n{threads}{}", self.name, self.said())
+        })
+    }
+
+    /// Has it carry out a command, which it may not be able to answer.
+    pub fn send(&mut self, command: &str, arguments: Value) -> Result<()> {
+        let qmp = self.qmp.as_mut().context("no QMP")?;
+        qmp.send(command, arguments)
     }
 
     fn text(&self, kind: &str) -> String {

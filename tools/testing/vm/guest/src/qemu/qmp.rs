@@ -12,12 +12,14 @@ use std::{
 
 /// No command takes longer. The first one is answered when QEMU has opened its
 /// devices, beside a guest that works: where all is emulated on a busy host, more
-/// than a minute was seen.
-const TIMEOUT: Duration = Duration::from_secs(180);
+/// than a minute was seen. The host does not wait for two.
+const TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A connection to a QEMU.
 pub struct Qmp {
     stream: BufReader<UnixStream>,
+    /// Number of commands so far.
+    commands: u64,
 }
 
 impl Qmp {
@@ -26,6 +28,7 @@ impl Qmp {
         stream.set_read_timeout(Some(TIMEOUT))?;
         let mut qmp = Self {
             stream: BufReader::new(stream),
+            commands: 0,
         };
         qmp.receive().context("QMP greeting")?;
         qmp.execute("qmp_capabilities", json!({}))?;
@@ -40,20 +43,27 @@ impl Qmp {
         serde_json::from_str(&line).with_context(|| line.clone())
     }
 
+    /// Has a command carried out, and does not wait for that.
+    pub fn send(&mut self, command: &str, arguments: Value) -> Result<()> {
+        self.commands += 1;
+        let request = json!({ "execute": command, "arguments": arguments, "id": self.commands });
+        writeln!(self.stream.get_mut(), "{request}").with_context(|| format!("QMP {command}"))
+    }
+
     /// Has a command carried out.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
-        let request = json!({ "execute": command, "arguments": arguments });
+        self.send(command, arguments)?;
         let mut answer = || -> Result<Value> {
-            writeln!(self.stream.get_mut(), "{request}")?;
             loop {
                 let mut message = self.receive()?;
+                // All else is an event, or about a command that was only sent.
+                if message["id"].as_u64() != Some(self.commands) {
+                    continue;
+                }
                 if let Some(error) = message.get("error") {
                     bail!("{}", error["desc"].as_str().unwrap_or_default());
                 }
-                // All else is an event.
-                if let Some(value) = message.get_mut("return") {
-                    return Ok(value.take());
-                }
+                return Ok(message["return"].take());
             }
         };
         answer().with_context(|| format!("QMP {command}"))
