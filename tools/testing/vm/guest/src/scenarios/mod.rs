@@ -27,10 +27,11 @@ pub use dirty::report_for_ever;
 
 use crate::{
     hca::{self, Driver, Pf},
+    sys,
     tap::Results,
 };
-use anyhow::{ensure, Result};
-use vfio_mig::bdf::Bdf;
+use anyhow::{ensure, Context, Result};
+use vfio_mig::{bdf::Bdf, precopy::InfoVersion};
 
 /// A scenario: its name, and what it does.
 pub type Scenario = (&'static str, fn(&mut Results) -> Result<()>);
@@ -99,4 +100,27 @@ impl Bench {
             Driver::Rust => (self.vfs[2], self.vfs[3]),
         }
     }
+}
+
+/// How often a benchmark is to measure.
+fn runs() -> Result<u32> {
+    let runs = sys::kernel_parameter("vmtest.runs")?.context("vmtest.runs= is missing")?;
+    Ok(runs.parse()?)
+}
+
+/// Measures each driver with each version of PRECOPY_INFO, in turn: what changes with
+/// time, such as how busy the host is, changes for all alike.
+fn each_version(
+    results: &mut Results,
+    measure: impl Fn(&mut Results, u32, Driver, InfoVersion) -> Result<()>,
+) -> Result<()> {
+    for run in 0..runs()? {
+        for driver in Driver::BOTH {
+            for info in [InfoVersion::V1, InfoVersion::V2] {
+                let name = format!("run {run}, {} driver, {info:?}", driver.name());
+                results.test(&name, |results| measure(results, run, driver, info));
+            }
+        }
+    }
+    Ok(())
 }

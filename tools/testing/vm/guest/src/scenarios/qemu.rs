@@ -11,7 +11,6 @@ use crate::{
     hca::{self, Driver, Pf},
     host,
     qemu::{Access, Assigned, Channel, Common, Config, Death, Guest},
-    sys,
     tap::Results,
 };
 use anyhow::{ensure, Context, Result};
@@ -168,14 +167,14 @@ pub fn run_suite(results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// Measures one driver with one version of PRECOPY_INFO.
+/// Measures one driver with one version of PRECOPY_INFO, once.
 fn measure(
     results: &mut Results,
     common: &Common,
     bench: &Bench,
     (driver, info): (Driver, InfoVersion),
-    runs: u32,
-) {
+    run: u32,
+) -> Result<()> {
     let config = Config {
         driver,
         access: Access::Iommufd,
@@ -183,19 +182,9 @@ fn measure(
         traced: false,
         info,
     };
-    let prefix = format!("{} driver, {info:?}", driver.name());
-    let mut guest = None;
-    results.test(&format!("{prefix}: a guest works"), |results| {
-        bench.bind(results, driver)?;
-        guest = Some(Guest::boot(results, common, config, bench.take(MANY))?);
-        Ok(())
-    });
-    for run in 0..runs {
-        results.test(&format!("{prefix}, run {run}"), |results| {
-            let guest = guest.as_mut().context("there is no guest")?;
-            guest.migrate_busy(results, run)
-        });
-    }
+    bench.bind(results, driver)?;
+    let mut guest = Guest::boot(results, common, config, bench.take(MANY))?;
+    guest.migrate_busy(results, run)
 }
 
 /// Benchmark: a guest with a busy VF and idle ones.
@@ -203,13 +192,7 @@ pub fn run_bench(results: &mut Results) -> Result<()> {
     let Some((common, bench)) = prepare(results)? else {
         return Ok(());
     };
-    let runs = sys::kernel_parameter("vmtest.runs")?
-        .context("vmtest.runs= is missing")?
-        .parse()?;
-    for driver in Driver::BOTH {
-        for info in [InfoVersion::V1, InfoVersion::V2] {
-            measure(results, &common, &bench, (driver, info), runs);
-        }
-    }
-    Ok(())
+    super::each_version(results, |results, run, driver, info| {
+        measure(results, &common, &bench, (driver, info), run)
+    })
 }

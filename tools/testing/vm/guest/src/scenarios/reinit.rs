@@ -9,8 +9,8 @@
 //! they have arrived.
 
 use super::Bench;
-use crate::{hca::Driver, sys, tap::Results, vf::Vf};
-use anyhow::{ensure, Context, Result};
+use crate::{hca::Driver, tap::Results, vf::Vf};
+use anyhow::{ensure, Result};
 use mlx5_emu_regs as regs;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -98,19 +98,8 @@ fn migrate(
 
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
-    let runs = sys::kernel_parameter("vmtest.runs")?
-        .context("vmtest.runs= is missing")?
-        .parse()?;
-    for run in 0..runs {
-        for driver in Driver::BOTH {
-            for info in [InfoVersion::V1, InfoVersion::V2] {
-                let name = format!("run {run}, {} driver, {info:?}", driver.name());
-                let (source, destination) = bench.of(driver);
-                results.test(&name, |results| {
-                    migrate(results, (driver, [source, destination]), info, run)
-                });
-            }
-        }
-    }
-    Ok(())
+    super::each_version(results, |results, run, driver, info| {
+        let (source, destination) = bench.of(driver);
+        migrate(results, (driver, [source, destination]), info, run)
+    })
 }

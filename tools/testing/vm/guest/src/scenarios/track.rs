@@ -5,11 +5,10 @@
 use super::Bench;
 use crate::{
     hca::Driver,
-    sys,
     tap::Results,
     vf::{Vf, IOVA},
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{ensure, Result};
 use mlx5_emu_regs as regs;
 use serde_json::json;
 use std::time::Instant;
@@ -90,10 +89,7 @@ fn measure(results: &mut Results, driver: Driver, vf: Bdf, run: u32) -> Result<(
 
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
-    let runs = sys::kernel_parameter("vmtest.runs")?
-        .context("vmtest.runs= is missing")?
-        .parse()?;
-    for run in 0..runs {
+    for run in 0..super::runs()? {
         for driver in Driver::BOTH {
             results.test(&format!("run {run}, {} driver", driver.name()), |results| {
                 measure(results, driver, bench.of(driver).0, run)
