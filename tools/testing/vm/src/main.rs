@@ -201,7 +201,10 @@ fn run(cli: &Cli) -> Result<bool> {
                 parameters: &format!("vmtest.seed={seed}"),
             })?;
             for test in outcome.tests.iter().filter(|test| test.ok) {
-                println!("ok: {}", test.name);
+                match &test.skipped {
+                    Some(reason) => println!("skipped: {}: {reason}", test.name),
+                    None => println!("ok: {}", test.name),
+                }
             }
             Ok(show_failures(&outcome))
         }
