@@ -48,9 +48,13 @@ pub const ALL: &[Benchmark] = &[
     },
 ];
 
+/// The value in the middle, or the mean of both.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    match values.len() {
+        0 => f64::NAN,
+        n => (values[(n - 1) / 2] + values[n / 2]) / 2.0,
+    }
 }
 
 /// The medians of the runs, for each of the figures.
@@ -65,4 +69,16 @@ fn medians<'a>(runs: &[&Value], figures: impl IntoIterator<Item = &'a str>) -> M
 /// Writes a result to `out/bench`, and says so.
 fn write(result: &Value, out: &Path, name: &str) -> Result<()> {
     report::write(result, &out.join("bench"), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![9.0, 1.0, 2.0, 4.0]), 3.0);
+        assert!(median(Vec::new()).is_nan());
+    }
 }

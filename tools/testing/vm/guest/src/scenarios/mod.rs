@@ -108,14 +108,21 @@ fn runs() -> Result<u32> {
     Ok(runs.parse()?)
 }
 
-/// Measures each driver with each version of PRECOPY_INFO, in turn: what changes with
-/// time, such as how busy the host is, changes for all alike.
+/// The drivers, in an order that changes with each run: what changes with time, such as
+/// how busy the host is, is not to the advantage of one.
+fn in_turn(run: u32) -> [Driver; 2] {
+    let mut drivers = Driver::BOTH;
+    drivers.rotate_left(run as usize % 2);
+    drivers
+}
+
+/// Measures each driver with each version of PRECOPY_INFO.
 fn each_version(
     results: &mut Results,
     measure: impl Fn(&mut Results, u32, Driver, InfoVersion) -> Result<()>,
 ) -> Result<()> {
     for run in 0..runs()? {
-        for driver in Driver::BOTH {
+        for driver in in_turn(run) {
             for info in [InfoVersion::V1, InfoVersion::V2] {
                 let name = format!("run {run}, {} driver, {info:?}", driver.name());
                 results.test(&name, |results| measure(results, run, driver, info));

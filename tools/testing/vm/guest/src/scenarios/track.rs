@@ -90,7 +90,7 @@ fn measure(results: &mut Results, driver: Driver, vf: Bdf, run: u32) -> Result<(
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     for run in 0..super::runs()? {
-        for driver in Driver::BOTH {
+        for driver in super::in_turn(run) {
             results.test(&format!("run {run}, {} driver", driver.name()), |results| {
                 measure(results, driver, bench.of(driver).0, run)
             });
