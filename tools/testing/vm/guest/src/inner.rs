@@ -8,7 +8,7 @@
 //! or repeats something.
 //!
 //! It says so on the second serial port: every [`STEP`] rounds [`report`]'s line,
-//! or once a line that begins with "error". On the third one it takes orders:
+//! or once a line that begins with [`ERROR`]. On the third one it takes orders:
 //! [`CREATE`] has the VF create new objects, and [`CREATED`] says that it has.
 
 use crate::{hca, kmsg::KernelLog, vf::Vf};
@@ -35,6 +35,8 @@ const COMMANDS: u64 = 3;
 /// emulated on one processor, others want to use it.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How a line begins that tells of something wrong.
+pub const ERROR: &str = "error";
 /// The order.
 pub const CREATE: &str = "create";
 /// What is said when it was carried out.
@@ -228,7 +230,7 @@ fn work_for_ever(port: &mut File) -> Result<()> {
 pub fn run() -> Result<()> {
     let mut port = OpenOptions::new().write(true).open("/dev/ttyS1")?;
     if let Err(err) = work_for_ever(&mut port) {
-        writeln!(port, "error {err:#}")?;
+        writeln!(port, "{ERROR} {err:#}")?;
     }
     loop {
         thread::park();

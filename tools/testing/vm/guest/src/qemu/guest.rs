@@ -123,10 +123,11 @@ fn set_up(qemu: &mut Qemu, channel: Channel) -> Result<()> {
         "migrate-set-parameters",
         json!({ "downtime-limit": DOWNTIME_LIMIT, "multifd-channels": MULTIFD_CHANNELS }),
     )?;
-    set_bandwidth(qemu, MAX_BANDWIDTH, MEASURED)
+    set_bandwidth(qemu, (MAX_BANDWIDTH, MEASURED))
 }
 
-fn set_bandwidth(qemu: &mut Qemu, max: u64, in_downtime: u64) -> Result<()> {
+/// What it may use, and what it is to expect of the downtime.
+fn set_bandwidth(qemu: &mut Qemu, (max, in_downtime): (u64, u64)) -> Result<()> {
     let parameters = json!({ "max-bandwidth": max, "avail-switchover-bandwidth": in_downtime });
     qemu.execute("migrate-set-parameters", parameters)?;
     Ok(())
@@ -186,11 +187,16 @@ impl<'a> Guest<'a> {
         Ok(qemu)
     }
 
-    /// Starts a QEMU, and to migrate to it.
-    fn begin(&mut self, results: &mut Results, channel: Channel, bandwidth: u64) -> Result<Qemu> {
+    /// Starts a QEMU, and to migrate to it. `bandwidth` is as for [`set_bandwidth`].
+    fn begin(
+        &mut self,
+        results: &mut Results,
+        channel: Channel,
+        bandwidth: (u64, u64),
+    ) -> Result<Qemu> {
         let mut destination = self.destination(results, channel)?;
         destination.execute("migrate-incoming", channel.address())?;
-        set_bandwidth(&mut self.qemu, bandwidth, MEASURED)?;
+        set_bandwidth(&mut self.qemu, bandwidth)?;
         self.qemu.execute("migrate", channel.address())?;
         Ok(destination)
     }
@@ -241,6 +247,13 @@ impl<'a> Guest<'a> {
         Ok(figures)
     }
 
+    /// How many errors it has found.
+    fn errors(&self) -> usize {
+        let reports = self.said.clone() + &self.qemu.reports();
+        let is_error = |line: &&str| line.starts_with(inner::ERROR);
+        reports.lines().filter(is_error).count()
+    }
+
     /// Completes figures, and gives them to the host.
     fn publish(&self, results: &mut Results, mut figures: Value, run: u32) {
         let more = json!({
@@ -250,8 +263,7 @@ impl<'a> Guest<'a> {
             "accel": self.common.accel,
             "info": self.config.info,
             "run": run,
-            // It says so itself, and nothing goes on.
-            "guest_errors": 0,
+            "guest_errors": self.errors(),
         });
         for (name, value) in more.as_object().into_iter().flatten() {
             figures[name] = value.clone();
@@ -261,7 +273,7 @@ impl<'a> Guest<'a> {
 
     /// Migrates it to the other VFs.
     pub fn migrate(&mut self, results: &mut Results, channel: Channel, run: u32) -> Result<()> {
-        let destination = self.begin(results, channel, MAX_BANDWIDTH)?;
+        let destination = self.begin(results, channel, (MAX_BANDWIDTH, MEASURED))?;
         let figures = self.arrive(results, destination)?;
         // Each VF wants an answer of its own.
         ensure!(
@@ -280,10 +292,8 @@ impl<'a> Guest<'a> {
     /// As [`Self::migrate`], and its first VF creates new objects when the destination
     /// has all that it must have, and could take over.
     pub fn migrate_busy(&mut self, results: &mut Results, run: u32) -> Result<()> {
-        let mut destination = self.destination(results, Channel::Socket)?;
-        destination.execute("migrate-incoming", Channel::Socket.address())?;
-        set_bandwidth(&mut self.qemu, MAX_BANDWIDTH, NOTHING_FITS)?;
-        self.qemu.execute("migrate", Channel::Socket.address())?;
+        let bandwidth = (MAX_BANDWIDTH, NOTHING_FITS);
+        let mut destination = self.begin(results, Channel::Socket, bandwidth)?;
         let least = self.vfs.0.len();
         self.qemu.wait_for_migration(
             results,
@@ -293,11 +303,11 @@ impl<'a> Guest<'a> {
                 figures::acks(trace) >= least && info["ram"]["dirty-sync-count"].as_u64() > Some(2)
             },
         )?;
-        set_bandwidth(&mut self.qemu, LEAST_BANDWIDTH, NOTHING_FITS)?;
+        set_bandwidth(&mut self.qemu, (LEAST_BANDWIDTH, NOTHING_FITS))?;
         self.qemu.order(inner::CREATE)?;
         self.qemu
             .wait_for_reports(results, TIMEOUT, |text| text.contains(inner::CREATED))?;
-        set_bandwidth(&mut self.qemu, MAX_BANDWIDTH, ANYTHING_FITS)?;
+        set_bandwidth(&mut self.qemu, (MAX_BANDWIDTH, ANYTHING_FITS))?;
         let figures = self.arrive(results, destination)?;
         self.publish(results, figures, run);
         Ok(())
@@ -336,7 +346,7 @@ impl<'a> Guest<'a> {
 
     /// Cancels a migration while both sides have VFs that are not stopped.
     pub fn cancel(&mut self, results: &mut Results) -> Result<()> {
-        let destination = self.begin(results, Channel::Socket, LOW_BANDWIDTH)?;
+        let destination = self.begin(results, Channel::Socket, (LOW_BANDWIDTH, MEASURED))?;
         self.wait_for_precopy(results)?;
         self.qemu.execute("migrate_cancel", json!({}))?;
         self.qemu.wait_for_status(results, "cancelled", None)?;
@@ -348,12 +358,14 @@ impl<'a> Guest<'a> {
     pub fn survive(&mut self, results: &mut Results, death: Death) -> Result<()> {
         let destination = match death {
             Death::InPreCopy => {
-                let destination = self.begin(results, Channel::Socket, LOW_BANDWIDTH)?;
+                let destination =
+                    self.begin(results, Channel::Socket, (LOW_BANDWIDTH, MEASURED))?;
                 self.wait_for_precopy(results)?;
                 destination
             }
             Death::InStopCopy => {
-                let destination = self.begin(results, Channel::Paused, MAX_BANDWIDTH)?;
+                let destination =
+                    self.begin(results, Channel::Paused, (MAX_BANDWIDTH, MEASURED))?;
                 self.qemu.wait_for_status(results, "pre-switchover", None)?;
                 // What is sent now goes nowhere, and holds up all else.
                 destination.freeze()?;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     host::{in_root, ROOT},
-    sys,
+    inner, sys,
     tap::Results,
 };
 use anyhow::{bail, ensure, Context, Result};
@@ -208,7 +208,7 @@ impl Qemu {
         loop {
             self.trace.tell(results)?;
             let text = self.reports();
-            ensure!(!text.contains("error"), "the guest found {text}");
+            ensure!(!text.contains(inner::ERROR), "the guest found {text}");
             if done(&text) {
                 return Ok(());
             }
