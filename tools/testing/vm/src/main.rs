@@ -18,7 +18,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernel::Kernel;
 use machine::{Machine, News, Outcome};
 use paths::Paths;
-use std::process::{Command, ExitCode};
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 /// Starts test machines.
 #[derive(Parser, Debug)]
@@ -113,6 +116,28 @@ fn show_failures(outcome: &Outcome) -> bool {
     ok
 }
 
+/// Runs a scenario for a person to see, and reports what came of it.
+fn show(
+    paths: &Paths,
+    accel: Accel,
+    (kernel, scenario): (Kernel, &str),
+    publish: fn(&Outcome, &Path) -> Result<()>,
+) -> Result<bool> {
+    let outcome = boot(&Machine {
+        paths,
+        accel,
+        kernel,
+        scenario,
+        properties: "",
+        parameters: "",
+    })?;
+    let ok = show_failures(&outcome);
+    if !outcome.data.is_empty() {
+        publish(&outcome, &paths.out())?;
+    }
+    Ok(ok)
+}
+
 fn run(cli: &Cli) -> Result<bool> {
     let paths = &cli.paths;
     let accel = Accel::probe(paths)?;
@@ -122,38 +147,24 @@ fn run(cli: &Cli) -> Result<bool> {
                 "Migrating a VF of an emulated ConnectX, on {}",
                 accel.name()
             );
-            let outcome = boot(&Machine {
+            show(
                 paths,
                 accel,
-                kernel: Kernel::Stock,
-                scenario: "migrate",
-                properties: "",
-                parameters: "",
-            })?;
-            let ok = show_failures(&outcome);
-            if !outcome.data.is_empty() {
-                report::run::publish(&outcome, &paths.out())?;
-            }
-            Ok(ok)
+                (Kernel::Stock, "migrate"),
+                report::run::publish,
+            )
         }
         What::RunQemu => {
             println!(
                 "Migrating a running guest with VFs by QEMU, on {}",
                 accel.name()
             );
-            let outcome = boot(&Machine {
+            show(
                 paths,
                 accel,
-                kernel: Kernel::Intree,
-                scenario: "qemu",
-                properties: "",
-                parameters: "",
-            })?;
-            let ok = show_failures(&outcome);
-            if !outcome.data.is_empty() {
-                report::qemu::publish(&outcome, &paths.out())?;
-            }
-            Ok(ok)
+                (Kernel::Intree, "qemu"),
+                report::qemu::publish,
+            )
         }
         What::Bench { runs, only } => {
             for bench in bench::ALL {
