@@ -60,6 +60,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// There was no state to load.
+    #[error("nothing to load: the input is empty; give a file that `vfio-mig save` has written")]
+    NothingToLoad,
     /// The destination has the state, and may use it.
     #[error("{device}: stays stopped, since the destination may run: {source}")]
     NotAbandoned {

@@ -28,6 +28,9 @@ pub fn load(
     let loaded = stream::copy(from, &mut to, progress);
     drop(to);
     let loaded = loaded.and_then(|bytes| {
+        if bytes == 0 {
+            return Err(Error::NothingToLoad);
+        }
         device.set_state(State::RUNNING)?;
         Ok(bytes)
     });

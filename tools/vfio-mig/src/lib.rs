@@ -19,6 +19,7 @@ pub mod fuzz;
 pub mod iommu;
 pub mod memory;
 pub mod migrate;
+pub mod output;
 pub mod precopy;
 pub mod remote;
 pub mod state;

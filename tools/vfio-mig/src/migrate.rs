@@ -5,6 +5,7 @@
 use crate::{
     device::Device,
     error::{Context, Error},
+    output::Output,
     state::State,
     stream,
     target::{DeviceTarget, Target},
@@ -182,9 +183,10 @@ fn move_through(
     let total = prepare(source, target, recorder)?;
     let what = || path.display().to_string();
     let bytes = recorder.run("save", total, |observer| {
-        let mut file = File::create(path).context(what())?;
+        let mut file = Output::create(path).context(what())?;
         let mut from = source.begin(State::STOP_COPY)?;
         let bytes = stream::copy(&mut from, &mut file, |n| observer.bytes(n))?;
+        file.commit().context(what())?;
         Ok((bytes, bytes))
     })?;
     recorder.run("load", bytes, |observer| {

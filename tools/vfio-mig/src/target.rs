@@ -5,6 +5,7 @@
 use crate::{
     device::Device,
     error::{Context, Error},
+    output::Output,
     state::State,
     uapi,
 };
@@ -103,7 +104,7 @@ impl Target for DeviceTarget<'_> {
 /// A file, which has just what the device has written.
 pub struct FileTarget {
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Output>,
     digest: Sha256,
 }
 
@@ -139,7 +140,7 @@ impl Write for FileTarget {
 
 impl Target for FileTarget {
     fn prepare(&mut self) -> Result<(), Error> {
-        self.file = Some(File::create(&self.path).context(self.name())?);
+        self.file = Some(Output::create(&self.path).context(self.name())?);
         Ok(())
     }
 
@@ -148,8 +149,8 @@ impl Target for FileTarget {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
-        let synced = self.file.as_ref().map_or(Ok(()), File::sync_all);
-        synced.context(self.name())
+        let committed = self.file.take().map_or(Ok(()), Output::commit);
+        committed.context(self.name())
     }
 
     fn start(&mut self) -> Result<(), Error> {
@@ -157,8 +158,8 @@ impl Target for FileTarget {
     }
 
     fn abandon(&mut self) -> bool {
-        // Half a state is of no use to anybody.
-        let _ = std::fs::remove_file(&self.path);
+        // Half a state is of no use to anybody: it goes, an older file stays.
+        self.file = None;
         true
     }
 

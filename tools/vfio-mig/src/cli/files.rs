@@ -14,6 +14,7 @@ use vfio_mig::{
     device::Device,
     error::{Context, Error},
     file,
+    output::Output,
 };
 
 #[derive(clap::Args, Debug)]
@@ -51,9 +52,9 @@ pub fn save(args: &Args, json: bool) -> Result<(), Error> {
         file::save(&device, &mut io::stdout().lock(), progress)
     } else {
         let name = || args.file.display().to_string();
-        let mut to = File::create(&args.file).context(name())?;
+        let mut to = Output::create(&args.file).context(name())?;
         file::save(&device, &mut to, progress).and_then(|bytes| {
-            to.sync_all().context(name())?;
+            to.commit().context(name())?;
             Ok(bytes)
         })
     };
