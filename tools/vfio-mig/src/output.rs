@@ -22,18 +22,19 @@ pub struct Output {
 }
 
 impl Output {
-    /// Begins to write what is to be at `path`. A symbolic link stays, and what
-    /// it leads to is replaced.
+    /// Opens a file for `path`. If `path` is a symbolic link, the link stays and
+    /// its target is replaced; a link without a target is an error.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let path = match fs::canonicalize(path) {
-            Ok(target) => target,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
-            Err(err) => return Err(err),
-        };
-        let older = match fs::metadata(&path) {
-            Ok(older) => Some(older),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => None,
-            Err(err) => return Err(err),
+        let (path, older) = match fs::canonicalize(path) {
+            Ok(target) => {
+                let older = fs::metadata(&target)?;
+                (target, Some(older))
+            }
+            // A link that leads nowhere would be replaced by the file.
+            Err(err) if err.kind() != io::ErrorKind::NotFound || path.is_symlink() => {
+                return Err(err)
+            }
+            Err(_) => (path.to_path_buf(), None),
         };
         if older.as_ref().is_some_and(|older| !older.is_file()) {
             // Fails for a folder, with EISDIR.
@@ -59,7 +60,7 @@ impl Output {
         Ok(this)
     }
 
-    /// Ends it: everything was written, and is to stay.
+    /// Syncs the file and gives it its final name.
     pub fn commit(mut self) -> io::Result<()> {
         let Some((from, to)) = &self.rename else {
             return self.file.flush();
@@ -128,6 +129,17 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_stays() {
+        let dir = folder("dangling");
+        let link = dir.join("link");
+        std::os::unix::fs::symlink("nothing", &link).unwrap();
+        assert!(Output::create(&link).is_err());
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         fs::remove_dir_all(dir).unwrap();
     }
 
