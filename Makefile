@@ -15,6 +15,7 @@ help:
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make scenario KERNEL=stock|intree SCENARIO=...'
 	@echo '                      run one scenario in one test machine'
+	@echo 'make list             show all scenarios'
 	@echo 'make clean            remove results; caches stay'
 
 # From nothing to a report.
@@ -43,7 +44,11 @@ intree:
 
 scenario:
 	@$(VM)/prepare.sh $(KERNEL) stock
-	@$(VM)/vm-test.sh scenario --kernel $(KERNEL) $(SCENARIO)
+	@$(VM)/vm-test.sh scenario --kernel '$(KERNEL)' '$(SCENARIO)'
+
+# A test compares this table with that of vm-test --list.
+list:
+	@sed -n '/^Scenario  /,/^$$/p' Documentation/dev-tools/vfio-mlx5-testing.rst
 
 # For a kernel on this machine, as any external module.
 KDIR ?= /lib/modules/$(shell uname -r)/build
@@ -55,4 +60,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu check check-qemu bench intree scenario modules clean
+.PHONY: help run run-qemu check check-qemu bench intree scenario list modules clean

@@ -6,7 +6,7 @@
 //! kernel is booted with KVM once, and the answer kept for as long as the host
 //! is up.
 
-use crate::{kernel::Kernel, paths::Paths};
+use crate::{kernel, paths::Paths};
 use anyhow::Result;
 use std::{
     fs,
@@ -15,6 +15,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use vm_common::kernel::Kernel;
 
 /// An accelerator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +43,7 @@ fn kvm_works(paths: &Paths) -> Result<bool> {
         .arg("-serial")
         .arg(format!("file:{}", console.display()))
         .arg("-kernel")
-        .arg(Kernel::Stock.image(paths))
+        .arg(kernel::image(Kernel::Stock, paths))
         .args(["-append", "console=ttyS0 panic=-1"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -4,11 +4,10 @@
 
 use crate::{
     accel::Accel,
-    kernel::Kernel,
-    machine::{is_wanted, Machine, Test},
+    machine::{Machine, Test},
     paths::Paths,
 };
-use anyhow::{anyhow, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
 use std::{
     fs,
     process::{Command, Stdio},
@@ -19,6 +18,13 @@ use std::{
     thread,
     time::Instant,
 };
+use vm_common::{
+    kernel::Kernel,
+    scenarios::{self, Scenario, Suite},
+};
+
+/// The group of the tests of all Rust programs and libraries.
+const CARGO: &str = "cargo";
 
 /// Tests that are commands: name, command, and where it runs.
 const COMMANDS: &[(&str, &str)] = &[
@@ -87,23 +93,42 @@ impl Tally {
     }
 }
 
+/// The machines of all tests.
+fn machines() -> Vec<(Kernel, &'static Scenario)> {
+    let with = |kernel: Kernel| {
+        scenarios::ALL
+            .iter()
+            .filter(move |one| one.suite == Suite::Check && one.runs_with(kernel))
+            .map(move |one| (kernel, one))
+    };
+    Kernel::BOTH.into_iter().flat_map(with).collect()
+}
+
+/// The names of all groups of tests.
+fn groups() -> Vec<String> {
+    let commands = COMMANDS.iter().map(|(name, _)| (*name).to_string());
+    let machines = machines()
+        .into_iter()
+        .map(|(kernel, scenario)| scenario.group(kernel));
+    commands
+        .chain([CARGO.to_string()])
+        .chain(machines)
+        .collect()
+}
+
 /// What is to be checked.
-pub struct Check<'a> {
+struct Check<'a> {
     /// Where things are.
-    pub paths: &'a Paths,
+    paths: &'a Paths,
     /// What machines run on.
-    pub accel: Accel,
-    /// Only what has this in its name.
-    pub only: Option<String>,
-    /// The scenarios.
-    pub scenarios: Vec<String>,
+    accel: Accel,
+    /// Only groups that have this in their name.
+    only: Option<&'a str>,
 }
 
 impl Check<'_> {
     fn wanted(&self, group: &str) -> bool {
-        self.only
-            .as_ref()
-            .is_none_or(|only| group.contains(only.as_str()))
+        self.only.is_none_or(|only| group.contains(only))
     }
 
     fn command(&self, tally: &mut Tally, name: &str, command: &str) -> Result<()> {
@@ -187,8 +212,13 @@ impl Check<'_> {
     }
 
     /// Runs one machine, and then reports its tests together.
-    fn machine(&self, tally: &Mutex<Tally>, kernel: Kernel, scenario: &str) -> Result<()> {
-        let group = format!("{}-{scenario}", kernel.name());
+    fn machine(
+        &self,
+        tally: &Mutex<Tally>,
+        kernel: Kernel,
+        scenario: &'static Scenario,
+    ) -> Result<()> {
+        let group = scenario.group(kernel);
         let begin = Instant::now();
         let outcome = Machine {
             paths: self.paths,
@@ -215,22 +245,14 @@ impl Check<'_> {
 
     /// Runs all machines, as many at a time as the host has cores.
     fn machines(&self, tally: &Mutex<Tally>) -> Result<()> {
-        let all: Vec<(Kernel, &str)> = [Kernel::Stock, Kernel::Intree]
-            .into_iter()
-            .flat_map(|kernel| {
-                self.scenarios
-                    .iter()
-                    .map(move |name| (kernel, name.as_str()))
-            })
-            .filter(|(kernel, name)| is_wanted(*kernel, name))
-            .filter(|(kernel, name)| self.wanted(&format!("{}-{name}", kernel.name())))
-            .collect();
+        let mut all = machines();
+        all.retain(|(kernel, scenario)| self.wanted(&scenario.group(*kernel)));
         let next = AtomicUsize::new(0);
         let workers = thread::available_parallelism().map_or(1, |n| n.get());
         thread::scope(|scope| {
             let work = || -> Result<()> {
-                while let Some((kernel, name)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.machine(tally, *kernel, name)?;
+                while let Some((kernel, scenario)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    self.machine(tally, *kernel, scenario)?;
                 }
                 Ok(())
             };
@@ -244,7 +266,7 @@ impl Check<'_> {
     }
 
     /// Runs everything. Returns whether all went well.
-    pub fn run(&self) -> Result<bool> {
+    fn run(&self) -> Result<bool> {
         let mut tally = Tally {
             count: 0,
             failed: 0,
@@ -256,7 +278,7 @@ impl Check<'_> {
         for (name, command) in COMMANDS.iter().filter(|(name, _)| self.wanted(name)) {
             self.command(&mut tally, name, command)?;
         }
-        if self.wanted("cargo") {
+        if self.wanted(CARGO) {
             self.cargo(&mut tally)?;
         }
         let tally = Mutex::new(tally);
@@ -273,4 +295,20 @@ impl Check<'_> {
         );
         Ok(failed == 0 && count > 0)
     }
+}
+
+/// Runs all tests, or the groups with `only` in their name. Returns whether all went
+/// well.
+pub fn run(paths: &Paths, only: Option<&str>) -> Result<bool> {
+    if let Some(only) = only {
+        let groups = groups();
+        if !groups.iter().any(|group| group.contains(only)) {
+            bail!(
+                "no group of tests has {only:?} in its name; there are\n    {}",
+                groups.join("\n    ")
+            );
+        }
+    }
+    let accel = Accel::probe(paths)?;
+    Check { paths, accel, only }.run()
 }

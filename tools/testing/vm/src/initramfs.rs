@@ -3,7 +3,7 @@
 //! The initramfs of a test machine: a cpio archive (newc), gzipped.
 
 use crate::{
-    kernel::{Kernel, Module},
+    kernel::{self, Module},
     paths::Paths,
 };
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use std::{
     io::{self, Write},
     path::Path,
 };
+use vm_common::kernel::Kernel;
 
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
@@ -125,7 +126,7 @@ pub fn write(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
         let contents = fs::read(&from).with_context(|| from.display().to_string())?;
         archive.add(&format!("lib/expectations/{name}"), REGULAR, &contents)?;
     }
-    let (modules, more) = kernel.modules(paths)?;
+    let (modules, more) = kernel::modules(kernel, paths)?;
     add_modules(&mut archive, &modules)?;
     add_modules(&mut archive, &more)?;
     add_list(&mut archive, &modules)?;
@@ -137,7 +138,7 @@ pub fn write(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
 pub fn write_inner(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
     let mut archive = create(path, &["dev", "lib", "lib/modules", "proc", "sys", "tmp"])?;
     add_program(&mut archive, paths, "vm-guest", "init")?;
-    let modules = kernel.inner_modules(paths)?;
+    let modules = kernel::inner_modules(kernel, paths)?;
     add_modules(&mut archive, &modules)?;
     add_list(&mut archive, &modules)?;
     archive.finish()?.finish()?;

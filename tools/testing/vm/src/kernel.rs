@@ -4,22 +4,13 @@
 
 use crate::paths::Paths;
 use anyhow::{bail, Context, Result};
-use clap::ValueEnum;
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
-
-/// A kernel that test machines run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum Kernel {
-    /// The distribution's, unmodified.
-    Stock,
-    /// Built with our files in its tree, and with checkers.
-    Intree,
-}
+use vm_common::kernel::Kernel;
 
 /// What the drivers stand on, in any order; dependencies come by themselves.
 const MODULES: &[&str] = &["mlx5_core", "vfio_iommu_type1", "vfio_pci_core", "iommufd"];
@@ -111,72 +102,62 @@ fn add(name: &str, files: &BTreeMap<String, PathBuf>, list: &mut Vec<Module>) ->
     Ok(())
 }
 
-impl Kernel {
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stock => "stock",
-            Self::Intree => "intree",
-        }
+/// The image of a kernel.
+pub fn image(kernel: Kernel, paths: &Paths) -> PathBuf {
+    match kernel {
+        Kernel::Stock => paths
+            .stock
+            .join("usr/lib/modules")
+            .join(&paths.stock_release)
+            .join("vmlinuz"),
+        Kernel::Intree => paths.intree.join("arch/x86/boot/bzImage"),
     }
+}
 
-    /// Its image.
-    pub fn image(self, paths: &Paths) -> PathBuf {
-        match self {
-            Self::Stock => paths
+fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
+    let mut files = BTreeMap::new();
+    match kernel {
+        Kernel::Stock => {
+            let dir = paths
                 .stock
                 .join("usr/lib/modules")
-                .join(&paths.stock_release)
-                .join("vmlinuz"),
-            Self::Intree => paths.intree.join("arch/x86/boot/bzImage"),
+                .join(&paths.stock_release);
+            find_modules(&dir.join("kernel"), &mut files)?;
+            find_modules(&paths.stock_c_driver, &mut files)?;
+            find_modules(&paths.build.join("stock"), &mut files)?;
         }
+        Kernel::Intree => find_modules(&paths.intree, &mut files)?,
     }
+    Ok(files)
+}
 
-    fn files(self, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
-        let mut files = BTreeMap::new();
-        match self {
-            Self::Stock => {
-                let dir = paths
-                    .stock
-                    .join("usr/lib/modules")
-                    .join(&paths.stock_release);
-                find_modules(&dir.join("kernel"), &mut files)?;
-                find_modules(&paths.stock_c_driver, &mut files)?;
-                find_modules(&paths.build.join("stock"), &mut files)?;
-            }
-            Self::Intree => find_modules(&paths.intree, &mut files)?,
-        }
-        Ok(files)
+/// The modules of a test machine, in the order in which they load; then those
+/// that it may load itself.
+pub fn modules(kernel: Kernel, paths: &Paths) -> Result<(Vec<Module>, Vec<Module>)> {
+    let files = files(kernel, paths)?;
+    let mut list = Vec::new();
+    let here = |name: &&&str| kernel == Kernel::Intree || !ONLY_INTREE.contains(name);
+    for name in MODULES.iter().chain(DRIVERS).filter(here) {
+        add(name, &files, &mut list)?;
     }
-
-    /// The modules of a test machine, in the order in which they load; then those
-    /// that it may load itself.
-    pub fn modules(self, paths: &Paths) -> Result<(Vec<Module>, Vec<Module>)> {
-        let files = self.files(paths)?;
-        let mut list = Vec::new();
-        let here = |name: &&&str| self == Self::Intree || !ONLY_INTREE.contains(name);
-        for name in MODULES.iter().chain(DRIVERS).filter(here) {
+    let more = list.len();
+    if kernel == Kernel::Intree {
+        for name in KVM {
             add(name, &files, &mut list)?;
         }
-        let more = list.len();
-        if self == Self::Intree {
-            for name in KVM {
-                add(name, &files, &mut list)?;
-            }
-        }
-        let more = list.split_off(more);
-        Ok((list, more))
     }
+    let more = list.split_off(more);
+    Ok((list, more))
+}
 
-    /// The modules of a machine in the machine, in the order in which they load.
-    pub fn inner_modules(self, paths: &Paths) -> Result<Vec<Module>> {
-        let files = self.files(paths)?;
-        let mut list = Vec::new();
-        for name in INNER {
-            add(name, &files, &mut list)?;
-        }
-        Ok(list)
+/// The modules of a machine in the machine, in the order in which they load.
+pub fn inner_modules(kernel: Kernel, paths: &Paths) -> Result<Vec<Module>> {
+    let files = files(kernel, paths)?;
+    let mut list = Vec::new();
+    for name in INNER {
+        add(name, &files, &mut list)?;
     }
+    Ok(list)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 //! A test machine: QEMU with the emulated HCA, from its start to its end.
 
-use crate::{accel::Accel, bench, initramfs, kernel::Kernel, paths::Paths};
+use crate::{accel::Accel, initramfs, kernel, paths::Paths};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::{
@@ -11,6 +11,10 @@ use std::{
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
+};
+use vm_common::{
+    kernel::Kernel,
+    scenarios::{Extra, Scenario},
 };
 
 /// A machine that says nothing new for so long is hung.
@@ -25,34 +29,6 @@ const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG: unable to handle"];
 const INITRAMFS: &str = "initramfs.gz";
 /// That of a machine in the machine.
 const INNER_INITRAMFS: &str = "inner.gz";
-
-/// What a machine needs that is not as most are.
-struct Setup {
-    /// Properties of the emulated HCA.
-    properties: &'static str,
-    /// Processors.
-    cpus: &'static str,
-    /// Memory, in MiB.
-    memory: u32,
-    /// It does not run longer.
-    total: Duration,
-    /// More of QEMU's arguments.
-    arguments: &'static [&'static str],
-    /// More for the kernel's command line.
-    parameters: &'static str,
-    /// Whether kmemleak keeps account, where the kernel has it: each allocation
-    /// then costs what an unwound stack does.
-    leaks: bool,
-    /// Whether it holds a machine itself, where its kernel can.
-    inner: bool,
-    /// The kernels that it runs with, when all tests are run.
-    kernels: &'static [Kernel],
-}
-
-/// Whether all tests have a machine for a scenario with this kernel.
-pub fn is_wanted(kernel: Kernel, scenario: &str) -> bool {
-    setup(scenario).kernels.contains(&kernel)
-}
 
 /// The host's files, to be mounted read-only: those of the sysroot, with checkout
 /// and cache where they are on the host.
@@ -80,97 +56,13 @@ const SHARED_MEMORY: &[&str] = &[
     "ivshmem-plain,memdev=shm1,bus=rp-shm1",
 ];
 
-/// The machine for a scenario.
-fn setup(scenario: &str) -> Setup {
-    let usual = Setup {
-        properties: "",
-        cpus: "2",
-        memory: 2048,
-        total: Duration::from_secs(900),
-        arguments: &[],
-        parameters: "",
-        leaks: true,
-        inner: false,
-        kernels: &[Kernel::Stock, Kernel::Intree],
-    };
-    // Where the other kernel has not what they need, or shows nothing more.
-    let intree = &[Kernel::Intree];
-    let qemu = Setup {
-        // Where this is emulated, two take turns on one host thread: a machine
-        // in it was seen to stand still in its firmware, or while it boots.
-        cpus: "1",
-        memory: 3072,
-        arguments: HOST_FILES,
-        // The memory of two machines in it.
-        parameters: "hugepages=200",
-        // Others look for them.
-        leaks: false,
-        inner: true,
-        kernels: intree,
-        ..usual
-    };
-    match scenario {
-        "chunks" | "precopy-chunks" | "random-chunks" => Setup {
-            properties: ",chunk-size=64K",
-            ..usual
-        },
-        "dirty-slow" => Setup {
-            properties: ",report-us=20000",
-            ..usual
-        },
-        "pipeline" => Setup {
-            properties: ",save-us-per-mib=500000,load-us-per-mib=500000",
-            ..usual
-        },
-        "migrate" => Setup {
-            properties: ",state-size=16M",
-            ..usual
-        },
-        "selftests" => Setup {
-            // Huge pages, of which a test wants one of each size.
-            memory: 4096,
-            arguments: HOST_FILES,
-            parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
-            kernels: intree,
-            ..usual
-        },
-        "qemu" => qemu,
-        "qemu-suite" => Setup {
-            total: Duration::from_secs(3600),
-            // Too slow where it is emulated: make check-qemu.
-            kernels: &[],
-            ..qemu
-        },
-        "conformance-c" | "conformance-mtty" => Setup {
-            kernels: intree,
-            ..usual
-        },
-        "abuse" => Setup {
-            arguments: SHARED_MEMORY,
-            kernels: intree,
-            ..usual
-        },
-        "sample" => Setup {
-            arguments: SHARED_MEMORY,
-            ..usual
-        },
-        bench::dirty::SCENARIO => Setup {
-            total: Duration::from_secs(3600),
-            ..usual
-        },
-        bench::qemu::SCENARIO => Setup {
-            properties: ",state-size=32M,save-us-per-mib=250,load-us-per-mib=500",
-            memory: 4096,
-            total: Duration::from_secs(3600),
-            ..qemu
-        },
-        bench::reinit::SCENARIO => Setup {
-            properties: ",state-size=1G,save-us-per-mib=250,load-us-per-mib=500",
-            memory: 8192,
-            total: Duration::from_secs(3600),
-            ..usual
-        },
-        _ => usual,
+/// QEMU's arguments for what a machine has beside the HCA.
+fn extra_arguments(extra: Extra) -> &'static [&'static str] {
+    match extra {
+        Extra::HostFiles => HOST_FILES,
+        Extra::SharedMemory => SHARED_MEMORY,
+        // It is in the sysroot.
+        Extra::Guest => &[],
     }
 }
 
@@ -183,7 +75,7 @@ pub struct Machine<'a> {
     /// What it boots.
     pub kernel: Kernel,
     /// What it does.
-    pub scenario: &'a str,
+    pub scenario: &'a Scenario,
     /// Properties of the emulated HCA.
     pub properties: &'a str,
     /// More for the kernel's command line.
@@ -303,13 +195,13 @@ fn parse(text: &str) -> (Vec<Test>, Vec<Value>, bool) {
 
 impl Machine<'_> {
     fn command(&self, dir: &Path) -> Command {
-        let own = setup(self.scenario);
+        let own = &self.scenario.machine;
         let mut command = Command::new("qemu-system-x86_64");
         command
             .env("LD_PRELOAD", self.paths.build.join("mlx5-emu.so"))
             .args(self.accel.args())
             .args(["-M", "q35,kernel-irqchip=split"])
-            .args(["-smp", own.cpus])
+            .args(["-smp", &own.cpus.to_string()])
             .args(["-m", &own.memory.to_string()])
             .args(["-nodefaults", "-no-reboot", "-display", "none"])
             .args(["-device", "intel-iommu,intremap=on,aw-bits=48"])
@@ -329,7 +221,7 @@ impl Machine<'_> {
             .arg("-serial")
             .arg(format!("file:{}/results.tap", dir.display()))
             .arg("-kernel")
-            .arg(self.kernel.image(self.paths))
+            .arg(kernel::image(self.kernel, self.paths))
             .arg("-initrd")
             .arg(dir.join(INITRAMFS))
             // An emulated timer that has to wait for a busy host must not end the boot.
@@ -339,30 +231,31 @@ impl Machine<'_> {
                  no_timer_check \
                  vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
                  vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} {} {}",
-                if own.leaks { "on" } else { "off" },
-                self.scenario,
+                if own.kmemleak { "on" } else { "off" },
+                self.scenario.name,
                 self.paths.selftests.display(),
                 self.paths.build.join("vfio-mig").display(),
                 self.paths.consumer.display(),
                 self.paths.build.join("precopy-info-v1.so").display(),
-                self.kernel.image(self.paths).display(),
+                kernel::image(self.kernel, self.paths).display(),
                 dir.join(INNER_INITRAMFS).display(),
                 own.parameters,
                 self.parameters
             ))
-            .args(own.arguments)
+            .args(own.extras.iter().copied().flat_map(extra_arguments))
             .stdin(Stdio::null());
         command
     }
 
     /// Runs the machine to its end. `hear` gets what it says meanwhile.
     pub fn run(&self, mut hear: impl FnMut(News<'_>)) -> Result<Outcome> {
-        let name = format!("{}-{}", self.kernel.name(), self.scenario);
-        let dir = self.paths.out().join("vm").join(&name);
+        let own = &self.scenario.machine;
+        let group = self.scenario.group(self.kernel);
+        let dir = self.paths.out().join("vm").join(group);
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir)?;
         initramfs::write(self.paths, self.kernel, &dir.join(INITRAMFS))?;
-        if setup(self.scenario).inner && self.kernel == Kernel::Intree {
+        if self.scenario.has(Extra::Guest) {
             initramfs::write_inner(self.paths, self.kernel, &dir.join(INNER_INITRAMFS))?;
         }
         let qemu_log = fs::File::create(dir.join("qemu.log"))?;
@@ -405,10 +298,10 @@ impl Machine<'_> {
                     "the machine hung: silent for {}s",
                     SILENCE.as_secs()
                 ));
-            } else if begin.elapsed() > setup(self.scenario).total {
+            } else if begin.elapsed() > own.limit {
                 stopped = Some(format!(
                     "the machine ran for more than {}s",
-                    setup(self.scenario).total.as_secs()
+                    own.limit.as_secs()
                 ));
             }
             if stopped.is_some() {

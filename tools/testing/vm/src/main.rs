@@ -12,15 +12,16 @@ mod paths;
 mod report;
 
 use accel::Accel;
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use kernel::Kernel;
 use machine::{Machine, News, Outcome};
 use paths::Paths;
-use std::{
-    path::Path,
-    process::{Command, ExitCode},
+use std::process::ExitCode;
+use vm_common::{
+    kernel::Kernel,
+    list,
+    scenarios::{self, Scenario},
 };
 
 /// Starts test machines.
@@ -34,6 +35,9 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum What {
+    /// The table of scenarios.
+    #[command(long_flag = "list")]
+    List,
     /// One migration with each driver, and a report.
     Run,
     /// QEMU migrates a running guest, and a report.
@@ -55,8 +59,8 @@ enum What {
     },
     /// One scenario in one machine.
     Scenario {
-        /// Which kernel.
-        #[arg(long, value_enum)]
+        /// The kernel: stock or intree.
+        #[arg(long)]
         kernel: Kernel,
         /// Which scenario.
         name: String,
@@ -69,20 +73,25 @@ enum What {
     },
 }
 
-/// The scenarios that the machine's init has.
-fn scenarios(paths: &Paths) -> Result<Vec<String>> {
-    let output = Command::new(paths.build.join("vm-guest"))
-        .arg("--list-scenarios")
-        .output()
-        .context("vm-guest --list-scenarios")?;
-    let names: Vec<String> = String::from_utf8(output.stdout)?
-        .lines()
-        .map(str::to_string)
-        .collect();
-    if names.is_empty() {
-        bail!("vm-guest has no scenarios");
+/// The scenario with a name. It must run with the kernel.
+fn find(name: &str, kernel: Kernel) -> Result<&'static Scenario> {
+    let Some(scenario) = scenarios::find(name) else {
+        let all = scenarios::ALL.iter().filter(|one| one.runs_with(kernel));
+        bail!(
+            "there is no scenario {name:?}; with the {} kernel there are\n{}",
+            kernel.name(),
+            list::lines(all.map(|one| one.name))
+        );
+    };
+    if !scenario.runs_with(kernel) {
+        let kernels: Vec<&str> = scenario.kernels.iter().map(|one| one.name()).collect();
+        bail!(
+            "{name} needs the kernel {}, and not {}",
+            kernels.join(" or "),
+            kernel.name()
+        );
     }
-    Ok(names)
+    Ok(scenario)
 }
 
 /// Runs a machine, and shows what it says meanwhile.
@@ -119,10 +128,13 @@ fn show_failures(outcome: &Outcome) -> bool {
 /// Runs a scenario for a person to see, and reports what came of it.
 fn show(
     paths: &Paths,
-    accel: Accel,
-    (kernel, scenario): (Kernel, &str),
-    publish: fn(&Outcome, &Path) -> Result<()>,
+    title: &str,
+    (kernel, name): (Kernel, &str),
+    publish: bench::Publish,
 ) -> Result<bool> {
+    let scenario = find(name, kernel)?;
+    let accel = Accel::probe(paths)?;
+    println!("{title}, on {}", accel.name());
     let outcome = boot(&Machine {
         paths,
         accel,
@@ -138,76 +150,79 @@ fn show(
     Ok(ok)
 }
 
-fn run(cli: &Cli) -> Result<bool> {
-    let paths = &cli.paths;
+/// A sentence's first letter is a capital one.
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| {
+        first.to_uppercase().chain(chars).collect()
+    })
+}
+
+/// Measures, with each benchmark that has `only` in its name.
+fn measure(paths: &Paths, runs: u32, only: Option<&str>) -> Result<bool> {
+    let wanted: Vec<&Scenario> = bench::scenarios()
+        .filter(|scenario| only.is_none_or(|only| scenario.name.contains(only)))
+        .collect();
+    if wanted.is_empty() {
+        bail!(
+            "there is no benchmark {:?}, but\n{}",
+            only.unwrap_or_default(),
+            list::lines(bench::scenarios().map(|scenario| scenario.name))
+        );
+    }
     let accel = Accel::probe(paths)?;
-    match &cli.command {
-        What::Run => {
-            println!(
-                "Migrating a VF of an emulated ConnectX, on {}",
-                accel.name()
-            );
-            show(
-                paths,
-                accel,
-                (Kernel::Stock, "migrate"),
-                report::run::publish,
-            )
-        }
-        What::RunQemu => {
-            println!(
-                "Migrating a running guest with VFs by QEMU, on {}",
-                accel.name()
-            );
-            show(
-                paths,
-                accel,
-                (Kernel::Intree, "qemu"),
-                report::qemu::publish,
-            )
-        }
-        What::Bench { runs, only } => {
-            for bench in bench::ALL {
-                if only
-                    .as_ref()
-                    .is_some_and(|only| !bench.scenario.contains(only))
-                {
-                    continue;
-                }
-                println!("{}, on {}", bench.title, accel.name());
-                let outcome = boot(&Machine {
-                    paths,
-                    accel,
-                    kernel: bench.kernel,
-                    scenario: bench.scenario,
-                    properties: "",
-                    parameters: &format!("vmtest.runs={runs}"),
-                })?;
-                if !show_failures(&outcome) {
-                    return Ok(false);
-                }
-                (bench.publish)(&outcome, &paths.out())?;
-            }
-            Ok(true)
-        }
-        What::Check { only } => check::Check {
+    for scenario in wanted {
+        let publish = bench::publish(scenario)?;
+        println!("{}, on {}", capital(scenario.about), accel.name());
+        let outcome = boot(&Machine {
             paths,
             accel,
-            only: only.clone(),
-            scenarios: scenarios(paths)?,
+            kernel: scenario.kernels[0],
+            scenario,
+            properties: "",
+            parameters: &format!("vmtest.runs={runs}"),
+        })?;
+        if !show_failures(&outcome) {
+            return Ok(false);
         }
-        .run(),
+        publish(&outcome, &paths.out())?;
+    }
+    Ok(true)
+}
+
+fn run(cli: &Cli) -> Result<bool> {
+    let paths = &cli.paths;
+    match &cli.command {
+        What::List => {
+            print!("{}", list::table());
+            Ok(true)
+        }
+        What::Run => show(
+            paths,
+            "Migrating a VF of an emulated ConnectX",
+            (Kernel::Stock, "migrate"),
+            report::run::publish,
+        ),
+        What::RunQemu => show(
+            paths,
+            "Migrating a running guest with VFs by QEMU",
+            (Kernel::Intree, "qemu"),
+            report::qemu::publish,
+        ),
+        What::Bench { runs, only } => measure(paths, *runs, only.as_deref()),
+        What::Check { only } => check::run(paths, only.as_deref()),
         What::Scenario {
             kernel,
             name,
             properties,
             seed,
         } => {
+            let scenario = find(name, *kernel)?;
             let outcome = boot(&Machine {
                 paths,
-                accel,
+                accel: Accel::probe(paths)?,
                 kernel: *kernel,
-                scenario: name,
+                scenario,
                 properties,
                 parameters: &format!("vmtest.seed={seed}"),
             })?;

@@ -58,9 +58,8 @@ fn run() -> Result<()> {
     let mut results = Results::new()?;
     results.test("the modules load", |_| load_modules());
     let name = scenario_name()?;
-    let mut all = scenarios::ALL.iter().chain(scenarios::BENCHMARKS);
-    match all.find(|(n, _)| *n == name) {
-        Some((_, scenario)) => {
+    match scenarios::find(&name) {
+        Some(scenario) => {
             // What happens outside of a test must not go unnoticed.
             if let Err(err) = scenario(&mut results) {
                 results.test(&format!("scenario {name}"), |_| Err(err));
@@ -78,12 +77,6 @@ fn run() -> Result<()> {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
-        Some("--list-scenarios") => {
-            for (name, _) in scenarios::ALL {
-                println!("{name}");
-            }
-            ExitCode::SUCCESS
-        }
         Some("--hold") => scenarios::hold(&args[2..]),
         Some("--report") => scenarios::report_for_ever(&args[2..]),
         _ if std::process::id() == 1 => {
@@ -93,7 +86,7 @@ fn main() -> ExitCode {
             sys::power_off()
         }
         _ => {
-            eprintln!("usage: vm-guest --list-scenarios; else it wants to be init");
+            eprintln!("vm-guest is the init of a test machine");
             ExitCode::from(2)
         }
     }

@@ -8,9 +8,6 @@ use anyhow::Result;
 use serde_json::{json, Map, Value};
 use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 
-/// The scenario.
-pub const SCENARIO: &str = "bench-dirty";
-
 /// What is measured, for each driver and density.
 const FIGURES: [&str; 5] = [
     "missed_pages",

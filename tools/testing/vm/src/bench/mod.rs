@@ -8,45 +8,36 @@ pub mod qemu;
 pub mod reinit;
 mod versions;
 
-use crate::{kernel::Kernel, machine::Outcome, report};
-use anyhow::Result;
+use crate::{machine::Outcome, report};
+use anyhow::{Context, Result};
 use serde_json::{json, Map, Value};
 use std::path::Path;
+use vm_common::scenarios::{self, Scenario, Suite};
 
-/// A benchmark.
-pub struct Benchmark {
-    /// The scenario that the machine runs.
-    pub scenario: &'static str,
-    /// The kernel that it boots.
-    pub kernel: Kernel,
-    /// What is measured.
-    pub title: &'static str,
-    /// Shows the result, and writes it down.
-    pub publish: fn(&Outcome, &Path) -> Result<()>,
+/// Shows the result of a machine, and writes it down.
+pub type Publish = fn(&Outcome, &Path) -> Result<()>;
+
+/// The benchmarks, by the names of their scenarios.
+const ALL: &[(&str, Publish)] = &[
+    ("bench-reinit", reinit::publish),
+    ("bench-dirty", dirty::publish),
+    ("bench-qemu", qemu::publish),
+];
+
+/// The scenarios that measure.
+pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    scenarios::ALL
+        .iter()
+        .filter(|scenario| scenario.suite == Suite::Bench)
 }
 
-/// All of them.
-pub const ALL: &[Benchmark] = &[
-    Benchmark {
-        scenario: reinit::SCENARIO,
-        kernel: Kernel::Stock,
-        title: "Migrating VFs with a state of 1 GiB",
-        publish: reinit::publish,
-    },
-    Benchmark {
-        scenario: dirty::SCENARIO,
-        // The stock kernel has no dirty bitmaps.
-        kernel: Kernel::Intree,
-        title: "Reporting dirty pages of 2 GiB",
-        publish: dirty::publish,
-    },
-    Benchmark {
-        scenario: qemu::SCENARIO,
-        kernel: Kernel::Intree,
-        title: "Live-migrating a guest with four VFs by QEMU",
-        publish: qemu::publish,
-    },
-];
+/// How to publish what a scenario has measured.
+pub fn publish(scenario: &Scenario) -> Result<Publish> {
+    ALL.iter()
+        .find(|(name, _)| *name == scenario.name)
+        .map(|(_, publish)| *publish)
+        .with_context(|| format!("{} has nothing to publish", scenario.name))
+}
 
 /// The value in the middle, or the mean of both.
 fn median(mut values: Vec<f64>) -> f64 {
@@ -74,6 +65,12 @@ fn write(result: &Value, out: &Path, name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_benchmark_can_be_published() {
+        assert!(scenarios().all(|scenario| publish(scenario).is_ok()));
+        assert_eq!(scenarios().count(), ALL.len());
+    }
 
     #[test]
     fn the_median_is_in_the_middle() {

@@ -12,9 +12,6 @@ use anyhow::{Context, Result};
 use serde_json::{json, Value};
 use std::{fmt::Write as _, path::Path};
 
-/// The scenario.
-pub const SCENARIO: &str = "bench-qemu";
-
 /// What is measured of a migration: its name in JSON and in the table, and how
 /// many decimals it has there.
 const FIGURES: &[(&str, &str, usize)] = &[

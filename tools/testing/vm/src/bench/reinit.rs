@@ -11,9 +11,6 @@ use anyhow::Result;
 use serde_json::{json, Value};
 use std::{fmt::Write as _, path::Path};
 
-/// The scenario.
-pub const SCENARIO: &str = "bench-reinit";
-
 /// What is measured: its name in JSON, and in the table.
 const FIGURES: &[(&str, &str)] = &[
     ("downtime_ms", "downtime, ms"),

@@ -288,14 +288,6 @@ const DIFFERENCES: &[Difference] = &[Difference {
              ranges together are too small, the Rust driver that it is no range",
 }];
 
-/// Whether the kernel can report dirty pages to user space at all.
-fn has_bitmaps() -> bool {
-    std::path::Path::new("/dev/iommu").exists()
-}
-
-/// The reason where it cannot.
-const NO_BITMAPS: &str = "this kernel has no IOMMUFD, and so no dirty bitmaps";
-
 /// A copy that follows the reports alone is the same in the end.
 fn copy_by_reports(site: &Site) -> Result<()> {
     let vf = tracked(site)?;
@@ -356,10 +348,6 @@ fn sparse(site: &Site) -> Result<String> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    if !has_bitmaps() {
-        results.skip("device DMA dirty tracking", NO_BITMAPS);
-        return Ok(());
-    }
     let bench = Bench::new()?;
     compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
     for driver in Driver::BOTH {
@@ -502,10 +490,6 @@ fn pf_removed(site: &Site) -> Result<()> {
 /// Where a report takes its time, and devices do not end it: only with the Rust
 /// driver, since the C driver waits for ever, and cannot be killed.
 pub fn run_slow(results: &mut Results) -> Result<()> {
-    if !has_bitmaps() {
-        results.skip("reports that take their time", NO_BITMAPS);
-        return Ok(());
-    }
     let bench = Bench::new()?;
     let both: [Observation; 2] = [OBSERVATIONS[0], ("sparse memory of 6 GiB", sparse)];
     compare::both(results, &bench, &both, &[]);

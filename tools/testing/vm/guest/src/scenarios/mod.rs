@@ -33,11 +33,11 @@ use crate::{
 use anyhow::{ensure, Context, Result};
 use vfio_mig::{bdf::Bdf, precopy::InfoVersion};
 
-/// A scenario: its name, and what it does.
-pub type Scenario = (&'static str, fn(&mut Results) -> Result<()>);
+/// What a scenario does.
+type Run = fn(&mut Results) -> Result<()>;
 
-/// All of them.
-pub const ALL: &[Scenario] = &[
+/// A function for each name in the table of scenarios.
+const ALL: &[(&str, Run)] = &[
     ("core", core::run),
     ("migrate", migrate::run),
     ("streams", streams::run),
@@ -62,14 +62,17 @@ pub const ALL: &[Scenario] = &[
     ("conformance-c", conformance::run_c),
     ("conformance-mtty", conformance::run_mtty),
     ("sample", conformance::run_sample),
-];
-
-/// Benchmarks, which take longer and are no tests.
-pub const BENCHMARKS: &[Scenario] = &[
     ("bench-reinit", reinit::run),
     ("bench-dirty", track::run),
     ("bench-qemu", qemu::run_bench),
 ];
+
+/// What the scenario with a name does.
+pub fn find(name: &str) -> Option<Run> {
+    ALL.iter()
+        .find(|(one, _)| *one == name)
+        .map(|(_, run)| *run)
+}
 
 /// Two VFs of each driver.
 pub struct Bench {
@@ -130,4 +133,18 @@ fn each_version(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_common::scenarios;
+
+    #[test]
+    fn each_scenario_of_the_table_can_be_run() {
+        for scenario in scenarios::ALL {
+            assert!(find(scenario.name).is_some(), "{}", scenario.name);
+        }
+        assert_eq!(ALL.len(), scenarios::ALL.len());
+    }
 }

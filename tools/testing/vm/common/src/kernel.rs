@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernels that test machines boot.
+
+use std::str::FromStr;
+
+/// A kernel that test machines boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kernel {
+    /// The distribution's, unmodified.
+    Stock,
+    /// Built with our files in its tree, and with checkers.
+    Intree,
+}
+
+impl Kernel {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Stock, Self::Intree];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Intree => "intree",
+        }
+    }
+}
+
+impl FromStr for Kernel {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::BOTH
+            .into_iter()
+            .find(|kernel| kernel.name() == name)
+            .ok_or_else(|| format!("there is no kernel {name:?}, but stock and intree"))
+    }
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a test machine's init and the host agree on.
+
+pub mod kernel;
+pub mod list;
+pub mod scenarios;

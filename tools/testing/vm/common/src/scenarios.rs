@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table of scenarios: what a test machine can be started for.
+//!
+//! Init has a function for each entry, the host has a machine for it, and
+//! `vm-test --list` and the documentation show it.
+
+use crate::kernel::Kernel::{self, Intree, Stock};
+use std::time::Duration;
+
+/// Which command runs a scenario.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suite {
+    /// `make check`.
+    Check,
+    /// `make check-qemu`.
+    CheckQemu,
+    /// `make bench`.
+    Bench,
+}
+
+impl Suite {
+    /// Its name in lists: the make target.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::CheckQemu => "check-qemu",
+            Self::Bench => "bench",
+        }
+    }
+}
+
+/// Something in a machine beside the emulated HCA.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extra {
+    /// The host's files, read-only by 9p.
+    HostFiles,
+    /// Two ivshmem-plain, which have no driver of their own.
+    SharedMemory,
+    /// A machine in the machine: what it boots, beside the host's files.
+    Guest,
+}
+
+/// The machine that a scenario needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Properties of the emulated HCA, each with a comma before it.
+    pub properties: &'static str,
+    /// Processors.
+    pub cpus: u32,
+    /// Memory, in MiB.
+    pub memory: u32,
+    /// The machine is stopped if it runs for longer.
+    pub limit: Duration,
+    /// What it has beside the HCA.
+    pub extras: &'static [Extra],
+    /// More of the kernel's command line.
+    pub parameters: &'static str,
+    /// Whether kmemleak is on, if the kernel has it: it unwinds the stack at each
+    /// allocation.
+    pub kmemleak: bool,
+}
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What it tests or measures.
+    pub about: &'static str,
+    /// The command that runs it.
+    pub suite: Suite,
+    /// The kernels that it can run with.
+    pub kernels: &'static [Kernel],
+    /// Expected time in seconds, emulated, on an idle host with two cores.
+    pub seconds: u32,
+    /// Its machine.
+    pub machine: Machine,
+}
+
+const BOTH: &[Kernel] = &Kernel::BOTH;
+
+const USUAL: Machine = Machine {
+    properties: "",
+    cpus: 2,
+    memory: 2048,
+    limit: Duration::from_secs(900),
+    extras: &[],
+    parameters: "",
+    kmemleak: true,
+};
+
+const CHUNKS: Machine = Machine {
+    properties: ",chunk-size=64K",
+    ..USUAL
+};
+
+const SHARED_MEMORY: Machine = Machine {
+    extras: &[Extra::SharedMemory],
+    ..USUAL
+};
+
+const QEMU: Machine = Machine {
+    // If this is emulated, two take turns on one host thread: a machine in it was
+    // seen to stand still in its firmware, or while it boots.
+    cpus: 1,
+    memory: 3072,
+    extras: &[Extra::HostFiles, Extra::Guest],
+    // The memory of two machines in it.
+    parameters: "hugepages=200",
+    // The other scenarios look for leaks.
+    kmemleak: false,
+    ..USUAL
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// All scenarios.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "core",
+        about: "mlx5_core on the emulated HCA: VFs, health, unbinding",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 30,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "migrate",
+        about: "one migration with each driver, as ``make run`` shows it",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 20,
+        machine: Machine {
+            properties: ",state-size=16M",
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "streams",
+        about: "each driver loads what either has saved",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 30,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "chunks",
+        about: "``streams``, with a firmware that saves in chunks",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 30,
+        machine: CHUNKS,
+    },
+    Scenario {
+        name: "precopy",
+        about: "saving a running device, sentence by sentence of the uAPI",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 60,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "precopy-chunks",
+        about: "``precopy``, with a firmware that saves in chunks",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 60,
+        machine: CHUNKS,
+    },
+    Scenario {
+        name: "pipeline",
+        about: "a firmware that takes its time: what goes on meanwhile, and what waits for it",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 60,
+        machine: Machine {
+            properties: ",save-us-per-mib=500000,load-us-per-mib=500000",
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "random",
+        about: "random sequences of requests, reads, writes, work and faults of firmware; \
+                both drivers must show the same",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 120,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "random-chunks",
+        about: "``random``, with a firmware that saves in chunks",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 120,
+        machine: CHUNKS,
+    },
+    Scenario {
+        name: "dirty",
+        about: "device DMA dirty tracking, both drivers compared",
+        suite: Suite::Check,
+        // The stock kernel has no dirty bitmaps.
+        kernels: &[Intree],
+        seconds: 60,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "dirty-slow",
+        about: "``dirty``, with a firmware that takes its time, or never ends",
+        suite: Suite::Check,
+        // The stock kernel has no dirty bitmaps.
+        kernels: &[Intree],
+        seconds: 60,
+        machine: Machine {
+            properties: ",report-us=20000",
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "matrix",
+        about: "every state request from every state, both drivers compared",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 60,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "files",
+        about: "every call on a data file, both drivers compared",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 30,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "badinput",
+        about: "hostile streams; devices, PFs and processes that go away",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 60,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "tool",
+        about: "the vfio-mig command",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 60,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "trace",
+        about: "what the driver's tracepoints say of a migration",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 30,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "selftests",
+        about: "the kernel's own VFIO selftests on a VF that is bound to our driver, by \
+                ``make run_tests``, and ours among them",
+        suite: Suite::Check,
+        kernels: &[Intree],
+        seconds: 120,
+        machine: Machine {
+            // Huge pages, of which a test wants one of each size.
+            memory: 4096,
+            extras: &[Extra::HostFiles],
+            parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "abuse",
+        about: "``vfio-mig stress`` and ``fuzz`` on our driver and on the sample",
+        suite: Suite::Check,
+        kernels: &[Intree],
+        seconds: 120,
+        machine: SHARED_MEMORY,
+    },
+    Scenario {
+        name: "conformance",
+        about: "``vfio-mig test`` judges our driver",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 60,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "conformance-c",
+        about: "``conformance`` for the C driver; what it fails is in \
+                ``tools/vfio-mig/expectations``, each with its reason",
+        suite: Suite::Check,
+        kernels: &[Intree],
+        seconds: 60,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "conformance-mtty",
+        about: "``conformance`` for the kernel's sample of a mediated device",
+        suite: Suite::Check,
+        kernels: &[Intree],
+        seconds: 60,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "sample",
+        about: "``conformance`` for ``samples/vfio-rust``, on two ivshmem-plain",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 60,
+        machine: SHARED_MEMORY,
+    },
+    Scenario {
+        name: "qemu",
+        about: "QEMU live-migrates a running guest from VF to VF",
+        suite: Suite::Check,
+        kernels: &[Intree],
+        seconds: 120,
+        machine: QEMU,
+    },
+    Scenario {
+        name: "qemu-suite",
+        about: "all that can happen to such a guest",
+        suite: Suite::CheckQemu,
+        kernels: &[Intree],
+        seconds: 1200,
+        machine: Machine {
+            limit: HOUR,
+            ..QEMU
+        },
+    },
+    Scenario {
+        name: "bench-reinit",
+        about: "migrating VFs with a state of 1 GiB",
+        suite: Suite::Bench,
+        kernels: &[Stock],
+        seconds: 600,
+        machine: Machine {
+            properties: ",state-size=1G,save-us-per-mib=250,load-us-per-mib=500",
+            memory: 8192,
+            limit: HOUR,
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "bench-dirty",
+        about: "reporting dirty pages of 2 GiB",
+        suite: Suite::Bench,
+        // The stock kernel has no dirty bitmaps.
+        kernels: &[Intree],
+        seconds: 300,
+        machine: Machine {
+            limit: HOUR,
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "bench-qemu",
+        about: "live-migrating a guest with four VFs by QEMU",
+        suite: Suite::Bench,
+        kernels: &[Intree],
+        seconds: 900,
+        machine: Machine {
+            properties: ",state-size=32M,save-us-per-mib=250,load-us-per-mib=500",
+            memory: 4096,
+            limit: HOUR,
+            ..QEMU
+        },
+    },
+];
+
+/// The scenario with a name.
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}
+
+impl Scenario {
+    /// Whether it can run with a kernel.
+    pub fn runs_with(&self, kernel: Kernel) -> bool {
+        self.kernels.contains(&kernel)
+    }
+
+    /// Whether its machine has something.
+    pub fn has(&self, extra: Extra) -> bool {
+        self.machine.extras.contains(&extra)
+    }
+
+    /// The name of its tests with a kernel, and of their folder.
+    pub fn group(&self, kernel: Kernel) -> String {
+        format!("{}-{}", kernel.name(), self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for (i, scenario) in ALL.iter().enumerate() {
+            assert!(ALL[..i].iter().all(|other| other.name != scenario.name));
+            assert!(!scenario.kernels.is_empty(), "{}", scenario.name);
+            assert_eq!(find(scenario.name).unwrap().name, scenario.name);
+        }
+        assert!(find("migrte").is_none());
+    }
+
+    #[test]
+    fn a_guest_needs_the_hosts_files_and_the_kernel_that_has_kvm() {
+        for scenario in ALL.iter().filter(|scenario| scenario.has(Extra::Guest)) {
+            assert!(scenario.has(Extra::HostFiles), "{}", scenario.name);
+            assert_eq!(scenario.kernels, [Intree], "{}", scenario.name);
+        }
+    }
+}
