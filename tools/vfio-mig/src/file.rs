@@ -10,10 +10,12 @@ use std::io::{Read, Write};
 pub fn save(device: &Device, to: &mut impl Write, progress: impl FnMut(u64)) -> Result<u64, Error> {
     device.features()?;
     let mut from = device.begin(State::STOP_COPY)?;
-    let bytes = stream::copy(&mut from, to, progress);
+    let saved = stream::copy(&mut from, to, progress);
     drop(from);
-    device.set_state(State::RUNNING)?;
-    bytes
+    let running = device.set_state(State::RUNNING);
+    let bytes = saved?;
+    running?;
+    Ok(bytes)
 }
 
 /// Loads a state into a device, which then runs. When this fails the device is

@@ -9,6 +9,9 @@
 //! drivers; [`stress`] and [`fuzz`] try to break them. All `unsafe` is in [`uapi`] and
 //! [`memory`].
 
+// Printing is up to the command line.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod address;
 pub mod bdf;
 pub mod conformance;

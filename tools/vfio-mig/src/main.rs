@@ -2,6 +2,9 @@
 
 //! `vfio-mig`: look at, migrate and test VFIO devices.
 
+// They panic if the reader of a pipe has gone: see cli::out.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 
 use clap::Parser;

@@ -2,14 +2,18 @@
 
 //! `completions` and `man`, made from the command line's own definition.
 
-use super::Cli;
+use super::{out, Cli};
 use clap::CommandFactory;
 use std::io::{self, Write};
 use vfio_mig::error::{Context, Error};
 
-pub fn completions(shell: clap_complete::Shell) {
+/// Standard output gets it from memory, since clap_complete panics if it cannot
+/// write.
+pub fn completions(shell: clap_complete::Shell) -> Result<(), Error> {
     let mut command = Cli::command();
-    clap_complete::generate(shell, &mut command, "vfio-mig", &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "vfio-mig", &mut script);
+    out::stdout().write_all(&script).context("standard output")
 }
 
 /// The page of the tool, and then one section for each command.
@@ -33,7 +37,7 @@ fn page() -> io::Result<Vec<u8>> {
 
 pub fn man() -> Result<(), Error> {
     page()
-        .and_then(|page| io::stdout().write_all(&page))
+        .and_then(|page| out::stdout().write_all(&page))
         .context("standard output")
 }
 

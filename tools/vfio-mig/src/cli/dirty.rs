@@ -2,7 +2,7 @@
 
 //! `dirty`: where a device writes to.
 
-use super::show;
+use super::{out::outln, show};
 use serde::Serialize;
 use std::{thread, time::Duration};
 use vfio_mig::{
@@ -119,34 +119,48 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
         length: args.length,
     };
     let page_size = device.start_logging(args.page_size, &[range])?;
+    let logged = log(args, &device, range, page_size, json);
+    // Whatever came of it.
+    let stopped = device.stop_logging();
+    logged.and(stopped)
+}
+
+/// Reports again and again.
+fn log(
+    args: &Args,
+    device: &Device,
+    range: LoggingRange,
+    page_size: u64,
+    json: bool,
+) -> Result<(), Error> {
     let pages = args.length.div_ceil(page_size.max(1));
     if !json {
-        println!(
+        outln!(
             "logging {:#x}..{:#x}, pages of {page_size} bytes",
             args.iova,
             args.iova + args.length
-        );
+        )?;
     }
     let interval = Duration::from_secs_f64(args.interval.clamp(0.0, MAX_INTERVAL));
     for _ in 0..args.count {
         if args.write_pages > 0 {
-            workload::scatter(&device, args.iova, args.length, args.write_pages)?;
+            workload::scatter(device, args.iova, args.length, args.write_pages)?;
         }
         thread::sleep(interval);
         let bitmap = device.dirty_pages(range, page_size)?;
         let report = report(&bitmap, args.iova, page_size, pages);
         if json {
-            show::json_line(&report);
+            show::json_line(&report)?;
             continue;
         }
-        println!("{} of {pages} pages dirty", report.dirty_pages);
+        outln!("{} of {pages} pages dirty", report.dirty_pages)?;
         for (row, text) in map(&bitmap, pages).iter().enumerate() {
             let each = pages.div_ceil((ROWS * COLUMNS) as u64).max(1);
             let at = args.iova + (row * COLUMNS) as u64 * each * page_size;
-            println!("  {at:#014x} {text}");
+            outln!("  {at:#014x} {text}")?;
         }
     }
-    device.stop_logging()
+    Ok(())
 }
 
 #[cfg(test)]

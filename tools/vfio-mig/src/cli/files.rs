@@ -2,7 +2,10 @@
 
 //! `save` and `load`: one device, and a file.
 
-use super::show;
+use super::{
+    out::{self, errln},
+    show,
+};
 use indicatif::ProgressBar;
 use std::{
     fs::File,
@@ -35,11 +38,11 @@ fn bar(json: bool) -> ProgressBar {
 
 /// Says how many bytes were moved: on standard error where the state itself is
 /// on standard output.
-fn show_bytes(what: &str, bytes: u64, json: bool, to_stdout: bool) {
+fn show_bytes(what: &str, bytes: u64, json: bool, to_stdout: bool) -> Result<(), Error> {
     if json && !to_stdout {
-        show::json(&serde_json::json!({ "bytes": bytes }));
+        show::json(&serde_json::json!({ "bytes": bytes }))
     } else {
-        eprintln!("{what}: {bytes} bytes");
+        errln!("{what}: {bytes} bytes")
     }
 }
 
@@ -49,7 +52,7 @@ pub fn save(args: &Args, json: bool) -> Result<(), Error> {
     let progress = |bytes| bar.set_position(bytes);
     let to_stdout = args.file == Path::new("-");
     let saved = if to_stdout {
-        file::save(&device, &mut io::stdout().lock(), progress)
+        file::save(&device, &mut out::stdout(), progress)
     } else {
         let name = || args.file.display().to_string();
         let mut to = Output::create(&args.file).context(name())?;
@@ -59,8 +62,7 @@ pub fn save(args: &Args, json: bool) -> Result<(), Error> {
         })
     };
     bar.finish_and_clear();
-    show_bytes("saved", saved?, json, to_stdout);
-    Ok(())
+    show_bytes("saved", saved?, json, to_stdout)
 }
 
 pub fn load(args: &Args, json: bool) -> Result<(), Error> {
@@ -77,6 +79,5 @@ pub fn load(args: &Args, json: bool) -> Result<(), Error> {
         file::load(&Device::open(args.device)?, &mut from, progress)
     };
     bar.finish_and_clear();
-    show_bytes("loaded", loaded?, json, false);
-    Ok(())
+    show_bytes("loaded", loaded?, json, false)
 }

@@ -2,7 +2,10 @@
 
 //! `fuzz`.
 
-use super::show;
+use super::{
+    out::{errln, outln},
+    show,
+};
 use vfio_mig::{
     address::Address,
     error::Error,
@@ -44,20 +47,24 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     });
     bar.finish_and_clear();
     if done.is_err() && !json {
-        eprintln!(
+        errln!(
             "again: vfio-mig fuzz {} --seed {} --first {last} --rounds 1",
-            args.device, args.seed
-        );
+            args.device,
+            args.seed
+        )?;
     }
     let done = done?;
     if json {
-        show::json(&done);
-        return Ok(());
+        return show::json(&done);
     }
-    println!(
+    outln!(
         "{} rounds: {} changed states, of which {} were taken; {} requests for states, {} other \
          ioctls; {} good migrations",
-        done.rounds, done.streams, done.streams_taken, done.states, done.ioctls, done.good
-    );
-    Ok(())
+        done.rounds,
+        done.streams,
+        done.streams_taken,
+        done.states,
+        done.ioctls,
+        done.good
+    )
 }

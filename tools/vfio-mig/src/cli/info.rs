@@ -2,7 +2,7 @@
 
 //! `info`: what a device offers.
 
-use super::show;
+use super::{out::outln, show};
 use serde::Serialize;
 use vfio_mig::{address::Address, device::Device, error::Error, state::State, uapi};
 
@@ -45,21 +45,20 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
         data_size: device.data_size().ok(),
     };
     if json {
-        show::json(&info);
-        return Ok(());
+        return show::json(&info);
     }
     let yes = |yes| if yes { "yes" } else { "no" };
     let states: Vec<String> = info.states.iter().map(State::to_string).collect();
-    println!("device           {}", info.device);
-    println!("driver           {}", info.driver);
-    println!("opened through   {}", info.access);
-    println!("migration        {}", info.features.join(", "));
-    println!("states           {}", states.join(", "));
-    println!("PRECOPY_INFOv2   {}", yes(info.precopy_info_v2));
-    println!("dirty tracking   {}", yes(info.dirty_tracking));
-    println!("state            {}", info.state);
+    outln!("device           {}", info.device)?;
+    outln!("driver           {}", info.driver)?;
+    outln!("opened through   {}", info.access)?;
+    outln!("migration        {}", info.features.join(", "))?;
+    outln!("states           {}", states.join(", "))?;
+    outln!("PRECOPY_INFOv2   {}", yes(info.precopy_info_v2))?;
+    outln!("dirty tracking   {}", yes(info.dirty_tracking))?;
+    outln!("state            {}", info.state)?;
     if let Some(size) = info.data_size {
-        println!("data size        {size} bytes");
+        outln!("data size        {size} bytes")?;
     }
     Ok(())
 }

@@ -2,7 +2,10 @@
 
 //! `migrate` and `receive`.
 
-use super::show;
+use super::{
+    out::{errln, outln},
+    show,
+};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
@@ -208,19 +211,20 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
         (None, _) => args.with_target(|target| migrate::stop_copy(&source, target, observer)),
     }?;
     if json {
-        show::json(&report);
-        return Ok(());
+        return show::json(&report);
     }
     bars.bar.finish();
-    println!("{}: {} bytes", args.title(), report.bytes);
+    outln!("{}: {} bytes", args.title(), report.bytes)?;
     for phase in &report.phases {
-        println!(
+        outln!(
             "  {:24} {:10.3} ms {:12} bytes",
-            phase.name, phase.ms, phase.bytes
-        );
+            phase.name,
+            phase.ms,
+            phase.bytes
+        )?;
     }
     if let Some(sha256) = &report.sha256 {
-        println!("  sha256 {sha256}");
+        outln!("  sha256 {sha256}")?;
     }
     Ok(())
 }
@@ -253,30 +257,29 @@ fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
         reports.push(report?);
     }
     if json {
-        show::json(&reports);
-        return Ok(());
+        return show::json(&reports);
     }
-    println!("{}", args.title());
+    outln!("{}", args.title())?;
     let row = |name: &str, value: &dyn Fn(&precopy::Report) -> String| {
         let values = reports
             .iter()
             .map(|report| format!("{:>16}", value(report)));
-        println!("  {name:32}{}", values.collect::<String>());
+        outln!("  {name:32}{}", values.collect::<String>())
     };
     row("PRECOPY_INFO version", &|r| {
         format!("{:?}", r.info).to_lowercase()
-    });
-    row("rounds of pre-copy", &|r| r.rounds.to_string());
-    row("new initial bytes (REINIT)", &|r| r.reinits.to_string());
-    row("pre-copy, ms", &|r| format!("{:.1}", r.precopy_ms));
-    row("pre-copy, bytes", &|r| r.precopy_bytes.to_string());
-    row("downtime, ms", &|r| format!("{:.1}", r.downtime_ms));
-    row("downtime, bytes", &|r| r.downtime_bytes.to_string());
+    })?;
+    row("rounds of pre-copy", &|r| r.rounds.to_string())?;
+    row("new initial bytes (REINIT)", &|r| r.reinits.to_string())?;
+    row("pre-copy, ms", &|r| format!("{:.1}", r.precopy_ms))?;
+    row("pre-copy, bytes", &|r| r.precopy_bytes.to_string())?;
+    row("downtime, ms", &|r| format!("{:.1}", r.downtime_ms))?;
+    row("downtime, bytes", &|r| r.downtime_bytes.to_string())?;
     row("downtime, loading, ms", &|r| {
         format!("{:.1}", r.downtime_load_ms)
-    });
+    })?;
     for sha256 in reports.iter().filter_map(|report| report.sha256.as_ref()) {
-        println!("  sha256 {sha256}");
+        outln!("  sha256 {sha256}")?;
     }
     Ok(())
 }
@@ -287,7 +290,7 @@ pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
     let listener = TcpListener::bind(&args.listen).context(args.listen.clone())?;
     if !json {
         let at = listener.local_addr().context(args.listen.clone())?;
-        eprintln!("waiting for the state of {} at {at}", args.device);
+        errln!("waiting for the state of {} at {at}", args.device)?;
     }
     let bar = if json {
         ProgressBar::hidden()
@@ -299,15 +302,15 @@ pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
     bar.finish_and_clear();
     let received = received?;
     if json {
-        show::json(&received);
-        return Ok(());
+        return show::json(&received);
     }
-    println!(
+    outln!(
         "{} -> {}: {} bytes",
-        received.from, args.device, received.bytes
-    );
-    println!("  sha256 {}", received.sha256);
-    Ok(())
+        received.from,
+        args.device,
+        received.bytes
+    )?;
+    outln!("  sha256 {}", received.sha256)
 }
 
 #[cfg(test)]

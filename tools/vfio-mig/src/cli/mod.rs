@@ -8,6 +8,7 @@ mod files;
 mod fuzz;
 mod info;
 mod migrate;
+mod out;
 mod show;
 mod state;
 mod stress;
@@ -25,7 +26,8 @@ use vfio_mig::error::Error;
 /// Opening a device resets it.
 ///
 /// Exit status: 0 if all went well, 1 if it did not, 2 if the command line is
-/// wrong, 4 if there was nothing to do (a test that cannot be run).
+/// wrong, 4 if there was nothing to do (a test that cannot be run), 141 if nobody
+/// reads what is printed.
 #[derive(Parser, Debug)]
 #[command(version)]
 pub struct Cli {
@@ -82,6 +84,9 @@ const GOOD: u8 = 0;
 const BAD: u8 = 1;
 /// There was nothing to do: what a kselftest exits with for that.
 const SKIP: u8 = 4;
+/// Nobody reads what the tool prints: what a shell shows for a command that
+/// SIGPIPE has ended.
+const CLOSED: u8 = 128 + libc::SIGPIPE as u8;
 
 /// Carries the command line out.
 pub fn run(cli: Cli) -> ExitCode {
@@ -99,19 +104,28 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Test(args) => test::run(&args, json),
         Command::Stress(args) => stress::run(&args, json).map(good),
         Command::Fuzz(args) => fuzz::run(&args, json).map(good),
-        Command::Completions { shell } => {
-            about::completions(shell);
-            Ok(GOOD)
-        }
+        Command::Completions { shell } => about::completions(shell).map(good),
         Command::Man => about::man().map(good),
     };
-    ExitCode::from(result.unwrap_or_else(|err| {
-        if json {
-            show::json(&serde_json::json!({ "error": err.to_string(), "errno": err.errno() }));
-        }
-        eprintln!("vfio-mig: {err}");
-        BAD
-    }))
+    let result = result.and_then(|status| out::flush().map(|()| status));
+    ExitCode::from(result.unwrap_or_else(|err| status_of(&err, json)))
+}
+
+/// Says what went wrong, unless nobody listens. Returns the exit status.
+fn status_of(err: &Error, json: bool) -> u8 {
+    if out::reader_gone(err) {
+        return CLOSED;
+    }
+    let object = serde_json::json!({ "error": err.to_string(), "errno": err.errno() });
+    let shown = match json {
+        true => show::json(&object),
+        false => Ok(()),
+    };
+    let shown = shown.and(out::errln!("vfio-mig: {err}"));
+    match shown {
+        Err(err) if out::reader_gone(&err) => CLOSED,
+        _ => BAD,
+    }
 }
 
 #[cfg(test)]

@@ -2,23 +2,22 @@
 
 //! What commands show: JSON, progress, sizes.
 
+use super::out::outln;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use std::io;
+use vfio_mig::error::{Context, Error};
 
 /// Prints a value, over several lines.
-pub fn json(value: &impl Serialize) {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => println!("{text}"),
-        Err(err) => eprintln!("vfio-mig: {err}"),
-    }
+pub fn json(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value);
+    outln!("{}", text.map_err(io::Error::from).context("JSON")?)
 }
 
 /// Prints a value in one line, of which there may be many.
-pub fn json_line(value: &impl Serialize) {
-    match serde_json::to_string(value) {
-        Ok(text) => println!("{text}"),
-        Err(err) => eprintln!("vfio-mig: {err}"),
-    }
+pub fn json_line(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string(value);
+    outln!("{}", text.map_err(io::Error::from).context("JSON")?)
 }
 
 fn style(template: &str) -> ProgressStyle {

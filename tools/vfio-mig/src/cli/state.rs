@@ -2,7 +2,7 @@
 
 //! `state`: one state after another, and the way in between.
 
-use super::show;
+use super::{out::outln, show};
 use serde::Serialize;
 use std::time::Instant;
 use vfio_mig::{address::Address, device::Device, error::Error, state::State};
@@ -51,16 +51,15 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
                 .map(State::to_string)
                 .collect();
             let fd = if step.data_fd { ", with a data fd" } else { "" };
-            println!("{:10.3} ms  {}{fd}", step.ms, path.join(" -> "));
+            outln!("{:10.3} ms  {}{fd}", step.ms, path.join(" -> "))?;
         }
         steps.push(step);
     }
     let state = device.state()?;
     drop(session);
     if json {
-        show::json(&serde_json::json!({ "state": state, "steps": steps }));
+        show::json(&serde_json::json!({ "state": state, "steps": steps }))
     } else {
-        println!("{state}");
+        outln!("{state}")
     }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 //! `stress`.
 
-use super::show;
+use super::{out::outln, show};
 use std::time::Duration;
 use vfio_mig::{
     address::Address,
@@ -43,13 +43,15 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     bar.finish_and_clear();
     let done = done?;
     if json {
-        show::json(&done);
-        return Ok(());
+        return show::json(&done);
     }
-    println!(
+    outln!(
         "{} migrations by stop-copy, {} with pre-copy, {} given up, {} walks through states, \
          {} bytes",
-        done.stop_copy, done.precopy, done.given_up, done.walks, done.bytes
-    );
-    Ok(())
+        done.stop_copy,
+        done.precopy,
+        done.given_up,
+        done.walks,
+        done.bytes
+    )
 }

@@ -2,7 +2,7 @@
 
 //! `test`: the conformance suite, in KTAP.
 
-use super::{show, BAD, GOOD, SKIP};
+use super::{out::outln, show, BAD, GOOD, SKIP};
 use std::{fs, path::PathBuf, time::Duration};
 use vfio_mig::{
     address::Address,
@@ -55,17 +55,17 @@ fn about(line: Option<u32>, quote: &str) -> String {
 }
 
 /// KTAP has one line for a test; what is more comes before it.
-fn print_ktap(number: usize, outcome: &Outcome) {
-    println!("# {}", about(outcome.line, outcome.quote));
+fn print_ktap(number: usize, outcome: &Outcome) -> Result<(), Error> {
+    outln!("# {}", about(outcome.line, outcome.quote))?;
     let name = &outcome.name;
     let message = outcome.message.replace('\n', " ");
     match outcome.status {
-        Status::Pass => println!("ok {number} {name}"),
-        Status::Skip => println!("ok {number} {name} # SKIP {message}"),
-        Status::Known => println!("ok {number} {name} # XFAIL {message}"),
+        Status::Pass => outln!("ok {number} {name}"),
+        Status::Skip => outln!("ok {number} {name} # SKIP {message}"),
+        Status::Known => outln!("ok {number} {name} # XFAIL {message}"),
         Status::Fail => {
-            println!("# {message}");
-            println!("not ok {number} {name}");
+            outln!("# {message}")?;
+            outln!("not ok {number} {name}")
         }
     }
 }
@@ -74,16 +74,16 @@ fn check_quotes(path: &PathBuf, json: bool) -> Result<u8, Error> {
     let header = fs::read_to_string(path).context(path.display().to_string())?;
     let wrong = conformance::misquoted(&header);
     if json {
-        show::json(&wrong);
+        show::json(&wrong)?;
     } else {
         for wrong in &wrong {
-            println!("{wrong}");
+            outln!("{wrong}")?;
         }
     }
     Ok(if wrong.is_empty() { GOOD } else { BAD })
 }
 
-fn list(tests: &[conformance::Test], json: bool) {
+fn list(tests: &[conformance::Test], json: bool) -> Result<(), Error> {
     let mut all = Vec::new();
     for test in tests {
         let about = match test.source {
@@ -93,24 +93,25 @@ fn list(tests: &[conformance::Test], json: bool) {
         if json {
             all.push(serde_json::json!({ "name": test.name, "about": about }));
         } else {
-            println!("{:40} {about}", test.name);
+            outln!("{:40} {about}", test.name)?;
         }
     }
     if json {
-        show::json(&all);
+        show::json(&all)?;
     }
+    Ok(())
 }
 
-fn nothing_to_test(why: &Error, json: bool) {
+fn nothing_to_test(why: &Error, json: bool) -> Result<(), Error> {
     if json {
         let tests: [Outcome; 0] = [];
         let summary = Summary::default();
         show::json(&serde_json::json!({
             "summary": summary, "tests": tests, "skipped": why.to_string(),
-        }));
+        }))
     } else {
-        println!("KTAP version 1");
-        println!("1..0 # SKIP {why}");
+        outln!("KTAP version 1")?;
+        outln!("1..0 # SKIP {why}")
     }
 }
 
@@ -120,7 +121,7 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
     }
     let tests = runner::selected(&args.only);
     let Some(device) = args.device else {
-        list(&tests, json);
+        list(&tests, json)?;
         return Ok(GOOD);
     };
     if tests.is_empty() {
@@ -145,31 +146,35 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
     for device in [Some(device), args.second].into_iter().flatten() {
         match Device::open(device).and_then(|device| device.features()) {
             Err(err @ Error::NotMigratable(_)) => {
-                nothing_to_test(&err, json);
+                nothing_to_test(&err, json)?;
                 return Ok(SKIP);
             }
             other => other?,
         };
     }
     if !json {
-        println!("KTAP version 1");
-        println!("1..{}", tests.len());
+        outln!("KTAP version 1")?;
+        outln!("1..{}", tests.len())?;
     }
     let mut outcomes = Vec::new();
     let timeout = Duration::from_secs(args.timeout);
     let summary = runner::run(&tests, &site, &known, timeout, |outcome| {
         outcomes.push(outcome.clone());
-        if !json {
-            print_ktap(outcomes.len(), outcome);
+        match json {
+            true => Ok(()),
+            false => print_ktap(outcomes.len(), outcome),
         }
     })?;
     if json {
-        show::json(&serde_json::json!({ "summary": summary, "tests": outcomes }));
+        show::json(&serde_json::json!({ "summary": summary, "tests": outcomes }))?;
     } else {
-        println!(
+        outln!(
             "# Totals: pass:{} fail:{} xfail:{} skip:{}",
-            summary.passed, summary.failed, summary.known, summary.skipped
-        );
+            summary.passed,
+            summary.failed,
+            summary.known,
+            summary.skipped
+        )?;
     }
     Ok(match summary {
         _ if summary.failed > 0 => BAD,

@@ -2,9 +2,10 @@
 
 //! `watch`: what pre-copy has left to move.
 
-use super::show;
+use super::{out::outln, show};
 use serde::Serialize;
 use std::{
+    fs::File,
     io::{self, IsTerminal},
     os::fd::AsFd,
     thread,
@@ -63,7 +64,16 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     if v2 {
         device.opt_in_precopy_info_v2()?;
     }
-    let mut stream = device.begin(State::PRE_COPY)?;
+    let stream = device.begin(State::PRE_COPY)?;
+    let watched = look(args, &device, stream, v2, json);
+    // Whatever came of it.
+    let running = device.set_state(State::RUNNING);
+    watched?;
+    running.map(|_| ())
+}
+
+/// Looks again and again.
+fn look(args: &Args, device: &Device, mut stream: File, v2: bool, json: bool) -> Result<(), Error> {
     let workload = Workload {
         create_bytes: args.create,
         change_bytes: args.change,
@@ -78,7 +88,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
             thread::sleep(interval);
         }
         if workload.create_bytes + workload.change_bytes > 0 {
-            workload.step(&device, round)?;
+            workload.step(device, round)?;
         }
         let info = uapi::precopy_info(stream.as_fd(), PrecopyInfo::default())
             .context(format!("{}: PRECOPY_INFO", args.device))?;
@@ -90,36 +100,35 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
             read_bytes,
         };
         if json {
-            show::json_line(&look);
+            show::json_line(&look)?;
         } else {
             left.push(look.initial_bytes.saturating_add(look.dirty_bytes));
-            show_look(&look, &left, terminal);
+            show_look(&look, &left, terminal)?;
         }
         if !args.keep {
             read_bytes += stream::copy_available(&mut stream, &mut io::sink(), |_| ())?.0;
         }
     }
-    device.set_state(State::RUNNING)?;
     Ok(())
 }
 
-fn show_look(look: &Look, left: &[u64], terminal: bool) {
+fn show_look(look: &Look, left: &[u64], terminal: bool) -> Result<(), Error> {
     let shown = &left[left.len().saturating_sub(PLOT)..];
     let most = shown.iter().copied().max().unwrap_or(0);
     let reinit = if look.reinit { "REINIT" } else { "" };
     if left.len() == 1 {
-        println!("   seconds  initial_bytes    dirty_bytes           read");
+        outln!("   seconds  initial_bytes    dirty_bytes           read")?;
     }
-    print!(
-        "{:10.3} {:14} {:14} {:14} {reinit:6}",
+    // In a file, the last value says it all.
+    let plot = match terminal {
+        true => format!(" {}", show::spark(shown, most)),
+        false => String::new(),
+    };
+    outln!(
+        "{:10.3} {:14} {:14} {:14} {reinit:6}{plot}",
         look.ms / 1e3,
         look.initial_bytes,
         look.dirty_bytes,
         look.read_bytes
-    );
-    // In a file, the last value says it all.
-    if terminal {
-        print!(" {}", show::spark(shown, most));
-    }
-    println!();
+    )
 }

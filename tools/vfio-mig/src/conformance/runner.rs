@@ -177,13 +177,13 @@ fn judge(outcome: &mut Outcome, known: &Expectations) {
     }
 }
 
-/// Runs tests one after another, and tells `heard` of each.
+/// Runs tests one after another, and tells `heard` of each. Ends if `heard` fails.
 pub fn run(
     all: &[Test],
     site: &Site,
     known: &Expectations,
     timeout: Duration,
-    mut heard: impl FnMut(&Outcome),
+    mut heard: impl FnMut(&Outcome) -> Result<(), Error>,
 ) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     for test in all {
@@ -204,7 +204,7 @@ pub fn run(
         };
         judge(&mut outcome, known);
         summary.add(outcome.status);
-        heard(&outcome);
+        heard(&outcome)?;
     }
     Ok(summary)
 }
