@@ -3,6 +3,7 @@
 //! Errors, with what to do about them.
 
 use crate::{address::Address, state::State};
+use nix::sys::signal::Signal;
 use std::{io, path::PathBuf};
 
 /// What can go wrong.
@@ -60,6 +61,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A signal has asked the tool to end.
+    #[error("interrupted by {}", signal_name(*.signal))]
+    Interrupted {
+        /// Its number.
+        signal: i32,
+    },
     /// There was no state to load.
     #[error("nothing to load: the input is empty; give a file that `vfio-mig save` has written")]
     NothingToLoad,
@@ -98,6 +105,13 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+}
+
+fn signal_name(signal: i32) -> String {
+    match Signal::try_from(signal) {
+        Ok(signal) => signal.to_string(),
+        Err(_) => format!("signal {signal}"),
+    }
 }
 
 impl Error {

@@ -9,9 +9,9 @@ use std::io::{Read, Write};
 /// again afterwards. `progress` gets the bytes so far.
 pub fn save(device: &Device, to: &mut impl Write, progress: impl FnMut(u64)) -> Result<u64, Error> {
     device.features()?;
-    let mut from = device.begin(State::STOP_COPY)?;
-    let saved = stream::copy(&mut from, to, progress);
-    drop(from);
+    let saved = device
+        .begin(State::STOP_COPY)
+        .and_then(|mut from| stream::copy(&mut from, to, progress));
     let running = device.set_state(State::RUNNING);
     let bytes = saved?;
     running?;

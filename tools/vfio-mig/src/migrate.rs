@@ -5,7 +5,7 @@
 use crate::{
     device::Device,
     error::{Context, Error},
-    output::Output,
+    output::{self, Output},
     state::State,
     stream,
     target::{DeviceTarget, Target},
@@ -93,8 +93,8 @@ pub fn stop_copy(
         .map_err(|err| back_out(source, target, err))
 }
 
-/// As [`stop_copy`], but the state goes to a file first, and from there to the
-/// destination.
+/// As [`stop_copy`], but the state goes to a regular file first, and from there to
+/// the destination.
 pub fn through_file(
     source: &Device,
     destination: &Device,
@@ -102,6 +102,7 @@ pub fn through_file(
     observer: &mut dyn Observer,
 ) -> Result<Report, Error> {
     source.features()?;
+    output::require_regular(path).context(format!("--through {}", path.display()))?;
     let mut target = DeviceTarget::new(destination);
     let mut recorder = Recorder {
         observer,

@@ -4,14 +4,23 @@
 //!
 //! The tool runs as root, so it must not lose what it did not make. A regular
 //! file is written beside its final name and renamed when it is complete: an
-//! older file stays if the save fails. Anything else that has the name already,
-//! such as a device node, is written to as it is, and never removed.
+//! older file stays if the save fails. A FIFO, a socket or a character device is
+//! written to as it is, and never removed. A block device is refused: the state
+//! would have no end there, and a disk given by mistake would be lost.
 
+use crate::interrupt;
 use std::{
-    fs::{self, File, OpenOptions},
+    ffi::{OsStr, OsString},
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Write},
+    os::unix::fs::{fchown, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    process,
 };
+
+/// Names that are tried for the temporary file. Of killed tools that had the same
+/// process id, there are not so many.
+const MAX_NAMES: u32 = 100;
 
 /// A file that is being written.
 pub struct Output {
@@ -21,41 +30,110 @@ pub struct Output {
     rename: Option<(PathBuf, PathBuf)>,
 }
 
+/// The temporary file's name: the `n`th choice.
+fn beside(name: &OsStr, n: u32) -> OsString {
+    let mut beside = name.to_os_string();
+    beside.push(match n {
+        0 => format!(".{}.tmp", process::id()),
+        n => format!(".{}.{n}.tmp", process::id()),
+    });
+    beside
+}
+
+/// Creates a file beside `path` that did not exist, with these permissions at most.
+fn create_beside(path: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    for n in 0..MAX_NAMES {
+        let beside = path.with_file_name(beside(name, n));
+        let created = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&beside);
+        match created {
+            Ok(file) => return Ok((file, beside)),
+            // What is there is not ours.
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => (),
+            Err(err) => return Err(err),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Gives `file`, which only its owner can open, the owner, group and permissions of
+/// `older`.
+fn take_after(file: &File, older: &Metadata) -> io::Result<()> {
+    let mut mode = older.mode() & 0o777;
+    let kept = fchown(file, Some(older.uid()), Some(older.gid()))
+        // Only root can give a file away, but others have groups, too.
+        .or_else(|_| fchown(file, None, Some(older.gid())));
+    if kept.is_err() {
+        // These permissions were meant for another group.
+        mode &= !0o070;
+    }
+    // At last, since the file is as open as the older one from here on.
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// What is at `path`, if anything, and its name without symbolic links.
+fn look_up(path: &Path) -> io::Result<(PathBuf, Option<Metadata>)> {
+    match fs::canonicalize(path) {
+        Ok(target) => {
+            let older = fs::metadata(&target)?;
+            Ok((target, Some(older)))
+        }
+        // A link that leads nowhere would be replaced by the file.
+        Err(err) if err.kind() != io::ErrorKind::NotFound || path.is_symlink() => Err(err),
+        Err(_) => Ok((path.to_path_buf(), None)),
+    }
+}
+
+/// Fails if `path` is there and no regular file: what is written to anything else
+/// cannot be read back.
+pub fn require_regular(path: &Path) -> io::Result<()> {
+    match look_up(path)? {
+        (_, Some(older)) if !older.is_file() => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file, so the state could not be read back from it",
+        )),
+        _ => Ok(()),
+    }
+}
+
 impl Output {
     /// Opens a file for `path`. If `path` is a symbolic link, the link stays and
     /// its target is replaced; a link without a target is an error.
+    ///
+    /// If there will be a temporary file, signals are caught from now on.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let (path, older) = match fs::canonicalize(path) {
-            Ok(target) => {
-                let older = fs::metadata(&target)?;
-                (target, Some(older))
+        let (path, older) = look_up(path)?;
+        match &older {
+            Some(older) if older.file_type().is_block_device() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "a block device, on which the end of the state would be lost; \
+                     save to a file",
+                ))
             }
-            // A link that leads nowhere would be replaced by the file.
-            Err(err) if err.kind() != io::ErrorKind::NotFound || path.is_symlink() => {
-                return Err(err)
+            Some(older) if !older.is_file() => {
+                // Fails for a folder, with EISDIR.
+                let file = OpenOptions::new().write(true).open(&path)?;
+                return Ok(Self { file, rename: None });
             }
-            Err(_) => (path.to_path_buf(), None),
-        };
-        if older.as_ref().is_some_and(|older| !older.is_file()) {
-            // Fails for a folder, with EISDIR.
-            let file = OpenOptions::new().write(true).open(&path)?;
-            return Ok(Self { file, rename: None });
+            _ => (),
         }
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut beside = name.to_os_string();
-        beside.push(format!(".{}.tmp", std::process::id()));
-        let beside = path.with_file_name(beside);
-        // Fails if the name is taken: what is there is not ours.
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&beside)?;
+        interrupt::catch()?;
+        let mode = match &older {
+            Some(older) => older.mode() & 0o600,
+            None => 0o666,
+        };
+        let (file, beside) = create_beside(&path, mode)?;
         let this = Self {
             file,
             rename: Some((beside, path)),
         };
         if let Some(older) = older {
-            this.file.set_permissions(older.permissions())?;
+            take_after(&this.file, &older)?;
         }
         Ok(this)
     }
@@ -140,6 +218,65 @@ mod tests {
         assert!(Output::create(&link).is_err());
         assert!(link.is_symlink());
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_temporary_file_of_another_tool_stays() {
+        let dir = folder("taken");
+        let path = dir.join("state");
+        let taken = dir.join(beside(OsStr::new("state"), 0));
+        fs::write(&taken, "not ours").unwrap();
+        let mut output = Output::create(&path).unwrap();
+        output.write_all(b"new").unwrap();
+        output.commit().unwrap();
+        drop(Output::create(&path).unwrap());
+        assert_eq!(fs::read(&taken).unwrap(), b"not ours");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn owner_and_permissions_stay() {
+        let dir = folder("owner");
+        let path = dir.join("state");
+        fs::write(&path, "old").unwrap();
+        // Fails unless root runs the test.
+        let _ = std::os::unix::fs::chown(&path, Some(1234), Some(5678));
+        for mode in [0o600, 0o640, 0o400, 0o666] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let older = fs::metadata(&path).unwrap();
+            let mut output = Output::create(&path).unwrap();
+            output.write_all(b"new").unwrap();
+            output.commit().unwrap();
+            let newer = fs::metadata(&path).unwrap();
+            assert_ne!(newer.ino(), older.ino());
+            assert_eq!(newer.mode(), older.mode());
+            assert_eq!((newer.uid(), newer.gid()), (older.uid(), older.gid()));
+        }
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_new_file_is_no_more_open_than_the_older_one() {
+        let dir = folder("open");
+        let path = dir.join("state");
+        let (file, _) = create_beside(&path, 0o600).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o077, 0);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_read_back_is_refused() {
+        let dir = folder("fifo");
+        let fifo = dir.join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [&fifo, Path::new("/dev/null"), &dir] {
+            let err = require_regular(path).unwrap_err();
+            assert!(err.to_string().contains("read back"), "{err}");
+        }
+        require_regular(&dir.join("new")).unwrap();
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -2,7 +2,7 @@
 
 //! Moving a migration stream.
 
-use crate::error::Error;
+use crate::{error::Error, interrupt};
 use std::{
     io::{self, Read, Write},
     time::Instant,
@@ -45,6 +45,7 @@ pub fn copy_available(
     let mut buf = vec![0; PIECE];
     let mut bytes = 0;
     loop {
+        interrupt::check()?;
         let n = match from.read(&mut buf) {
             Ok(0) => return Ok((bytes, End::Final)),
             Ok(n) => n,
@@ -60,14 +61,34 @@ pub fn copy_available(
                 })
             }
         };
-        to.write_all(&buf[..n]).map_err(|source| Error::Stream {
-            what: "writing the device's state",
-            bytes,
-            source,
-        })?;
+        write_all(to, &buf[..n], bytes)?;
         bytes += n as u64;
         progress(bytes);
     }
+}
+
+/// As [`Write::write_all`], but a signal that has asked the tool to end ends it.
+fn write_all(to: &mut impl Write, mut piece: &[u8], bytes: u64) -> Result<(), Error> {
+    while !piece.is_empty() {
+        let source = match to.write(piece) {
+            Ok(0) => io::ErrorKind::WriteZero.into(),
+            Ok(n) => {
+                piece = &piece[n..];
+                continue;
+            }
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {
+                interrupt::check()?;
+                continue;
+            }
+            Err(err) => err,
+        };
+        return Err(Error::Stream {
+            what: "writing the device's state",
+            bytes,
+            source,
+        });
+    }
+    Ok(())
 }
 
 /// Adds up how long writes take.

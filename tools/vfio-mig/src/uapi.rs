@@ -2,6 +2,7 @@
 
 //! The ioctls of `include/uapi/linux/vfio.h` and `iommufd.h`.
 
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -443,6 +444,20 @@ pub fn set_state(device: BorrowedFd<'_>, state: u32) -> io::Result<Option<OwnedF
 pub fn fork() -> io::Result<nix::unistd::ForkResult> {
     // SAFETY: With a single thread, the copy can do whatever this process can.
     Ok(unsafe { nix::unistd::fork() }?)
+}
+
+/// Calls `handler` when `signal` comes for the first time. A second one does what
+/// the signal does by default. System calls are interrupted.
+pub fn on_first_signal(signal: Signal, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
+    let action = SigAction::new(
+        SigHandler::Handler(handler),
+        SaFlags::SA_RESETHAND,
+        SigSet::empty(),
+    );
+    // SAFETY: The handlers of this crate only store to an atomic integer, which
+    // is safe in a signal handler.
+    unsafe { sigaction(signal, &action) }?;
+    Ok(())
 }
 
 /// Ends this process, without what is done at the end of most.

@@ -17,7 +17,7 @@ mod watch;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use vfio_mig::error::Error;
+use vfio_mig::{error::Error, interrupt};
 
 /// Look at, migrate and test VFIO devices, without a virtual machine monitor.
 ///
@@ -27,7 +27,7 @@ use vfio_mig::error::Error;
 ///
 /// Exit status: 0 if all went well, 1 if it did not, 2 if the command line is
 /// wrong, 4 if there was nothing to do (a test that cannot be run), 141 if nobody
-/// reads what is printed.
+/// reads what is printed, 128 and the signal's number if one has ended it.
 #[derive(Parser, Debug)]
 #[command(version)]
 pub struct Cli {
@@ -86,7 +86,9 @@ const BAD: u8 = 1;
 const SKIP: u8 = 4;
 /// Nobody reads what the tool prints: what a shell shows for a command that
 /// SIGPIPE has ended.
-const CLOSED: u8 = 128 + libc::SIGPIPE as u8;
+const CLOSED: u8 = KILLED + libc::SIGPIPE as u8;
+/// What a shell adds to the number of the signal that has ended a command.
+const KILLED: u8 = 128;
 
 /// Carries the command line out.
 pub fn run(cli: Cli) -> ExitCode {
@@ -122,8 +124,9 @@ fn status_of(err: &Error, json: bool) -> u8 {
         false => Ok(()),
     };
     let shown = shown.and(out::errln!("vfio-mig: {err}"));
-    match shown {
-        Err(err) if out::reader_gone(&err) => CLOSED,
+    match (shown, interrupt::check()) {
+        (Err(err), _) if out::reader_gone(&err) => CLOSED,
+        (_, Err(Error::Interrupted { signal })) => KILLED | signal as u8,
         _ => BAD,
     }
 }
