@@ -68,7 +68,7 @@ pub enum Error {
         signal: i32,
     },
     /// There was no state to load.
-    #[error("nothing to load: the input is empty; give a file that `vfio-mig save` has written")]
+    #[error("nothing to load: the state has no bytes; give one that `vfio-mig save` has written")]
     NothingToLoad,
     /// The destination has the state, and may use it.
     #[error("{device}: stays stopped, since the destination may run: {source}")]

@@ -245,6 +245,8 @@ fn take(
                 continue;
             }
             (BARRIER, Phase::Data) => target.wait_loaded()?,
+            // The device would run with nothing loaded.
+            (END, Phase::Data) if bytes == 0 => return Err(Error::NothingToLoad),
             (END, Phase::Data) => {
                 if digest.clone().finalize()[..] != frame[..] {
                     return Err(bad("the checksum differs")).context("the state");
@@ -374,6 +376,19 @@ mod tests {
         ]));
         assert!(result.unwrap_err().to_string().contains("checksum"));
         assert_eq!(notes.1, ["prepare"]);
+    }
+
+    #[test]
+    fn a_state_without_bytes_is_not_started() {
+        let digest = Sha256::digest(b"");
+        for data in [&[][..], &[(DATA, &b""[..])]] {
+            let mut sent = vec![(HELLO, VERSION)];
+            sent.extend(data);
+            sent.extend([(END, &digest[..]), (START, b"")]);
+            let (result, notes) = taken(&frames(&sent));
+            assert!(matches!(result, Err(Error::NothingToLoad)), "{data:?}");
+            assert_eq!(notes.1, ["prepare"], "{data:?}");
+        }
     }
 
     #[test]

@@ -46,21 +46,29 @@ pub trait Target: Write {
 pub struct DeviceTarget<'a> {
     device: &'a Device,
     file: Option<File>,
+    /// Whether a byte was written.
+    written: bool,
 }
 
 impl<'a> DeviceTarget<'a> {
     /// `device`, which will be in RESUMING.
     pub fn new(device: &'a Device) -> Self {
-        Self { device, file: None }
+        Self {
+            device,
+            file: None,
+            written: false,
+        }
     }
 }
 
 impl Write for DeviceTarget<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.file {
-            Some(file) => file.write(bytes),
-            None => Err(io::Error::from_raw_os_error(libc::EBADF)),
-        }
+        let file = self.file.as_mut();
+        let n = file
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?
+            .write(bytes)?;
+        self.written |= n > 0;
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -85,6 +93,9 @@ impl Target for DeviceTarget<'_> {
     }
 
     fn finish(&mut self) -> Result<(), Error> {
+        if !self.written {
+            return Err(Error::NothingToLoad);
+        }
         self.device.set_state(State::STOP)?;
         self.file = None;
         Ok(())
