@@ -2,7 +2,7 @@
 
 //! Which device: a PCI function, or a mediated device.
 
-use crate::bdf::Bdf;
+use crate::{bdf::Bdf, error::Error};
 use serde::{Serialize, Serializer};
 use std::{fmt, str::FromStr};
 use uuid::Uuid;
@@ -19,6 +19,14 @@ pub enum Address {
 impl From<Bdf> for Address {
     fn from(bdf: Bdf) -> Self {
         Self::Pci(bdf)
+    }
+}
+
+/// Fails if a second device is the first one.
+pub fn require_distinct(first: Address, second: Option<Address>) -> Result<(), Error> {
+    match second {
+        Some(second) if second == first => Err(Error::GivenTwice(first)),
+        _ => Ok(()),
     }
 }
 
@@ -68,6 +76,15 @@ mod tests {
         let address: Address = uuid.parse().unwrap();
         assert!(matches!(address, Address::Mdev(_)));
         assert_eq!(address.to_string(), uuid);
+    }
+
+    #[test]
+    fn a_device_is_not_its_own_second() {
+        let [first, same, other] = ["01:00.2", "0000:01:00.2", "01:00.3"].map(|text| text.parse());
+        let first = first.unwrap();
+        assert!(require_distinct(first, same.ok()).is_err());
+        assert!(require_distinct(first, other.ok()).is_ok());
+        assert!(require_distinct(first, None).is_ok());
     }
 
     #[test]

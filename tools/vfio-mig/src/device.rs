@@ -5,6 +5,7 @@
 use crate::{
     address::Address,
     error::{Context, Error},
+    holders,
     iommu::AddressSpace,
     state::{Features, State},
     sysfs, uapi,
@@ -17,7 +18,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// The command register in configuration space, and its bits for memory and
@@ -45,6 +46,30 @@ fn open(path: &Path) -> Result<File, Error> {
         .context(format!("opening {}", path.display()))
 }
 
+/// Says who has a device open, if that is why it cannot be opened. A device that is
+/// already bound to an iommufd gives EINVAL, but so do other faults. What this
+/// process has tried to open must be closed.
+fn in_use(device: Address, err: Error) -> Error {
+    let group = sysfs::iommu_group(device).ok();
+    let nodes: Vec<PathBuf> = sysfs::cdev(device)
+        .into_iter()
+        .chain(group.map(|group| Path::new("/dev/vfio").join(group)))
+        .collect();
+    match err {
+        Error::Io { source, what }
+            if matches!(source.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) =>
+        {
+            let busy = source.raw_os_error() == Some(libc::EBUSY);
+            let unseen = || busy.then(|| "a process that cannot be seen from here".to_string());
+            match holders::find(&nodes).or_else(unseen) {
+                Some(by) => Error::InUse { device, by, source },
+                None => Error::Io { source, what },
+            }
+        }
+        err => err,
+    }
+}
+
 impl Device {
     /// Opens a device: through iommufd where the kernel has it.
     pub fn open(device: impl Into<Address>) -> Result<Self, Error> {
@@ -53,12 +78,17 @@ impl Device {
         if !sysfs::is_vfio(device) {
             return Err(Error::NotVfio { device, driver });
         }
-        match sysfs::cdev(device) {
-            Some(node) if Path::new("/dev/iommu").exists() => {
-                Self::open_cdev(device, driver, &node)
-            }
+        let opened = match sysfs::cdev(device) {
+            Some(node) if Self::kernel_has_iommufd() => Self::open_cdev(device, driver, &node),
             _ => Self::open_group(device, driver),
-        }
+        };
+        opened.map_err(|err| in_use(device, err))
+    }
+
+    /// Whether the kernel has iommufd, without which there are no reports of where a
+    /// device writes to.
+    pub fn kernel_has_iommufd() -> bool {
+        Path::new("/dev/iommu").exists()
     }
 
     fn open_cdev(address: Address, driver: String, node: &Path) -> Result<Self, Error> {
@@ -272,8 +302,11 @@ impl Device {
         page_size: u64,
         ranges: &[uapi::LoggingRange],
     ) -> Result<u64, Error> {
-        uapi::logging_start(self.fd(), page_size, ranges)
-            .context(format!("{}: starting DMA logging", self.address))
+        uapi::logging_start(self.fd(), page_size, ranges).context_with_hint(
+            format!("{}: starting DMA logging", self.address),
+            libc::ENOMEM,
+            "an adapter can log for a few devices at a time; is it at its limit?",
+        )
     }
 
     /// The pages that the device has written to since the last report.
@@ -282,8 +315,11 @@ impl Device {
         range: uapi::LoggingRange,
         page_size: u64,
     ) -> Result<Vec<u64>, Error> {
-        uapi::logging_report(self.fd(), range, page_size)
-            .context(format!("{}: reporting DMA", self.address))
+        uapi::logging_report(self.fd(), range, page_size).context_with_hint(
+            format!("{}: reporting DMA", self.address),
+            libc::EOPNOTSUPP,
+            "the kernel has no bitmaps for it, which come with CONFIG_IOMMUFD",
+        )
     }
 
     /// Ends logging.

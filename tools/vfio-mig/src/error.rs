@@ -34,6 +34,19 @@ pub enum Error {
     /// Another device of the group is in use elsewhere.
     #[error("{0}: its IOMMU group is not viable: bind every device of the group to a VFIO driver")]
     GroupNotViable(Address),
+    /// A device that nobody else may have open.
+    #[error("{device}: in use by {by}; end that, since only one may have the device open")]
+    InUse {
+        /// The device.
+        device: Address,
+        /// Who has it open.
+        by: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The same device for two different jobs.
+    #[error("{0}: given twice; a second device must be another one")]
+    GivenTwice(Address),
     /// The device offers no migration.
     #[error("{0}: the driver does not support migration of this device")]
     NotMigratable(Address),
@@ -56,6 +69,19 @@ pub enum Error {
     Stream {
         /// Reading or writing.
         what: &'static str,
+        /// How far it got.
+        bytes: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// The driver took part of a state, and then an error came.
+    #[error(
+        "{device}: the driver refused the state after {bytes} bytes: {source}; \
+         the kernel's log (dmesg) may say why"
+    )]
+    Refused {
+        /// The device.
+        device: Address,
         /// How far it got.
         bytes: u64,
         /// Why.
@@ -107,6 +133,15 @@ pub enum Error {
     },
 }
 
+/// Some errors have a text of their own instead of an errno.
+fn errno_of(err: &io::Error) -> Option<i32> {
+    err.raw_os_error().or(match err.kind() {
+        io::ErrorKind::TimedOut => Some(libc::ETIMEDOUT),
+        io::ErrorKind::ConnectionReset => Some(libc::ECONNRESET),
+        _ => None,
+    })
+}
+
 fn signal_name(signal: i32) -> String {
     match Signal::try_from(signal) {
         Ok(signal) => signal.to_string(),
@@ -118,9 +153,12 @@ impl Error {
     /// The errno behind it.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::State { source, .. } | Self::Stream { source, .. } | Self::Io { source, .. } => {
-                source.raw_os_error()
-            }
+            Self::State { source, .. }
+            | Self::Stream { source, .. }
+            | Self::Refused { source, .. }
+            | Self::InUse { source, .. }
+            | Self::Io { source, .. } => errno_of(source),
+            Self::Interrupted { .. } => Some(libc::EINTR),
             Self::NotAbandoned { source, .. } | Self::Round { source, .. } => source.errno(),
             _ => None,
         }
@@ -131,6 +169,10 @@ impl Error {
 pub trait Context<T> {
     /// Adds `what` to an error.
     fn context(self, what: impl Into<String>) -> Result<T, Error>;
+
+    /// As [`Self::context`], and adds `hint` if the error is `errno`.
+    fn context_with_hint(self, what: impl Into<String>, errno: i32, hint: &str)
+        -> Result<T, Error>;
 }
 
 impl<T> Context<T> for io::Result<T> {
@@ -139,5 +181,19 @@ impl<T> Context<T> for io::Result<T> {
             what: what.into(),
             source,
         })
+    }
+
+    fn context_with_hint(
+        self,
+        what: impl Into<String>,
+        errno: i32,
+        hint: &str,
+    ) -> Result<T, Error> {
+        let what = what.into();
+        let hinted = match &self {
+            Err(err) if err.raw_os_error() == Some(errno) => format!("{what} ({hint})"),
+            _ => what,
+        };
+        self.context(hinted)
     }
 }

@@ -2,7 +2,7 @@
 
 //! The state of one device, to a stream and from there.
 
-use crate::{device::Device, error::Error, state::State, stream};
+use crate::{device::Device, error::Error, state::State, stream, target};
 use std::io::{Read, Write};
 
 /// Saves the state of a device by stop-copy. Whatever comes of it, the device runs
@@ -27,7 +27,8 @@ pub fn load(
 ) -> Result<u64, Error> {
     device.features()?;
     let mut to = device.begin(State::RESUMING)?;
-    let loaded = stream::copy(from, &mut to, progress);
+    let loaded =
+        stream::copy(from, &mut to, progress).map_err(|err| target::refused_by(device, err));
     drop(to);
     let loaded = loaded.and_then(|bytes| {
         if bytes == 0 {

@@ -19,6 +19,7 @@ pub mod device;
 pub mod error;
 pub mod file;
 pub mod fuzz;
+pub mod holders;
 pub mod interrupt;
 pub mod iommu;
 pub mod memory;

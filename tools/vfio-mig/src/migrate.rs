@@ -168,7 +168,8 @@ fn move_state(
     let total = prepare(source, target, recorder)?;
     let bytes = recorder.run("save and load", total, |observer| {
         let mut from = source.begin(State::STOP_COPY)?;
-        let bytes = stream::copy(&mut from, &mut target, |n| observer.bytes(n))?;
+        let bytes = stream::copy(&mut from, &mut target, |n| observer.bytes(n))
+            .map_err(|err| target.explain(err))?;
         Ok((bytes, bytes))
     })?;
     finish(source, target, recorder)?;
@@ -192,7 +193,8 @@ fn move_through(
     })?;
     recorder.run("load", bytes, |observer| {
         let mut file = File::open(path).context(what())?;
-        let bytes = stream::copy(&mut file, target, |n| observer.bytes(n))?;
+        let bytes = stream::copy(&mut file, target, |n| observer.bytes(n))
+            .map_err(|err| target.explain(err))?;
         Ok(((), bytes))
     })?;
     finish(source, target, recorder)?;

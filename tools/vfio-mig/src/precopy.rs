@@ -130,7 +130,8 @@ impl Transfer<'_> {
             &mut self.from,
             &mut stream::Timed::new(&mut self.to, &mut self.load_ms),
             |n| observer.bytes(before + n),
-        )?;
+        )
+        .map_err(|err| self.to.explain(err))?;
         self.bytes += moved;
         Ok(end)
     }

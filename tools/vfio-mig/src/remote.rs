@@ -12,6 +12,7 @@
 use crate::{
     device::Device,
     error::{Context, Error},
+    stream,
     target::{DeviceTarget, Target},
 };
 use serde::Serialize;
@@ -53,26 +54,87 @@ fn send(to: &mut impl Write, kind: u8, bytes: &[u8]) -> io::Result<()> {
 
 fn receive(from: &mut impl Read, buf: &mut Vec<u8>) -> io::Result<u8> {
     let mut header = [0; HEADER];
-    from.read_exact(&mut header)?;
+    read_exact(from, &mut header)?;
     let [kind, a, b, c, d] = header;
     let len = u32::from_le_bytes([a, b, c, d]);
     if len > MAX_FRAME {
         return Err(bad(format!("a frame of {len} bytes is too long")));
     }
     buf.resize(len as usize, 0);
-    from.read_exact(buf)?;
+    read_exact(from, buf)?;
     Ok(kind)
 }
 
-fn configure(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))
+fn closed() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionReset,
+        "the other side has closed the connection",
+    )
+}
+
+/// A TCP connection whose errors say what has happened.
+struct Connection {
+    stream: TcpStream,
+    timeout: Duration,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.set_write_timeout(Some(timeout))?;
+        Ok(Self { stream, timeout })
+    }
+
+    /// A socket's timeout is EAGAIN, and its end EPIPE, ECONNRESET or no byte.
+    fn explain(&self, err: io::Error) -> io::Error {
+        match err.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!(
+                    "the other side did nothing for {} s (--timeout)",
+                    self.timeout.as_secs_f64()
+                ),
+            ),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => closed(),
+            _ => err,
+        }
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buf).map_err(|err| self.explain(err))
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes).map_err(|err| self.explain(err))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn timed_out<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(err) if err.kind() == io::ErrorKind::TimedOut)
+}
+
+/// What [`Read::read_exact`] says of an end is about a buffer.
+fn read_exact(from: &mut impl Read, buf: &mut [u8]) -> io::Result<()> {
+    from.read_exact(buf).map_err(|err| match err.kind() {
+        io::ErrorKind::UnexpectedEof => closed(),
+        _ => err,
+    })
 }
 
 /// A host that waits in [`serve`].
 pub struct RemoteTarget {
-    stream: TcpStream,
+    connection: Connection,
+    /// Nothing was heard for as long as it may take: it is not waited for again.
+    silent: bool,
     peer: String,
     digest: Sha256,
     /// It was told to start.
@@ -86,17 +148,15 @@ impl RemoteTarget {
             let mut last = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
             for address in to.to_socket_addrs()? {
                 match TcpStream::connect_timeout(&address, timeout) {
-                    Ok(stream) => {
-                        configure(&stream, timeout)?;
-                        return Ok(stream);
-                    }
+                    Ok(stream) => return Connection::new(stream, timeout),
                     Err(err) => last = err,
                 }
             }
             Err(last)
         };
         Ok(Self {
-            stream: connect().context(format!("connecting to {to}"))?,
+            connection: connect().context(format!("connecting to {to}"))?,
+            silent: false,
             peer: to.to_string(),
             digest: Sha256::new(),
             started: false,
@@ -105,9 +165,14 @@ impl RemoteTarget {
 
     fn request(&mut self, kind: u8, bytes: &[u8]) -> Result<(), Error> {
         let mut answer = Vec::new();
-        let sent = send(&mut self.stream, kind, bytes);
+        let sent = send(&mut self.connection, kind, bytes);
+        if timed_out(&sent) {
+            self.silent = true;
+            return sent.context(self.peer.clone());
+        }
         // It may have failed long before: then that is the reason.
-        let kind = receive(&mut self.stream, &mut answer);
+        let kind = receive(&mut self.connection, &mut answer);
+        self.silent = timed_out(&kind);
         let result = match kind {
             Ok(DONE) => sent,
             Ok(FAILED) => Err(io::Error::other(
@@ -123,7 +188,9 @@ impl RemoteTarget {
 impl Write for RemoteTarget {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = bytes.len().min(MAX_FRAME as usize);
-        send(&mut self.stream, DATA, &bytes[..n])?;
+        let sent = send(&mut self.connection, DATA, &bytes[..n]);
+        self.silent = timed_out(&sent);
+        sent?;
         self.digest.update(&bytes[..n]);
         Ok(n)
     }
@@ -157,8 +224,11 @@ impl Target for RemoteTarget {
             // Without an answer, it may run.
             return false;
         }
-        // One that is gone resets its device by itself.
-        let _ = self.request(ABANDON, &[]);
+        // One that is gone, or whose connection is closed, resets its device by
+        // itself.
+        if !self.silent {
+            let _ = self.request(ABANDON, &[]);
+        }
         true
     }
 
@@ -186,10 +256,10 @@ pub fn serve(
     timeout: Duration,
     mut progress: impl FnMut(u64),
 ) -> Result<Received, Error> {
-    let (mut stream, from) = listener.accept().context("waiting for the sender")?;
-    configure(&stream, timeout).context(from.to_string())?;
+    let (stream, from) = listener.accept().context("waiting for the sender")?;
+    let mut connection = Connection::new(stream, timeout).context(from.to_string())?;
     let mut target = DeviceTarget::new(device);
-    let result = take(&mut stream, &mut target, &mut progress);
+    let result = take(&mut connection, &mut target, &mut progress);
     match result {
         Ok((bytes, sha256)) => Ok(Received {
             from: from.to_string(),
@@ -199,7 +269,7 @@ pub fn serve(
         Err(err) => {
             target.abandon();
             // The sender may be gone.
-            let _ = send(&mut stream, FAILED, err.to_string().as_bytes());
+            let _ = send(&mut connection, FAILED, err.to_string().as_bytes());
             Err(err)
         }
     }
@@ -234,10 +304,13 @@ fn take(
                 return Err(bad(format!("speaks {version:?}"))).context("the sender");
             }
             (DATA, Phase::Data) => {
-                target.write_all(&frame).map_err(|source| Error::Stream {
-                    what: "writing the device's state",
-                    bytes,
-                    source,
+                let written = target.write_all(&frame);
+                written.map_err(|source| {
+                    target.explain(Error::Stream {
+                        what: stream::WRITING,
+                        bytes,
+                        source,
+                    })
                 })?;
                 digest.update(&frame);
                 bytes += frame.len() as u64;
@@ -275,6 +348,7 @@ fn take(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     /// A stream of which one side is given.
     struct Peer<'a>(&'a [u8], Vec<u8>);
@@ -376,6 +450,51 @@ mod tests {
         ]));
         assert!(result.unwrap_err().to_string().contains("checksum"));
         assert_eq!(notes.1, ["prepare"]);
+    }
+
+    /// A connection to a peer of this process, and the peer.
+    fn connected(timeout: Duration) -> (RemoteTarget, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        let target = RemoteTarget::connect(&at, timeout).unwrap();
+        (target, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn a_silent_peer_is_waited_for_once() {
+        let timeout = Duration::from_millis(200);
+        let (mut target, _peer) = connected(timeout);
+        let begin = Instant::now();
+        let err = target.prepare().unwrap_err();
+        assert!(target.abandon());
+        assert!((timeout..timeout * 2).contains(&begin.elapsed()));
+        assert_eq!(err.errno(), Some(libc::ETIMEDOUT));
+        let text = err.to_string();
+        assert!(text.contains("did nothing for 0.2 s"), "{text}");
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_waited_for_once() {
+        let timeout = Duration::from_millis(200);
+        let (mut target, _peer) = connected(timeout);
+        let piece = vec![0; MAX_FRAME as usize];
+        let err = loop {
+            if let Err(err) = target.write_all(&piece) {
+                break err;
+            }
+        };
+        assert!(err.to_string().contains("did nothing for 0.2 s"), "{err}");
+        let begin = Instant::now();
+        assert!(target.abandon());
+        assert!(begin.elapsed() < timeout);
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_has_closed_the_connection() {
+        let (mut target, peer) = connected(Duration::from_secs(60));
+        drop(peer);
+        let text = target.prepare().unwrap_err().to_string();
+        assert!(text.ends_with("has closed the connection"), "{text}");
     }
 
     #[test]

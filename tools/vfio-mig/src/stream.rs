@@ -11,6 +11,11 @@ use std::{
 /// Bytes that are moved at a time.
 const PIECE: usize = 1 << 20;
 
+/// What [`Error::Stream`] was doing.
+pub const READING: &str = "reading the device's state";
+/// What [`Error::Stream`] was doing.
+pub const WRITING: &str = "writing the device's state";
+
 /// What came after the last byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
@@ -29,7 +34,7 @@ pub fn copy(
     match copy_available(from, to, progress)? {
         (bytes, End::Final) => Ok(bytes),
         (bytes, End::Temporary) => Err(Error::Stream {
-            what: "reading the device's state",
+            what: READING,
             bytes,
             source: io::Error::from_raw_os_error(libc::ENOMSG),
         }),
@@ -55,7 +60,7 @@ pub fn copy_available(
             }
             Err(source) => {
                 return Err(Error::Stream {
-                    what: "reading the device's state",
+                    what: READING,
                     bytes,
                     source,
                 })
@@ -83,7 +88,7 @@ fn write_all(to: &mut impl Write, mut piece: &[u8], bytes: u64) -> Result<(), Er
             Err(err) => err,
         };
         return Err(Error::Stream {
-            what: "writing the device's state",
+            what: WRITING,
             bytes,
             source,
         });

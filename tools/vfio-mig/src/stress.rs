@@ -4,7 +4,7 @@
 //! given up half way.
 
 use crate::{
-    address::Address,
+    address::{self, Address},
     device::Device,
     error::{Context, Error},
     migrate, precopy,
@@ -176,6 +176,7 @@ pub fn run(
     limits: Limits,
     mut progress: impl FnMut(&Done),
 ) -> Result<Done, Error> {
+    address::require_distinct(first, second)?;
     let mut rng = Rng::with_seed(limits.seed);
     let mut source = Device::open(first)?;
     let mut other = second.map(Device::open).transpose()?;

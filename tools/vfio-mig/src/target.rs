@@ -7,7 +7,7 @@ use crate::{
     error::{Context, Error},
     output::Output,
     state::State,
-    uapi,
+    stream, uapi,
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -36,6 +36,11 @@ pub trait Target: Write {
     /// state is in use.
     fn abandon(&mut self) -> bool;
 
+    /// Says more about a write that failed.
+    fn explain(&self, err: Error) -> Error {
+        err
+    }
+
     /// SHA-256 of all that was written, where it was made.
     fn checksum(&self) -> Option<String> {
         None
@@ -58,6 +63,22 @@ impl<'a> DeviceTarget<'a> {
             file: None,
             written: false,
         }
+    }
+}
+
+/// If `err` is of a write to `device`, says so.
+pub fn refused_by(device: &Device, err: Error) -> Error {
+    match err {
+        Error::Stream {
+            what: stream::WRITING,
+            bytes,
+            source,
+        } => Error::Refused {
+            device: device.address(),
+            bytes,
+            source,
+        },
+        err => err,
     }
 }
 
@@ -109,6 +130,10 @@ impl Target for DeviceTarget<'_> {
         self.file = None;
         // A reset always ends in RUNNING, but without the source's state.
         self.device.reset().is_ok()
+    }
+
+    fn explain(&self, err: Error) -> Error {
+        refused_by(self.device, err)
     }
 }
 

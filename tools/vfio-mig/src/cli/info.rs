@@ -29,6 +29,7 @@ struct Info<'a> {
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     let device = Device::open(args.device)?;
     let features = device.features()?;
+    let tracks = device.has_feature(uapi::FEATURE_DMA_LOGGING_START, uapi::FEATURE_SET);
     let info = Info {
         device: args.device,
         driver: device.driver(),
@@ -40,7 +41,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
             .filter(|state| features.supports(*state))
             .collect(),
         precopy_info_v2: device.has_feature(uapi::FEATURE_MIG_PRECOPY_INFO_V2, uapi::FEATURE_SET),
-        dirty_tracking: device.has_feature(uapi::FEATURE_DMA_LOGGING_START, uapi::FEATURE_SET),
+        dirty_tracking: tracks && Device::kernel_has_iommufd(),
         state: device.state()?,
         data_size: device.data_size().ok(),
     };
@@ -55,7 +56,10 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     outln!("migration        {}", info.features.join(", "))?;
     outln!("states           {}", states.join(", "))?;
     outln!("PRECOPY_INFOv2   {}", yes(info.precopy_info_v2))?;
-    outln!("dirty tracking   {}", yes(info.dirty_tracking))?;
+    match (tracks, info.dirty_tracking) {
+        (true, false) => outln!("dirty tracking   no: the kernel has no IOMMUFD")?,
+        (_, dirty) => outln!("dirty tracking   {}", yes(dirty))?,
+    }
     outln!("state            {}", info.state)?;
     if let Some(size) = info.data_size {
         outln!("data size        {size} bytes")?;

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
 use vfio_mig::{
-    address::Address,
+    address::{self, Address},
     device::Device,
     error::{Context, Error},
     migrate::{self, Observer},
@@ -194,6 +194,9 @@ impl Args {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    if let Destination::Device(destination) = args.destination {
+        address::require_distinct(args.source, Some(destination))?;
+    }
     if args.precopy {
         return with_precopy(args, json);
     }

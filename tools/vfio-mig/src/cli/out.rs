@@ -100,6 +100,7 @@ pub fn flush() -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vfio_mig::stream;
 
     /// Fails with the errno.
     struct Fails(i32);
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn a_peer_that_left_is_no_reader() {
         let peer = Error::Stream {
-            what: "writing the device's state",
+            what: stream::WRITING,
             bytes: 0,
             source: io::Error::from_raw_os_error(libc::EPIPE),
         };

@@ -5,7 +5,7 @@
 use super::{out::outln, show, BAD, GOOD, SKIP};
 use std::{fs, path::PathBuf, time::Duration};
 use vfio_mig::{
-    address::Address,
+    address::{self, Address},
     conformance::{
         self,
         runner::{self, Outcome, Status, Summary},
@@ -142,6 +142,7 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         device,
         second: args.second,
     };
+    address::require_distinct(device, args.second)?;
     // Once, rather than in each test.
     for device in [Some(device), args.second].into_iter().flatten() {
         match Device::open(device).and_then(|device| device.features()) {
