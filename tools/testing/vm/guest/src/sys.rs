@@ -55,6 +55,20 @@ pub fn mount(kind: &str, at: &str) -> io::Result<()> {
     mount_from(kind, kind, at, 0, None)
 }
 
+/// Takes a file system away, though it may still be in use.
+pub fn unmount(at: &str) -> io::Result<()> {
+    let at = c_string(at)?;
+    // SAFETY: The pointer is a C string.
+    check(unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) })
+}
+
+/// Makes a special file: its kind and mode, and the device's numbers.
+pub fn make_node(at: &str, mode: libc::mode_t, major: u32, minor: u32) -> io::Result<()> {
+    let at = c_string(at)?;
+    // SAFETY: The pointer is a C string.
+    check(unsafe { libc::mknod(at.as_ptr(), mode, libc::makedev(major, minor)) })
+}
+
 /// Mounts a folder at another place.
 pub fn mount_folder(from: &str, at: &str) -> io::Result<()> {
     mount_from(from, "none", at, libc::MS_BIND, None)

@@ -16,6 +16,9 @@ pub struct Site {
     pub other: Bdf,
 }
 
+/// A test: its name, and what it does.
+pub type Test = (&'static str, fn(&Site) -> Result<()>);
+
 /// Something to observe; what is seen is put into words.
 pub type Observation = (&'static str, fn(&Site) -> Result<String>);
 

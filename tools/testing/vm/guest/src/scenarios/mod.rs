@@ -19,6 +19,7 @@ mod reinit;
 mod selftests;
 mod streams;
 mod tool;
+mod tool_faults;
 mod trace;
 mod track;
 

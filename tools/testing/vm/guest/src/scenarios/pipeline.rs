@@ -6,8 +6,8 @@
 //! before firmware is done.
 
 use super::{
-    compare::{words, Site},
-    streams, Bench,
+    compare::{self, words, Site},
+    streams, tool_faults, Bench,
 };
 use crate::{hca::Driver, sys, tap::Results, vf::Vf};
 use anyhow::{ensure, Context, Result};
@@ -178,14 +178,11 @@ fn waits_are_interruptible(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// A test: its name, and what it does.
-type Named = (&'static str, fn(&Site) -> Result<()>);
-
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
-    let tests: [Named; 5] = [
+    let tests: [compare::Test; 6] = [
         (
             "the next record is taken in while firmware loads",
             next_record_while_loading,
@@ -196,6 +193,10 @@ pub fn run(results: &mut Results) -> Result<()> {
         (
             "waits for firmware can be interrupted",
             waits_are_interruptible,
+        ),
+        (
+            "vfio-mig puts things back when a signal comes",
+            tool_faults::interrupted_saves,
         ),
     ];
     for (name, test) in tests {

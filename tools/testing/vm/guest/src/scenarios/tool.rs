@@ -2,7 +2,7 @@
 
 //! The vfio-mig command, on devices of both drivers.
 
-use super::Bench;
+use super::{compare::Site, tool_faults, Bench};
 use crate::{hca::Driver, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
@@ -12,14 +12,16 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-fn vfio_mig(args: &[&str]) -> Result<Output> {
-    Command::new("/bin/vfio-mig")
-        .args(args)
-        .output()
-        .context("vfio-mig")
+/// Where it is.
+pub const PATH: &str = "/bin/vfio-mig";
+
+/// Runs it.
+pub fn vfio_mig(args: &[&str]) -> Result<Output> {
+    Command::new(PATH).args(args).output().context("vfio-mig")
 }
 
-fn json(args: &[&str]) -> Result<Value> {
+/// Runs it, and returns its object.
+pub fn json(args: &[&str]) -> Result<Value> {
     let output = vfio_mig(args)?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr));
@@ -41,14 +43,15 @@ fn json_lines(args: &[&str]) -> Result<Vec<Value>> {
 }
 
 /// A process that waits for a state.
-struct Receiver {
+pub struct Receiver {
     child: Child,
     address: String,
 }
 
 impl Receiver {
-    fn start(device: &str) -> Result<Self> {
-        let mut child = Command::new("/bin/vfio-mig")
+    /// Starts it.
+    pub fn start(device: &str) -> Result<Self> {
+        let mut child = Command::new(PATH)
             .args(["receive", device, "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -63,8 +66,13 @@ impl Receiver {
         })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Whether it went well, and what it said.
-    fn end(mut self) -> Result<(bool, String)> {
+    pub fn end(mut self) -> Result<(bool, String)> {
         let mut said = String::new();
         let stdout = self.child.stdout.as_mut().context("no stdout")?;
         stdout.read_to_string(&mut said)?;
@@ -172,7 +180,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         });
         results.test(&format!("migrate to a file, {name} driver"), |_| {
             let report = json(&["--json", "migrate", &source, "file:/tmp/migrated"])?;
-            let sum = Command::new("/bin/vfio-mig")
+            let sum = Command::new(PATH)
                 .args(["--json", "load", &destination, "/tmp/migrated"])
                 .output()?;
             ensure!(sum.status.success(), "it cannot be loaded");
@@ -271,6 +279,8 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(text.contains(&format!("{saved} bytes")), "{text}");
             Ok(())
         });
+        let (vf, other) = bench.of(driver);
+        tool_faults::run(results, &Site { vf, other }, name);
     }
     results.test("completions, and the manual", |_| {
         for (args, text) in [

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The vfio-mig command if something is in its way: what must not be lost, and what
+//! it says.
+
+use super::{
+    compare::{self, Site},
+    tool,
+};
+use crate::{sys, tap::Results};
+use anyhow::{ensure, Context, Result};
+use std::{
+    fs::{self, File, Permissions},
+    io::Write,
+    net::TcpStream,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{chown, FileTypeExt, MetadataExt, PermissionsExt},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use vfio_mig::device::Device;
+
+/// As a shell shows a command that SIGPIPE has ended.
+const CLOSED: i32 = 128 + libc::SIGPIPE;
+
+/// Runs the tool, which must fail with `status`. Returns what it says.
+fn fails(args: &[&str], status: i32) -> Result<String> {
+    let output = tool::vfio_mig(args)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        output.status.code() == Some(status),
+        "{args:?}: {}: {said}",
+        output.status
+    );
+    Ok(said)
+}
+
+/// The ways to save to `path`.
+fn ways_to_save(site: &Site, path: &str) -> [Vec<String>; 4] {
+    let (vf, other) = (site.vf.to_string(), site.other.to_string());
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_string()).collect();
+    let file = format!("file:{path}");
+    [
+        words(&["save", &vf, path]),
+        words(&["migrate", &vf, &file]),
+        words(&["migrate", &vf, &file, "--precopy"]),
+        words(&["migrate", &vf, &other, "--through", path]),
+    ]
+}
+
+fn require_running(site: &Site) -> Result<()> {
+    for vf in [site.vf, site.other] {
+        let info = tool::json(&["--json", "info", &vf.to_string()])?;
+        ensure!(info["state"] == "RUNNING", "{info}");
+    }
+    Ok(())
+}
+
+/// A folder on a file system that is too small for a state, with an older file.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    const OLD: &'static [u8] = b"an older state";
+
+    fn new() -> Result<Self> {
+        let path = PathBuf::from("/tmp/small");
+        fs::create_dir_all(&path)?;
+        sys::mount_from("small", "tmpfs", "/tmp/small", 0, Some("size=64k"))?;
+        fs::write(path.join("state"), Self::OLD)?;
+        Ok(Self(path))
+    }
+
+    fn require_unchanged(&self) -> Result<()> {
+        let file = fs::read(self.0.join("state"))?;
+        ensure!(file == Self::OLD, "the older file has changed");
+        let files = fs::read_dir(&self.0)?.count();
+        ensure!(files == 1, "{files} files instead of one");
+        Ok(())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = sys::unmount("/tmp/small");
+    }
+}
+
+/// A save that fails leaves the older file, and nothing else.
+fn full_disk(site: &Site) -> Result<()> {
+    let disk = SmallDisk::new()?;
+    for args in ways_to_save(site, "/tmp/small/state") {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let said = fails(&args, 1)?;
+        ensure!(said.contains("No space left"), "{args:?}: {said}");
+        disk.require_unchanged()?;
+    }
+    require_running(site)
+}
+
+/// Device nodes are written to, and stay.
+fn device_nodes(site: &Site) -> Result<()> {
+    let is_device = |path| -> Result<bool> {
+        let kind = fs::metadata(path)?.file_type();
+        Ok(kind.is_char_device())
+    };
+    for args in &ways_to_save(site, "/dev/full")[..3] {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let said = fails(&args, 1)?;
+        ensure!(said.contains("No space left"), "{args:?}: {said}");
+        ensure!(is_device("/dev/full")?, "{args:?}");
+    }
+    for args in &ways_to_save(site, "/dev/null")[..3] {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = tool::vfio_mig(&args)?;
+        ensure!(output.status.success(), "{args:?}: {output:?}");
+        ensure!(is_device("/dev/null")?, "{args:?}");
+    }
+    require_running(site)
+}
+
+/// Where a state could not be read back from.
+fn no_files(site: &Site) -> Result<()> {
+    let (vf, other) = (site.vf.to_string(), site.other.to_string());
+    let block = "/tmp/block";
+    // Nothing is ever opened: there need not be such a device.
+    sys::make_node(block, libc::S_IFBLK | 0o600, 7, 0)?;
+    for args in ways_to_save(site, block) {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let said = fails(&args, 1)?;
+        ensure!(
+            said.contains("block device") || said.contains("not a regular file"),
+            "{args:?}: {said}"
+        );
+        ensure!(fs::metadata(block)?.file_type().is_block_device());
+    }
+    let fifo = "/tmp/fifo";
+    sys::make_node(fifo, libc::S_IFIFO | 0o600, 0, 0)?;
+    let said = fails(&["migrate", &vf, &other, "--through", fifo], 1)?;
+    ensure!(said.contains("not a regular file"), "{said}");
+    fs::remove_file(block)?;
+    fs::remove_file(fifo)?;
+    require_running(site)
+}
+
+/// A file that is saved again is as open as it was.
+fn owner_and_mode(site: &Site) -> Result<()> {
+    let path = "/tmp/owned";
+    for args in ways_to_save(site, path) {
+        fs::write(path, "an older state")?;
+        chown(path, Some(1234), Some(5678))?;
+        fs::set_permissions(path, Permissions::from_mode(0o640))?;
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = tool::vfio_mig(&args)?;
+        ensure!(output.status.success(), "{args:?}: {output:?}");
+        let now = fs::metadata(path)?;
+        let (uid, gid, mode) = (now.uid(), now.gid(), now.mode() & 0o7777);
+        ensure!(
+            (uid, gid, mode) == (1234, 5678, 0o640) && now.len() > 1 << 20,
+            "{args:?}: {uid} {gid} {mode:o}, {} bytes",
+            now.len()
+        );
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// There is nothing to load: the device must not run without a state.
+fn nothing_to_load(site: &Site) -> Result<()> {
+    let vf = site.vf.to_string();
+    File::create("/tmp/empty")?;
+    for from in ["/tmp/empty", "/dev/null", "-"] {
+        let said = fails(&["load", &vf, from], 1)?;
+        ensure!(said.contains("nothing to load"), "{from}: {said}");
+    }
+    // A sender with a checksum of nothing, and then it says to start.
+    let mut bytes = b"\x01\x0a\0\0\0vfio-mig 1\x04\x20\0\0\0".to_vec();
+    bytes.extend([
+        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,
+        0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52,
+        0xb8, 0x55,
+    ]);
+    bytes.extend(b"\x05\0\0\0\0");
+    let receiver = tool::Receiver::start(&vf)?;
+    TcpStream::connect(receiver.address())?.write_all(&bytes)?;
+    let (good, said) = receiver.end()?;
+    ensure!(!good, "it runs without a state: {said}");
+    require_running(site)
+}
+
+fn is_closed(output: &Output, args: &[&str]) -> Result<()> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(CLOSED) && said.is_empty(),
+        "{args:?}: {}: {said}",
+        output.status
+    );
+    Ok(())
+}
+
+/// The reader of the tool's output has gone.
+fn closed_output(site: &Site) -> Result<()> {
+    let (vf, other) = (site.vf.to_string(), site.other.to_string());
+    let mut commands = vec![
+        vec!["info", &vf],
+        vec!["--json", "info", &vf],
+        vec!["watch", &vf, "--interval", "0"],
+        vec!["--json", "watch", &vf, "--interval", "0"],
+        vec!["state", &vf, "STOP_COPY", "RUNNING"],
+        vec!["save", &vf, "-"],
+        vec!["migrate", &vf, &other],
+        vec!["migrate", &vf, &other, "--precopy"],
+        vec!["test", "--list"],
+        vec!["test", &vf, "--only", "feature"],
+        vec!["man"],
+        vec!["completions", "bash"],
+    ];
+    if Device::kernel_has_iommufd() {
+        commands.push(vec!["dirty", &vf, "--interval", "0", "--count", "1000"]);
+    }
+    for args in commands {
+        // A socket gives EPIPE just as a pipe does.
+        let (reader, writer) = UnixStream::pair()?;
+        drop(reader);
+        let output = Command::new(tool::PATH)
+            .args(&args)
+            .stdout(OwnedFd::from(writer))
+            .stderr(Stdio::piped())
+            .spawn()?
+            .wait_with_output()?;
+        is_closed(&output, &args)?;
+    }
+    require_running(site)
+}
+
+/// Devices that are in use, and states that are none.
+fn messages(site: &Site) -> Result<()> {
+    let (vf, other) = (site.vf.to_string(), site.other.to_string());
+    let open = Device::open(site.other)?;
+    let us = format!("(process {})", std::process::id());
+    for args in [vec!["info", &other], vec!["migrate", &vf, &other]] {
+        let said = fails(&args, 1)?;
+        ensure!(said.contains("in use by") && said.contains(&us), "{said}");
+    }
+    drop(open);
+    for args in [
+        vec!["migrate", &vf, &vf],
+        vec!["test", &vf, &vf],
+        vec!["stress", &vf, &vf],
+    ] {
+        let said = fails(&args, 1)?;
+        ensure!(said.contains("given twice"), "{args:?}: {said}");
+    }
+    fs::write("/tmp/garbage", [0xff; 4096])?;
+    let said = fails(&["load", &vf, "/tmp/garbage"], 1)?;
+    ensure!(
+        said.contains("refused the state") && said.contains("dmesg"),
+        "{said}"
+    );
+    require_running(site)
+}
+
+/// Waits until the tool has created its temporary file.
+fn wait_for_temporary(folder: &Path, child: &mut Child) -> Result<()> {
+    let begin = Instant::now();
+    while fs::read_dir(folder)?.count() < 2 {
+        ensure!(child.try_wait()?.is_none(), "it has ended before");
+        ensure!(begin.elapsed() < Duration::from_secs(30), "no file");
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Signals during a save, on a device that takes its time.
+pub fn interrupted_saves(site: &Site) -> Result<()> {
+    let folder = Path::new("/tmp/interrupted");
+    fs::create_dir_all(folder)?;
+    let path = folder.join("state");
+    fs::write(&path, SmallDisk::OLD)?;
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let name = path.to_str().context("a path")?;
+        for args in ways_to_save(site, name) {
+            let mut child = Command::new(tool::PATH).args(&args).spawn()?;
+            wait_for_temporary(folder, &mut child)?;
+            sys::kill(child.id(), signal)?;
+            let status = child.wait()?;
+            ensure!(status.code() == Some(128 + signal), "{args:?}: {status}");
+            let files = fs::read_dir(folder)?.count();
+            ensure!(files == 1, "{args:?}: {files} files");
+            ensure!(fs::read(&path)? == SmallDisk::OLD, "{args:?}: another file");
+        }
+    }
+    require_running(site)
+}
+
+/// All but [`interrupted_saves`].
+pub fn run(results: &mut Results, site: &Site, driver: &str) {
+    let tests: [compare::Test; 7] = [
+        ("a full disk", full_disk),
+        ("device nodes stay", device_nodes),
+        ("what is no file", no_files),
+        ("owner and mode of a file", owner_and_mode),
+        ("nothing to load", nothing_to_load),
+        ("nobody reads the output", closed_output),
+        ("messages", messages),
+    ];
+    for (name, test) in tests {
+        results.test(&format!("{name}, {driver} driver"), |_| test(site));
+    }
+}
