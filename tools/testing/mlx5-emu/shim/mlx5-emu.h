@@ -27,12 +27,14 @@ struct mlx5_emu_properties {
     uint64_t resume_us;
     uint64_t save_us_per_mib;
     uint64_t load_us_per_mib;
+    const char *faults;
     const char *event_log;
     const char *violations_log;
 };
 
 struct mlx5_emu;
 
+/* NULL if a property has a value that is none. */
 struct mlx5_emu *mlx5_emu_new(const struct mlx5_emu_properties *properties,
                               struct mlx5_emu_callbacks callbacks);
 void mlx5_emu_free(struct mlx5_emu *emu);
@@ -40,6 +42,9 @@ uint32_t mlx5_emu_read(struct mlx5_emu *emu, uint16_t function,
                        uint64_t offset);
 void mlx5_emu_write(struct mlx5_emu *emu, uint16_t function, uint64_t offset,
                     uint32_t value);
+uint32_t mlx5_emu_control_read(struct mlx5_emu *emu, uint64_t offset);
+void mlx5_emu_control_write(struct mlx5_emu *emu, uint64_t offset,
+                            uint32_t value);
 void mlx5_emu_reset(struct mlx5_emu *emu, uint16_t function);
 void mlx5_emu_timer(struct mlx5_emu *emu);
 

@@ -41,6 +41,12 @@ OBJECT_DECLARE_SIMPLE_TYPE(Mlx5EmuVf, MLX5_EMU_VF)
 #define MSIX_CAP            0x9c
 #define ARI_CAP             0x100
 #define SRIOV_CAP           0x160
+/* As crate mlx5-emu-regs has it. */
+#define CONTROL_CAP         0x200
+#define CONTROL_HEADER      0x04
+#define CONTROL_REGISTERS   0x08
+#define CONTROL_LEN         0x40
+#define CONTROL_ID          (CONTROL_LEN << 20 | 1 << 16 | 0x4d4c)
 #define VF_OFFSET           2
 #define VF_STRIDE           1
 
@@ -65,6 +71,7 @@ struct Mlx5Emu {
     uint64_t resume_us;
     uint64_t save_us_per_mib;
     uint64_t load_us_per_mib;
+    char *faults;
     char *event_log;
     char *violations_log;
 };
@@ -173,6 +180,39 @@ static void config_write(PCIDevice *dev, uint32_t addr, uint32_t val, int len)
     /* Of the VFs, pci_default_write_config() takes care. */
 }
 
+/* Whether an access is one of a register of the control capability. */
+static bool is_control(uint32_t addr, int len)
+{
+    return len == 4 && addr >= CONTROL_CAP + CONTROL_REGISTERS &&
+           addr < CONTROL_CAP + CONTROL_LEN;
+}
+
+static uint32_t pf_config_read(PCIDevice *dev, uint32_t addr, int len)
+{
+    if (is_control(addr, len)) {
+        return mlx5_emu_control_read(MLX5_EMU(dev)->model, addr - CONTROL_CAP);
+    }
+    return pci_default_read_config(dev, addr, len);
+}
+
+static void pf_config_write(PCIDevice *dev, uint32_t addr, uint32_t val,
+                            int len)
+{
+    if (is_control(addr, len)) {
+        mlx5_emu_control_write(MLX5_EMU(dev)->model, addr - CONTROL_CAP, val);
+        return;
+    }
+    config_write(dev, addr, val, len);
+}
+
+static void control_init(PCIDevice *dev)
+{
+    pcie_add_capability(dev, PCI_EXT_CAP_ID_VNDR, 1, CONTROL_CAP, CONTROL_LEN);
+    pci_set_long(dev->config + CONTROL_CAP + CONTROL_HEADER, CONTROL_ID);
+    dev->config_read = pf_config_read;
+    dev->config_write = pf_config_write;
+}
+
 /* What both kinds of function have: a BAR with an MSI-X table, PCIe, FLR, ARI. */
 static bool function_init(PCIDevice *dev, MemoryRegion *bar,
                           MemoryRegion *registers, const MemoryRegionOps *ops,
@@ -217,6 +257,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .resume_us = pf->resume_us,
         .save_us_per_mib = pf->save_us_per_mib,
         .load_us_per_mib = pf->load_us_per_mib,
+        .faults = pf->faults,
         .event_log = pf->event_log,
         .violations_log = pf->violations_log,
     };
@@ -230,6 +271,11 @@ static void pf_realize(PCIDevice *dev, Error **errp)
 
     pf->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, emu_timer, pf);
     pf->model = mlx5_emu_new(&properties, callbacks);
+    if (!pf->model) {
+        timer_free(pf->timer);
+        error_setg(errp, "bad property, see above");
+        return;
+    }
 
     if (!function_init(dev, &pf->bar, &pf->registers, &pf_ops, PF_BAR_SIZE,
                        PF_MSIX_OFFSET, PF_VECTORS, errp)) {
@@ -240,6 +286,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         return;
     }
     pcie_sriov_pf_init_vf_bar(dev, 0, BAR_TYPE, VF_BAR_SIZE);
+    control_init(dev);
 }
 
 static void pf_exit(PCIDevice *dev)
@@ -294,6 +341,7 @@ static const Property pf_properties[] = {
     DEFINE_PROP_UINT64("resume-us", Mlx5Emu, resume_us, 0),
     DEFINE_PROP_UINT64("save-us-per-mib", Mlx5Emu, save_us_per_mib, 0),
     DEFINE_PROP_UINT64("load-us-per-mib", Mlx5Emu, load_us_per_mib, 0),
+    DEFINE_PROP_STRING("faults", Mlx5Emu, faults),
     DEFINE_PROP_STRING("event-log", Mlx5Emu, event_log),
     DEFINE_PROP_STRING("violations-log", Mlx5Emu, violations_log),
 };

@@ -3,6 +3,7 @@
 //! The command queue: slots, mailboxes, and commands that take time.
 
 use crate::{
+    faults::{Answer, Effect},
     hca::Hca,
     host::{FunctionId, Host},
     ifc::{self, event, Delivery},
@@ -26,6 +27,8 @@ const MAX_LEN: usize = 9 << 20;
 const SLOT_STATUS: usize = 63;
 /// The first type of slot: PCIe command interface.
 const TYPE_PCI: u8 = 7;
+/// When a command is due that is held.
+const NEVER: u64 = u64::MAX;
 
 /// A command as it was read.
 #[derive(Clone, Debug)]
@@ -49,15 +52,19 @@ impl Command {
 /// A command that is being carried out.
 #[derive(Clone, Debug)]
 pub struct Pending {
-    function: FunctionId,
-    command: Command,
+    /// Through whose command queue it came.
+    pub function: FunctionId,
+    /// What it is.
+    pub command: Command,
     /// The EQ that hears of its end: one that was there when it was sent. For
     /// the CREATE_EQ that makes it, the driver does not look there yet.
     eq: Option<u8>,
     start: u64,
     due: u64,
     /// The VHCA that it is about was reset meanwhile.
-    aborted: bool,
+    pub aborted: bool,
+    /// What a test wants to happen to it.
+    pub fault: Option<Effect>,
 }
 
 fn be32(bytes: &[u8], at: usize) -> u32 {
@@ -190,20 +197,73 @@ impl Hca {
 
     fn start(&mut self, host: &mut dyn Host, function: FunctionId, command: Command) {
         let start = host.now();
-        let duration = self.duration(&command.input);
+        let about = self.about(function, &command);
+        let fault = self.faults.command(command.opcode(), about);
+        let usual = start + self.duration(&command.input);
+        let due = match fault.map(|effect| effect.answer) {
+            None | Some(Answer::InTime) => usual,
+            Some(Answer::Late(delay)) => usual.saturating_add(delay),
+            Some(Answer::Held) => NEVER,
+        };
         let pending = Pending {
             function,
             eq: self.command_eq(function),
             start,
-            due: start + duration,
+            due,
             aborted: false,
+            fault,
             command,
         };
-        if duration == 0 {
+        if due == start {
             self.finish(host, pending);
         } else {
-            host.wake_at(pending.due);
             self.pending.push(pending);
+            self.wake(host);
+        }
+    }
+
+    /// The VHCA that a command is about: its sender's, if it names none.
+    fn about(&self, function: FunctionId, command: &Command) -> u16 {
+        let input = &command.input;
+        let named = match command.opcode() {
+            opcode if ifc::is_about_vhca(opcode) => ifc::VHCA_ID.get(input) as u16,
+            ifc::ENABLE_HCA | ifc::DISABLE_HCA | ifc::QUERY_PAGES | ifc::MANAGE_PAGES => {
+                ifc::FUNCTION_ID.get(input) as u16
+            }
+            ifc::CREATE_GENERAL_OBJECT => ifc::TRACK_VHCA.get(input) as u16,
+            ifc::MODIFY_GENERAL_OBJECT
+            | ifc::QUERY_GENERAL_OBJECT
+            | ifc::DESTROY_GENERAL_OBJECT => self
+                .trackers
+                .get(&(ifc::OBJ_ID.get(input) as u32))
+                .map_or(0, |track| track.vhca),
+            _ => 0,
+        };
+        match named {
+            0 => function.0,
+            vhca => vhca,
+        }
+    }
+
+    /// Commands that wait to be released.
+    pub fn held(&self) -> usize {
+        self.pending.iter().filter(|p| p.due == NEVER).count()
+    }
+
+    /// Lets commands go on that wait for it.
+    pub fn release_held(&mut self, host: &mut dyn Host) {
+        let now = host.now();
+        for pending in self.pending.iter_mut().filter(|p| p.due == NEVER) {
+            pending.due = now;
+        }
+        self.wake(host);
+    }
+
+    /// Has the timer fire when a command is due.
+    fn wake(&self, host: &mut dyn Host) {
+        let due = self.pending.iter().map(|p| p.due);
+        if let Some(due) = due.filter(|due| *due != NEVER).min() {
+            host.wake_at(due);
         }
     }
 
@@ -215,9 +275,7 @@ impl Hca {
             self.finish(host, pending);
         }
         self.send_reports(host);
-        if let Some(due) = self.pending.iter().map(|p| p.due).min() {
-            host.wake_at(due);
-        }
+        self.wake(host);
     }
 
     /// Makes commands about a VHCA fail that are under way, and forgets those
@@ -235,7 +293,7 @@ impl Hca {
         let Pending {
             function, command, ..
         } = &pending;
-        let reply = self.execute(host, *function, command, pending.aborted);
+        let reply = self.execute(host, &pending);
         let delivery = match self.write_output(host, *function, command, &reply.output) {
             Ok(()) => Delivery::Ok,
             Err(delivery) => {
@@ -254,6 +312,7 @@ impl Hca {
             status: ifc::STATUS.get(&reply.output) as u8,
             syndrome: ifc::SYNDROME.get(&reply.output) as u32,
             bytes: reply.bytes,
+            fault: pending.fault.is_some(),
         });
         let at = self.slot_address(*function, command.slot);
         let _ = host.dma_write(*function, at + SLOT_STATUS as u64, &[(delivery as u8) << 1]);

@@ -6,7 +6,7 @@ mod queues;
 
 use crate::{
     caps,
-    cmdq::Command,
+    cmdq::Pending,
     eq::EventQueue,
     hca::Hca,
     host::{FunctionId, Host},
@@ -44,7 +44,7 @@ pub struct Reply {
 
 /// Why a command fails.
 struct Failure {
-    status: Status,
+    status: u8,
     syndrome: u32,
     /// A driver must never cause this; `None` where others can.
     violation: Option<String>,
@@ -53,9 +53,9 @@ struct Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         Self {
-            status,
+            status: status as u8,
             syndrome: 0,
-            violation: Some(String::new()),
+            violation: Some(format!("{status:?}")),
         }
     }
 }
@@ -65,7 +65,7 @@ impl From<Refusal> for Failure {
         match refusal {
             Refusal::Misuse(status) => status.into(),
             Refusal::Changed => Self {
-                status: Status::BadResState,
+                status: Status::BadResState as u8,
                 syndrome: 0,
                 violation: None,
             },
@@ -77,7 +77,7 @@ impl From<Refused> for Failure {
     /// The stream comes from user space.
     fn from(refused: Refused) -> Self {
         Self {
-            status: Status::BadParam,
+            status: Status::BadParam as u8,
             syndrome: refused as u32,
             violation: None,
         }
@@ -86,9 +86,9 @@ impl From<Refused> for Failure {
 
 fn violation(status: Status, what: impl Into<String>) -> Failure {
     Failure {
-        status,
+        status: status as u8,
         syndrome: 0,
-        violation: Some(what.into()),
+        violation: Some(format!("{status:?} {}", what.into())),
     }
 }
 
@@ -137,13 +137,11 @@ impl Hca {
     }
 
     /// Carries a command out.
-    pub fn execute(
-        &mut self,
-        host: &mut dyn Host,
-        function: FunctionId,
-        command: &Command,
-        aborted: bool,
-    ) -> Reply {
+    pub fn execute(&mut self, host: &mut dyn Host, pending: &Pending) -> Reply {
+        let Pending {
+            function, command, ..
+        } = pending;
+        let function = *function;
         let mut output = vec![0; command.out_len.min(MAX_OUTPUT)];
         let mut context = Context {
             hca: self,
@@ -151,17 +149,20 @@ impl Hca {
             function,
             input: &command.input,
             output: &mut output,
-            subject: None,
+            subject: ifc::is_about_vhca(command.opcode())
+                .then(|| ifc::VHCA_ID.get(&command.input) as u16),
             bytes: 0,
         };
-        let fault = match aborted {
-            true => Some(Status::BadResState),
-            false => context.fault(command.opcode()),
-        };
-        let result = match fault {
-            Some(status) => Err(Failure {
-                status,
+        let told = pending.fault.and_then(|effect| effect.failed);
+        let result = match told {
+            _ if pending.aborted => Err(Failure {
+                status: Status::BadResState as u8,
                 syndrome: 0,
+                violation: None,
+            }),
+            Some(failed) => Err(Failure {
+                status: failed.status,
+                syndrome: failed.syndrome,
                 violation: None,
             }),
             None => context.run(command.opcode()),
@@ -172,19 +173,18 @@ impl Hca {
                 let vhca = self.vhca(ifc::VHCA_ID.get(&command.input));
                 vhca.is_some_and(|vhca| vhca.was_reset)
             };
-            if failure.status == Status::BadResState && late() {
+            if failure.status == Status::BadResState as u8 && late() {
                 failure.violation = None;
             }
             output.fill(0);
-            ifc::STATUS.set(&mut output, failure.status as u64);
+            ifc::STATUS.set(&mut output, failure.status.into());
             ifc::SYNDROME.set(&mut output, failure.syndrome.into());
             if let Some(what) = failure.violation {
                 let name = ifc::opcode_name(command.opcode());
-                let status = failure.status;
                 self.violation(
                     host,
                     function,
-                    &format!("{name} (0x{:x}): {status:?} {what}", command.opcode()),
+                    &format!("{name} (0x{:x}): {what}", command.opcode()),
                 );
             }
         }
@@ -197,17 +197,6 @@ impl Hca {
 }
 
 impl Context<'_> {
-    /// How the command is to fail, if it was told to: through the VF that it is
-    /// about, or through any VF where it is about none.
-    fn fault(&mut self, opcode: u16) -> Option<Status> {
-        if (ifc::SUSPEND_VHCA..=ifc::LOAD_VHCA_STATE).contains(&opcode) {
-            return self.vhca().ok()?.take_fault(opcode);
-        }
-        let vfs = self.hca.functions.iter_mut();
-        vfs.filter_map(|function| function.vf.as_mut())
-            .find_map(|vf| vf.vhca.take_fault(opcode))
-    }
-
     fn run(&mut self, opcode: u16) -> Result<()> {
         match opcode {
             ifc::QUERY_HCA_CAP => self.query_hca_cap(),
@@ -253,7 +242,7 @@ impl Context<'_> {
             ifc::LOAD_VHCA_STATE => self.load(),
             // What firmware does not have, drivers may ask for.
             _ => Err(Failure {
-                status: Status::BadOp,
+                status: Status::BadOp as u8,
                 syndrome: 0,
                 violation: None,
             }),
@@ -544,7 +533,6 @@ impl Context<'_> {
     /// The VHCA that a migration command is about: a VF's, and only for the PF.
     fn vhca(&mut self) -> Result<&mut Vhca> {
         let id = ifc::VHCA_ID.get(self.input) as u16;
-        self.subject = Some(id);
         let enabled = |function: &&mut crate::hca::Function| function.enabled;
         let function = match self.function {
             FunctionId::PF => self.hca.functions.get_mut(usize::from(id)),

@@ -6,6 +6,7 @@
 
 use crate::{
     config::Config,
+    faults::Faults,
     hca::Hca,
     host::{DmaFault, FunctionId, Host},
     log::CommandRecord,
@@ -55,6 +56,8 @@ pub struct Properties {
     pub save_us_per_mib: u64,
     /// Microseconds for a MiB of LOAD_VHCA_STATE.
     pub load_us_per_mib: u64,
+    /// Faults, as [`Faults::parse`] has them, or null.
+    pub faults: *const c_char,
     /// Where commands are logged, or null.
     pub event_log: *const c_char,
     /// Where violations are logged, or null.
@@ -171,7 +174,21 @@ unsafe fn open_log(path: *const c_char) -> Option<File> {
     }
 }
 
-/// Makes a device.
+/// # Safety
+///
+/// `text` is null or a C string.
+unsafe fn parse_faults(text: *const c_char) -> Option<Faults> {
+    if text.is_null() {
+        return Some(Faults::default());
+    }
+    // SAFETY: By the requirements of this function.
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    Faults::parse(&text)
+        .inspect_err(|err| eprintln!("mlx5-emu: faults: {err}"))
+        .ok()
+}
+
+/// Makes a device, or returns null if a property has a value that is none.
 ///
 /// # Safety
 ///
@@ -182,6 +199,10 @@ pub unsafe extern "C" fn mlx5_emu_new(
     properties: &Properties,
     callbacks: Callbacks,
 ) -> *mut Device {
+    // SAFETY: `properties` is valid, and so are its strings.
+    let Some(faults) = (unsafe { parse_faults(properties.faults) }) else {
+        return std::ptr::null_mut();
+    };
     let us = |us: u64| us.saturating_mul(1000);
     let config = Config {
         vfs: properties.vfs,
@@ -203,10 +224,9 @@ pub unsafe extern "C" fn mlx5_emu_new(
         violations_log: unsafe { open_log(properties.violations_log) },
         wake: None,
     };
-    Box::into_raw(Box::new(Device {
-        hca: Hca::new(config),
-        shim,
-    }))
+    let mut hca = Hca::new(config);
+    hca.faults = faults;
+    Box::into_raw(Box::new(Device { hca, shim }))
 }
 
 /// Ends a device.
@@ -234,6 +254,18 @@ pub extern "C" fn mlx5_emu_write(device: &mut Device, function: u16, offset: u64
     device
         .hca
         .write(&mut device.shim, FunctionId(function), offset, value);
+}
+
+/// Reads 4 bytes of the PF's control capability.
+#[no_mangle]
+pub extern "C" fn mlx5_emu_control_read(device: &mut Device, offset: u64) -> u32 {
+    device.hca.control_read(offset)
+}
+
+/// Writes 4 bytes of the PF's control capability.
+#[no_mangle]
+pub extern "C" fn mlx5_emu_control_write(device: &mut Device, offset: u64, value: u32) {
+    device.hca.control_write(&mut device.shim, offset, value);
 }
 
 /// A function was reset.

@@ -5,8 +5,10 @@
 use crate::{
     cmdq::Pending,
     config::{Config, MAX_STATE, MAX_VFS, MIN_CHUNK, MIN_STATE},
+    control::Control,
     cq::CompletionQueue,
     eq::EventQueue,
+    faults::{self, Faults},
     host::{FunctionId, Host},
     initseg::InitSegment,
     migration::Vhca,
@@ -14,9 +16,9 @@ use crate::{
     pages::LentPages,
     qp::QueuePair,
     track::{Noting, PageTrack},
-    workload::Workload,
+    workload::{Shared, Workload},
 };
-use mlx5_emu_regs::{BLOCK, BLOCK_LEN};
+use mlx5_emu_regs::{BLOCK, BLOCK_LEN, CMD};
 use std::collections::BTreeMap;
 
 /// Bytes of a UAR page.
@@ -132,6 +134,10 @@ pub struct Hca {
     pub pending: Vec<Pending>,
     /// Violations of the firmware interface.
     pub violations: u64,
+    /// What a test wants to go wrong.
+    pub faults: Faults,
+    /// The control capability.
+    pub control: Control,
 }
 
 impl Hca {
@@ -161,6 +167,8 @@ impl Hca {
             pds: Numbered::new(),
             pending: Vec::new(),
             violations: 0,
+            faults: Faults::default(),
+            control: Control::default(),
             config,
         }
     }
@@ -179,11 +187,16 @@ impl Hca {
     /// A function was reset; the PF takes the VFs with it.
     pub fn reset(&mut self, id: FunctionId) {
         if id == FunctionId::PF {
-            let violations = self.violations;
-            *self = Self::new(self.config.clone());
-            self.violations = violations;
+            let mut faults = std::mem::take(&mut self.faults);
+            faults.hca_reset();
+            *self = Self {
+                violations: self.violations,
+                faults,
+                ..Self::new(self.config.clone())
+            };
             return;
         }
+        self.faults.vf_reset(id.0);
         self.release(id);
         self.abort_about(id);
         let size = self.config.state_size;
@@ -222,13 +235,18 @@ impl Hca {
     /// Reads 4 bytes of a function's BAR 0.
     pub fn read(&mut self, host: &mut dyn Host, id: FunctionId, offset: u64) -> u32 {
         let now = host.now();
-        let violations = self.violations;
+        let shared = Shared {
+            violations: self.violations,
+            fired: self.faults.fired,
+            armed: self.faults.armed() as u64,
+            held: self.held() as u64,
+        };
         let Some(function) = self.function(id) else {
             return u32::MAX;
         };
         match &function.vf {
             Some(vf) if (BLOCK..BLOCK + BLOCK_LEN).contains(&offset) => {
-                vf.workload.read(&vf.vhca, violations, offset - BLOCK)
+                vf.workload.read(&vf.vhca, &shared, offset - BLOCK)
             }
             // Big endian in memory.
             _ => function.initseg.read(now, offset).swap_bytes(),
@@ -241,6 +259,14 @@ impl Hca {
             return;
         };
         match &mut function.vf {
+            Some(vf) if offset == BLOCK + CMD && faults::is_command(value) => {
+                let args = vf.vhca.state.command.args;
+                let status = self.fault_command(host, id, value, args);
+                if let Some(vf) = self.functions[usize::from(id.0)].vf.as_mut() {
+                    vf.vhca.state.command.status = status;
+                }
+                return;
+            }
             Some(vf) if (BLOCK..BLOCK + BLOCK_LEN).contains(&offset) => {
                 let mut noting = Noting::new(host);
                 vf.workload

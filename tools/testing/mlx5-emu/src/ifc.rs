@@ -68,6 +68,14 @@ macro_rules! opcodes {
                 _ => "?",
             }
         }
+
+        /// The command with this name.
+        pub fn opcode_by_name(name: &str) -> Option<u16> {
+            match name {
+                $(stringify!($name) => Some($value),)*
+                _ => None,
+            }
+        }
     };
 }
 
@@ -111,6 +119,11 @@ opcodes! {
     DESTROY_GENERAL_OBJECT = 0xa03,
 }
 
+/// Whether a command names a VHCA with [`VHCA_ID`].
+pub fn is_about_vhca(opcode: u16) -> bool {
+    (SUSPEND_VHCA..=LOAD_VHCA_STATE).contains(&opcode)
+}
+
 /// `MLX5_CMD_STAT_*`: how a command ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -135,26 +148,6 @@ pub enum Status {
     BadInputLen = 0x50,
     /// BAD_OUTP_LEN_ERR
     BadOutputLen = 0x51,
-}
-
-impl Status {
-    /// The status with this number.
-    pub fn from_raw(raw: u8) -> Option<Self> {
-        [
-            Self::Ok,
-            Self::BadOp,
-            Self::BadParam,
-            Self::BadSysState,
-            Self::BadRes,
-            Self::Lim,
-            Self::BadResState,
-            Self::Index,
-            Self::BadInputLen,
-            Self::BadOutputLen,
-        ]
-        .into_iter()
-        .find(|status| *status as u8 == raw)
-    }
 }
 
 /// `MLX5_CMD_DELIVERY_STAT_*`: how a command reached the firmware.
@@ -185,6 +178,8 @@ pub enum Delivery {
 pub mod event {
     /// A completion on a CQ.
     pub const COMP: u8 = 0x00;
+    /// A CQ has failed.
+    pub const CQ_ERROR: u8 = 0x04;
     /// A QP has failed.
     pub const WQ_CATAS_ERROR: u8 = 0x05;
     /// A command that ended.

@@ -26,6 +26,8 @@ pub struct CommandRecord {
     pub syndrome: u32,
     /// Bytes of state that it moved.
     pub bytes: u64,
+    /// Whether a test has made it fail, or be late.
+    pub fault: bool,
 }
 
 impl fmt::Display for CommandRecord {
@@ -46,6 +48,10 @@ impl fmt::Display for CommandRecord {
             f,
             " status=0x{:x} syndrome=0x{:x} bytes={} ns={}",
             self.status, self.syndrome, self.bytes, self.duration
-        )
+        )?;
+        match self.fault {
+            true => f.write_str(" fault"),
+            false => Ok(()),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 //! A VHCA that can be suspended, saved and loaded.
 
-use crate::{ifc::Status, image, state::VfState, track::TrackFault};
+use crate::{ifc::Status, image, state::VfState};
 use std::collections::BTreeSet;
 
 /// Half of a VHCA that can be stopped.
@@ -44,19 +44,6 @@ pub struct Vhca {
     initial: BTreeSet<u64>,
     /// Tracking broke off.
     lost: bool,
-    /// Commands that are to fail, and how.
-    pub faults: Vec<Fault>,
-    /// How the next report of its page tracker goes wrong.
-    pub track_fault: Option<TrackFault>,
-}
-
-/// A command that is to fail, once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fault {
-    /// Which command.
-    pub opcode: u16,
-    /// With which status.
-    pub status: Status,
 }
 
 /// `migration_state` of QUERY_VHCA_MIGRATION_STATE
@@ -117,8 +104,6 @@ impl Vhca {
             was_reset: false,
             initial: BTreeSet::new(),
             lost: false,
-            faults: Vec::new(),
-            track_fault: None,
         }
     }
 
@@ -170,12 +155,6 @@ impl Vhca {
         self.state.track(on);
         self.initial.clear();
         self.lost = false;
-    }
-
-    /// Takes the fault out that is meant for a command.
-    pub fn take_fault(&mut self, opcode: u16) -> Option<Status> {
-        let at = self.faults.iter().position(|f| f.opcode == opcode)?;
-        Some(self.faults.remove(at).status)
     }
 
     /// QUERY_VHCA_MIGRATION_STATE: `migration_state`.

@@ -4,6 +4,7 @@
 
 use crate::{
     cq::Received,
+    faults::TrackFault,
     hca::Hca,
     host::{DmaFault, FunctionId, Host},
     ifc::{self, event, Status},
@@ -27,17 +28,6 @@ pub enum TrackState {
     Reporting = 1,
     /// It has failed.
     Error = 2,
-}
-
-/// How the next report of a VF goes wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TrackFault {
-    /// Nothing comes, ever.
-    Stall,
-    /// The object goes to its error state, and an event tells.
-    Error,
-    /// The QP that reports come through fails, and an event tells.
-    Qp,
 }
 
 /// Limits of the tracker, as capabilities tell them.
@@ -242,20 +232,41 @@ impl Hca {
         let track = self.trackers.get_mut(&id).ok_or(Status::BadRes)?;
         track.report(start, len)?;
         track.due = host.now() + self.config.report_ns;
-        let (owner, vhca, qpn) = (track.owner, track.vhca, track.qpn);
-        let vf = self.functions[usize::from(vhca)].vf.as_mut();
-        match vf.and_then(|vf| vf.vhca.track_fault.take()) {
+        let vhca = track.vhca;
+        match self.faults.report(vhca) {
             None => self.send_reports(host),
             Some(TrackFault::Stall) => self.stall(id),
             Some(TrackFault::Error) => self.track_error(host, id),
-            Some(TrackFault::Qp) => {
-                self.stall(id);
-                let mut data = [0; 28];
-                data[24..].copy_from_slice(&qpn.to_be_bytes());
-                self.post_event(host, owner, event::WQ_CATAS_ERROR, &data);
+            Some(TrackFault::Qp) => self.queue_error(host, id, event::WQ_CATAS_ERROR),
+            Some(TrackFault::Cq) => self.queue_error(host, id, event::CQ_ERROR),
+            Some(TrackFault::Message) => {
+                if let Some(track) = self.trackers.get_mut(&id) {
+                    track.state = TrackState::Error;
+                    track.outgoing.clear();
+                }
+                // Nothing may be posted for it, and it is not tried again.
+                let _ = self.send_message(host, id);
             }
         }
         Ok(())
+    }
+
+    /// The QP or CQ that a tracker reports through fails: nothing more comes.
+    fn queue_error(&mut self, host: &mut dyn Host, id: u32, kind: u8) {
+        self.stall(id);
+        let Some(track) = self.trackers.get(&id) else {
+            return;
+        };
+        let (owner, qpn) = (track.owner, track.qpn);
+        let receiver = self.qps.get(&qpn).map_or(0, |qp| qp.remote);
+        let receive = self.qps.get(&receiver).and_then(|qp| qp.receive.as_ref());
+        let cqn = receive.map_or(0, |receive| receive.cqn);
+        let mut data = [0; 28];
+        match kind {
+            event::CQ_ERROR => data[..4].copy_from_slice(&cqn.to_be_bytes()),
+            _ => data[24..].copy_from_slice(&qpn.to_be_bytes()),
+        }
+        self.post_event(host, owner, kind, &data);
     }
 
     fn stall(&mut self, id: u32) {
@@ -347,7 +358,7 @@ impl Hca {
             .flat_map(u64::to_be_bytes)
             .collect();
         let more = !track.outgoing.is_empty();
-        if !more {
+        if !more && track.state == TrackState::Reporting {
             track.state = TrackState::Tracking;
         }
         let state = track.state as u32;

@@ -4,9 +4,7 @@
 
 use crate::{
     host::{FunctionId, Host},
-    ifc::Status,
-    migration::{Fault, Running, Vhca},
-    track::TrackFault,
+    migration::{Running, Vhca},
 };
 use mlx5_emu_regs::{self as regs, pattern, scatter_page, PAGE};
 
@@ -14,6 +12,19 @@ use mlx5_emu_regs::{self as regs, pattern, scatter_page, PAGE};
 #[derive(Clone, Debug)]
 pub struct Workload {
     vf: u16,
+}
+
+/// What the registers tell of the whole HCA.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    /// Violations of the firmware interface.
+    pub violations: u64,
+    /// How many commands and reports a fault was for.
+    pub fired: u64,
+    /// Faults that are still to fire.
+    pub armed: u64,
+    /// Commands that wait to be released.
+    pub held: u64,
 }
 
 fn half(value: u64, offset: u64) -> u32 {
@@ -38,7 +49,7 @@ impl Workload {
     }
 
     /// Reads 4 bytes.
-    pub fn read(&self, vhca: &Vhca, violations: u64, offset: u64) -> u32 {
+    pub fn read(&self, vhca: &Vhca, shared: &Shared, offset: u64) -> u32 {
         let state = &vhca.state;
         if let Some(i) = index(offset, regs::SCRATCH, regs::SCRATCH_COUNT) {
             return half(state.scratch[i], offset);
@@ -62,7 +73,10 @@ impl Workload {
                     regs::STATE_SIZE => state.size(),
                     regs::SEQ => state.seq,
                     regs::DIGEST => state.command.digest,
-                    regs::VIOLATIONS => violations,
+                    regs::VIOLATIONS => shared.violations,
+                    regs::FAULTS_FIRED => shared.fired,
+                    regs::FAULTS_ARMED => shared.armed,
+                    regs::COMMANDS_HELD => shared.held,
                     regs::IRQS => state.irqs,
                     regs::DMA_BYTES => state.dma_bytes,
                     regs::VF_ID => regs::VF_ID_BASE + u64::from(self.vf),
@@ -109,23 +123,6 @@ fn run(
     match command {
         regs::CMD_DIGEST => {
             vhca.state.command.digest = vhca.state.digest();
-            return Ok(());
-        }
-        regs::CMD_FAULT => {
-            let status = u8::try_from(arg1).ok().and_then(Status::from_raw);
-            vhca.faults.push(Fault {
-                opcode: arg0.try_into().map_err(|_| regs::STATUS_BAD_ARG)?,
-                status: status.ok_or(regs::STATUS_BAD_ARG)?,
-            });
-            return Ok(());
-        }
-        regs::CMD_TRACK_FAULT => {
-            vhca.track_fault = Some(match arg0 {
-                regs::TRACK_STALL => TrackFault::Stall,
-                regs::TRACK_ERROR => TrackFault::Error,
-                regs::TRACK_QP_ERROR => TrackFault::Qp,
-                _ => return Err(regs::STATUS_BAD_ARG),
-            });
             return Ok(());
         }
         regs::CMD_LOSE_TRACKING => {

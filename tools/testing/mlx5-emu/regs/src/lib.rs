@@ -43,6 +43,13 @@ pub const FLAGS: u64 = 0x060;
 pub const VF_ID: u64 = 0x070;
 /// u64, [`SCRATCH_COUNT`] of them: part of the state, for anything.
 pub const SCRATCH: u64 = 0x080;
+/// u64: how often a fault has hit a firmware command or a report of a page
+/// tracker, of the whole HCA.
+pub const FAULTS_FIRED: u64 = 0x0c0;
+/// u64: faults that are still to fire.
+pub const FAULTS_ARMED: u64 = 0x0c8;
+/// u64: firmware commands that wait for [`CMD_RELEASE`].
+pub const COMMANDS_HELD: u64 = 0x0d0;
 /// Number of scratch registers.
 pub const SCRATCH_COUNT: usize = 8;
 
@@ -73,8 +80,61 @@ pub const CMD_LOSE_TRACKING: u32 = 7;
 /// fail with status ARG1. Always possible.
 pub const CMD_FAULT: u32 = 8;
 /// Has the next report of a page tracker of this VF go wrong: ARG0 is one of
-/// `TRACK_*`. Always possible.
+/// `TRACK_*`. Through the PF, ARG1 is the VHCA. Always possible.
 pub const CMD_TRACK_FAULT: u32 = 9;
+/// Arms a fault of firmware commands, which stays when VFs are reset. Always
+/// possible.
+///
+/// ARG0: opcode in bits 15:0, VHCA that the command is about in bits 31:16
+/// ([`FAULT_ANY_VHCA`] for any), and in bits 63:32 which of these commands it
+/// is, counted from now on (1, or 0, is the next). ARG1: status in bits 7:0
+/// (0: the command is carried out), syndrome in bits 63:32. ARG2: milliseconds
+/// by which the answer is late, or [`FAULT_HOLD`]. ARG3: for how many commands,
+/// one after the other; 0 until it is disarmed.
+pub const CMD_ARM_FAULT: u32 = 10;
+/// Forgets all faults, and does what [`CMD_RELEASE`] does. Always possible.
+pub const CMD_DISARM_FAULTS: u32 = 11;
+/// Has the commands answered that [`FAULT_HOLD`] was for. Always possible.
+pub const CMD_RELEASE: u32 = 12;
+
+/// ARG0 of [`CMD_ARM_FAULT`].
+pub const fn fault_what(opcode: u16, vhca: u16, nth: u32) -> u64 {
+    (opcode as u64) | ((vhca as u64) << 16) | ((nth as u64) << 32)
+}
+
+/// ARG1 of [`CMD_ARM_FAULT`].
+pub const fn fault_how(status: u8, syndrome: u32) -> u64 {
+    (status as u64) | ((syndrome as u64) << 32)
+}
+
+/// The fault is for commands about any VHCA.
+pub const FAULT_ANY_VHCA: u16 = 0xffff;
+/// The command is answered when it is released.
+pub const FAULT_HOLD: u64 = u64::MAX;
+
+/// Where the control capability is in the configuration space of the PF: a
+/// vendor-specific extended capability with registers of 4 bytes, for
+/// [`CMD_ARM_FAULT`] and the other commands about faults. They are as in the
+/// block of a VF, but a VF need not be open.
+pub const CONTROL: u64 = 0x200;
+/// Bytes of it.
+pub const CONTROL_LEN: u64 = 0x40;
+/// `PCI_VNDR_HEADER` of it: [`CONTROL_HEADER_VALUE`].
+pub const CONTROL_HEADER: u64 = 0x04;
+/// Length, revision 1 and an identifier.
+pub const CONTROL_HEADER_VALUE: u32 = ((CONTROL_LEN as u32) << 20) | (1 << 16) | 0x4d4c;
+/// u32, as [`STATUS`].
+pub const CONTROL_STATUS: u64 = 0x08;
+/// u32, as [`CMD`].
+pub const CONTROL_CMD: u64 = 0x0c;
+/// Four arguments of 8 bytes, as [`ARGS`].
+pub const CONTROL_ARGS: u64 = 0x10;
+/// u32, as [`FAULTS_FIRED`].
+pub const CONTROL_FIRED: u64 = 0x30;
+/// u32, as [`FAULTS_ARMED`].
+pub const CONTROL_ARMED: u64 = 0x34;
+/// u32, as [`COMMANDS_HELD`].
+pub const CONTROL_HELD: u64 = 0x38;
 
 /// Nothing is reported, ever.
 pub const TRACK_STALL: u64 = 1;
@@ -82,6 +142,10 @@ pub const TRACK_STALL: u64 = 1;
 pub const TRACK_ERROR: u64 = 2;
 /// The QP that reports come through fails.
 pub const TRACK_QP_ERROR: u64 = 3;
+/// The CQ that tells of reports fails.
+pub const TRACK_CQ_ERROR: u64 = 4;
+/// A message says that the tracker is in its error state.
+pub const TRACK_ERROR_MESSAGE: u64 = 5;
 
 /// The command was carried out.
 pub const STATUS_OK: u32 = 0;

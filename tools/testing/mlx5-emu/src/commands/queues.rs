@@ -148,7 +148,7 @@ impl Context<'_> {
         let begun = self.hca.begin_report(self.host, id, start, len);
         // Which range is asked for is up to user space.
         begun.map_err(|status| Failure {
-            status,
+            status: status as u8,
             syndrome: 0,
             violation: None,
         })

@@ -63,7 +63,12 @@ impl Tracked {
             (ifc::EQ_LOG_SIZE, 5),
             (ifc::EQ_UAR, uar),
             (ifc::EQ_INTR, EVENT_VECTOR),
-            (ifc::EQ_EVENTS, 1 << event::OBJECT_CHANGE),
+            (
+                ifc::EQ_EVENTS,
+                [event::OBJECT_CHANGE, event::WQ_CATAS_ERROR, event::CQ_ERROR]
+                    .iter()
+                    .fold(0, |events, kind| events | (1 << kind)),
+            ),
         ];
         let eq = input(ifc::CREATE_EQ, ifc::EQ_PAS + 8, &eq);
         let eq = send(&mut machine, &with_pas(eq, ifc::EQ_PAS, EQ));
@@ -150,6 +155,18 @@ impl Tracked {
     fn post(&mut self, count: u32) {
         self.posted += count;
         self.word(RQ_RECORD, self.posted);
+    }
+
+    /// Has the next report go wrong.
+    fn fault(&mut self, fault: u64) {
+        let vhca = [fault, 1, 0, 0];
+        let status = self.machine.hca.fault_command(
+            &mut self.machine.memory,
+            FunctionId::PF,
+            regs::CMD_TRACK_FAULT,
+            vhca,
+        );
+        assert_eq!(status, regs::STATUS_OK);
     }
 
     /// Has VF 1 write to `count` pages from the first on.
@@ -319,4 +336,43 @@ fn a_range_that_is_not_tracked_is_refused_and_no_violation() {
         assert_eq!(status, Status::BadParam as u8);
     }
     assert_eq!(tracked.machine.hca.violations, 0);
+}
+
+#[test]
+fn a_report_goes_wrong() {
+    for (fault, kind, number_at) in [
+        (regs::TRACK_ERROR, event::OBJECT_CHANGE, 36),
+        (regs::TRACK_QP_ERROR, event::WQ_CATAS_ERROR, 56),
+        (regs::TRACK_CQ_ERROR, event::CQ_ERROR, 32),
+    ] {
+        let mut tracked = Tracked::new();
+        tracked.post(1);
+        tracked.fault(fault);
+        assert_eq!(tracked.report(), 0);
+        tracked.time();
+        assert_eq!(tracked.cqe(0).0, 0xf0, "a message");
+        let qpn = tracked.machine.hca.trackers.values().next().unwrap().qpn;
+        let number = match fault {
+            regs::TRACK_ERROR => tracked.id as u32,
+            regs::TRACK_QP_ERROR => qpn,
+            _ => tracked.cqn as u32,
+        };
+        let eqe = &tracked.machine.memory.bytes[EQ as usize..][..64];
+        assert_eq!(eqe[1], kind);
+        assert_eq!(eqe[number_at..number_at + 4], number.to_be_bytes());
+        assert_eq!(tracked.machine.hca.faults.fired, 1);
+    }
+}
+
+#[test]
+fn a_message_says_that_the_tracker_failed() {
+    let mut tracked = Tracked::new();
+    tracked.post(2);
+    tracked.work(3);
+    tracked.fault(regs::TRACK_ERROR_MESSAGE);
+    assert_eq!(tracked.report(), 0);
+    tracked.time();
+    assert_eq!(tracked.cqe(0), (0x30, 0, 2, 0));
+    assert_eq!(tracked.cqe(1).0, 0xf0);
+    assert_eq!(tracked.report(), Status::BadResState as u8);
 }

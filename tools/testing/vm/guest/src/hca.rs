@@ -80,7 +80,8 @@ impl Pf {
         Ok(Self { bdf })
     }
 
-    fn dir(&self) -> PathBuf {
+    /// Where it is in sysfs.
+    pub fn dir(&self) -> PathBuf {
         sysfs::device_dir(self.bdf)
     }
 

@@ -9,6 +9,7 @@
 
 mod devlink;
 mod events;
+mod fault;
 mod hca;
 mod host;
 mod inner;

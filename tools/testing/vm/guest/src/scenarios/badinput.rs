@@ -6,7 +6,12 @@ use super::{
     compare::{self, errno_name, outcome, words, Difference, Observation, Site},
     streams, Bench,
 };
-use crate::{hca::Pf, sys, tap::Results};
+use crate::{
+    fault::{self, opcode, Fault, Faults},
+    hca::Pf,
+    sys,
+    tap::Results,
+};
 use anyhow::{ensure, Context, Result};
 use std::{
     fs::{self, File},
@@ -18,6 +23,8 @@ use std::{
 use vfio_mig::{bdf::Bdf, device::Device, state::State};
 
 const OPTIONAL: u32 = 1;
+/// `MLX5_CMD_STAT_BAD_RES_ERR`
+const BAD_RES: u8 = 0x5;
 
 fn header(size: u64, flags: u32, tag: u32) -> Vec<u8> {
     let mut bytes = size.to_le_bytes().to_vec();
@@ -121,6 +128,52 @@ pub fn hold(args: &[String]) -> ExitCode {
 }
 
 const OBSERVATIONS: &[Observation] = &[
+    ("firmware refuses to stop the second side", |site| {
+        let faults = Faults::open()?;
+        let device = Device::open(site.vf)?;
+        let fault = Fault::fail(opcode::SUSPEND_VHCA).about(fault::vhca(site.vf)?);
+        faults.arm(fault.nth(2))?;
+        let other = Device::open(site.other)?;
+        other.set_state(State::STOP)?;
+        let seen = [
+            outcome(device.set_state(State::STOP)),
+            device.state()?.to_string(),
+            outcome(device.set_state(State::STOP)),
+        ];
+        Ok(format!("{}, fired {}", seen.join(", "), faults.fired()?))
+    }),
+    ("firmware refuses what is loaded", |site| {
+        let (stream, _) = streams::save(site.other, 2)?;
+        let faults = Faults::open()?;
+        // A device is reset when it is opened, and does not lose the fault.
+        let fault = Fault::fail(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
+        faults.arm(fault.status(BAD_RES, 0x1234))?;
+        ensure!(streams::load(site.vf, &stream).is_err(), "it was loaded");
+        let seen = format!("fired {}, armed {}", faults.fired()?, faults.armed()?);
+        usable(site)?;
+        Ok(seen)
+    }),
+    ("firmware is late", |site| {
+        let faults = Faults::open()?;
+        let device = Device::open(site.vf)?;
+        let delay = Duration::from_millis(300);
+        faults.arm(Fault::late(opcode::SUSPEND_VHCA, delay).times(2))?;
+        let begin = Instant::now();
+        device.set_state(State::STOP)?;
+        ensure!(begin.elapsed() >= 2 * delay, "it was not late");
+        Ok(format!("fired {}", faults.fired()?))
+    }),
+    ("firmware does not answer until it is told to", |site| {
+        let faults = Faults::open()?;
+        let device = Device::open(site.vf)?;
+        faults.arm(Fault::held(opcode::SUSPEND_VHCA))?;
+        let stopping = thread::spawn(move || outcome(device.set_state(State::RUNNING_P2P)));
+        faults.wait_for_held(1)?;
+        thread::sleep(Duration::from_millis(300));
+        ensure!(!stopping.is_finished(), "it was answered");
+        faults.release()?;
+        Ok(stopping.join().unwrap_or_default())
+    }),
     ("a record that is too large", |site| {
         let mut seen = Vec::new();
         for size in [1 << 32, u64::MAX, u64::MAX - 15] {

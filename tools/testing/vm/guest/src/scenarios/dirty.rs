@@ -8,6 +8,7 @@ use super::{
     Bench,
 };
 use crate::{
+    fault::{self, Faults},
     hca::{Driver, Pf},
     tap::Results,
     vf::{Vf, IOVA},
@@ -237,8 +238,14 @@ const OBSERVATIONS: &[Observation] = &[
         let vf = tracked(site)?;
         scatter(&vf, 10)?;
         let mut seen = Vec::new();
-        for fault in [regs::TRACK_ERROR, regs::TRACK_QP_ERROR] {
-            vf.command(regs::CMD_TRACK_FAULT, &[fault])?;
+        let faults = Faults::open()?;
+        for kind in [
+            regs::TRACK_ERROR,
+            regs::TRACK_QP_ERROR,
+            regs::TRACK_CQ_ERROR,
+            regs::TRACK_ERROR_MESSAGE,
+        ] {
+            faults.arm_report(fault::vhca(site.vf)?, kind)?;
             seen.push(outcome(pages_of(vf.device(), ALL)));
             seen.push(outcome(pages_of(vf.device(), ALL)));
             seen.push(outcome(vf.device().start_logging(PAGE, &[ALL])));
@@ -247,6 +254,7 @@ const OBSERVATIONS: &[Observation] = &[
             let written = scatter(&vf, 10)?;
             seen.push(format!("{}", written == pages(vf.device(), ALL, PAGE)?));
         }
+        seen.push(format!("fired {}", faults.fired()?));
         Ok(seen.join(", "))
     }),
     ("firmware fails to set a tracker up", |site| {

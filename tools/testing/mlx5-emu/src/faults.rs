@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Faults that a test has armed: commands that fail, or are answered late or
+//! not at all, and reports of a page tracker that go wrong.
+//!
+//! Faults belong to the HCA and survive resets, so that a fault can be armed
+//! before a VF is opened, which resets it. Only those that a VF was told of
+//! with `CMD_FAULT` and `CMD_TRACK_FAULT` end with its reset.
+
+use crate::{
+    hca::Hca,
+    host::{FunctionId, Host},
+    ifc::{self, Status},
+};
+use mlx5_emu_regs as regs;
+use std::fmt;
+
+/// How a command fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failed {
+    /// Its status.
+    pub status: u8,
+    /// Its syndrome.
+    pub syndrome: u32,
+}
+
+/// When a command is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// As always.
+    InTime,
+    /// Later by this many nanoseconds.
+    Late(u64),
+    /// When it is released.
+    Held,
+}
+
+/// What happens to a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Effect {
+    /// `None` if it is carried out.
+    pub failed: Option<Failed>,
+    /// When it is answered.
+    pub answer: Answer,
+}
+
+/// A fault of a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// The command.
+    pub opcode: u16,
+    /// The VHCA that it is about; `None` for any.
+    pub vhca: Option<u16>,
+    /// How many such commands go by first.
+    pub skip: u32,
+    /// How many such commands it is for; `None` for all that follow.
+    pub times: Option<u32>,
+    /// What happens to them.
+    pub effect: Effect,
+}
+
+/// How a report of a page tracker goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TrackFault {
+    /// Nothing comes, ever.
+    Stall,
+    /// The object goes to its error state, and an event tells.
+    Error,
+    /// The QP that reports come through fails, and an event tells.
+    Qp,
+    /// The CQ that tells of reports fails, and an event tells.
+    Cq,
+    /// A message says that the object is in its error state.
+    Message,
+}
+
+/// What was asked for is no fault.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadFault(String);
+
+impl fmt::Display for BadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TrackFault {
+    fn from_raw(raw: u64) -> Option<Self> {
+        Some(match raw {
+            regs::TRACK_STALL => Self::Stall,
+            regs::TRACK_ERROR => Self::Error,
+            regs::TRACK_QP_ERROR => Self::Qp,
+            regs::TRACK_CQ_ERROR => Self::Cq,
+            regs::TRACK_ERROR_MESSAGE => Self::Message,
+            _ => return None,
+        })
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "track-stall" => Self::Stall,
+            "track-error" => Self::Error,
+            "track-qp" => Self::Qp,
+            "track-cq" => Self::Cq,
+            "track-message" => Self::Message,
+            _ => return None,
+        })
+    }
+}
+
+/// A fault, and the VF whose reset ends it.
+#[derive(Clone, Debug)]
+struct Armed<T> {
+    fault: T,
+    until_reset: Option<u16>,
+}
+
+/// A fault of the next report of a VHCA's page tracker.
+#[derive(Clone, Debug)]
+struct OfReport {
+    vhca: u16,
+    fault: TrackFault,
+}
+
+/// All faults of an HCA.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    commands: Vec<Armed<Fault>>,
+    reports: Vec<Armed<OfReport>>,
+    /// How many commands and reports a fault was for.
+    pub fired: u64,
+}
+
+fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
+    let value = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    value.ok()?.try_into().ok()
+}
+
+impl Faults {
+    /// Faults from the property `faults`: separated by `;`, and each a command's
+    /// name or opcode, or a kind of report, followed by options:
+    /// `LOAD_VHCA_STATE/vhca=2/nth=3/status=0x9;track-stall/vhca=1`.
+    pub fn parse(text: &str) -> Result<Self, BadFault> {
+        let mut faults = Self::default();
+        for one in text.split(';').filter(|one| !one.is_empty()) {
+            faults
+                .parse_one(one)
+                .ok_or_else(|| BadFault(format!("{one:?} is no fault")))?;
+        }
+        Ok(faults)
+    }
+
+    fn parse_one(&mut self, text: &str) -> Option<()> {
+        let (name, options) = text.split_once('/').unwrap_or((text, ""));
+        let mut vhca = None;
+        let mut nth = 1;
+        let mut times = Some(1);
+        let mut status = None;
+        let mut syndrome = 0;
+        let mut answer = Answer::InTime;
+        for option in options.split('/').filter(|option| !option.is_empty()) {
+            match option.split_once('=') {
+                Some(("vhca", value)) => vhca = Some(number(value)?),
+                Some(("nth", value)) => nth = number(value)?,
+                Some(("times", value)) => times = Some(number(value)?).filter(|n: &u32| *n > 0),
+                Some(("status", value)) => status = Some(number::<u8>(value)?),
+                Some(("syndrome", value)) => syndrome = number(value)?,
+                Some(("delay-ms", value)) => answer = late(number(value)?),
+                None if option == "hold" => answer = Answer::Held,
+                _ => return None,
+            }
+        }
+        if let Some(fault) = TrackFault::from_name(name) {
+            self.arm_report(vhca?, fault, None);
+            return Some(());
+        }
+        // What is only late does not fail.
+        let status = status.unwrap_or(match answer {
+            Answer::InTime => Status::BadResState as u8,
+            _ => 0,
+        });
+        self.arm(
+            Fault {
+                opcode: ifc::opcode_by_name(name).or_else(|| number(name))?,
+                vhca,
+                skip: nth.max(1) - 1,
+                times,
+                effect: Effect {
+                    failed: (status != 0).then_some(Failed { status, syndrome }),
+                    answer,
+                },
+            },
+            None,
+        )
+    }
+
+    /// Arms a fault of a command, until a VF is reset or for ever.
+    fn arm(&mut self, fault: Fault, until_reset: Option<u16>) -> Option<()> {
+        if fault.effect.failed.is_none() && fault.effect.answer == Answer::InTime {
+            return None;
+        }
+        self.commands.push(Armed { fault, until_reset });
+        Some(())
+    }
+
+    /// Arms a fault of the next report about a VHCA.
+    fn arm_report(&mut self, vhca: u16, fault: TrackFault, until_reset: Option<u16>) {
+        self.reports.push(Armed {
+            fault: OfReport { vhca, fault },
+            until_reset,
+        });
+    }
+
+    /// Faults that have not fired as often as they are to.
+    pub fn armed(&self) -> usize {
+        self.commands.len() + self.reports.len()
+    }
+
+    /// A command was sent. Returns what is to happen to it. Each fault counts
+    /// all its commands; of several that are due, the oldest fires.
+    pub fn command(&mut self, opcode: u16, vhca: u16) -> Option<Effect> {
+        let mut effect = None;
+        self.commands.retain_mut(|Armed { fault, .. }| {
+            if fault.opcode != opcode || fault.vhca.is_some_and(|v| v != vhca) {
+                return true;
+            }
+            if fault.skip > 0 {
+                fault.skip -= 1;
+            } else if effect.is_none() {
+                effect = Some(fault.effect);
+                fault.times = fault.times.map(|times| times - 1);
+            }
+            fault.times != Some(0)
+        });
+        self.fired += u64::from(effect.is_some());
+        effect
+    }
+
+    /// A report about a VHCA begins. Returns how it goes wrong.
+    pub fn report(&mut self, vhca: u16) -> Option<TrackFault> {
+        let at = self.reports.iter().position(|r| r.fault.vhca == vhca)?;
+        self.fired += 1;
+        Some(self.reports.remove(at).fault.fault)
+    }
+
+    /// A VF was reset.
+    pub fn vf_reset(&mut self, vf: u16) {
+        self.commands.retain(|armed| armed.until_reset != Some(vf));
+        self.reports.retain(|armed| armed.until_reset != Some(vf));
+    }
+
+    /// The HCA was reset, and with it all VFs.
+    pub fn hca_reset(&mut self) {
+        self.commands.retain(|armed| armed.until_reset.is_none());
+        self.reports.retain(|armed| armed.until_reset.is_none());
+    }
+
+    fn disarm(&mut self) {
+        self.commands.clear();
+        self.reports.clear();
+    }
+}
+
+fn late(ms: u64) -> Answer {
+    Answer::Late(ms.saturating_mul(1_000_000))
+}
+
+/// The fault that the arguments of `CMD_ARM_FAULT` are.
+fn from_args([what, how, delay, times]: [u64; 4]) -> Fault {
+    let status = how as u8;
+    Fault {
+        opcode: what as u16,
+        vhca: Some((what >> 16) as u16).filter(|vhca| *vhca != regs::FAULT_ANY_VHCA),
+        skip: ((what >> 32) as u32).saturating_sub(1),
+        times: Some(times.min(u32::MAX.into()) as u32).filter(|times| *times > 0),
+        effect: Effect {
+            failed: (status != 0).then_some(Failed {
+                status,
+                syndrome: (how >> 32) as u32,
+            }),
+            answer: match delay {
+                0 => Answer::InTime,
+                regs::FAULT_HOLD => Answer::Held,
+                ms => late(ms),
+            },
+        },
+    }
+}
+
+/// Whether a workload command is one about faults.
+pub fn is_command(command: u32) -> bool {
+    [
+        regs::CMD_FAULT,
+        regs::CMD_TRACK_FAULT,
+        regs::CMD_ARM_FAULT,
+        regs::CMD_DISARM_FAULTS,
+        regs::CMD_RELEASE,
+    ]
+    .contains(&command)
+}
+
+impl Hca {
+    /// A workload command about faults, from a VF or through the control
+    /// capability of the PF. Returns `STATUS_*`.
+    pub fn fault_command(
+        &mut self,
+        host: &mut dyn Host,
+        from: FunctionId,
+        command: u32,
+        args: [u64; 4],
+    ) -> u32 {
+        match self.try_fault_command(host, from, command, args) {
+            Some(()) => regs::STATUS_OK,
+            None => regs::STATUS_BAD_ARG,
+        }
+    }
+
+    fn try_fault_command(
+        &mut self,
+        host: &mut dyn Host,
+        from: FunctionId,
+        command: u32,
+        args: [u64; 4],
+    ) -> Option<()> {
+        let vf = (from != FunctionId::PF).then_some(from.0);
+        match command {
+            regs::CMD_FAULT => {
+                let opcode = args[0].try_into().ok()?;
+                let status = args[1].try_into().ok().filter(|status| *status != 0)?;
+                let fault = Fault {
+                    opcode,
+                    vhca: vf.filter(|_| ifc::is_about_vhca(opcode)),
+                    skip: 0,
+                    times: Some(1),
+                    effect: Effect {
+                        failed: Some(Failed {
+                            status,
+                            syndrome: 0,
+                        }),
+                        answer: Answer::InTime,
+                    },
+                };
+                self.faults.arm(fault, vf)?;
+            }
+            regs::CMD_TRACK_FAULT => {
+                let vhca = vf.or_else(|| args[1].try_into().ok())?;
+                let fault = TrackFault::from_raw(args[0])?;
+                self.faults.arm_report(vhca, fault, vf);
+            }
+            regs::CMD_ARM_FAULT => self.faults.arm(from_args(args), None)?,
+            regs::CMD_DISARM_FAULTS => {
+                self.faults.disarm();
+                self.release_held(host);
+            }
+            _ => self.release_held(host),
+        }
+        Some(())
+    }
+}

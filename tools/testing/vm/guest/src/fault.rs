@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Faults of the emulated HCA: firmware commands that fail or are answered late,
+//! and page trackers that go wrong.
+//!
+//! They are armed through the PF's configuration space, so no VF need be open,
+//! and a VF that is reset meanwhile does not lose them.
+
+use crate::hca::Pf;
+use anyhow::{ensure, Context, Result};
+use mlx5_emu_regs as regs;
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
+    thread,
+    time::{Duration, Instant},
+};
+use vfio_mig::bdf::Bdf;
+
+/// Commands (`MLX5_CMD_OP_*`).
+pub mod opcode {
+    /// Stops a side of a VHCA.
+    pub const SUSPEND_VHCA: u16 = 0x115;
+    /// Loads an image.
+    pub const LOAD_VHCA_STATE: u16 = 0x119;
+}
+
+/// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`
+const BAD_RES_STATE: u8 = 0x9;
+/// How long to wait for a command to be held.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A fault of a firmware command: of the next one with this opcode, about any
+/// VHCA, unless something else is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    opcode: u16,
+    vhca: u16,
+    nth: u32,
+    how: u64,
+    delay: u64,
+    times: u64,
+}
+
+impl Fault {
+    /// It fails.
+    pub fn fail(opcode: u16) -> Self {
+        Self {
+            opcode,
+            vhca: regs::FAULT_ANY_VHCA,
+            nth: 1,
+            how: regs::fault_how(BAD_RES_STATE, 0),
+            delay: 0,
+            times: 1,
+        }
+    }
+
+    /// It is carried out when so much time has passed.
+    pub fn late(opcode: u16, delay: Duration) -> Self {
+        Self {
+            how: 0,
+            delay: delay.as_millis() as u64,
+            ..Self::fail(opcode)
+        }
+    }
+
+    /// It is carried out after [`Faults::release`].
+    pub fn held(opcode: u16) -> Self {
+        Self {
+            how: 0,
+            delay: regs::FAULT_HOLD,
+            ..Self::fail(opcode)
+        }
+    }
+
+    /// Only if it is about this VHCA; others are not counted.
+    pub fn about(self, vhca: u16) -> Self {
+        Self { vhca, ..self }
+    }
+
+    /// The `nth` one from now on; 1 is the next.
+    pub fn nth(self, nth: u32) -> Self {
+        Self { nth, ..self }
+    }
+
+    /// With this status and syndrome.
+    pub fn status(self, status: u8, syndrome: u32) -> Self {
+        Self {
+            how: regs::fault_how(status, syndrome),
+            ..self
+        }
+    }
+
+    /// This many one after the other.
+    pub fn times(self, times: u32) -> Self {
+        Self {
+            times: times.into(),
+            ..self
+        }
+    }
+}
+
+/// The control capability of the PF. What it has armed is disarmed when it is
+/// dropped.
+pub struct Faults {
+    config: File,
+    /// What had fired before.
+    fired: u32,
+}
+
+/// The VHCA of a VF.
+pub fn vhca(vf: Bdf) -> Result<u16> {
+    let vfs = Pf::find()?.vfs()?;
+    let number = vfs.iter().position(|other| *other == vf);
+    Ok(number.context("not a VF of the PF")? as u16 + 1)
+}
+
+impl Faults {
+    /// Opens it.
+    pub fn open() -> Result<Self> {
+        let config = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(Pf::find()?.dir().join("config"))?;
+        let mut faults = Self { config, fired: 0 };
+        ensure!(
+            faults.read(regs::CONTROL_HEADER)? == regs::CONTROL_HEADER_VALUE,
+            "the PF has no control capability"
+        );
+        faults.fired = faults.read(regs::CONTROL_FIRED)?;
+        Ok(faults)
+    }
+
+    fn read(&self, register: u64) -> Result<u32> {
+        let mut bytes = [0; 4];
+        self.config
+            .read_exact_at(&mut bytes, regs::CONTROL + register)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn write(&self, register: u64, value: u32) -> Result<()> {
+        let at = regs::CONTROL + register;
+        Ok(self.config.write_all_at(&value.to_le_bytes(), at)?)
+    }
+
+    fn command(&self, command: u32, args: &[u64]) -> Result<()> {
+        for (at, arg) in (regs::CONTROL_ARGS..).step_by(8).zip(args) {
+            self.write(at, *arg as u32)?;
+            self.write(at + 4, (arg >> 32) as u32)?;
+        }
+        self.write(regs::CONTROL_CMD, command)?;
+        let status = self.read(regs::CONTROL_STATUS)?;
+        ensure!(
+            status == regs::STATUS_OK,
+            "control command {command} {args:x?}: status {status}"
+        );
+        Ok(())
+    }
+
+    /// Arms a fault.
+    pub fn arm(&self, fault: Fault) -> Result<()> {
+        let what = regs::fault_what(fault.opcode, fault.vhca, fault.nth);
+        let args = [what, fault.how, fault.delay, fault.times];
+        self.command(regs::CMD_ARM_FAULT, &args)
+    }
+
+    /// Has the next report of a VHCA's page tracker go wrong: `kind` is one of
+    /// `TRACK_*`.
+    pub fn arm_report(&self, vhca: u16, kind: u64) -> Result<()> {
+        self.command(regs::CMD_TRACK_FAULT, &[kind, vhca.into()])
+    }
+
+    /// Disarms all faults, and releases what is held.
+    pub fn disarm(&self) -> Result<()> {
+        self.command(regs::CMD_DISARM_FAULTS, &[])
+    }
+
+    /// Has the commands answered that are held.
+    pub fn release(&self) -> Result<()> {
+        self.command(regs::CMD_RELEASE, &[])
+    }
+
+    /// How many commands and reports have met a fault since this was opened.
+    pub fn fired(&self) -> Result<u32> {
+        Ok(self.read(regs::CONTROL_FIRED)?.wrapping_sub(self.fired))
+    }
+
+    /// How many faults are still to fire.
+    pub fn armed(&self) -> Result<u32> {
+        self.read(regs::CONTROL_ARMED)
+    }
+
+    /// Waits until so many commands are held.
+    pub fn wait_for_held(&self, count: u32) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let held = self.read(regs::CONTROL_HELD)?;
+            if held == count {
+                return Ok(());
+            }
+            ensure!(begin.elapsed() < PATIENCE, "{held} commands are held");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        // A test that ends early must not be in the way of the next one.
+        let _ = self.disarm();
+    }
+}
