@@ -189,6 +189,7 @@ impl Hca {
 
     fn command_eq(&self, function: FunctionId) -> Option<u8> {
         self.functions[usize::from(function.0)]
+            .objects
             .eqs
             .iter()
             .find(|(_, eq)| (eq.events >> event::CMD) & 1 == 1)
@@ -233,7 +234,8 @@ impl Hca {
             ifc::CREATE_GENERAL_OBJECT => ifc::TRACK_VHCA.get(input) as u16,
             ifc::MODIFY_GENERAL_OBJECT
             | ifc::QUERY_GENERAL_OBJECT
-            | ifc::DESTROY_GENERAL_OBJECT => self
+            | ifc::DESTROY_GENERAL_OBJECT => self.functions[usize::from(function.0)]
+                .objects
                 .trackers
                 .get(&(ifc::OBJ_ID.get(input) as u32))
                 .map_or(0, |track| track.vhca),
@@ -355,7 +357,7 @@ impl Hca {
     ) {
         let mut data = [0; 28];
         data[..4].copy_from_slice(&(1u32 << slot).to_be_bytes());
-        let eqs = &mut self.functions[usize::from(function.0)].eqs;
+        let eqs = &mut self.objects(function).eqs;
         if let Some(eq) = eq.and_then(|number| eqs.get_mut(&number)) {
             if !eq.post(host, function, event::CMD, &data) {
                 self.violation(host, function, "event queue overrun");

@@ -14,6 +14,7 @@ use crate::{
     image::{self, Refused},
     migration::{Refusal, Save, Side, Vhca},
     mkey::{AccessError, Mkey},
+    objects::{self, Objects},
     pages,
 };
 
@@ -286,6 +287,10 @@ impl Context<'_> {
         &mut self.hca.functions[usize::from(self.function.0)]
     }
 
+    fn objects(&mut self) -> &mut Objects {
+        self.hca.objects(self.function)
+    }
+
     fn query_hca_cap(&mut self) -> Result<()> {
         let function = match ifc::CAP_OTHER_FUNCTION.get(self.input) {
             0 => self.function,
@@ -323,11 +328,8 @@ impl Context<'_> {
         let mut data = [0; 28];
         data[2..4].copy_from_slice(&vf.0.to_be_bytes());
         data[4..8].copy_from_slice(&(count as i32).to_be_bytes());
-        let eqs = &mut self.hca.functions[usize::from(function.0)].eqs;
-        let mut taking = eqs
-            .values_mut()
-            .filter(|eq| (eq.events >> event::PAGE_REQUEST) & 1 == 1);
-        if let (Some(eq), true) = (taking.next(), count != 0) {
+        let eq = self.hca.objects(function).eq_for(event::PAGE_REQUEST);
+        if let (Some(eq), true) = (eq, count != 0) {
             if !eq.post(self.host, function, event::PAGE_REQUEST, &data) {
                 self.hca
                     .violation(self.host, function, "event queue overrun");
@@ -420,23 +422,7 @@ impl Context<'_> {
         if !self.me().up {
             return Err(violation(Status::BadSysState, "not initialised"));
         }
-        let mkeys = self.hca.mkeys.values().filter(|m| m.owner == function);
-        let cqs = self.hca.cqs.values().filter(|cq| cq.owner == function);
-        let qps = self.hca.qps.values().filter(|qp| qp.owner == function);
-        let trackers = self.hca.trackers.values().filter(|t| t.owner == function);
-        let (cqs, qps, trackers) = (cqs.count(), qps.count(), trackers.count());
-        let left = [
-            ("mkeys", mkeys.count()),
-            ("PDs", self.hca.pds.count(function)),
-            (
-                "UARs",
-                self.hca.uars[usize::from(function.0)].count(function),
-            ),
-            ("EQs", self.me().eqs.len()),
-            ("CQs", cqs),
-            ("QPs", qps),
-            ("trackers", trackers),
-        ];
+        let left = self.objects().counts();
         for (what, count) in left.into_iter().filter(|(_, count)| *count > 0) {
             let what = format!("TEARDOWN_HCA: {count} {what} not destroyed");
             self.hca.violation(self.host, function, &what);
@@ -448,20 +434,18 @@ impl Context<'_> {
     fn create_eq(&mut self) -> Result<()> {
         let eq = EventQueue::parse(self.input)?;
         let uar = ifc::EQ_UAR.get(self.input) as u32;
-        if !self.hca.uars[usize::from(self.function.0)].has(self.function, uar) {
+        if !self.objects().uars.has(uar) {
             return Err(violation(Status::BadRes, format!("UAR {uar:#x}")));
         }
-        let me = self.me();
-        let number = EQS.clone().find(|n| !me.eqs.contains_key(n));
+        let number = objects::insert(&mut self.objects().eqs, EQS, eq);
         let number = number.ok_or(Failure::from(Status::Lim))?;
-        me.eqs.insert(number, eq);
         ifc::EQ_NUMBER.set(self.output, number.into());
         Ok(())
     }
 
     fn destroy_eq(&mut self) -> Result<()> {
         let number = ifc::EQ_NUMBER.get(self.input) as u8;
-        match self.me().eqs.remove(&number) {
+        match self.objects().eqs.remove(&number) {
             Some(_) => Ok(()),
             None => Err(violation(Status::BadRes, format!("EQ {number}"))),
         }
@@ -469,7 +453,7 @@ impl Context<'_> {
 
     fn alloc_pd(&mut self) -> Result<()> {
         self.expect_len(0x10, 0x10)?;
-        let pd = self.hca.pds.alloc(self.function, PDS);
+        let pd = self.objects().pds.alloc(PDS);
         ifc::OBJECT.set(self.output, pd.ok_or(Failure::from(Status::Lim))?.into());
         Ok(())
     }
@@ -477,12 +461,10 @@ impl Context<'_> {
     fn dealloc_pd(&mut self) -> Result<()> {
         self.expect_len(0x10, 0x10)?;
         let pd = ifc::OBJECT.get(self.input) as u32;
-        let mkeys = self.hca.mkeys.values().map(|mkey| mkey.pd);
-        let qps = self.hca.qps.values().map(|qp| qp.pd);
-        if mkeys.chain(qps).any(|used| used == pd) {
+        if self.objects().uses_pd(pd) {
             return Err(violation(Status::BadResState, format!("PD {pd} is in use")));
         }
-        match self.hca.pds.free(self.function, pd) {
+        match self.objects().pds.free(pd) {
             true => Ok(()),
             false => Err(violation(Status::BadRes, format!("PD {pd}"))),
         }
@@ -493,14 +475,14 @@ impl Context<'_> {
             FunctionId::PF => PF_UARS,
             _ => VF_UARS,
         };
-        let uar = self.hca.uars[usize::from(self.function.0)].alloc(self.function, range);
+        let uar = self.objects().uars.alloc(range);
         ifc::OBJECT.set(self.output, uar.ok_or(Failure::from(Status::Lim))?.into());
         Ok(())
     }
 
     fn dealloc_uar(&mut self) -> Result<()> {
         let uar = ifc::OBJECT.get(self.input) as u32;
-        match self.hca.uars[usize::from(self.function.0)].free(self.function, uar) {
+        match self.objects().uars.free(uar) {
             true => Ok(()),
             false => Err(violation(Status::BadRes, format!("UAR {uar:#x}"))),
         }
@@ -508,12 +490,11 @@ impl Context<'_> {
 
     fn create_mkey(&mut self) -> Result<()> {
         let mkey = Mkey::parse(self.function, self.input)?;
-        if !self.hca.pds.has(self.function, mkey.pd) {
+        if !self.objects().pds.has(mkey.pd) {
             return Err(violation(Status::BadRes, format!("PD {}", mkey.pd)));
         }
-        let index = MKEYS.clone().find(|i| !self.hca.mkeys.contains_key(i));
+        let index = objects::insert(&mut self.objects().mkeys, MKEYS, mkey);
         let index = index.ok_or(Failure::from(Status::Lim))?;
-        self.hca.mkeys.insert(index, mkey);
         ifc::OBJECT.set(self.output, index.into());
         Ok(())
     }
@@ -521,12 +502,9 @@ impl Context<'_> {
     fn destroy_mkey(&mut self) -> Result<()> {
         self.expect_len(0x10, 0x10)?;
         let index = ifc::OBJECT.get(self.input) as u32;
-        match self.hca.mkeys.get(&index) {
-            Some(mkey) if mkey.owner == self.function => {
-                self.hca.mkeys.remove(&index);
-                Ok(())
-            }
-            _ => Err(violation(Status::BadRes, format!("mkey {index:#x}"))),
+        match self.objects().mkeys.remove(&index) {
+            Some(_) => Ok(()),
+            None => Err(violation(Status::BadRes, format!("mkey {index:#x}"))),
         }
     }
 
@@ -596,9 +574,9 @@ impl Context<'_> {
     /// The mkey that a SAVE or LOAD names, if it has `size` bytes.
     fn state_mkey(&mut self, size: u64) -> Result<Mkey> {
         let key = ifc::STATE_MKEY.get(self.input) as u32;
-        let mkey = match self.hca.mkeys.get(&(key >> 8)) {
-            Some(mkey) if mkey.owner == self.function && mkey.variant == key as u8 => mkey,
-            _ => return Err(violation(Status::BadRes, format!("mkey {key:#x}"))),
+        let mkey = match self.objects().mkey(key) {
+            Some(mkey) => mkey,
+            None => return Err(violation(Status::BadRes, format!("mkey {key:#x}"))),
         };
         match mkey.check(0, size) {
             Ok(_) => Ok(mkey.clone()),

@@ -6,20 +6,16 @@ use crate::{
     cmdq::Pending,
     config::{Config, MAX_STATE, MAX_VFS, MIN_CHUNK, MIN_STATE},
     control::Control,
-    cq::CompletionQueue,
-    eq::EventQueue,
     faults::{self, Faults},
     host::{FunctionId, Host},
     initseg::InitSegment,
     migration::Vhca,
-    mkey::Mkey,
+    objects::Objects,
     pages::LentPages,
-    qp::QueuePair,
-    track::{Noting, PageTrack},
+    track::Noting,
     workload::{Shared, Workload},
 };
 use mlx5_emu_regs::{BLOCK, BLOCK_LEN, CMD};
-use std::collections::BTreeMap;
 
 /// Bytes of a UAR page.
 const UAR_LEN: u64 = 0x1000;
@@ -40,8 +36,8 @@ pub struct Function {
     pub up: bool,
     /// Pages that its driver has lent.
     pub pages: LentPages,
-    /// Its event queues.
-    pub eqs: BTreeMap<u8, EventQueue>,
+    /// What it has created.
+    pub objects: Objects,
     /// The first half of a CQ doorbell.
     cq_doorbell: u32,
     /// What a VF can be made to do; the PF has no such thing.
@@ -64,50 +60,10 @@ impl Function {
             enabled: false,
             up: false,
             pages: LentPages::default(),
-            eqs: BTreeMap::new(),
+            objects: Objects::default(),
             cq_doorbell: 0,
             vf,
         }
-    }
-}
-
-/// Who owns an object, by its number.
-#[derive(Clone, Debug)]
-pub struct Numbered {
-    owners: BTreeMap<u32, FunctionId>,
-}
-
-impl Numbered {
-    fn new() -> Self {
-        Self {
-            owners: BTreeMap::new(),
-        }
-    }
-
-    /// The lowest free number of `range`, now taken.
-    pub fn alloc(&mut self, owner: FunctionId, mut range: std::ops::Range<u32>) -> Option<u32> {
-        let number = range.find(|n| !self.owners.contains_key(n))?;
-        self.owners.insert(number, owner);
-        Some(number)
-    }
-
-    /// Whether `owner` has `number`.
-    pub fn has(&self, owner: FunctionId, number: u32) -> bool {
-        self.owners.get(&number) == Some(&owner)
-    }
-
-    /// Gives a number back.
-    pub fn free(&mut self, owner: FunctionId, number: u32) -> bool {
-        self.has(owner, number) && self.owners.remove(&number).is_some()
-    }
-
-    /// How many numbers a function has.
-    pub fn count(&self, owner: FunctionId) -> usize {
-        self.owners.values().filter(|o| **o == owner).count()
-    }
-
-    fn clear(&mut self, owner: FunctionId) {
-        self.owners.retain(|_, o| *o != owner);
     }
 }
 
@@ -118,18 +74,6 @@ pub struct Hca {
     pub config: Config,
     /// The PF, and then the VFs.
     pub functions: Vec<Function>,
-    /// Memory keys, by index.
-    pub mkeys: BTreeMap<u32, Mkey>,
-    /// Protection domains.
-    pub pds: Numbered,
-    /// Completion queues.
-    pub cqs: BTreeMap<u32, CompletionQueue>,
-    /// Queue pairs.
-    pub qps: BTreeMap<u32, QueuePair>,
-    /// Page trackers.
-    pub trackers: BTreeMap<u32, PageTrack>,
-    /// UAR pages; their numbers are those of a function, so each has its own.
-    pub uars: Vec<Numbered>,
     /// Commands that take time.
     pub pending: Vec<Pending>,
     /// Violations of the firmware interface.
@@ -158,13 +102,7 @@ impl Hca {
             .map(Function::new)
             .collect();
         Self {
-            uars: vec![Numbered::new(); functions.len()],
             functions,
-            mkeys: BTreeMap::new(),
-            cqs: BTreeMap::new(),
-            qps: BTreeMap::new(),
-            trackers: BTreeMap::new(),
-            pds: Numbered::new(),
             pending: Vec::new(),
             violations: 0,
             faults: Faults::default(),
@@ -176,6 +114,11 @@ impl Hca {
     /// The function with this number, where there is one.
     pub fn function(&mut self, id: FunctionId) -> Option<&mut Function> {
         self.functions.get_mut(usize::from(id.0))
+    }
+
+    /// What a function has created, which must exist.
+    pub fn objects(&mut self, id: FunctionId) -> &mut Objects {
+        &mut self.functions[usize::from(id.0)].objects
     }
 
     /// Counts and reports a violation of the firmware interface.
@@ -218,16 +161,8 @@ impl Hca {
     /// Takes everything from a function that it has created. Pages that were
     /// lent for it stay lent until they are taken back.
     pub fn release(&mut self, id: FunctionId) {
-        self.mkeys.retain(|_, mkey| mkey.owner != id);
-        self.trackers.retain(|_, track| track.owner != id);
-        self.qps.retain(|_, qp| qp.owner != id);
-        self.cqs.retain(|_, cq| cq.owner != id);
-        self.pds.clear(id);
-        if let Some(uars) = self.uars.get_mut(usize::from(id.0)) {
-            uars.clear(id);
-        }
         if let Some(function) = self.function(id) {
-            function.eqs.clear();
+            function.objects = Objects::default();
             function.up = false;
         }
     }
@@ -293,7 +228,7 @@ impl Hca {
         if !known.contains(&register) {
             return;
         }
-        if !self.uars[usize::from(id.0)].has(id, uar) {
+        if !self.objects(id).uars.has(uar) {
             self.violation(
                 host,
                 id,
@@ -313,19 +248,19 @@ impl Hca {
 
     fn cq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, cqn: u32) {
         let consumer = self.functions[usize::from(id.0)].cq_doorbell;
-        match self.cqs.get_mut(&cqn) {
-            Some(cq) if cq.owner == id => {
+        match self.objects(id).cqs.get_mut(&cqn) {
+            Some(cq) => {
                 if cq.arm(consumer) {
-                    self.completion(host, cqn);
+                    self.completion(host, id, cqn);
                 }
             }
-            _ => self.violation(host, id, &format!("doorbell of CQ {cqn:#x}, not created")),
+            None => self.violation(host, id, &format!("doorbell of CQ {cqn:#x}, not created")),
         }
     }
 
     fn eq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, value: u32, arm: bool) {
         let number = (value >> 24) as u8;
-        match self.functions[usize::from(id.0)].eqs.get_mut(&number) {
+        match self.objects(id).eqs.get_mut(&number) {
             Some(eq) => eq.doorbell(host, id, value & 0xff_ffff, arm),
             None => self.violation(host, id, &format!("doorbell of EQ {number}, not created")),
         }

@@ -30,6 +30,7 @@ pub mod initseg;
 pub mod log;
 pub mod migration;
 pub mod mkey;
+pub mod objects;
 pub mod pages;
 pub mod qp;
 pub mod queue;

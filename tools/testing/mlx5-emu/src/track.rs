@@ -46,11 +46,12 @@ pub mod limits {
     pub const LOG_PAGE: std::ops::RangeInclusive<u64> = 12..=21;
 }
 
+/// A tracker: who has made it, and its number.
+pub type TrackId = (FunctionId, u32);
+
 /// A tracker (`MLX5_OBJ_TYPE_PAGE_TRACK`).
 #[derive(Clone, Debug)]
 pub struct PageTrack {
-    /// Who has made it.
-    pub owner: FunctionId,
     /// Whose writes it sees.
     pub vhca: u16,
     /// The QP that reports are sent through.
@@ -70,7 +71,7 @@ pub struct PageTrack {
 
 impl PageTrack {
     /// CREATE_GENERAL_OBJECT.
-    pub fn parse(owner: FunctionId, input: &[u8]) -> Result<Self, Status> {
+    pub fn parse(input: &[u8]) -> Result<Self, Status> {
         let count = ifc::TRACK_NUM_RANGES.get(input);
         let log_page = ifc::TRACK_LOG_PAGE.get(input);
         let log_msg = ifc::TRACK_LOG_MSG.get(input);
@@ -104,7 +105,6 @@ impl PageTrack {
             return Err(Status::BadParam);
         }
         Ok(Self {
-            owner,
             vhca: ifc::TRACK_VHCA.get(input) as u16,
             qpn: ifc::TRACK_QPN.get(input) as u32,
             state: TrackState::Tracking,
@@ -212,9 +212,15 @@ impl Host for Noting<'_> {
 }
 
 impl Hca {
+    fn track(&mut self, (owner, number): TrackId) -> Option<&mut PageTrack> {
+        self.objects(owner).trackers.get_mut(&number)
+    }
+
     /// A VF has written memory.
     pub fn track_writes(&mut self, vhca: u16, written: &[(u64, u64)]) {
-        for track in self.trackers.values_mut().filter(|t| t.vhca == vhca) {
+        let functions = self.functions.iter_mut();
+        let trackers = functions.flat_map(|function| function.objects.trackers.values_mut());
+        for track in trackers.filter(|track| track.vhca == vhca) {
             for (addr, len) in written {
                 track.written(*addr, *len);
             }
@@ -225,13 +231,14 @@ impl Hca {
     pub fn begin_report(
         &mut self,
         host: &mut dyn Host,
-        id: u32,
+        id: TrackId,
         start: u64,
         len: u64,
     ) -> Result<(), Status> {
-        let track = self.trackers.get_mut(&id).ok_or(Status::BadRes)?;
+        let due = host.now() + self.config.report_ns;
+        let track = self.track(id).ok_or(Status::BadRes)?;
         track.report(start, len)?;
-        track.due = host.now() + self.config.report_ns;
+        track.due = due;
         let vhca = track.vhca;
         match self.faults.report(vhca) {
             None => self.send_reports(host),
@@ -240,7 +247,7 @@ impl Hca {
             Some(TrackFault::Qp) => self.queue_error(host, id, event::WQ_CATAS_ERROR),
             Some(TrackFault::Cq) => self.queue_error(host, id, event::CQ_ERROR),
             Some(TrackFault::Message) => {
-                if let Some(track) = self.trackers.get_mut(&id) {
+                if let Some(track) = self.track(id) {
                     track.state = TrackState::Error;
                     track.outgoing.clear();
                 }
@@ -252,14 +259,15 @@ impl Hca {
     }
 
     /// The QP or CQ that a tracker reports through fails: nothing more comes.
-    fn queue_error(&mut self, host: &mut dyn Host, id: u32, kind: u8) {
+    fn queue_error(&mut self, host: &mut dyn Host, id: TrackId, kind: u8) {
         self.stall(id);
-        let Some(track) = self.trackers.get(&id) else {
+        let (owner, _) = id;
+        let Some(qpn) = self.track(id).map(|track| track.qpn) else {
             return;
         };
-        let (owner, qpn) = (track.owner, track.qpn);
-        let receiver = self.qps.get(&qpn).map_or(0, |qp| qp.remote);
-        let receive = self.qps.get(&receiver).and_then(|qp| qp.receive.as_ref());
+        let qps = &self.objects(owner).qps;
+        let receiver = qps.get(&qpn).map_or(0, |qp| qp.remote);
+        let receive = qps.get(&receiver).and_then(|qp| qp.receive.as_ref());
         let cqn = receive.map_or(0, |receive| receive.cqn);
         let mut data = [0; 28];
         match kind {
@@ -269,37 +277,40 @@ impl Hca {
         self.post_event(host, owner, kind, &data);
     }
 
-    fn stall(&mut self, id: u32) {
-        if let Some(track) = self.trackers.get_mut(&id) {
+    fn stall(&mut self, id: TrackId) {
+        if let Some(track) = self.track(id) {
             track.stalled = true;
         }
     }
 
     /// The tracker goes to its error state.
-    fn track_error(&mut self, host: &mut dyn Host, id: u32) {
-        let Some(track) = self.trackers.get_mut(&id) else {
+    fn track_error(&mut self, host: &mut dyn Host, id: TrackId) {
+        let Some(track) = self.track(id) else {
             return;
         };
         track.state = TrackState::Error;
         track.outgoing.clear();
-        let owner = track.owner;
+        let (owner, number) = id;
         let mut data = [0; 28];
         data[2..4].copy_from_slice(&ifc::OBJ_PAGE_TRACK.to_be_bytes());
-        data[4..8].copy_from_slice(&id.to_be_bytes());
+        data[4..8].copy_from_slice(&number.to_be_bytes());
         self.post_event(host, owner, event::OBJECT_CHANGE, &data);
     }
 
     /// Sends what trackers have to report, as far as there is memory for it.
     pub fn send_reports(&mut self, host: &mut dyn Host) {
         let now = host.now();
-        let reporting: Vec<u32> = self
-            .trackers
-            .iter()
-            .filter(|(_, t)| t.state == TrackState::Reporting && !t.stalled)
-            .map(|(id, _)| *id)
+        let reporting: Vec<(TrackId, u64)> = (0..)
+            .map(FunctionId)
+            .zip(&self.functions)
+            .flat_map(|(owner, function)| {
+                let trackers = function.objects.trackers.iter();
+                trackers.map(move |(number, track)| ((owner, *number), track))
+            })
+            .filter(|(_, track)| track.state == TrackState::Reporting && !track.stalled)
+            .map(|(id, track)| (id, track.due))
             .collect();
-        for id in reporting {
-            let due = self.trackers[&id].due;
+        for (id, due) in reporting {
             if due > now {
                 host.wake_at(due);
                 continue;
@@ -318,12 +329,13 @@ impl Hca {
     }
 
     /// Sends one message. `Ok(true)` where there is another one to send.
-    fn send_message(&mut self, host: &mut dyn Host, id: u32) -> Result<bool, Rnr> {
-        let Some(track) = self.trackers.get(&id) else {
+    fn send_message(&mut self, host: &mut dyn Host, id: TrackId) -> Result<bool, Rnr> {
+        let (owner, _) = id;
+        let Some(qpn) = self.track(id).map(|track| track.qpn) else {
             return Ok(false);
         };
-        let owner = track.owner;
-        let remote = self.qps.get(&track.qpn).map(|qp| (qp.state, qp.remote));
+        let qps = &mut self.objects(owner).qps;
+        let remote = qps.get(&qpn).map(|qp| (qp.state, qp.remote));
         let Some((QpState::ReadyToSend, receiver)) = remote else {
             self.violation(
                 host,
@@ -333,8 +345,7 @@ impl Hca {
             self.track_error(host, id);
             return Ok(false);
         };
-        let qpn = track.qpn;
-        let Some(qp) = self.qps.get_mut(&receiver).filter(|qp| {
+        let Some(qp) = qps.get_mut(&receiver).filter(|qp| {
             qp.remote == qpn && matches!(qp.state, QpState::ReadyToReceive | QpState::ReadyToSend)
         }) else {
             self.violation(
@@ -347,7 +358,7 @@ impl Hca {
         };
         let posted = qp.take_posted(host).ok_or(Rnr)?;
         let cqn = qp.receive.as_ref().map_or(0, |receive| receive.cqn);
-        let Some(track) = self.trackers.get_mut(&id) else {
+        let Some(track) = self.track(id) else {
             return Ok(false);
         };
         let room = track.message.min(posted.len as usize) / ENTRY;
@@ -384,8 +395,7 @@ impl Hca {
         posted: Posted,
         message: &[u8],
     ) -> bool {
-        let mkey = self.mkeys.get(&(posted.lkey >> 8)).cloned();
-        let mkey = mkey.filter(|m| m.owner == owner && m.variant == posted.lkey as u8);
+        let mkey = self.objects(owner).mkey(posted.lkey);
         match mkey.map(|mkey| mkey.write(host, posted.addr, message)) {
             Some(Ok(())) => true,
             _ => {
@@ -397,13 +407,13 @@ impl Hca {
 
     /// Posts a completion, and the event that it may be worth.
     fn complete(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32, what: Received) {
-        let Some(cq) = self.cqs.get_mut(&cqn) else {
+        let Some(cq) = self.objects(owner).cqs.get_mut(&cqn) else {
             self.violation(host, owner, "a completion without a CQ");
             return;
         };
         match cq.post(host, what) {
             Ok(false) => (),
-            Ok(true) => self.completion(host, cqn),
+            Ok(true) => self.completion(host, owner, cqn),
             Err(_) => {
                 self.violation(host, owner, "completion queue overrun");
             }
@@ -411,14 +421,15 @@ impl Hca {
     }
 
     /// Tells the EQ of a CQ.
-    pub fn completion(&mut self, host: &mut dyn Host, cqn: u32) {
-        let Some((owner, eq)) = self.cqs.get(&cqn).map(|cq| (cq.owner, cq.eq)) else {
+    pub fn completion(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32) {
+        let objects = self.objects(owner);
+        let Some(eq) = objects.cqs.get(&cqn).map(|cq| cq.eq) else {
             return;
         };
         let mut data = [0; 28];
         data[24..].copy_from_slice(&cqn.to_be_bytes());
-        let eqs = &mut self.functions[usize::from(owner.0)].eqs;
-        if !eqs
+        if !objects
+            .eqs
             .get_mut(&eq)
             .is_some_and(|eq| eq.post(host, owner, event::COMP, &data))
         {
@@ -428,8 +439,7 @@ impl Hca {
 
     /// Posts an event to the EQ that takes its type.
     fn post_event(&mut self, host: &mut dyn Host, owner: FunctionId, kind: u8, data: &[u8; 28]) {
-        let eqs = &mut self.functions[usize::from(owner.0)].eqs;
-        if let Some(eq) = eqs.values_mut().find(|eq| (eq.events >> kind) & 1 == 1) {
+        if let Some(eq) = self.objects(owner).eq_for(kind) {
             if !eq.post(host, owner, kind, data) {
                 self.violation(host, owner, "event queue overrun");
             }

@@ -85,6 +85,31 @@ fn an_object_in_use_stays() {
 }
 
 #[test]
+fn each_function_has_numbers_of_its_own() {
+    let mut machine = Machine::with_vfs();
+    let key = machine.data_mkey();
+    machine.drive(FunctionId(1));
+    // The same numbers, of other objects.
+    assert_eq!(machine.data_mkey(), key);
+    let mut destroy = command(ifc::DESTROY_MKEY, 0, 16);
+    ifc::OBJECT.set(&mut destroy, (key >> 8).into());
+    assert_eq!(machine.send(&destroy, 16).status(), 0);
+    assert_eq!(machine.send(&destroy, 16).status(), Status::BadRes as u8);
+
+    machine.drive(FunctionId::PF);
+    machine.stop(1);
+    let save = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &[]);
+    assert_eq!(save.0, 0, "the PF's mkey is gone");
+    assert_eq!(machine.send(&destroy, 16).status(), 0);
+    // What only another function has is not there.
+    machine.drive(FunctionId(2));
+    machine.data_mkey();
+    machine.drive(FunctionId::PF);
+    assert_eq!(machine.send(&destroy, 16).status(), Status::BadRes as u8);
+    assert_eq!(machine.hca.violations, 2);
+}
+
+#[test]
 fn sides_stop_and_start_in_order_only() {
     // (suspend initiator, suspend responder, resume responder, resume initiator)
     // as (opcode, op_mod), and what each gives in each state.

@@ -67,10 +67,11 @@ const OUT_MAILBOXES: u64 = 0x60_0000;
 pub const DATA: u64 = 0xa0_0000;
 const TOKEN: u8 = 0x5a;
 
-/// A machine with an HCA, and the PF's driver.
+/// A machine with an HCA, and a driver of one of its functions.
 pub struct Machine {
     pub hca: Hca,
     pub memory: Memory,
+    function: FunctionId,
 }
 
 /// What a command came back with.
@@ -98,10 +99,17 @@ impl Machine {
                 commands: Vec::new(),
                 violations: Vec::new(),
             },
+            function: FunctionId::PF,
         };
-        machine.write_register(0x10, (QUEUE >> 32) as u32);
-        machine.write_register(0x14, QUEUE as u32);
+        machine.drive(FunctionId::PF);
         machine
+    }
+
+    /// Drives this function from now on.
+    pub fn drive(&mut self, function: FunctionId) {
+        self.function = function;
+        self.write_register(0x10, (QUEUE >> 32) as u32);
+        self.write_register(0x14, QUEUE as u32);
     }
 
     /// With two VFs of 64 KiB, enabled.
@@ -119,15 +127,15 @@ impl Machine {
         machine
     }
 
-    /// A register of the PF, big endian.
+    /// A register of the function, big endian.
     pub fn write_register(&mut self, offset: u64, value: u32) {
         self.hca
-            .write(&mut self.memory, FunctionId::PF, offset, value.swap_bytes());
+            .write(&mut self.memory, self.function, offset, value.swap_bytes());
     }
 
     pub fn read_register(&mut self, offset: u64) -> u32 {
         self.hca
-            .read(&mut self.memory, FunctionId::PF, offset)
+            .read(&mut self.memory, self.function, offset)
             .swap_bytes()
     }
 

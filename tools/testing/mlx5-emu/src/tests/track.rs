@@ -302,7 +302,15 @@ fn an_object_that_is_in_use_stays_and_the_order_of_states_matters() {
     };
     let in_use = Status::BadResState as u8;
     assert_eq!(destroy(machine, ifc::DESTROY_CQ, tracked.cqn), in_use);
-    let sender = u64::from(machine.hca.trackers.values().next().unwrap().qpn);
+    let sender = u64::from(
+        machine.hca.functions[0]
+            .objects
+            .trackers
+            .values()
+            .next()
+            .unwrap()
+            .qpn,
+    );
     assert_eq!(destroy(machine, ifc::DESTROY_QP, sender), in_use);
     let again = input(ifc::RST2INIT_QP, 0x110, &[(ifc::OBJECT, sender)]);
     assert_eq!(machine.send(&again, 16).status(), in_use);
@@ -351,7 +359,13 @@ fn a_report_goes_wrong() {
         assert_eq!(tracked.report(), 0);
         tracked.time();
         assert_eq!(tracked.cqe(0).0, 0xf0, "a message");
-        let qpn = tracked.machine.hca.trackers.values().next().unwrap().qpn;
+        let qpn = tracked.machine.hca.functions[0]
+            .objects
+            .trackers
+            .values()
+            .next()
+            .unwrap()
+            .qpn;
         let number = match fault {
             regs::TRACK_ERROR => tracked.id as u32,
             regs::TRACK_QP_ERROR => qpn,
@@ -375,4 +389,32 @@ fn a_message_says_that_the_tracker_failed() {
     assert_eq!(tracked.cqe(0), (0x30, 0, 2, 0));
     assert_eq!(tracked.cqe(1).0, 0xf0);
     assert_eq!(tracked.report(), Status::BadResState as u8);
+}
+
+#[test]
+fn no_function_reaches_the_queues_of_another() {
+    let mut tracked = Tracked::new();
+    let qpn = tracked.machine.hca.functions[0].objects.trackers[&(tracked.id as u32)].qpn;
+    let machine = &mut tracked.machine;
+    machine.drive(FunctionId(1));
+    for (opcode, field, number) in [
+        (ifc::DESTROY_CQ, ifc::OBJECT, tracked.cqn),
+        (ifc::DESTROY_QP, ifc::OBJECT, qpn.into()),
+        (ifc::DESTROY_GENERAL_OBJECT, ifc::OBJ_ID, tracked.id),
+        (ifc::DESTROY_EQ, ifc::EQ_NUMBER, 1),
+        (ifc::DEALLOC_UAR, ifc::OBJECT, tracked.uar),
+    ] {
+        let fields = [(ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()), (field, number)];
+        let fields = match opcode {
+            ifc::DESTROY_GENERAL_OBJECT => &fields[..],
+            _ => &fields[1..],
+        };
+        let status = machine.send(&input(opcode, 16, fields), 16).status();
+        assert_eq!(status, Status::BadRes as u8, "{opcode:#x}");
+    }
+    machine.drive(FunctionId::PF);
+    tracked.post(1);
+    tracked.work(3);
+    assert_eq!(tracked.report(), 0);
+    assert_eq!(tracked.cqe(0), (0x30, 24, 0, 0));
 }
