@@ -285,7 +285,10 @@ impl Hca {
     pub fn abort_about(&mut self, function: FunctionId) {
         self.pending.retain(|p| p.function != function);
         for pending in &mut self.pending {
-            if ifc::VHCA_ID.get(&pending.command.input) == u64::from(function.0) {
+            let command = &pending.command;
+            if ifc::is_about_vhca(command.opcode())
+                && ifc::VHCA_ID.get(&command.input) == u64::from(function.0)
+            {
                 pending.aborted = true;
             }
         }

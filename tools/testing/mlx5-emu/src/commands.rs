@@ -305,13 +305,20 @@ impl Context<'_> {
 
     fn enable_hca(&mut self, enable: bool) -> Result<()> {
         let id = self.named_function()?;
-        if self.hca.functions[usize::from(id.0)].enabled == enable {
+        let function = &mut self.hca.functions[usize::from(id.0)];
+        let flag = match self.function {
+            FunctionId::PF => &mut function.enabled,
+            _ => &mut function.started,
+        };
+        if *flag == enable {
             return Err(violation(Status::BadSysState, "already so"));
         }
-        if !enable {
-            self.hca.release(id);
+        *flag = enable;
+        match enable {
+            true => (),
+            false if id == self.function => self.hca.release(id),
+            false => self.hca.wipe(id),
         }
-        self.hca.functions[usize::from(id.0)].enabled = enable;
         let lent = &self.hca.functions[usize::from(id.0)].pages;
         match (id == self.function, enable) {
             (false, true) => self.request_pages(id, i64::from(lent.missing(pages::VF))),
@@ -407,7 +414,8 @@ impl Context<'_> {
     fn init_hca(&mut self) -> Result<()> {
         let me = self.me();
         let missing = me.pages.missing(pages::BOOT + pages::INIT);
-        if !me.enabled || me.up || missing > 0 {
+        let enabled = me.enabled && (me.started || me.vf.is_none());
+        if !enabled || me.up || missing > 0 {
             return Err(violation(
                 Status::BadSysState,
                 format!("{missing} pages missing"),

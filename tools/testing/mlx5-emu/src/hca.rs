@@ -30,8 +30,10 @@ const EQ_DOORBELL: u64 = 0x48;
 pub struct Function {
     /// Its initialization segment.
     pub initseg: InitSegment,
-    /// ENABLE_HCA was sent about it.
+    /// The PF has sent ENABLE_HCA about it.
     pub enabled: bool,
+    /// A VF has sent ENABLE_HCA about itself.
+    pub started: bool,
     /// INIT_HCA was sent by it.
     pub up: bool,
     /// Pages that its driver has lent.
@@ -58,6 +60,7 @@ impl Function {
         Self {
             initseg: InitSegment::default(),
             enabled: false,
+            started: false,
             up: false,
             pages: LentPages::default(),
             objects: Objects::default(),
@@ -139,28 +142,38 @@ impl Hca {
             };
             return;
         }
+        let Some(function) = self.function(id) else {
+            return;
+        };
+        // The PF's driver has not taken back what it gave for the VF.
+        let enabled = function.enabled;
+        self.wipe(id);
+        if let Some(function) = self.function(id) {
+            function.enabled = enabled;
+        }
+    }
+
+    /// Brings a VF back to its state at power-on, and has the PF enable it
+    /// again. Pages that were lent for it stay lent until they are taken back.
+    pub fn wipe(&mut self, id: FunctionId) {
         self.faults.vf_reset(id.0);
-        self.release(id);
         self.abort_about(id);
         let size = self.config.state_size;
         if let Some(function) = self.function(id) {
-            // Whether the PF has enabled it, and what pages it has lent for that,
-            // does not change.
-            let enabled = function.enabled;
             let pages = std::mem::take(&mut function.pages);
-            let vf = VirtualFunction {
+            *function = Function::new(Some(VirtualFunction {
                 vhca: Vhca::after_reset(size),
                 workload: Workload::new(id.0 - 1),
-            };
-            *function = Function::new(Some(vf));
-            function.enabled = enabled;
+            }));
             function.pages = pages;
         }
     }
 
-    /// Takes everything from a function that it has created. Pages that were
-    /// lent for it stay lent until they are taken back.
+    /// A function's own driver has disabled it: nothing that it has created is
+    /// left, and nothing that it has sent is answered. Pages that were lent stay
+    /// lent until they are taken back.
     pub fn release(&mut self, id: FunctionId) {
+        self.pending.retain(|pending| pending.function != id);
         if let Some(function) = self.function(id) {
             function.objects = Objects::default();
             function.up = false;
