@@ -20,6 +20,7 @@ struct mlx5_emu_properties {
     uint16_t vfs;
     uint64_t state_size;
     uint64_t chunk_size;
+    bool chunks_grow;
     bool migration_state;
     uint64_t command_us;
     uint64_t report_us;

@@ -64,6 +64,7 @@ struct Mlx5Emu {
     uint16_t vfs;
     uint64_t state_size;
     uint64_t chunk_size;
+    bool chunks_grow;
     bool migration_state;
     uint64_t command_us;
     uint64_t report_us;
@@ -250,6 +251,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .vfs = pf->vfs,
         .state_size = pf->state_size,
         .chunk_size = pf->chunk_size,
+        .chunks_grow = pf->chunks_grow,
         .migration_state = pf->migration_state,
         .command_us = pf->command_us,
         .report_us = pf->report_us,
@@ -334,6 +336,7 @@ static const Property pf_properties[] = {
     DEFINE_PROP_UINT16("num-vfs", Mlx5Emu, vfs, 8),
     DEFINE_PROP_SIZE("state-size", Mlx5Emu, state_size, 1 * MiB),
     DEFINE_PROP_SIZE("chunk-size", Mlx5Emu, chunk_size, 0),
+    DEFINE_PROP_BOOL("chunks-grow", Mlx5Emu, chunks_grow, false),
     DEFINE_PROP_BOOL("migration-state", Mlx5Emu, migration_state, true),
     DEFINE_PROP_UINT64("cmd-us", Mlx5Emu, command_us, 0),
     DEFINE_PROP_UINT64("report-us", Mlx5Emu, report_us, 0),

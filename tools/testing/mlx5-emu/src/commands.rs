@@ -566,9 +566,11 @@ impl Context<'_> {
             (_, size) => Some(size),
         };
         let incremental = ifc::INCREMENTAL.get(self.input) == 1;
+        let chunks_grow = self.hca.config.chunks_grow;
         let vhca = self.vhca()?;
         // This is how the driver says which way it will save.
         vhca.chunk = chunk;
+        vhca.chunks_grow = chunks_grow;
         let sizes = vhca.query(incremental)?;
         let state = vhca.migration_state();
         if self.hca.config.migration_state {

@@ -11,6 +11,8 @@ pub struct Config {
     pub state_size: u64,
     /// Largest piece of an image that is saved in chunks; 0 is for no chunks.
     pub chunk_size: u64,
+    /// Each chunk of a stopped device may need twice the room of the one before.
+    pub chunks_grow: bool,
     /// Whether firmware tells of a new initial state.
     pub migration_state: bool,
     /// Firmware time of any command, in nanoseconds.
@@ -42,6 +44,7 @@ impl Default for Config {
             vfs: 8,
             state_size: 1 << 20,
             chunk_size: 0,
+            chunks_grow: false,
             migration_state: true,
             command_ns: 0,
             report_ns: 0,

@@ -42,6 +42,8 @@ pub struct Properties {
     pub state_size: u64,
     /// Bytes of a chunk, or 0.
     pub chunk_size: u64,
+    /// Whether each chunk is larger than the one before.
+    pub chunks_grow: bool,
     /// Whether firmware tells of a new initial state.
     pub migration_state: bool,
     /// Microseconds of any command.
@@ -208,6 +210,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
         vfs: properties.vfs,
         state_size: properties.state_size,
         chunk_size: properties.chunk_size,
+        chunks_grow: properties.chunks_grow,
         migration_state: properties.migration_state,
         command_ns: us(properties.command_us),
         report_ns: us(properties.report_us),

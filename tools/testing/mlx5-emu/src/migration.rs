@@ -34,6 +34,11 @@ pub struct Vhca {
     pub state: VfState,
     /// Largest piece that it is saved in, where the driver asked for that.
     pub chunk: Option<u64>,
+    /// Each of these pieces is twice as large as the one before.
+    pub chunks_grow: bool,
+    /// A SAVE has begun to track, and since then none has ended it and the VHCA
+    /// was not stopped.
+    tracking: bool,
     /// It was reset, and not suspended since. Who resets a VF (user space,
     /// through its configuration space) and who migrates it (the PF's driver)
     /// do not wait for each other, so a command that comes too late is no
@@ -101,6 +106,8 @@ impl Vhca {
             running: Running::Fully,
             state: VfState::new(state_size),
             chunk: None,
+            chunks_grow: false,
+            tracking: false,
             was_reset: false,
             initial: BTreeSet::new(),
             lost: false,
@@ -119,7 +126,12 @@ impl Vhca {
     pub fn suspend(&mut self, side: Side) -> Result<(), Status> {
         self.running = match (side, self.running) {
             (Side::Initiator, Running::Fully) => Running::InitiatorSuspended,
-            (Side::Responder, Running::InitiatorSuspended) => Running::Suspended,
+            (Side::Responder, Running::InitiatorSuspended) => {
+                // The last SAVE may fail, or never be sent: that must not be in
+                // the way of the next ones.
+                self.tracking = false;
+                Running::Suspended
+            }
             _ => return Err(Status::BadResState),
         };
         self.was_reset = false;
@@ -153,6 +165,7 @@ impl Vhca {
 
     fn track(&mut self, on: bool) {
         self.state.track(on);
+        self.tracking = on;
         self.initial.clear();
         self.lost = false;
     }
@@ -203,7 +216,9 @@ impl Vhca {
             true => !save.set_track,
             false => save.set_track || tracked || self.lost,
         };
-        if !allowed || (save.incremental && !tracked) {
+        // From the beginning again, though the driver has not ended what it began.
+        let begins_twice = !save.incremental && save.set_track && self.tracking;
+        if !allowed || begins_twice || (save.incremental && !tracked) {
             return Err(Status::BadResState.into());
         }
         if ends_tracking {
@@ -227,7 +242,7 @@ impl Vhca {
             return Ok((image, 0));
         };
         if !save.incremental {
-            self.track(false);
+            self.track(save.set_track);
             self.state.track_all();
         }
         // While it is tracked, what does not fit is as good as changed later.
@@ -246,11 +261,15 @@ impl Vhca {
         if !save.set_track && !more {
             self.track(false);
         }
-        let next = if more {
-            image::partial_len(left).min(chunk)
-        } else {
-            0
+        if !more {
+            return Ok((image, 0));
+        }
+        let chunk = match self.chunks_grow {
+            true => chunk * 2,
+            false => chunk,
         };
+        self.chunk = Some(chunk);
+        let next = image::partial_len(left).min(chunk);
         Ok((image, next))
     }
 

@@ -435,6 +435,33 @@ fn query_chunk(machine: &mut Machine, vhca: u16) -> (u8, u64, u64) {
     )
 }
 
+/// Saves VF 2, which is stopped, in chunks, each with the room that `room` makes
+/// of what it is said to need, and loads them into VF 1. Returns the status of
+/// the last SAVE, and the sizes of the chunks.
+fn save_in_chunks(machine: &mut Machine, key: u32, room: impl Fn(u64) -> u64) -> (u8, Vec<u64>) {
+    let (status, mut next, _) = query_chunk(machine, 2);
+    assert_eq!(status, 0);
+    let mut sizes = Vec::new();
+    while next > 0 {
+        let mut save = command(ifc::SAVE_VHCA_STATE, 0, 32);
+        ifc::VHCA_ID.set(&mut save, 2);
+        ifc::STATE_MKEY.set(&mut save, key.into());
+        ifc::STATE_SIZE.set(&mut save, room(next));
+        ifc::INCREMENTAL.set(&mut save, u64::from(!sizes.is_empty()));
+        let reply = machine.send(&save, 16);
+        if reply.status() != 0 {
+            return (reply.status(), sizes);
+        }
+        let size = ifc::ACTUAL_IMAGE_SIZE.get(&reply.output);
+        assert!(size <= next);
+        next = ifc::NEXT_REQUIRED_UMEM_SIZE.get(&reply.output);
+        let load = machine.transfer(ifc::LOAD_VHCA_STATE, 1, key, size, &[]);
+        assert_eq!(load.0, 0);
+        sizes.push(size);
+    }
+    (0, sizes)
+}
+
 #[test]
 fn a_state_is_saved_in_chunks() {
     let mut machine = Machine::with_vfs();
@@ -447,27 +474,57 @@ fn a_state_is_saved_in_chunks() {
     let (status, need, total) = query_chunk(&mut machine, 2);
     assert_eq!((status, need), (0, 20 << 10));
     assert!(total > 64 << 10);
-
-    let mut next = need;
-    let mut chunks = 0;
-    while next > 0 {
-        let mut save = command(ifc::SAVE_VHCA_STATE, 0, 32);
-        ifc::VHCA_ID.set(&mut save, 2);
-        ifc::STATE_MKEY.set(&mut save, key.into());
-        ifc::STATE_SIZE.set(&mut save, next);
-        ifc::INCREMENTAL.set(&mut save, u64::from(chunks > 0));
-        let reply = machine.send(&save, 16);
-        assert_eq!(reply.status(), 0);
-        let size = ifc::ACTUAL_IMAGE_SIZE.get(&reply.output);
-        assert!(size <= next);
-        next = ifc::NEXT_REQUIRED_UMEM_SIZE.get(&reply.output);
-        assert_eq!(
-            machine.transfer(ifc::LOAD_VHCA_STATE, 1, key, size, &[]).0,
-            0
-        );
-        chunks += 1;
-    }
-    assert!(chunks > 3, "{chunks} chunks");
+    let (status, sizes) = save_in_chunks(&mut machine, key, |next| next);
+    assert_eq!(status, 0);
+    assert!(sizes.len() > 3, "{sizes:?}");
     assert_eq!(digest(&mut machine, 1), digest(&mut machine, 2));
     assert_eq!(machine.hca.violations, 1);
+}
+
+#[test]
+fn chunks_grow_and_want_the_room_that_they_were_said_to_need() {
+    let mut machine = Machine::with_vfs();
+    machine.hca.config.chunk_size = 16 << 10;
+    machine.hca.config.chunks_grow = true;
+    work(&mut machine, 2);
+    let key = machine.data_mkey();
+    machine.stop(1);
+    machine.stop(2);
+    let (status, sizes) = save_in_chunks(&mut machine, key, |next| next);
+    assert_eq!(status, 0);
+    assert!(sizes.len() > 2 && sizes[1] > sizes[0], "{sizes:?}");
+    assert_eq!(digest(&mut machine, 1), digest(&mut machine, 2));
+    assert_eq!(machine.hca.violations, 0);
+    // Who takes the first for all.
+    let (status, sizes) = save_in_chunks(&mut machine, key, |next| next.min(16 << 10));
+    assert_eq!((status, sizes.len()), (Status::BadParam as u8, 1));
+    assert_eq!(machine.hca.violations, 1);
+}
+
+#[test]
+fn tracking_that_was_not_ended_does_not_begin_again() {
+    let track = [ifc::SET_TRACK];
+    let save = |machine: &mut Machine, key, flags: &[ifc::Field]| {
+        let (status, _) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, flags);
+        status
+    };
+    for chunk_size in [0, 20 << 10] {
+        let mut machine = Machine::with_vfs();
+        machine.hca.config.chunk_size = chunk_size;
+        let key = machine.data_mkey();
+        if chunk_size > 0 {
+            query_chunk(&mut machine, 1);
+        }
+        assert_eq!(save(&mut machine, key, &track), 0);
+        assert_eq!(save(&mut machine, key, &track), BAD_STATE);
+        assert_eq!(machine.hca.violations, 1);
+        // Not after a SAVE without it, nor after the VHCA was stopped.
+        assert_eq!(save(&mut machine, key, &[]), 0);
+        assert_eq!(save(&mut machine, key, &track), 0);
+        machine.stop(1);
+        assert_eq!(machine.about(ifc::RESUME_VHCA, 0, 1), 0);
+        assert_eq!(machine.about(ifc::RESUME_VHCA, 1, 1), 0);
+        assert_eq!(save(&mut machine, key, &track), 0);
+        assert_eq!(machine.hca.violations, 1);
+    }
 }

@@ -166,7 +166,10 @@ pub const ALL: &[Scenario] = &[
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 60,
-        machine: CHUNKS,
+        machine: Machine {
+            properties: ",chunk-size=64K,chunks-grow=on",
+            ..USUAL
+        },
     },
     Scenario {
         name: "pipeline",
