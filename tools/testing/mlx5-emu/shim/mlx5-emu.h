@@ -24,6 +24,10 @@ struct mlx5_emu_properties {
     bool migration_state;
     uint64_t command_us;
     uint64_t report_us;
+    uint64_t message_us;
+    uint16_t page_repeats;
+    uint8_t log_max_message;
+    uint16_t trackers;
     uint64_t suspend_us;
     uint64_t resume_us;
     uint64_t save_us_per_mib;

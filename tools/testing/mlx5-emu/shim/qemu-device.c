@@ -68,6 +68,10 @@ struct Mlx5Emu {
     bool migration_state;
     uint64_t command_us;
     uint64_t report_us;
+    uint64_t message_us;
+    uint16_t page_repeats;
+    uint8_t log_max_message;
+    uint16_t trackers;
     uint64_t suspend_us;
     uint64_t resume_us;
     uint64_t save_us_per_mib;
@@ -255,6 +259,10 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .migration_state = pf->migration_state,
         .command_us = pf->command_us,
         .report_us = pf->report_us,
+        .message_us = pf->message_us,
+        .page_repeats = pf->page_repeats,
+        .log_max_message = pf->log_max_message,
+        .trackers = pf->trackers,
         .suspend_us = pf->suspend_us,
         .resume_us = pf->resume_us,
         .save_us_per_mib = pf->save_us_per_mib,
@@ -340,6 +348,10 @@ static const Property pf_properties[] = {
     DEFINE_PROP_BOOL("migration-state", Mlx5Emu, migration_state, true),
     DEFINE_PROP_UINT64("cmd-us", Mlx5Emu, command_us, 0),
     DEFINE_PROP_UINT64("report-us", Mlx5Emu, report_us, 0),
+    DEFINE_PROP_UINT64("message-us", Mlx5Emu, message_us, 0),
+    DEFINE_PROP_UINT16("page-repeats", Mlx5Emu, page_repeats, 1),
+    DEFINE_PROP_UINT8("log-max-message", Mlx5Emu, log_max_message, 12),
+    DEFINE_PROP_UINT16("trackers", Mlx5Emu, trackers, 64),
     DEFINE_PROP_UINT64("suspend-us", Mlx5Emu, suspend_us, 0),
     DEFINE_PROP_UINT64("resume-us", Mlx5Emu, resume_us, 0),
     DEFINE_PROP_UINT64("save-us-per-mib", Mlx5Emu, save_us_per_mib, 0),

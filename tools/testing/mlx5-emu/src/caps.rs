@@ -3,7 +3,7 @@
 //! Capabilities, as QUERY_HCA_CAP tells them.
 
 use crate::{
-    config::Config,
+    config::{Config, LOG_MESSAGE},
     host::FunctionId,
     ifc::{event, field, Field, Status},
     track::limits,
@@ -102,7 +102,11 @@ pub fn page(kind: u16, function: FunctionId, config: &Config) -> Result<Vec<u8>,
         }
         0x26 => {
             for (field, value) in [
-                (adv_virtualization::LOG_MAX_NUM, limits::LOG_MAX_NUM),
+                // At least as many as there are.
+                (
+                    adv_virtualization::LOG_MAX_NUM,
+                    config.trackers.max(1).next_power_of_two().ilog2().into(),
+                ),
                 (adv_virtualization::MAX_NUM_RANGE, limits::MAX_RANGES),
                 (
                     adv_virtualization::LOG_MIN_ADDR_SPACE,
@@ -114,9 +118,12 @@ pub fn page(kind: u16, function: FunctionId, config: &Config) -> Result<Vec<u8>,
                 ),
                 (
                     adv_virtualization::LOG_MIN_MSG_SIZE,
-                    *limits::LOG_MSG.start(),
+                    (*LOG_MESSAGE.start()).into(),
                 ),
-                (adv_virtualization::LOG_MAX_MSG_SIZE, *limits::LOG_MSG.end()),
+                (
+                    adv_virtualization::LOG_MAX_MSG_SIZE,
+                    config.log_max_message.into(),
+                ),
                 (
                     adv_virtualization::LOG_MIN_PAGE_SIZE,
                     *limits::LOG_PAGE.start(),

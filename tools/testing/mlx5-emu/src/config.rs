@@ -19,6 +19,14 @@ pub struct Config {
     pub command_ns: u64,
     /// Time from the request for a report of dirty pages to its beginning.
     pub report_ns: u64,
+    /// Time between the messages of a report; 0 for all at once.
+    pub message_ns: u64,
+    /// How often a report has each page.
+    pub page_repeats: u16,
+    /// Most bytes of a message, as a shift.
+    pub log_max_message: u8,
+    /// Most page trackers.
+    pub trackers: u16,
     /// More of it for SUSPEND_VHCA.
     pub suspend_ns: u64,
     /// More of it for RESUME_VHCA.
@@ -35,6 +43,8 @@ pub const MIN_STATE: u64 = 4 << 10;
 pub const MAX_STATE: u64 = 1 << 30;
 /// Least bytes of a chunk: there must be progress.
 pub const MIN_CHUNK: u64 = 16 << 10;
+/// Bytes of a page tracker's message, as a shift.
+pub const LOG_MESSAGE: std::ops::RangeInclusive<u8> = 9..=22;
 /// Most VFs.
 pub const MAX_VFS: u16 = 64;
 
@@ -48,6 +58,10 @@ impl Default for Config {
             migration_state: true,
             command_ns: 0,
             report_ns: 0,
+            message_ns: 0,
+            page_repeats: 1,
+            log_max_message: 12,
+            trackers: 64,
             suspend_ns: 0,
             resume_ns: 0,
             save_ns_per_mib: 0,

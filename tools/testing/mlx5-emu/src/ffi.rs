@@ -50,6 +50,14 @@ pub struct Properties {
     pub command_us: u64,
     /// Microseconds before a report of dirty pages.
     pub report_us: u64,
+    /// Microseconds between the messages of a report.
+    pub message_us: u64,
+    /// How often a report has each page.
+    pub page_repeats: u16,
+    /// Most bytes of a message, as a shift.
+    pub log_max_message: u8,
+    /// Most page trackers.
+    pub trackers: u16,
     /// Microseconds of SUSPEND_VHCA.
     pub suspend_us: u64,
     /// Microseconds of RESUME_VHCA.
@@ -214,6 +222,10 @@ pub unsafe extern "C" fn mlx5_emu_new(
         migration_state: properties.migration_state,
         command_ns: us(properties.command_us),
         report_ns: us(properties.report_us),
+        message_ns: us(properties.message_us),
+        page_repeats: properties.page_repeats,
+        log_max_message: properties.log_max_message,
+        trackers: properties.trackers,
         suspend_ns: us(properties.suspend_us),
         resume_ns: us(properties.resume_us),
         save_ns_per_mib: us(properties.save_us_per_mib),

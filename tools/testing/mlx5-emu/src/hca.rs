@@ -4,7 +4,7 @@
 
 use crate::{
     cmdq::Pending,
-    config::{Config, MAX_STATE, MAX_VFS, MIN_CHUNK, MIN_STATE},
+    config::{Config, LOG_MESSAGE, MAX_STATE, MAX_VFS, MIN_CHUNK, MIN_STATE},
     control::Control,
     faults::{self, Faults},
     host::{FunctionId, Host},
@@ -96,6 +96,10 @@ impl Hca {
         if config.chunk_size > 0 {
             config.chunk_size = config.chunk_size.max(MIN_CHUNK);
         }
+        config.log_max_message = config
+            .log_max_message
+            .clamp(*LOG_MESSAGE.start(), *LOG_MESSAGE.end());
+        config.page_repeats = config.page_repeats.max(1);
         let vf = |number: u16| VirtualFunction {
             vhca: Vhca::new(config.state_size),
             workload: Workload::new(number),

@@ -26,6 +26,8 @@ pub enum QpState {
     ReadyToReceive,
     /// It can send.
     ReadyToSend,
+    /// It has failed.
+    Error,
 }
 
 /// A receive queue, and where its completions go.

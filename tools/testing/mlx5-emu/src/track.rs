@@ -3,18 +3,21 @@
 //! The page tracker: which pages of host memory a VF has written to.
 
 use crate::{
+    config::{Config, LOG_MESSAGE},
     cq::Received,
     faults::TrackFault,
     hca::Hca,
     host::{DmaFault, FunctionId, Host},
     ifc::{self, event, Status},
     log::CommandRecord,
-    qp::{Posted, QpState},
+    qp::{Posted, QpState, QueuePair},
 };
 use std::collections::{BTreeSet, VecDeque};
 
 /// Bytes of an entry of a report (`page_track_report_entry`).
 const ENTRY: usize = 8;
+/// `MLX5_CQ_ERROR_SYNDROME_CQ_OVERRUN`
+const CQ_OVERRUN: u8 = 0x01;
 /// When a sender tries again that found nothing posted, in nanoseconds.
 const RNR_RETRY: u64 = 20_000;
 
@@ -32,16 +35,12 @@ pub enum TrackState {
 
 /// Limits of the tracker, as capabilities tell them.
 pub mod limits {
-    /// `pg_track_log_max_num`
-    pub const LOG_MAX_NUM: u64 = 6;
     /// `pg_track_max_num_range`
     pub const MAX_RANGES: u64 = 16;
     /// `pg_track_log_min_addr_space`
     pub const LOG_MIN_SPACE: u64 = 12;
     /// `pg_track_log_max_addr_space`
     pub const LOG_MAX_SPACE: u64 = 44;
-    /// `pg_track_log_min_msg_size` and `pg_track_log_max_msg_size`
-    pub const LOG_MSG: std::ops::RangeInclusive<u64> = 9..=12;
     /// `pg_track_log_min_page_size` and `pg_track_log_max_page_size`
     pub const LOG_PAGE: std::ops::RangeInclusive<u64> = 12..=21;
 }
@@ -71,7 +70,8 @@ pub struct PageTrack {
 
 impl PageTrack {
     /// CREATE_GENERAL_OBJECT.
-    pub fn parse(input: &[u8]) -> Result<Self, Status> {
+    pub fn parse(input: &[u8], config: &Config) -> Result<Self, Status> {
+        let messages = u64::from(*LOG_MESSAGE.start())..=u64::from(config.log_max_message);
         let count = ifc::TRACK_NUM_RANGES.get(input);
         let log_page = ifc::TRACK_LOG_PAGE.get(input);
         let log_msg = ifc::TRACK_LOG_MSG.get(input);
@@ -79,7 +79,7 @@ impl PageTrack {
         if count == 0
             || count > limits::MAX_RANGES
             || !limits::LOG_PAGE.contains(&log_page)
-            || !limits::LOG_MSG.contains(&log_msg)
+            || !messages.contains(&log_msg)
             || !(limits::LOG_MIN_SPACE..=limits::LOG_MAX_SPACE).contains(&space)
         {
             return Err(Status::BadParam);
@@ -134,7 +134,8 @@ impl PageTrack {
     }
 
     /// MODIFY_GENERAL_OBJECT to REPORTING: begins to report a range.
-    fn report(&mut self, start: u64, len: u64) -> Result<(), Status> {
+    /// Each page is in it `repeats` times.
+    fn report(&mut self, start: u64, len: u64, repeats: u16) -> Result<(), Status> {
         if self.state != TrackState::Tracking {
             return Err(Status::BadResState);
         }
@@ -148,10 +149,9 @@ impl PageTrack {
         let mut reported = self.dirty.split_off(&first);
         let mut later = reported.split_off(&(last + 1));
         self.dirty.append(&mut later);
-        self.outgoing = reported
-            .into_iter()
-            .map(|page| page << self.log_page)
-            .collect();
+        let address = |page| page << self.log_page;
+        let addresses = reported.iter().copied().map(address);
+        self.outgoing = (0..repeats).flat_map(|_| addresses.clone()).collect();
         self.state = TrackState::Reporting;
         Ok(())
     }
@@ -235,17 +235,19 @@ impl Hca {
         start: u64,
         len: u64,
     ) -> Result<(), Status> {
-        let due = host.now() + self.config.report_ns;
+        let config = &self.config;
+        let due = host.now() + config.report_ns.max(config.message_ns);
+        let repeats = config.page_repeats;
         let track = self.track(id).ok_or(Status::BadRes)?;
-        track.report(start, len)?;
+        track.report(start, len, repeats)?;
         track.due = due;
         let vhca = track.vhca;
         match self.faults.report(vhca) {
             None => self.send_reports(host),
             Some(TrackFault::Stall) => self.stall(id),
             Some(TrackFault::Error) => self.track_error(host, id),
-            Some(TrackFault::Qp) => self.queue_error(host, id, event::WQ_CATAS_ERROR),
-            Some(TrackFault::Cq) => self.queue_error(host, id, event::CQ_ERROR),
+            Some(TrackFault::Qp) => self.sender_error(host, id),
+            Some(TrackFault::Cq) => self.receiver_error(host, id),
             Some(TrackFault::Message) => {
                 if let Some(track) = self.track(id) {
                     track.state = TrackState::Error;
@@ -258,23 +260,43 @@ impl Hca {
         Ok(())
     }
 
-    /// The QP or CQ that a tracker reports through fails: nothing more comes.
-    fn queue_error(&mut self, host: &mut dyn Host, id: TrackId, kind: u8) {
-        self.stall(id);
+    /// The QP that a tracker reports through fails.
+    fn sender_error(&mut self, host: &mut dyn Host, id: TrackId) {
         let (owner, _) = id;
         let Some(qpn) = self.track(id).map(|track| track.qpn) else {
             return;
         };
-        let qps = &self.objects(owner).qps;
-        let receiver = qps.get(&qpn).map_or(0, |qp| qp.remote);
-        let receive = qps.get(&receiver).and_then(|qp| qp.receive.as_ref());
-        let cqn = receive.map_or(0, |receive| receive.cqn);
-        let mut data = [0; 28];
-        match kind {
-            event::CQ_ERROR => data[..4].copy_from_slice(&cqn.to_be_bytes()),
-            _ => data[24..].copy_from_slice(&qpn.to_be_bytes()),
+        if let Some(qp) = self.objects(owner).qps.get_mut(&qpn) {
+            qp.state = QpState::Error;
         }
-        self.post_event(host, owner, kind, &data);
+        let mut data = [0; 28];
+        data[24..].copy_from_slice(&qpn.to_be_bytes());
+        self.post_event(host, owner, event::WQ_CATAS_ERROR, &data);
+    }
+
+    /// The CQ that tells of a tracker's messages fails.
+    fn receiver_error(&mut self, host: &mut dyn Host, id: TrackId) {
+        let (owner, _) = id;
+        let sender = self.track(id).map_or(0, |track| track.qpn);
+        let qps = &self.objects(owner).qps;
+        let receiver = qps.get(&sender).and_then(|sender| qps.get(&sender.remote));
+        if let Some(receive) = receiver.and_then(|qp| qp.receive.as_ref()) {
+            let cqn = receive.cqn;
+            self.cq_error(host, owner, cqn, 0);
+        }
+    }
+
+    /// A CQ fails, and with it the QPs that have their completions there.
+    fn cq_error(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32, syndrome: u8) {
+        for qp in self.objects(owner).qps.values_mut() {
+            if qp.receive.as_ref().is_some_and(|r| r.cqn == cqn) {
+                qp.state = QpState::Error;
+            }
+        }
+        let mut data = [0; 28];
+        data[..4].copy_from_slice(&cqn.to_be_bytes());
+        data[11] = syndrome;
+        self.post_event(host, owner, event::CQ_ERROR, &data);
     }
 
     fn stall(&mut self, id: TrackId) {
@@ -300,6 +322,7 @@ impl Hca {
     /// Sends what trackers have to report, as far as there is memory for it.
     pub fn send_reports(&mut self, host: &mut dyn Host) {
         let now = host.now();
+        let message_ns = self.config.message_ns;
         let reporting: Vec<(TrackId, u64)> = (0..)
             .map(FunctionId)
             .zip(&self.functions)
@@ -317,7 +340,15 @@ impl Hca {
             }
             loop {
                 match self.send_message(host, id) {
-                    Ok(true) => (),
+                    Ok(true) if message_ns == 0 => (),
+                    Ok(true) => {
+                        let next = now + message_ns;
+                        if let Some(track) = self.track(id) {
+                            track.due = next;
+                        }
+                        host.wake_at(next);
+                        break;
+                    }
                     Ok(false) => break,
                     Err(Rnr) => {
                         host.wake_at(now + RNR_RETRY);
@@ -336,6 +367,10 @@ impl Hca {
         };
         let qps = &mut self.objects(owner).qps;
         let remote = qps.get(&qpn).map(|qp| (qp.state, qp.remote));
+        // A QP that has failed sends nothing; who asked was told by an event.
+        if let Some((QpState::Error, _)) = remote {
+            return Ok(false);
+        }
         let Some((QpState::ReadyToSend, receiver)) = remote else {
             self.violation(
                 host,
@@ -345,6 +380,10 @@ impl Hca {
             self.track_error(host, id);
             return Ok(false);
         };
+        let failed = |qp: &QueuePair| qp.state == QpState::Error;
+        if qps.get(&receiver).is_some_and(failed) {
+            return Ok(false);
+        }
         let Some(qp) = qps.get_mut(&receiver).filter(|qp| {
             qp.remote == qpn && matches!(qp.state, QpState::ReadyToReceive | QpState::ReadyToSend)
         }) else {
@@ -416,6 +455,7 @@ impl Hca {
             Ok(true) => self.completion(host, owner, cqn),
             Err(_) => {
                 self.violation(host, owner, "completion queue overrun");
+                self.cq_error(host, owner, cqn, CQ_OVERRUN);
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     ifc::{self, Status},
     objects,
     qp::QueuePair,
-    track::{limits, PageTrack, TrackState},
+    track::{PageTrack, TrackState},
 };
 
 /// Numbers of completion queues.
@@ -111,7 +111,7 @@ impl Context<'_> {
         if ifc::OBJ_TYPE.get(self.input) != u64::from(ifc::OBJ_PAGE_TRACK) {
             return Err(violation(Status::BadParam, "no such type of object"));
         }
-        let track = PageTrack::parse(self.input)?;
+        let track = PageTrack::parse(self.input, &self.hca.config)?;
         self.subject = Some(track.vhca);
         let vf = self.hca.functions.get(usize::from(track.vhca));
         if !vf.is_some_and(|f| f.enabled && f.vf.is_some()) {
@@ -120,8 +120,13 @@ impl Context<'_> {
         if !self.objects().qps.contains_key(&track.qpn) {
             return Err(violation(Status::BadRes, format!("QP {:#x}", track.qpn)));
         }
-        if self.objects().trackers.len() >= 1 << limits::LOG_MAX_NUM {
-            return Err(Status::Lim.into());
+        if self.objects().trackers.len() >= usize::from(self.hca.config.trackers) {
+            // How many others there are, a driver cannot know.
+            return Err(Failure {
+                status: Status::Lim as u8,
+                syndrome: 0,
+                violation: None,
+            });
         }
         let id = objects::insert(&mut self.objects().trackers, TRACKERS, track);
         let id = id.ok_or(Failure::from(Status::Lim))?;

@@ -51,6 +51,22 @@ fn with_pas(mut input: Vec<u8>, at: usize, page: u64) -> Vec<u8> {
     input
 }
 
+/// CREATE_GENERAL_OBJECT of a tracker of VF 1.
+fn create(sender: u64, log_message: u64) -> Vec<u8> {
+    let track = [
+        (ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()),
+        (ifc::TRACK_VHCA, 1),
+        (ifc::TRACK_LOG_SPACE, 20),
+        (ifc::TRACK_LOG_PAGE, 12),
+        (ifc::TRACK_LOG_MSG, log_message),
+        (ifc::TRACK_QPN, sender),
+        (ifc::TRACK_NUM_RANGES, 1),
+    ];
+    let track = input(ifc::CREATE_GENERAL_OBJECT, ifc::TRACK_RANGES + 16, &track);
+    let track = with_pas(track, ifc::TRACK_RANGES, TRACKED);
+    with_pas(track, ifc::TRACK_RANGES + 8, PAGES * 4096)
+}
+
 impl Tracked {
     fn new() -> Self {
         let mut machine = Machine::with_vfs();
@@ -124,18 +140,7 @@ impl Tracked {
             }
         }
 
-        let track = [
-            (ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()),
-            (ifc::TRACK_VHCA, 1),
-            (ifc::TRACK_LOG_SPACE, 20),
-            (ifc::TRACK_LOG_PAGE, 12),
-            (ifc::TRACK_LOG_MSG, LOG_MESSAGE),
-            (ifc::TRACK_QPN, sender),
-            (ifc::TRACK_NUM_RANGES, 1),
-        ];
-        let track = input(ifc::CREATE_GENERAL_OBJECT, ifc::TRACK_RANGES + 16, &track);
-        let track = with_pas(track, ifc::TRACK_RANGES, TRACKED);
-        let track = with_pas(track, ifc::TRACK_RANGES + 8, PAGES * 4096);
+        let track = create(sender, LOG_MESSAGE);
         let id = ifc::OBJ_ID.get(&send(&mut machine, &track));
         Self {
             machine,
@@ -204,9 +209,25 @@ impl Tracked {
         self.machine.send(&modify, 16).status()
     }
 
-    fn time(&mut self) {
-        self.machine.memory.now += 1_000_000;
+    fn pass(&mut self, ns: u64) {
+        self.machine.memory.now += ns;
         self.machine.hca.timer(&mut self.machine.memory);
+    }
+
+    fn time(&mut self) {
+        self.pass(1_000_000);
+    }
+
+    /// The QP that reports are sent through.
+    fn sender(&self) -> u64 {
+        let trackers = &self.machine.hca.functions[0].objects.trackers;
+        trackers[&(self.id as u32)].qpn.into()
+    }
+
+    /// Type and data of event `i`.
+    fn event(&self, i: u64) -> (u8, &[u8]) {
+        let eqe = &self.machine.memory.bytes[(EQ + i * 64) as usize..][..64];
+        (eqe[1], &eqe[32..60])
     }
 
     /// Entry `i` of the CQ: `op_own`, bytes, state and entry of the queue.
@@ -270,6 +291,92 @@ fn owner_bits_change_each_time_around_and_an_overrun_is_a_violation() {
         tracked.machine.memory.violations,
         ["completion queue overrun"]
     );
+    // The CQ has failed, and the QP with it.
+    let mut cq_error = [0; 12];
+    cq_error[..4].copy_from_slice(&(tracked.cqn as u32).to_be_bytes());
+    cq_error[11] = 1;
+    let (kind, data) = tracked.event(0);
+    assert_eq!((kind, &data[..12]), (event::CQ_ERROR, &cq_error[..]));
+    tracked.word(CQ_RECORD, 18);
+    tracked.post(1);
+    tracked.time();
+    assert_eq!(tracked.cqe(2).0, 0x31, "a message");
+    assert_eq!(tracked.machine.hca.violations, 1);
+}
+
+#[test]
+fn messages_are_as_large_as_the_property_says() {
+    for (property, log_message, status) in [
+        (12, 12, 0),
+        (12, 13, Status::BadParam as u8),
+        (22, 22, 0),
+        (22, 23, Status::BadParam as u8),
+        (22, 8, Status::BadParam as u8),
+    ] {
+        let mut tracked = Tracked::new();
+        tracked.machine.hca.config.log_max_message = property;
+        let create = create(tracked.sender(), log_message);
+        let reply = tracked.machine.send(&create, 16);
+        assert_eq!(reply.status(), status, "{log_message} of {property}");
+    }
+    let mut query = command(ifc::QUERY_HCA_CAP, 0x26 << 1, 16);
+    ifc::OP_MOD.set(&mut query, 0x26 << 1);
+    let mut machine = Machine::new(crate::config::Config {
+        log_max_message: 40,
+        ..Default::default()
+    });
+    assert_eq!(machine.send(&query, 0x1010).output[0x10 + 5], 22);
+}
+
+#[test]
+fn messages_come_one_by_one() {
+    let mut tracked = Tracked::new();
+    tracked.machine.hca.config.message_ns = 1000;
+    tracked.post(4);
+    tracked.work(ENTRIES + 2);
+    assert_eq!(tracked.report(), 0);
+    assert_eq!(tracked.cqe(0).0, 0xf0, "at once");
+    assert_eq!(tracked.machine.memory.wake.take(), Some(1000));
+    tracked.pass(1000);
+    assert_eq!(tracked.cqe(0), (0x30, 512, 1, 0));
+    assert_eq!(tracked.cqe(1).0, 0xf0);
+    assert_eq!(tracked.machine.memory.wake.take(), Some(2000));
+    tracked.pass(999);
+    assert_eq!(tracked.cqe(1).0, 0xf0);
+    tracked.pass(1);
+    assert_eq!(tracked.cqe(1), (0x30, 16, 0, 1));
+}
+
+#[test]
+fn pages_are_reported_again_and_again() {
+    let mut tracked = Tracked::new();
+    tracked.machine.hca.config.page_repeats = 3;
+    tracked.post(4);
+    tracked.work(ENTRIES);
+    assert_eq!(tracked.report(), 0);
+    let seen = [0, 1, 2].map(|i| tracked.cqe(i));
+    let want = [(0x30, 512, 1, 0), (0x30, 512, 1, 1), (0x30, 512, 0, 2)];
+    assert_eq!(seen, want);
+    let first = |i: usize| &tracked.machine.memory.bytes[DATA as usize + i * 512..][..8];
+    assert_eq!(first(2), TRACKED.to_be_bytes());
+}
+
+#[test]
+fn one_tracker_too_many_is_refused_and_no_violation() {
+    let mut tracked = Tracked::new();
+    tracked.machine.hca.config.trackers = 4;
+    let create = create(tracked.sender(), LOG_MESSAGE);
+    let status = |tracked: &mut Tracked| tracked.machine.send(&create, 16).status();
+    let seen = [0; 4].map(|_| status(&mut tracked));
+    assert_eq!(seen, [0, 0, 0, Status::Lim as u8]);
+    let destroy = [
+        (ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()),
+        (ifc::OBJ_ID, tracked.id),
+    ];
+    let destroy = input(ifc::DESTROY_GENERAL_OBJECT, 16, &destroy);
+    send(&mut tracked.machine, &destroy);
+    assert_eq!(status(&mut tracked), 0);
+    assert_eq!(tracked.machine.hca.violations, 0);
 }
 
 #[test]
@@ -295,6 +402,7 @@ fn a_queue_that_is_armed_tells_its_event_queue() {
 #[test]
 fn an_object_that_is_in_use_stays_and_the_order_of_states_matters() {
     let mut tracked = Tracked::new();
+    let sender = tracked.sender();
     let machine = &mut tracked.machine;
     let destroy = |machine: &mut Machine, opcode, number| {
         let destroy = input(opcode, 16, &[(ifc::OBJECT, number)]);
@@ -302,15 +410,6 @@ fn an_object_that_is_in_use_stays_and_the_order_of_states_matters() {
     };
     let in_use = Status::BadResState as u8;
     assert_eq!(destroy(machine, ifc::DESTROY_CQ, tracked.cqn), in_use);
-    let sender = u64::from(
-        machine.hca.functions[0]
-            .objects
-            .trackers
-            .values()
-            .next()
-            .unwrap()
-            .qpn,
-    );
     assert_eq!(destroy(machine, ifc::DESTROY_QP, sender), in_use);
     let again = input(ifc::RST2INIT_QP, 0x110, &[(ifc::OBJECT, sender)]);
     assert_eq!(machine.send(&again, 16).status(), in_use);
@@ -359,13 +458,7 @@ fn a_report_goes_wrong() {
         assert_eq!(tracked.report(), 0);
         tracked.time();
         assert_eq!(tracked.cqe(0).0, 0xf0, "a message");
-        let qpn = tracked.machine.hca.functions[0]
-            .objects
-            .trackers
-            .values()
-            .next()
-            .unwrap()
-            .qpn;
+        let qpn = tracked.sender() as u32;
         let number = match fault {
             regs::TRACK_ERROR => tracked.id as u32,
             regs::TRACK_QP_ERROR => qpn,
@@ -394,12 +487,12 @@ fn a_message_says_that_the_tracker_failed() {
 #[test]
 fn no_function_reaches_the_queues_of_another() {
     let mut tracked = Tracked::new();
-    let qpn = tracked.machine.hca.functions[0].objects.trackers[&(tracked.id as u32)].qpn;
+    let qpn = tracked.sender();
     let machine = &mut tracked.machine;
     machine.drive(FunctionId(1));
     for (opcode, field, number) in [
         (ifc::DESTROY_CQ, ifc::OBJECT, tracked.cqn),
-        (ifc::DESTROY_QP, ifc::OBJECT, qpn.into()),
+        (ifc::DESTROY_QP, ifc::OBJECT, qpn),
         (ifc::DESTROY_GENERAL_OBJECT, ifc::OBJ_ID, tracked.id),
         (ifc::DESTROY_EQ, ifc::EQ_NUMBER, 1),
         (ifc::DEALLOC_UAR, ifc::OBJECT, tracked.uar),

@@ -216,7 +216,7 @@ pub const ALL: &[Scenario] = &[
         kernels: &[Intree],
         seconds: 60,
         machine: Machine {
-            properties: ",report-us=20000",
+            properties: ",report-us=20000,message-us=100",
             ..USUAL
         },
     },
