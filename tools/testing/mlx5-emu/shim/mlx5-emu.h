@@ -22,6 +22,7 @@ struct mlx5_emu_properties {
     uint64_t chunk_size;
     bool chunks_grow;
     bool migration_state;
+    uint32_t command_timeout_ms;
     uint64_t command_us;
     uint64_t report_us;
     uint64_t message_us;

@@ -66,6 +66,7 @@ struct Mlx5Emu {
     uint64_t chunk_size;
     bool chunks_grow;
     bool migration_state;
+    uint32_t command_timeout_ms;
     uint64_t command_us;
     uint64_t report_us;
     uint64_t message_us;
@@ -257,6 +258,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .chunk_size = pf->chunk_size,
         .chunks_grow = pf->chunks_grow,
         .migration_state = pf->migration_state,
+        .command_timeout_ms = pf->command_timeout_ms,
         .command_us = pf->command_us,
         .report_us = pf->report_us,
         .message_us = pf->message_us,
@@ -346,6 +348,7 @@ static const Property pf_properties[] = {
     DEFINE_PROP_SIZE("chunk-size", Mlx5Emu, chunk_size, 0),
     DEFINE_PROP_BOOL("chunks-grow", Mlx5Emu, chunks_grow, false),
     DEFINE_PROP_BOOL("migration-state", Mlx5Emu, migration_state, true),
+    DEFINE_PROP_UINT32("cmd-timeout-ms", Mlx5Emu, command_timeout_ms, 0),
     DEFINE_PROP_UINT64("cmd-us", Mlx5Emu, command_us, 0),
     DEFINE_PROP_UINT64("report-us", Mlx5Emu, report_us, 0),
     DEFINE_PROP_UINT64("message-us", Mlx5Emu, message_us, 0),

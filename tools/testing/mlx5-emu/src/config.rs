@@ -15,6 +15,8 @@ pub struct Config {
     pub chunks_grow: bool,
     /// Whether firmware tells of a new initial state.
     pub migration_state: bool,
+    /// How long a driver is to wait for a command, in milliseconds; 0 to not say.
+    pub command_timeout_ms: u32,
     /// Firmware time of any command, in nanoseconds.
     pub command_ns: u64,
     /// Time from the request for a report of dirty pages to its beginning.
@@ -56,6 +58,7 @@ impl Default for Config {
             chunk_size: 0,
             chunks_grow: false,
             migration_state: true,
+            command_timeout_ms: 0,
             command_ns: 0,
             report_ns: 0,
             message_ns: 0,

@@ -46,6 +46,8 @@ pub struct Properties {
     pub chunks_grow: bool,
     /// Whether firmware tells of a new initial state.
     pub migration_state: bool,
+    /// Milliseconds that a driver is to wait for a command, or 0.
+    pub command_timeout_ms: u32,
     /// Microseconds of any command.
     pub command_us: u64,
     /// Microseconds before a report of dirty pages.
@@ -220,6 +222,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
         chunk_size: properties.chunk_size,
         chunks_grow: properties.chunks_grow,
         migration_state: properties.migration_state,
+        command_timeout_ms: properties.command_timeout_ms,
         command_ns: us(properties.command_us),
         report_ns: us(properties.report_us),
         message_ns: us(properties.message_us),

@@ -56,9 +56,9 @@ pub struct VirtualFunction {
 }
 
 impl Function {
-    fn new(vf: Option<VirtualFunction>) -> Self {
+    fn new(config: &Config, vf: Option<VirtualFunction>) -> Self {
         Self {
-            initseg: InitSegment::default(),
+            initseg: InitSegment::new(config.command_timeout_ms),
             enabled: false,
             started: false,
             up: false,
@@ -106,7 +106,7 @@ impl Hca {
         };
         let functions: Vec<Function> = std::iter::once(None)
             .chain((0..config.vfs).map(|number| Some(vf(number))))
-            .map(Function::new)
+            .map(|vf| Function::new(&config, vf))
             .collect();
         Self {
             functions,
@@ -162,14 +162,14 @@ impl Hca {
     pub fn wipe(&mut self, id: FunctionId) {
         self.faults.vf_reset(id.0);
         self.abort_about(id);
-        let size = self.config.state_size;
+        let vf = VirtualFunction {
+            vhca: Vhca::after_reset(self.config.state_size),
+            workload: Workload::new(id.0 - 1),
+        };
+        let reset = Function::new(&self.config, Some(vf));
         if let Some(function) = self.function(id) {
             let pages = std::mem::take(&mut function.pages);
-            *function = Function::new(Some(VirtualFunction {
-                vhca: Vhca::after_reset(size),
-                workload: Workload::new(id.0 - 1),
-            }));
-            function.pages = pages;
+            *function = Function { pages, ..reset };
         }
     }
 

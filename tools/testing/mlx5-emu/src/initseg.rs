@@ -12,6 +12,8 @@ const CMDIF_REV: u64 = 0x4;
 const CMDQ_HIGH: u64 = 0x10;
 const CMDQ_LOW: u64 = 0x14;
 const DOORBELL: u64 = 0x18;
+const CMD_EXEC_TO: u64 = 0xff8;
+const CMD_Q_INIT_TO: u64 = 0xffc;
 const TIMER_HIGH: u64 = 0x1000;
 const TIMER_LOW: u64 = 0x1004;
 const HEALTH_COUNTER: u64 = 0x1010;
@@ -24,14 +26,31 @@ const CMDIF_VERSION: u32 = 5;
 /// The health counter steps so often; the driver looks every two seconds.
 const HEALTH_STEP_NS: u64 = 10_000_000;
 
-/// What is written to the segment.
+/// How long a driver is to wait for firmware to start, in milliseconds: what
+/// mlx5_core does by itself.
+const INIT_TIMEOUT_MS: u32 = 2000;
+/// Longest time that `cmd_exec_to` can have in milliseconds.
+pub const MAX_TIMEOUT_MS: u32 = 0xf_ffff;
+
+/// What is written to the segment, and what differs between devices.
 #[derive(Clone, Default, Debug)]
 pub struct InitSegment {
+    /// How long a driver is to wait for a command, in milliseconds; 0 if
+    /// firmware does not say.
+    timeout_ms: u32,
     high: u32,
     low: u32,
 }
 
 impl InitSegment {
+    /// The segment of a device that was reset.
+    pub fn new(timeout_ms: u32) -> Self {
+        Self {
+            timeout_ms: timeout_ms.min(MAX_TIMEOUT_MS),
+            ..Self::default()
+        }
+    }
+
     /// Whether an offset belongs to the segment.
     pub fn covers(offset: u64) -> bool {
         offset < END
@@ -49,6 +68,9 @@ impl InitSegment {
             CMDIF_REV => CMDIF_VERSION << 16,
             CMDQ_HIGH => self.high,
             CMDQ_LOW => self.low & !0xff | (LOG_SLOTS << 4) | LOG_STRIDE,
+            CMD_EXEC_TO => self.timeout_ms,
+            // Where it says nothing, mlx5_core does not look at the other one.
+            CMD_Q_INIT_TO if self.timeout_ms > 0 => INIT_TIMEOUT_MS,
             TIMER_HIGH => (now >> 32) as u32,
             TIMER_LOW => now as u32,
             HEALTH_COUNTER => (now / HEALTH_STEP_NS) as u32,

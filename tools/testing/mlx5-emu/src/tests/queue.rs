@@ -249,3 +249,16 @@ fn pages_for_a_vf_are_asked_for_and_given_back() {
     assert_eq!(request(&machine, 3), (3, -(pages::VF as i32)));
     assert_eq!(machine.hca.violations, 0);
 }
+
+#[test]
+fn the_initialization_segment_says_how_long_to_wait() {
+    for (property, exec, init) in [(0, 0, 0), (2500, 2500, 2000), (u32::MAX, 0xf_ffff, 2000)] {
+        let mut machine = Machine::new(Config {
+            command_timeout_ms: property,
+            ..Config::default()
+        });
+        machine.hca.reset(FunctionId::PF);
+        let seen = [0xff8, 0xffc].map(|at| machine.read_register(at));
+        assert_eq!(seen, [exec, init]);
+    }
+}

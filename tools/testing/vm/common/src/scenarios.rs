@@ -183,6 +183,17 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "timeout",
+        about: "a firmware that answers when mlx5_core does not wait for it any more",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 60,
+        machine: Machine {
+            properties: ",cmd-timeout-ms=1000",
+            ..USUAL
+        },
+    },
+    Scenario {
         name: "random",
         about: "random sequences of requests, reads, writes, work and faults of firmware; \
                 both drivers must show the same",

@@ -18,6 +18,7 @@ mod random;
 mod reinit;
 mod selftests;
 mod streams;
+mod timeout;
 mod tool;
 mod tool_faults;
 mod trace;
@@ -46,6 +47,7 @@ const ALL: &[(&str, Run)] = &[
     ("precopy", precopy::run),
     ("precopy-chunks", precopy::run),
     ("pipeline", pipeline::run),
+    ("timeout", timeout::run),
     ("random", random::run),
     ("random-chunks", random::run),
     ("dirty", dirty::run),
