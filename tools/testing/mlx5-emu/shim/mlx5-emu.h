@@ -21,6 +21,7 @@ struct mlx5_emu_properties {
     uint64_t state_size;
     uint64_t chunk_size;
     bool chunks_grow;
+    uint32_t save_unwritten;
     bool migration_state;
     uint32_t command_timeout_ms;
     uint64_t command_us;

@@ -65,6 +65,7 @@ struct Mlx5Emu {
     uint64_t state_size;
     uint64_t chunk_size;
     bool chunks_grow;
+    uint32_t save_unwritten;
     bool migration_state;
     uint32_t command_timeout_ms;
     uint64_t command_us;
@@ -257,6 +258,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .state_size = pf->state_size,
         .chunk_size = pf->chunk_size,
         .chunks_grow = pf->chunks_grow,
+        .save_unwritten = pf->save_unwritten,
         .migration_state = pf->migration_state,
         .command_timeout_ms = pf->command_timeout_ms,
         .command_us = pf->command_us,
@@ -347,6 +349,7 @@ static const Property pf_properties[] = {
     DEFINE_PROP_SIZE("state-size", Mlx5Emu, state_size, 1 * MiB),
     DEFINE_PROP_SIZE("chunk-size", Mlx5Emu, chunk_size, 0),
     DEFINE_PROP_BOOL("chunks-grow", Mlx5Emu, chunks_grow, false),
+    DEFINE_PROP_UINT32("save-unwritten", Mlx5Emu, save_unwritten, 0),
     DEFINE_PROP_BOOL("migration-state", Mlx5Emu, migration_state, true),
     DEFINE_PROP_UINT32("cmd-timeout-ms", Mlx5Emu, command_timeout_ms, 0),
     DEFINE_PROP_UINT64("cmd-us", Mlx5Emu, command_us, 0),

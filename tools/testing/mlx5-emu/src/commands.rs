@@ -576,8 +576,10 @@ impl Context<'_> {
         if self.hca.config.migration_state {
             ifc::MIGRATION_STATE.set(self.output, state as u64);
         }
-        ifc::REQUIRED_UMEM_SIZE.set(self.output, sizes.next);
-        ifc::REMAINING_TOTAL_SIZE.set(self.output, sizes.total);
+        let unwritten = u64::from(self.hca.config.save_unwritten);
+        let total = sizes.total + unwritten * sizes.total.div_ceil(sizes.next);
+        ifc::REQUIRED_UMEM_SIZE.set(self.output, sizes.next + unwritten);
+        ifc::REMAINING_TOTAL_SIZE.set(self.output, total);
         Ok(())
     }
 
@@ -610,12 +612,16 @@ impl Context<'_> {
             incremental: ifc::INCREMENTAL.get(self.input) == 1,
             set_track: ifc::SET_TRACK.get(self.input) == 1,
         };
+        let unwritten = u64::from(self.hca.config.save_unwritten);
+        let room = room.saturating_sub(unwritten);
         let (image, next) = self.vhca()?.save(save, room)?;
         mkey.write(self.host, 0, &image)
             .map_err(|error| self.access_failure(error))?;
-        self.bytes = image.len() as u64;
+        self.bytes = image.len() as u64 + unwritten;
         ifc::ACTUAL_IMAGE_SIZE.set(self.output, self.bytes);
-        ifc::NEXT_REQUIRED_UMEM_SIZE.set(self.output, next);
+        if next > 0 {
+            ifc::NEXT_REQUIRED_UMEM_SIZE.set(self.output, next + unwritten);
+        }
         Ok(())
     }
 
@@ -625,8 +631,11 @@ impl Context<'_> {
         let size = ifc::STATE_SIZE.get(self.input);
         let mkey = self.state_mkey(size)?;
         self.vhca()?.check_load()?;
+        // What is at the end was not written by a SAVE, and means nothing.
+        let written = size.checked_sub(self.hca.config.save_unwritten.into());
+        let written = written.ok_or(Refused::Length)?;
         let bytes = mkey
-            .read(self.host, 0, size as usize)
+            .read(self.host, 0, written as usize)
             .map_err(|error| self.access_failure(error))?;
         image::load(&mut self.vhca()?.state, &bytes)?;
         self.bytes = size;

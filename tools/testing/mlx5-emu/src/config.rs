@@ -13,6 +13,8 @@ pub struct Config {
     pub chunk_size: u64,
     /// Each chunk of a stopped device may need twice the room of the one before.
     pub chunks_grow: bool,
+    /// Bytes at the end of each image that a SAVE counts and does not write.
+    pub save_unwritten: u32,
     /// Whether firmware tells of a new initial state.
     pub migration_state: bool,
     /// How long a driver is to wait for a command, in milliseconds; 0 to not say.
@@ -45,6 +47,8 @@ pub const MIN_STATE: u64 = 4 << 10;
 pub const MAX_STATE: u64 = 1 << 30;
 /// Least bytes of a chunk: there must be progress.
 pub const MIN_CHUNK: u64 = 16 << 10;
+/// Most bytes that a SAVE does not write.
+pub const MAX_UNWRITTEN: u32 = 16 << 20;
 /// Bytes of a page tracker's message, as a shift.
 pub const LOG_MESSAGE: std::ops::RangeInclusive<u8> = 9..=22;
 /// Most VFs.
@@ -57,6 +61,7 @@ impl Default for Config {
             state_size: 1 << 20,
             chunk_size: 0,
             chunks_grow: false,
+            save_unwritten: 0,
             migration_state: true,
             command_timeout_ms: 0,
             command_ns: 0,

@@ -44,6 +44,8 @@ pub struct Properties {
     pub chunk_size: u64,
     /// Whether each chunk is larger than the one before.
     pub chunks_grow: bool,
+    /// Bytes that a SAVE counts and does not write.
+    pub save_unwritten: u32,
     /// Whether firmware tells of a new initial state.
     pub migration_state: bool,
     /// Milliseconds that a driver is to wait for a command, or 0.
@@ -221,6 +223,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
         state_size: properties.state_size,
         chunk_size: properties.chunk_size,
         chunks_grow: properties.chunks_grow,
+        save_unwritten: properties.save_unwritten,
         migration_state: properties.migration_state,
         command_timeout_ms: properties.command_timeout_ms,
         command_ns: us(properties.command_us),

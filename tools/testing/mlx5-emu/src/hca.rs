@@ -4,7 +4,7 @@
 
 use crate::{
     cmdq::Pending,
-    config::{Config, LOG_MESSAGE, MAX_STATE, MAX_VFS, MIN_CHUNK, MIN_STATE},
+    config::{Config, LOG_MESSAGE, MAX_STATE, MAX_UNWRITTEN, MAX_VFS, MIN_CHUNK, MIN_STATE},
     control::Control,
     faults::{self, Faults},
     host::{FunctionId, Host},
@@ -99,6 +99,7 @@ impl Hca {
         config.log_max_message = config
             .log_max_message
             .clamp(*LOG_MESSAGE.start(), *LOG_MESSAGE.end());
+        config.save_unwritten = config.save_unwritten.min(MAX_UNWRITTEN);
         config.page_repeats = config.page_repeats.max(1);
         let vf = |number: u16| VirtualFunction {
             vhca: Vhca::new(config.state_size),

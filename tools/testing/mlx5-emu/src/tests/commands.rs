@@ -528,3 +528,41 @@ fn tracking_that_was_not_ended_does_not_begin_again() {
         assert_eq!(machine.hca.violations, 1);
     }
 }
+
+#[test]
+fn a_save_counts_bytes_that_it_does_not_write() {
+    const UNWRITTEN: u64 = 5000;
+    for chunk_size in [0, 20 << 10] {
+        let mut machine = Machine::with_vfs();
+        machine.hca.config.save_unwritten = UNWRITTEN as u32;
+        machine.hca.config.chunk_size = chunk_size;
+        work(&mut machine, 2);
+        let key = machine.data_mkey();
+        machine.stop(1);
+        machine.stop(2);
+        machine.memory.bytes[DATA as usize..][..LEN as usize].fill(0x5a);
+        if chunk_size > 0 {
+            let (status, sizes) = save_in_chunks(&mut machine, key, |next| next);
+            assert_eq!(status, 0);
+            assert!(sizes.iter().all(|size| *size > UNWRITTEN), "{sizes:?}");
+        } else {
+            let (status, size) = machine.transfer(ifc::SAVE_VHCA_STATE, 2, key, LEN, &[]);
+            assert_eq!(status, 0);
+            let end = (DATA + size) as usize;
+            let bytes = &machine.memory.bytes;
+            assert!(bytes[end - UNWRITTEN as usize..end]
+                .iter()
+                .all(|b| *b == 0x5a));
+            assert_ne!(bytes[end - UNWRITTEN as usize - 1], 0x5a);
+            let load = |machine: &mut Machine, size| {
+                machine.transfer(ifc::LOAD_VHCA_STATE, 1, key, size, &[]).0
+            };
+            for wrong in [size - 1, size + 1, UNWRITTEN, UNWRITTEN - 1] {
+                assert_eq!(load(&mut machine, wrong), Status::BadParam as u8);
+            }
+            assert_eq!(load(&mut machine, size), 0);
+        }
+        assert_eq!(digest(&mut machine, 1), digest(&mut machine, 2));
+        assert_eq!(machine.hca.violations, 0);
+    }
+}

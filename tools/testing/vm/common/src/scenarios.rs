@@ -153,6 +153,18 @@ pub const ALL: &[Scenario] = &[
         machine: CHUNKS,
     },
     Scenario {
+        name: "unwritten",
+        about: "``streams``, with a firmware that leaves the end of an image unwritten",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 30,
+        machine: Machine {
+            properties: ",save-unwritten=1048576",
+            parameters: "init_on_alloc=0",
+            ..USUAL
+        },
+    },
+    Scenario {
         name: "precopy",
         about: "saving a running device, sentence by sentence of the uAPI",
         suite: Suite::Check,

@@ -86,6 +86,32 @@ pub fn run_chunks(results: &mut Results) -> Result<()> {
     Ok(())
 }
 
+/// Bytes at the end of each image that firmware does not write where it does so,
+/// see machine.rs.
+const UNWRITTEN: usize = 1 << 20;
+/// Memory that is not zero any more, where pages for an image come from.
+const STAINED: usize = 256 << 20;
+
+/// Where firmware says that an image has more bytes than it writes: user space must
+/// not see what was in that memory before.
+pub fn run_unwritten(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    interchange(results, &bench);
+    // The C driver does not care: CONFIG_INIT_ON_ALLOC_DEFAULT_ON is for that.
+    results.test("what firmware has not written is zero", |_| {
+        for _ in 0..3 {
+            drop(std::hint::black_box(vec![0xa5u8; STAINED]));
+            let (stream, _) = save(bench.of(Driver::Rust).0, 2)?;
+            let end = &stream[stream.len() - UNWRITTEN..];
+            let first = end.iter().position(|byte| *byte != 0);
+            ensure!(first.is_none(), "byte {first:?} of {UNWRITTEN} is not");
+            ensure!(stream[stream.len() - UNWRITTEN - 8..][..8] != [0; 8]);
+        }
+        Ok(())
+    });
+    Ok(())
+}
+
 fn same_stream(results: &mut Results, bench: &Bench) {
     results.test(
         "both drivers make the same stream of the same state",
