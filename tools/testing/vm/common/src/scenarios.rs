@@ -153,6 +153,18 @@ pub const ALL: &[Scenario] = &[
         machine: CHUNKS,
     },
     Scenario {
+        name: "chunks-grow",
+        about: "``chunks``, where each needs more room than the one before",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 30,
+        // Beyond the room that the Rust driver gives every chunk at first.
+        machine: Machine {
+            properties: ",state-size=64M,chunk-size=3M,chunks-grow=on",
+            ..USUAL
+        },
+    },
+    Scenario {
         name: "unwritten",
         about: "``streams``, with a firmware that leaves the end of an image unwritten",
         suite: Suite::Check,

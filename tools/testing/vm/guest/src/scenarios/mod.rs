@@ -44,6 +44,7 @@ const ALL: &[(&str, Run)] = &[
     ("migrate", migrate::run),
     ("streams", streams::run),
     ("chunks", streams::run_chunks),
+    ("chunks-grow", streams::run_chunks),
     ("unwritten", streams::run_unwritten),
     ("precopy", precopy::run),
     ("precopy-chunks", precopy::run),
