@@ -207,7 +207,8 @@ impl Machine<'_> {
             .args(["-device", "intel-iommu,intremap=on,aw-bits=48"])
             .args([
                 "-device",
-                "pcie-root-port,id=rp,bus=pcie.0,chassis=1,pref64-reserve=32M",
+                // The PF's BAR of 4 MiB, and one of 1 MiB for each of 64 VFs.
+                "pcie-root-port,id=rp,bus=pcie.0,chassis=1,pref64-reserve=128M",
             ])
             .arg("-device")
             .arg(format!(

@@ -122,8 +122,11 @@ pub const ALL: &[Scenario] = &[
         about: "mlx5_core on the emulated HCA: VFs, health, unbinding",
         suite: Suite::Check,
         kernels: BOTH,
-        seconds: 30,
-        machine: USUAL,
+        seconds: 150,
+        machine: Machine {
+            properties: ",num-vfs=64",
+            ..USUAL
+        },
     },
     Scenario {
         name: "migrate",

@@ -15,7 +15,8 @@ use vfio_mig::sysfs;
 /// Health is polled every two seconds, and a counter that stands still is
 /// noticed after three times: this is long enough for a slow drift, too.
 const HEALTH_WATCH_MINUTES: u32 = 2;
-const VFS: u16 = 8;
+/// As many as the emulated HCA can have.
+const VFS: u16 = 64;
 
 /// Messages of mlx5_core that say that something is missing, and that a model
 /// without an Ethernet port can leave so.
@@ -43,7 +44,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         ensure!(Pf::find()?.driver()? == "mlx5_core");
         Ok(())
     });
-    results.test("eight VFs, each in its IOMMU group", |results| {
+    results.test("64 VFs, each in its IOMMU group", |results| {
         let pf = Pf::find()?;
         pf.set_vfs(VFS)?;
         let groups: Result<BTreeSet<_>, _> =
