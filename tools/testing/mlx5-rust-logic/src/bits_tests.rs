@@ -2,95 +2,234 @@
 
 //! [`bits`](crate::bits): fields are where mlx5_ifc.h says, and nowhere else.
 
-use crate::bits::Field;
+use crate::bits::{Constant, Field, Part, TooLarge, Value};
 use proptest::prelude::*;
 
-fn field() -> impl Strategy<Value = Field> {
-    (0usize..400, 1usize..=64).prop_map(|(offset, width)| Field { offset, width })
+/// A layout of 64 bytes: one byte for one bit.
+struct Layout(#[allow(dead_code)] [u8; BITS]);
+/// A layout of which [`Layout`] is a part.
+struct Outer(#[allow(dead_code)] [u8; 3 * BITS]);
+
+const BITS: usize = 512;
+const BYTES: usize = BITS / 8;
+
+/// A field whose width is only known when the test runs.
+trait AnyField {
+    fn set(&self, bytes: &mut [u8], value: u64) -> Result<(), TooLarge>;
+    fn get(&self, bytes: &[u8]) -> u64;
 }
 
-fn mask(width: usize) -> u64 {
+impl<L, const WIDTH: usize> AnyField for Field<L, WIDTH> {
+    fn set(&self, bytes: &mut [u8], value: u64) -> Result<(), TooLarge> {
+        self.try_set(bytes, value)
+    }
+
+    fn get(&self, bytes: &[u8]) -> u64 {
+        Field::get(*self, bytes)
+    }
+}
+
+macro_rules! any_width {
+    ($width:expr, $new:ident, $($known:literal)*) => {
+        match $width {
+            $($known => $new!($known),)*
+            other => unreachable!("no field is {other} bits wide"),
+        }
+    };
+}
+
+macro_rules! for_all_widths {
+    ($width:expr, $new:ident) => {
+        any_width!($width, $new,
+            1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32
+            64)
+    };
+}
+
+fn field(offset: usize, width: usize) -> Box<dyn AnyField> {
+    macro_rules! new {
+        ($known:literal) => {
+            Box::new(Field::<Layout, $known>::new(offset))
+        };
+    }
+    for_all_widths!(width, new)
+}
+
+fn field_of_part(part: usize, offset: usize, width: usize) -> Box<dyn AnyField> {
+    let part = Part::<Outer, Layout>::new(part);
+    macro_rules! new {
+        ($known:literal) => {
+            Box::new(part.field(Field::<Layout, $known>::new(offset)))
+        };
+    }
+    for_all_widths!(width, new)
+}
+
+/// Whether the layout can have such a field.
+fn is_possible(offset: usize, width: usize) -> bool {
+    let within = match width {
+        1..=32 => offset % 32 + width <= 32,
+        64 => offset % 32 == 0,
+        _ => false,
+    };
+    within && offset + width <= BITS
+}
+
+/// Offset and width of all fields that a layout can have.
+fn place() -> impl Strategy<Value = (usize, usize)> {
+    let narrow = (0..BITS / 32, 1usize..=32).prop_flat_map(|(word, width)| {
+        (0..=32 - width).prop_map(move |bit| (word * 32 + bit, width))
+    });
+    let wide = (0..BITS / 32 - 1).prop_map(|word| (word * 32, 64));
+    prop_oneof![4 => narrow, 1 => wide]
+}
+
+fn max(width: usize) -> u64 {
     u64::MAX >> (64 - width)
+}
+
+/// The reference: reads bit by bit.
+fn read_bits(bytes: &[u8], offset: usize, width: usize) -> u64 {
+    (offset..offset + width).fold(0, |value, bit| {
+        (value << 1) | u64::from((bytes[bit / 8] >> (7 - bit % 8)) & 1)
+    })
+}
+
+/// The reference: writes bit by bit.
+fn write_bits(bytes: &mut [u8], offset: usize, width: usize, value: u64) {
+    for i in 0..width {
+        let bit = offset + width - 1 - i;
+        let mask = 0x80 >> (bit % 8);
+        if (value >> i) & 1 == 1 {
+            bytes[bit / 8] |= mask;
+        } else {
+            bytes[bit / 8] &= !mask;
+        }
+    }
+}
+
+fn largest<V: Value>() -> u64 {
+    V::MAX
 }
 
 #[test]
 fn opcode_is_the_first_big_endian_halfword() {
-    let mut buf = [0; 8];
-    Field {
-        offset: 0,
-        width: 16,
-    }
-    .set(&mut buf, 0x0118);
-    assert_eq!(buf, [0x01, 0x18, 0, 0, 0, 0, 0, 0]);
+    let mut buf = [0; BYTES];
+    Field::<Layout, 16>::new(0).set(&mut buf, Constant::<0x0118>);
+    assert_eq!(buf[..8], [0x01, 0x18, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
 fn a_single_bit_is_counted_from_the_most_significant() {
-    let mut buf = [0; 2];
-    Field {
-        offset: 9,
-        width: 1,
-    }
-    .set(&mut buf, 1);
-    assert_eq!(buf, [0, 0x40]);
+    let mut buf = [0; BYTES];
+    Field::<Layout, 1>::new(9).set(&mut buf, true);
+    assert_eq!(buf[..4], [0, 0x40, 0, 0]);
 }
 
 #[test]
-fn dwords_are_big_endian() {
-    let mut buf = [0; 12];
-    Field {
-        offset: 32,
-        width: 32,
-    }
-    .set(&mut buf, 0x0102_0304);
+fn words_are_big_endian() {
+    let mut buf = [0; BYTES];
+    Field::<Layout, 32>::new(32).set(&mut buf, 0x0102_0304u32);
     assert_eq!(buf[4..8], [1, 2, 3, 4]);
-    assert_eq!(
-        Field {
-            offset: 48,
-            width: 8
+    assert_eq!(Field::<Layout, 8>::new(48).get(&buf), 3);
+    Field::<Layout, 64>::new(32).set(&mut buf, 0x0102_0304_0506_0708u64);
+    assert_eq!(buf[4..12], [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn a_type_says_how_large_its_values_are() {
+    assert_eq!(largest::<bool>(), 1);
+    assert_eq!(largest::<u8>(), 0xff);
+    assert_eq!(largest::<u16>(), 0xffff);
+    assert_eq!(largest::<u32>(), 0xffff_ffff);
+    assert_eq!(largest::<u64>(), u64::MAX);
+    assert_eq!(largest::<Constant<0x118>>(), 0x118);
+    assert_eq!(Constant::<0x118>.number(), 0x118);
+    assert_eq!(true.number(), 1);
+}
+
+#[test]
+fn no_field_is_outside_of_its_layout_or_across_words() {
+    for width in (1..=32).chain([64]) {
+        for offset in 0..BITS + 40 {
+            let made = std::panic::catch_unwind(|| field(offset, width)).is_ok();
+            assert_eq!(made, is_possible(offset, width), "{width} bits at {offset}");
         }
-        .get(&buf),
-        3
-    );
+    }
+}
+
+#[test]
+fn no_part_is_outside_of_its_layout_or_between_words() {
+    for offset in 0..3 * BITS {
+        let made = std::panic::catch_unwind(|| Part::<Outer, Layout>::new(offset)).is_ok();
+        assert_eq!(made, offset % 32 == 0 && offset <= 2 * BITS, "at {offset}");
+    }
+}
+
+#[test]
+fn nothing_happens_outside_of_a_buffer_that_is_too_short() {
+    for len in 0..BYTES {
+        let mut buf = vec![0x5a; len];
+        Field::<Layout, 64>::new(BITS - 64).set(&mut buf, u64::MAX);
+        let whole_words = len.saturating_sub(BYTES - 8) / 4 * 4;
+        assert!(buf[..len.min(BYTES - 8)].iter().all(|byte| *byte == 0x5a));
+        assert!(buf.iter().filter(|byte| **byte == 0xff).count() == whole_words);
+    }
 }
 
 proptest! {
     #[test]
-    fn what_is_set_is_read(field in field(), value: u64) {
-        let mut buf = [0xa5; 64];
-        field.set(&mut buf, value);
-        prop_assert_eq!(field.get(&buf), value & mask(field.width));
+    fn set_is_what_the_reference_does((offset, width) in place(), value: u64, filling: [u8; 32]) {
+        let value = value & max(width);
+        let mut buf = filling.repeat(2);
+        let mut expected = buf.clone();
+        prop_assert_eq!(field(offset, width).set(&mut buf, value), Ok(()));
+        write_bits(&mut expected, offset, width, value);
+        prop_assert_eq!(buf, expected);
     }
 
     #[test]
-    fn other_bits_stay(field in field(), value: u64, before: [u8; 32], after: [u8; 32]) {
-        let original: Vec<u8> = before.into_iter().chain(after).collect();
-        let mut buf = original.clone();
-        field.set(&mut buf, value);
-        for bit in (0..buf.len() * 8).filter(|bit| {
-            !(field.offset..field.offset + field.width).contains(bit)
-        }) {
-            let one = Field { offset: bit, width: 1 };
-            prop_assert_eq!(one.get(&buf), one.get(&original), "bit {}", bit);
-        }
+    fn get_is_what_the_reference_does((offset, width) in place(), filling: [u8; 32]) {
+        let buf = filling.repeat(2);
+        prop_assert_eq!(field(offset, width).get(&buf), read_bits(&buf, offset, width));
     }
 
     #[test]
-    fn outside_of_the_buffer_nothing_happens(offset in 64usize..10_000, width in 1usize..=64, value: u64) {
-        let field = Field { offset, width };
-        let mut buf = [0x5a; 8];
-        field.set(&mut buf, value);
-        prop_assert_eq!(buf, [0x5a; 8]);
-        prop_assert_eq!(field.get(&buf), 0);
+    fn a_value_that_does_not_fit_changes_nothing(
+        (offset, width) in place(),
+        excess in 1u64..,
+        filling: [u8; 32],
+    ) {
+        prop_assume!(width < 64);
+        let mut buf = filling.repeat(2);
+        let value = max(width).saturating_add(excess);
+        prop_assert_eq!(field(offset, width).set(&mut buf, value), Err(TooLarge));
+        prop_assert_eq!(buf, filling.repeat(2));
     }
 
     #[test]
-    fn shifted_is_further_on(field in field(), by in 0usize..100, value: u64) {
-        let mut buf = [0; 80];
-        field.shifted(by).set(&mut buf, value);
-        prop_assert_eq!(
-            Field { offset: field.offset + by, ..field }.get(&buf),
-            value & mask(field.width)
-        );
+    fn the_largest_value_fits((offset, width) in place()) {
+        let mut buf = [0; BYTES];
+        prop_assert_eq!(field(offset, width).set(&mut buf, max(width)), Ok(()));
+        prop_assert_eq!(field(offset, width).get(&buf), max(width));
+        prop_assert_eq!(buf.iter().map(|byte| byte.count_ones() as usize).sum::<usize>(), width);
+    }
+
+    #[test]
+    fn a_field_of_a_part_is_further_on(
+        (offset, width) in place(),
+        word in 0usize..=2 * BITS / 32,
+        value: u64,
+    ) {
+        let mut buf = [0; 3 * BYTES];
+        let mut expected = buf;
+        let value = value & max(width);
+        let of_part = field_of_part(word * 32, offset, width);
+        prop_assert_eq!(of_part.set(&mut buf, value), Ok(()));
+        write_bits(&mut expected, word * 32 + offset, width, value);
+        prop_assert_eq!(buf, expected);
+        prop_assert_eq!(of_part.get(&buf), value);
+        prop_assert_eq!(Part::<Outer, Outer>::WHOLE.field(Field::<_, 32>::new(word * 32)).get(&buf),
+            read_bits(&buf, word * 32, 32));
     }
 }

@@ -8,6 +8,7 @@
 #include <linux/mlx5/driver.h>
 #include <linux/mlx5/eq.h>
 #include <linux/mlx5/mlx5_ifc.h>
+#include <linux/mlx5/qp.h>
 #include <linux/mlx5/vport.h>
 
 #include "helpers.h"

@@ -2,53 +2,214 @@
 
 //! Bit fields of firmware commands.
 //!
-//! Commands are big endian, and a field is named by the number of bits before
-//! it: bit 0 is the most significant bit of byte 0.
+//! A layout is a C structure of `mlx5_ifc.h`, in which one byte stands for one
+//! bit. Commands are big endian, so a field is named by the number of bits
+//! before it: bit 0 is the most significant bit of byte 0.
 //!
 //! No kernel types: the file is also compiled and tested on the host.
 
-/// A field: where it begins, and how wide it is.
+use core::marker::PhantomData;
+
+/// Bits of a word, the unit in which a command is read and written.
+const WORD: usize = 32;
+
+/// A value does not fit into a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Field {
-    /// Bits before it.
-    pub(crate) offset: usize,
-    /// Bits in it: 1 to 64.
-    pub(crate) width: usize,
+pub(crate) struct TooLarge;
+
+/// A number that a field can hold.
+pub(crate) trait Value {
+    /// Largest number that the type can hold.
+    const MAX: u64;
+
+    /// Returns the number.
+    fn number(self) -> u64;
 }
 
-impl Field {
-    /// The same field in a structure that begins `bits` further on.
-    pub(crate) const fn shifted(self, bits: usize) -> Self {
+macro_rules! impl_value {
+    ($($number:ty),*) => {
+        $(impl Value for $number {
+            const MAX: u64 = <$number>::MAX as u64;
+
+            fn number(self) -> u64 {
+                self.into()
+            }
+        })*
+    };
+}
+impl_value!(u8, u16, u32, u64);
+
+impl Value for bool {
+    const MAX: u64 = 1;
+
+    fn number(self) -> u64 {
+        self.into()
+    }
+}
+
+/// A number that is known at compile time, whatever the type of its name.
+pub(crate) struct Constant<const NUMBER: u64>;
+
+impl<const NUMBER: u64> Value for Constant<NUMBER> {
+    const MAX: u64 = NUMBER;
+
+    fn number(self) -> u64 {
+        NUMBER
+    }
+}
+
+/// A field of the layout `L`, `WIDTH` bits wide.
+pub(crate) struct Field<L, const WIDTH: usize> {
+    offset: usize,
+    layout: PhantomData<fn(&L)>,
+}
+
+impl<L, const WIDTH: usize> Clone for Field<L, WIDTH> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L, const WIDTH: usize> Copy for Field<L, WIDTH> {}
+
+impl<L, const WIDTH: usize> Field<L, WIDTH> {
+    /// Largest number that the field can hold.
+    pub(crate) const MAX: u64 = u64::MAX >> (64 - WIDTH);
+
+    /// Returns the field with `offset` bits of the layout before it.
+    ///
+    /// # Panics
+    ///
+    /// If the field is not part of the layout, or is neither part of one word nor
+    /// two words. The driver's fields are constants, so theirs fails to compile.
+    pub(crate) const fn new(offset: usize) -> Self {
+        const { assert!((WIDTH > 0 && WIDTH <= WORD) || WIDTH == 2 * WORD) };
+        assert!(if WIDTH > WORD {
+            offset % WORD == 0
+        } else {
+            offset % WORD + WIDTH <= WORD
+        });
+        assert!(offset + WIDTH <= size_of::<L>());
         Self {
-            offset: self.offset + bits,
-            width: self.width,
+            offset,
+            layout: PhantomData,
         }
     }
 
-    /// Writes the low bits of `value` to the field.
+    /// Writes a value of a type whose values all fit; others do not compile.
     ///
-    /// Whatever lies outside of `buf` is not written.
-    pub(crate) fn set(self, buf: &mut [u8], value: u64) {
-        for i in 0..self.width {
-            let at = self.offset + self.width - 1 - i;
-            if let Some(byte) = buf.get_mut(at / 8) {
-                let mask = 0x80u8 >> (at % 8);
-                if i < 64 && (value >> i) & 1 == 1 {
-                    *byte |= mask;
-                } else {
-                    *byte &= !mask;
-                }
-            }
+    /// `bytes` begins with the layout.
+    pub(crate) fn set<V: Value>(self, bytes: &mut [u8], value: V) {
+        const { assert!(V::MAX <= Self::MAX, "the value may not fit into the field") };
+        self.write(bytes, value.number());
+    }
+
+    /// Writes a value if it fits.
+    ///
+    /// `bytes` begins with the layout.
+    pub(crate) fn try_set<V: Value>(self, bytes: &mut [u8], value: V) -> Result<(), TooLarge> {
+        let value = value.number();
+        if value > Self::MAX {
+            return Err(TooLarge);
         }
+        self.write(bytes, value);
+        Ok(())
     }
 
     /// Reads the field.
     ///
-    /// Whatever lies outside of `buf` reads as 0.
-    pub(crate) fn get(self, buf: &[u8]) -> u64 {
-        (self.offset..self.offset + self.width).fold(0, |value, at| {
-            let byte = buf.get(at / 8).copied().unwrap_or(0);
-            (value << 1) | u64::from((byte >> (7 - at % 8)) & 1)
-        })
+    /// `bytes` begins with the layout.
+    pub(crate) fn get(self, bytes: &[u8]) -> u64 {
+        let first = read_word(bytes, self.first_word());
+        if WIDTH > WORD {
+            (first << WORD) | read_word(bytes, self.first_word() + 1)
+        } else {
+            (first >> self.bits_behind()) & Self::MAX
+        }
+    }
+
+    /// Writes `value`, which is not more than [`Self::MAX`].
+    fn write(self, bytes: &mut [u8], value: u64) {
+        let first = self.first_word();
+        if WIDTH > WORD {
+            write_word(bytes, first, value >> WORD);
+            write_word(bytes, first + 1, value);
+        } else {
+            let mask = Self::MAX << self.bits_behind();
+            let others = read_word(bytes, first) & !mask;
+            write_word(bytes, first, others | (value << self.bits_behind()));
+        }
+    }
+
+    /// Returns the number of the field's word, or of the first one of two.
+    const fn first_word(self) -> usize {
+        self.offset / WORD
+    }
+
+    /// Returns the number of bits behind the field in its word.
+    const fn bits_behind(self) -> usize {
+        WORD - self.offset % WORD - WIDTH
+    }
+}
+
+/// The layout `I` as a part of the layout `L`.
+pub(crate) struct Part<L, I> {
+    offset: usize,
+    layouts: PhantomData<fn(&L, &I)>,
+}
+
+impl<L, I> Clone for Part<L, I> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L, I> Copy for Part<L, I> {}
+
+impl<L, I> Part<L, I> {
+    /// Returns the part with `offset` bits of the layout before it.
+    ///
+    /// # Panics
+    ///
+    /// If the part is not made of words of the layout.
+    pub(crate) const fn new(offset: usize) -> Self {
+        assert!(offset % WORD == 0);
+        assert!(offset + size_of::<I>() <= size_of::<L>());
+        Self {
+            offset,
+            layouts: PhantomData,
+        }
+    }
+
+    /// Returns a field of the part as a field of the whole.
+    pub(crate) const fn field<const WIDTH: usize>(self, field: Field<I, WIDTH>) -> Field<L, WIDTH> {
+        Field {
+            offset: self.offset + field.offset,
+            layout: PhantomData,
+        }
+    }
+}
+
+impl<L> Part<L, L> {
+    /// The whole layout.
+    pub(crate) const WHOLE: Self = Self::new(0);
+}
+
+/// Reads a word, or 0 if there is none.
+fn read_word(bytes: &[u8], word: usize) -> u64 {
+    bytes
+        .get(word * 4..)
+        .and_then(|bytes| bytes.first_chunk())
+        .map_or(0, |word| u32::from_be_bytes(*word).into())
+}
+
+/// Writes the low bits of `value` to a word, if there is one.
+fn write_word(bytes: &mut [u8], word: usize, value: u64) {
+    let word = bytes
+        .get_mut(word * 4..)
+        .and_then(|bytes| bytes.first_chunk_mut());
+    if let Some(word) = word {
+        // CAST: The low bits.
+        *word = (value as u32).to_be_bytes();
     }
 }

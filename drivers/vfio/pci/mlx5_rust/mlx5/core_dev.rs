@@ -4,7 +4,7 @@
 
 use super::{
     bindings,
-    ifc::{field, mailbox, LargeMailbox},
+    ifc::{constant, field, mailbox, variant, LargeMailbox},
 };
 use crate::vfio::{dma::DmaDevice, errno, pci::BoundDevice};
 use core::ptr::NonNull;
@@ -186,23 +186,23 @@ impl CoreDev {
         &self,
         cap: bindings::mlx5_cap_type,
         mode: bindings::mlx5_cap_mode,
-    ) -> Result<LargeMailbox> {
+    ) -> Result<LargeMailbox<bindings::mlx5_ifc_query_hca_cap_out_bits>> {
         use bindings::*;
         let mut input = mailbox!(mlx5_ifc_query_hca_cap_in_bits)
             .set(
                 field!(mlx5_ifc_query_hca_cap_in_bits, opcode),
-                MLX5_CMD_OP_QUERY_HCA_CAP,
+                constant!(MLX5_CMD_OP_QUERY_HCA_CAP),
             )
-            .set(
+            .try_set(
                 field!(mlx5_ifc_query_hca_cap_in_bits, op_mod),
                 cap << 1 | mode,
-            )
-            .set(field!(mlx5_ifc_query_hca_cap_in_bits, other_function), 1u32)
+            )?
+            .set(field!(mlx5_ifc_query_hca_cap_in_bits, other_function), true)
             .set(
                 field!(mlx5_ifc_query_hca_cap_in_bits, function_id),
                 self.vf.function(),
             );
-        let mut output = LargeMailbox::new(size_of::<mlx5_ifc_query_hca_cap_out_bits>() / 8)?;
+        let mut output = LargeMailbox::new(0)?;
         self.execute(&mut input.bytes, &mut output.bytes)?;
         Ok(output)
     }
@@ -214,8 +214,8 @@ impl CoreDev {
             mlx5_cap_type_MLX5_CAP_GENERAL_2,
             mlx5_cap_mode_HCA_CAP_OPMOD_GET_MAX,
         )?;
-        let at = core::mem::offset_of!(mlx5_ifc_query_hca_cap_out_bits, capability);
-        Ok(cap.get(field!(mlx5_ifc_cmd_hca_cap_2_bits, migratable).shifted(at)) == 1)
+        let part = variant!(mlx5_ifc_query_hca_cap_out_bits, capability.cmd_hca_cap_2);
+        Ok(cap.get(part.field(field!(mlx5_ifc_cmd_hca_cap_2_bits, migratable))) == 1)
     }
 
     /// The VHCA that is the VF.
@@ -225,9 +225,9 @@ impl CoreDev {
             mlx5_cap_type_MLX5_CAP_GENERAL,
             mlx5_cap_mode_HCA_CAP_OPMOD_GET_CUR,
         )?;
-        let at = core::mem::offset_of!(mlx5_ifc_query_hca_cap_out_bits, capability);
+        let part = variant!(mlx5_ifc_query_hca_cap_out_bits, capability.cmd_hca_cap);
         Ok(cap
-            .get(field!(mlx5_ifc_cmd_hca_cap_bits, vhca_id).shifted(at))
+            .get(part.field(field!(mlx5_ifc_cmd_hca_cap_bits, vhca_id)))
             .try_into()?)
     }
 }

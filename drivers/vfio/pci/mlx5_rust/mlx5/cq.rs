@@ -3,7 +3,7 @@
 //! Completion queues.
 
 use super::{
-    bindings::{self, mlx5_core_cq, mlx5_eqe, mlx5_event, mlx5_ifc_create_cq_in_bits},
+    bindings::{self, mlx5_core_cq, mlx5_cqe64, mlx5_eqe, mlx5_event, mlx5_ifc_create_cq_in_bits},
     core_dev::CoreDev,
     cqe::{self, Message},
     ifc::{field, mailbox, LargeMailbox},
@@ -17,6 +17,20 @@ use kernel::{container_of, error::to_result, prelude::*, sync::Arc, types::Opaqu
 const CQE_BYTES: usize = cqe::WORDS * 4;
 /// Bytes of the doorbell records: the consumer index, and what was armed for.
 const RECORDS: usize = 8;
+
+// `cqe` has no kernel types, and so none of the headers' names.
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<mlx5_cqe64>() == CQE_BYTES);
+    assert!(offset_of!(mlx5_cqe64, srqn) + size_of::<u32>() == cqe::IMMEDIATE * 4);
+    assert!(offset_of!(mlx5_cqe64, byte_cnt) == cqe::BYTE_COUNT * 4);
+    assert!(offset_of!(mlx5_cqe64, wqe_counter) == cqe::OWNER_WORD * 4);
+    assert!(offset_of!(mlx5_cqe64, op_own) == cqe::OWNER_WORD * 4 + 3);
+    assert!(bindings::MLX5_CQE_INVALID == cqe::INVALID);
+    assert!(bindings::MLX5_CQE_RESP_SEND_IMM == cqe::RESP_SEND_IMM);
+    assert!(bindings::MLX5_PAGE_TRACK_STATE_TRACKING == cqe::STATE_TRACKING);
+    assert!(bindings::MLX5_PAGE_TRACK_STATE_REPORTING == cqe::STATE_REPORTING);
+};
 
 /// A completion queue; destroyed on drop.
 ///
@@ -107,30 +121,32 @@ impl CompletionQueue {
         ring: &Coherent,
         records: &Coherent,
         log_size: u32,
-    ) -> Result<LargeMailbox> {
-        let header = size_of::<mlx5_ifc_create_cq_in_bits>() / 8;
-        let mut input = LargeMailbox::new(header + 8)?;
+    ) -> Result<LargeMailbox<mlx5_ifc_create_cq_in_bits>> {
+        let mut input = LargeMailbox::new(size_of::<u64>())?;
         let mut eqn = 0;
         // SAFETY: `mdev` is valid by the invariant of `CoreDev`.
         to_result(unsafe { bindings::mlx5_comp_eqn_get(core.mdev.as_ptr(), 0, &mut eqn) })?;
-        let context = core::mem::offset_of!(mlx5_ifc_create_cq_in_bits, cq_context);
-        for (field, value) in [
-            (field!(mlx5_ifc_cqc_bits, log_cq_size), log_size.into()),
-            (
-                field!(mlx5_ifc_cqc_bits, c_eqn_or_apu_element),
-                // CAST: Numbers of EQs are small.
-                eqn as u64,
-            ),
-            (field!(mlx5_ifc_cqc_bits, uar_page), uar.index().into()),
-            (
-                field!(mlx5_ifc_cqc_bits, log_page_size),
-                log_page_size(ring, CQE_BYTES << log_size),
-            ),
-            (field!(mlx5_ifc_cqc_bits, dbr_addr), records.dma()),
-        ] {
-            input.set(field.shifted(context), value);
-        }
-        input.bytes[header..].copy_from_slice(&ring.dma().to_be_bytes());
+        input.try_set(
+            field!(mlx5_ifc_create_cq_in_bits, cq_context.log_cq_size),
+            log_size,
+        )?;
+        input.set(
+            field!(mlx5_ifc_create_cq_in_bits, cq_context.c_eqn_or_apu_element),
+            u32::try_from(eqn)?,
+        );
+        input.try_set(
+            field!(mlx5_ifc_create_cq_in_bits, cq_context.uar_page),
+            uar.index(),
+        )?;
+        input.try_set(
+            field!(mlx5_ifc_create_cq_in_bits, cq_context.log_page_size),
+            log_page_size(ring, CQE_BYTES << log_size),
+        )?;
+        input.set(
+            field!(mlx5_ifc_create_cq_in_bits, cq_context.dbr_addr),
+            records.dma(),
+        );
+        input.set_addresses([ring.dma()]);
         Ok(input)
     }
 
@@ -194,10 +210,11 @@ impl CompletionQueue {
 }
 
 /// `log_page_size` for one buffer that is one page.
-pub(super) fn log_page_size(buffer: &Coherent, len: usize) -> u64 {
-    // MLX5_ADAPTER_PAGE_SHIFT
-    let shift = len.next_power_of_two().trailing_zeros().max(12);
-    u64::from(shift.min(buffer.dma().trailing_zeros()).max(12) - 12)
+pub(super) fn log_page_size(buffer: &Coherent, len: usize) -> u32 {
+    let shift = len.next_power_of_two().trailing_zeros();
+    shift
+        .min(buffer.dma().trailing_zeros())
+        .saturating_sub(bindings::MLX5_ADAPTER_PAGE_SHIFT)
 }
 
 #[pinned_drop]

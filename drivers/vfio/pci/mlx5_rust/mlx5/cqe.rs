@@ -8,13 +8,23 @@
 pub(crate) const WORDS: usize = 16;
 /// The word that has `op_own` in its lowest byte; written last by the device.
 pub(crate) const OWNER_WORD: usize = WORDS - 1;
-/// What `op_own` is before the device has ever written it: `MLX5_CQE_INVALID`.
+/// What `op_own` is before the device has ever written it.
 pub(crate) const NEVER_WRITTEN: u32 = INVALID << 4;
 
-const INVALID: u32 = 15;
-const RESP_SEND_IMM: u32 = 3;
-const IMMEDIATE: usize = 9;
-const BYTE_COUNT: usize = 11;
+// Values and places of the C headers, as `super::cq` asserts.
+
+/// `MLX5_CQE_INVALID`.
+pub(crate) const INVALID: u32 = 15;
+/// `MLX5_CQE_RESP_SEND_IMM`.
+pub(crate) const RESP_SEND_IMM: u32 = 3;
+/// `MLX5_PAGE_TRACK_STATE_TRACKING`.
+pub(crate) const STATE_TRACKING: u32 = 0;
+/// `MLX5_PAGE_TRACK_STATE_REPORTING`.
+pub(crate) const STATE_REPORTING: u32 = 1;
+/// The word that is `immediate`.
+pub(crate) const IMMEDIATE: usize = 9;
+/// The word that is `byte_cnt`.
+pub(crate) const BYTE_COUNT: usize = 11;
 
 /// Whether the device has written an entry: `owner_word` is its last word, `index`
 /// counts entries from the beginning, `log_size` is of the queue.
@@ -61,10 +71,9 @@ pub(crate) fn parse(cqe: &[u32; WORDS], slots: u32, room: usize) -> Option<Messa
     Some(Message {
         slot: (cqe[OWNER_WORD] >> 16) & slots.checked_sub(1)?,
         len,
-        // MLX5_PAGE_TRACK_STATE_*
         state: match cqe[IMMEDIATE] >> 28 {
-            0 => State::Tracking,
-            1 => State::Reporting,
+            STATE_TRACKING => State::Tracking,
+            STATE_REPORTING => State::Reporting,
             _ => State::Failed,
         },
     })

@@ -3,9 +3,9 @@
 //! Host memory that firmware can reach through an mkey.
 
 use super::{
-    bindings::{self, mlx5_ifc_create_mkey_in_bits, MLX5_MKC_ACCESS_MODE_MTT},
+    bindings::{self, MLX5_MKC_ACCESS_MODE_MTT},
     core_dev::CoreDev,
-    ifc::{field, LargeMailbox},
+    ifc::{constant, field, LargeMailbox},
     pd::Pd,
 };
 use crate::vfio::{
@@ -51,35 +51,57 @@ impl Mkey {
         let mtts = len >> shift;
         // MTTs come in units of two: an octword, in mlx5's use of the word.
         let octwords: u32 = mtts.div_ceil(2).try_into()?;
-        let header = size_of::<mlx5_ifc_create_mkey_in_bits>() / 8;
-        let mut input = LargeMailbox::new(header + octwords as usize * 2 * MTT_BYTES)?;
-
-        let entry = core::mem::offset_of!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry);
-        let access = [
-            field!(mlx5_ifc_mkc_bits, lr),
-            field!(mlx5_ifc_mkc_bits, lw),
-            field!(mlx5_ifc_mkc_bits, rr),
-            field!(mlx5_ifc_mkc_bits, rw),
-        ];
-        for right in access {
-            input.set(right.shifted(entry), 1u32);
-        }
-        for (field, value) in [
-            (
-                field!(mlx5_ifc_mkc_bits, access_mode_1_0),
-                u64::from(MLX5_MKC_ACCESS_MODE_MTT),
+        let mut input = LargeMailbox::new(octwords as usize * 2 * MTT_BYTES)?;
+        input.set(
+            field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.lr),
+            true,
+        );
+        input.set(
+            field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.lw),
+            true,
+        );
+        input.set(
+            field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.rr),
+            true,
+        );
+        input.set(
+            field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.rw),
+            true,
+        );
+        input.set(
+            field!(
+                mlx5_ifc_create_mkey_in_bits,
+                memory_key_mkey_entry.access_mode_1_0
             ),
-            (field!(mlx5_ifc_mkc_bits, pd), pd.number.into()),
-            (field!(mlx5_ifc_mkc_bits, qpn), 0xff_ffff),
-            (field!(mlx5_ifc_mkc_bits, log_page_size), shift.into()),
-            (
-                field!(mlx5_ifc_mkc_bits, translations_octword_size),
-                octwords.into(),
+            constant!(MLX5_MKC_ACCESS_MODE_MTT),
+        );
+        input.try_set(
+            field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.pd),
+            pd.number,
+        )?;
+        // No QP: all ones.
+        input.set(
+            field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.qpn),
+            constant!(0xff_ffff),
+        );
+        input.try_set(
+            field!(
+                mlx5_ifc_create_mkey_in_bits,
+                memory_key_mkey_entry.log_page_size
             ),
-            (field!(mlx5_ifc_mkc_bits, len), len as u64),
-        ] {
-            input.set(field.shifted(entry), value);
-        }
+            shift,
+        )?;
+        input.set(
+            field!(
+                mlx5_ifc_create_mkey_in_bits,
+                memory_key_mkey_entry.translations_octword_size
+            ),
+            octwords,
+        );
+        input.set(
+            field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.len),
+            len as u64,
+        );
         input.set(
             field!(
                 mlx5_ifc_create_mkey_in_bits,
@@ -87,9 +109,7 @@ impl Mkey {
             ),
             octwords,
         );
-        for (mtt, addr) in input.bytes[header..].chunks_exact_mut(MTT_BYTES).zip(pages) {
-            mtt.copy_from_slice(&addr.to_be_bytes());
-        }
+        input.set_addresses(pages);
 
         let mut key = 0;
         // SAFETY: `mdev` is valid by the invariant of `CoreDev`; the input is

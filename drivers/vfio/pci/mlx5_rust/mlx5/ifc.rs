@@ -6,29 +6,81 @@
 //! for one bit. bindgen makes Rust structures of them, so offset and width of
 //! a field are computed by the compiler and never typed by hand.
 
-use super::bits::Field;
+use super::{
+    bindings::__BindgenUnionField,
+    bits::{Field, Part, Value},
+};
 use core::marker::PhantomData;
 use kernel::prelude::*;
 
+/// The [`Constant`](super::bits::Constant) of a constant expression.
+macro_rules! constant {
+    ($number:expr) => {
+        $crate::mlx5::bits::Constant::<{ $number as u64 }>
+    };
+}
+pub(super) use constant;
+
 /// Width in bits of the field that `get` picks.
-pub(super) const fn width_of<T, F>(_get: fn(&T) -> &F) -> usize {
+pub(super) const fn width_of<L, F>(_get: fn(&L) -> &F) -> usize {
     size_of::<F>()
 }
 
-/// The [`Field`] of a structure `mlx5_ifc_$layout_bits`.
+/// The part that is the layout of the field that `get` picks.
+pub(super) const fn part_at<L, I>(offset: usize, _get: fn(&L) -> &I) -> Part<L, I> {
+    Part::new(offset)
+}
+
+/// The part that is the variant of a union that `get` picks.
+pub(super) const fn variant_at<L, I>(
+    offset: usize,
+    _get: fn(&L) -> &__BindgenUnionField<I>,
+) -> Part<L, I> {
+    Part::new(offset)
+}
+
+/// The [`Field`] of a structure `mlx5_ifc_$layout_bits`, or of one in it.
 macro_rules! field {
     ($layout:ident, $($name:ident).+) => {
-        $crate::mlx5::bits::Field {
-            offset: ::core::mem::offset_of!($crate::mlx5::bindings::$layout, $($name).+),
-            width: const {
-                $crate::mlx5::ifc::width_of(
-                    |layout: &$crate::mlx5::bindings::$layout| &layout.$($name).+
-                )
-            },
+        const {
+            $crate::mlx5::bits::Field::<
+                $crate::mlx5::bindings::$layout,
+                {
+                    $crate::mlx5::ifc::width_of(
+                        |layout: &$crate::mlx5::bindings::$layout| &layout.$($name).+
+                    )
+                },
+            >::new(::core::mem::offset_of!($crate::mlx5::bindings::$layout, $($name).+))
         }
     };
 }
 pub(super) use field;
+
+/// The [`Part`] that a structure `mlx5_ifc_$inner_bits` is of another one.
+macro_rules! part {
+    ($layout:ident, $($name:ident).+) => {
+        const {
+            $crate::mlx5::ifc::part_at(
+                ::core::mem::offset_of!($crate::mlx5::bindings::$layout, $($name).+),
+                |layout: &$crate::mlx5::bindings::$layout| &layout.$($name).+,
+            )
+        }
+    };
+}
+pub(super) use part;
+
+/// The [`Part`] that a variant of a union is of the structure with the union.
+macro_rules! variant {
+    ($layout:ident, $($name:ident).+) => {
+        const {
+            $crate::mlx5::ifc::variant_at(
+                ::core::mem::offset_of!($crate::mlx5::bindings::$layout, $($name).+),
+                |layout: &$crate::mlx5::bindings::$layout| &layout.$($name).+,
+            )
+        }
+    };
+}
+pub(super) use variant;
 
 /// A command's input or output of fixed size, with the layout `L`.
 ///
@@ -49,14 +101,30 @@ impl<L, const BYTES: usize> Mailbox<L, BYTES> {
         }
     }
 
-    /// Sets one field.
-    pub(super) fn set(mut self, field: Field, value: impl Into<u64>) -> Self {
-        field.set(&mut self.bytes, value.into());
+    /// Sets one field to a value that fits, by its type.
+    pub(super) fn set<V: Value, const WIDTH: usize>(
+        mut self,
+        field: Field<L, WIDTH>,
+        value: V,
+    ) -> Self {
+        field.set(&mut self.bytes, value);
         self
     }
 
+    /// Sets one field. `EOVERFLOW` if the value does not fit.
+    pub(super) fn try_set<V: Value, const WIDTH: usize>(
+        mut self,
+        field: Field<L, WIDTH>,
+        value: V,
+    ) -> Result<Self> {
+        field
+            .try_set(&mut self.bytes, value)
+            .map_err(|_| EOVERFLOW)?;
+        Ok(self)
+    }
+
     /// Reads one field.
-    pub(super) fn get(&self, field: Field) -> u64 {
+    pub(super) fn get<const WIDTH: usize>(&self, field: Field<L, WIDTH>) -> u64 {
         field.get(&self.bytes)
     }
 }
@@ -72,26 +140,96 @@ macro_rules! mailbox {
 }
 pub(super) use mailbox;
 
-/// An input or output whose size is only known at run time.
-pub(super) struct LargeMailbox {
+/// An input with the layout `L` and more behind it, or an output that is large.
+pub(super) struct LargeMailbox<L> {
+    /// As long as the layout, or longer.
     pub(super) bytes: KVVec<u8>,
+    layout: PhantomData<L>,
 }
 
-impl LargeMailbox {
-    /// `len` zeroes.
-    pub(super) fn new(len: usize) -> Result<Self> {
+impl<L> LargeMailbox<L> {
+    /// Zeroes: the layout, and `tail` bytes behind it.
+    pub(super) fn new(tail: usize) -> Result<Self> {
+        let len = Self::HEAD.checked_add(tail).ok_or(EOVERFLOW)?;
         Ok(Self {
             bytes: KVVec::from_elem(0, len, GFP_KERNEL_ACCOUNT)?,
+            layout: PhantomData,
         })
     }
 
-    /// Sets one field.
-    pub(super) fn set(&mut self, field: Field, value: impl Into<u64>) {
-        field.set(&mut self.bytes, value.into());
+    /// Bytes of the layout.
+    const HEAD: usize = size_of::<L>() / 8;
+
+    /// Sets one field to a value that fits, by its type.
+    pub(super) fn set<V: Value, const WIDTH: usize>(&mut self, field: Field<L, WIDTH>, value: V) {
+        field.set(&mut self.bytes, value);
+    }
+
+    /// Sets one field. `EOVERFLOW` if the value does not fit.
+    pub(super) fn try_set<V: Value, const WIDTH: usize>(
+        &mut self,
+        field: Field<L, WIDTH>,
+        value: V,
+    ) -> Result {
+        field.try_set(&mut self.bytes, value).map_err(|_| EOVERFLOW)
     }
 
     /// Reads one field.
-    pub(super) fn get(&self, field: Field) -> u64 {
+    pub(super) fn get<const WIDTH: usize>(&self, field: Field<L, WIDTH>) -> u64 {
         field.get(&self.bytes)
+    }
+
+    /// Fills what is behind the layout with addresses, as far as there is room.
+    pub(super) fn set_addresses(&mut self, addresses: impl IntoIterator<Item = u64>) {
+        let mut tail = self.bytes.get_mut(Self::HEAD..).unwrap_or_default();
+        for address in addresses {
+            let Some((slot, rest)) = tail.split_first_chunk_mut() else {
+                return;
+            };
+            *slot = address.to_be_bytes();
+            tail = rest;
+        }
+    }
+
+    /// Returns what is behind the layout as a list of entries with the layout `E`.
+    pub(super) fn entries<E>(&mut self) -> Entries<'_, E> {
+        Entries {
+            left: self.bytes.get_mut(Self::HEAD..).unwrap_or_default(),
+            layout: PhantomData,
+        }
+    }
+}
+
+/// An iterator over what is behind a layout.
+pub(super) struct Entries<'a, E> {
+    left: &'a mut [u8],
+    layout: PhantomData<E>,
+}
+
+impl<'a, E> Iterator for Entries<'a, E> {
+    type Item = Entry<'a, E>;
+
+    fn next(&mut self) -> Option<Entry<'a, E>> {
+        let (bytes, left) =
+            core::mem::take(&mut self.left).split_at_mut_checked(size_of::<E>() / 8)?;
+        self.left = left;
+        Some(Entry {
+            bytes,
+            layout: PhantomData,
+        })
+    }
+}
+
+/// An entry with the layout `E`.
+pub(super) struct Entry<'a, E> {
+    /// As long as the layout.
+    bytes: &'a mut [u8],
+    layout: PhantomData<E>,
+}
+
+impl<E> Entry<'_, E> {
+    /// Sets one field to a value that fits, by its type.
+    pub(super) fn set<V: Value, const WIDTH: usize>(&mut self, field: Field<E, WIDTH>, value: V) {
+        field.set(self.bytes, value);
     }
 }

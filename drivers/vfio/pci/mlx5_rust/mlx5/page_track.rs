@@ -5,17 +5,17 @@
 
 use super::{
     bindings::{
-        self, mlx5_ifc_create_page_track_obj_in_bits, mlx5_ifc_modify_page_track_obj_in_bits,
-        mlx5_ifc_page_track_range_bits, mlx5_ifc_query_page_track_obj_out_bits,
-        MLX5_CMD_OP_CREATE_GENERAL_OBJECT, MLX5_CMD_OP_DESTROY_GENERAL_OBJECT,
-        MLX5_CMD_OP_MODIFY_GENERAL_OBJECT, MLX5_CMD_OP_QUERY_GENERAL_OBJECT,
-        MLX5_OBJ_TYPE_PAGE_TRACK,
+        self, mlx5_ifc_general_obj_in_cmd_hdr_bits, MLX5_CMD_OP_CREATE_GENERAL_OBJECT,
+        MLX5_CMD_OP_DESTROY_GENERAL_OBJECT, MLX5_CMD_OP_MODIFY_GENERAL_OBJECT,
+        MLX5_CMD_OP_QUERY_GENERAL_OBJECT, MLX5_OBJ_TYPE_PAGE_TRACK, MLX5_PAGE_TRACK_STATE_ERROR,
+        MLX5_PAGE_TRACK_STATE_REPORTING,
     },
+    bits::{Part, Value},
     core_dev::CoreDev,
     cq::CompletionQueue,
     cqe::{Message, State},
     dma_buffer::Mkey,
-    ifc::{field, mailbox, LargeMailbox, Mailbox},
+    ifc::{constant, field, mailbox, part, LargeMailbox, Mailbox},
     pd::Pd,
     qp::{QueuePair, ReceiveQueue},
     track_events::{Subjects, TrackEvents, TrackNotifier},
@@ -43,12 +43,9 @@ const PIECE: usize = SZ_64K;
 /// A tracker that says nothing for so many milliseconds says nothing any more.
 const SILENCE_MS: u32 = 10_000;
 /// What a tracker tracks: `track_type`.
-const TRACK_PAGES: u64 = 1;
+const TRACK_PAGES: u32 = 1;
 /// The fields that a request for a report sets: `modify_field_select`.
 const SELECT_RANGE_AND_STATE: u64 = 0x3;
-/// `MLX5_PAGE_TRACK_STATE_REPORTING`, `MLX5_PAGE_TRACK_STATE_ERROR`.
-const STATE_REPORTING: u64 = 1;
-const STATE_ERROR: u64 = 2;
 
 /// The memory for messages, for the device at addresses from 0 in an mkey.
 struct Memory {
@@ -114,16 +111,24 @@ struct Object {
 }
 
 impl Object {
-    /// The header of a command about it.
-    fn about<L, const N: usize>(&self, input: Mailbox<L, N>, opcode: u32) -> Mailbox<L, N> {
+    /// Fills in the header of a command about it, which is a part of `input`.
+    fn about<L, const N: usize>(
+        &self,
+        input: Mailbox<L, N>,
+        header: Part<L, mlx5_ifc_general_obj_in_cmd_hdr_bits>,
+        opcode: impl Value,
+    ) -> Mailbox<L, N> {
         input
-            .set(field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode), opcode)
             .set(
-                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type),
-                MLX5_OBJ_TYPE_PAGE_TRACK,
+                header.field(field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode)),
+                opcode,
             )
             .set(
-                field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_id),
+                header.field(field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type)),
+                constant!(MLX5_OBJ_TYPE_PAGE_TRACK),
+            )
+            .set(
+                header.field(field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_id)),
                 self.id,
             )
     }
@@ -133,7 +138,8 @@ impl Drop for Object {
     fn drop(&mut self) {
         let mut input = self.about(
             mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits),
-            MLX5_CMD_OP_DESTROY_GENERAL_OBJECT,
+            Part::WHOLE,
+            constant!(MLX5_CMD_OP_DESTROY_GENERAL_OBJECT),
         );
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
         // Refused while the PF is detached: then it is gone anyway.
@@ -290,7 +296,7 @@ impl PageTracker {
         // What is refused has no effect.
         self.request(range)?;
         // A device that reports more than there is does not come to an end.
-        let pages = range.len().unwrap_or(u64::MAX) / self.page_size;
+        let pages = range.len().unwrap_or(u64::MAX) >> self.page_size.trailing_zeros();
         let mut left = pages.saturating_add(u64::from(self.slots));
         let mut runs = Runs {
             each,
@@ -354,42 +360,55 @@ impl PageTracker {
 
     /// Has a range reported.
     fn request(&self, range: IovaRange) -> Result {
-        let context = core::mem::offset_of!(mlx5_ifc_modify_page_track_obj_in_bits, obj_context);
-        let mut input = self.object.about(
-            mailbox!(mlx5_ifc_modify_page_track_obj_in_bits),
-            MLX5_CMD_OP_MODIFY_GENERAL_OBJECT,
-        );
-        for (field, value) in [
-            (
-                field!(mlx5_ifc_page_track_bits, modify_field_select),
+        let mut input = self
+            .object
+            .about(
+                mailbox!(mlx5_ifc_modify_page_track_obj_in_bits),
+                part!(
+                    mlx5_ifc_modify_page_track_obj_in_bits,
+                    general_obj_in_cmd_hdr
+                ),
+                constant!(MLX5_CMD_OP_MODIFY_GENERAL_OBJECT),
+            )
+            .set(
+                field!(
+                    mlx5_ifc_modify_page_track_obj_in_bits,
+                    obj_context.modify_field_select
+                ),
                 SELECT_RANGE_AND_STATE,
-            ),
-            (
-                field!(mlx5_ifc_page_track_bits, range_start_address),
+            )
+            .set(
+                field!(
+                    mlx5_ifc_modify_page_track_obj_in_bits,
+                    obj_context.range_start_address
+                ),
                 range.start,
-            ),
-            (
-                field!(mlx5_ifc_page_track_bits, length),
+            )
+            .set(
+                field!(mlx5_ifc_modify_page_track_obj_in_bits, obj_context.length),
                 range.len().ok_or(EINVAL)?,
-            ),
-            (field!(mlx5_ifc_page_track_bits, state), STATE_REPORTING),
-        ] {
-            input = input.set(field.shifted(context), value);
-        }
+            )
+            .set(
+                field!(mlx5_ifc_modify_page_track_obj_in_bits, obj_context.state),
+                constant!(MLX5_PAGE_TRACK_STATE_REPORTING),
+            );
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
         self.core.execute(&mut input.bytes, &mut output.bytes)
     }
 
     fn is_in_error(&self) -> Result<bool> {
-        let context = core::mem::offset_of!(mlx5_ifc_query_page_track_obj_out_bits, obj_context);
         let mut input = self.object.about(
             mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits),
-            MLX5_CMD_OP_QUERY_GENERAL_OBJECT,
+            Part::WHOLE,
+            constant!(MLX5_CMD_OP_QUERY_GENERAL_OBJECT),
         );
         let mut output = mailbox!(mlx5_ifc_query_page_track_obj_out_bits);
         self.core.execute(&mut input.bytes, &mut output.bytes)?;
-        let state = output.get(field!(mlx5_ifc_page_track_bits, state).shifted(context));
-        Ok(state == STATE_ERROR)
+        let state = output.get(field!(
+            mlx5_ifc_query_page_track_obj_out_bits,
+            obj_context.state
+        ));
+        Ok(state == u64::from(MLX5_PAGE_TRACK_STATE_ERROR))
     }
 }
 
@@ -408,67 +427,84 @@ fn create(
     ranges: &IovaRanges<'_>,
     context: Context,
 ) -> Result<Object> {
-    let header = size_of::<mlx5_ifc_create_page_track_obj_in_bits>() / 8;
-    let range_bytes = size_of::<mlx5_ifc_page_track_range_bits>() / 8;
-    let mut input = LargeMailbox::new(header + ranges.len() * range_bytes)?;
+    let range_bytes = size_of::<bindings::mlx5_ifc_page_track_range_bits>() / 8;
+    let mut input = LargeMailbox::new(ranges.len() * range_bytes)?;
     let mut total = 0u64;
-    for (slot, range) in input.bytes[header..]
-        .chunks_exact_mut(range_bytes)
-        .zip(ranges.iter())
-    {
+    for (mut entry, range) in input.entries().zip(ranges.iter()) {
         // VFIO lets empty ranges through.
         let len = range.len().ok_or(EINVAL)?;
         total = total.checked_add(len).ok_or(EOVERFLOW)?;
-        slot[..8].copy_from_slice(&range.start.to_be_bytes());
-        slot[8..].copy_from_slice(&len.to_be_bytes());
+        entry.set(
+            field!(mlx5_ifc_page_track_range_bits, start_address),
+            range.start,
+        );
+        entry.set(field!(mlx5_ifc_page_track_range_bits, length), len);
     }
     let log_space = total.checked_next_power_of_two().ok_or(EOVERFLOW)?.ilog2();
     let space = u32::from(limits.0.log_min_addr_space)..=u32::from(limits.0.log_max_addr_space);
     if !space.contains(&log_space) {
         return Err(errno::eopnotsupp());
     }
-    for (field, value) in [
-        (
-            field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode),
-            MLX5_CMD_OP_CREATE_GENERAL_OBJECT,
+    input.set(
+        field!(
+            mlx5_ifc_create_page_track_obj_in_bits,
+            general_obj_in_cmd_hdr.opcode
         ),
-        (
-            field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type),
-            MLX5_OBJ_TYPE_PAGE_TRACK,
+        constant!(MLX5_CMD_OP_CREATE_GENERAL_OBJECT),
+    );
+    input.set(
+        field!(
+            mlx5_ifc_create_page_track_obj_in_bits,
+            general_obj_in_cmd_hdr.obj_type
         ),
-    ] {
-        input.set(field, value);
-    }
-    let at = core::mem::offset_of!(mlx5_ifc_create_page_track_obj_in_bits, obj_context);
-    for (field, value) in [
-        (
-            field!(mlx5_ifc_page_track_bits, vhca_id),
-            u64::from(core.vhca_id),
+        constant!(MLX5_OBJ_TYPE_PAGE_TRACK),
+    );
+    input.set(
+        field!(mlx5_ifc_create_page_track_obj_in_bits, obj_context.vhca_id),
+        core.vhca_id,
+    );
+    input.set(
+        field!(
+            mlx5_ifc_create_page_track_obj_in_bits,
+            obj_context.track_type
         ),
-        (field!(mlx5_ifc_page_track_bits, track_type), TRACK_PAGES),
-        (
-            field!(mlx5_ifc_page_track_bits, log_addr_space_size),
-            log_space.into(),
+        constant!(TRACK_PAGES),
+    );
+    input.try_set(
+        field!(
+            mlx5_ifc_create_page_track_obj_in_bits,
+            obj_context.log_addr_space_size
         ),
-        (
-            field!(mlx5_ifc_page_track_bits, log_page_size),
-            context.log_page.into(),
+        log_space,
+    )?;
+    input.try_set(
+        field!(
+            mlx5_ifc_create_page_track_obj_in_bits,
+            obj_context.log_page_size
         ),
-        (
-            field!(mlx5_ifc_page_track_bits, log_msg_size),
-            context.log_message.into(),
+        context.log_page,
+    )?;
+    input.try_set(
+        field!(
+            mlx5_ifc_create_page_track_obj_in_bits,
+            obj_context.log_msg_size
         ),
-        (
-            field!(mlx5_ifc_page_track_bits, reporting_qpn),
-            context.sender.into(),
+        context.log_message,
+    )?;
+    input.try_set(
+        field!(
+            mlx5_ifc_create_page_track_obj_in_bits,
+            obj_context.reporting_qpn
         ),
-        (
-            field!(mlx5_ifc_page_track_bits, num_ranges),
-            ranges.len() as u64,
+        context.sender,
+    )?;
+    input.try_set(
+        field!(
+            mlx5_ifc_create_page_track_obj_in_bits,
+            obj_context.num_ranges
         ),
-    ] {
-        input.set(field.shifted(at), value);
-    }
+        u32::try_from(ranges.len())?,
+    )?;
     let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
     core.execute(&mut input.bytes, &mut output.bytes)?;
     Ok(Object {

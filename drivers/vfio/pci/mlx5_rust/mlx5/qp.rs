@@ -5,30 +5,25 @@
 
 use super::{
     bindings::{
-        mlx5_ifc_create_qp_in_bits, MLX5_CMD_OP_CREATE_QP, MLX5_CMD_OP_DESTROY_QP,
-        MLX5_CMD_OP_INIT2RTR_QP, MLX5_CMD_OP_RST2INIT_QP, MLX5_CMD_OP_RTR2RTS_QP,
+        ib_mtu_IB_MTU_4096, MLX5_CMD_OP_CREATE_QP, MLX5_CMD_OP_DESTROY_QP, MLX5_CMD_OP_INIT2RTR_QP,
+        MLX5_CMD_OP_RST2INIT_QP, MLX5_CMD_OP_RTR2RTS_QP, MLX5_NON_ZERO_RQ,
+        MLX5_QPC_PM_STATE_MIGRATED, MLX5_QP_ST_RC, MLX5_ZERO_LEN_RQ,
     },
     core_dev::CoreDev,
     cq::{log_page_size, CompletionQueue},
-    ifc::{field, mailbox, LargeMailbox},
+    ifc::{constant, field, mailbox, LargeMailbox},
     pd::Pd,
     uar::Uar,
 };
 use crate::vfio::coherent::{dma_wmb, Coherent};
 use kernel::{prelude::*, sync::Arc};
 
-/// `MLX5_QP_PM_MIGRATED`, and `MLX5_QPC_PM_STATE_MIGRATED`.
-const MIGRATED: u64 = 3;
-/// `MLX5_ZERO_LEN_RQ`
-const ZERO_LEN_RQ: u64 = 3;
-/// `IB_MTU_4096`
-const MTU_4096: u64 = 5;
 /// Bytes of a receive entry: one data segment.
 const ENTRY: usize = 16;
 /// Retries: this many, and for a receiver that is not ready for ever.
-const RETRIES: u64 = 7;
+const RETRIES: u32 = 7;
 /// `ack_timeout`: about a millisecond.
-const ACK_TIMEOUT: u64 = 8;
+const ACK_TIMEOUT: u32 = 8;
 
 /// A QP; destroyed on drop.
 pub(super) struct QueuePair {
@@ -83,41 +78,59 @@ impl QueuePair {
         uar: &Uar,
         receive: Option<(&ReceiveQueue, &CompletionQueue)>,
     ) -> Result<Self> {
-        let header = size_of::<mlx5_ifc_create_qp_in_bits>() / 8;
-        let mut input = LargeMailbox::new(header + 8)?;
+        let mut input = LargeMailbox::new(size_of::<u64>())?;
         input.set(
             field!(mlx5_ifc_create_qp_in_bits, opcode),
-            MLX5_CMD_OP_CREATE_QP,
+            constant!(MLX5_CMD_OP_CREATE_QP),
         );
-        let context = core::mem::offset_of!(mlx5_ifc_create_qp_in_bits, qpc);
-        let mut set = |field: super::bits::Field, value: u64| {
-            input.set(field.shifted(context), value);
-        };
-        set(field!(mlx5_ifc_qpc_bits, pm_state), MIGRATED);
-        set(field!(mlx5_ifc_qpc_bits, pd), pd.number.into());
-        set(field!(mlx5_ifc_qpc_bits, uar_page), uar.index().into());
-        set(
-            field!(mlx5_ifc_qpc_bits, ts_format),
+        input.set(
+            field!(mlx5_ifc_create_qp_in_bits, qpc.st),
+            constant!(MLX5_QP_ST_RC),
+        );
+        input.set(
+            field!(mlx5_ifc_create_qp_in_bits, qpc.pm_state),
+            constant!(MLX5_QPC_PM_STATE_MIGRATED),
+        );
+        input.try_set(field!(mlx5_ifc_create_qp_in_bits, qpc.pd), pd.number)?;
+        input.try_set(
+            field!(mlx5_ifc_create_qp_in_bits, qpc.uar_page),
+            uar.index(),
+        )?;
+        input.try_set(
+            field!(mlx5_ifc_create_qp_in_bits, qpc.ts_format),
             core.timestamp_format(),
-        );
-        set(field!(mlx5_ifc_qpc_bits, user_index), core.user_index());
-        set(field!(mlx5_ifc_qpc_bits, no_sq), 1);
+        )?;
+        input.try_set(
+            field!(mlx5_ifc_create_qp_in_bits, qpc.user_index),
+            core.user_index(),
+        )?;
+        input.set(field!(mlx5_ifc_create_qp_in_bits, qpc.no_sq), true);
         match receive {
-            None => set(field!(mlx5_ifc_qpc_bits, rq_type), ZERO_LEN_RQ),
+            None => input.set(
+                field!(mlx5_ifc_create_qp_in_bits, qpc.rq_type),
+                constant!(MLX5_ZERO_LEN_RQ),
+            ),
             Some((queue, cq)) => {
                 let len = ENTRY << queue.log_size;
-                set(field!(mlx5_ifc_qpc_bits, cqn_rcv), cq.number().into());
                 // Entries of 16 bytes: the stride is 0.
-                set(
-                    field!(mlx5_ifc_qpc_bits, log_rq_size),
-                    queue.log_size.into(),
+                input.set(
+                    field!(mlx5_ifc_create_qp_in_bits, qpc.rq_type),
+                    constant!(MLX5_NON_ZERO_RQ),
                 );
-                set(
-                    field!(mlx5_ifc_qpc_bits, log_page_size),
+                input.try_set(field!(mlx5_ifc_create_qp_in_bits, qpc.cqn_rcv), cq.number())?;
+                input.try_set(
+                    field!(mlx5_ifc_create_qp_in_bits, qpc.log_rq_size),
+                    queue.log_size,
+                )?;
+                input.try_set(
+                    field!(mlx5_ifc_create_qp_in_bits, qpc.log_page_size),
                     log_page_size(&queue.ring, len),
+                )?;
+                input.set(
+                    field!(mlx5_ifc_create_qp_in_bits, qpc.dbr_addr),
+                    queue.record.dma(),
                 );
-                set(field!(mlx5_ifc_qpc_bits, dbr_addr), queue.record.dma());
-                input.bytes[header..].copy_from_slice(&queue.ring.dma().to_be_bytes());
+                input.set_addresses([queue.ring.dma()]);
             }
         }
         let mut output = mailbox!(mlx5_ifc_create_qp_out_bits);
@@ -137,76 +150,88 @@ impl QueuePair {
 
     /// RST2INIT_QP: receives can be posted.
     pub(super) fn init(&self) -> Result {
-        let context = core::mem::offset_of!(super::bindings::mlx5_ifc_rst2init_qp_in_bits, qpc);
         let mut input = mailbox!(mlx5_ifc_rst2init_qp_in_bits)
             .set(
                 field!(mlx5_ifc_rst2init_qp_in_bits, opcode),
-                MLX5_CMD_OP_RST2INIT_QP,
+                constant!(MLX5_CMD_OP_RST2INIT_QP),
             )
-            .set(field!(mlx5_ifc_rst2init_qp_in_bits, qpn), self.number);
-        for (field, value) in [
-            (
-                field!(mlx5_ifc_qpc_bits, primary_address_path.vhca_port_num),
-                1u64,
-            ),
-            (field!(mlx5_ifc_qpc_bits, pm_state), MIGRATED),
-            (field!(mlx5_ifc_qpc_bits, rre), 1),
-            (field!(mlx5_ifc_qpc_bits, rwe), 1),
-        ] {
-            input = input.set(field.shifted(context), value);
-        }
+            .try_set(field!(mlx5_ifc_rst2init_qp_in_bits, qpn), self.number)?
+            .set(
+                field!(
+                    mlx5_ifc_rst2init_qp_in_bits,
+                    qpc.primary_address_path.vhca_port_num
+                ),
+                constant!(1),
+            )
+            .set(
+                field!(mlx5_ifc_rst2init_qp_in_bits, qpc.pm_state),
+                constant!(MLX5_QPC_PM_STATE_MIGRATED),
+            )
+            .set(field!(mlx5_ifc_rst2init_qp_in_bits, qpc.rre), true)
+            .set(field!(mlx5_ifc_rst2init_qp_in_bits, qpc.rwe), true);
         let mut output = mailbox!(mlx5_ifc_rst2init_qp_out_bits);
         self.core.execute(&mut input.bytes, &mut output.bytes)
     }
 
     /// INIT2RTR_QP: it can receive from `remote`.
     pub(super) fn connect(&self, remote: u32) -> Result {
-        let context = core::mem::offset_of!(super::bindings::mlx5_ifc_init2rtr_qp_in_bits, qpc);
         let mut input = mailbox!(mlx5_ifc_init2rtr_qp_in_bits)
             .set(
                 field!(mlx5_ifc_init2rtr_qp_in_bits, opcode),
-                MLX5_CMD_OP_INIT2RTR_QP,
+                constant!(MLX5_CMD_OP_INIT2RTR_QP),
             )
-            .set(field!(mlx5_ifc_init2rtr_qp_in_bits, qpn), self.number);
-        for (field, value) in [
-            (field!(mlx5_ifc_qpc_bits, mtu), MTU_4096),
-            (
-                field!(mlx5_ifc_qpc_bits, log_msg_max),
+            .try_set(field!(mlx5_ifc_init2rtr_qp_in_bits, qpn), self.number)?
+            .set(
+                field!(mlx5_ifc_init2rtr_qp_in_bits, qpc.mtu),
+                constant!(ib_mtu_IB_MTU_4096),
+            )
+            .try_set(
+                field!(mlx5_ifc_init2rtr_qp_in_bits, qpc.log_msg_max),
                 self.core.log_max_msg(),
-            ),
-            (field!(mlx5_ifc_qpc_bits, remote_qpn), remote.into()),
-            (
-                field!(mlx5_ifc_qpc_bits, primary_address_path.vhca_port_num),
-                1,
-            ),
-            (field!(mlx5_ifc_qpc_bits, primary_address_path.fl), 1),
-            (field!(mlx5_ifc_qpc_bits, min_rnr_nak), 1),
-        ] {
-            input = input.set(field.shifted(context), value);
-        }
+            )?
+            .try_set(field!(mlx5_ifc_init2rtr_qp_in_bits, qpc.remote_qpn), remote)?
+            .set(
+                field!(
+                    mlx5_ifc_init2rtr_qp_in_bits,
+                    qpc.primary_address_path.vhca_port_num
+                ),
+                constant!(1),
+            )
+            .set(
+                field!(mlx5_ifc_init2rtr_qp_in_bits, qpc.primary_address_path.fl),
+                true,
+            )
+            .set(
+                field!(mlx5_ifc_init2rtr_qp_in_bits, qpc.min_rnr_nak),
+                constant!(1),
+            );
         let mut output = mailbox!(mlx5_ifc_init2rtr_qp_out_bits);
         self.core.execute(&mut input.bytes, &mut output.bytes)
     }
 
     /// RTR2RTS_QP: it can send.
     pub(super) fn start(&self) -> Result {
-        let context = core::mem::offset_of!(super::bindings::mlx5_ifc_rtr2rts_qp_in_bits, qpc);
         let mut input = mailbox!(mlx5_ifc_rtr2rts_qp_in_bits)
             .set(
                 field!(mlx5_ifc_rtr2rts_qp_in_bits, opcode),
-                MLX5_CMD_OP_RTR2RTS_QP,
+                constant!(MLX5_CMD_OP_RTR2RTS_QP),
             )
-            .set(field!(mlx5_ifc_rtr2rts_qp_in_bits, qpn), self.number);
-        for (field, value) in [
-            (field!(mlx5_ifc_qpc_bits, retry_count), RETRIES),
-            (field!(mlx5_ifc_qpc_bits, rnr_retry), RETRIES),
-            (
-                field!(mlx5_ifc_qpc_bits, primary_address_path.ack_timeout),
-                ACK_TIMEOUT,
-            ),
-        ] {
-            input = input.set(field.shifted(context), value);
-        }
+            .try_set(field!(mlx5_ifc_rtr2rts_qp_in_bits, qpn), self.number)?
+            .set(
+                field!(mlx5_ifc_rtr2rts_qp_in_bits, qpc.retry_count),
+                constant!(RETRIES),
+            )
+            .set(
+                field!(mlx5_ifc_rtr2rts_qp_in_bits, qpc.rnr_retry),
+                constant!(RETRIES),
+            )
+            .set(
+                field!(
+                    mlx5_ifc_rtr2rts_qp_in_bits,
+                    qpc.primary_address_path.ack_timeout
+                ),
+                constant!(ACK_TIMEOUT),
+            );
         let mut output = mailbox!(mlx5_ifc_rtr2rts_qp_out_bits);
         self.core.execute(&mut input.bytes, &mut output.bytes)
     }
@@ -214,14 +239,14 @@ impl QueuePair {
 
 impl Drop for QueuePair {
     fn drop(&mut self) {
-        let mut input = mailbox!(mlx5_ifc_destroy_qp_in_bits)
+        let input = mailbox!(mlx5_ifc_destroy_qp_in_bits)
             .set(
                 field!(mlx5_ifc_destroy_qp_in_bits, opcode),
-                MLX5_CMD_OP_DESTROY_QP,
+                constant!(MLX5_CMD_OP_DESTROY_QP),
             )
-            .set(field!(mlx5_ifc_destroy_qp_in_bits, qpn), self.number);
+            .try_set(field!(mlx5_ifc_destroy_qp_in_bits, qpn), self.number);
         let mut output = mailbox!(mlx5_ifc_destroy_qp_out_bits);
         // Refused while the PF is detached: then it is gone anyway.
-        let _ = self.core.execute(&mut input.bytes, &mut output.bytes);
+        let _ = input.and_then(|mut input| self.core.execute(&mut input.bytes, &mut output.bytes));
     }
 }

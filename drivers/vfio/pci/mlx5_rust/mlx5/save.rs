@@ -14,7 +14,7 @@ use super::{
     },
     core_dev::CoreDev,
     dma_buffer::DmaBuffer,
-    ifc::{field, mailbox, Mailbox},
+    ifc::{constant, field, mailbox, Mailbox},
     vhca::Extent,
 };
 use crate::vfio::{pages::Pages, workqueue::OrderedQueue};
@@ -269,7 +269,7 @@ impl CoreDev {
         mailbox!(mlx5_ifc_save_vhca_state_in_bits)
             .set(
                 field!(mlx5_ifc_save_vhca_state_in_bits, opcode),
-                MLX5_CMD_OP_SAVE_VHCA_STATE,
+                constant!(MLX5_CMD_OP_SAVE_VHCA_STATE),
             )
             .set(
                 field!(mlx5_ifc_save_vhca_state_in_bits, incremental),

@@ -12,7 +12,7 @@ use super::{
     },
     core_dev::CoreDev,
     dma_buffer::DmaBuffer,
-    ifc::{field, mailbox},
+    ifc::{constant, field, mailbox},
 };
 use crate::vfio::pages::Pages;
 use core::ops::Deref;
@@ -57,9 +57,9 @@ impl CoreDev {
         let mut input = mailbox!(mlx5_ifc_suspend_vhca_in_bits)
             .set(
                 field!(mlx5_ifc_suspend_vhca_in_bits, opcode),
-                MLX5_CMD_OP_SUSPEND_VHCA,
+                constant!(MLX5_CMD_OP_SUSPEND_VHCA),
             )
-            .set(field!(mlx5_ifc_suspend_vhca_in_bits, op_mod), op_mod)
+            .try_set(field!(mlx5_ifc_suspend_vhca_in_bits, op_mod), op_mod)?
             .set(field!(mlx5_ifc_suspend_vhca_in_bits, vhca_id), self.vhca_id);
         let mut output = mailbox!(mlx5_ifc_suspend_vhca_out_bits);
         self.execute(&mut input.bytes, &mut output.bytes)
@@ -74,9 +74,9 @@ impl CoreDev {
         let mut input = mailbox!(mlx5_ifc_resume_vhca_in_bits)
             .set(
                 field!(mlx5_ifc_resume_vhca_in_bits, opcode),
-                MLX5_CMD_OP_RESUME_VHCA,
+                constant!(MLX5_CMD_OP_RESUME_VHCA),
             )
-            .set(field!(mlx5_ifc_resume_vhca_in_bits, op_mod), op_mod)
+            .try_set(field!(mlx5_ifc_resume_vhca_in_bits, op_mod), op_mod)?
             .set(field!(mlx5_ifc_resume_vhca_in_bits, vhca_id), self.vhca_id);
         let mut output = mailbox!(mlx5_ifc_resume_vhca_out_bits);
         self.execute(&mut input.bytes, &mut output.bytes)
@@ -87,7 +87,7 @@ impl CoreDev {
         let mut input = mailbox!(mlx5_ifc_query_vhca_migration_state_in_bits)
             .set(
                 field!(mlx5_ifc_query_vhca_migration_state_in_bits, opcode),
-                MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE,
+                constant!(MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE),
             )
             .set(
                 field!(mlx5_ifc_query_vhca_migration_state_in_bits, incremental),
@@ -138,7 +138,7 @@ impl CoreDev {
         let mut input = mailbox!(mlx5_ifc_load_vhca_state_in_bits)
             .set(
                 field!(mlx5_ifc_load_vhca_state_in_bits, opcode),
-                MLX5_CMD_OP_LOAD_VHCA_STATE,
+                constant!(MLX5_CMD_OP_LOAD_VHCA_STATE),
             )
             .set(
                 field!(mlx5_ifc_load_vhca_state_in_bits, vhca_id),
