@@ -65,20 +65,19 @@ impl Coherent {
         }
     }
 
-    /// Calls `each` with every big endian word of 64 bits in `len` bytes from
-    /// `offset` on, a multiple of 8, as far as they are within.
-    pub(crate) fn for_each_be64(&self, offset: usize, len: usize, mut each: impl FnMut(u64)) {
-        if offset % 8 != 0 || offset > self.len {
-            return;
-        }
+    /// Returns `count` big endian words of 64 bits from `offset` on, a multiple of
+    /// 8, as far as they are within.
+    pub(crate) fn iter_be64(&self, offset: usize, count: usize) -> impl Iterator<Item = u64> + '_ {
+        let within = match offset % 8 {
+            0 => self.len.saturating_sub(offset) / 8,
+            _ => 0,
+        };
         // SAFETY: Within the allocation, or just behind it.
-        let first: NonNull<u64> = unsafe { self.cpu.add(offset) }.cast();
-        for word in 0..len.min(self.len - offset) / 8 {
+        let first: NonNull<u64> = unsafe { self.cpu.add(offset.min(self.len)) }.cast();
+        (0..count.min(within)).map(move |word| {
             // SAFETY: Within the allocation, and aligned.
-            each(u64::from_be(unsafe {
-                first.as_ptr().add(word).read_volatile()
-            }));
-        }
+            u64::from_be(unsafe { first.as_ptr().add(word).read_volatile() })
+        })
     }
 
     /// Reads a big endian word; 0 where it is not within.

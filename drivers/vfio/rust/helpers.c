@@ -120,7 +120,7 @@ void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
 void *vfio_rust_dma_alloc_coherent(struct device *dev, size_t len,
 				   dma_addr_t *dma)
 {
-	return dma_alloc_coherent(dev, len, dma, GFP_KERNEL);
+	return dma_alloc_coherent(dev, len, dma, GFP_KERNEL_ACCOUNT);
 }
 
 void vfio_rust_dma_free_coherent(struct device *dev, size_t len, void *cpu,

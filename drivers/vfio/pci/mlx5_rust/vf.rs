@@ -7,8 +7,7 @@ use crate::{
     mlx5::{
         core_dev::CoreDev,
         notifier::{VfEvents, VfNotifier},
-        page_track::PageTracker,
-        track_events::TrackEvents,
+        tracking::Tracking,
         vhca::{Extent, Side},
     },
     resume::{ResumeFile, ResumingSession},
@@ -45,7 +44,16 @@ enum Session {
 struct MigrationState {
     state: State,
     session: Session,
-    tracker: Option<PageTracker>,
+    tracking: Option<Arc<Tracking>>,
+}
+
+impl MigrationState {
+    /// Ends DMA logging. The PF must take commands.
+    fn end_tracking(&mut self) {
+        if let Some(tracking) = self.tracking.take() {
+            tracking.stop();
+        }
+    }
 }
 
 impl Reset for MigrationState {
@@ -67,9 +75,6 @@ pub(crate) struct VfMigration {
     queue: Arc<OrderedQueue>,
     #[pin]
     state: StateLock<MigrationState>,
-    /// The running tracker's, for who has to end a report that is under way.
-    #[pin]
-    reporting: Mutex<Option<Arc<TrackEvents>>>,
     /// Refers back to this object; taken out when the driver is unbound.
     #[pin]
     notifier: Mutex<Option<Pin<KBox<VfNotifier<VfMigration>>>>>,
@@ -91,9 +96,8 @@ impl VfMigration {
                 state <- StateLock::new(MigrationState {
                     state: State::Running,
                     session: Session::Idle,
-                    tracker: None,
+                    tracking: None,
                 }),
-                reporting <- new_mutex!(None),
                 notifier <- new_mutex!(None),
             }),
             GFP_KERNEL,
@@ -113,17 +117,12 @@ impl VfMigration {
     pub(crate) fn closing(&self) {
         let mut state = self.state.lock();
         state.session = Session::Idle;
-        self.end_tracking(&mut state);
+        state.end_tracking();
     }
 
     /// Whether firmware can track what the VF writes.
     pub(crate) fn can_track(&self) -> bool {
         self.core.can_track()
-    }
-
-    fn end_tracking(&self, state: &mut MigrationState) {
-        *self.reporting.lock() = None;
-        state.tracker = None;
     }
 
     /// The device has been reset.
@@ -347,27 +346,25 @@ impl Migration for Arc<VfMigration> {
 impl DirtyLog for Arc<VfMigration> {
     fn start(&self, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64> {
         let mut state = self.state.lock();
-        if state.tracker.is_some() {
+        if state.tracking.is_some() {
             return Err(EINVAL);
         }
-        let tracker = PageTracker::new(&self.core, ranges, page_size)?;
-        let tracked = tracker.page_size();
-        *self.reporting.lock() = Some(tracker.events().clone());
-        state.tracker = Some(tracker);
+        let tracking = Tracking::start(&self.core, ranges, page_size)?;
+        let tracked = tracking.page_size();
+        state.tracking = Some(tracking);
         Ok(tracked)
     }
 
     fn stop(&self) {
-        let mut state = self.state.lock();
-        self.end_tracking(&mut state);
+        self.state.lock().end_tracking();
     }
 
     fn report(&self, dirty: &mut DirtyBitmap<'_>) -> Result {
-        let mut state = self.state.lock();
-        let tracker = state.tracker.as_mut().ok_or(EINVAL)?;
+        // Reports without the state lock: user memory may take its time.
+        let tracking = self.state.lock().tracking.clone().ok_or(EINVAL)?;
         let since = Since::now();
         let mut bytes = 0u64;
-        let reported = tracker.report(dirty.range(), |addr, len| {
+        let reported = tracking.report(dirty.range(), |addr, len| {
             bytes = bytes.saturating_add(len);
             dirty.set(addr, len);
         });
@@ -388,14 +385,10 @@ impl VfEvents for VfMigration {
     }
 
     fn disabled(&self) {
-        // Without the state lock, which a report holds.
-        if let Some(events) = &*self.reporting.lock() {
-            events.fail();
-        }
         let mut state = self.state.lock();
         // Needs the PF, so it comes first.
         state.session = Session::Idle;
-        self.end_tracking(&mut state);
+        state.end_tracking();
         self.core.set_attached(false);
     }
 }

@@ -18,8 +18,12 @@ mod chunks;
 mod cqe;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/precopy.rs"]
 mod precopy;
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/mlx5/report.rs"]
+mod report;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/stream.rs"]
 mod stream;
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/mlx5/track_limits.rs"]
+mod track_limits;
 
 #[cfg(test)]
 mod bits_tests;
@@ -30,4 +34,8 @@ mod cqe_tests;
 #[cfg(test)]
 mod precopy_tests;
 #[cfg(test)]
+mod report_tests;
+#[cfg(test)]
 mod stream_tests;
+#[cfg(test)]
+mod track_limits_tests;

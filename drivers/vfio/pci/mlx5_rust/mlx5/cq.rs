@@ -49,11 +49,22 @@ pub(super) struct CompletionQueue {
     log_size: u32,
 }
 
-// SAFETY: The queue is used by one thread at a time, behind the state lock;
+// SAFETY: The queue is used by one thread at a time, behind the tracker's lock;
 // callbacks use only `events`.
 unsafe impl Send for CompletionQueue {}
 // SAFETY: As above.
 unsafe impl Sync for CompletionQueue {}
+
+impl CoreDev {
+    /// Returns the completion vector of this VF: VFs take turns.
+    fn completion_vector(&self) -> u16 {
+        // SAFETY: `mdev` is valid by the invariant of `CoreDev`.
+        let vectors = unsafe { bindings::mlx5_comp_vectors_max(self.mdev.as_ptr()) };
+        let vf = self.vf.0.unsigned_abs();
+        // CAST: A PF has fewer than 2^16 VFs.
+        vf.checked_rem(vectors).unwrap_or(0) as u16
+    }
+}
 
 impl CompletionQueue {
     /// A queue of `1 << log_size` entries. `events` hear of it.
@@ -124,8 +135,9 @@ impl CompletionQueue {
     ) -> Result<LargeMailbox<mlx5_ifc_create_cq_in_bits>> {
         let mut input = LargeMailbox::new(size_of::<u64>())?;
         let mut eqn = 0;
+        let vector = core.completion_vector();
         // SAFETY: `mdev` is valid by the invariant of `CoreDev`.
-        to_result(unsafe { bindings::mlx5_comp_eqn_get(core.mdev.as_ptr(), 0, &mut eqn) })?;
+        to_result(unsafe { bindings::mlx5_comp_eqn_get(core.mdev.as_ptr(), vector, &mut eqn) })?;
         input.try_set(
             field!(mlx5_ifc_create_cq_in_bits, cq_context.log_cq_size),
             log_size,

@@ -37,6 +37,8 @@ bool mlx5_rust_tracks_pages(struct mlx5_core_dev *mdev)
 void mlx5_rust_track_limits_of(struct mlx5_core_dev *mdev,
 			       struct mlx5_rust_track_limits *limits)
 {
+	limits->log_min_msg_size =
+		MLX5_CAP_ADV_VIRTUALIZATION(mdev, pg_track_log_min_msg_size);
 	limits->log_max_msg_size =
 		MLX5_CAP_ADV_VIRTUALIZATION(mdev, pg_track_log_max_msg_size);
 	limits->log_min_page_size =

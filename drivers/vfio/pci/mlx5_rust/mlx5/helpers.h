@@ -20,6 +20,7 @@ struct device *mlx5_rust_dma_device(struct mlx5_core_dev *mdev);
 
 /* What pg_track_* in MLX5_CAP_ADV_VIRTUALIZATION say. */
 struct mlx5_rust_track_limits {
+	u8 log_min_msg_size;
 	u8 log_max_msg_size;
 	u8 log_min_page_size;
 	u8 log_max_page_size;

@@ -24,6 +24,8 @@ mod cq;
 mod cqe;
 mod ifc;
 mod qp;
+mod report;
+mod track_limits;
 mod uar;
 
 pub(crate) mod core_dev;
@@ -32,5 +34,6 @@ pub(crate) mod notifier;
 pub(crate) mod page_track;
 pub(crate) mod pd;
 pub(crate) mod save;
-pub(crate) mod track_events;
+mod track_events;
+pub(crate) mod tracking;
 pub(crate) mod vhca;

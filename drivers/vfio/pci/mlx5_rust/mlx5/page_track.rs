@@ -2,6 +2,9 @@
 
 //! The page tracker: firmware that notes where a VF writes to, and reports it in
 //! messages through a connection within the device.
+//!
+//! [`PageTracker`] is used by one thread at a time; [`tracking`](super::tracking)
+//! shares it.
 
 use super::{
     bindings::{
@@ -13,12 +16,14 @@ use super::{
     bits::{Part, Value},
     core_dev::CoreDev,
     cq::CompletionQueue,
-    cqe::{Message, State},
+    cqe::Message,
     dma_buffer::Mkey,
     ifc::{constant, field, mailbox, part, LargeMailbox, Mailbox},
     pd::Pd,
     qp::{QueuePair, ReceiveQueue},
+    report::{Batch, Device, Fault, Progress, Report},
     track_events::{Subjects, TrackEvents, TrackNotifier},
+    track_limits::{Ring, TrackLimits, LOG_ENTRY},
     uar::Uar,
 };
 use crate::vfio::{
@@ -26,22 +31,10 @@ use crate::vfio::{
     dirty_log::{IovaRange, IovaRanges},
     errno,
 };
-use kernel::{
-    prelude::*,
-    sizes::{SZ_2M, SZ_64K},
-    sync::Arc,
-};
+use kernel::{prelude::*, sizes::SZ_64K, sync::Arc};
 
-/// Bytes of an entry of a report: an address.
-const ENTRY: usize = 8;
-/// Memory for messages that have not been looked at.
-const RING: usize = SZ_2M;
-/// Fewest messages that there is room for.
-const MIN_MESSAGES: usize = 4;
 /// Pieces that the memory for messages is made of.
 const PIECE: usize = SZ_64K;
-/// A tracker that says nothing for so many milliseconds says nothing any more.
-const SILENCE_MS: u32 = 10_000;
 /// What a tracker tracks: `track_type`.
 const TRACK_PAGES: u32 = 1;
 /// The fields that a request for a report sets: `modify_field_select`.
@@ -62,45 +55,13 @@ impl Memory {
         Ok(Self { pieces })
     }
 
-    /// Calls `each` with every address in `len` bytes from `offset` on.
-    fn for_each_address(&self, mut offset: usize, len: usize, mut each: impl FnMut(u64)) {
-        let end = offset.saturating_add(len);
-        while let Some(piece) = self.pieces.get(offset / PIECE) {
-            let at = offset % PIECE;
-            let n = (PIECE - at).min(end.saturating_sub(offset));
-            if n == 0 {
-                return;
-            }
-            piece.for_each_be64(at, n, &mut each);
-            offset += n;
-        }
-    }
-}
-
-/// Joins pages that follow each other, as most of a report do.
-struct Runs<F: FnMut(u64, u64)> {
-    each: F,
-    page_size: u64,
-    start: u64,
-    len: u64,
-}
-
-impl<F: FnMut(u64, u64)> Runs<F> {
-    fn page(&mut self, addr: u64) {
-        if self.len > 0 && self.start.checked_add(self.len) == Some(addr) {
-            self.len = self.len.saturating_add(self.page_size);
-        } else {
-            self.flush();
-            self.start = addr;
-            self.len = self.page_size;
-        }
-    }
-
-    fn flush(&mut self) {
-        if self.len > 0 {
-            (self.each)(self.start, self.len);
-            self.len = 0;
-        }
+    /// Returns addresses in `len` bytes from `offset` on: those that are in the
+    /// same piece as the first one.
+    fn addresses(&self, offset: usize, len: usize) -> impl Iterator<Item = u64> + '_ {
+        let piece = self.pieces.get(offset / PIECE);
+        piece
+            .into_iter()
+            .flat_map(move |piece| piece.iter_be64(offset % PIECE, len >> LOG_ENTRY))
     }
 }
 
@@ -147,10 +108,10 @@ impl Drop for Object {
     }
 }
 
-/// A tracker that runs.
+/// A tracker, and what it reports through.
 ///
 /// Fields drop in order: what firmware uses goes before what it uses it for.
-pub(crate) struct PageTracker {
+struct Tracked {
     _notifier: Pin<KBox<TrackNotifier>>,
     object: Object,
     _sender: QueuePair,
@@ -161,33 +122,37 @@ pub(crate) struct PageTracker {
     cq: Pin<KBox<CompletionQueue>>,
     _pd: Pd,
     _uar: Uar,
-    events: Arc<TrackEvents>,
     core: Arc<CoreDev>,
-    page_size: u64,
-    /// Bytes of a message, at most.
-    message: usize,
-    /// Entries of the receive queue, and messages that were looked at.
-    slots: u32,
+    ring: Ring,
+    /// Messages that were released.
     seen: u32,
 }
 
-/// What the device can track.
-struct Limits(bindings::mlx5_rust_track_limits);
+/// A tracker that runs.
+pub(crate) struct PageTracker {
+    device: Tracked,
+    report: Report<IovaRange>,
+    events: Arc<TrackEvents>,
+    log_page: u32,
+}
 
-impl Limits {
-    fn of(core: &CoreDev) -> Result<Self> {
-        core.check_attached()?;
-        let mut limits = bindings::mlx5_rust_track_limits::default();
-        // SAFETY: `mdev` is valid by the invariant of `CoreDev`.
-        unsafe { bindings::mlx5_rust_track_limits_of(core.mdev.as_ptr(), &mut limits) };
-        Ok(Self(limits))
-    }
+/// Returns what the `pg_track_*` capabilities say.
+fn capabilities(core: &CoreDev) -> Result<bindings::mlx5_rust_track_limits> {
+    core.check_attached()?;
+    let mut limits = bindings::mlx5_rust_track_limits::default();
+    // SAFETY: `mdev` is valid by the invariant of `CoreDev`.
+    unsafe { bindings::mlx5_rust_track_limits_of(core.mdev.as_ptr(), &mut limits) };
+    Ok(limits)
+}
 
-    /// The page size, as a shift, that is nearest to `page_size`.
-    fn log_page(&self, page_size: u64) -> u32 {
-        let log = page_size.max(1).ilog2();
-        log.max(self.0.log_min_page_size.into())
-            .min(self.0.log_max_page_size.into())
+impl From<&bindings::mlx5_rust_track_limits> for TrackLimits {
+    fn from(limits: &bindings::mlx5_rust_track_limits) -> Self {
+        let pair = |min: u8, max: u8| (u32::from(min), u32::from(max));
+        Self {
+            log_message: pair(limits.log_min_msg_size, limits.log_max_msg_size),
+            log_page: pair(limits.log_min_page_size, limits.log_max_page_size),
+            log_space: pair(limits.log_min_addr_space, limits.log_max_addr_space),
+        }
     }
 }
 
@@ -205,22 +170,17 @@ impl PageTracker {
         mut ranges: IovaRanges<'_>,
         page_size: u64,
     ) -> Result<Self> {
-        let limits = Limits::of(core)?;
+        let capabilities = capabilities(core)?;
+        let limits = TrackLimits::from(&capabilities);
         let log_page = limits.log_page(page_size);
-        let log_message = u32::from(limits.0.log_max_msg_size);
-        let message = 1usize.checked_shl(log_message).ok_or(EINVAL)?;
-        if !(ENTRY..=RING).contains(&message) {
-            return Err(errno::eopnotsupp());
-        }
-        let slots = (RING / message).max(MIN_MESSAGES);
-        let log_slots = slots.ilog2();
-        ranges.combine(limits.0.max_num_range.into());
+        let ring = limits.ring().ok_or_else(errno::eopnotsupp)?;
+        ranges.combine(capabilities.max_num_range.into());
 
         let events = TrackEvents::new()?;
         let uar = Uar::new(core)?;
         let pd = Pd::new(core)?;
-        let cq = CompletionQueue::new(core, events.clone(), log_slots)?;
-        let memory = Memory::new(core, slots * message)?;
+        let cq = CompletionQueue::new(core, events.clone(), ring.log_slots)?;
+        let memory = Memory::new(core, ring.len())?;
         let mkey = Mkey::of_pages(
             core,
             &pd,
@@ -228,19 +188,20 @@ impl PageTracker {
             memory.pieces.len() * PIECE,
             memory.pieces.iter().map(Coherent::dma),
         )?;
-        // CAST: At most `RING`.
-        let queue = ReceiveQueue::new(core, log_slots, mkey.number(), message as u32)?;
+        // CAST: A ring of this length is in memory for messages of 4 MiB.
+        let room = ring.message_len() as u32;
+        let queue = ReceiveQueue::new(core, ring.log_slots, mkey.number(), room)?;
         let receiver = QueuePair::new(core, &pd, &uar, Some((&queue, &cq)))?;
         let sender = QueuePair::new(core, &pd, &uar, None)?;
         receiver.init()?;
-        queue.post(1 << log_slots);
+        queue.post(ring.slots());
         receiver.connect(sender.number())?;
         sender.init()?;
         sender.connect(receiver.number())?;
         sender.start()?;
         let context = Context {
             log_page,
-            log_message,
+            log_message: ring.log_message,
             sender: sender.number(),
         };
         let object = create(core, &limits, &ranges, context)?;
@@ -253,7 +214,7 @@ impl PageTracker {
             },
         )?;
         cq.arm(0);
-        Ok(Self {
+        let device = Tracked {
             _notifier: notifier,
             object,
             _sender: sender,
@@ -264,102 +225,74 @@ impl PageTracker {
             cq,
             _pd: pd,
             _uar: uar,
-            events,
             core: core.clone(),
-            page_size: 1 << log_page,
-            message,
-            slots: 1 << log_slots,
+            ring,
             seen: 0,
+        };
+        Ok(Self {
+            device,
+            report: Report::new(1 << log_page),
+            events,
+            log_page,
         })
     }
 
-    /// Bytes of the pages that it tells apart.
-    pub(crate) fn page_size(&self) -> u64 {
-        self.page_size
+    /// Returns the size of the pages that it tells apart.
+    pub(super) fn page_size(&self) -> u64 {
+        1 << self.log_page
     }
 
-    /// Where to end a report early.
-    pub(crate) fn events(&self) -> &Arc<TrackEvents> {
+    /// Returns what its events are told to.
+    pub(super) fn events(&self) -> &Arc<TrackEvents> {
         &self.events
     }
 
-    /// Calls `each` with address and bytes of all pages in `range` that the VF has
-    /// written to since it was last asked, or of some around them.
+    /// Begins to report the pages in `range` that the VF has written to since that
+    /// was asked last. The batches that follow have them, and maybe others.
+    pub(super) fn begin(&mut self, range: IovaRange) {
+        // `None` is a range that firmware refuses.
+        let pages = range.len().unwrap_or(u64::MAX) >> self.log_page;
+        self.report.begin(range, pages, self.device.ring.entries());
+    }
+
+    /// Replaces the runs in `batch` by the next ones, which are to be reported even
+    /// after an error. Waits for a firmware command at most.
     ///
-    /// `EIO` where the tracker has failed, `ETIMEDOUT` where it says nothing any
-    /// more, `EINTR` where the process is killed: then its state is not known, and
-    /// it is of no more use.
-    pub(crate) fn report(&mut self, range: IovaRange, each: impl FnMut(u64, u64)) -> Result {
-        if self.events.has_failed() {
-            return Err(EIO);
-        }
-        // What is refused has no effect.
-        self.request(range)?;
-        // A device that reports more than there is does not come to an end.
-        let pages = range.len().unwrap_or(u64::MAX) >> self.page_size.trailing_zeros();
-        let mut left = pages.saturating_add(u64::from(self.slots));
-        let mut runs = Runs {
-            each,
-            page_size: self.page_size,
-            start: 0,
-            len: 0,
-        };
-        let received = self.receive_all(|addr| runs.page(addr), &mut left);
-        runs.flush();
-        received.inspect_err(|_| self.events.fail())
-    }
-
-    fn receive_all(&mut self, mut each: impl FnMut(u64), left: &mut u64) -> Result {
-        loop {
-            let message = match self.receive(&mut each)? {
-                Some(message) => message,
-                None => {
-                    // Whatever has come meanwhile raises no interrupt.
-                    self.cq.arm(self.seen);
-                    match self.receive(&mut each)? {
-                        Some(message) => message,
-                        None => {
-                            self.wait()?;
-                            continue;
-                        }
-                    }
+    /// `EIO` if the tracker has failed, which it does for good, or if the device
+    /// does not come to an end.
+    pub(super) fn next_batch(&mut self, batch: &mut Batch) -> Result<Progress> {
+        self.check()?;
+        self.report
+            .next_batch(&mut self.device, batch)
+            .map_err(|fault| match fault {
+                Fault::Flood => EIO,
+                Fault::Refused(err) => err,
+                Fault::Failed(err) => {
+                    self.events.fail();
+                    err
                 }
-            };
-            match message.state {
-                State::Tracking => return Ok(()),
-                State::Reporting => (),
-                State::Failed => return Err(EIO),
-            }
-            let entries = (message.len / ENTRY).max(1) as u64;
-            *left = left.checked_sub(entries).ok_or(EIO)?;
-        }
+            })
     }
 
-    /// Waits for a completion, or for bad news.
-    fn wait(&self) -> Result {
-        self.events.signal.wait(SILENCE_MS)?;
-        if self.events.has_failed() || (self.events.take_changed() && self.is_in_error()?) {
+    /// `EIO` if the tracker has failed.
+    fn check(&self) -> Result {
+        if self.events.take_changed() && self.device.is_in_error()? {
+            self.events.fail();
+        }
+        if self.events.has_failed() {
             return Err(EIO);
         }
         Ok(())
     }
+}
 
-    /// Looks at the next message, if there is one.
-    fn receive(&mut self, each: &mut impl FnMut(u64)) -> Result<Option<Message>> {
-        let Some(message) = self.cq.entry(self.seen, self.slots, self.message)? else {
-            return Ok(None);
-        };
-        // CAST: To a type that is not smaller.
-        let at = message.slot as usize * self.message;
-        self.memory.for_each_address(at, message.len, each);
-        self.seen = self.seen.wrapping_add(1);
-        self.queue.post(self.seen.wrapping_add(self.slots));
-        self.cq.release(self.seen);
-        Ok(Some(message))
-    }
+impl Device for Tracked {
+    type Range = IovaRange;
+    type Error = Error;
 
-    /// Has a range reported.
-    fn request(&self, range: IovaRange) -> Result {
+    const FAILED: Error = EIO;
+
+    fn request(&mut self, range: IovaRange) -> Result {
         let mut input = self
             .object
             .about(
@@ -396,6 +329,38 @@ impl PageTracker {
         self.core.execute(&mut input.bytes, &mut output.bytes)
     }
 
+    fn message(&mut self) -> Result<Option<Message>> {
+        let slots = self.ring.slots();
+        let room = self.ring.message_len();
+        let message = self.cq.entry(self.seen, slots, room)?;
+        if message.is_some() {
+            return Ok(message);
+        }
+        // What comes before the CQ is armed raises no event.
+        self.cq.arm(self.seen);
+        self.cq.entry(self.seen, slots, room)
+    }
+
+    fn entries(&self, message: &Message, from: usize) -> impl Iterator<Item = u64> {
+        // CAST: To a type that is not smaller.
+        let at = message.slot as usize * self.ring.message_len();
+        let done = from << LOG_ENTRY;
+        self.memory
+            .addresses(at + done, message.len.saturating_sub(done))
+    }
+
+    fn release(&mut self) {
+        self.seen = self.seen.wrapping_add(1);
+        self.cq.release(self.seen);
+    }
+
+    fn post(&mut self) {
+        self.queue.post(self.seen.wrapping_add(self.ring.slots()));
+    }
+}
+
+impl Tracked {
+    /// Asks firmware whether the tracker has failed.
     fn is_in_error(&self) -> Result<bool> {
         let mut input = self.object.about(
             mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits),
@@ -423,28 +388,24 @@ struct Context {
 /// than what the device can track.
 fn create(
     core: &Arc<CoreDev>,
-    limits: &Limits,
+    limits: &TrackLimits,
     ranges: &IovaRanges<'_>,
     context: Context,
 ) -> Result<Object> {
     let range_bytes = size_of::<bindings::mlx5_ifc_page_track_range_bits>() / 8;
     let mut input = LargeMailbox::new(ranges.len() * range_bytes)?;
-    let mut total = 0u64;
     for (mut entry, range) in input.entries().zip(ranges.iter()) {
         // VFIO lets empty ranges through.
         let len = range.len().ok_or(EINVAL)?;
-        total = total.checked_add(len).ok_or(EOVERFLOW)?;
         entry.set(
             field!(mlx5_ifc_page_track_range_bits, start_address),
             range.start,
         );
         entry.set(field!(mlx5_ifc_page_track_range_bits, length), len);
     }
-    let log_space = total.checked_next_power_of_two().ok_or(EOVERFLOW)?.ilog2();
-    let space = u32::from(limits.0.log_min_addr_space)..=u32::from(limits.0.log_max_addr_space);
-    if !space.contains(&log_space) {
-        return Err(errno::eopnotsupp());
-    }
+    let log_space = limits
+        .log_space(ranges.iter().filter_map(IovaRange::len))
+        .ok_or_else(errno::eopnotsupp)?;
     input.set(
         field!(
             mlx5_ifc_create_page_track_obj_in_bits,

@@ -12,19 +12,22 @@ use kernel::{
     container_of,
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{AtomicFlag, Relaxed},
         Arc,
     },
     types::Opaque,
 };
+
+/// Report timeout, in milliseconds.
+const SILENCE_MS: u32 = 10_000;
 
 /// What was told so far.
 #[pin_data]
 pub(crate) struct TrackEvents {
     #[pin]
     pub(super) signal: Signal,
-    failed: Atomic<bool>,
-    changed: Atomic<bool>,
+    failed: AtomicFlag,
+    changed: AtomicFlag,
 }
 
 impl TrackEvents {
@@ -32,8 +35,8 @@ impl TrackEvents {
         Arc::pin_init(
             pin_init!(Self {
                 signal <- Signal::new(),
-                failed: Atomic::new(false),
-                changed: Atomic::new(false),
+                failed: AtomicFlag::new(false),
+                changed: AtomicFlag::new(false),
             }),
             GFP_KERNEL,
         )
@@ -45,15 +48,22 @@ impl TrackEvents {
         self.signal.raise();
     }
 
+    /// Waits, without a lock, until there may be something new.
+    ///
+    /// `ETIMEDOUT` if that takes longer than the tracker may be silent, `EINTR` if
+    /// the process is killed.
+    pub(super) fn wait(&self) -> Result {
+        self.signal.wait(SILENCE_MS)
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Relaxed)
     }
 
     /// Whether the object has changed since this was asked last.
     pub(super) fn take_changed(&self) -> bool {
-        let changed = self.changed.load(Relaxed);
-        self.changed.store(false, Relaxed);
-        changed
+        // In one step: an event between two would be lost.
+        self.changed.xchg(false, Relaxed)
     }
 }
 
