@@ -309,16 +309,26 @@ pub fn logging_report_onto(
 ) -> io::Result<Vec<u64>> {
     let bits = range.length.div_ceil(page_size.max(1));
     let mut bitmap = vec![before; bits.div_ceil(64).max(1) as usize];
+    logging_report_at(device, range, page_size, bitmap.as_mut_ptr() as u64)?;
+    Ok(bitmap)
+}
+
+/// As [`logging_report`], with a bitmap at an address.
+pub fn logging_report_at(
+    device: BorrowedFd<'_>,
+    range: LoggingRange,
+    page_size: u64,
+    bitmap: u64,
+) -> io::Result<()> {
     let mut report = LoggingReport {
         argsz: size_of::<LoggingReport>() as u32,
         flags: FEATURE_GET | FEATURE_DMA_LOGGING_REPORT,
         iova: range.iova,
         length: range.length,
         page_size,
-        bitmap: bitmap.as_mut_ptr() as u64,
+        bitmap,
     };
-    with_struct(device, VFIO_DEVICE_FEATURE, &mut report)?;
-    Ok(bitmap)
+    with_struct(device, VFIO_DEVICE_FEATURE, &mut report).map(drop)
 }
 
 /// `struct vfio_precopy_info`.

@@ -259,6 +259,31 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "dirty-limits",
+        about: "``dirty``, with a firmware that has one tracker, messages of 4 MiB, and \
+                reports each page three times",
+        suite: Suite::Check,
+        // The stock kernel has no dirty bitmaps.
+        kernels: &[Intree],
+        seconds: 60,
+        machine: Machine {
+            properties: ",trackers=1,log-max-message=22,page-repeats=3",
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "dirty-flood",
+        about: "reports that have more messages than the driver has room for",
+        suite: Suite::Check,
+        // The stock kernel has no dirty bitmaps.
+        kernels: &[Intree],
+        seconds: 60,
+        machine: Machine {
+            properties: ",log-max-message=9,page-repeats=60000",
+            ..USUAL
+        },
+    },
+    Scenario {
         name: "matrix",
         about: "every state request from every state, both drivers compared",
         suite: Suite::Check,

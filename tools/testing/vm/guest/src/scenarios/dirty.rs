@@ -10,20 +10,27 @@ use super::{
 use crate::{
     fault::{self, Faults},
     hca::{Driver, Pf},
+    sys,
     tap::Results,
     vf::{Vf, IOVA},
 };
 use anyhow::{ensure, Context, Result};
 use mlx5_emu_regs as regs;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    fs,
     io::{BufRead, BufReader},
     process::{Command, ExitCode, Stdio},
     thread,
     time::Duration,
     time::Instant,
 };
-use vfio_mig::{bdf::Bdf, device::Device, state::State, uapi::LoggingRange};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    state::State,
+    uapi::{self, LoggingRange},
+};
 
 /// `MLX5_CMD_OP_*` of all commands that make a tracker: ALLOC_PD, CREATE_CQ,
 /// CREATE_MKEY, CREATE_QP, RST2INIT_QP, INIT2RTR_QP, RTR2RTS_QP,
@@ -172,7 +179,7 @@ const OBSERVATIONS: &[Observation] = &[
     ("bad ranges", |site| {
         let vf = Vf::open(site.vf, PAGES)?;
         let range = |iova: u64, length: u64| LoggingRange { iova, length };
-        let cases: [&[LoggingRange]; 8] = [
+        let cases: [&[LoggingRange]; 9] = [
             &[],
             &[range(IOVA, 0)],
             &[range(IOVA + 1, PAGE)],
@@ -181,6 +188,7 @@ const OBSERVATIONS: &[Observation] = &[
             &[range(IOVA, 2 * PAGE), range(IOVA + PAGE, 2 * PAGE)],
             &[range(IOVA, PAGE), range(IOVA, PAGE)],
             &[range(0, 1 << 50)],
+            &[range(0, u64::MAX - PAGE + 1)],
         ];
         let mut seen = Vec::new();
         for ranges in cases {
@@ -288,10 +296,10 @@ fn pages_of(device: &Device, range: LoggingRange) -> Result<Vec<u64>, vfio_mig::
 
 const DIFFERENCES: &[Difference] = &[Difference {
     name: "bad ranges",
-    c: "EINVAL, EOPNOTSUPP, EINVAL, EINVAL, EOVERFLOW, EINVAL, EINVAL, EOPNOTSUPP, E2BIG, \
-        EINVAL, ok, EINVAL, EINVAL",
-    rust: "EINVAL, EINVAL, EINVAL, EINVAL, EOVERFLOW, EINVAL, EINVAL, EOPNOTSUPP, E2BIG, \
-           EINVAL, ok, EINVAL, EINVAL",
+    c: "EINVAL, EOPNOTSUPP, EINVAL, EINVAL, EOVERFLOW, EINVAL, EINVAL, EOPNOTSUPP, \
+        EOPNOTSUPP, E2BIG, EINVAL, ok, EINVAL, EINVAL",
+    rust: "EINVAL, EINVAL, EINVAL, EINVAL, EOVERFLOW, EINVAL, EINVAL, EOPNOTSUPP, \
+           EOPNOTSUPP, E2BIG, EINVAL, ok, EINVAL, EINVAL",
     reason: "an empty range, which VFIO lets through: the C driver finds that all \
              ranges together are too small, the Rust driver that it is no range",
 }];
@@ -365,6 +373,11 @@ pub fn run(results: &mut Results) -> Result<()> {
             copy_by_reports(&Site { vf, other })
         });
     }
+    let (vf, other) = bench.of(Driver::Rust);
+    results.test(
+        "memory for reports is charged to who starts logging",
+        |_| memory_is_charged(&Site { vf, other }),
+    );
     Ok(())
 }
 
@@ -438,6 +451,230 @@ pub fn report_for_ever(args: &[String]) -> ExitCode {
     }
 }
 
+/// A report that waits for its device keeps nothing else waiting.
+fn nothing_waits(site: &Site) -> Result<()> {
+    let vf = stalled(site)?;
+    let device = vf.device();
+    let (first, second) = thread::scope(|scope| -> Result<_> {
+        let reporter = scope.spawn(|| outcome(pages_of(device, ALL)));
+        thread::sleep(Duration::from_millis(200));
+        let second = sys::interrupted(Duration::from_millis(100), || {
+            outcome(pages_of(device, ALL))
+        });
+        let begin = Instant::now();
+        for state in [State::STOP, State::STOP_COPY, State::STOP, State::RUNNING] {
+            device.set_state(state)?;
+        }
+        ensure!(device.state()? == State::RUNNING);
+        device.stop_logging()?;
+        let first = reporter.join().ok().context("the reporter panicked")?;
+        // Far less than what silence is allowed to last.
+        ensure!(begin.elapsed() < Duration::from_secs(5), "something waited");
+        Ok((first, second?))
+    })?;
+    ensure!(first == "EIO", "the report that was stopped: {first}");
+    ensure!(second == "EINTR", "the report that waited for it: {second}");
+    let after = outcome(pages_of(device, ALL));
+    ensure!(after == "EINVAL", "a report after it: {after}");
+    device.start_logging(PAGE, &[ALL])?;
+    let written = scatter(&vf, 100)?;
+    ensure!(written == pages(device, ALL, PAGE)?, "other pages");
+    Ok(())
+}
+
+/// Each page is in one of two reports that are made at once.
+fn two_reporters(site: &Site) -> Result<()> {
+    let vf = tracked(site)?;
+    let device = vf.device();
+    for count in [1, 50, 1000] {
+        let written = scatter(&vf, count)?;
+        let reports = thread::scope(|scope| -> Result<_> {
+            let reporters = [0; 2].map(|_| scope.spawn(|| pages(device, ALL, PAGE)));
+            let mut reports = BTreeSet::new();
+            for reporter in reporters {
+                reports.extend(reporter.join().ok().context("a reporter panicked")??);
+            }
+            Ok(reports)
+        })?;
+        ensure!(reports == written, "other pages of {count}");
+    }
+    Ok(())
+}
+
+/// A report whose bitmap never comes: nobody waits for it.
+fn missing_bitmap(results: &mut Results, site: &Site) {
+    let name = "a report that waits for its bitmap holds nobody up";
+    let memory = match sys::MissingMemory::new() {
+        Ok(memory) => memory,
+        Err(err) => {
+            results.test(name, |_| Err(err.into()));
+            return;
+        }
+    };
+    results.test(name, |_| {
+        let vf = tracked(site)?;
+        // More than a batch.
+        scatter(&vf, 1000)?;
+        let device = vf.device();
+        let report = || {
+            let bitmap = memory.addr() as u64;
+            compare::words(uapi::logging_report_at(device.fd(), ALL, PAGE, bitmap).map(|()| "ok"))
+        };
+        let end = thread::scope(|scope| -> Result<_> {
+            let reporter = scope.spawn(report);
+            let others = || -> Result<()> {
+                memory.wait_for_fault()?;
+                for state in [State::STOP, State::RUNNING] {
+                    device.set_state(state)?;
+                }
+                device.reset()?;
+                device.enable_bus_master()?;
+                device.stop_logging()?;
+                device.start_logging(PAGE, &[ALL])?;
+                Pf::find()?.reload()?;
+                device.start_logging(PAGE, &[ALL])?;
+                ensure!(device.state()? == State::RUNNING);
+                Ok(())
+            };
+            let others = others();
+            // Else the reporter would never end.
+            memory.provide()?;
+            let end = reporter.join().ok().context("the reporter panicked")?;
+            others.map(|()| end)
+        })?;
+        ensure!(end == "EIO", "the report ended with {end}");
+        Ok(())
+    });
+}
+
+/// Interrupts of each completion vector of the PF.
+fn completion_interrupts() -> Result<BTreeMap<String, u64>> {
+    let text = fs::read_to_string("/proc/interrupts")?;
+    let vectors = text.lines().filter_map(|line| {
+        let name = line
+            .split_whitespace()
+            .find(|word| word.starts_with("mlx5_comp"))?;
+        let counts = line
+            .split_whitespace()
+            .skip(1)
+            .map_while(|word| word.parse::<u64>().ok());
+        Some((name.to_string(), counts.sum()))
+    });
+    Ok(vectors.collect())
+}
+
+/// The completion vector that tells of a VF's reports.
+fn vector_of(vf: Bdf) -> Result<String> {
+    let vf = tracked(&Site { vf, other: vf })?;
+    let before = completion_interrupts()?;
+    scatter(&vf, 10)?;
+    pages_of(vf.device(), ALL)?;
+    let mut after = completion_interrupts()?;
+    after.retain(|name, count| before.get(name) != Some(count));
+    let names: Vec<String> = after.into_keys().collect();
+    ensure!(names.len() == 1, "a report makes interrupts {names:?}");
+    Ok(names.concat())
+}
+
+/// VFs take turns with the completion vectors: there are two, as there are CPUs.
+fn vectors_are_shared_out(site: &Site) -> Result<()> {
+    let (one, other) = (vector_of(site.vf)?, vector_of(site.other)?);
+    ensure!(one != other, "both VFs have {one}");
+    Ok(())
+}
+
+/// The memory that reports come into is charged to who has it made.
+fn memory_is_charged(site: &Site) -> Result<()> {
+    const ROOT: &str = "/run/cgroup";
+    const GROUP: &str = "/run/cgroup/logging";
+    fs::create_dir_all(ROOT)?;
+    sys::mount("cgroup2", ROOT)?;
+    fs::write(format!("{ROOT}/cgroup.subtree_control"), "+memory")?;
+    fs::create_dir_all(GROUP)?;
+    let charged = || -> Result<i64> {
+        Ok(fs::read_to_string(format!("{GROUP}/memory.current"))?
+            .trim()
+            .parse()?)
+    };
+    let measure = || -> Result<i64> {
+        let vf = Vf::open(site.vf, PAGES)?;
+        fs::write(format!("{GROUP}/cgroup.procs"), "0")?;
+        let before = charged()?;
+        vf.device().start_logging(PAGE, &[ALL])?;
+        Ok(charged()? - before)
+    };
+    let bytes = measure();
+    fs::write(format!("{ROOT}/cgroup.procs"), "0")?;
+    fs::remove_dir(GROUP)?;
+    sys::unmount(ROOT)?;
+    let bytes = bytes?;
+    ensure!(bytes >= 2 << 20, "{bytes} bytes were charged");
+    Ok(())
+}
+
+/// A tracker more than firmware has.
+fn one_tracker_too_many(site: &Site) -> Result<String> {
+    let vf = tracked(site)?;
+    let other = Vf::open(site.other, PAGES)?;
+    let refused = outcome(other.device().start_logging(PAGE, &[ALL]));
+    ensure!(refused == "ENOMEM", "a tracker too many: {refused}");
+    let mut seen = vec![refused];
+    seen.push(outcome(pages_of(other.device(), ALL)));
+    vf.device().stop_logging()?;
+    other.device().start_logging(PAGE, &[ALL])?;
+    let written = scatter(&other, 100)?;
+    ensure!(written == pages(other.device(), ALL, PAGE)?, "other pages");
+    Ok(seen.join(", "))
+}
+
+/// Both drivers at the limits of firmware.
+pub fn run_limits(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
+    let one_too_many: [Observation; 1] =
+        [("a tracker more than firmware has", one_tracker_too_many)];
+    compare::both(results, &bench, &one_too_many, &[]);
+    Ok(())
+}
+
+/// Pages that were written are reported again and again: whenever the driver posts a
+/// receive entry, the device has a message for it.
+fn flooded(site: &Site) -> Result<()> {
+    let vf = tracked(site)?;
+    for _ in 0..10 {
+        let written = scatter(&vf, 60)?;
+        ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");
+    }
+    Ok(())
+}
+
+/// More than the driver puts up with in one report. The next one has the rest.
+fn flood_ends_one_report(site: &Site) -> Result<()> {
+    let vf = tracked(site)?;
+    let written = scatter(&vf, 120)?;
+    let first = outcome(pages_of(vf.device(), ALL));
+    ensure!(first == "EIO", "a report that does not end: {first}");
+    ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");
+    let written = scatter(&vf, 10)?;
+    ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");
+    Ok(())
+}
+
+/// Reports with more messages than there is room for: only with the Rust driver,
+/// since the C driver posts a receive entry before the completion queue has room.
+pub fn run_flood(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    let (vf, other) = bench.of(Driver::Rust);
+    let tests: [compare::Test; 2] = [
+        ("reports of more messages than there is room for", flooded),
+        ("a report that does not end", flood_ends_one_report),
+    ];
+    for (name, test) in tests {
+        results.test(name, |_| test(&Site { vf, other }));
+    }
+    Ok(())
+}
+
 /// The PF is reloaded in the middle of a report, which ends at once.
 fn reloaded(site: &Site) -> Result<()> {
     let vf = stalled(site)?;
@@ -504,7 +741,16 @@ pub fn run_slow(results: &mut Results) -> Result<()> {
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
     type Named = (&'static str, fn(&Site) -> Result<()>);
-    let tests: [Named; 4] = [
+    let tests: [Named; 7] = [
+        ("two reports at once", two_reporters),
+        (
+            "VFs take turns with completion vectors",
+            vectors_are_shared_out,
+        ),
+        (
+            "a report that waits for its device keeps nothing waiting",
+            nothing_waits,
+        ),
         ("a device that stops reporting", silence_is_bounded),
         ("killed in the middle of a report", killed),
         ("the PF is reloaded in the middle of a report", reloaded),
@@ -513,6 +759,7 @@ pub fn run_slow(results: &mut Results) -> Result<()> {
     for (name, test) in tests {
         results.test(name, |_| test(&site));
     }
+    missing_bitmap(results, &site);
     results.test_despite(
         "the PF's driver is unbound in the middle of a report",
         Some(PF_UNBIND),

@@ -54,6 +54,8 @@ const ALL: &[(&str, Run)] = &[
     ("random-chunks", random::run),
     ("dirty", dirty::run),
     ("dirty-slow", dirty::run_slow),
+    ("dirty-limits", dirty::run_limits),
+    ("dirty-flood", dirty::run_flood),
     ("matrix", matrix::run),
     ("files", files::run),
     ("badinput", badinput::run),
