@@ -331,17 +331,14 @@ impl Context<'_> {
 
     /// Asks the PF's driver for pages for a VF, or to take some back.
     fn request_pages(&mut self, vf: FunctionId, count: i64) {
-        let function = self.function;
+        if count == 0 {
+            return;
+        }
         let mut data = [0; 28];
         data[2..4].copy_from_slice(&vf.0.to_be_bytes());
         data[4..8].copy_from_slice(&(count as i32).to_be_bytes());
-        let eq = self.hca.objects(function).eq_for(event::PAGE_REQUEST);
-        if let (Some(eq), true) = (eq, count != 0) {
-            if !eq.post(self.host, function, event::PAGE_REQUEST, &data) {
-                self.hca
-                    .violation(self.host, function, "event queue overrun");
-            }
-        }
+        self.hca
+            .post_event(self.host, self.function, event::PAGE_REQUEST, &data);
     }
 
     /// A driver that disables its function must have taken all pages back, the

@@ -135,6 +135,21 @@ impl Hca {
         host.log_violation(function, what);
     }
 
+    /// Posts an event to the EQ that takes its type.
+    pub fn post_event(
+        &mut self,
+        host: &mut dyn Host,
+        owner: FunctionId,
+        kind: u8,
+        data: &[u8; 28],
+    ) {
+        if let Some(eq) = self.objects(owner).eq_for(kind) {
+            if !eq.post(host, owner, kind, data) {
+                self.violation(host, owner, "event queue overrun");
+            }
+        }
+    }
+
     /// A function was reset; the PF takes the VFs with it.
     pub fn reset(&mut self, id: FunctionId) {
         if id == FunctionId::PF {

@@ -476,15 +476,6 @@ impl Hca {
             self.violation(host, owner, "event queue overrun");
         }
     }
-
-    /// Posts an event to the EQ that takes its type.
-    fn post_event(&mut self, host: &mut dyn Host, owner: FunctionId, kind: u8, data: &[u8; 28]) {
-        if let Some(eq) = self.objects(owner).eq_for(kind) {
-            if !eq.post(host, owner, kind, data) {
-                self.violation(host, owner, "event queue overrun");
-            }
-        }
-    }
 }
 
 /// Nothing was posted to receive into.
