@@ -740,8 +740,7 @@ pub fn run_slow(results: &mut Results) -> Result<()> {
     compare::both(results, &bench, &both, &[]);
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
-    type Named = (&'static str, fn(&Site) -> Result<()>);
-    let tests: [Named; 7] = [
+    let tests: [compare::Test; 7] = [
         ("two reports at once", two_reporters),
         (
             "VFs take turns with completion vectors",

@@ -86,8 +86,8 @@ pub fn run_chunks(results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// Bytes at the end of each image that firmware does not write where it does so,
-/// see machine.rs.
+/// Bytes at the end of each image that firmware does not write in the scenario
+/// `unwritten`: the property `save-unwritten` in the table of scenarios.
 const UNWRITTEN: usize = 1 << 20;
 /// Memory that is not zero any more, where pages for an image come from.
 const STAINED: usize = 256 << 20;

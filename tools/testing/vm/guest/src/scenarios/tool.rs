@@ -7,6 +7,7 @@ use crate::{hca::Driver, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Output, Stdio},
@@ -16,7 +17,7 @@ use std::{
 pub const PATH: &str = "/bin/vfio-mig";
 
 /// Runs it.
-pub fn vfio_mig(args: &[&str]) -> Result<Output> {
+pub fn vfio_mig(args: &[impl AsRef<OsStr>]) -> Result<Output> {
     Command::new(PATH).args(args).output().context("vfio-mig")
 }
 

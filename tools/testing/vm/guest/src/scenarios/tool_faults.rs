@@ -10,6 +10,8 @@ use super::{
 use crate::{sys, tap::Results};
 use anyhow::{ensure, Context, Result};
 use std::{
+    ffi::OsStr,
+    fmt::Debug,
     fs::{self, File, Permissions},
     io::Write,
     net::TcpStream,
@@ -31,7 +33,7 @@ use vfio_mig::device::Device;
 const CLOSED: i32 = 128 + libc::SIGPIPE;
 
 /// Runs the tool, which must fail with `status`. Returns what it says.
-fn fails(args: &[&str], status: i32) -> Result<String> {
+fn fails(args: &[impl AsRef<OsStr> + Debug], status: i32) -> Result<String> {
     let output = tool::vfio_mig(args)?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(
@@ -96,7 +98,6 @@ impl Drop for SmallDisk {
 fn full_disk(site: &Site) -> Result<()> {
     let disk = SmallDisk::new()?;
     for args in ways_to_save(site, "/tmp/small/state") {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let said = fails(&args, 1)?;
         ensure!(said.contains("No space left"), "{args:?}: {said}");
         disk.require_unchanged()?;
@@ -111,14 +112,12 @@ fn device_nodes(site: &Site) -> Result<()> {
         Ok(kind.is_char_device())
     };
     for args in &ways_to_save(site, "/dev/full")[..3] {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let said = fails(&args, 1)?;
+        let said = fails(args, 1)?;
         ensure!(said.contains("No space left"), "{args:?}: {said}");
         ensure!(is_device("/dev/full")?, "{args:?}");
     }
     for args in &ways_to_save(site, "/dev/null")[..3] {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let output = tool::vfio_mig(&args)?;
+        let output = tool::vfio_mig(args)?;
         ensure!(output.status.success(), "{args:?}: {output:?}");
         ensure!(is_device("/dev/null")?, "{args:?}");
     }
@@ -132,7 +131,6 @@ fn no_files(site: &Site) -> Result<()> {
     // Nothing is ever opened: there need not be such a device.
     sys::make_node(block, libc::S_IFBLK | 0o600, 7, 0)?;
     for args in ways_to_save(site, block) {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let said = fails(&args, 1)?;
         ensure!(
             said.contains("block device") || said.contains("not a regular file"),
@@ -156,7 +154,6 @@ fn owner_and_mode(site: &Site) -> Result<()> {
         fs::write(path, "an older state")?;
         chown(path, Some(1234), Some(5678))?;
         fs::set_permissions(path, Permissions::from_mode(0o640))?;
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let output = tool::vfio_mig(&args)?;
         ensure!(output.status.success(), "{args:?}: {output:?}");
         let now = fs::metadata(path)?;
