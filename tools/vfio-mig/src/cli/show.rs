@@ -8,16 +8,18 @@ use serde::Serialize;
 use std::io;
 use vfio_mig::error::{Context, Error};
 
+fn print_json(text: serde_json::Result<String>) -> Result<(), Error> {
+    outln!("{}", text.map_err(io::Error::from).context("JSON")?)
+}
+
 /// Prints a value, over several lines.
 pub fn json(value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value);
-    outln!("{}", text.map_err(io::Error::from).context("JSON")?)
+    print_json(serde_json::to_string_pretty(value))
 }
 
 /// Prints a value in one line, of which there may be many.
 pub fn json_line(value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string(value);
-    outln!("{}", text.map_err(io::Error::from).context("JSON")?)
+    print_json(serde_json::to_string(value))
 }
 
 fn style(template: &str) -> ProgressStyle {
