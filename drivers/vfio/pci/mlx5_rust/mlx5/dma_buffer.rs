@@ -52,22 +52,14 @@ impl Mkey {
         // MTTs come in units of two: an octword, in mlx5's use of the word.
         let octwords: u32 = mtts.div_ceil(2).try_into()?;
         let mut input = LargeMailbox::new(octwords as usize * 2 * MTT_BYTES)?;
-        input.set(
+        for right in [
             field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.lr),
-            true,
-        );
-        input.set(
             field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.lw),
-            true,
-        );
-        input.set(
             field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.rr),
-            true,
-        );
-        input.set(
             field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.rw),
-            true,
-        );
+        ] {
+            input.set(right, true);
+        }
         input.set(
             field!(
                 mlx5_ifc_create_mkey_in_bits,
