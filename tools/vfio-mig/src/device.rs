@@ -46,9 +46,9 @@ fn open(path: &Path) -> Result<File, Error> {
         .context(format!("opening {}", path.display()))
 }
 
-/// Says who has a device open, if that is why it cannot be opened. A device that is
-/// already bound to an iommufd gives EINVAL, but so do other faults. What this
-/// process has tried to open must be closed.
+/// Names the process that has a device open, if that is the reason for `err`. EINVAL
+/// means that the device is bound to another iommufd, among other things. The caller
+/// must have closed its own files of the device.
 fn in_use(device: Address, err: Error) -> Error {
     let group = sysfs::iommu_group(device).ok();
     let nodes: Vec<PathBuf> = sysfs::cdev(device)

@@ -18,8 +18,8 @@ use std::{
     process,
 };
 
-/// Names that are tried for the temporary file. Of killed tools that had the same
-/// process id, there are not so many.
+/// Number of names that are tried for the temporary file. Each killed tool with the
+/// same process id has taken one.
 const MAX_NAMES: u32 = 100;
 
 /// A file that is being written.
@@ -52,7 +52,7 @@ fn create_beside(path: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
             .open(&beside);
         match created {
             Ok(file) => return Ok((file, beside)),
-            // What is there is not ours.
+            // Another tool has made that file.
             Err(err) if err.kind() == io::ErrorKind::AlreadyExists => (),
             Err(err) => return Err(err),
         }

@@ -69,7 +69,7 @@ impl InitSegment {
             CMDQ_HIGH => self.high,
             CMDQ_LOW => self.low & !0xff | (LOG_SLOTS << 4) | LOG_STRIDE,
             CMD_EXEC_TO => self.timeout_ms,
-            // Where it says nothing, mlx5_core does not look at the other one.
+            // mlx5_core reads this time-out only if `cmd_exec_to` is set.
             CMD_Q_INIT_TO if self.timeout_ms > 0 => INIT_TIMEOUT_MS,
             TIMER_HIGH => (now >> 32) as u32,
             TIMER_LOW => now as u32,

@@ -45,7 +45,7 @@ pub mod limits {
     pub const LOG_PAGE: std::ops::RangeInclusive<u64> = 12..=21;
 }
 
-/// A tracker: who has made it, and its number.
+/// The function that has created a tracker, and the number of the tracker.
 pub type TrackId = (FunctionId, u32);
 
 /// A tracker (`MLX5_OBJ_TYPE_PAGE_TRACK`).
@@ -367,7 +367,7 @@ impl Hca {
         };
         let qps = &mut self.objects(owner).qps;
         let remote = qps.get(&qpn).map(|qp| (qp.state, qp.remote));
-        // A QP that has failed sends nothing; who asked was told by an event.
+        // A QP that has failed sends nothing. An event has told its driver.
         if let Some((QpState::Error, _)) = remote {
             return Ok(false);
         }

@@ -200,7 +200,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "pipeline",
-        about: "a firmware that takes its time: what goes on meanwhile, and what waits for it",
+        about: "slow firmware: which requests wait for it, and which do not",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 60,

@@ -4,7 +4,7 @@
 //! and page trackers that go wrong.
 //!
 //! They are armed through the PF's configuration space, so no VF need be open,
-//! and a VF that is reset meanwhile does not lose them.
+//! and they stay armed if a VF is reset.
 
 use crate::hca::Pf;
 use anyhow::{ensure, Context, Result};
@@ -55,7 +55,7 @@ impl Fault {
         }
     }
 
-    /// It is carried out when so much time has passed.
+    /// It is carried out after `delay`.
     pub fn late(opcode: u16, delay: Duration) -> Self {
         Self {
             how: 0,
@@ -190,7 +190,7 @@ impl Faults {
         self.read(regs::CONTROL_ARMED)
     }
 
-    /// Waits until so many commands are held.
+    /// Waits until `count` commands are held.
     pub fn wait_for_held(&self, count: u32) -> Result<()> {
         let begin = Instant::now();
         loop {

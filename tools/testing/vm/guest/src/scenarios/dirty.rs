@@ -583,7 +583,7 @@ fn vectors_are_shared_out(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// The memory that reports come into is charged to who has it made.
+/// The memory for messages is charged to the process that starts logging.
 fn memory_is_charged(site: &Site) -> Result<()> {
     const ROOT: &str = "/run/cgroup";
     const GROUP: &str = "/run/cgroup/logging";
