@@ -150,8 +150,14 @@ void vfio_rust_init_completion(struct completion *completion)
 	init_completion(completion);
 }
 
+void vfio_rust_reinit_completion(struct completion *completion)
+{
+	reinit_completion(completion);
+}
+
 /* 0 after @ms milliseconds, negative if the process is killed. */
-long vfio_rust_wait_killable(struct completion *completion, unsigned int ms)
+long vfio_rust_wait_killable_timeout(struct completion *completion,
+				     unsigned int ms)
 {
 	return wait_for_completion_killable_timeout(completion,
 						    msecs_to_jiffies(ms));
@@ -287,6 +293,12 @@ long vfio_rust_compat_ptr_ioctl(struct file *file, unsigned int cmd,
 void vfio_rust_warn_ratelimited(struct device *dev, const char *what)
 {
 	dev_warn_ratelimited(dev, "%s\n", what);
+}
+
+/* Not bound to the CPU of the caller, which may be an interrupt. */
+void vfio_rust_queue_work(struct work_struct *work)
+{
+	queue_work(system_dfl_wq, work);
 }
 
 struct workqueue_struct *vfio_rust_alloc_ordered_workqueue(const char *name)

@@ -18,6 +18,7 @@ struct iova_bitmap;
 struct page;
 struct pci_dev;
 struct vfio_pci_core_device;
+struct work_struct;
 struct workqueue_struct;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
@@ -48,7 +49,9 @@ void vfio_rust_iova_bitmap_set(struct iova_bitmap *bitmap, unsigned long iova,
 			       size_t len);
 
 void vfio_rust_init_completion(struct completion *completion);
-long vfio_rust_wait_killable(struct completion *completion, unsigned int ms);
+void vfio_rust_reinit_completion(struct completion *completion);
+long vfio_rust_wait_killable_timeout(struct completion *completion,
+				     unsigned int ms);
 
 void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data);
 void *vfio_rust_get_drvdata(struct pci_dev *pdev);
@@ -80,6 +83,8 @@ void vfio_rust_trace_dirty_report(struct device *dev, u64 bytes, int ret,
 				  s64 ns);
 void vfio_rust_trace_precopy_info(struct device *dev, u64 initial, u64 dirty,
 				  bool reinit);
+
+void vfio_rust_queue_work(struct work_struct *work);
 
 struct workqueue_struct *vfio_rust_alloc_ordered_workqueue(const char *name);
 void vfio_rust_flush_workqueue(struct workqueue_struct *wq);

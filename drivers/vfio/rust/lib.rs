@@ -26,6 +26,7 @@
 pub(crate) mod bar;
 mod bindings;
 pub(crate) mod coherent;
+pub(crate) mod completion;
 pub(crate) mod dirty_log;
 pub(crate) mod dma;
 pub(crate) mod errno;
@@ -35,7 +36,6 @@ pub(crate) mod migration;
 pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod session;
-pub(crate) mod signal;
 pub(crate) mod state_lock;
 pub(crate) mod trace;
 pub(crate) mod workqueue;

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Waiting for an event that an interrupt announces.
+//!
+//! The kernel crate's `Completion` has no wait that a signal ends, none with a
+//! bound, and cannot wake one waiter only.
+
+use super::bindings;
+use kernel::{error::to_result, prelude::*, types::Opaque};
+
+/// A `struct completion`.
+///
+/// # Invariants
+///
+/// `completion` is initialised, and pinned.
+#[pin_data]
+pub(crate) struct Completion {
+    #[pin]
+    completion: Opaque<kernel::bindings::completion>,
+}
+
+// SAFETY: A `struct completion` has no thread that it belongs to.
+unsafe impl Send for Completion {}
+// SAFETY: All that `&Completion` is passed to may be called from several threads
+// at once: the wait queue's lock protects `done`, but for `reinit`, which writes
+// it with one store.
+unsafe impl Sync for Completion {}
+
+impl Completion {
+    /// Makes a completion that is not complete.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        // INVARIANT: `init_completion()` initialises it in its pinned place.
+        pin_init!(Self {
+            completion <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid for writes of a `struct completion`,
+                // and is not moved afterwards.
+                unsafe { bindings::vfio_rust_init_completion(slot) }
+            }),
+        })
+    }
+
+    /// Lets one waiter go on, now or later. May be called from an interrupt.
+    pub(crate) fn complete(&self) {
+        // SAFETY: `completion` is initialised by the type invariant.
+        unsafe { bindings::complete(self.completion.get()) }
+    }
+
+    /// Lets all waiters go on, now and until [`reinit`](Self::reinit). May be
+    /// called from an interrupt.
+    pub(crate) fn complete_all(&self) {
+        // SAFETY: `completion` is initialised by the type invariant.
+        unsafe { bindings::complete_all(self.completion.get()) }
+    }
+
+    /// Forgets all calls of [`complete`](Self::complete) and
+    /// [`complete_all`](Self::complete_all). One that happens at the same time
+    /// may be forgotten, too.
+    pub(crate) fn reinit(&self) {
+        // SAFETY: `completion` is initialised by the type invariant.
+        unsafe { bindings::vfio_rust_reinit_completion(self.completion.get()) }
+    }
+
+    /// Waits, whatever signals come: for an event that is bound to come soon.
+    pub(crate) fn wait(&self) {
+        // SAFETY: `completion` is initialised by the type invariant.
+        unsafe { bindings::wait_for_completion(self.completion.get()) }
+    }
+
+    /// Waits. `ERESTARTSYS` if a signal comes first.
+    pub(crate) fn wait_interruptible(&self) -> Result {
+        // SAFETY: `completion` is initialised by the type invariant.
+        to_result(unsafe { bindings::wait_for_completion_interruptible(self.completion.get()) })
+    }
+
+    /// Waits for at most `ms` milliseconds. `ETIMEDOUT` after that, `EINTR` if
+    /// the process is killed first.
+    pub(crate) fn wait_killable_timeout(&self, ms: u32) -> Result {
+        // SAFETY: `completion` is initialised by the type invariant.
+        match unsafe { bindings::vfio_rust_wait_killable_timeout(self.completion.get(), ms) } {
+            0 => Err(ETIMEDOUT),
+            left if left > 0 => Ok(()),
+            _ => Err(EINTR),
+        }
+    }
+}
