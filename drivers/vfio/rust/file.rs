@@ -38,10 +38,13 @@ pub(crate) struct UserWriter {
 ///
 /// # Invariants
 ///
-/// As [`UserWriter`].
+/// `ptr` is `taken` bytes behind the beginning of a piece of memory that user
+/// space named, and `left` bytes before its end. Nothing is known about whether
+/// that memory can be read.
 pub(crate) struct UserReader {
     ptr: *const u8,
     left: usize,
+    taken: usize,
 }
 
 impl UserWriter {
@@ -82,8 +85,10 @@ impl UserReader {
 
     /// Moves past `n` bytes and returns where they begin.
     pub(super) fn take(&mut self, n: usize) -> Result<*const u8> {
-        // INVARIANT: Moves the beginning, keeps the end.
+        // INVARIANT: `ptr` moves by `n`, which is at most `left`; `taken` cannot
+        // overflow, since the sum of `left` and `taken` does not change.
         self.left = self.left.checked_sub(n).ok_or(EINVAL)?;
+        self.taken += n;
         let at = self.ptr;
         self.ptr = at.wrapping_add(n);
         Ok(at)
@@ -94,25 +99,56 @@ impl UserReader {
         self.take(n).map(|_| ())
     }
 
-    /// Fills `bytes`. `EFAULT` when user space cannot give them all.
+    /// Moves back by `n` bytes, which are then read again. `EINVAL` if fewer
+    /// have been taken.
+    ///
+    /// User space may have changed them in between.
+    pub(crate) fn rewind(&mut self, n: usize) -> Result {
+        // INVARIANT: `ptr` moves back by `n`, which is at most `taken`.
+        self.taken = self.taken.checked_sub(n).ok_or(EINVAL)?;
+        self.left += n;
+        self.ptr = self.ptr.wrapping_sub(n);
+        Ok(())
+    }
+
+    /// Reads the next byte, and stays before it. `EINVAL` if none is left,
+    /// `EFAULT` if user space cannot give it.
+    pub(crate) fn peek_byte(&self) -> Result<u8> {
+        if self.left == 0 {
+            return Err(EINVAL);
+        }
+        let mut byte = 0;
+        copy_from_user(core::slice::from_mut(&mut byte), self.ptr)?;
+        Ok(byte)
+    }
+
+    /// Fills `bytes`. `EFAULT` if user space cannot give them all.
     pub(crate) fn read(&mut self, bytes: &mut [u8]) -> Result {
         let from = self.take(bytes.len())?;
-        // SAFETY: `bytes` is valid for writes; `from` is checked by the callee.
-        let left = unsafe {
-            kernel::bindings::copy_from_user(bytes.as_mut_ptr().cast(), from.cast(), bytes.len())
-        };
-        if left == 0 {
-            Ok(())
-        } else {
-            Err(EFAULT)
-        }
+        copy_from_user(bytes, from)
     }
 }
 
-/// Whether a call may wait for data.
+/// Fills `bytes` from user memory at `from`. `EFAULT` if user space cannot give
+/// them all.
+fn copy_from_user(bytes: &mut [u8], from: *const u8) -> Result {
+    // SAFETY: `bytes` is valid for writes of its length, and borrowed for this
+    // call. `from` may be any address: the function checks that it and the
+    // bytes behind it are user memory that can be read.
+    let left = unsafe {
+        kernel::bindings::copy_from_user(bytes.as_mut_ptr().cast(), from.cast(), bytes.len())
+    };
+    if left == 0 {
+        Ok(())
+    } else {
+        Err(EFAULT)
+    }
+}
+
+/// Whether a call may wait for the device or for data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// It may.
+    /// The call may wait.
     Allowed,
     /// The file is `O_NONBLOCK`.
     Never,
@@ -202,7 +238,7 @@ pub(crate) trait DataFile: Send + Sync + 'static {
     }
 
     /// Writes to the stream.
-    fn write(this: ArcBorrow<'_, Self>, _from: &mut UserReader) -> Result<usize> {
+    fn write(this: ArcBorrow<'_, Self>, _wait: Wait, _from: &mut UserReader) -> Result<usize> {
         let _ = this;
         Err(EBADF)
     }
@@ -317,6 +353,23 @@ impl<T: DataFile> Operations<T> {
         unsafe { <Arc<T> as ForeignOwnable>::borrow((*file).private_data.cast()) }
     }
 
+    /// Returns whether a call on `file` may wait. User space may change that at
+    /// any time.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be open until this function returns.
+    unsafe fn wait(file: *mut kernel::bindings::file) -> Wait {
+        // SAFETY: By the requirements of this function. The reference does not
+        // leave this thread.
+        let flags = unsafe { LocalFile::from_raw_file(file) }.flags();
+        if flags & kernel::fs::file::flags::O_NONBLOCK != 0 {
+            Wait::Never
+        } else {
+            Wait::Allowed
+        }
+    }
+
     /// # Safety
     ///
     /// Only called by VFS, through [`Self::TABLE`].
@@ -329,17 +382,10 @@ impl<T: DataFile> Operations<T> {
         if !pos.is_null() {
             return ESPIPE.to_errno() as isize;
         }
-        // SAFETY: VFS calls with a file that has these operations.
-        let context = unsafe { Self::context(file) };
-        // SAFETY: As above; the file stays on this thread. Flags may change
-        // under us, to either value.
-        let flags = unsafe { LocalFile::from_raw_file(file) }.flags();
-        let wait = if flags & kernel::fs::file::flags::O_NONBLOCK != 0 {
-            Wait::Never
-        } else {
-            Wait::Allowed
-        };
-        // INVARIANT: From VFS.
+        // SAFETY: By the requirements of this function, `file` is open, with the
+        // operations of `T`, until this function returns.
+        let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
+        // INVARIANT: `buf` and `len` are the arguments of read().
         let mut out = UserWriter {
             ptr: buf.cast(),
             left: len,
@@ -362,14 +408,16 @@ impl<T: DataFile> Operations<T> {
         if !pos.is_null() {
             return ESPIPE.to_errno() as isize;
         }
-        // SAFETY: VFS calls with a file that has these operations.
-        let context = unsafe { Self::context(file) };
-        // INVARIANT: From VFS.
+        // SAFETY: By the requirements of this function, `file` is open, with the
+        // operations of `T`, until this function returns.
+        let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
+        // INVARIANT: `buf` and `len` are the arguments of write().
         let mut from = UserReader {
             ptr: buf.cast(),
             left: len,
+            taken: 0,
         };
-        match T::write(context, &mut from) {
+        match T::write(context, wait, &mut from) {
             Ok(n) => n as isize,
             Err(err) => err.to_errno() as isize,
         }
@@ -391,6 +439,7 @@ impl<T: DataFile> Operations<T> {
             let mut from = UserReader {
                 ptr: argument as *const u8,
                 left: PRECOPY_INFO_LEN,
+                taken: 0,
             };
             let mut asked = [0; PRECOPY_INFO_LEN];
             from.read(&mut asked)?;

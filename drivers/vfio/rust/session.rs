@@ -112,7 +112,7 @@ impl<S: Stream> DataFile for ResumeFile<S> {
     const NAME: &'static CStr = S::NAME;
     const ACCESS: Access = Access::Resuming;
 
-    fn write(this: ArcBorrow<'_, Self>, from: &mut UserReader) -> Result<usize> {
+    fn write(this: ArcBorrow<'_, Self>, _wait: Wait, from: &mut UserReader) -> Result<usize> {
         let written = this.0.with(|stream| stream.write(from));
         written.inspect_err(|_| this.0.open.store(false, Relaxed))
     }
