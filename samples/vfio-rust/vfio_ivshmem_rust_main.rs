@@ -21,10 +21,10 @@ use memory::{Memory, HEADER_LEN};
 use vfio::{
     bar::Bar,
     file::OpenFile,
-    migration::{Features, Machine, Migration, State, StateArc, TargetState, VfioDevice},
+    migratable::Migratable,
+    migration::{Features, Migration, State, StateArc, StepError, VfioDevice},
     pci::{BoundDevice, Driver, Id, Ids, Registration},
     session::Session,
-    state_lock::{Reset, StateGuard, StateLock},
 };
 
 /// The BAR of the MSI-X table. Only ivshmem-doorbell has it, under the same id.
@@ -42,122 +42,85 @@ vfio_pci_id_table!(
     }]
 );
 
-/// What the state lock guards.
-struct MigrationState {
-    state: State,
-    session: Option<Session<Memory>>,
-}
-
-impl Reset for MigrationState {
-    fn reset(&mut self) {
-        self.session = None;
-        self.state = State::Running;
-    }
-}
-
 /// A device that the driver is bound to.
 struct Ivshmem {
-    memory_len: usize,
-    state: Pin<KBox<StateLock<MigrationState>>>,
+    migration: Pin<KBox<Migratable<SharedMemory>>>,
 }
 
 impl Driver for Ivshmem {
     const NAME: &'static CStr = c"vfio_ivshmem_rust";
     const IDS: Ids = ID_TABLE.as_ids();
     const FEATURES: Features = Features::STOP_COPY;
-    type Migration = Self;
+    type Migration = SharedMemory;
 
     /// Refuses ivshmem-doorbell: its interrupts and peers are state, too.
     fn new(dev: &BoundDevice<'_>) -> Result<Self> {
-        let memory_len = dev.bar_len(MEMORY_BAR)?;
-        if memory_len == 0 || dev.bar_len(MSIX_BAR)? != 0 {
+        let len = dev.bar_len(MEMORY_BAR)?;
+        if len == 0 || dev.bar_len(MSIX_BAR)? != 0 {
             return Err(ENODEV);
         }
-        let state = StateLock::new(MigrationState {
-            state: State::Running,
-            session: None,
-        });
+        let migration = Migratable::new(SharedMemory { len }, None);
         Ok(Self {
-            memory_len,
-            state: KBox::pin_init(state, GFP_KERNEL)?,
+            migration: KBox::pin_init(migration, GFP_KERNEL)?,
         })
     }
 
-    fn migration(&self) -> Option<&Self> {
-        Some(self)
-    }
-
-    /// The state that the last user left does not matter to the next one.
-    fn opened(&self) {
-        self.state.lock().state = State::Running;
-    }
-
-    fn closing(&self) {
-        self.state.lock().session = None;
-    }
-
-    /// Never waits for the lock, as the PCI core's callback must not.
-    fn reset_done(&self) {
-        self.state.reset();
-    }
-
-    /// Nothing to do: no [`Bar`] is left when the last user has gone.
-    fn unbind(&self) {}
-}
-
-impl Migration for Ivshmem {
-    fn set_state(&self, vdev: &VfioDevice<'_>, target: TargetState) -> Result<Option<OpenFile>> {
-        let mut machine = IvshmemMachine {
-            memory: Bar::of(vdev, MEMORY_BAR)?,
-            inner: self.state.lock(),
-        };
-        vdev.walk(&mut machine, target)
-    }
-
-    fn state(&self) -> State {
-        self.state.lock().state
-    }
-
-    fn data_size(&self) -> Result<u64> {
-        let size = self.memory_len.checked_add(HEADER_LEN).ok_or(EOVERFLOW)?;
-        Ok(size as u64)
+    fn migration(&self) -> Option<&Migratable<SharedMemory>> {
+        Some(&self.migration)
     }
 }
 
-/// The state machine, while the lock is held.
-struct IvshmemMachine<'a> {
-    memory: Bar<'a>,
-    inner: StateGuard<'a, MigrationState>,
+/// The memory of a device, and its arcs.
+struct SharedMemory {
+    /// Length in bytes.
+    len: usize,
 }
 
-impl Machine for IvshmemMachine<'_> {
-    fn state(&self) -> State {
-        self.inner.state
-    }
+impl Migration for SharedMemory {
+    type Sessions = Option<Session<Memory>>;
+    /// No step sends a command: a BAR is memory, before and after a reset.
+    type Epoch = ();
 
-    fn step(&mut self, arc: StateArc) -> Result<Option<OpenFile>> {
+    fn epoch(&self) {}
+
+    fn step(
+        &self,
+        vdev: &VfioDevice<'_>,
+        session: &mut Option<Session<Memory>>,
+        arc: StateArc,
+        _epoch: (),
+    ) -> Result<Option<OpenFile>, StepError> {
         use State::{Resuming, Running, Stop, StopCopy};
+        let memory = Bar::of(vdev, MEMORY_BAR)?;
         let begun = match (arc.from, arc.to) {
             // A device that does nothing by itself need not be stopped.
             (Running, Stop) | (Stop, Running) | (StopCopy, Stop) => None,
-            (Stop, StopCopy) => Some(Session::saving(Memory::copy_of(&self.memory)?)?),
-            (Stop, Resuming) => Some(Session::resuming(Memory::empty(&self.memory))?),
+            (Stop, StopCopy) => Some(Session::saving(Memory::copy_of(&memory)?)?),
+            (Stop, Resuming) => Some(Session::resuming(Memory::empty(&memory))?),
             (Resuming, Stop) => {
-                let session = self.inner.session.take().ok_or(EINVAL);
-                let loaded = session.and_then(|s| s.with(|all| all.load(&self.memory)));
-                // The memory is what it was before, or half of what it should
-                // be: a user who does not look must not run with either.
-                loaded.inspect_err(|_| self.inner.state = State::Error)?;
+                let written = session.take().ok_or(EINVAL);
+                let loaded = written.and_then(|s| s.with(|all| all.load(&memory)));
+                // The memory holds what it held before, or a part of the new
+                // contents: the device must not run with either.
+                loaded.map_err(StepError::Lost)?;
                 None
             }
             // Arcs of features that the driver does not have.
-            _ => return Err(EINVAL),
+            _ => return Err(EINVAL.into()),
         };
-        let (session, file) = begun.unzip();
+        let (begun, file) = begun.unzip();
         // A session belongs to one state: the old one ends here.
-        self.inner.session = session;
-        self.inner.state = arc.to;
+        *session = begun;
         Ok(file)
+    }
+
+    fn end_sessions(&self, session: &mut Option<Session<Memory>>) {
+        *session = None;
+    }
+
+    fn data_size(&self) -> Result<u64> {
+        let size = self.len.checked_add(HEADER_LEN).ok_or(EOVERFLOW)?;
+        Ok(size as u64)
     }
 }
 

@@ -18,3 +18,8 @@ pub(crate) fn enomsg() -> Error {
 pub(crate) fn eopnotsupp() -> Error {
     Error::from_errno(-(bindings::EOPNOTSUPP as c_int))
 }
+
+/// Operation canceled: the device was reset in the middle of it.
+pub(crate) fn ecanceled() -> Error {
+    Error::from_errno(-(bindings::ECANCELED as c_int))
+}

@@ -6,8 +6,8 @@
 //! needs on top; here that is migration. The driver implements
 //!
 //! - [`pci::Driver`]: what it is bound to, and its life cycle,
-//! - [`migration::Migration`]: the ioctls of the migration uAPI,
-//! - [`migration::Machine`]: the arcs of the state machine, one at a time,
+//! - [`migration::Migration`]: the arcs of the migration state machine, one at a
+//!   time,
 //! - [`file::DataFile`]: read, write and poll of the migration data fd,
 //! - [`dirty_log::DirtyLog`]: logging of what the device writes to memory,
 //!
@@ -32,10 +32,11 @@ pub(crate) mod dma;
 pub(crate) mod errno;
 pub(crate) mod file;
 pub(crate) mod log;
+pub(crate) mod migratable;
 pub(crate) mod migration;
 pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod session;
-pub(crate) mod state_lock;
 pub(crate) mod trace;
+mod walk;
 pub(crate) mod workqueue;

@@ -2,56 +2,26 @@
 
 //! The VFIO migration state machine (`enum vfio_device_mig_state`).
 
-use super::{
-    bindings,
-    file::OpenFile,
-    pci::Driver,
-    trace::{self, Since},
-};
+use super::{bindings, file::OpenFile, migratable::Migratable, pci::Driver, walk};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::{from_result, to_result},
     prelude::*,
 };
 
-/// A state that a device can be in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub(crate) enum State {
-    /// The device has failed and must be reset.
-    Error = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR,
-    /// It does not change its state.
-    Stop = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP,
-    /// It is running normally.
-    Running = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING,
-    /// Stopped, and its state can be read out.
-    StopCopy = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP_COPY,
-    /// Stopped, and a new state can be written.
-    Resuming = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RESUMING,
-    /// Running, except that it does no peer-to-peer DMA.
-    RunningP2p = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING_P2P,
-    /// Running, with its state changes tracked.
-    PreCopy = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY,
-    /// Both of the above.
-    PreCopyP2p = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY_P2P,
-}
+pub(crate) use super::walk::{State, StateArc};
 
-impl State {
-    fn from_raw(raw: bindings::vfio_device_mig_state) -> Option<Self> {
-        [
-            Self::Error,
-            Self::Stop,
-            Self::Running,
-            Self::StopCopy,
-            Self::Resuming,
-            Self::RunningP2p,
-            Self::PreCopy,
-            Self::PreCopyP2p,
-        ]
-        .into_iter()
-        .find(|state| *state as u32 == raw)
-    }
-}
+const _: () = {
+    use State::{Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
+    assert!(Error as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR);
+    assert!(Stop as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP);
+    assert!(Running as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING);
+    assert!(StopCopy as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP_COPY);
+    assert!(Resuming as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RESUMING);
+    assert!(RunningP2p as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING_P2P);
+    assert!(PreCopy as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY);
+    assert!(PreCopyP2p as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY_P2P);
+};
 
 /// Optional parts of the state machine that a driver implements.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,26 +41,74 @@ impl Features {
     }
 }
 
-/// One arc of the state machine: a step that a driver carries out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct StateArc {
-    /// State at the beginning.
-    pub(crate) from: State,
-    /// State at the end.
-    pub(crate) to: State,
+/// How a step failed.
+pub(crate) type StepError = walk::StepError<Error>;
+
+impl From<Error> for StepError {
+    fn from(err: Error) -> Self {
+        Self::Unchanged(err)
+    }
 }
 
-/// The state machine of one device, as its state lock guards it.
-pub(crate) trait Machine {
-    /// The state it is in.
-    fn state(&self) -> State;
+/// Migration of a driver's device: its steps, and what goes with them.
+///
+/// The state itself, the lock of the sessions and resets belong to
+/// [`Migratable`], which calls these.
+pub(crate) trait Migration: Send + Sync + Sized + 'static {
+    /// The sessions of the device, which the state lock protects.
+    type Sessions: Send + Unpin;
 
-    /// Carries one arc out and, where that went well, is in `arc.to`.
+    /// Proves, to whoever sends commands to the device, that the device was not
+    /// reset since the epoch was taken. `()` for a driver whose steps send no
+    /// commands.
+    type Epoch: Copy;
+
+    /// Returns the current epoch, which changes in
+    /// [`reset_prepare`](Self::reset_prepare) and again in
+    /// [`reset_done`](Self::reset_done). Called with the state lock held.
+    fn epoch(&self) -> Self::Epoch;
+
+    /// Carries one arc out. Returns the data file of the session that the arc
+    /// begins, if it begins one.
     ///
-    /// Returns the data file of the session that the arc began, if it did.
-    /// After an error the state is `arc.from`, or [`State::Error`] where the
-    /// device is lost.
-    fn step(&mut self, arc: StateArc) -> Result<Option<OpenFile>>;
+    /// Called with the state lock held, which this must not take again. `epoch`
+    /// is that of the whole walk: a device that was reset since then takes no
+    /// command.
+    fn step(
+        &self,
+        vdev: &VfioDevice<'_>,
+        sessions: &mut Self::Sessions,
+        arc: StateArc,
+        epoch: Self::Epoch,
+    ) -> Result<Option<OpenFile>, StepError>;
+
+    /// Ends all sessions: the device was reset or is being closed, or a step
+    /// broke the rules. Called with the state lock held.
+    ///
+    /// Called with locks of `vfio_pci_core` and the PCI core held if it is for a
+    /// reset. May wait for the one command that the device is executing, and
+    /// must not access user memory.
+    fn end_sessions(&self, sessions: &mut Self::Sessions);
+
+    /// VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: returns an estimate, in bytes, of the
+    /// data that STOP_COPY would stream now. Called without the state lock.
+    fn data_size(&self) -> Result<u64>;
+
+    /// The device is about to be reset: no command may reach it once this has
+    /// returned.
+    ///
+    /// Called with locks of `vfio_pci_core` and the PCI core held. May wait for
+    /// the one command that the device is executing, and must not wait for the
+    /// state lock.
+    fn reset_prepare(&self) {}
+
+    /// The device has been reset, and its state reads `RUNNING`: commands may
+    /// reach it again.
+    ///
+    /// Called with the locks that [`reset_prepare`](Self::reset_prepare) is
+    /// called with, and must not wait for the state lock either. Its sessions
+    /// end before the state lock is next taken, or when its holder releases it.
+    fn reset_done(&self) {}
 }
 
 /// A VFIO device whose arcs can be looked up.
@@ -121,47 +139,28 @@ impl VfioDevice<'_> {
         self.0.cast()
     }
 
-    /// The next arc on the way from one state to another.
-    fn next_arc(&self, from: State, to: bindings::vfio_device_mig_state) -> Result<StateArc> {
+    /// Returns the state after `from` on the way to `target`, as
+    /// `enum vfio_device_mig_state`. `EINVAL` if there is none.
+    ///
+    /// `from` must be a state that the driver's [`Features`] have, and not
+    /// [`State::Error`].
+    pub(super) fn next_state(&self, from: State, target: u32) -> Result<u32> {
         let mut next = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR;
-        // SAFETY: The device is valid by the type invariant; the states may be
-        // any value.
+        // SAFETY: The device is valid by the type invariant, and its
+        // `migration_flags` do not change. `from` and `target` may have any
+        // value: the function checks both. `next` is a local variable.
         to_result(unsafe {
-            bindings::vfio_mig_get_next_state(self.0.as_ptr(), from as u32, to, &mut next)
+            bindings::vfio_mig_get_next_state(self.0.as_ptr(), from as u32, target, &mut next)
         })?;
-        Ok(StateArc {
-            from,
-            to: State::from_raw(next).ok_or(EINVAL)?,
-        })
+        Ok(next)
     }
 
-    /// Walks the arcs from the state that `machine` is in to `target`.
-    ///
-    /// Only the last arc of a path opens a data file: a path has no saving or
-    /// resuming state inside.
-    pub(crate) fn walk(
-        &self,
-        machine: &mut impl Machine,
-        target: TargetState,
-    ) -> Result<Option<OpenFile>> {
-        // "ERROR cannot be specified as a device state", not even in ERROR.
-        if target.0 == State::Error as u32 {
-            return Err(EINVAL);
-        }
-        let mut file = None;
-        while machine.state() as u32 != target.0 {
-            if machine.state() == State::Error {
-                // Only a reset leads out of it; vfio_mig_get_next_state() must
-                // not be asked.
-                return Err(EINVAL);
-            }
-            let arc = self.next_arc(machine.state(), target.0)?;
-            let since = Since::now();
-            let done = machine.step(arc);
-            trace::arc(self, arc, &done, since);
-            file = done?;
-        }
-        Ok(file)
+    /// Logs `what` as a warning about the device, unless there were many just
+    /// now.
+    pub(super) fn warn(&self, what: &CStr) {
+        // SAFETY: The device is valid by the type invariant, and keeps its
+        // parent for as long. `what` ends with a NUL.
+        unsafe { bindings::vfio_rust_warn_ratelimited(self.parent(), what.as_char_ptr()) }
     }
 }
 
@@ -194,23 +193,6 @@ impl Drop for DeviceRef {
     }
 }
 
-/// The state that user space asked for; not known to be one.
-#[derive(Clone, Copy)]
-pub(crate) struct TargetState(bindings::vfio_device_mig_state);
-
-/// The migration uAPI of a driver: `struct vfio_migration_ops`.
-pub(crate) trait Migration: Send + Sync {
-    /// VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, set.
-    fn set_state(&self, vdev: &VfioDevice<'_>, target: TargetState) -> Result<Option<OpenFile>>;
-
-    /// VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, get.
-    fn state(&self) -> State;
-
-    /// VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: an estimate, in bytes, of what
-    /// STOP_COPY would stream now.
-    fn data_size(&self) -> Result<u64>;
-}
-
 /// `struct vfio_migration_ops` of a driver.
 pub(super) struct Operations<T: Driver>(PhantomData<T>);
 
@@ -225,7 +207,9 @@ impl<T: Driver> Operations<T> {
     ///
     /// Only called by VFIO, through [`Self::TABLE`], which is set for devices
     /// that were initialised with migration.
-    unsafe fn migration<'a>(vdev: *mut bindings::vfio_device) -> Result<&'a T::Migration> {
+    unsafe fn migration<'a>(
+        vdev: *mut bindings::vfio_device,
+    ) -> Result<&'a Migratable<T::Migration>> {
         // SAFETY: By the requirements of this function.
         unsafe { super::pci::Device::<T>::data(vdev) }
             .migration()
@@ -246,7 +230,7 @@ impl<T: Driver> Operations<T> {
             // from an ioctl on it. It is the first member of a `Device<T>`, which
             // begins with the `vfio_pci_core_device`.
             let vdev = VfioDevice(vdev, PhantomData);
-            migration.set_state(&vdev, TargetState(target))
+            migration.set_target(&vdev, target)
         });
         match result {
             Ok(Some(file)) => file.into_raw(),

@@ -5,6 +5,7 @@
 use super::{
     bindings,
     dirty_log::{self, DirtyLog},
+    migratable::Migratable,
     migration::{self, Features, Migration},
 };
 use core::{
@@ -154,35 +155,29 @@ pub(crate) trait Driver: Send + Sync + Sized + 'static {
     const NAME: &'static CStr;
     /// The devices it can drive.
     const IDS: Ids;
-    /// What implements the migration uAPI.
-    type Migration: Migration;
-
-    /// Takes a device.
-    fn new(dev: &BoundDevice<'_>) -> Result<Self>;
-
     /// The optional features that [`Self::migration`] offers.
     const FEATURES: Features;
+    /// Its steps between migration states.
+    type Migration: Migration;
 
-    /// Migration, if this device has it. The answer does not change.
-    fn migration(&self) -> Option<&Self::Migration>;
+    /// Takes a device, or refuses it.
+    fn new(dev: &BoundDevice<'_>) -> Result<Self>;
 
-    /// DMA logging, if this device has it. The answer does not change.
+    /// Returns the device's migration, if it has any. The answer does not
+    /// change.
+    fn migration(&self) -> Option<&Migratable<Self::Migration>>;
+
+    /// Returns the device's DMA logging, if it has any. The answer does not
+    /// change.
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
         None
     }
 
-    /// User space has opened the device.
-    fn opened(&self);
+    /// User space is closing the device. Its sessions have ended.
+    fn closing(&self) {}
 
-    /// User space is closing the device: whatever a session holds must go.
-    fn closing(&self);
-
-    /// The device has been reset. Called with locks of `vfio_pci_core` held:
-    /// must not wait for a lock that is held over user memory access.
-    fn reset_done(&self);
-
-    /// The driver is being unbound; nobody has the device open.
-    fn unbind(&self);
+    /// The driver is being unbound. Nobody has the device open.
+    fn unbind(&self) {}
 }
 
 /// What VFIO allocates: its own part, then the driver's.
@@ -295,7 +290,9 @@ impl<T: Driver> Device<T> {
         let err = unsafe { bindings::vfio_pci_core_enable(Self::core_of(vdev)) };
         if err == 0 {
             // SAFETY: A registered device is initialised.
-            unsafe { Self::data(vdev) }.opened();
+            if let Some(migration) = unsafe { Self::data(vdev) }.migration() {
+                migration.opened();
+            }
             // SAFETY: Enabled above.
             unsafe { bindings::vfio_pci_core_finish_enable(Self::core_of(vdev)) };
         }
@@ -307,7 +304,11 @@ impl<T: Driver> Device<T> {
     /// Only called by VFIO, through [`Self::OPS`].
     unsafe extern "C" fn close_device(vdev: *mut bindings::vfio_device) {
         // SAFETY: A registered device is initialised.
-        unsafe { Self::data(vdev) }.closing();
+        let driver = unsafe { Self::data(vdev) };
+        if let Some(migration) = driver.migration() {
+            migration.closing();
+        }
+        driver.closing();
         // SAFETY: Undoes `open_device`.
         unsafe { bindings::vfio_pci_core_close_device(vdev) };
     }
@@ -330,6 +331,7 @@ impl<T: Driver> Registration<T> {
     const ERROR_HANDLERS: kernel::bindings::pci_error_handlers =
         kernel::bindings::pci_error_handlers {
             error_detected: Some(bindings::vfio_pci_core_aer_err_detected),
+            reset_prepare: Some(Self::reset_prepare),
             reset_done: Some(Self::reset_done),
             ..pin_init::zeroed()
         };
@@ -371,6 +373,19 @@ impl<T: Driver> Registration<T> {
     unsafe fn bound(pdev: *mut kernel::bindings::pci_dev) -> *mut bindings::vfio_pci_core_device {
         // SAFETY: By the requirements of this function, `probe` has set it.
         unsafe { bindings::vfio_rust_get_drvdata(pdev) }.cast()
+    }
+
+    /// The driver's part of the device that `probe` made.
+    ///
+    /// # Safety
+    ///
+    /// Must be called between a successful `probe` and the end of `remove`, and
+    /// `remove` must not run during `'a`.
+    unsafe fn driver<'a>(pdev: *mut kernel::bindings::pci_dev) -> &'a T {
+        // SAFETY: By the requirements of this function, `probe` has registered
+        // the `Device<T>`, and `remove`, which puts its reference, does not run
+        // during `'a`. The vfio_device is its first member.
+        unsafe { Device::<T>::data(Self::bound(pdev).cast()) }
     }
 
     /// # Safety
@@ -422,10 +437,26 @@ impl<T: Driver> Registration<T> {
 
     /// # Safety
     ///
-    /// Only called by the PCI core, for a device that `probe` took.
+    /// Only called by the PCI core, for a device that `probe` took, with the
+    /// device lock of `pdev` held.
+    unsafe extern "C" fn reset_prepare(pdev: *mut kernel::bindings::pci_dev) {
+        // SAFETY: `probe` took the device, and the device lock keeps `remove`
+        // from running until this returns.
+        if let Some(migration) = unsafe { Self::driver(pdev) }.migration() {
+            migration.reset_prepare();
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the PCI core, for a device that `probe` took, with the
+    /// device lock of `pdev` held.
     unsafe extern "C" fn reset_done(pdev: *mut kernel::bindings::pci_dev) {
-        // SAFETY: By the requirements of this function.
-        unsafe { Device::<T>::data(Self::bound(pdev).cast()) }.reset_done();
+        // SAFETY: `probe` took the device, and the device lock keeps `remove`
+        // from running until this returns.
+        if let Some(migration) = unsafe { Self::driver(pdev) }.migration() {
+            migration.reset_done();
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{
     bindings,
     file::PrecopyInfo,
-    migration::{StateArc, VfioDevice},
+    migration::{StateArc, StepError, VfioDevice},
     pci::{BoundDevice, DeviceName},
 };
 use kernel::{
@@ -32,12 +32,22 @@ fn errno<T>(result: &Result<T>) -> i32 {
     result.as_ref().map_or_else(|err| err.to_errno(), |_| 0)
 }
 
-/// An arc was carried out, or failed.
-pub(super) fn arc<T>(vdev: &VfioDevice<'_>, arc: StateArc, result: &Result<T>, since: Since) {
+/// Traces a step of the driver.
+pub(super) fn arc<T>(
+    vdev: &VfioDevice<'_>,
+    arc: StateArc,
+    result: &Result<T, StepError>,
+    since: Since,
+) {
     let (from, to) = (arc.from as u32, arc.to as u32);
-    // SAFETY: A VFIO device keeps its parent.
+    let err = match result {
+        Ok(_) => 0,
+        Err(StepError::Unchanged(err) | StepError::Lost(err)) => err.to_errno(),
+    };
+    // SAFETY: The VFIO device is valid as long as `vdev` lives, and keeps its
+    // parent for as long.
     unsafe {
-        bindings::vfio_rust_trace_arc(vdev.parent(), from, to, errno(result), since.ns());
+        bindings::vfio_rust_trace_arc(vdev.parent(), from, to, err, since.ns());
     }
 }
 

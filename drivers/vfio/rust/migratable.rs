@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Migration of one device: its state, the lock of its sessions, and resets.
+//!
+//! Two locks. The *state lock* is a mutex around the sessions; who holds it may
+//! carry out arcs. Inside of it nests a spinlock around the state itself and the
+//! mark of a pending reset, so that the state can be read while an arc waits for
+//! the device.
+//!
+//! `vfio_pci_core` calls `reset_done` with locks held that nest with `mm` locks
+//! in ways that taking the state lock there would invert. So a reset that finds
+//! the state lock taken only marks itself pending, and the holder carries it out
+//! when it releases the lock. The guard does that, so no path can forget it.
+
+use super::{
+    bindings, errno,
+    file::OpenFile,
+    migration::{Migration, VfioDevice},
+    trace::{self, Since},
+    walk::{walk, State, StateArc, StepError, WalkError, Walker},
+};
+use core::{
+    mem::ManuallyDrop,
+    ops::{Deref, DerefMut},
+};
+use kernel::{
+    new_mutex, new_spinlock,
+    prelude::*,
+    sync::{lock::mutex::MutexBackend, lock::Guard, Mutex, SpinLock},
+};
+
+/// The state of a device, as GET_STATE reports it.
+struct Current {
+    state: State,
+    /// The device has been reset, and its sessions were not ended yet. The
+    /// state is `RUNNING` as long as this is set.
+    ///
+    /// Set before the state lock is tried, and looked at in the section that
+    /// releases the state lock: either the resetting thread gets the lock, or
+    /// its holder sees the mark.
+    reset_pending: bool,
+}
+
+/// A device that can be migrated: the driver's part, its sessions and its state.
+#[pin_data]
+pub(crate) struct Migratable<T: Migration> {
+    driver: T,
+    #[pin]
+    sessions: Mutex<T::Sessions>,
+    #[pin]
+    current: SpinLock<Current>,
+}
+
+impl<T: Migration> Migratable<T> {
+    /// Makes a device in `RUNNING`, with the sessions that `RUNNING` has: none.
+    pub(crate) fn new(driver: T, sessions: T::Sessions) -> impl PinInit<Self> {
+        pin_init!(Self {
+            driver,
+            sessions <- new_mutex!(sessions, "vfio_rust_state"),
+            current <- new_spinlock!(
+                Current {
+                    state: State::Running,
+                    reset_pending: false,
+                },
+                "vfio_rust_current_state"
+            ),
+        })
+    }
+
+    /// Takes the state lock, and carries out a pending reset.
+    pub(crate) fn lock(&self) -> StateGuard<'_, T> {
+        let mut guard = StateGuard {
+            migratable: self,
+            sessions: ManuallyDrop::new(self.sessions.lock()),
+        };
+        while self.take_reset() {
+            guard.end_sessions();
+        }
+        guard
+    }
+
+    /// Returns the state. Never waits for the state lock: it is `RUNNING` as
+    /// soon as a reset is over, even if an arc is under way.
+    pub(crate) fn state(&self) -> State {
+        self.current.lock().state
+    }
+
+    /// Takes the mark of a pending reset away, and returns whether it was there.
+    fn take_reset(&self) -> bool {
+        core::mem::take(&mut self.current.lock().reset_pending)
+    }
+
+    /// Sets the state, unless a reset is pending: then it is `RUNNING`.
+    fn set_state(&self, state: State) {
+        let mut current = self.current.lock();
+        if !current.reset_pending {
+            current.state = state;
+        }
+    }
+
+    /// User space has opened the device. `RUNNING`, whatever state its last user
+    /// left it in.
+    pub(super) fn opened(&self) {
+        let _guard = self.lock();
+        self.set_state(State::Running);
+    }
+
+    /// User space is closing the device. Its state stays.
+    pub(super) fn closing(&self) {
+        self.lock().end_sessions();
+    }
+
+    /// The device is about to be reset.
+    pub(super) fn reset_prepare(&self) {
+        self.driver.reset_prepare();
+    }
+
+    /// The device has been reset.
+    pub(super) fn reset_done(&self) {
+        let mut current = self.current.lock();
+        *current = Current {
+            state: State::Running,
+            reset_pending: true,
+        };
+        let sessions = self.sessions.try_lock();
+        drop(current);
+        self.driver.reset_done();
+        // Dropping the guard carries the reset out.
+        drop(sessions.map(|sessions| StateGuard {
+            migratable: self,
+            sessions: ManuallyDrop::new(sessions),
+        }));
+    }
+
+    /// VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, set.
+    pub(super) fn set_target(
+        &self,
+        vdev: &VfioDevice<'_>,
+        target: bindings::vfio_device_mig_state,
+    ) -> Result<Option<OpenFile>> {
+        let guard = self.lock();
+        // With the lock held, and before the mark of a reset is looked at: a
+        // reset either is seen by the walk, or changes the epoch after this.
+        let epoch = self.driver.epoch();
+        let mut device = OnTheWay { vdev, guard, epoch };
+        walk(&mut device, target).map_err(|err| match err {
+            WalkError::NoArc => EINVAL,
+            WalkError::Reset => errno::ecanceled(),
+            WalkError::WrongFile(arc) => {
+                vdev.warn(if arc.begins_session() {
+                    c"driver bug: an arc that begins a session opened no data file"
+                } else {
+                    c"driver bug: an arc that begins no session opened a data file"
+                });
+                EIO
+            }
+            WalkError::Failed(err) => err,
+        })
+    }
+}
+
+impl<T: Migration> Deref for Migratable<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.driver
+    }
+}
+
+/// The state lock, held. Gives access to the sessions, and carries out a pending
+/// reset when it is dropped.
+///
+/// # Invariants
+///
+/// `sessions` is initialised until `drop` releases it.
+pub(crate) struct StateGuard<'a, T: Migration> {
+    migratable: &'a Migratable<T>,
+    sessions: ManuallyDrop<Guard<'a, T::Sessions, MutexBackend>>,
+}
+
+impl<T: Migration> StateGuard<'_, T> {
+    fn end_sessions(&mut self) {
+        self.migratable.driver.end_sessions(&mut self.sessions);
+    }
+}
+
+impl<T: Migration> Deref for StateGuard<'_, T> {
+    type Target = T::Sessions;
+
+    fn deref(&self) -> &T::Sessions {
+        &self.sessions
+    }
+}
+
+impl<T: Migration> DerefMut for StateGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T::Sessions {
+        &mut self.sessions
+    }
+}
+
+impl<T: Migration> Drop for StateGuard<'_, T> {
+    fn drop(&mut self) {
+        loop {
+            let mut current = self.migratable.current.lock();
+            if !current.reset_pending {
+                // SAFETY: `self.sessions` is initialised by the type invariant.
+                // `drop` returns right after this, and nothing else is called on
+                // `self` once it has.
+                unsafe { ManuallyDrop::drop(&mut self.sessions) };
+                return;
+            }
+            current.reset_pending = false;
+            drop(current);
+            self.end_sessions();
+        }
+    }
+}
+
+/// A device that carries out SET_STATE.
+struct OnTheWay<'a, T: Migration> {
+    vdev: &'a VfioDevice<'a>,
+    guard: StateGuard<'a, T>,
+    epoch: T::Epoch,
+}
+
+impl<T: Migration> Walker for OnTheWay<'_, T> {
+    type File = OpenFile;
+    type Error = Error;
+
+    fn state(&self) -> Option<State> {
+        let current = self.guard.migratable.current.lock();
+        (!current.reset_pending).then_some(current.state)
+    }
+
+    fn next_state(&self, from: State, target: u32) -> Result<u32> {
+        self.vdev.next_state(from, target)
+    }
+
+    fn step(&mut self, arc: StateArc) -> Result<Option<OpenFile>, StepError<Error>> {
+        let since = Since::now();
+        let driver = &self.guard.migratable.driver;
+        let done = driver.step(self.vdev, &mut self.guard.sessions, arc, self.epoch);
+        trace::arc(self.vdev, arc, &done, since);
+        done
+    }
+
+    fn set_state(&mut self, state: State) {
+        self.guard.migratable.set_state(state);
+    }
+
+    fn end_sessions(&mut self) {
+        self.guard.end_sessions();
+    }
+}
