@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The parts of the driver that have no kernel types in them.
+//! The parts of the driver and of its abstractions that have no kernel types in
+//! them.
 //!
-//! The very files of the driver, so that what is tested here is what runs
-//! there. Everything in them is private to the driver; hence the tests are
-//! modules of this crate instead of `tests/`.
+//! The very files of the kernel side, so that what is tested here is what runs
+//! there. Everything in them is private; hence the tests are modules of this
+//! crate instead of `tests/`.
 
 #![cfg_attr(not(test), allow(dead_code))]
 
@@ -24,6 +25,8 @@ mod report;
 mod stream;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/mlx5/track_limits.rs"]
 mod track_limits;
+#[path = "../../../../drivers/vfio/rust/walk.rs"]
+mod walk;
 
 #[cfg(test)]
 mod bits_tests;
@@ -39,3 +42,4 @@ mod report_tests;
 mod stream_tests;
 #[cfg(test)]
 mod track_limits_tests;
+mod walk_tests;
