@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that the CPU and a device share for as long as it is there.
+//! Memory that the CPU and a device share as long as it exists.
 
 use super::{bindings, dma::DmaDevice};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
-/// Zeroed memory that is coherent between CPU and device.
+/// Memory, zeroed at first, that is coherent between CPU and device.
 ///
 /// No Rust reference to the contents is ever made: the device may write at any
 /// time. Words are read and written as a whole.
 ///
 /// # Invariants
 ///
-/// `cpu` and `dma` are `len` bytes of one allocation for `dev`.
+/// - `cpu` and `dma` are the two addresses of one coherent allocation of `len`
+///   bytes for `dev`, which this object owns. `cpu` is page-aligned.
+/// - `dev` is valid and bound as long as this object exists.
 pub(crate) struct Coherent {
     dev: NonNull<bindings::device>,
     cpu: NonNull<u8>,
@@ -21,20 +23,26 @@ pub(crate) struct Coherent {
     len: usize,
 }
 
-// SAFETY: The allocation is owned, and `DmaDevice::from_raw` has its caller
-// promise that the device outlives it.
+// SAFETY: The allocation is owned, and may be freed on another thread: `dev` is
+// valid on all of them until then (type invariant).
 unsafe impl Send for Coherent {}
-// SAFETY: `&Coherent` allows volatile accesses to words, which do not tear.
+// SAFETY: `&Coherent` allows volatile accesses to aligned words, which do not
+// tear, and to which the device adds its own at any time.
 unsafe impl Sync for Coherent {}
 
 impl Coherent {
-    /// `len` bytes, aligned to the power of two that is not less.
+    /// Allocates `len` bytes, aligned to the power of two that is not less.
     pub(crate) fn new(dev: &DmaDevice, len: usize) -> Result<Self> {
+        if len == 0 {
+            return Err(EINVAL);
+        }
         let dev = dev.as_raw();
         let mut dma = 0;
-        // SAFETY: The device is valid by the invariant of `DmaDevice`.
+        // SAFETY: `dev` is valid and bound (invariant of `DmaDevice`).
         let cpu = unsafe { bindings::vfio_rust_dma_alloc_coherent(dev.as_ptr(), len, &mut dma) };
-        // INVARIANT: Just allocated.
+        // INVARIANT: `cpu` and `dma` were allocated just now, in whole pages of at
+        // least `len` bytes. `dev` stays valid and bound until this is dropped
+        // (invariant of `DmaDevice`).
         Ok(Self {
             dev,
             cpu: NonNull::new(cpu.cast()).ok_or(ENOMEM)?,
@@ -43,47 +51,56 @@ impl Coherent {
         })
     }
 
-    /// Where it is for the device.
+    /// Returns the address of the memory for the device.
     pub(crate) fn dma(&self) -> u64 {
         self.dma
     }
 
-    /// Where it is for C code that is to be given a word of it.
-    ///
-    /// `None` where that word is not within it.
+    /// Returns the address of the word of 32 bits at `offset`, for C code that
+    /// keeps it no longer than this object. `None` if the word is not aligned or
+    /// not within the memory.
     pub(crate) fn word_ptr(&self, offset: usize) -> Option<NonNull<u32>> {
         let within = offset % 4 == 0 && offset.checked_add(4)? <= self.len;
-        // SAFETY: Within the allocation.
+        // SAFETY: `cpu` is valid for `len` bytes (type invariant), and
+        // `offset + 4` is not more than that.
         within.then(|| unsafe { self.cpu.add(offset) }.cast())
     }
 
-    /// Writes a big endian word. Nothing where it is not within.
+    /// Writes a big endian word of 32 bits at `offset`. Does nothing if it is not
+    /// aligned or not within the memory.
     pub(crate) fn write_be32(&self, offset: usize, value: u32) {
         if let Some(at) = self.word_ptr(offset) {
-            // SAFETY: `word_ptr` returns an aligned pointer into the allocation.
+            // SAFETY: `word_ptr()` returns an aligned pointer to 4 bytes of the
+            // allocation, which this object owns.
             unsafe { at.as_ptr().write_volatile(value.to_be()) };
         }
     }
 
-    /// Returns `count` big endian words of 64 bits from `offset` on, a multiple of
-    /// 8, as far as they are within.
+    /// Returns `count` big endian words of 64 bits from `offset` on, as far as they
+    /// are within the memory. `offset` must be a multiple of 8.
     pub(crate) fn iter_be64(&self, offset: usize, count: usize) -> impl Iterator<Item = u64> + '_ {
         let within = match offset % 8 {
             0 => self.len.saturating_sub(offset) / 8,
             _ => 0,
         };
-        // SAFETY: Within the allocation, or just behind it.
+        // SAFETY: `cpu` is valid for `self.len` bytes (type invariant), and the
+        // offset is not more than that.
         let first: NonNull<u64> = unsafe { self.cpu.add(offset.min(self.len)) }.cast();
         (0..count.min(within)).map(move |word| {
-            // SAFETY: Within the allocation, and aligned.
+            // SAFETY: `offset + 8 * word + 8` is at most `self.len`, so that these
+            // are 8 bytes of the allocation, which `self` keeps; `cpu` is
+            // page-aligned (type invariant) and `offset` a multiple of 8, so they
+            // are aligned.
             u64::from_be(unsafe { first.as_ptr().add(word).read_volatile() })
         })
     }
 
-    /// Reads a big endian word; 0 where it is not within.
+    /// Reads the big endian word of 32 bits at `offset`. Returns 0 if it is not
+    /// aligned or not within the memory.
     pub(crate) fn read_be32(&self, offset: usize) -> u32 {
         self.word_ptr(offset).map_or(0, |at| {
-            // SAFETY: As above.
+            // SAFETY: `word_ptr()` returns an aligned pointer to 4 bytes of the
+            // allocation, which this object owns.
             u32::from_be(unsafe { at.as_ptr().read_volatile() })
         })
     }
@@ -91,7 +108,9 @@ impl Coherent {
 
 impl Drop for Coherent {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants.
+        // SAFETY: `cpu` and `dma` are an allocation of `len` bytes for `dev`, which
+        // this object owns, and `dev` is valid and bound (type invariant). Nobody
+        // uses the memory after this.
         unsafe {
             bindings::vfio_rust_dma_free_coherent(
                 self.dev.as_ptr(),
@@ -103,14 +122,14 @@ impl Drop for Coherent {
     }
 }
 
-/// What was read before this was read before what comes after it.
+/// Orders earlier reads of coherent memory before later ones.
 pub(crate) fn dma_rmb() {
-    // SAFETY: Just a barrier.
+    // SAFETY: A barrier has no requirements.
     unsafe { bindings::vfio_rust_dma_rmb() }
 }
 
-/// What was written before this is there before what comes after it.
+/// Orders earlier writes to coherent memory before later ones.
 pub(crate) fn dma_wmb() {
-    // SAFETY: Just a barrier.
+    // SAFETY: A barrier has no requirements.
     unsafe { bindings::vfio_rust_dma_wmb() }
 }

@@ -5,11 +5,13 @@
 use super::{bindings, pages::Pages};
 use core::{ops::Deref, ptr::NonNull};
 use kernel::{
+    error::to_result,
     page::{PAGE_SHIFT, PAGE_SIZE},
     prelude::*,
+    sync::Arc,
 };
 
-/// Who writes the memory while it is mapped.
+/// Side that writes the memory while it is mapped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// The CPU has written, the device reads.
@@ -22,24 +24,47 @@ pub(crate) enum Direction {
 ///
 /// # Invariants
 ///
-/// The pointer is valid for as long as the object lives.
+/// The device is valid, and bound to a driver that has set up its DMA masks, until
+/// this object and all that was made with it is dropped.
 pub(crate) struct DmaDevice(NonNull<bindings::device>);
 
 impl DmaDevice {
+    /// Makes mappings and coherent memory possible.
+    ///
     /// # Safety
     ///
-    /// `dev` must be valid, and bound to a driver that has set up its DMA
-    /// masks, until the returned object and every mapping made with it is gone.
+    /// `dev` must be valid, and bound to a driver that has set up its DMA masks,
+    /// until the last of these has been dropped: the returned object, and every
+    /// [`DmaMapping`] and [`Coherent`](super::coherent::Coherent) that was made
+    /// with it. Those unmap and free themselves when they are dropped, and only
+    /// then; so the caller must know where each of them is kept, and drop it
+    /// before the driver of `dev` is unbound. A leaked one counts as well.
     pub(crate) unsafe fn from_raw(dev: NonNull<kernel::bindings::device>) -> Self {
         // INVARIANT: By the requirements of this function.
         Self(dev)
     }
 
+    /// Returns the device, to map or to unmap for.
     pub(super) fn as_raw(&self) -> NonNull<bindings::device> {
         self.0
     }
 }
 
+/// A pointer that keeps its [`Pages`].
+///
+/// # Safety
+///
+/// `deref()` must return the same `Pages` whenever it is called and wherever the
+/// pointer is moved to, and those must not be dropped before the pointer is: not
+/// even if the pointer is leaked.
+pub(crate) unsafe trait KeepsPages: Deref<Target = Pages> {}
+
+// SAFETY: An `Arc` points to one allocation, and owns a reference to it.
+unsafe impl KeepsPages for Arc<Pages> {}
+// SAFETY: A `KBox` points to one allocation, and owns it.
+unsafe impl KeepsPages for KBox<Pages> {}
+
+/// A contiguous piece of a mapping.
 struct Segment {
     addr: u64,
     len: usize,
@@ -47,37 +72,40 @@ struct Segment {
 
 /// A mapping of a buffer, or of the beginning of one, for one device.
 ///
-/// `P` keeps the pages: borrowed, where the mapping does not outlive a call, or
-/// counted.
-///
 /// # Invariants
 ///
-/// `segments` are mapped for `dev` in direction `dir`, and map the runs of
-/// `pages` from the first on, in their order, whole or in pieces.
-pub(crate) struct DmaMapping<P: Deref<Target = Pages>> {
+/// - `segments` are mapped for `dev` in direction `dir`, each with its `addr` and
+///   `len`, and map the runs of `pages` from the first on, in their order, whole
+///   or in pieces.
+/// - `dev` is valid and bound as long as this object exists.
+/// - The pages that are mapped are not freed before `pages` is dropped.
+pub(crate) struct DmaMapping<P: KeepsPages> {
     dev: NonNull<bindings::device>,
     segments: KVVec<Segment>,
     dir: Direction,
     pages: P,
 }
 
-// SAFETY: Mapping and unmapping may happen on any thread; `DmaDevice::from_raw`
-// has its caller promise that the device outlives this.
-unsafe impl<P: Deref<Target = Pages> + Send> Send for DmaMapping<P> {}
-// SAFETY: `&DmaMapping` gives out addresses, and syncs, which may be done in
-// parallel.
-unsafe impl<P: Deref<Target = Pages> + Sync> Sync for DmaMapping<P> {}
+// SAFETY: The DMA API may unmap on another thread than the one that mapped, and
+// `dev` is valid on all of them until the mapping is dropped (type invariant).
+unsafe impl<P: KeepsPages + Send> Send for DmaMapping<P> {}
+// SAFETY: `&DmaMapping` gives out addresses, and syncs segments, which the DMA API
+// lets several threads do at once.
+unsafe impl<P: KeepsPages + Sync> Sync for DmaMapping<P> {}
 
-impl<P: Deref<Target = Pages>> DmaMapping<P> {
-    /// Maps those runs of `pages` that hold the first `len` bytes.
+impl<P: KeepsPages> DmaMapping<P> {
+    /// Maps the runs of `pages` that hold the first `len` bytes.
     pub(crate) fn new(dev: &DmaDevice, pages: P, len: usize, dir: Direction) -> Result<Self> {
-        // SAFETY: `dev` is valid by its type invariant.
-        let max = unsafe { bindings::vfio_rust_dma_max_mapping_size(dev.0.as_ptr()) };
-        // What is cut must stay as aligned as it is long.
+        let dev = dev.as_raw();
+        // SAFETY: `dev` is valid and bound (invariant of `DmaDevice`).
+        let max = unsafe { bindings::vfio_rust_dma_max_mapping_size(dev.as_ptr()) };
+        // A piece must stay as aligned as it is long.
         let max = 1 << max.max(PAGE_SIZE).ilog2();
         let count = pages.runs_of(len).map(|(_, len)| len.div_ceil(max)).sum();
+        // INVARIANT: Nothing is mapped yet. `dev` stays valid and bound until this
+        // is dropped (invariant of `DmaDevice`), and `KeepsPages` keeps the pages.
         let mut mapping = Self {
-            dev: dev.0,
+            dev,
             segments: KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?,
             dir,
             pages,
@@ -86,38 +114,40 @@ impl<P: Deref<Target = Pages>> DmaMapping<P> {
             for offset in (0..run_len).step_by(max) {
                 let len = max.min(run_len - offset);
                 let mut addr = 0;
-                // SAFETY: As above, and the run of pages at `page` is
-                // `run_len` bytes long.
-                let err = unsafe {
+                // SAFETY: `dev` is valid and bound. The run that begins with
+                // `page` is `run_len` bytes long, of which `offset..offset + len`
+                // are a part, and its pages are not freed before `mapping` is
+                // dropped, which unmaps them.
+                to_result(unsafe {
                     bindings::vfio_rust_dma_map(
-                        mapping.dev.as_ptr(),
+                        dev.as_ptr(),
                         page.as_ptr(),
                         offset,
                         len,
                         matches!(dir, Direction::ToDevice),
                         &mut addr,
                     )
-                };
-                kernel::error::to_result(err)?;
-                // INVARIANT: The piece was mapped just now. There is room for
-                // it, so this cannot fail and lose the address.
+                })?;
+                // INVARIANT: `len` bytes were mapped at `addr` just now. There is
+                // room for the segment, so this cannot fail and lose it.
                 mapping.segments.push(Segment { addr, len }, GFP_KERNEL)?;
             }
         }
         Ok(mapping)
     }
 
-    /// The pages that are mapped.
+    /// Returns the pages that are mapped.
     pub(crate) fn pages(&self) -> &P {
         &self.pages
     }
 
-    /// Bytes that are mapped.
+    /// Returns the number of bytes that are mapped.
     pub(crate) fn len(&self) -> usize {
         self.segments.iter().map(|seg| seg.len).sum()
     }
 
-    /// The largest page size, as a shift, that all segments can be cut into.
+    /// Returns the largest page size, as a shift, that all segments can be cut
+    /// into.
     pub(crate) fn page_shift(&self) -> u32 {
         self.segments
             .iter()
@@ -126,19 +156,25 @@ impl<P: Deref<Target = Pages>> DmaMapping<P> {
             .unwrap_or(PAGE_SHIFT as u32)
     }
 
-    /// The device addresses of the buffer in pages of `1 << shift` bytes.
+    /// Returns the device addresses of the buffer in pages of `1 << shift` bytes.
     ///
-    /// `shift` must not be larger than [`Self::page_shift`].
+    /// If `shift` is larger than [`Self::page_shift`], pages are missing.
     pub(crate) fn addresses(&self, shift: u32) -> impl Iterator<Item = u64> + '_ {
         self.segments.iter().flat_map(move |seg| {
-            (0..seg.len >> shift).map(move |i| seg.addr + ((i as u64) << shift))
+            let pages = seg.len.checked_shr(shift).unwrap_or(0);
+            (0..pages).map(move |i| seg.addr + ((i as u64) << shift))
         })
     }
 
-    /// Makes what the device has written visible to the CPU.
+    /// Makes visible to the CPU what the device has written. Nothing to do if the
+    /// device only reads.
     pub(crate) fn sync_for_cpu(&self) {
+        if self.dir == Direction::ToDevice {
+            return;
+        }
         for seg in &self.segments {
-            // SAFETY: By the type invariants the segment is mapped.
+            // SAFETY: `dev` is valid and bound, and `seg.len` bytes are mapped for
+            // it at `seg.addr`, from the device (type invariant).
             unsafe {
                 bindings::vfio_rust_dma_sync_for_cpu(self.dev.as_ptr(), seg.addr, seg.len);
             }
@@ -146,11 +182,12 @@ impl<P: Deref<Target = Pages>> DmaMapping<P> {
     }
 }
 
-impl<P: Deref<Target = Pages>> Drop for DmaMapping<P> {
+impl<P: KeepsPages> Drop for DmaMapping<P> {
     fn drop(&mut self) {
         for seg in &self.segments {
-            // SAFETY: By the type invariants the segment is mapped, in this
-            // direction.
+            // SAFETY: `dev` is valid and bound, and `seg.len` bytes are mapped for
+            // it at `seg.addr` in direction `dir` (type invariant). Nobody uses
+            // the mapping after this.
             unsafe {
                 bindings::vfio_rust_dma_unmap(
                     self.dev.as_ptr(),
