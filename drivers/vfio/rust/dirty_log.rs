@@ -6,75 +6,113 @@ use super::{bindings, pci::Driver};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{error::from_result, prelude::*};
 
-/// A range of IOVAs.
+/// A range of I/O virtual addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IovaRange {
-    /// First.
+    /// First address.
     pub(crate) start: u64,
-    /// Last.
+    /// Last address.
     pub(crate) last: u64,
 }
 
 impl IovaRange {
-    /// Bytes in it. `None` where it is empty, or all that there is.
+    /// Returns the length in bytes, or `None` if the range is empty or spans all
+    /// 2^64 addresses.
     pub(crate) fn len(self) -> Option<u64> {
         self.last.checked_sub(self.start)?.checked_add(1)
     }
 }
 
-/// The ranges that user space wants logged: in order, without overlap.
+/// The ranges that user space wants logged: in order, without overlap, none of
+/// them empty.
 ///
 /// # Invariants
 ///
-/// `root` is a valid interval tree of `count` nodes, at least one, that nobody
-/// else uses.
+/// `root` is a valid interval tree of `count` nodes, at least one, which nobody
+/// else accesses during `'a`.
 pub(crate) struct IovaRanges<'a> {
     root: NonNull<kernel::bindings::rb_root_cached>,
     count: u32,
     _tree: PhantomData<&'a mut ()>,
 }
 
+impl<'a> IovaRanges<'a> {
+    /// `EINVAL` if one of the ranges is empty: VFIO lets those through.
+    ///
+    /// # Safety
+    ///
+    /// `root` must be a valid interval tree of `count` nodes, at least one, and
+    /// nobody else may access it during `'a`.
+    unsafe fn new(root: NonNull<kernel::bindings::rb_root_cached>, count: u32) -> Result<Self> {
+        // INVARIANT: By the requirements of this function.
+        let ranges = Self {
+            root,
+            count,
+            _tree: PhantomData,
+        };
+        if ranges.iter().any(|range| range.len().is_none()) {
+            return Err(EINVAL);
+        }
+        Ok(ranges)
+    }
+}
+
 impl IovaRanges<'_> {
-    /// Joins neighbours until there are no more than `max`: gaps between them are
-    /// logged, too.
+    /// Joins neighbours until there are at most `max` ranges. The gaps between
+    /// them are logged, too.
     pub(crate) fn combine(&mut self, max: u32) {
         if max > 0 && self.count > max {
-            // SAFETY: By the type invariants.
+            // SAFETY: `root` is a valid interval tree of `count` nodes, which
+            // nobody else accesses (type invariant), and `max` is at least 1.
+            // The nodes that it unlinks are VFIO's to free.
             unsafe { bindings::vfio_combine_iova_ranges(self.root.as_ptr(), self.count, max) };
-            // INVARIANT: So many are left.
+            // INVARIANT: `max` nodes are left.
             self.count = max;
         }
     }
 
-    /// Number of ranges.
+    /// Returns the number of ranges.
     pub(crate) fn len(&self) -> usize {
         self.count as usize
     }
 
-    /// The ranges.
+    /// Returns the sum of the lengths in bytes, or `None` if it does not fit: more
+    /// than any device can log.
+    ///
+    /// Rounding the sum up to a power of two may overflow, too, and means the
+    /// same: `EOPNOTSUPP`.
+    pub(crate) fn total_len(&self) -> Option<u64> {
+        self.iter()
+            .try_fold(0u64, |total, range| total.checked_add(range.len()?))
+    }
+
+    /// Returns the ranges in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = IovaRange> + '_ {
-        // SAFETY: By the type invariants.
+        // SAFETY: `root` is a valid interval tree, which does not change as long
+        // as `self` is borrowed (type invariant).
         let mut node =
             unsafe { bindings::interval_tree_iter_first(self.root.as_ptr(), 0, c_ulong::MAX) };
         core::iter::from_fn(move || {
-            // SAFETY: A node of the tree, which does not change meanwhile.
+            // SAFETY: `node` is null or a node of the tree at `root`, which does
+            // not change as long as `self` is borrowed (type invariant).
             let now = unsafe { node.as_ref() }?;
             let range = IovaRange {
                 start: now.start as u64,
                 last: now.last as u64,
             };
-            // SAFETY: As above.
+            // SAFETY: `node` is a node of the tree at `root`, which does not
+            // change as long as `self` is borrowed (type invariant).
             node = unsafe { bindings::interval_tree_iter_next(node, 0, c_ulong::MAX) };
             Some(range)
         })
     }
 }
 
-/// Where dirty pages are reported.
+/// A bitmap in user memory that dirty pages are reported into.
 ///
 /// # Invariants
 ///
-/// The pointer is valid; `range` is what the bitmap covers.
+/// `bitmap` is valid and covers `range`, and nobody else accesses it during `'a`.
 pub(crate) struct DirtyBitmap<'a> {
     bitmap: NonNull<bindings::iova_bitmap>,
     range: IovaRange,
@@ -82,19 +120,26 @@ pub(crate) struct DirtyBitmap<'a> {
 }
 
 impl DirtyBitmap<'_> {
-    /// The range that is asked about.
+    /// Returns the range that user space asks about.
     pub(crate) fn range(&self) -> IovaRange {
         self.range
     }
 
     /// Reports `len` bytes from `iova` on, as far as they are in the range.
+    ///
+    /// Pins pages of user memory: takes `mmap_lock`, and may wait without a bound
+    /// for a page that another process serves (userfaultfd). So it must not be
+    /// called with a lock or a guard held that an arc, a reset, closing the
+    /// device or a notifier of the PF's driver needs.
     pub(crate) fn set(&mut self, iova: u64, len: u64) {
         let end = iova
             .saturating_add(len.saturating_sub(1))
             .min(self.range.last);
         let start = iova.max(self.range.start);
         if len > 0 && start <= end {
-            // SAFETY: By the type invariants; the range is within the bitmap's.
+            // SAFETY: `bitmap` is valid, and nobody else accesses it (type
+            // invariant). `start` and `end` are in `range`, which it covers, and
+            // their addresses fit `unsigned long` since those of `range` do.
             unsafe {
                 bindings::vfio_rust_iova_bitmap_set(
                     self.bitmap.as_ptr(),
@@ -106,17 +151,20 @@ impl DirtyBitmap<'_> {
     }
 }
 
-/// The logging of a driver.
+/// DMA logging of a driver.
+///
+/// VFIO serialises none of these calls, and makes them in any order.
 pub(crate) trait DirtyLog: Send + Sync {
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_START: logs `ranges` in pages of about
-    /// `page_size` bytes, a power of two. Returns what they are.
+    /// `page_size` bytes, a power of two. Returns the page size that it logs in.
+    /// Fails if logging was started before.
     fn start(&self, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64>;
 
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP.
     fn stop(&self);
 
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT: reports the pages that the device
-    /// has written to, and forgets them.
+    /// has written to since the last report, and forgets them.
     fn report(&self, dirty: &mut DirtyBitmap<'_>) -> Result;
 }
 
@@ -132,10 +180,12 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], which is set for devices
-    /// that were initialised with logging.
+    /// `vdev` must be a device that VFIO passes to a function of
+    /// [`Self::TABLE`], and that function must not return during `'a`.
     unsafe fn log<'a>(vdev: *mut bindings::vfio_device) -> Result<&'a dyn DirtyLog> {
-        // SAFETY: By the requirements of this function.
+        // SAFETY: `TABLE` is only set for the `vfio_device` of a
+        // `pci::Device<T>` that is initialised, and VFIO keeps it registered
+        // until the function that it calls has returned.
         unsafe { super::pci::Device::<T>::data(vdev) }
             .dirty_log()
             .ok_or(ENOTTY)
@@ -144,7 +194,8 @@ impl<T: Driver> Operations<T> {
     /// # Safety
     ///
     /// Only called by VFIO, through [`Self::TABLE`], with a valid tree of `count`
-    /// nodes and a valid `page_size`.
+    /// nodes, at least one, and a valid `page_size`. Nobody else accesses either
+    /// until this returns.
     unsafe extern "C" fn log_start(
         vdev: *mut bindings::vfio_device,
         ranges: *mut kernel::bindings::rb_root_cached,
@@ -152,18 +203,18 @@ impl<T: Driver> Operations<T> {
         page_size: *mut u64,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: By the requirements of this function.
+            // SAFETY: `vdev` is VFIO's argument to this function.
             let log = unsafe { Self::log(vdev) }?;
-            // INVARIANT: By the requirements of this function.
-            let ranges = IovaRanges {
-                root: NonNull::new(ranges).ok_or(EINVAL)?,
-                count,
-                _tree: PhantomData,
-            };
-            // SAFETY: By the requirements of this function.
+            let root = NonNull::new(ranges).ok_or(EINVAL)?;
+            // SAFETY: `root` has `count` nodes, and nobody else accesses it until
+            // this returns (requirements of this function).
+            let ranges = unsafe { IovaRanges::new(root, count) }?;
+            // SAFETY: `page_size` is valid, and nobody else accesses it until
+            // this returns (requirements of this function).
             let hint = unsafe { *page_size };
             let tracked = log.start(ranges, hint)?;
-            // SAFETY: As above.
+            // SAFETY: `page_size` is valid, and nobody else accesses it until
+            // this returns (requirements of this function).
             unsafe { *page_size = tracked };
             Ok(0)
         })
@@ -174,7 +225,7 @@ impl<T: Driver> Operations<T> {
     /// Only called by VFIO, through [`Self::TABLE`].
     unsafe extern "C" fn log_stop(vdev: *mut bindings::vfio_device) -> c_int {
         from_result(|| {
-            // SAFETY: By the requirements of this function.
+            // SAFETY: `vdev` is VFIO's argument to this function.
             unsafe { Self::log(vdev) }?.stop();
             Ok(0)
         })
@@ -182,7 +233,9 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], with a bitmap of that range.
+    /// Only called by VFIO, through [`Self::TABLE`], with a valid bitmap that
+    /// covers `length` bytes from `iova` on, and that nobody else accesses until
+    /// this returns.
     unsafe extern "C" fn log_read_and_clear(
         vdev: *mut bindings::vfio_device,
         iova: c_ulong,
@@ -190,11 +243,12 @@ impl<T: Driver> Operations<T> {
         bitmap: *mut bindings::iova_bitmap,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: By the requirements of this function.
+            // SAFETY: `vdev` is VFIO's argument to this function.
             let log = unsafe { Self::log(vdev) }?;
             let (start, len) = (iova as u64, length as u64);
             let last = len.checked_sub(1).and_then(|len| start.checked_add(len));
-            // INVARIANT: By the requirements of this function.
+            // INVARIANT: `bitmap` covers these addresses, and nobody else accesses
+            // it until this returns (requirements of this function).
             let mut dirty = DirtyBitmap {
                 bitmap: NonNull::new(bitmap).ok_or(EINVAL)?,
                 range: IovaRange {
