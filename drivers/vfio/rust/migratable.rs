@@ -16,7 +16,7 @@ use super::{
     bindings, errno,
     file::OpenFile,
     migration::{Migration, VfioDevice},
-    trace::{self, Since},
+    trace::{self, Stopwatch},
     walk::{walk, State, StateArc, StepError, WalkError, Walker},
 };
 use core::{
@@ -237,10 +237,10 @@ impl<T: Migration> Walker for OnTheWay<'_, T> {
     }
 
     fn step(&mut self, arc: StateArc) -> Result<Option<OpenFile>, StepError<Error>> {
-        let since = Since::now();
+        let time = Stopwatch::start();
         let driver = &self.guard.migratable.driver;
         let done = driver.step(self.vdev, &mut self.guard.sessions, arc, self.epoch);
-        trace::arc(self.vdev, arc, &done, since);
+        trace::arc(self.vdev, arc, &done, time);
         done
     }
 

@@ -13,16 +13,17 @@ use kernel::{
     time::{Instant, Monotonic},
 };
 
-/// Since when something is going on.
+/// Measures how long something takes.
 #[derive(Clone, Copy)]
-pub(crate) struct Since(Instant<Monotonic>);
+pub(crate) struct Stopwatch(Instant<Monotonic>);
 
-impl Since {
-    /// Since now.
-    pub(crate) fn now() -> Self {
+impl Stopwatch {
+    /// Starts to measure.
+    pub(crate) fn start() -> Self {
         Self(Instant::now())
     }
 
+    /// Returns the time since the start, in nanoseconds.
     fn ns(self) -> i64 {
         self.0.elapsed().as_nanos()
     }
@@ -37,7 +38,7 @@ pub(super) fn arc<T>(
     vdev: &VfioDevice<'_>,
     arc: StateArc,
     result: &Result<T, StepError>,
-    since: Since,
+    time: Stopwatch,
 ) {
     let (from, to) = (arc.from as u32, arc.to as u32);
     let err = match result {
@@ -47,56 +48,62 @@ pub(super) fn arc<T>(
     // SAFETY: The VFIO device is valid as long as `vdev` lives, and keeps its
     // parent for as long.
     unsafe {
-        bindings::vfio_rust_trace_arc(vdev.parent(), from, to, err, since.ns());
+        bindings::vfio_rust_trace_arc(vdev.parent(), from, to, err, time.ns());
     }
 }
 
-/// Traces in the name of a device.
+/// Traces in the name of one device.
 pub(crate) struct Tracer(DeviceName);
 
 impl Tracer {
-    /// About `dev`.
+    /// Makes traces about `dev` possible.
     pub(crate) fn about(dev: &BoundDevice<'_>) -> Result<Self> {
         Ok(Self(DeviceName::of(dev)?))
     }
 
-    /// The device begins to save: into so many bytes.
+    /// The device begins to save into a buffer of `room` bytes.
     pub(crate) fn save_begins(&self, room: u64) {
-        // SAFETY: A valid device.
+        // SAFETY: The device is valid as long as `self.0`, which owns a reference
+        // to it.
         unsafe { bindings::vfio_rust_trace_save_begin(self.0.as_raw(), room) };
     }
 
-    /// It has saved so many bytes, or failed.
-    pub(crate) fn save_ends(&self, bytes: &Result<u64>, since: Since) {
+    /// The device has saved a number of bytes, or failed to.
+    pub(crate) fn save_ends(&self, bytes: &Result<u64>, time: Stopwatch) {
         let (bytes, err) = (*bytes.as_ref().unwrap_or(&0), errno(bytes));
-        // SAFETY: A valid device.
-        unsafe { bindings::vfio_rust_trace_save_end(self.0.as_raw(), bytes, err, since.ns()) };
+        // SAFETY: The device is valid as long as `self.0`, which owns a reference
+        // to it.
+        unsafe { bindings::vfio_rust_trace_save_end(self.0.as_raw(), bytes, err, time.ns()) };
     }
 
-    /// The device begins to load so many bytes.
+    /// The device begins to load `bytes` bytes.
     pub(crate) fn load_begins(&self, bytes: u64) {
-        // SAFETY: A valid device.
+        // SAFETY: The device is valid as long as `self.0`, which owns a reference
+        // to it.
         unsafe { bindings::vfio_rust_trace_load_begin(self.0.as_raw(), bytes) };
     }
 
-    /// It has loaded them, or failed.
-    pub(crate) fn load_ends(&self, bytes: u64, result: &Result, since: Since) {
+    /// The device has loaded `bytes` bytes, or failed to.
+    pub(crate) fn load_ends(&self, bytes: u64, result: &Result, time: Stopwatch) {
         let err = errno(result);
-        // SAFETY: A valid device.
-        unsafe { bindings::vfio_rust_trace_load_end(self.0.as_raw(), bytes, err, since.ns()) };
+        // SAFETY: The device is valid as long as `self.0`, which owns a reference
+        // to it.
+        unsafe { bindings::vfio_rust_trace_load_end(self.0.as_raw(), bytes, err, time.ns()) };
     }
 
-    /// It has reported so many bytes that it had written, or failed.
-    pub(crate) fn dirty_report(&self, bytes: u64, result: &Result, since: Since) {
+    /// The device has reported `bytes` bytes as dirty, or failed to.
+    pub(crate) fn dirty_report(&self, bytes: u64, result: &Result, time: Stopwatch) {
         let err = errno(result);
-        // SAFETY: A valid device.
-        unsafe { bindings::vfio_rust_trace_dirty_report(self.0.as_raw(), bytes, err, since.ns()) };
+        // SAFETY: The device is valid as long as `self.0`, which owns a reference
+        // to it.
+        unsafe { bindings::vfio_rust_trace_dirty_report(self.0.as_raw(), bytes, err, time.ns()) };
     }
 
-    /// What VFIO_MIG_GET_PRECOPY_INFO answers.
+    /// VFIO_MIG_GET_PRECOPY_INFO answers `info`.
     pub(crate) fn precopy_info(&self, info: &PrecopyInfo) {
         let (initial, dirty) = (info.initial_bytes, info.dirty_bytes);
-        // SAFETY: A valid device.
+        // SAFETY: The device is valid as long as `self.0`, which owns a reference
+        // to it.
         unsafe {
             bindings::vfio_rust_trace_precopy_info(self.0.as_raw(), initial, dirty, info.reinit);
         }
