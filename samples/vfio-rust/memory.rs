@@ -15,15 +15,15 @@ const MAGIC: u64 = u64::from_le_bytes(*b"ivshmem\0");
 const VERSION: u64 = 1;
 pub(crate) const HEADER_LEN: usize = 24;
 
-/// The header before `len` bytes: what is sent, and all that is accepted.
+/// Returns the header before `len` bytes: the only one that is accepted.
 fn header(len: usize) -> [u8; HEADER_LEN] {
-    // What is reserved is the upper half of the version.
+    // The reserved bits are the upper half of the version.
     let words = [MAGIC, VERSION, len as u64].map(u64::to_le_bytes);
     core::array::from_fn(|i| words[i / 8][i % 8])
 }
 
-/// A stream, and how far it has been read or written: `at` is at most
-/// `HEADER_LEN + len`, with `len` that of the BAR.
+/// A stream, of which `at` bytes have been read or written: at most
+/// `HEADER_LEN + len`, where `len` is the length of the BAR.
 pub(crate) struct Memory {
     header: [u8; HEADER_LEN],
     contents: Pages,
@@ -41,20 +41,20 @@ impl Memory {
         }
     }
 
-    /// A copy of the memory: user space may read it when the memory has changed,
-    /// or the device is gone.
+    /// Makes a stream out of a copy of the memory: user space may read it after
+    /// the memory has changed, or the device is gone.
     pub(crate) fn copy_of(bar: &Bar<'_>) -> Result<Self> {
         let contents = Pages::with_len(bar.len(), Fill::Any)?;
         bar.read_into(&contents)?;
         Ok(Self::new(contents, bar.len()))
     }
 
-    /// One that is to be written.
+    /// Makes a stream that is to be written.
     pub(crate) fn empty(bar: &Bar<'_>) -> Self {
         Self::new(Pages::new(), bar.len())
     }
 
-    /// Copies what was written to the memory, if that is all.
+    /// Copies the contents to the memory. `EINVAL` if the stream is not complete.
     pub(crate) fn load(&self, bar: &Bar<'_>) -> Result {
         if self.at != HEADER_LEN + self.len {
             return Err(EINVAL);
@@ -78,8 +78,8 @@ impl Stream for Memory {
         Ok(done)
     }
 
-    /// Believes nothing: the header is checked as soon as it is there, and
-    /// memory is allocated as contents arrive, no more than the BAR has.
+    /// Believes nothing: the header is checked as soon as it is complete, and
+    /// memory is allocated as contents arrive, at most the length of the BAR.
     fn write(&mut self, from: &mut UserReader) -> Result<usize> {
         let taken = from.left();
         let rest = &mut self.header[self.at.min(HEADER_LEN)..];

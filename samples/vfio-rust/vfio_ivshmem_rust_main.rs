@@ -3,8 +3,8 @@
 //! Sample: a VFIO PCI variant driver at its smallest, with live migration of
 //! QEMU's ivshmem-plain.
 //!
-//! The device is memory behind a BAR, and does nothing by itself. What is in
-//! that memory is its state; who else shares it has to be moved by other means.
+//! The device is memory behind a BAR, and does nothing by itself. Its state is the
+//! contents of that memory; others that share it must be moved by other means.
 //!
 //! `Documentation/driver-api/vfio-rust.rst` walks through it.
 
@@ -138,6 +138,6 @@ module! {
     authors: ["The mlx5_vfio_pci_rust developers"],
     description: "Sample VFIO PCI variant driver for ivshmem-plain, in Rust",
     license: "GPL",
-    // Of iova_bitmap_set(), which the abstractions call.
+    // For iova_bitmap_set(), which the abstractions call.
     imports_ns: ["IOMMUFD"],
 }

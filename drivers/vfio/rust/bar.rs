@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory BARs: for a device whose state, or part of it, is kept there.
+//! Memory BARs, for a device that keeps its state, or a part of it, there.
 //!
 //! A BAR is used through the mapping that `vfio_pci_core` makes when user space
 //! opens the device, and only inside a call that VFIO makes for an open device.
-//! So there is nothing of ours to unmap before the device goes.
+//! So nothing of the driver's is left to unmap when the device goes.
 
 use super::{bindings, migration::VfioDevice, pages::Pages, pci::BoundDevice};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{error::to_result, prelude::*};
 
 impl BoundDevice<'_> {
-    /// Bytes of a memory BAR; 0 where there is none of this index. They stay
-    /// the same while the device is bound.
+    /// Returns the length of a memory BAR in bytes, or 0 if there is none of this
+    /// index. It stays the same while the device is bound.
     pub(crate) fn bar_len(&self, index: u32) -> Result<usize> {
-        // SAFETY: A bound device is valid; the index may be any value.
+        // SAFETY: The device is valid as long as `self` (type invariant). `index`
+        // may have any value: the function checks it.
         Ok(unsafe { bindings::vfio_rust_bar_len(self.as_raw(), index) }.try_into()?)
     }
 }
@@ -23,8 +24,8 @@ impl BoundDevice<'_> {
 ///
 /// # Invariants
 ///
-/// For as long as `'a`, `core` is valid and open, and `base` is `len` bytes of
-/// its BAR, which is mapped until the device is closed.
+/// During `'a`, `core` is valid and open, and `base` is the mapping of one of its
+/// BARs, `len` bytes long, which `vfio_pci_core` keeps until the device is closed.
 pub(crate) struct Bar<'a> {
     core: NonNull<bindings::vfio_pci_core_device>,
     base: NonNull<c_void>,
@@ -33,17 +34,20 @@ pub(crate) struct Bar<'a> {
 }
 
 impl<'a> Bar<'a> {
-    /// The BAR of this index. `EIO` where it could not be mapped when the device
-    /// was opened.
+    /// Returns the BAR of this index. `EIO` if it could not be mapped when the
+    /// device was opened.
     pub(crate) fn of(vdev: &'a VfioDevice<'_>, index: u32) -> Result<Self> {
         let core = vdev.as_core();
-        // SAFETY: By the type invariant of `VfioDevice` the device is valid, and
-        // open: its BARs are mapped. The index may be any value.
+        // SAFETY: `core` is valid and open during `'a` (invariant of
+        // `VfioDevice`): its BARs are mapped. `index` may have any value: the
+        // function checks it.
         let base = unsafe { bindings::vfio_rust_bar_base(core.as_ptr(), index) };
-        // SAFETY: As above; `pdev` is set for as long as the device is there.
+        // SAFETY: `core` is valid during `'a` (invariant of `VfioDevice`), and so
+        // is its `pdev`, which was set when it was initialised. `index` may have
+        // any value: the function checks it.
         let len = unsafe { bindings::vfio_rust_bar_len((*core.as_ptr()).pdev, index) };
-        // INVARIANT: `vdev` is borrowed for `'a`, so the device stays open. A
-        // mapping is of the whole BAR.
+        // INVARIANT: `vdev` is borrowed for `'a`, so the device stays open that
+        // long. `vfio_pci_core` maps whole BARs.
         Ok(Self {
             core,
             base: NonNull::new(base).ok_or(EIO)?,
@@ -52,32 +56,36 @@ impl<'a> Bar<'a> {
         })
     }
 
-    /// Bytes of it.
+    /// Returns the length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Copies the whole BAR to the beginning of `pages`. `EIO` where the device
-    /// does not answer, `EINTR` where the process was killed meanwhile.
+    /// Copies the whole BAR to the beginning of `pages`. `EIO` if the device does
+    /// not answer, `EINTR` if the process is killed.
     pub(crate) fn read_into(&self, pages: &Pages) -> Result {
         self.for_each_run(pages, |page, at, n| {
-            // SAFETY: `for_each_run` gives `n` bytes of pages, and of the BAR,
-            // which answers.
+            // SAFETY: `for_each_run` gives `n` bytes of pages that begin with
+            // `page`, which are borrowed, and `n` bytes of the BAR at `at`, which
+            // is mapped (type invariant) and decoded.
             unsafe { bindings::vfio_rust_copy_from_bar(page.as_ptr(), at, n) }
         })
     }
 
-    /// Copies the beginning of `pages` to the whole BAR. Errors as above; the BAR
-    /// may then be half written.
+    /// Copies the beginning of `pages` to the whole BAR. `EIO` if the device does
+    /// not answer, `EINTR` if the process is killed: a part of the BAR may have
+    /// been written then.
     pub(crate) fn write_from(&self, pages: &Pages) -> Result {
         self.for_each_run(pages, |page, at, n| {
-            // SAFETY: As above.
+            // SAFETY: `for_each_run` gives `n` bytes of pages that begin with
+            // `page`, which are borrowed, and `n` bytes of the BAR at `at`, which
+            // is mapped (type invariant) and decoded.
             unsafe { bindings::vfio_rust_copy_to_bar(at, page.as_ptr(), n) }
         })
     }
 
-    /// Calls `copy(first page, where in the BAR, len)` for each run of `pages`
-    /// and the piece of the BAR that corresponds to it.
+    /// Calls `copy(first page, address in the BAR, len)` for each run of `pages`
+    /// and the piece of the BAR that corresponds to it, with decoding enabled.
     fn for_each_run(
         &self,
         pages: &Pages,
@@ -89,7 +97,7 @@ impl<'a> Bar<'a> {
         let _access = MemoryAccess::new(self)?;
         let mut at = 0;
         for (page, run_len) in pages.runs_of(self.len) {
-            // SAFETY: Just looks at the current task.
+            // SAFETY: Reads the flags of the current task, which exists.
             if unsafe { bindings::vfio_rust_fatal_signal_pending() } {
                 return Err(EINTR);
             }
@@ -101,12 +109,13 @@ impl<'a> Bar<'a> {
     }
 }
 
-/// The device is powered up and decodes memory, whatever user space wrote to its
-/// configuration, and cannot be told otherwise.
+/// Keeps a device powered up and decoding memory, whatever user space writes to
+/// its configuration space.
 ///
 /// # Invariants
 ///
-/// vfio_rust_memory_lock() succeeded, and said `was_decoding`.
+/// vfio_rust_memory_lock() succeeded for the device of `bar`, and said
+/// `was_decoding`; its `memory_lock` is held for writing.
 struct MemoryAccess<'a> {
     bar: &'a Bar<'a>,
     was_decoding: bool,
@@ -115,7 +124,8 @@ struct MemoryAccess<'a> {
 impl<'a> MemoryAccess<'a> {
     fn new(bar: &'a Bar<'a>) -> Result<Self> {
         let mut was_decoding = false;
-        // SAFETY: Open by the type invariants of `Bar`.
+        // SAFETY: `bar.core` is valid and open as long as `bar` is borrowed
+        // (invariant of `Bar`). `was_decoding` is a local variable.
         to_result(unsafe {
             bindings::vfio_rust_memory_lock(bar.core.as_ptr(), &mut was_decoding)
         })?;
@@ -126,7 +136,9 @@ impl<'a> MemoryAccess<'a> {
 
 impl Drop for MemoryAccess<'_> {
     fn drop(&mut self) {
-        // SAFETY: Undoes the call that the type invariant is about.
+        // SAFETY: `bar.core` is valid and open as long as `bar` is borrowed
+        // (invariant of `Bar`), and vfio_rust_memory_lock() succeeded for it and
+        // said `was_decoding` (type invariant).
         unsafe {
             bindings::vfio_rust_memory_unlock(self.bar.core.as_ptr(), self.was_decoding);
         }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What bindgen reads to make vfio_bindings_generated.rs. */
+/* Read by bindgen, which makes vfio_bindings_generated.rs of it. */
 
 #ifndef VFIO_RUST_BINDINGS_HELPER_H
 #define VFIO_RUST_BINDINGS_HELPER_H

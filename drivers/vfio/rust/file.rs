@@ -18,23 +18,23 @@ use kernel::{
     types::ForeignOwnable,
 };
 
-/// `VFIO_MIG_GET_PRECOPY_INFO`, which bindgen does not see through.
+/// `VFIO_MIG_GET_PRECOPY_INFO`, a macro that bindgen does not evaluate.
 const PRECOPY_INFO_COMMAND: u32 = bindings::vfio_rust_precopy_info_command;
-/// Bytes of its structure.
+/// Length of `struct vfio_precopy_info` in bytes.
 const PRECOPY_INFO_LEN: usize = size_of::<bindings::vfio_precopy_info>();
 
-/// What user space will read into.
+/// User memory that a read() fills.
 ///
 /// # Invariants
 ///
-/// `left` bytes from `ptr` on are what user space named; nothing is known about
-/// whether it may.
+/// `ptr` is `left` bytes before the end of a piece of memory that user space
+/// named. Nothing is known about whether that memory can be written.
 pub(crate) struct UserWriter {
     ptr: *mut u8,
     left: usize,
 }
 
-/// What user space wants written.
+/// User memory that a write() takes data from.
 ///
 /// # Invariants
 ///
@@ -48,24 +48,26 @@ pub(crate) struct UserReader {
 }
 
 impl UserWriter {
-    /// Bytes that still fit.
+    /// Returns the number of bytes that still fit.
     pub(crate) fn left(&self) -> usize {
         self.left
     }
 
     /// Moves past `n` bytes and returns where they begin.
     pub(super) fn take(&mut self, n: usize) -> Result<*mut u8> {
-        // INVARIANT: Moves the beginning, keeps the end.
+        // INVARIANT: `ptr` moves by `n`, which is at most `left`.
         self.left = self.left.checked_sub(n).ok_or(EINVAL)?;
         let at = self.ptr;
         self.ptr = at.wrapping_add(n);
         Ok(at)
     }
 
-    /// Copies `bytes` out. `EFAULT` when user space cannot take them all.
+    /// Copies `bytes` out. `EFAULT` if user space cannot take them all.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result {
         let to = self.take(bytes.len())?;
-        // SAFETY: `bytes` is valid for reads; `to` is checked by the callee.
+        // SAFETY: `bytes` is valid for reads of its length, and borrowed for this
+        // call. `to` may be any address: the function checks that it and the
+        // bytes behind it are user memory that can be written.
         let left = unsafe {
             kernel::bindings::copy_to_user(to.cast(), bytes.as_ptr().cast(), bytes.len())
         };
@@ -78,7 +80,7 @@ impl UserWriter {
 }
 
 impl UserReader {
-    /// Bytes that have not been taken yet.
+    /// Returns the number of bytes that have not been taken yet.
     pub(crate) fn left(&self) -> usize {
         self.left
     }
@@ -154,13 +156,14 @@ pub(crate) enum Wait {
     Never,
 }
 
-/// What poll() reports.
+/// State of a data file, for poll().
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// Nothing yet.
+    /// A read or write would wait, or a read would find the temporary end of the
+    /// stream.
     Pending,
-    /// A read returns at once: with data, or with the end of the stream, but not
-    /// its temporary end. A write need not wait.
+    /// A read returns at once, with data or at the end of the stream. A write need
+    /// not wait.
     Ready,
     /// A read or write fails at once.
     Failed,
@@ -181,7 +184,7 @@ impl Readiness {
     }
 }
 
-/// What VFIO_MIG_GET_PRECOPY_INFO answers.
+/// Answer to VFIO_MIG_GET_PRECOPY_INFO.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PrecopyInfo {
     /// User space has opted in to `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
@@ -195,11 +198,11 @@ pub(crate) struct PrecopyInfo {
 }
 
 impl PrecopyInfo {
-    /// The answer to a request.
+    /// Returns the answer to a request.
     ///
-    /// All but `argsz` is output. Only before version 2, `flags` keeps what user
-    /// space has put there: "the flags field of struct vfio_precopy_info is reserved
-    /// for bug-compatibility reasons".
+    /// All but `argsz` is output. Only before version 2, `flags` keeps the value
+    /// that user space has put there: "the flags field of struct vfio_precopy_info
+    /// is reserved for bug-compatibility reasons".
     fn answer(&self, asked: bindings::vfio_precopy_info) -> bindings::vfio_precopy_info {
         let flags = match (self.v2, self.reinit) {
             (false, _) => asked.flags,
@@ -228,16 +231,16 @@ pub(crate) enum Access {
 pub(crate) trait DataFile: Send + Sync + 'static {
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
-    /// Which of `read` and `write` there is.
+    /// Which of [`read`](Self::read) and [`write`](Self::write) the file has.
     const ACCESS: Access;
 
-    /// Reads from the stream; `Ok(0)` is its end.
+    /// Reads from the stream. Returns the number of bytes read, or 0 at its end.
     fn read(this: ArcBorrow<'_, Self>, _wait: Wait, _out: &mut UserWriter) -> Result<usize> {
         let _ = this;
         Err(EBADF)
     }
 
-    /// Writes to the stream.
+    /// Writes to the stream. Returns the number of bytes that were taken.
     fn write(this: ArcBorrow<'_, Self>, _wait: Wait, _from: &mut UserReader) -> Result<usize> {
         let _ = this;
         Err(EBADF)
@@ -248,8 +251,8 @@ pub(crate) trait DataFile: Send + Sync + 'static {
         Err(ENOTTY)
     }
 
-    /// What is waited on in poll(), and what there is right now. Without it, the
-    /// file is always ready.
+    /// Returns the queue that poll() waits on, and whether the file is ready now.
+    /// `None` for a file that is always ready.
     fn poll(&self) -> Option<(&PollCondVar, Readiness)> {
         None
     }
@@ -259,10 +262,11 @@ pub(crate) trait DataFile: Send + Sync + 'static {
 ///
 /// # Invariants
 ///
-/// The pointer is valid and one reference to the file is owned.
+/// The file is valid, and this object owns one reference to it.
 pub(crate) struct OpenFile(NonNull<kernel::bindings::file>);
 
-// SAFETY: A reference to a file may be dropped on any thread.
+// SAFETY: fput() may be called on any thread, and nothing else is done with the
+// file until VFIO installs it.
 unsafe impl Send for OpenFile {}
 
 impl OpenFile {
@@ -273,8 +277,9 @@ impl OpenFile {
             Access::Resuming => kernel::bindings::O_WRONLY,
         };
         let private = context.into_foreign();
-        // SAFETY: The name is a C string, the operations are static, and
-        // `private` is what they expect.
+        // SAFETY: The name ends with a NUL, the operations are static, and
+        // `private` is the `Arc<T>` that the operations of `T` expect. They own it
+        // if this succeeds.
         let file = from_err_ptr(unsafe {
             bindings::anon_inode_getfile(
                 T::NAME.as_char_ptr(),
@@ -284,17 +289,18 @@ impl OpenFile {
             )
         })
         .inspect_err(|_| {
-            // SAFETY: From `into_foreign` above; no file took it over.
+            // SAFETY: `private` is from `into_foreign` of this `Arc<T>`, and no file
+            // has taken it over.
             drop(unsafe { Arc::<T>::from_foreign(private) });
         })?;
-        // SAFETY: `file` is valid, with a valid inode. Makes it a stream: no
-        // seeking, no pread or pwrite.
+        // SAFETY: `file` was opened just now, with a valid inode, and nobody else
+        // has it yet. Makes it a stream: no seeking, no pread or pwrite.
         unsafe { bindings::stream_open((*file).f_inode, file) };
-        // INVARIANT: anon_inode_getfile() returned the one reference.
+        // INVARIANT: anon_inode_getfile() returned the only reference.
         Ok(Self(NonNull::new(file).ok_or(ENOMEM)?))
     }
 
-    /// Gives the reference away.
+    /// Gives the reference to the caller.
     pub(super) fn into_raw(self) -> *mut kernel::bindings::file {
         let file = self.0.as_ptr();
         core::mem::forget(self);
@@ -304,7 +310,8 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants one reference is owned.
+        // SAFETY: This object owns a reference to the file (type invariant), and
+        // does not use it after this.
         unsafe { bindings::fput(self.0.as_ptr()) }
     }
 }
@@ -312,7 +319,7 @@ impl Drop for OpenFile {
 // The size of `struct module` does not matter here: only its address is taken.
 #[allow(improper_ctypes)]
 extern "C" {
-    /// What `THIS_MODULE` points to in C.
+    /// The target of `THIS_MODULE` in C.
     static __this_module: kernel::types::Opaque<kernel::bindings::module>;
 }
 
@@ -320,7 +327,7 @@ struct Operations<T: DataFile>(PhantomData<T>);
 
 impl<T: DataFile> Operations<T> {
     const TABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
-        // The file keeps its module loaded.
+        // An open file keeps the module loaded.
         owner: (&raw const __this_module).cast_mut().cast(),
         read: match T::ACCESS {
             Access::Saving => Some(Self::read),
@@ -335,7 +342,7 @@ impl<T: DataFile> Operations<T> {
             Access::Saving => Some(Self::ioctl),
             Access::Resuming => None,
         },
-        // Pointers are all that there is to convert.
+        // Only the pointer in the argument has to be converted.
         compat_ioctl: match T::ACCESS {
             Access::Saving => Some(bindings::vfio_rust_compat_ptr_ioctl),
             Access::Resuming => None,
@@ -346,10 +353,12 @@ impl<T: DataFile> Operations<T> {
 
     /// # Safety
     ///
-    /// `file` must have been opened by [`OpenFile::new::<T>`], and not released.
+    /// `file` must have been opened by [`OpenFile::new::<T>`], and must not be
+    /// released during `'a`.
     unsafe fn context<'a>(file: *mut kernel::bindings::file) -> ArcBorrow<'a, T> {
-        // SAFETY: `private_data` was set from `into_foreign` and is only taken
-        // back in `release`.
+        // SAFETY: `OpenFile::new` set `private_data` to an `Arc<T>` made foreign,
+        // which only `release` takes back: not during `'a` (requirements of this
+        // function).
         unsafe { <Arc<T> as ForeignOwnable>::borrow((*file).private_data.cast()) }
     }
 
@@ -360,8 +369,8 @@ impl<T: DataFile> Operations<T> {
     ///
     /// `file` must be open until this function returns.
     unsafe fn wait(file: *mut kernel::bindings::file) -> Wait {
-        // SAFETY: By the requirements of this function. The reference does not
-        // leave this thread.
+        // SAFETY: `file` is open until this function returns (requirements of this
+        // function), and the reference is not used on another thread.
         let flags = unsafe { LocalFile::from_raw_file(file) }.flags();
         if flags & kernel::fs::file::flags::O_NONBLOCK != 0 {
             Wait::Never
@@ -372,7 +381,8 @@ impl<T: DataFile> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`].
+    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
+    /// until this returns.
     unsafe extern "C" fn read(
         file: *mut kernel::bindings::file,
         buf: *mut c_char,
@@ -382,8 +392,8 @@ impl<T: DataFile> Operations<T> {
         if !pos.is_null() {
             return ESPIPE.to_errno() as isize;
         }
-        // SAFETY: By the requirements of this function, `file` is open, with the
-        // operations of `T`, until this function returns.
+        // SAFETY: `file` has the operations of `T`, and stays open until this
+        // function returns (requirements of this function).
         let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
         // INVARIANT: `buf` and `len` are the arguments of read().
         let mut out = UserWriter {
@@ -398,7 +408,8 @@ impl<T: DataFile> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`].
+    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
+    /// until this returns.
     unsafe extern "C" fn write(
         file: *mut kernel::bindings::file,
         buf: *const c_char,
@@ -408,8 +419,8 @@ impl<T: DataFile> Operations<T> {
         if !pos.is_null() {
             return ESPIPE.to_errno() as isize;
         }
-        // SAFETY: By the requirements of this function, `file` is open, with the
-        // operations of `T`, until this function returns.
+        // SAFETY: `file` has the operations of `T`, and stays open until this
+        // function returns (requirements of this function).
         let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
         // INVARIANT: `buf` and `len` are the arguments of write().
         let mut from = UserReader {
@@ -425,7 +436,8 @@ impl<T: DataFile> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`].
+    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
+    /// until this returns.
     unsafe extern "C" fn ioctl(
         file: *mut kernel::bindings::file,
         command: c_uint,
@@ -435,7 +447,8 @@ impl<T: DataFile> Operations<T> {
             if command != PRECOPY_INFO_COMMAND {
                 return Err(ENOTTY);
             }
-            // INVARIANT: From VFS.
+            // INVARIANT: `argument` is the ioctl's, and this command's argument
+            // has this length.
             let mut from = UserReader {
                 ptr: argument as *const u8,
                 left: PRECOPY_INFO_LEN,
@@ -443,20 +456,24 @@ impl<T: DataFile> Operations<T> {
             };
             let mut asked = [0; PRECOPY_INFO_LEN];
             from.read(&mut asked)?;
-            // SAFETY: The structure has this size, and is made of integers.
+            // SAFETY: Both have `PRECOPY_INFO_LEN` bytes, and the structure is made
+            // of integers, which may have any value.
             let asked = unsafe {
                 core::mem::transmute::<[u8; PRECOPY_INFO_LEN], bindings::vfio_precopy_info>(asked)
             };
             if (asked.argsz as usize) < PRECOPY_INFO_LEN {
                 return Err(EINVAL);
             }
-            // SAFETY: VFS calls with a file that has these operations.
+            // SAFETY: `file` has the operations of `T`, and stays open until this
+            // function returns (requirements of this function).
             let answer = unsafe { Self::context(file) }.precopy_info()?.answer(asked);
-            // SAFETY: As above, without any padding.
+            // SAFETY: Both have `PRECOPY_INFO_LEN` bytes: two integers of 4 bytes and
+            // two of 8, without padding, so that all of them are initialised.
             let bytes = unsafe {
                 core::mem::transmute::<bindings::vfio_precopy_info, [u8; PRECOPY_INFO_LEN]>(answer)
             };
-            // INVARIANT: From VFS.
+            // INVARIANT: `argument` is the ioctl's, and this command's argument
+            // has this length.
             let mut to = UserWriter {
                 ptr: argument as *mut u8,
                 left: PRECOPY_INFO_LEN,
@@ -471,32 +488,37 @@ impl<T: DataFile> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`].
+    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
+    /// until this returns.
     unsafe extern "C" fn poll(
         file: *mut kernel::bindings::file,
         table: *mut kernel::bindings::poll_table_struct,
     ) -> kernel::bindings::__poll_t {
-        // SAFETY: VFS calls with a file that has these operations.
+        // SAFETY: `file` has the operations of `T`, and stays open until this
+        // function returns (requirements of this function).
         let context = unsafe { Self::context(file) };
-        // Registers before looking, so that no change in between is missed.
+        // Register before looking, so that no change in between is missed.
         let Some((changed, _)) = context.poll() else {
             return Readiness::Ready.mask(T::ACCESS);
         };
-        // SAFETY: VFS passes null or a valid table; the file is valid and has
-        // no fdget_pos region on this thread.
+        // SAFETY: `table` is null or valid until this function returns, as VFS has
+        // it. `file` stays open that long, and a stream has no position that this
+        // thread could have locked.
         unsafe { PollTable::from_raw(table).register_wait(File::from_raw_file(file), changed) };
         context.poll().map_or(0, |(_, ready)| ready.mask(T::ACCESS))
     }
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`], once for a file.
+    /// Only called by VFS, through [`Self::TABLE`], once for each `file`, when
+    /// nobody else uses it any more.
     unsafe extern "C" fn release(
         _inode: *mut kernel::bindings::inode,
         file: *mut kernel::bindings::file,
     ) -> c_int {
-        // SAFETY: From `into_foreign` in `OpenFile::new`; this is the end of
-        // the file, so nobody borrows it any more.
+        // SAFETY: `private_data` is an `Arc<T>` that `OpenFile::new` made foreign.
+        // It is taken back once, here, and nobody borrows it any more
+        // (requirements of this function).
         drop(unsafe { Arc::<T>::from_foreign((*file).private_data.cast()) });
         0
     }

@@ -22,8 +22,8 @@
 #include "vfio_rust_trace.h"
 
 /*
- * Orders above 0 are an optimisation that the caller can do without: do not
- * reclaim hard for them, and do not complain when there are none.
+ * The caller can do without orders above 0: do not reclaim hard for them, and
+ * do not complain if there are none.
  */
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero)
 {
@@ -155,7 +155,7 @@ void vfio_rust_reinit_completion(struct completion *completion)
 	reinit_completion(completion);
 }
 
-/* 0 after @ms milliseconds, negative if the process is killed. */
+/* Returns 0 after @ms milliseconds, and less if the process is killed. */
 long vfio_rust_wait_killable_timeout(struct completion *completion,
 				     unsigned int ms)
 {
@@ -178,7 +178,7 @@ bool vfio_rust_is_virtfn(struct pci_dev *pdev)
 	return pdev->is_virtfn;
 }
 
-/* 0 where there is no such memory BAR. */
+/* Returns 0 if there is no such memory BAR. */
 u64 vfio_rust_bar_len(struct pci_dev *pdev, unsigned int index)
 {
 	if (index >= PCI_STD_NUM_BARS ||
@@ -187,7 +187,7 @@ u64 vfio_rust_bar_len(struct pci_dev *pdev, unsigned int index)
 	return pci_resource_len(pdev, index);
 }
 
-/* What vfio_pci_core has mapped, or null. The device must be open. */
+/* Returns vfio_pci_core's mapping, or null. The device must be open. */
 void __iomem *vfio_rust_bar_base(struct vfio_pci_core_device *core,
 				 unsigned int index)
 {

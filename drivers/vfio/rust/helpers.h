@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * C side of the VFIO abstractions: what is a macro or an inline function in
- * the kernel's headers and so cannot be called from Rust.
+ * C side of the VFIO abstractions: functions around macros and inline
+ * functions of the kernel's headers, which Rust cannot call.
  *
  * bindgen reads this file, too: the Rust signatures are made from it.
  */

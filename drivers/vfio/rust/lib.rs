@@ -2,21 +2,25 @@
 
 //! Abstractions for VFIO PCI variant drivers.
 //!
-//! A variant driver is the generic `vfio_pci_core` plus whatever one device
-//! needs on top; here that is migration. The driver implements
+//! A variant driver adds to the generic `vfio_pci_core` what one kind of device
+//! needs: here, migration. The driver implements
 //!
-//! - [`pci::Driver`]: what it is bound to, and its life cycle,
+//! - [`pci::Driver`]: the devices that it is bound to, and its life cycle,
 //! - [`migration::Migration`]: the arcs of the migration state machine, one at a
 //!   time,
-//! - [`file::DataFile`]: read, write and poll of the migration data fd,
-//! - [`dirty_log::DirtyLog`]: logging of what the device writes to memory,
+//! - [`file::DataFile`], or [`session::Stream`] if that is enough: the migration
+//!   data fd,
+//! - [`dirty_log::DirtyLog`]: logging of the device's writes to memory.
 //!
-//! and everything else (regions, interrupts, reset, IOMMU) goes to
-//! `vfio_pci_core` unchanged.
+//! [`migratable::Migratable`] owns the state, the state lock and deferred resets.
+//! Everything else (regions, interrupts, IOMMU) goes to `vfio_pci_core` unchanged.
 //!
 //! The module is compiled into each driver that uses it: VFIO itself is
 //! modular, so the abstractions cannot live in the built-in `kernel` crate.
-//! It knows nothing of any device.
+//! They know nothing of any device.
+//!
+//! All `unsafe` code of a driver's VFIO side is in here. Each SAFETY comment
+//! argues from the `# Invariants` of a type or the `# Safety` of a function.
 //!
 //! C headers: `include/linux/vfio.h`, `include/linux/vfio_pci_core.h`,
 //! `include/uapi/linux/vfio.h`.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Messages that user space can provoke, and so must be rate-limited.
+//! Messages that user space can provoke, and that are rate-limited for that.
 
 use super::{
     bindings,
@@ -8,18 +8,19 @@ use super::{
 };
 use kernel::prelude::*;
 
-/// Complains in the name of a device.
+/// Complains in the name of one device.
 pub(crate) struct Complaints(DeviceName);
 
 impl Complaints {
-    /// About `dev`.
+    /// Makes complaints about `dev` possible.
     pub(crate) fn about(dev: &BoundDevice<'_>) -> Result<Self> {
         Ok(Self(DeviceName::of(dev)?))
     }
 
     /// Logs `what` as a warning, unless there were many just now.
     pub(crate) fn warn(&self, what: &CStr) {
-        // SAFETY: A valid device, and a C string.
+        // SAFETY: The device is valid as long as `self.0`, which owns a reference
+        // to it. `what` ends with a NUL.
         unsafe { bindings::vfio_rust_warn_ratelimited(self.0.as_raw(), what.as_char_ptr()) }
     }
 }

@@ -23,15 +23,15 @@ const _: () = {
     assert!(PreCopyP2p as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY_P2P);
 };
 
-/// Optional parts of the state machine that a driver implements.
+/// Optional parts of the state machine that a driver has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Features(u32);
 
 impl Features {
-    /// None of them: the states that every driver has.
+    /// Only the states that every driver has.
     pub(crate) const STOP_COPY: Self = Self(bindings::VFIO_MIGRATION_STOP_COPY);
 
-    /// All of them: [`State::RunningP2p`], [`State::PreCopy`] and
+    /// All states: also [`State::RunningP2p`], [`State::PreCopy`] and
     /// [`State::PreCopyP2p`].
     pub(crate) const STOP_COPY_P2P_PRE_COPY: Self =
         Self(Self::STOP_COPY.0 | bindings::VFIO_MIGRATION_P2P | bindings::VFIO_MIGRATION_PRE_COPY);
@@ -111,30 +111,33 @@ pub(crate) trait Migration: Send + Sync + Sized + 'static {
     fn reset_done(&self) {}
 }
 
-/// A VFIO device whose arcs can be looked up.
+/// A VFIO device that user space has open.
 ///
 /// # Invariants
 ///
-/// Valid, open, and the first member of a `vfio_pci_core_device` while this
-/// object lives.
+/// During `'a`, the device is valid, open, and the first member of a
+/// `vfio_pci_core_device`.
 pub(crate) struct VfioDevice<'a>(NonNull<bindings::vfio_device>, PhantomData<&'a ()>);
 
 impl VfioDevice<'_> {
-    /// A reference that can be kept.
+    /// Takes a reference that can be kept.
     pub(crate) fn to_ref(&self) -> DeviceRef {
-        // SAFETY: The device is valid by the type invariant.
+        // SAFETY: The device is valid as long as `self` (type invariant), and so is
+        // its `device`, which is a part of it.
         unsafe { kernel::bindings::get_device(&raw mut (*self.0.as_ptr()).device) };
-        // INVARIANT: Got just now.
+        // INVARIANT: get_device() took the reference.
         DeviceRef(self.0)
     }
 
-    /// The device that it is about.
+    /// Returns the device of the PCI function. Valid as long as `self`.
     pub(super) fn parent(&self) -> *mut kernel::bindings::device {
-        // SAFETY: Valid by the type invariant; `dev` never changes.
+        // SAFETY: The device is valid as long as `self` (type invariant), and its
+        // `dev` never changes.
         unsafe { (*self.0.as_ptr()).dev }
     }
 
-    /// As `vfio_pci_core` knows it.
+    /// Returns the `vfio_pci_core_device` that it begins. Valid and open as long as
+    /// `self`.
     pub(super) fn as_core(&self) -> NonNull<bindings::vfio_pci_core_device> {
         self.0.cast()
     }
@@ -164,31 +167,34 @@ impl VfioDevice<'_> {
     }
 }
 
-/// A counted reference to a VFIO device. A session may keep one: it ends before
-/// the device does.
+/// A counted reference to a VFIO device, for a session to keep: it ends before the
+/// device does.
 ///
 /// # Invariants
 ///
-/// One reference is owned.
+/// The device is valid, and this object owns one reference to it.
 pub(crate) struct DeviceRef(NonNull<bindings::vfio_device>);
 
-// SAFETY: References to devices may be used, and dropped, on any thread.
+// SAFETY: put_device() may be called on any thread, and so may `release` of
+// `pci::Device`, which it may call.
 unsafe impl Send for DeviceRef {}
-// SAFETY: As above.
+// SAFETY: `&DeviceRef` only reads a byte of the device.
 unsafe impl Sync for DeviceRef {}
 
 impl DeviceRef {
-    /// Whether user space has opted in to
+    /// Returns whether user space has opted in to
     /// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
     pub(crate) fn precopy_info_v2(&self) -> bool {
-        // SAFETY: Valid by the type invariant. VFIO may set it at any time.
+        // SAFETY: The device is valid as long as `self` (type invariant). VFIO may
+        // write this byte at any time, hence the volatile read.
         unsafe { (&raw const (*self.0.as_ptr()).precopy_info_v2).read_volatile() != 0 }
     }
 }
 
 impl Drop for DeviceRef {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant.
+        // SAFETY: This object owns a reference to the device (type invariant), and
+        // does not use it after this.
         unsafe { kernel::bindings::put_device(&raw mut (*self.0.as_ptr()).device) };
     }
 }
@@ -205,12 +211,14 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], which is set for devices
-    /// that were initialised with migration.
+    /// `vdev` must be a device that VFIO passes to a function of
+    /// [`Self::TABLE`], and that function must not return during `'a`.
     unsafe fn migration<'a>(
         vdev: *mut bindings::vfio_device,
     ) -> Result<&'a Migratable<T::Migration>> {
-        // SAFETY: By the requirements of this function.
+        // SAFETY: `TABLE` is only set for the `vfio_device` of a
+        // `pci::Device<T>` that is initialised, and VFIO keeps it registered
+        // until the function that it calls has returned.
         unsafe { super::pci::Device::<T>::data(vdev) }
             .migration()
             .ok_or(ENOTTY)
@@ -218,17 +226,18 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`].
+    /// Only called by VFIO, through [`Self::TABLE`], for a device that stays open
+    /// until this returns.
     unsafe extern "C" fn set_state(
         raw: *mut bindings::vfio_device,
         target: bindings::vfio_device_mig_state,
     ) -> *mut kernel::bindings::file {
         let result = NonNull::new(raw).ok_or(EINVAL).and_then(|vdev| {
-            // SAFETY: By the requirements of this function.
+            // SAFETY: `raw` is VFIO's argument to this function.
             let migration = unsafe { Self::migration(raw) }?;
-            // INVARIANT: VFIO keeps the device open during the call, which comes
-            // from an ioctl on it. It is the first member of a `Device<T>`, which
-            // begins with the `vfio_pci_core_device`.
+            // INVARIANT: VFIO keeps the device open until this returns. It is the
+            // first member of a `Device<T>`, which begins with the
+            // `vfio_pci_core_device`.
             let vdev = VfioDevice(vdev, PhantomData);
             migration.set_target(&vdev, target)
         });
@@ -241,15 +250,17 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], with a valid `state`.
+    /// Only called by VFIO, through [`Self::TABLE`], with a valid `state` that
+    /// nobody else accesses until this returns.
     unsafe extern "C" fn get_state(
         vdev: *mut bindings::vfio_device,
         state: *mut bindings::vfio_device_mig_state,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: By the requirements of this function.
+            // SAFETY: `vdev` is VFIO's argument to this function.
             let now = unsafe { Self::migration(vdev) }?.state();
-            // SAFETY: As above.
+            // SAFETY: `state` is valid, and nobody else accesses it (requirements
+            // of this function).
             unsafe { *state = now as u32 };
             Ok(0)
         })
@@ -257,15 +268,17 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], with a valid `length`.
+    /// Only called by VFIO, through [`Self::TABLE`], with a valid `length` that
+    /// nobody else accesses until this returns.
     unsafe extern "C" fn get_data_size(
         vdev: *mut bindings::vfio_device,
         length: *mut c_ulong,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: By the requirements of this function.
+            // SAFETY: `vdev` is VFIO's argument to this function.
             let size = unsafe { Self::migration(vdev) }?.data_size()?;
-            // SAFETY: As above.
+            // SAFETY: `length` is valid, and nobody else accesses it (requirements
+            // of this function).
             unsafe { *length = size.try_into()? };
             Ok(0)
         })

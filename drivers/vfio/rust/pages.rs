@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Buffers made of pages, the largest ones that the allocator gives.
+//! Buffers made of runs of pages, each as long as the allocator gives.
 
 use super::{
     bindings,
@@ -9,14 +9,14 @@ use super::{
 use core::ptr::NonNull;
 use kernel::{page::PAGE_SIZE, prelude::*};
 
-/// Largest allocation that is tried: 2 MiB with 4 KiB pages.
+/// Order of the largest allocation that is tried: 2 MiB with 4 KiB pages.
 const MAX_ORDER: u32 = 9;
 
-/// What fresh pages hold.
+/// Contents of fresh pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
     /// Zeroes: for memory that a device fills and user space reads. A device
-    /// that fills less than it reports must not leak what was there before.
+    /// that fills less than it reports must not leak older contents.
     Zero,
     /// Anything: for memory that is written before it is read.
     Any,
@@ -30,7 +30,7 @@ pub(crate) enum Fill {
 struct Run {
     page: NonNull<bindings::page>,
     order: u32,
-    /// Where the run begins in its buffer, in bytes.
+    /// Offset in the buffer, in bytes.
     start: usize,
 }
 
@@ -42,8 +42,10 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants these pages are owned, and nobody
-        // uses them after this.
+        // SAFETY: This object owns the `1 << order` pages that begin with `page`
+        // (type invariant). Nobody uses them after this: `Pages` lends them for
+        // copies that end before it is dropped, and a `DmaMapping` keeps the
+        // `Pages` that it has mapped.
         unsafe { bindings::vfio_rust_free_pages(self.page.as_ptr(), self.order) }
     }
 }
@@ -52,7 +54,8 @@ impl Drop for Run {
 ///
 /// No Rust reference to the contents is ever made: they are copied from and to
 /// user space, and by devices, through raw pointers only. So a device (or a
-/// second user) that writes at the wrong moment garbles data, and no more.
+/// second user) that writes at the wrong moment garbles data, and does no other
+/// harm.
 ///
 /// # Invariants
 ///
@@ -62,13 +65,14 @@ pub(crate) struct Pages {
     len: usize,
 }
 
-// SAFETY: The pages are owned, and their contents are never borrowed.
+// SAFETY: The pages are owned, and may be freed on another thread.
 unsafe impl Send for Pages {}
-// SAFETY: As above; `&Pages` only allows copying.
+// SAFETY: `&Pages` allows copying from and to the contents, of which nobody has a
+// Rust reference. Copies that several threads make at once garble data.
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// A buffer without any page.
+    /// Makes a buffer without any page.
     pub(crate) fn new() -> Self {
         // INVARIANT: No runs, no gaps.
         Self {
@@ -77,7 +81,7 @@ impl Pages {
         }
     }
 
-    /// A buffer of at least `len` bytes.
+    /// Makes a buffer of at least `len` bytes.
     pub(crate) fn with_len(len: usize, fill: Fill) -> Result<Self> {
         let mut pages = Self::new();
         while pages.len < len {
@@ -86,27 +90,28 @@ impl Pages {
         Ok(pages)
     }
 
-    /// Capacity in bytes: a multiple of the page size.
+    /// Returns the capacity in bytes: a multiple of the page size.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Appends one run of pages, no larger than `want` bytes need.
     ///
-    /// One run at a time, so that what a stream makes the kernel allocate
-    /// stays within a constant of what has arrived.
+    /// One run at a time, so that a stream makes the kernel allocate little more
+    /// memory than data has arrived for.
     pub(crate) fn grow(&mut self, want: usize, fill: Fill) -> Result {
-        // A signal that does not kill must not break a stream off: what was
-        // taken in cannot be taken in again.
+        // A signal that does not kill must not end a stream: data that was taken
+        // cannot be taken again.
         //
-        // SAFETY: Just looks at the current task.
+        // SAFETY: Reads the flags of the current task, which exists.
         if unsafe { bindings::vfio_rust_fatal_signal_pending() } {
             return Err(EINTR);
         }
         let pages = want.div_ceil(PAGE_SIZE).max(1);
         let mut order = pages.ilog2().min(MAX_ORDER);
         let page = loop {
-            // SAFETY: May be called from any context that can sleep.
+            // SAFETY: `order` is at most `MAX_ORDER`. Sleeps, as callers of `grow`
+            // may.
             let page =
                 unsafe { bindings::vfio_rust_alloc_pages(order, matches!(fill, Fill::Zero)) };
             match NonNull::new(page) {
@@ -115,7 +120,7 @@ impl Pages {
                 None => order -= 1,
             }
         };
-        // INVARIANT: Just allocated with this order.
+        // INVARIANT: Allocated just now, with this order, for this object.
         let run = Run {
             page,
             order,
@@ -128,8 +133,8 @@ impl Pages {
         Ok(())
     }
 
-    /// The runs that hold the first `len` bytes: first page and length in
-    /// bytes.
+    /// Returns the runs that hold the first `len` bytes: the first page and the
+    /// length in bytes of each.
     pub(super) fn runs_of(
         &self,
         len: usize,
@@ -165,13 +170,15 @@ impl Pages {
         Ok(())
     }
 
-    /// Copies `len` bytes at `offset` to user space. `EFAULT` when it cannot
-    /// take them all.
+    /// Copies `len` bytes at `offset` to user space. `EFAULT` if user space
+    /// cannot take them all.
     pub(crate) fn read(&self, offset: usize, len: usize, out: &mut UserWriter) -> Result {
         self.for_each_piece(offset, len, |page, at, n| {
             let to = out.take(n)?;
-            // SAFETY: `for_each_piece` stays within the run, whose pages are
-            // owned by `self`; `to` is checked by the user-space access.
+            // SAFETY: `at..at + n` is within the run that begins with `page`
+            // (`for_each_piece`), whose pages `self` owns. `to` may be any
+            // address: the function checks that it and the bytes behind it are
+            // user memory that can be written.
             let left = unsafe { bindings::vfio_rust_copy_to_user(to.cast(), page.as_ptr(), at, n) };
             if left == 0 {
                 Ok(())
@@ -181,12 +188,15 @@ impl Pages {
         })
     }
 
-    /// Copies `len` bytes from user space to `offset`. `EFAULT` when it cannot
-    /// give them all.
+    /// Copies `len` bytes from user space to `offset`. `EFAULT` if user space
+    /// cannot give them all.
     pub(crate) fn write(&self, offset: usize, len: usize, from: &mut UserReader) -> Result {
         self.for_each_piece(offset, len, |page, at, n| {
             let from = from.take(n)?;
-            // SAFETY: As in `read`.
+            // SAFETY: `at..at + n` is within the run that begins with `page`
+            // (`for_each_piece`), whose pages `self` owns. `from` may be any
+            // address: the function checks that it and the bytes behind it are
+            // user memory that can be read.
             let left =
                 unsafe { bindings::vfio_rust_copy_from_user(page.as_ptr(), at, from.cast(), n) };
             if left == 0 {

@@ -29,19 +29,20 @@ pub(crate) struct Id {
     pub(crate) device: u16,
 }
 
-/// A table of devices, which a driver takes only where it is named in
-/// `driver_override`: a device is for VFIO because its owner says so.
+/// A table of devices. The driver takes one of them only if `driver_override`
+/// names the driver: a device is for VFIO because its owner says so.
 #[repr(C)]
 pub(crate) struct IdTable<const N: usize> {
     ids: [kernel::bindings::pci_device_id; N],
     end: kernel::bindings::pci_device_id,
 }
 
-// SAFETY: Never written.
+// SAFETY: A table is never written: its fields are private, and no function takes it
+// by `&mut`.
 unsafe impl<const N: usize> Sync for IdTable<N> {}
 
 impl<const N: usize> IdTable<N> {
-    /// The table of `ids`.
+    /// Makes a table of `ids`.
     pub(crate) const fn new(ids: [Id; N]) -> Self {
         const EMPTY: kernel::bindings::pci_device_id = pin_init::zeroed();
         let mut table = Self {
@@ -60,9 +61,10 @@ impl<const N: usize> IdTable<N> {
         table
     }
 
-    /// The table as the PCI core wants it.
+    /// Returns the table in the form that the PCI core expects.
     pub(crate) const fn as_ids(&'static self) -> Ids {
-        // INVARIANT: `end` terminates it.
+        // INVARIANT: `self` is static. `end` is zero, and follows `ids` in memory:
+        // the layout is that of C, and both are made of the same type.
         Ids(self.ids.as_ptr())
     }
 }
@@ -71,10 +73,10 @@ impl<const N: usize> IdTable<N> {
 ///
 /// # Invariants
 ///
-/// Static, and ends with an entry of zeroes.
+/// The table is static, and ends with an entry of zeroes.
 pub(crate) struct Ids(*const kernel::bindings::pci_device_id);
 
-/// Defines `static $name`, an [`IdTable`], and what modpost reads it by.
+/// Defines `static $name`, an [`IdTable`], and the symbol that modpost reads it by.
 #[macro_export]
 macro_rules! vfio_pci_id_table {
     ($name:ident, $alias:ident, $count:literal, $ids:expr) => {
@@ -91,17 +93,17 @@ macro_rules! vfio_pci_id_table {
 ///
 /// # Invariants
 ///
-/// Valid while this object lives, and bound.
+/// During `'a`, the device is valid and bound to this driver.
 pub(crate) struct BoundDevice<'a>(NonNull<kernel::bindings::pci_dev>, PhantomData<&'a ()>);
 
 impl BoundDevice<'_> {
-    /// Whether it is a virtual function.
+    /// Returns whether the device is a virtual function.
     pub(crate) fn is_virtfn(&self) -> bool {
-        // SAFETY: By the type invariant.
+        // SAFETY: The device is valid as long as `self` (type invariant).
         unsafe { bindings::vfio_rust_is_virtfn(self.0.as_ptr()) }
     }
 
-    /// For calls into C.
+    /// Returns the device for calls into C. Valid and bound as long as `self`.
     pub(crate) fn as_raw(&self) -> *mut kernel::bindings::pci_dev {
         self.0.as_ptr()
     }
@@ -109,34 +111,37 @@ impl BoundDevice<'_> {
 
 impl AsRef<kernel::device::Device> for BoundDevice<'_> {
     fn as_ref(&self) -> &kernel::device::Device {
-        // SAFETY: By the type invariant, for as long as `self` is borrowed.
+        // SAFETY: The device is valid as long as `self` is borrowed (type
+        // invariant), and so is its `dev`, which is a part of it.
         unsafe { kernel::device::Device::from_raw(&raw mut (*self.0.as_ptr()).dev) }
     }
 }
 
-/// A counted reference to the device behind a function, which stays valid when the
-/// function is gone: for its name in messages.
+/// A counted reference to the device of a function. The device outlives the
+/// function, so its name can be used in messages at any time.
 ///
 /// # Invariants
 ///
-/// The pointer is valid; one reference to the device is owned.
+/// The device is valid, and this object owns one reference to it.
 pub(super) struct DeviceName(NonNull<kernel::bindings::device>);
 
-// SAFETY: References to devices may be used, and dropped, on any thread.
+// SAFETY: put_device() may be called on any thread.
 unsafe impl Send for DeviceName {}
-// SAFETY: As above.
+// SAFETY: `&DeviceName` only gives out the pointer, for messages and tracepoints,
+// which may name a device on several threads at once.
 unsafe impl Sync for DeviceName {}
 
 impl DeviceName {
-    /// Of `dev`.
+    /// Takes a reference to the device of `dev`.
     pub(super) fn of(dev: &BoundDevice<'_>) -> Result<Self> {
-        // SAFETY: A bound device is valid.
+        // SAFETY: `dev` is valid (invariant of `BoundDevice`), and so is its
+        // `dev`, which is a part of it.
         let dev = unsafe { kernel::bindings::get_device(&raw mut (*dev.as_raw()).dev) };
         // INVARIANT: get_device() returns its argument, with a reference.
         Ok(Self(NonNull::new(dev).ok_or(ENODEV)?))
     }
 
-    /// For calls into C. Valid while `self` lives.
+    /// Returns the device for calls into C. Valid as long as `self`.
     pub(super) fn as_raw(&self) -> *mut kernel::bindings::device {
         self.0.as_ptr()
     }
@@ -144,20 +149,21 @@ impl DeviceName {
 
 impl Drop for DeviceName {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant.
+        // SAFETY: This object owns a reference to the device (type invariant), and
+        // does not use it after this.
         unsafe { kernel::bindings::put_device(self.0.as_ptr()) }
     }
 }
 
 /// A variant driver. One object of the type belongs to each bound device.
 pub(crate) trait Driver: Send + Sync + Sized + 'static {
-    /// Its name, in messages and sysfs.
+    /// Name of the driver, in messages and sysfs.
     const NAME: &'static CStr;
-    /// The devices it can drive.
+    /// Devices that the driver can be bound to.
     const IDS: Ids;
-    /// The optional features that [`Self::migration`] offers.
+    /// Optional parts of the migration state machine that the driver has.
     const FEATURES: Features;
-    /// Its steps between migration states.
+    /// Steps between migration states.
     type Migration: Migration;
 
     /// Takes a device, or refuses it.
@@ -174,17 +180,25 @@ pub(crate) trait Driver: Send + Sync + Sized + 'static {
     }
 
     /// User space is closing the device. Its sessions have ended.
+    ///
+    /// `vfio_pci_core` resets the function after this, without a call of
+    /// [`Migration::reset_prepare`] or [`Migration::reset_done`]: no command may
+    /// reach the device once this has returned.
     fn closing(&self) {}
 
     /// The driver is being unbound. Nobody has the device open.
+    ///
+    /// A data file may still be open, and keep memory of the driver. Mappings for
+    /// DMA and notifications of other drivers must end here.
     fn unbind(&self) {}
 }
 
-/// What VFIO allocates: its own part, then the driver's.
+/// A device as VFIO allocates it: VFIO's part, then the driver's.
 ///
 /// # Invariants
 ///
-/// `data` is initialised between a successful `init` and `release`.
+/// `core` begins with the `vfio_device`, and `data` is initialised between a
+/// successful `init` and `release`.
 #[repr(C)]
 pub(super) struct Device<T: Driver> {
     core: Opaque<bindings::vfio_pci_core_device>,
@@ -224,11 +238,13 @@ impl<T: Driver> Device<T> {
     /// `vdev` must belong to a `Device<T>` that was initialised and not yet
     /// released, and stays so for `'a`.
     pub(super) unsafe fn data<'a>(vdev: *mut bindings::vfio_device) -> &'a T {
-        // SAFETY: The vfio_device is the first member of the first member; the
-        // rest is by the requirements of this function.
+        // SAFETY: `vdev` belongs to a `Device<T>`, of which it is the first member
+        // of the first member, and whose `data` is initialised and not dropped
+        // during `'a` (requirements of this function, type invariant).
         unsafe { (*vdev.cast::<Self>()).data.assume_init_ref() }
     }
 
+    /// Returns the `vfio_pci_core_device` that begins with `vdev`.
     fn core_of(vdev: *mut bindings::vfio_device) -> *mut bindings::vfio_pci_core_device {
         const { assert!(offset_of!(bindings::vfio_pci_core_device, vdev) == 0) };
         vdev.cast()
@@ -236,33 +252,42 @@ impl<T: Driver> Device<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::OPS`].
+    /// Only called by VFIO, through [`Self::OPS`], for a `vdev` that `probe` has
+    /// VFIO allocate: it begins a whole `Device<T>`, its `dev` is set, and nobody
+    /// else has it.
     unsafe extern "C" fn init(vdev: *mut bindings::vfio_device) -> c_int {
         from_result(|| {
-            // SAFETY: VFIO passes a new device, with `dev` set.
+            // SAFETY: `vdev` begins a `vfio_pci_core_device` of a PCI device that
+            // is being bound, and has its `dev` set (requirements of this
+            // function).
             to_result(unsafe { bindings::vfio_pci_core_init_dev(vdev) })?;
-            // SAFETY: vfio_pci_core_init_dev() sets `pdev` to what `dev` is
-            // part of; the driver is being bound to it.
+            // SAFETY: `vdev` begins a `vfio_pci_core_device`, whose `pdev`
+            // vfio_pci_core_init_dev() has set.
             let pdev = unsafe { (*Self::core_of(vdev)).pdev };
-            // INVARIANT: As above.
+            // INVARIANT: `pdev` is the PCI device that `dev` is a part of. `probe`
+            // is being called for it, so it is bound until `T::new` returns.
             let dev = BoundDevice(NonNull::new(pdev).ok_or(EINVAL)?, PhantomData);
             let data = T::new(&dev).inspect_err(|_| {
-                // SAFETY: Undoes vfio_pci_core_init_dev().
+                // SAFETY: vfio_pci_core_init_dev() succeeded for `vdev`, which is
+                // not used after this.
                 unsafe { bindings::vfio_pci_core_release_dev(vdev) };
             })?;
             let (has_migration, has_log) = {
-                // SAFETY: VFIO allocated a whole `Device<T>`.
+                // SAFETY: `vdev` begins a whole `Device<T>`, which nobody else has
+                // (requirements of this function).
                 let slot = unsafe { &mut (*vdev.cast::<Self>()).data };
-                // INVARIANT: Initialised here.
+                // INVARIANT: `data` is initialised here, and `init` succeeds.
                 let data = slot.write(data);
                 (data.migration().is_some(), data.dirty_log().is_some())
             };
             if has_log {
-                // SAFETY: Not registered yet, so nobody else reads this.
+                // SAFETY: `vdev` is valid and not registered yet, so that nobody
+                // else has it (requirements of this function).
                 unsafe { (*vdev).log_ops = &dirty_log::Operations::<T>::TABLE };
             }
             if has_migration {
-                // SAFETY: Not registered yet, so nobody else reads these.
+                // SAFETY: `vdev` is valid and not registered yet, so that nobody
+                // else has it (requirements of this function).
                 unsafe {
                     (*vdev).migration_flags = T::FEATURES.as_raw();
                     (*vdev).mig_ops = &migration::Operations::<T>::TABLE;
@@ -274,26 +299,33 @@ impl<T: Driver> Device<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::OPS`], once after `init`.
+    /// Only called by VFIO, through [`Self::OPS`], once after `init` succeeded,
+    /// when nobody else has a reference to the device any more.
     unsafe extern "C" fn release(vdev: *mut bindings::vfio_device) {
-        // SAFETY: Initialised by the type invariant; last use.
+        // SAFETY: `vdev` begins a `Device<T>`, whose `data` `init` has initialised
+        // (type invariant), and which nobody else uses any more (requirements of
+        // this function).
         unsafe { (*vdev.cast::<Self>()).data.assume_init_drop() };
-        // SAFETY: Undoes vfio_pci_core_init_dev().
+        // SAFETY: vfio_pci_core_init_dev() succeeded for `vdev` in `init`, and the
+        // device is not used after this.
         unsafe { bindings::vfio_pci_core_release_dev(vdev) };
     }
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::OPS`].
+    /// Only called by VFIO, through [`Self::OPS`], for a registered `vdev` that
+    /// stays registered until this returns.
     unsafe extern "C" fn open_device(vdev: *mut bindings::vfio_device) -> c_int {
-        // SAFETY: VFIO passes a registered device.
+        // SAFETY: `vdev` is registered (requirements of this function), and begins
+        // a `vfio_pci_core_device`.
         let err = unsafe { bindings::vfio_pci_core_enable(Self::core_of(vdev)) };
         if err == 0 {
-            // SAFETY: A registered device is initialised.
+            // SAFETY: `vdev` is registered until this returns (requirements of
+            // this function), so it belongs to an initialised `Device<T>`.
             if let Some(migration) = unsafe { Self::data(vdev) }.migration() {
                 migration.opened();
             }
-            // SAFETY: Enabled above.
+            // SAFETY: vfio_pci_core_enable() succeeded for this device.
             unsafe { bindings::vfio_pci_core_finish_enable(Self::core_of(vdev)) };
         }
         err
@@ -301,20 +333,26 @@ impl<T: Driver> Device<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::OPS`].
+    /// Only called by VFIO, through [`Self::OPS`], for a `vdev` for which
+    /// `open_device` succeeded, and which stays registered until this returns.
     unsafe extern "C" fn close_device(vdev: *mut bindings::vfio_device) {
-        // SAFETY: A registered device is initialised.
+        // SAFETY: `vdev` is registered until this returns (requirements of this
+        // function), so it belongs to an initialised `Device<T>`.
         let driver = unsafe { Self::data(vdev) };
         if let Some(migration) = driver.migration() {
             migration.closing();
         }
         driver.closing();
-        // SAFETY: Undoes `open_device`.
+        // SAFETY: `open_device` enabled the device (requirements of this function).
         unsafe { bindings::vfio_pci_core_close_device(vdev) };
     }
 }
 
-/// The registration of a driver, for as long as its module is loaded.
+/// The registration of a driver, as long as its module is loaded.
+///
+/// # Invariants
+///
+/// `driver` is registered with the PCI core, and pinned.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Registration<T: Driver> {
     #[pin]
@@ -322,9 +360,10 @@ pub(crate) struct Registration<T: Driver> {
     _driver: PhantomData<T>,
 }
 
-// SAFETY: The only thing done with a registration is dropping it.
+// SAFETY: A driver may be unregistered on another thread than the one that
+// registered it.
 unsafe impl<T: Driver> Send for Registration<T> {}
-// SAFETY: As above.
+// SAFETY: `&Registration` has no methods.
 unsafe impl<T: Driver> Sync for Registration<T> {}
 
 impl<T: Driver> Registration<T> {
@@ -340,9 +379,10 @@ impl<T: Driver> Registration<T> {
     pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             driver <- Opaque::try_ffi_init(|slot: *mut kernel::bindings::pci_driver| {
-                // SAFETY: `slot` is valid for writes.
+                // SAFETY: `slot` is valid for writes of a `pci_driver`.
                 unsafe { slot.write(pin_init::zeroed()) };
-                // SAFETY: Initialised above.
+                // SAFETY: `slot` is valid, was initialised just now, and nobody
+                // else has it until it is registered.
                 let driver = unsafe { &mut *slot };
                 driver.name = T::NAME.as_char_ptr();
                 driver.id_table = T::IDS.0;
@@ -351,8 +391,11 @@ impl<T: Driver> Registration<T> {
                 driver.err_handler = &Self::ERROR_HANDLERS;
                 // The IOMMU is user space's, not the DMA API's.
                 driver.driver_managed_dma = true;
-                // SAFETY: `slot` is pinned and lives until `drop`, which
-                // unregisters it; all tables are static.
+                // INVARIANT: If this succeeds, it is registered.
+                //
+                // SAFETY: `slot` is pinned and stays valid until `drop`, which
+                // unregisters it. `id_table` and `err_handler` are static, the name
+                // ends with a NUL, and the callbacks are those of `T`.
                 to_result(unsafe {
                     kernel::bindings::__pci_register_driver(
                         slot,
@@ -365,39 +408,42 @@ impl<T: Driver> Registration<T> {
         })
     }
 
-    /// The device that `probe` made.
+    /// Returns the device that `probe` made.
     ///
     /// # Safety
     ///
-    /// Must be called between a successful `probe` and the end of `remove`.
+    /// Must be called between a successful `probe` of `pdev` and the end of its
+    /// `remove`.
     unsafe fn bound(pdev: *mut kernel::bindings::pci_dev) -> *mut bindings::vfio_pci_core_device {
-        // SAFETY: By the requirements of this function, `probe` has set it.
+        // SAFETY: `pdev` is valid: it is bound. `probe` has set its driver data
+        // (requirements of this function).
         unsafe { bindings::vfio_rust_get_drvdata(pdev) }.cast()
     }
 
-    /// The driver's part of the device that `probe` made.
+    /// Returns the driver's part of the device that `probe` made.
     ///
     /// # Safety
     ///
-    /// Must be called between a successful `probe` and the end of `remove`, and
-    /// `remove` must not run during `'a`.
+    /// Must be called between a successful `probe` of `pdev` and its `remove`, which
+    /// must not begin during `'a`.
     unsafe fn driver<'a>(pdev: *mut kernel::bindings::pci_dev) -> &'a T {
-        // SAFETY: By the requirements of this function, `probe` has registered
-        // the `Device<T>`, and `remove`, which puts its reference, does not run
-        // during `'a`. The vfio_device is its first member.
+        // SAFETY: `probe` has made a `Device<T>`, whose `vfio_device` is its first
+        // member. `remove`, which puts the reference to it, does not begin during
+        // `'a` (requirements of this function).
         unsafe { Device::<T>::data(Self::bound(pdev).cast()) }
     }
 
     /// # Safety
     ///
-    /// Only called by the PCI core, for a registered driver.
+    /// Only called by the PCI core, for a `pdev` that the driver is being bound to.
     unsafe extern "C" fn probe(
         pdev: *mut kernel::bindings::pci_dev,
         _id: *const kernel::bindings::pci_device_id,
     ) -> c_int {
         from_result(|| {
-            // SAFETY: `pdev` is valid; the size is what `OPS` work on, with
-            // the vfio_device at offset 0.
+            // SAFETY: `pdev` is valid until this returns (requirements of this
+            // function). `OPS` work on a `Device<T>`, which has this size and its
+            // `vfio_device` at offset 0.
             let vdev = from_err_ptr(unsafe {
                 bindings::_vfio_alloc_device(
                     size_of::<Device<T>>(),
@@ -406,14 +452,18 @@ impl<T: Driver> Registration<T> {
                 )
             })?;
             let core = Device::<T>::core_of(vdev);
-            // SAFETY: `pdev` is valid and being bound.
+            // SAFETY: `pdev` is valid, and being bound to this driver, which its
+            // driver data belong to from now on.
             unsafe { bindings::vfio_rust_set_drvdata(pdev, core.cast()) };
-            // SAFETY: Initialised by _vfio_alloc_device().
+            // SAFETY: _vfio_alloc_device() made `core`, with `init`, and `pdev`'s
+            // driver data point to it.
             to_result(unsafe { bindings::vfio_pci_core_register_device(core) }).inspect_err(
                 |_| {
-                    // SAFETY: Initialised, and not reachable any more.
+                    // SAFETY: `vdev` belongs to an initialised `Device<T>`, to which
+                    // this function has the only reference.
                     unsafe { Device::<T>::data(vdev) }.unbind();
-                    // SAFETY: Drops the only reference.
+                    // SAFETY: _vfio_alloc_device() returned this reference, and
+                    // `vdev` is not used after this.
                     unsafe { kernel::bindings::put_device(&raw mut (*vdev).device) };
                 },
             )?;
@@ -423,15 +473,17 @@ impl<T: Driver> Registration<T> {
 
     /// # Safety
     ///
-    /// Only called by the PCI core, for a device that `probe` took.
+    /// Only called by the PCI core, once for a `pdev` that `probe` took.
     unsafe extern "C" fn remove(pdev: *mut kernel::bindings::pci_dev) {
-        // SAFETY: By the requirements of this function.
+        // SAFETY: `probe` took `pdev`, and this is its `remove`.
         let core = unsafe { Self::bound(pdev) };
-        // SAFETY: Registered by `probe`. Waits until nobody has it open.
+        // SAFETY: `probe` registered `core`. Waits until nobody has it open.
         unsafe { bindings::vfio_pci_core_unregister_device(core) };
-        // SAFETY: Initialised, and not released before the reference is put.
+        // SAFETY: `core` begins an initialised `Device<T>`, to which this function
+        // has a reference.
         unsafe { Device::<T>::data(core.cast()) }.unbind();
-        // SAFETY: Drops the reference that `probe` got.
+        // SAFETY: `probe` left this reference to this function, and `core` is not
+        // used after this.
         unsafe { kernel::bindings::put_device(&raw mut (*core).vdev.device) };
     }
 
@@ -440,8 +492,8 @@ impl<T: Driver> Registration<T> {
     /// Only called by the PCI core, for a device that `probe` took, with the
     /// device lock of `pdev` held.
     unsafe extern "C" fn reset_prepare(pdev: *mut kernel::bindings::pci_dev) {
-        // SAFETY: `probe` took the device, and the device lock keeps `remove`
-        // from running until this returns.
+        // SAFETY: `probe` took `pdev`, and its device lock, which `remove` is called
+        // with, is held until this returns (requirements of this function).
         if let Some(migration) = unsafe { Self::driver(pdev) }.migration() {
             migration.reset_prepare();
         }
@@ -452,8 +504,8 @@ impl<T: Driver> Registration<T> {
     /// Only called by the PCI core, for a device that `probe` took, with the
     /// device lock of `pdev` held.
     unsafe extern "C" fn reset_done(pdev: *mut kernel::bindings::pci_dev) {
-        // SAFETY: `probe` took the device, and the device lock keeps `remove`
-        // from running until this returns.
+        // SAFETY: `probe` took `pdev`, and its device lock, which `remove` is called
+        // with, is held until this returns (requirements of this function).
         if let Some(migration) = unsafe { Self::driver(pdev) }.migration() {
             migration.reset_done();
         }
@@ -463,7 +515,8 @@ impl<T: Driver> Registration<T> {
 #[pinned_drop]
 impl<T: Driver> PinnedDrop for Registration<T> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered, or the object would not exist.
+        // SAFETY: `driver` is registered and pinned (type invariant), and not used
+        // after this, which removes it from all devices.
         unsafe { kernel::bindings::pci_unregister_driver(self.driver.get()) };
     }
 }

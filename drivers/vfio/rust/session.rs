@@ -16,21 +16,21 @@ use kernel::{
     sync::{Arc, ArcBorrow, Mutex},
 };
 
-/// What goes through a data file.
+/// Data that goes through a data file.
 pub(crate) trait Stream: Send + Unpin + 'static {
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
 
-    /// Copies out what comes next; `Ok(0)` is the end. After an error all is as
-    /// it was before.
+    /// Copies the next data out. Returns its length, or 0 at the end of the
+    /// stream. After an error the stream is as it was before.
     fn read(&mut self, out: &mut UserWriter) -> Result<usize>;
 
-    /// Takes in what comes next. An error is final: nobody knows how much of that
-    /// write was taken.
+    /// Takes the next data. Returns its length. An error is final: nobody knows how
+    /// much of the data was taken.
     fn write(&mut self, from: &mut UserReader) -> Result<usize>;
 }
 
-/// What a session and its file share.
+/// The stream that a session and its file share.
 #[pin_data]
 struct Transfer<S: Stream> {
     open: Atomic<bool>,
@@ -39,7 +39,7 @@ struct Transfer<S: Stream> {
 }
 
 impl<S: Stream> Transfer<S> {
-    /// Reads or writes, unless it is over.
+    /// Reads or writes. `ENODEV` if the session has ended.
     fn with(&self, f: impl FnOnce(&mut S) -> Result<usize>) -> Result<usize> {
         let mut stream = self.stream.lock();
         match &mut *stream {
@@ -49,8 +49,8 @@ impl<S: Stream> Transfer<S> {
     }
 }
 
-/// A data transfer, for as long as the device is in the state for it. Dropping it
-/// ends the file, so that no way out of that state can forget to.
+/// A data transfer, as long as the device is in the state for it. Dropping it makes
+/// the file useless, so that no way out of that state can forget to do that.
 pub(crate) struct Session<S: Stream>(Arc<Transfer<S>>);
 
 impl<S: Stream> Session<S> {
@@ -74,8 +74,8 @@ impl<S: Stream> Session<S> {
         Ok((session, OpenFile::new(file)?))
     }
 
-    /// Looks at the stream. `EINVAL` where a write has failed, or is under way: what
-    /// is there is not all.
+    /// Looks at the stream. `EINVAL` if a write has failed or is under way: the
+    /// stream is not complete then.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&S) -> Result<R>) -> Result<R> {
         let stream = self.0.stream.try_lock().ok_or(EINVAL)?;
         match stream.as_ref() {
@@ -88,7 +88,7 @@ impl<S: Stream> Session<S> {
 impl<S: Stream> Drop for Session<S> {
     fn drop(&mut self) {
         self.0.open.store(false, Relaxed);
-        // A stream that is in use goes with the file.
+        // If a read or write is using the stream, it is freed with the file.
         if let Some(mut stream) = self.0.stream.try_lock() {
             *stream = None;
         }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Tracepoints of variant drivers: arcs, and what is moved between them.
+ * Tracepoints of variant drivers: arcs, and the data moved between them.
  *
  * Each driver has its own copy, so each names its own system in
  * VFIO_RUST_TRACE_SYSTEM.
