@@ -44,6 +44,7 @@ struct Current {
 /// A device that can be migrated: the driver's part, its sessions and its state.
 #[pin_data]
 pub(crate) struct Migratable<T: Migration> {
+    #[pin]
     driver: T,
     #[pin]
     sessions: Mutex<T::Sessions>,
@@ -53,9 +54,9 @@ pub(crate) struct Migratable<T: Migration> {
 
 impl<T: Migration> Migratable<T> {
     /// Makes a device in `RUNNING`, with the sessions that `RUNNING` has: none.
-    pub(crate) fn new(driver: T, sessions: T::Sessions) -> impl PinInit<Self> {
+    pub(crate) fn new(driver: impl PinInit<T>, sessions: T::Sessions) -> impl PinInit<Self> {
         pin_init!(Self {
-            driver,
+            driver <- driver,
             sessions <- new_mutex!(sessions, "vfio_rust_state"),
             current <- new_spinlock!(
                 Current {

@@ -109,6 +109,15 @@ impl BoundDevice<'_> {
     }
 }
 
+impl BoundDevice<'_> {
+    /// Returns the device, for what is to end when the driver is unbound.
+    pub(crate) fn as_bound(&self) -> &kernel::device::Device<kernel::device::Bound> {
+        // SAFETY: The device is valid, and bound to this driver, as long as `self`
+        // is borrowed (type invariant); its `dev` is a part of it.
+        unsafe { kernel::device::Device::from_raw(&raw mut (*self.0.as_ptr()).dev) }
+    }
+}
+
 impl AsRef<kernel::device::Device> for BoundDevice<'_> {
     fn as_ref(&self) -> &kernel::device::Device {
         // SAFETY: The device is valid as long as `self` is borrowed (type

@@ -24,7 +24,7 @@ impl Stopwatch {
     }
 
     /// Returns the time since the start, in nanoseconds.
-    fn ns(self) -> i64 {
+    pub(crate) fn ns(self) -> i64 {
         self.0.elapsed().as_nanos()
     }
 }
@@ -69,11 +69,11 @@ impl Tracer {
     }
 
     /// The device has saved a number of bytes, or failed to.
-    pub(crate) fn save_ends(&self, bytes: &Result<u64>, time: Stopwatch) {
+    pub(crate) fn save_ends(&self, bytes: &Result<u64>, ns: i64) {
         let (bytes, err) = (*bytes.as_ref().unwrap_or(&0), errno(bytes));
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it.
-        unsafe { bindings::vfio_rust_trace_save_end(self.0.as_raw(), bytes, err, time.ns()) };
+        unsafe { bindings::vfio_rust_trace_save_end(self.0.as_raw(), bytes, err, ns) };
     }
 
     /// The device begins to load `bytes` bytes.
@@ -84,11 +84,11 @@ impl Tracer {
     }
 
     /// The device has loaded `bytes` bytes, or failed to.
-    pub(crate) fn load_ends(&self, bytes: u64, result: &Result, time: Stopwatch) {
+    pub(crate) fn load_ends(&self, bytes: u64, result: &Result, ns: i64) {
         let err = errno(result);
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it.
-        unsafe { bindings::vfio_rust_trace_load_end(self.0.as_raw(), bytes, err, time.ns()) };
+        unsafe { bindings::vfio_rust_trace_load_end(self.0.as_raw(), bytes, err, ns) };
     }
 
     /// The device has reported `bytes` bytes as dirty, or failed to.

@@ -7,10 +7,10 @@ set -eu
 cd "$(dirname "$0")/../../.."
 
 bad=$(grep -rnw unsafe drivers/vfio/pci/mlx5_rust samples --include='*.rs' |
-	grep -v '^drivers/vfio/pci/mlx5_rust/mlx5/' |
+	grep -v '^drivers/vfio/pci/mlx5_rust/fw/' |
 	grep -vE ':[0-9]+: *//|unsafe_code' || true)
 if [ -n "$bad" ]; then
-	echo "unsafe outside of mlx5/:"
+	echo "unsafe outside of fw/:"
 	echo "$bad"
 	exit 1
 fi

@@ -4,25 +4,20 @@
 //!
 //! It adds live migration to what `vfio_pci_core` does:
 //!
-//! - [`vf`]: a VF, its migration state and the arcs between states,
-//! - [`save`], [`resume`]: the two kinds of data file and their sessions,
-//! - [`stream`]: the format of what goes through them,
-//! - [`precopy`], [`chunks`], [`buffers`]: what is left to be read, when the next
-//!   piece is saved, and where to,
-//! - [`mlx5`]: firmware commands, and the objects they create,
+//! - [`vf`]: a VF, and the arcs between its migration states,
+//! - [`saving`], [`resuming`]: the two kinds of session and their data files,
+//! - [`stream`]: the format of what goes through a data file,
+//! - [`fw`]: firmware commands, and the objects they create,
 //! - [`vfio`]: abstractions of VFIO, shared with other drivers.
 //!
-//! Locks nest in this order: the state lock of a VF, then the mutex of a data
-//! file. None is held over an access to user memory.
+//! Locks nest in this order: the state lock of a VF, the commands of a session, the
+//! stream of a session. None is held over an access to user memory.
 
 #![deny(unsafe_code)]
 
-mod buffers;
-mod chunks;
-mod mlx5;
-mod precopy;
-mod resume;
-mod save;
+mod fw;
+mod resuming;
+mod saving;
 mod stream;
 mod vf;
 // Compiled into each driver, and no driver uses all of it.
@@ -30,11 +25,12 @@ mod vf;
 #[path = "../../rust/lib.rs"]
 mod vfio;
 
-use kernel::{prelude::*, sync::Arc, ThisModule};
-use mlx5::core_dev::CoreDev;
+use fw::device::Device;
+use kernel::{prelude::*, ThisModule};
 use vf::VfMigration;
 use vfio::{
     dirty_log::DirtyLog,
+    migratable::Migratable,
     migration::Features,
     pci::{BoundDevice, Driver, Id, Ids, Registration},
 };
@@ -54,72 +50,57 @@ vfio_pci_id_table!(
 
 /// A VF that the driver is bound to.
 struct Mlx5Vf {
-    migration: Option<Arc<VfMigration>>,
+    migration: Option<Pin<KBox<Migratable<VfMigration>>>>,
+}
+
+impl Mlx5Vf {
+    fn migration_of(dev: &BoundDevice<'_>) -> Result<Option<Pin<KBox<Migratable<VfMigration>>>>> {
+        let Some(device) = Device::of_migratable_vf(dev)? else {
+            return Ok(None);
+        };
+        let driver = VfMigration::new(dev, device)?;
+        let migration = Migratable::new(driver, vf::Session::Idle);
+        Ok(Some(KBox::pin_init(migration, GFP_KERNEL)?))
+    }
 }
 
 impl Driver for Mlx5Vf {
     const NAME: &'static CStr = c"mlx5_vfio_pci_rust";
     const IDS: Ids = ID_TABLE.as_ids();
     const FEATURES: Features = Features::STOP_COPY_P2P_PRE_COPY;
-    type Migration = Arc<VfMigration>;
+    type Migration = VfMigration;
 
     /// Takes any function that the table names. One that cannot be migrated
     /// still works as a VFIO device.
     fn new(dev: &BoundDevice<'_>) -> Result<Self> {
-        let migration = CoreDev::with_migratable_vf(dev, |core| VfMigration::new(dev, core))
-            .unwrap_or_else(|err| {
-                dev_warn!(dev.as_ref(), "no migration support: {err:?}\n");
-                None
-            });
+        let migration = Self::migration_of(dev).unwrap_or_else(|err| {
+            dev_warn!(dev.as_ref(), "no migration support: {err:?}\n");
+            None
+        });
         Ok(Self { migration })
     }
 
-    fn migration(&self) -> Option<&Arc<VfMigration>> {
-        self.migration.as_ref()
+    fn migration(&self) -> Option<&Migratable<VfMigration>> {
+        self.migration.as_deref()
     }
 
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
-        let migration = self.migration.as_ref()?;
+        let migration: &VfMigration = self.migration.as_deref()?;
         migration.can_track().then_some(migration)
-    }
-
-    fn opened(&self) {
-        if let Some(migration) = &self.migration {
-            migration.opened();
-        }
     }
 
     fn closing(&self) {
         if let Some(migration) = &self.migration {
-            migration.closing();
-        }
-    }
-
-    fn reset_done(&self) {
-        if let Some(migration) = &self.migration {
-            migration.reset_done();
-        }
-    }
-
-    fn unbind(&self) {
-        if let Some(migration) = &self.migration {
-            migration.unbind();
+            migration.end_tracking();
         }
     }
 }
 
-/// The module.
-#[pin_data]
-struct Module {
-    #[pin]
-    driver: Registration<Mlx5Vf>,
-}
+type Module = Registration<Mlx5Vf>;
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            driver <- Registration::new(module),
-        })
+        Registration::new(module)
     }
 }
 

@@ -145,6 +145,12 @@ impl Parser {
         self.expect == Expect::Header { have: 0 } && (self.loaded || !self.begun)
     }
 
+    /// Returns whether the last byte was the end of a record, which needs nothing
+    /// more.
+    pub(crate) fn is_at_boundary(&self) -> bool {
+        self.expect == Expect::Header { have: 0 }
+    }
+
     /// Takes the bytes that [`Step::Push`] asked for, or some of them.
     ///
     /// After an error the stream is over.

@@ -1,258 +1,138 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A virtual function: its migration state, and the arcs between states.
+//! A virtual function, and the arcs between its migration states.
 
 use crate::{
-    buffers::Device,
-    mlx5::{
-        core_dev::CoreDev,
-        notifier::{VfEvents, VfNotifier},
+    fw::{
+        device::{Device, VfGuard},
+        gate::Epoch,
         tracking::Tracking,
         vhca::{Extent, Side},
     },
-    resume::{ResumeFile, ResumingSession},
-    save::{SaveFile, SavingSession},
+    resuming::session::{NotFinished, Resuming},
+    saving::session::{Begin, Saving},
     vfio::{
         dirty_log::{DirtyBitmap, DirtyLog, IovaRanges},
-        file::{OpenFile, PrecopyInfo},
+        file::OpenFile,
         log::Complaints,
-        migration::{Machine, Migration, State, StateArc, TargetState, VfioDevice},
-        pages::Pages,
+        migration::{Migration, State, StateArc, StepError, VfioDevice},
         pci::BoundDevice,
-        state_lock::{Reset, StateGuard, StateLock},
-        trace::{Since, Tracer},
-        workqueue::OrderedQueue,
+        trace::{Stopwatch, Tracer},
     },
 };
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use kernel::{
     new_mutex,
     prelude::*,
     sync::{Arc, Mutex},
 };
 
-/// The data transfer that a state stands for.
-enum Session {
-    /// None.
-    Idle,
-    /// `PRE_COPY`, `PRE_COPY_P2P` and `STOP_COPY`: the saving group of states.
-    Saving(SavingSession),
-    /// `RESUMING`.
-    Resuming(ResumingSession),
+/// What arcs and sessions of one VF share.
+pub(crate) struct Vf {
+    pub(crate) device: Arc<Device>,
+    /// Warnings about what user space did wrong.
+    pub(crate) complaints: Complaints,
+    pub(crate) tracer: Tracer,
+    /// The VF is in `PRE_COPY` or `PRE_COPY_P2P`.
+    in_precopy: AtomicBool,
 }
 
-/// What the state lock guards. Firmware commands are sent with it held.
-struct MigrationState {
-    state: State,
-    session: Session,
-    tracking: Option<Arc<Tracking>>,
-}
-
-impl MigrationState {
-    /// Ends DMA logging. The PF must take commands.
-    fn end_tracking(&mut self) {
-        if let Some(tracking) = self.tracking.take() {
-            tracking.stop();
-        }
+impl Vf {
+    /// Returns whether the VF is in `PRE_COPY` or `PRE_COPY_P2P`.
+    pub(crate) fn in_precopy(&self) -> bool {
+        self.in_precopy.load(Relaxed)
     }
 }
 
-impl Reset for MigrationState {
-    fn reset(&mut self) {
-        self.session = Session::Idle;
-        self.state = State::Running;
+/// The data transfer of a state.
+pub(crate) enum Session {
+    /// None.
+    Idle,
+    /// `PRE_COPY`, `PRE_COPY_P2P` and `STOP_COPY`: the saving group of states.
+    Saving(Saving),
+    /// `RESUMING`.
+    Resuming(Resuming),
+}
+
+impl Session {
+    /// Returns the saving session. `ENODEV` if there is none, which no arc leads to.
+    fn saving(&self) -> Result<&Saving> {
+        match self {
+            Self::Saving(saving) => Ok(saving),
+            _ => Err(ENODEV),
+        }
     }
 }
 
 /// Migration of one VF.
 #[pin_data]
 pub(crate) struct VfMigration {
-    core: Arc<CoreDev>,
-    /// Where to say what user space did wrong.
-    pub(crate) complaints: Complaints,
-    /// Where to say what goes on.
-    pub(crate) tracer: Tracer,
-    /// Where commands end.
-    queue: Arc<OrderedQueue>,
+    vf: Arc<Vf>,
+    /// The running tracker. Held for no longer than taking a reference takes, or
+    /// starting one.
     #[pin]
-    state: StateLock<MigrationState>,
-    /// Refers back to this object; taken out when the driver is unbound.
-    #[pin]
-    notifier: Mutex<Option<Pin<KBox<VfNotifier<VfMigration>>>>>,
+    tracking: Mutex<Option<Arc<Tracking>>>,
+}
+
+/// The device is lost if nobody knows what a command did to it: firmware may still
+/// carry out a command that mlx5_core has stopped waiting for.
+fn unknown_is_lost(err: Error) -> StepError {
+    if err == ETIMEDOUT {
+        StepError::Lost(err)
+    } else {
+        StepError::Unchanged(err)
+    }
 }
 
 impl VfMigration {
-    /// Migration of the VF behind `core`, with the PF's notifications.
-    pub(crate) fn new(dev: &BoundDevice<'_>, core: Arc<CoreDev>) -> Result<Arc<Self>> {
-        let notified = core.clone();
-        let complaints = Complaints::about(dev)?;
-        let tracer = Tracer::about(dev)?;
-        let queue = Arc::new(OrderedQueue::new(c"mlx5_vfio_rust")?, GFP_KERNEL)?;
-        let migration = Arc::pin_init(
-            pin_init!(Self {
-                core,
-                complaints,
-                tracer,
-                queue,
-                state <- StateLock::new(MigrationState {
-                    state: State::Running,
-                    session: Session::Idle,
-                    tracking: None,
-                }),
-                notifier <- new_mutex!(None),
-            }),
-            GFP_KERNEL,
-        )?;
-        let notifier = VfNotifier::new(notified, migration.clone())?;
-        *migration.notifier.lock() = Some(notifier);
-        Ok(migration)
+    /// Migration of the VF behind `device`.
+    pub(crate) fn new(dev: &BoundDevice<'_>, device: Arc<Device>) -> Result<impl PinInit<Self>> {
+        let vf = Vf {
+            device,
+            complaints: Complaints::about(dev)?,
+            tracer: Tracer::about(dev)?,
+            in_precopy: AtomicBool::new(false),
+        };
+        let vf = Arc::new(vf, GFP_KERNEL)?;
+        Ok(pin_init!(Self {
+            vf,
+            tracking <- new_mutex!(None, "mlx5_vfio_rust_tracking"),
+        }))
     }
 
-    /// User space has opened the device.
-    pub(crate) fn opened(&self) {
-        self.state.lock().state = State::Running;
-    }
-
-    /// User space is closing the device. The state stays, and with it the arcs
-    /// that lead out of it.
-    pub(crate) fn closing(&self) {
-        let mut state = self.state.lock();
-        state.session = Session::Idle;
-        state.end_tracking();
-    }
-
-    /// Whether firmware can track what the VF writes.
+    /// Returns whether firmware can track what the VF writes.
     pub(crate) fn can_track(&self) -> bool {
-        self.core.can_track()
+        self.vf.device.can_track()
     }
 
-    /// The device has been reset.
-    pub(crate) fn reset_done(&self) {
-        self.state.reset();
-    }
-
-    /// No notification comes after this, and no end of a command.
-    pub(crate) fn unbind(&self) {
-        let notifier = self.notifier.lock().take();
-        // Without the lock: waits for a notification under way.
-        drop(notifier);
-        self.queue.flush();
-        // A data file may keep this object for longer than the PF is there.
-        let _state = self.state.lock();
-        self.core.set_attached(false);
-    }
-
-    /// Where work of sessions is done.
-    pub(crate) fn queue(&self) -> &Arc<OrderedQueue> {
-        &self.queue
-    }
-
-    /// Takes the state lock at a time when no session has a command under way
-    /// that firmware does by itself. Waits without the lock.
-    fn settled(&self) -> Result<StateGuard<'_, MigrationState>> {
-        loop {
-            let state = self.state.lock();
-            match &state.session {
-                Session::Saving(session) => {
-                    let Some(file) = session.busy_file().cloned() else {
-                        return Ok(state);
-                    };
-                    drop(state);
-                    file.wait_idle()?;
-                }
-                Session::Resuming(session) => {
-                    let Some(file) = session.busy_file().cloned() else {
-                        return Ok(state);
-                    };
-                    drop(state);
-                    ResumeFile::wait_idle(file.as_arc_borrow())?;
-                }
-                Session::Idle => return Ok(state),
-            }
+    /// Ends tracking, and a report that is under way.
+    pub(crate) fn end_tracking(&self) {
+        let tracking = self.tracking.lock().take();
+        if let Some(tracking) = tracking {
+            tracking.stop();
         }
     }
 
-    /// VFIO_MIG_GET_PRECOPY_INFO on `file`.
-    ///
-    /// "This ioctl is valid only in PRE_COPY states and kernel driver should
-    /// return -EINVAL from any other migration state"
-    /// (include/uapi/linux/vfio.h).
-    pub(crate) fn precopy_info(&self, file: &SaveFile) -> Result<PrecopyInfo> {
-        let mut inner = self.state.lock();
-        if matches!(inner.state, State::PreCopy | State::PreCopyP2p) {
-            drop(inner);
-            inner = self.settled()?;
-        }
-        let suspended = match inner.state {
-            State::PreCopy => false,
-            State::PreCopyP2p => true,
-            _ => return Err(EINVAL),
-        };
-        match &inner.session {
-            Session::Saving(session) if session.is_of(file) => {
-                let info = session.precopy_info(&self.core, suspended);
-                info.inspect(|info| self.tracer.precopy_info(info))
-            }
-            _ => Err(ENODEV),
-        }
+    fn suspend(&self, guard: &VfGuard<'_>, side: Side) -> Result<(), StepError> {
+        guard.suspend(side).map_err(unknown_is_lost)
     }
 
-    /// Saves the next piece of the stopped device, if that is still due.
-    pub(crate) fn save_next_piece(&self, file: &SaveFile) {
-        if let Session::Saving(session) = &self.state.lock().session {
-            if session.is_of(file) {
-                session.save_next_piece(&self.core);
-            }
-        }
+    fn resume(&self, guard: &VfGuard<'_>, side: Side) -> Result<(), StepError> {
+        guard.resume(side).map_err(unknown_is_lost)
     }
 
-    /// Has firmware load an image that `file` received. `ENODEV` where the
-    /// session of that file has ended.
-    pub(crate) fn load(&self, file: &ResumeFile, image: &Pages, len: usize) -> Result {
-        let state = self.state.lock();
-        match &state.session {
-            Session::Resuming(session) if session.is_of(file) => {
-                let since = Since::now();
-                self.tracer.load_begins(len as u64);
-                let loaded = session.load(&self.core, image, len);
-                self.tracer.load_ends(len as u64, &loaded, since);
-                loaded
-            }
-            _ => Err(ENODEV),
-        }
-    }
-}
-
-/// The state machine, while the lock is held.
-struct VfMachine<'a> {
-    migration: &'a Arc<VfMigration>,
-    vdev: &'a VfioDevice<'a>,
-    inner: &'a mut MigrationState,
-}
-
-impl VfMachine<'_> {
-    fn begin_saving(&mut self, device: Device) -> Result<OpenFile> {
-        let migration = self.migration;
-        let vdev = self.vdev.to_ref();
-        let (session, open) = SavingSession::new(&migration.core, migration, vdev, device)?;
-        self.inner.session = Session::Saving(session);
-        Ok(open)
-    }
-
-    /// `PRE_COPY_P2P -> STOP_COPY`: one arc for two things, of which the first
-    /// is undone where the second fails.
-    fn stop_and_copy(&mut self) -> Result {
-        let core = &self.migration.core;
-        let Session::Saving(session) = &self.inner.session else {
-            // The PF went away meanwhile.
-            return Err(ENODEV);
-        };
-        session.check()?;
-        core.suspend(Side::Responder)?;
-        session.save_stopped(core).inspect_err(|_| {
-            if core.resume(Side::Responder).is_err() {
-                self.inner.state = State::Error;
-            }
-        })
+    /// `PRE_COPY_P2P -> STOP_COPY`: one arc for two things. If the second fails, the
+    /// first is undone.
+    fn stop_and_copy(&self, saving: &Saving, epoch: Epoch) -> Result<(), StepError> {
+        let idle = saving.idle()?;
+        idle.check()?;
+        let guard = self.vf.device.enter_vf(epoch)?;
+        self.suspend(&guard, Side::Responder)?;
+        idle.save_stopped(&guard)
+            .map_err(|err| match guard.resume(Side::Responder) {
+                Ok(()) => StepError::Unchanged(err),
+                Err(_) => StepError::Lost(err),
+            })
     }
 
     /// Leaves `RESUMING`.
@@ -261,134 +141,155 @@ impl VfMachine<'_> {
     /// data is found to be incomplete, inconsistent, or otherwise invalid, the
     /// migration driver must fail the SET_STATE ioctl and optionally go to the
     /// ERROR state" (include/uapi/linux/vfio.h).
-    fn finish_resuming(&mut self) -> Result {
-        let complete = match &self.inner.session {
-            Session::Resuming(session) => session.check_complete(),
-            // The PF went away, and took what was loaded with it.
-            _ => Err(EIO),
+    fn finish_resuming(&self, session: &mut Session) -> Result<(), StepError> {
+        let finished = match session {
+            Session::Resuming(resuming) => resuming.finish(),
+            _ => Err(NotFinished::Failed(EIO)),
         };
-        if complete == Err(EBUSY) {
-            // Nothing is lost: the writer can finish.
-            return complete;
+        match finished {
+            Ok(()) => *session = Session::Idle,
+            Err(NotFinished::GoesOn(err)) => return Err(err.into()),
+            Err(NotFinished::Failed(err)) => {
+                *session = Session::Idle;
+                self.vf
+                    .complaints
+                    .warn(c"leaving RESUMING without a complete and valid state; reset the device");
+                return Err(StepError::Lost(err));
+            }
         }
-        self.inner.session = Session::Idle;
-        complete.inspect_err(|_| {
-            self.migration
-                .complaints
-                .warn(c"leaving RESUMING without a complete and valid state; reset the device");
-            self.inner.state = State::Error;
-        })
-    }
-}
-
-impl Machine for VfMachine<'_> {
-    fn state(&self) -> State {
-        self.inner.state
+        Ok(())
     }
 
-    fn step(&mut self, arc: StateArc) -> Result<Option<OpenFile>> {
-        use State::{PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
-        let core = &self.migration.core;
-        let mut file = None;
+    /// Carries an arc out, apart from what all of them have in common.
+    fn carry_out(
+        &self,
+        vdev: &VfioDevice<'_>,
+        session: &mut Session,
+        arc: StateArc,
+        epoch: Epoch,
+    ) -> Result<Option<OpenFile>, StepError> {
+        use State::{
+            PreCopy, PreCopyP2p, Resuming as Loading, Running, RunningP2p, Stop, StopCopy,
+        };
+        let enter = || self.vf.device.enter_vf(epoch);
         match (arc.from, arc.to) {
-            (Running, RunningP2p) | (PreCopy, PreCopyP2p) => core.suspend(Side::Initiator)?,
-            (RunningP2p, Running) | (PreCopyP2p, PreCopy) => core.resume(Side::Initiator)?,
-            (RunningP2p, Stop) => core.suspend(Side::Responder)?,
-            (Stop, RunningP2p) => core.resume(Side::Responder)?,
-            (Stop, StopCopy) => file = Some(self.begin_saving(Device::Stopped)?),
-            (Running, PreCopy) | (RunningP2p, PreCopyP2p) => {
-                file = Some(self.begin_saving(Device::Running)?);
+            (Running, RunningP2p) => self.suspend(&enter()?, Side::Initiator)?,
+            (RunningP2p, Running) => self.resume(&enter()?, Side::Initiator)?,
+            (PreCopy, PreCopyP2p) => {
+                let idle = session.saving()?.idle()?;
+                self.suspend(&enter()?, Side::Initiator)?;
+                idle.set_suspended(true);
+            }
+            (PreCopyP2p, PreCopy) => {
+                let idle = session.saving()?.idle()?;
+                self.resume(&enter()?, Side::Initiator)?;
+                idle.set_suspended(false);
+            }
+            (RunningP2p, Stop) => self.suspend(&enter()?, Side::Responder)?,
+            (Stop, RunningP2p) => self.resume(&enter()?, Side::Responder)?,
+            (Stop, StopCopy) | (Running, PreCopy) | (RunningP2p, PreCopyP2p) => {
+                let begin = match arc.from {
+                    Running => Begin::Running,
+                    RunningP2p => Begin::RunningP2p,
+                    _ => Begin::Stopped,
+                };
+                let (saving, file) = Saving::new(&self.vf, vdev, epoch, begin)?;
+                *session = Session::Saving(saving);
+                return Ok(Some(file));
             }
             (PreCopy, Running) | (PreCopyP2p, RunningP2p) => {
-                if let Session::Saving(session) = &self.inner.session {
-                    session.end_tracking(core)?;
-                }
-                self.inner.session = Session::Idle;
+                session.saving()?.idle()?.end_tracking(epoch)?;
+                *session = Session::Idle;
             }
-            (PreCopyP2p, StopCopy) => self.stop_and_copy()?,
-            (StopCopy, Stop) => self.inner.session = Session::Idle,
-            (Stop, Resuming) => {
-                let (session, open) = ResumingSession::new(core, self.migration.clone())?;
-                self.inner.session = Session::Resuming(session);
-                file = Some(open);
+            (PreCopyP2p, StopCopy) => self.stop_and_copy(session.saving()?, epoch)?,
+            (StopCopy, Stop) => *session = Session::Idle,
+            (Stop, Loading) => {
+                let (resuming, file) = Resuming::new(&self.vf, epoch)?;
+                *session = Session::Resuming(resuming);
+                return Ok(Some(file));
             }
-            (Resuming, Stop) => self.finish_resuming()?,
+            (Loading, Stop) => self.finish_resuming(session)?,
             // vfio_mig_get_next_state() only gives arcs that the device's
             // migration flags have.
-            _ => return Err(EINVAL),
+            _ => return Err(EINVAL.into()),
         }
-        self.inner.state = arc.to;
-        Ok(file)
+        Ok(None)
     }
 }
 
-impl Migration for Arc<VfMigration> {
-    fn set_state(&self, vdev: &VfioDevice<'_>, target: TargetState) -> Result<Option<OpenFile>> {
-        let mut inner = self.settled()?;
-        let mut machine = VfMachine {
-            migration: self,
-            vdev,
-            inner: &mut inner,
-        };
-        vdev.walk(&mut machine, target)
+impl Migration for VfMigration {
+    type Sessions = Session;
+    type Epoch = Epoch;
+
+    fn epoch(&self) -> Epoch {
+        self.vf.device.epoch()
     }
 
-    fn state(&self) -> State {
-        self.state.lock().state
+    fn step(
+        &self,
+        vdev: &VfioDevice<'_>,
+        session: &mut Session,
+        arc: StateArc,
+        epoch: Epoch,
+    ) -> Result<Option<OpenFile>, StepError> {
+        let file = self.carry_out(vdev, session, arc, epoch)?;
+        let in_precopy = matches!(arc.to, State::PreCopy | State::PreCopyP2p);
+        self.vf.in_precopy.store(in_precopy, Relaxed);
+        Ok(file)
+    }
+
+    fn end_sessions(&self, session: &mut Session) {
+        self.vf.in_precopy.store(false, Relaxed);
+        *session = Session::Idle;
     }
 
     fn data_size(&self) -> Result<u64> {
-        let _commands = self.state.lock();
-        Ok(self.core.query_state(Extent::Whole)?.total)
+        let guard = self.vf.device.enter_vf(self.vf.device.epoch())?;
+        Ok(guard.query_state(Extent::Whole)?.total)
+    }
+
+    fn reset_prepare(&self) {
+        self.vf.device.reset_prepare();
+    }
+
+    fn reset_done(&self) {
+        self.vf.in_precopy.store(false, Relaxed);
+        self.vf.device.reset_done();
     }
 }
 
-impl DirtyLog for Arc<VfMigration> {
+impl DirtyLog for VfMigration {
     fn start(&self, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64> {
-        let mut state = self.state.lock();
-        if state.tracking.is_some() {
+        let mut tracking = self.tracking.lock();
+        if tracking.as_ref().is_some_and(|old| !old.has_ended()) {
             return Err(EINVAL);
         }
-        let tracking = Tracking::start(&self.core, ranges, page_size)?;
-        let tracked = tracking.page_size();
-        state.tracking = Some(tracking);
+        let new = Tracking::start(&self.vf.device, ranges, page_size)?;
+        let tracked = new.page_size();
+        *tracking = Some(new);
         Ok(tracked)
     }
 
     fn stop(&self) {
-        self.state.lock().end_tracking();
+        self.end_tracking();
     }
 
     fn report(&self, dirty: &mut DirtyBitmap<'_>) -> Result {
-        // Reports without the state lock: user memory may take its time.
-        let tracking = self.state.lock().tracking.clone().ok_or(EINVAL)?;
-        let since = Since::now();
+        let tracking = self.tracking.lock().clone();
+        let tracking = tracking.filter(|tracking| !tracking.has_ended());
+        let tracking = tracking.ok_or(EINVAL)?;
+        let time = Stopwatch::start();
         let mut bytes = 0u64;
         let reported = tracking.report(dirty.range(), |addr, len| {
             bytes = bytes.saturating_add(len);
             dirty.set(addr, len);
         });
-        self.tracer.dirty_report(bytes, &reported, since);
+        self.vf.tracer.dirty_report(bytes, &reported, time);
         reported.inspect_err(|err| {
             if *err == ETIMEDOUT {
                 let what = c"the page tracker does not answer; stop DMA logging";
-                self.complaints.warn(what);
+                self.vf.complaints.warn(what);
             }
         })
-    }
-}
-
-impl VfEvents for VfMigration {
-    fn enabled(&self) {
-        let _state = self.state.lock();
-        self.core.set_attached(true);
-    }
-
-    fn disabled(&self) {
-        let mut state = self.state.lock();
-        // Needs the PF, so it comes first.
-        state.session = Session::Idle;
-        state.end_tracking();
-        self.core.set_attached(false);
     }
 }

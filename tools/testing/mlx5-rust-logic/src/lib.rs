@@ -9,21 +9,21 @@
 
 #![cfg_attr(not(test), allow(dead_code))]
 
-#[path = "../../../../drivers/vfio/pci/mlx5_rust/mlx5/bits.rs"]
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/bits.rs"]
 mod bits;
-#[path = "../../../../drivers/vfio/pci/mlx5_rust/buffers.rs"]
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/saving/buffers.rs"]
 mod buffers;
-#[path = "../../../../drivers/vfio/pci/mlx5_rust/chunks.rs"]
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/saving/chunks.rs"]
 mod chunks;
-#[path = "../../../../drivers/vfio/pci/mlx5_rust/mlx5/cqe.rs"]
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/cqe.rs"]
 mod cqe;
-#[path = "../../../../drivers/vfio/pci/mlx5_rust/precopy.rs"]
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/saving/precopy.rs"]
 mod precopy;
-#[path = "../../../../drivers/vfio/pci/mlx5_rust/mlx5/report.rs"]
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/report.rs"]
 mod report;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/stream.rs"]
 mod stream;
-#[path = "../../../../drivers/vfio/pci/mlx5_rust/mlx5/track_limits.rs"]
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/track_limits.rs"]
 mod track_limits;
 #[path = "../../../../drivers/vfio/rust/walk.rs"]
 mod walk;
@@ -42,4 +42,5 @@ mod report_tests;
 mod stream_tests;
 #[cfg(test)]
 mod track_limits_tests;
+#[cfg(test)]
 mod walk_tests;

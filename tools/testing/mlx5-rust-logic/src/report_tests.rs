@@ -90,11 +90,11 @@ impl Device for Ring {
         }))
     }
 
-    fn entries(&self, message: &Message, from: usize) -> impl Iterator<Item = u64> {
+    fn extend(&self, batch: &mut Batch, page_size: u64, message: &Message, from: usize) -> usize {
         assert_eq!(message.slot as usize, self.released % self.slots);
         let entries = &self.sent[0].0;
         let end = entries.len().min((from / self.piece + 1) * self.piece);
-        entries[from..end].iter().copied()
+        batch.extend(page_size, entries[from..end].iter().copied())
     }
 
     fn release(&mut self) {

@@ -168,6 +168,20 @@ fn streams() -> impl Strategy<Value = (Vec<u8>, Vec<Vec<u8>>)> {
     })
 }
 
+/// A write that ends there waits until all is loaded.
+#[test]
+fn boundaries_are_where_records_end() {
+    let mut stream = size_record(64).to_vec();
+    let first = stream.len();
+    stream.extend(header(Tag::FwData, 8));
+    stream.extend([1; 8]);
+    for end in 0..=stream.len() {
+        let (_, parser) = feed(&stream[..end], &[1]);
+        let expected = [0, first, stream.len()].contains(&end);
+        assert_eq!(parser.is_at_boundary(), expected, "after {end} bytes");
+    }
+}
+
 proptest! {
     #[test]
     fn pieces_do_not_matter(

@@ -64,6 +64,14 @@ impl Fault {
         }
     }
 
+    /// After `delay`.
+    pub fn after(self, delay: Duration) -> Self {
+        Self {
+            delay: delay.as_millis() as u64,
+            ..self
+        }
+    }
+
     /// It is carried out after [`Faults::release`].
     pub fn held(opcode: u16) -> Self {
         Self {

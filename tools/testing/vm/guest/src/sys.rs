@@ -5,10 +5,10 @@
 use std::{
     ffi::CString,
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::process::CommandExt,
+        unix::{net::UnixStream, process::CommandExt},
     },
     process::Command,
     ptr,
@@ -205,6 +205,32 @@ pub fn interrupted<T>(delay: Duration, work: impl FnOnce() -> T) -> io::Result<T
     let result = work();
     let _ = signaller.join();
     Ok(result)
+}
+
+/// Does something in a child process that is stopped after `delay`, and goes on a
+/// little later. Returns what that says, of at most a page.
+pub fn stopped(delay: Duration, work: impl FnOnce() -> String) -> io::Result<String> {
+    let (mut from, mut to) = UnixStream::pair()?;
+    // SAFETY: The child only does `work` and writes what that says, and then exits
+    // without running any destructor of this process.
+    let child = unsafe { libc::fork() };
+    check(child)?;
+    if child == 0 {
+        let said = to.write_all(work().as_bytes());
+        // SAFETY: Just a system call.
+        unsafe { libc::_exit(i32::from(said.is_err())) };
+    }
+    drop(to);
+    for (wait, signal) in [(delay, libc::SIGSTOP), (delay, libc::SIGCONT)] {
+        std::thread::sleep(wait);
+        // SAFETY: The child was not waited for, so the number is still its own.
+        check(unsafe { libc::kill(child, signal) })?;
+    }
+    let mut said = String::new();
+    from.read_to_string(&mut said)?;
+    // SAFETY: The child was not waited for; nobody wants its status.
+    check(unsafe { libc::waitpid(child, ptr::null_mut(), 0) })?;
+    Ok(said)
 }
 
 /// A page of memory that is missing until it is provided: who accesses it waits.

@@ -9,6 +9,7 @@ mod conformance;
 mod core;
 mod dirty;
 mod files;
+mod loads;
 mod matrix;
 mod migrate;
 mod pipeline;

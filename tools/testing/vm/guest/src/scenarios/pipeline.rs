@@ -7,7 +7,7 @@
 
 use super::{
     compare::{self, words, Site},
-    streams, tool_faults, Bench,
+    loads, streams, tool_faults, Bench,
 };
 use crate::{hca::Driver, sys, tap::Results, vf::Vf};
 use anyhow::{ensure, Context, Result};
@@ -25,76 +25,30 @@ use vfio_mig::{
     uapi::{self, PrecopyInfo},
 };
 
-const OUT: i16 = libc::POLLOUT;
+pub const OUT: i16 = libc::POLLOUT;
 const IN: i16 = libc::POLLIN;
 
 /// What poll says right now.
-fn now(file: &File, events: i16) -> Result<i16> {
+pub fn now(file: &File, events: i16) -> Result<i16> {
     Ok(uapi::poll(file.as_fd(), events, 0)?)
 }
 
 /// What poll says, however long it takes.
-fn soon(file: &File, events: i16) -> Result<i16> {
+pub fn soon(file: &File, events: i16) -> Result<i16> {
     Ok(uapi::poll(file.as_fd(), events, 30_000)?)
-}
-
-/// A stream, and where its image's record begins.
-fn stream(site: &Site) -> Result<(Vec<u8>, usize)> {
-    let (bytes, _) = streams::save(site.other, 2)?;
-    Ok((bytes, 24))
-}
-
-fn next_record_while_loading(site: &Site) -> Result<()> {
-    let (bytes, image) = stream(site)?;
-    let device = Device::open(site.vf)?;
-    let mut file = device.begin(State::RESUMING)?;
-    ensure!(now(&file, OUT)? == OUT, "not writable at first");
-    file.write_all(&bytes)?;
-    ensure!(now(&file, OUT)? == 0, "loaded within write()");
-    // The next record, but for its end.
-    file.write_all(&bytes[image..bytes.len() - 1])?;
-    ensure!(now(&file, OUT)? == 0, "write() has waited for the load");
-    ensure!(soon(&file, OUT)? == OUT, "never writable");
-    file.write_all(&bytes[bytes.len() - 1..])?;
-    // Waits for that load.
-    device.set_state(State::RUNNING)?;
-    Ok(())
-}
-
-/// An error of a load that runs behind.
-fn late_error(site: &Site) -> Result<()> {
-    let (mut bytes, image) = stream(site)?;
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    let device = Device::open(site.vf)?;
-    for write_on in [false, true] {
-        let mut file = device.begin(State::RESUMING)?;
-        file.write_all(&bytes)?;
-        if write_on {
-            file.write_all(&bytes[image..image + 1000])?;
-            ensure!(soon(&file, OUT)? & libc::POLLERR != 0, "no POLLERR");
-            let next = words(file.write(&[0; 1]));
-            ensure!(next == "EINVAL", "the next write: {next}");
-            let after = words(file.write(&[0; 1]));
-            ensure!(after == "ENODEV", "the write after that: {after}");
-        }
-        let left = device.set_state(State::STOP).err().and_then(|e| e.errno());
-        let expected = if write_on { libc::EIO } else { libc::EINVAL };
-        ensure!(left == Some(expected), "leaving RESUMING: {left:?}");
-        ensure!(device.state()? == State::ERROR);
-        device.reset()?;
-    }
-    Ok(())
 }
 
 /// Reset and close, while firmware loads.
 fn reset_while_loading(site: &Site) -> Result<()> {
-    let (bytes, _) = stream(site)?;
+    let (bytes, _) = streams::save(site.other, 2)?;
+    let mut bytes = bytes;
+    // The beginning of another record: the write does not wait for the load.
+    bytes.push(0);
     let device = Device::open(site.vf)?;
     let mut file = device.begin(State::RESUMING)?;
     file.write_all(&bytes)?;
+    ensure!(now(&file, OUT)? == 0, "write() has waited for the load");
     device.reset()?;
-    // Firmware is still at it, and the reset is only complete after that.
     ensure!(device.state()? == State::RUNNING);
     let after = words(file.write(&[0; 1]));
     ensure!(after == "ENODEV", "after the reset: {after}");
@@ -182,12 +136,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
-    let tests: [compare::Test; 6] = [
-        (
-            "the next record is taken in while firmware loads",
-            next_record_while_loading,
-        ),
-        ("an error of a load that runs behind", late_error),
+    let tests: [compare::Test; 4] = [
         ("reset and close while firmware loads", reset_while_loading),
         ("poll wakes up for data, the end, and an error", poll_wakes),
         (
@@ -199,7 +148,7 @@ pub fn run(results: &mut Results) -> Result<()> {
             tool_faults::interrupted_saves,
         ),
     ];
-    for (name, test) in tests {
+    for (name, test) in tests.into_iter().chain(loads::TESTS) {
         results.test(name, |_| test(&site));
     }
     blocked_writer(results, &site);

@@ -4,7 +4,7 @@
 //!
 //! No kernel types: the file is also compiled and tested on the host.
 
-use crate::chunks::BUFFERS;
+use super::chunks::BUFFERS;
 
 /// Most buffers of a session: those kept for the stopped device, and images of
 /// the running one, of which there are several only where a reader does not

@@ -16,7 +16,7 @@ use kernel::prelude::*;
 /// The [`Constant`](super::bits::Constant) of a constant expression.
 macro_rules! constant {
     ($number:expr) => {
-        $crate::mlx5::bits::Constant::<{ $number as u64 }>
+        $crate::fw::bits::Constant::<{ $number as u64 }>
     };
 }
 pub(super) use constant;
@@ -43,14 +43,14 @@ pub(super) const fn variant_at<L, I>(
 macro_rules! field {
     ($layout:ident, $($name:ident).+) => {
         const {
-            $crate::mlx5::bits::Field::<
-                $crate::mlx5::bindings::$layout,
+            $crate::fw::bits::Field::<
+                $crate::fw::bindings::$layout,
                 {
-                    $crate::mlx5::ifc::width_of(
-                        |layout: &$crate::mlx5::bindings::$layout| &layout.$($name).+
+                    $crate::fw::ifc::width_of(
+                        |layout: &$crate::fw::bindings::$layout| &layout.$($name).+
                     )
                 },
-            >::new(::core::mem::offset_of!($crate::mlx5::bindings::$layout, $($name).+))
+            >::new(::core::mem::offset_of!($crate::fw::bindings::$layout, $($name).+))
         }
     };
 }
@@ -60,9 +60,9 @@ pub(super) use field;
 macro_rules! part {
     ($layout:ident, $($name:ident).+) => {
         const {
-            $crate::mlx5::ifc::part_at(
-                ::core::mem::offset_of!($crate::mlx5::bindings::$layout, $($name).+),
-                |layout: &$crate::mlx5::bindings::$layout| &layout.$($name).+,
+            $crate::fw::ifc::part_at(
+                ::core::mem::offset_of!($crate::fw::bindings::$layout, $($name).+),
+                |layout: &$crate::fw::bindings::$layout| &layout.$($name).+,
             )
         }
     };
@@ -73,9 +73,9 @@ pub(super) use part;
 macro_rules! variant {
     ($layout:ident, $($name:ident).+) => {
         const {
-            $crate::mlx5::ifc::variant_at(
-                ::core::mem::offset_of!($crate::mlx5::bindings::$layout, $($name).+),
-                |layout: &$crate::mlx5::bindings::$layout| &layout.$($name).+,
+            $crate::fw::ifc::variant_at(
+                ::core::mem::offset_of!($crate::fw::bindings::$layout, $($name).+),
+                |layout: &$crate::fw::bindings::$layout| &layout.$($name).+,
             )
         }
     };
@@ -132,9 +132,9 @@ impl<L, const BYTES: usize> Mailbox<L, BYTES> {
 /// An empty [`Mailbox`] with the layout of the given structure.
 macro_rules! mailbox {
     ($layout:ident) => {
-        $crate::mlx5::ifc::Mailbox::<
-            $crate::mlx5::bindings::$layout,
-            { size_of::<$crate::mlx5::bindings::$layout>() / 8 },
+        $crate::fw::ifc::Mailbox::<
+            $crate::fw::bindings::$layout,
+            { size_of::<$crate::fw::bindings::$layout>() / 8 },
         >::new()
     };
 }

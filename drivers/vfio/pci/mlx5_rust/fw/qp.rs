@@ -9,14 +9,19 @@ use super::{
         MLX5_CMD_OP_RST2INIT_QP, MLX5_CMD_OP_RTR2RTS_QP, MLX5_NON_ZERO_RQ,
         MLX5_QPC_PM_STATE_MIGRATED, MLX5_QP_ST_RC, MLX5_ZERO_LEN_RQ,
     },
-    core_dev::CoreDev,
     cq::{log_page_size, CompletionQueue},
+    device::{Device, PfGuard},
     ifc::{constant, field, mailbox, LargeMailbox},
     pd::Pd,
+    registry::{Owned, Resource},
     uar::Uar,
 };
 use crate::vfio::coherent::{dma_wmb, Coherent};
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex},
+};
 
 /// Bytes of a receive entry: one data segment.
 const ENTRY: usize = 16;
@@ -25,25 +30,48 @@ const RETRIES: u32 = 7;
 /// `ack_timeout`: about a millisecond.
 const ACK_TIMEOUT: u32 = 8;
 
-/// A QP; destroyed on drop.
-pub(super) struct QueuePair {
-    core: Arc<CoreDev>,
+/// A QP, and the memory of its receive queue.
+#[pin_data]
+struct Pair {
     number: u32,
+    #[pin]
+    queue: Mutex<Option<ReceiveQueue>>,
 }
 
-/// The receive queue of a QP: entries that never change, and how many of them
-/// were posted.
-pub(super) struct ReceiveQueue {
+/// A queue pair on the PF.
+pub(super) struct QueuePair(Owned<Pair>);
+
+/// Where a QP receives to.
+pub(super) struct Receive<'a> {
+    /// Where completions go.
+    pub(super) cq: &'a CompletionQueue,
+    /// Number of entries, as a shift.
+    pub(super) log_size: u32,
+    /// The memory for messages.
+    pub(super) lkey: u32,
+    /// Bytes of a message, at most.
+    pub(super) room: u32,
+}
+
+/// The receive queue of a QP: entries that never change, and the number of them
+/// that were posted.
+struct ReceiveQueue {
     ring: Coherent,
     record: Coherent,
     log_size: u32,
 }
 
 impl ReceiveQueue {
-    /// A queue of `1 << log_size` entries. Each is for `room` bytes at
-    /// `room` times its number in `lkey`.
-    pub(super) fn new(core: &CoreDev, log_size: u32, lkey: u32, room: u32) -> Result<Self> {
-        let dev = core.dma_device()?;
+    /// Makes a queue of `1 << log_size` entries. Each is for `room` bytes at `room`
+    /// times its number in `lkey`.
+    ///
+    /// # Safety
+    ///
+    /// The queue must be freed by the `release` of a [`Resource`], or before `pf` is
+    /// dropped.
+    unsafe fn new(pf: &PfGuard<'_>, log_size: u32, lkey: u32, room: u32) -> Result<Self> {
+        // SAFETY: By the requirements of this function.
+        let dev = unsafe { pf.dma_device() }?;
         let queue = Self {
             ring: Coherent::new(&dev, ENTRY << log_size)?,
             record: Coherent::new(&dev, 8)?,
@@ -62,22 +90,28 @@ impl ReceiveQueue {
         Ok(queue)
     }
 
-    /// So many were posted in all.
-    pub(super) fn post(&self, count: u32) {
+    /// Tells the device that `count` entries were posted in all.
+    fn post(&self, count: u32) {
         dma_wmb();
         self.record.write_be32(0, count & 0xffff);
     }
 }
 
 impl QueuePair {
-    /// A QP that receives into `receive`, with completions on `cq`; or one that
-    /// does not receive.
+    /// CREATE_QP, for one that receives, or one that does not.
     pub(super) fn new(
-        core: &Arc<CoreDev>,
+        device: &Arc<Device>,
+        pf: &PfGuard<'_>,
         pd: &Pd,
         uar: &Uar,
-        receive: Option<(&ReceiveQueue, &CompletionQueue)>,
+        receive: Option<Receive<'_>>,
     ) -> Result<Self> {
+        let queue = match &receive {
+            // SAFETY: The queue belongs to the QP, whose `release` drops it; or it is
+            // dropped before this returns.
+            Some(to) => Some(unsafe { ReceiveQueue::new(pf, to.log_size, to.lkey, to.room) }?),
+            None => None,
+        };
         let mut input = LargeMailbox::new(size_of::<u64>())?;
         input.set(
             field!(mlx5_ifc_create_qp_in_bits, opcode),
@@ -91,26 +125,26 @@ impl QueuePair {
             field!(mlx5_ifc_create_qp_in_bits, qpc.pm_state),
             constant!(MLX5_QPC_PM_STATE_MIGRATED),
         );
-        input.try_set(field!(mlx5_ifc_create_qp_in_bits, qpc.pd), pd.number)?;
+        input.try_set(field!(mlx5_ifc_create_qp_in_bits, qpc.pd), pd.number())?;
         input.try_set(
             field!(mlx5_ifc_create_qp_in_bits, qpc.uar_page),
             uar.index(),
         )?;
         input.try_set(
             field!(mlx5_ifc_create_qp_in_bits, qpc.ts_format),
-            core.timestamp_format(),
+            pf.timestamp_format(),
         )?;
         input.try_set(
             field!(mlx5_ifc_create_qp_in_bits, qpc.user_index),
-            core.user_index(),
+            pf.user_index(),
         )?;
         input.set(field!(mlx5_ifc_create_qp_in_bits, qpc.no_sq), true);
-        match receive {
+        match receive.zip(queue.as_ref()) {
             None => input.set(
                 field!(mlx5_ifc_create_qp_in_bits, qpc.rq_type),
                 constant!(MLX5_ZERO_LEN_RQ),
             ),
-            Some((queue, cq)) => {
+            Some((Receive { cq, .. }, queue)) => {
                 let len = ENTRY << queue.log_size;
                 // Entries of 16 bytes: the stride is 0.
                 input.set(
@@ -134,28 +168,43 @@ impl QueuePair {
             }
         }
         let mut output = mailbox!(mlx5_ifc_create_qp_out_bits);
-        core.execute(&mut input.bytes, &mut output.bytes)?;
-        Ok(Self {
-            core: core.clone(),
-            number: output
-                .get(field!(mlx5_ifc_create_qp_out_bits, qpn))
-                .try_into()?,
-        })
+        let mut create = move |pf: &PfGuard<'_>| {
+            pf.execute(&mut input.bytes, &mut output.bytes)?;
+            let number = output.get(field!(mlx5_ifc_create_qp_out_bits, qpn));
+            // CAST: The field has 24 bits.
+            Ok::<u32, Error>(number as u32)
+        };
+        Owned::pinned(
+            device,
+            pf,
+            try_pin_init!(Pair {
+                number: create(pf)?,
+                queue <- new_mutex!(queue, "mlx5_vfio_rust_qp"),
+            }),
+        )
+        .map(Self)
     }
 
-    /// What firmware calls it.
+    /// Tells the device that `count` receive entries were posted in all.
+    pub(super) fn post(&self, count: u32) {
+        if let Some(queue) = &*self.0.queue.lock() {
+            queue.post(count);
+        }
+    }
+
+    /// Returns the number that firmware has given it.
     pub(super) fn number(&self) -> u32 {
-        self.number
+        self.0.number
     }
 
     /// RST2INIT_QP: receives can be posted.
-    pub(super) fn init(&self) -> Result {
+    pub(super) fn init(&self, pf: &PfGuard<'_>) -> Result {
         let mut input = mailbox!(mlx5_ifc_rst2init_qp_in_bits)
             .set(
                 field!(mlx5_ifc_rst2init_qp_in_bits, opcode),
                 constant!(MLX5_CMD_OP_RST2INIT_QP),
             )
-            .try_set(field!(mlx5_ifc_rst2init_qp_in_bits, qpn), self.number)?
+            .try_set(field!(mlx5_ifc_rst2init_qp_in_bits, qpn), self.number())?
             .set(
                 field!(
                     mlx5_ifc_rst2init_qp_in_bits,
@@ -170,24 +219,24 @@ impl QueuePair {
             .set(field!(mlx5_ifc_rst2init_qp_in_bits, qpc.rre), true)
             .set(field!(mlx5_ifc_rst2init_qp_in_bits, qpc.rwe), true);
         let mut output = mailbox!(mlx5_ifc_rst2init_qp_out_bits);
-        self.core.execute(&mut input.bytes, &mut output.bytes)
+        pf.execute(&mut input.bytes, &mut output.bytes)
     }
 
     /// INIT2RTR_QP: it can receive from `remote`.
-    pub(super) fn connect(&self, remote: u32) -> Result {
+    pub(super) fn connect(&self, pf: &PfGuard<'_>, remote: u32) -> Result {
         let mut input = mailbox!(mlx5_ifc_init2rtr_qp_in_bits)
             .set(
                 field!(mlx5_ifc_init2rtr_qp_in_bits, opcode),
                 constant!(MLX5_CMD_OP_INIT2RTR_QP),
             )
-            .try_set(field!(mlx5_ifc_init2rtr_qp_in_bits, qpn), self.number)?
+            .try_set(field!(mlx5_ifc_init2rtr_qp_in_bits, qpn), self.number())?
             .set(
                 field!(mlx5_ifc_init2rtr_qp_in_bits, qpc.mtu),
                 constant!(ib_mtu_IB_MTU_4096),
             )
             .try_set(
                 field!(mlx5_ifc_init2rtr_qp_in_bits, qpc.log_msg_max),
-                self.core.log_max_msg(),
+                pf.log_max_msg(),
             )?
             .try_set(field!(mlx5_ifc_init2rtr_qp_in_bits, qpc.remote_qpn), remote)?
             .set(
@@ -206,17 +255,17 @@ impl QueuePair {
                 constant!(1),
             );
         let mut output = mailbox!(mlx5_ifc_init2rtr_qp_out_bits);
-        self.core.execute(&mut input.bytes, &mut output.bytes)
+        pf.execute(&mut input.bytes, &mut output.bytes)
     }
 
     /// RTR2RTS_QP: it can send.
-    pub(super) fn start(&self) -> Result {
+    pub(super) fn start(&self, pf: &PfGuard<'_>) -> Result {
         let mut input = mailbox!(mlx5_ifc_rtr2rts_qp_in_bits)
             .set(
                 field!(mlx5_ifc_rtr2rts_qp_in_bits, opcode),
                 constant!(MLX5_CMD_OP_RTR2RTS_QP),
             )
-            .try_set(field!(mlx5_ifc_rtr2rts_qp_in_bits, qpn), self.number)?
+            .try_set(field!(mlx5_ifc_rtr2rts_qp_in_bits, qpn), self.number())?
             .set(
                 field!(mlx5_ifc_rtr2rts_qp_in_bits, qpc.retry_count),
                 constant!(RETRIES),
@@ -233,20 +282,24 @@ impl QueuePair {
                 constant!(ACK_TIMEOUT),
             );
         let mut output = mailbox!(mlx5_ifc_rtr2rts_qp_out_bits);
-        self.core.execute(&mut input.bytes, &mut output.bytes)
+        pf.execute(&mut input.bytes, &mut output.bytes)
     }
 }
 
-impl Drop for QueuePair {
-    fn drop(&mut self) {
-        let input = mailbox!(mlx5_ifc_destroy_qp_in_bits)
+impl Resource for Pair {
+    fn destroy(&self, pf: &PfGuard<'_>) -> Result {
+        let mut input = mailbox!(mlx5_ifc_destroy_qp_in_bits)
             .set(
                 field!(mlx5_ifc_destroy_qp_in_bits, opcode),
                 constant!(MLX5_CMD_OP_DESTROY_QP),
             )
-            .try_set(field!(mlx5_ifc_destroy_qp_in_bits, qpn), self.number);
+            .try_set(field!(mlx5_ifc_destroy_qp_in_bits, qpn), self.number)?;
         let mut output = mailbox!(mlx5_ifc_destroy_qp_out_bits);
-        // Refused while the PF is detached: then it is gone anyway.
-        let _ = input.and_then(|mut input| self.core.execute(&mut input.bytes, &mut output.bytes));
+        pf.execute(&mut input.bytes, &mut output.bytes)
+    }
+
+    fn release(&self) {
+        let queue = self.queue.lock().take();
+        drop(queue);
     }
 }

@@ -17,6 +17,8 @@ bool mlx5_rust_migrates_in_chunks(struct mlx5_core_dev *mdev);
 bool mlx5_rust_tells_migration_state(struct mlx5_core_dev *mdev);
 bool mlx5_rust_tracks_pages(struct mlx5_core_dev *mdev);
 struct device *mlx5_rust_dma_device(struct mlx5_core_dev *mdev);
+/* Whether the PF has enabled its VF number @vf, counted from 0. */
+bool mlx5_rust_vf_is_enabled(struct mlx5_core_dev *mdev, int vf);
 
 /* What pg_track_* in MLX5_CAP_ADV_VIRTUALIZATION say. */
 struct mlx5_rust_track_limits {

@@ -64,7 +64,7 @@ impl Batch {
     /// added.
     ///
     /// Pages that follow each other, or come again, become one run.
-    fn extend(&mut self, page_size: u64, pages: impl IntoIterator<Item = u64>) -> usize {
+    pub(crate) fn extend(&mut self, page_size: u64, pages: impl IntoIterator<Item = u64>) -> usize {
         let mut pages = pages.into_iter();
         let mut added = 0;
         let mut last = match self.runs().last() {
@@ -148,9 +148,10 @@ pub(crate) trait Device {
     /// an event raised when there is.
     fn message(&mut self) -> Result<Option<Message>, Self::Error>;
 
-    /// Returns some of the entries of a message, at least one, from the one with
-    /// number `from` on.
-    fn entries(&self, message: &Message, from: usize) -> impl Iterator<Item = u64>;
+    /// Adds entries of a message to `batch`, from the one with number `from` on, by
+    /// [`Batch::extend`]: at least one, if there are any and there is room. Returns
+    /// how many were added.
+    fn extend(&self, batch: &mut Batch, page_size: u64, message: &Message, from: usize) -> usize;
 
     /// Gives the completion queue entry of the oldest message back to the device.
     fn release(&mut self);
@@ -247,7 +248,7 @@ impl<R> Report<R> {
     ) -> bool {
         let entries = message.len >> LOG_ENTRY;
         while from < entries {
-            let added = batch.extend(self.page_size, device.entries(&message, from));
+            let added = device.extend(batch, self.page_size, &message, from);
             if added == 0 {
                 return !batch.is_full();
             }

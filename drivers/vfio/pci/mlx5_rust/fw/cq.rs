@@ -4,14 +4,22 @@
 
 use super::{
     bindings::{self, mlx5_core_cq, mlx5_cqe64, mlx5_eqe, mlx5_event, mlx5_ifc_create_cq_in_bits},
-    core_dev::CoreDev,
     cqe::{self, Message},
+    device::{Device, PfGuard},
+    events::TrackEvents,
     ifc::{field, mailbox, LargeMailbox},
-    track_events::TrackEvents,
+    registry::{Owned, Resource},
     uar::Uar,
 };
 use crate::vfio::coherent::{dma_rmb, Coherent};
-use kernel::{container_of, error::to_result, prelude::*, sync::Arc, types::Opaque};
+use kernel::{
+    container_of,
+    error::to_result,
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex},
+    types::Opaque,
+};
 
 /// Bytes of an entry.
 const CQE_BYTES: usize = cqe::WORDS * 4;
@@ -32,87 +40,122 @@ const _: () = {
     assert!(bindings::MLX5_PAGE_TRACK_STATE_REPORTING == cqe::STATE_REPORTING);
 };
 
-/// A completion queue; destroyed on drop.
-///
-/// # Invariants
-///
-/// `cq` is created, unless the object is being made.
-#[pin_data(PinnedDrop)]
-pub(super) struct CompletionQueue {
-    #[pin]
-    cq: Opaque<mlx5_core_cq>,
-    core: Arc<CoreDev>,
-    events: Arc<TrackEvents>,
-    uar: Uar,
+/// Memory that a queue shares with the device.
+struct Memory {
     ring: Coherent,
     records: Coherent,
+    /// The queue exists: its doorbell may be rung.
+    created: bool,
+}
+
+/// # Invariants
+///
+/// - `cq` is created until `destroy`, and its doorbell records are in `memory`.
+/// - As long as `memory` is there and `created`, the UAR page is held.
+#[pin_data]
+struct Queue {
+    #[pin]
+    cq: Opaque<mlx5_core_cq>,
+    events: Arc<TrackEvents>,
+    #[pin]
+    memory: Mutex<Option<Memory>>,
+}
+
+// SAFETY: A queue may be armed and destroyed on any thread.
+unsafe impl Send for Queue {}
+// SAFETY: Whoever arms the queue holds `memory`; callbacks use only `events`.
+unsafe impl Sync for Queue {}
+
+impl Resource for Queue {
+    fn destroy(&self, pf: &PfGuard<'_>) -> Result {
+        self.events.end();
+        if let Some(memory) = &mut *self.memory.lock() {
+            memory.created = false;
+        }
+        // SAFETY: `mdev` is valid: `pf` is a guard of it. The queue was created
+        // there, and is destroyed once: `destroy` is called once. Waits for callbacks.
+        to_result(unsafe { bindings::mlx5_core_destroy_cq(pf.mdev(), self.cq.get()) })
+    }
+
+    fn release(&self) {
+        let memory = self.memory.lock().take();
+        drop(memory);
+    }
+}
+
+/// A completion queue.
+pub(super) struct CompletionQueue {
+    // Before the page, whose doorbell it rings.
+    queue: Owned<Queue>,
+    uar: Uar,
     log_size: u32,
 }
 
-// SAFETY: The queue is used by one thread at a time, behind the tracker's lock;
-// callbacks use only `events`.
-unsafe impl Send for CompletionQueue {}
-// SAFETY: As above.
-unsafe impl Sync for CompletionQueue {}
-
-impl CoreDev {
+impl PfGuard<'_> {
     /// Returns the completion vector of this VF: VFs take turns.
     fn completion_vector(&self) -> u16 {
-        // SAFETY: `mdev` is valid by the invariant of `CoreDev`.
-        let vectors = unsafe { bindings::mlx5_comp_vectors_max(self.mdev.as_ptr()) };
-        let vf = self.vf.0.unsigned_abs();
+        // SAFETY: `mdev` is valid: `self` is a guard of it.
+        let vectors = unsafe { bindings::mlx5_comp_vectors_max(self.mdev()) };
+        let vf = self.vf().unsigned_abs();
         // CAST: A PF has fewer than 2^16 VFs.
         vf.checked_rem(vectors).unwrap_or(0) as u16
     }
 }
 
 impl CompletionQueue {
-    /// A queue of `1 << log_size` entries. `events` hear of it.
+    /// Creates a queue of `1 << log_size` entries. `events` hear of it.
     pub(super) fn new(
-        core: &Arc<CoreDev>,
+        device: &Arc<Device>,
+        pf: &PfGuard<'_>,
         events: Arc<TrackEvents>,
         log_size: u32,
-    ) -> Result<Pin<KBox<Self>>> {
-        let dev = core.dma_device()?;
-        let ring = Coherent::new(&dev, CQE_BYTES << log_size)?;
+    ) -> Result<Self> {
+        // SAFETY: Both belong to the queue, whose `release` drops them; or they are
+        // dropped before this returns.
+        let dma = unsafe { pf.dma_device() }?;
+        let ring = Coherent::new(&dma, CQE_BYTES << log_size)?;
         for index in 0..1 << log_size {
             ring.write_be32(index * CQE_BYTES + cqe::OWNER_WORD * 4, cqe::NEVER_WRITTEN);
         }
-        let records = Coherent::new(&dev, RECORDS)?;
-        let uar = Uar::new(core)?;
-        let mut input = Self::input(core, &uar, &ring, &records, log_size)?;
+        let records = Coherent::new(&dma, RECORDS)?;
+        let uar = Uar::new(device, pf)?;
+        let mut input = Self::input(pf, &uar, &ring, &records, log_size)?;
         let (consumer, armed) = (
             records.word_ptr(0).ok_or(EINVAL)?,
             records.word_ptr(4).ok_or(EINVAL)?,
         );
-        let mdev = core.mdev;
-        KBox::try_pin_init(
-            try_pin_init!(Self {
-                core: core.clone(),
+        let memory = Memory {
+            ring,
+            records,
+            created: true,
+        };
+        let mdev = pf.mdev();
+        let queue = Owned::pinned(
+            device,
+            pf,
+            try_pin_init!(Queue {
                 events,
-                uar,
-                ring,
-                records,
-                log_size,
+                memory <- new_mutex!(Some(memory), "mlx5_vfio_rust_cq"),
                 // Last: callbacks may come as soon as it is created.
                 cq <- Opaque::try_ffi_init(move |slot: *mut mlx5_core_cq| {
                     // SAFETY: `slot` is valid for writes; all zeroes are a
                     // mlx5_core_cq that is not created yet.
                     unsafe { slot.write(pin_init::zeroed()) };
-                    // SAFETY: Initialised above.
+                    // SAFETY: `slot` was initialised just now, and nobody else has
+                    // it.
                     let cq = unsafe { &mut *slot };
                     cq.cqe_sz = CQE_BYTES as c_int;
                     cq.set_ci_db = consumer.as_ptr();
                     cq.arm_db = armed.as_ptr();
-                    cq.comp = Some(Self::completed);
-                    cq.event = Some(Self::failed);
+                    cq.comp = Some(Queue::completed);
+                    cq.event = Some(Queue::failed);
                     let mut output = mailbox!(mlx5_ifc_create_cq_out_bits);
-                    // SAFETY: `mdev` is valid by the invariant of `CoreDev`; input
-                    // and output are as long as they say, and aligned; `slot` is
-                    // pinned until `drop`, which destroys the queue.
+                    // SAFETY: `mdev` is valid: `pf` is a guard of it. Input and output
+                    // are as long as is said, and aligned. `slot` is pinned, and stays
+                    // until `destroy` has destroyed the queue.
                     to_result(unsafe {
                         bindings::mlx5_core_create_cq(
-                            mdev.as_ptr(),
+                            mdev,
                             slot,
                             input.bytes.as_mut_ptr().cast(),
                             input.bytes.len().try_into()?,
@@ -122,12 +165,16 @@ impl CompletionQueue {
                     })
                 }),
             }),
-            GFP_KERNEL,
-        )
+        )?;
+        Ok(Self {
+            queue,
+            uar,
+            log_size,
+        })
     }
 
     fn input(
-        core: &CoreDev,
+        pf: &PfGuard<'_>,
         uar: &Uar,
         ring: &Coherent,
         records: &Coherent,
@@ -135,9 +182,9 @@ impl CompletionQueue {
     ) -> Result<LargeMailbox<mlx5_ifc_create_cq_in_bits>> {
         let mut input = LargeMailbox::new(size_of::<u64>())?;
         let mut eqn = 0;
-        let vector = core.completion_vector();
-        // SAFETY: `mdev` is valid by the invariant of `CoreDev`.
-        to_result(unsafe { bindings::mlx5_comp_eqn_get(core.mdev.as_ptr(), vector, &mut eqn) })?;
+        let vector = pf.completion_vector();
+        // SAFETY: `mdev` is valid: `pf` is a guard of it. `eqn` is a local variable.
+        to_result(unsafe { bindings::mlx5_comp_eqn_get(pf.mdev(), vector, &mut eqn) })?;
         input.try_set(
             field!(mlx5_ifc_create_cq_in_bits, cq_context.log_cq_size),
             log_size,
@@ -162,60 +209,75 @@ impl CompletionQueue {
         Ok(input)
     }
 
-    /// What firmware calls it.
+    /// Returns the number that firmware has given it.
     pub(super) fn number(&self) -> u32 {
-        // SAFETY: Created by the type invariant; the field does not change.
-        unsafe { (*self.cq.get()).cqn }
+        // SAFETY: The queue was created, and nothing writes this field afterwards.
+        unsafe { (*self.queue.cq.get()).cqn }
     }
 
-    /// The message that entry `index` is about, if the device has written it:
-    /// one that fits into `room` bytes in a queue of `slots`. `EIO` where it is
-    /// about anything else.
+    /// Reads entry `index`, if the device has written it: a message that fits into
+    /// `room` bytes in a queue of `slots`. `EIO` if it is about anything else,
+    /// `ENODEV` if the queue is gone.
     pub(super) fn entry(&self, index: u32, slots: u32, room: usize) -> Result<Option<Message>> {
+        let memory = self.queue.memory.lock();
+        let ring = &memory.as_ref().ok_or(ENODEV)?.ring;
         // CAST: To a type that is not smaller.
         let at = (index & ((1 << self.log_size) - 1)) as usize * CQE_BYTES;
-        let owner = self.ring.read_be32(at + cqe::OWNER_WORD * 4);
+        let owner = ring.read_be32(at + cqe::OWNER_WORD * 4);
         if !cqe::is_written(owner, index, self.log_size) {
             return Ok(None);
         }
         dma_rmb();
-        let cqe = core::array::from_fn(|word| self.ring.read_be32(at + word * 4));
+        let cqe = core::array::from_fn(|word| ring.read_be32(at + word * 4));
         cqe::parse(&cqe, slots, room).map(Some).ok_or(EIO)
     }
 
     /// Gives all entries before `index` back to the device.
     pub(super) fn release(&self, index: u32) {
-        self.records.write_be32(0, index & 0xff_ffff);
+        if let Some(memory) = &*self.queue.memory.lock() {
+            memory.records.write_be32(0, index & 0xff_ffff);
+        }
     }
 
-    /// Wants an interrupt for entry `index`, and those after it.
+    /// Asks for an interrupt for entry `index`, and those after it.
     pub(super) fn arm(&self, index: u32) {
-        // SAFETY: Created by the type invariant; the UAR page is held.
-        unsafe { bindings::mlx5_rust_cq_arm(self.cq.get(), self.uar.as_ptr(), index) };
+        let memory = self.queue.memory.lock();
+        if memory.as_ref().is_some_and(|memory| memory.created) {
+            // SAFETY: The queue is created, and its records and the UAR page are
+            // there (type invariants of `Queue`), as long as `memory` is locked: who
+            // destroys the queue takes that lock first.
+            unsafe {
+                bindings::mlx5_rust_cq_arm(self.queue.cq.get(), self.uar.as_ptr(), index);
+            }
+        }
     }
+}
 
+impl Queue {
     /// # Safety
     ///
-    /// `cq` is that of a `CompletionQueue`.
+    /// `cq` must be that of a `Queue` that exists during `'a`.
     unsafe fn events<'a>(cq: *mut mlx5_core_cq) -> &'a TrackEvents {
-        // SAFETY: By the requirements of this function.
+        // SAFETY: `cq` is a field of a `Queue` (requirements of this function).
         unsafe { &(*container_of!(Opaque::cast_from(cq), Self, cq)).events }
     }
 
     /// # Safety
     ///
-    /// Only called by mlx5_core, for a queue that is created.
+    /// Only called by mlx5_core, with the `cq` of a `Queue` that is created.
     unsafe extern "C" fn completed(cq: *mut mlx5_core_cq, _eqe: *mut mlx5_eqe) {
-        // SAFETY: By the requirements of this function.
-        unsafe { Self::events(cq) }.signal.raise();
+        // SAFETY: The queue exists until destroying it has waited for this function
+        // (requirements of this function).
+        unsafe { Self::events(cq) }.message();
     }
 
     /// # Safety
     ///
-    /// Only called by mlx5_core, for a queue that is created.
+    /// Only called by mlx5_core, with the `cq` of a `Queue` that is created.
     unsafe extern "C" fn failed(cq: *mut mlx5_core_cq, event: mlx5_event) {
         if event == bindings::mlx5_event_MLX5_EVENT_TYPE_CQ_ERROR {
-            // SAFETY: By the requirements of this function.
+            // SAFETY: The queue exists until destroying it has waited for this
+            // function (requirements of this function).
             unsafe { Self::events(cq) }.fail();
         }
     }
@@ -227,16 +289,4 @@ pub(super) fn log_page_size(buffer: &Coherent, len: usize) -> u32 {
     shift
         .min(buffer.dma().trailing_zeros())
         .saturating_sub(bindings::MLX5_ADAPTER_PAGE_SHIFT)
-}
-
-#[pinned_drop]
-impl PinnedDrop for CompletionQueue {
-    fn drop(self: Pin<&mut Self>) {
-        if self.core.check_attached().is_ok() {
-            // SAFETY: Created by the type invariant. Waits for callbacks.
-            unsafe {
-                bindings::mlx5_core_destroy_cq(self.core.mdev.as_ptr(), self.cq.get());
-            }
-        }
-    }
 }

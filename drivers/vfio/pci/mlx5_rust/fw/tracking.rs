@@ -11,10 +11,10 @@
 //! only reporters take it.
 
 use super::{
-    core_dev::CoreDev,
+    device::Device,
+    events::TrackEvents,
     page_track::PageTracker,
     report::{Batch, Progress},
-    track_events::TrackEvents,
 };
 use crate::vfio::dirty_log::{IovaRange, IovaRanges};
 use kernel::{
@@ -52,11 +52,11 @@ impl Drop for Turn<'_> {
 impl Tracking {
     /// Begins to track `ranges` in pages of about `page_size` bytes.
     pub(crate) fn start(
-        core: &Arc<CoreDev>,
+        device: &Arc<Device>,
         ranges: IovaRanges<'_>,
         page_size: u64,
     ) -> Result<Arc<Self>> {
-        let tracker = PageTracker::new(core, ranges, page_size)?;
+        let tracker = PageTracker::new(device, ranges, page_size)?;
         Arc::pin_init(
             pin_init!(Self {
                 page_size: tracker.page_size(),
@@ -74,9 +74,14 @@ impl Tracking {
         self.page_size
     }
 
+    /// Returns whether tracking has ended: it was stopped, or the PF is gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.events.has_ended()
+    }
+
     /// Ends tracking, and a report that is being made, with `EIO`.
     ///
-    /// Waits for a firmware command at most. The PF must take commands.
+    /// Waits for a firmware command at most.
     pub(crate) fn stop(&self) {
         self.events.fail();
         let tracker = self.tracker.lock().take();
@@ -91,8 +96,8 @@ impl Tracking {
     ///
     /// `EIO` if the tracker has failed or was stopped, or if the device does not
     /// come to an end; `ETIMEDOUT` if it sends nothing for the report timeout, after
-    /// which the tracker has failed; `EINTR` if the process is killed. After an error every page of the range
-    /// may be dirty.
+    /// which the tracker has failed; `EINTR` if the process is killed. After an error
+    /// every page of the range may be dirty.
     pub(crate) fn report(&self, range: IovaRange, mut each: impl FnMut(u64, u64)) -> Result {
         let _turn = self.turn()?;
         self.with_tracker(|tracker| {

@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands about the VHCA that a VF is: suspend, resume, query, load.
+//! Commands about the VHCA that a VF is: suspend, resume, query.
 
 use super::{
     bindings::{
-        MLX5_CMD_OP_LOAD_VHCA_STATE, MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE,
-        MLX5_CMD_OP_RESUME_VHCA, MLX5_CMD_OP_SUSPEND_VHCA,
+        MLX5_CMD_OP_QUERY_VHCA_MIGRATION_STATE, MLX5_CMD_OP_RESUME_VHCA, MLX5_CMD_OP_SUSPEND_VHCA,
         MLX5_QUERY_VHCA_MIG_STATE_OPER_MIGRATION_INIT, MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_INITIATOR,
         MLX5_RESUME_VHCA_IN_OP_MOD_RESUME_RESPONDER, MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_INITIATOR,
         MLX5_SUSPEND_VHCA_IN_OP_MOD_SUSPEND_RESPONDER,
     },
-    core_dev::CoreDev,
-    dma_buffer::DmaBuffer,
+    device::VfGuard,
     ifc::{constant, field, mailbox},
 };
-use crate::vfio::pages::Pages;
-use core::ops::Deref;
 use kernel::prelude::*;
 
 /// Half of a VHCA that can be stopped.
@@ -47,7 +43,7 @@ pub(crate) struct StateInfo {
     pub(crate) new_initial: bool,
 }
 
-impl CoreDev {
+impl VfGuard<'_> {
     /// SUSPEND_VHCA.
     pub(crate) fn suspend(&self, side: Side) -> Result {
         let op_mod = match side {
@@ -60,7 +56,10 @@ impl CoreDev {
                 constant!(MLX5_CMD_OP_SUSPEND_VHCA),
             )
             .try_set(field!(mlx5_ifc_suspend_vhca_in_bits, op_mod), op_mod)?
-            .set(field!(mlx5_ifc_suspend_vhca_in_bits, vhca_id), self.vhca_id);
+            .set(
+                field!(mlx5_ifc_suspend_vhca_in_bits, vhca_id),
+                self.device().vhca_id,
+            );
         let mut output = mailbox!(mlx5_ifc_suspend_vhca_out_bits);
         self.execute(&mut input.bytes, &mut output.bytes)
     }
@@ -77,7 +76,10 @@ impl CoreDev {
                 constant!(MLX5_CMD_OP_RESUME_VHCA),
             )
             .try_set(field!(mlx5_ifc_resume_vhca_in_bits, op_mod), op_mod)?
-            .set(field!(mlx5_ifc_resume_vhca_in_bits, vhca_id), self.vhca_id);
+            .set(
+                field!(mlx5_ifc_resume_vhca_in_bits, vhca_id),
+                self.device().vhca_id,
+            );
         let mut output = mailbox!(mlx5_ifc_resume_vhca_out_bits);
         self.execute(&mut input.bytes, &mut output.bytes)
     }
@@ -95,11 +97,11 @@ impl CoreDev {
             )
             .set(
                 field!(mlx5_ifc_query_vhca_migration_state_in_bits, chunk),
-                self.in_chunks,
+                self.device().in_chunks(),
             )
             .set(
                 field!(mlx5_ifc_query_vhca_migration_state_in_bits, vhca_id),
-                self.vhca_id,
+                self.device().vhca_id,
             );
         let mut output = mailbox!(mlx5_ifc_query_vhca_migration_state_out_bits);
         self.execute(&mut input.bytes, &mut output.bytes)?;
@@ -118,35 +120,12 @@ impl CoreDev {
         let init = MLX5_QUERY_VHCA_MIG_STATE_OPER_MIGRATION_INIT.into();
         Ok(StateInfo {
             required: required.try_into()?,
-            total: if self.in_chunks { remaining } else { required },
-            new_initial: self.tells_state && state == init,
+            total: if self.device().in_chunks() {
+                remaining
+            } else {
+                required
+            },
+            new_initial: self.device().tells_state && state == init,
         })
-    }
-
-    /// Whether firmware saves a state in pieces.
-    pub(crate) fn in_chunks(&self) -> bool {
-        self.in_chunks
-    }
-
-    /// LOAD_VHCA_STATE from the first `len` bytes of `image`.
-    pub(crate) fn load<P: Deref<Target = Pages>>(
-        &self,
-        image: &DmaBuffer<P>,
-        len: usize,
-    ) -> Result {
-        let len: u32 = len.try_into()?;
-        let mut input = mailbox!(mlx5_ifc_load_vhca_state_in_bits)
-            .set(
-                field!(mlx5_ifc_load_vhca_state_in_bits, opcode),
-                constant!(MLX5_CMD_OP_LOAD_VHCA_STATE),
-            )
-            .set(
-                field!(mlx5_ifc_load_vhca_state_in_bits, vhca_id),
-                self.vhca_id,
-            )
-            .set(field!(mlx5_ifc_load_vhca_state_in_bits, mkey), image.mkey())
-            .set(field!(mlx5_ifc_load_vhca_state_in_bits, size), len);
-        let mut output = mailbox!(mlx5_ifc_load_vhca_state_out_bits);
-        self.execute(&mut input.bytes, &mut output.bytes)
     }
 }

@@ -14,15 +14,16 @@ use super::{
         MLX5_PAGE_TRACK_STATE_REPORTING,
     },
     bits::{Part, Value},
-    core_dev::CoreDev,
     cq::CompletionQueue,
     cqe::Message,
-    dma_buffer::Mkey,
+    device::{Device, PfGuard},
+    events::{Subjects, TrackEvents, TrackNotifier},
     ifc::{constant, field, mailbox, part, LargeMailbox, Mailbox},
+    mkey::{Mapped, Mkey},
     pd::Pd,
-    qp::{QueuePair, ReceiveQueue},
-    report::{Batch, Device, Fault, Progress, Report},
-    track_events::{Subjects, TrackEvents, TrackNotifier},
+    qp::{QueuePair, Receive},
+    registry::{Owned, Resource},
+    report::{self, Batch, Fault, Progress, Report},
     track_limits::{Ring, TrackLimits, LOG_ENTRY},
     uar::Uar,
 };
@@ -46,8 +47,13 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(core: &CoreDev, len: usize) -> Result<Self> {
-        let dev = core.dma_device()?;
+    /// # Safety
+    ///
+    /// The memory must be freed by the `release` of a [`Resource`], or before `pf` is
+    /// dropped.
+    unsafe fn new(pf: &PfGuard<'_>, len: usize) -> Result<Self> {
+        // SAFETY: By the requirements of this function.
+        let dev = unsafe { pf.dma_device() }?;
         let mut pieces = KVec::new();
         for _ in 0..len.div_ceil(PIECE) {
             pieces.push(Coherent::new(&dev, PIECE)?, GFP_KERNEL)?;
@@ -57,7 +63,7 @@ impl Memory {
 
     /// Returns addresses in `len` bytes from `offset` on: those that are in the
     /// same piece as the first one.
-    fn addresses(&self, offset: usize, len: usize) -> impl Iterator<Item = u64> + '_ {
+    fn entries(&self, offset: usize, len: usize) -> impl Iterator<Item = u64> + '_ {
         let piece = self.pieces.get(offset / PIECE);
         piece
             .into_iter()
@@ -65,9 +71,22 @@ impl Memory {
     }
 }
 
-/// A PAGE_TRACK object; destroyed on drop.
+impl Mapped for Memory {
+    fn len(&self) -> usize {
+        self.pieces.len() * PIECE
+    }
+
+    fn page_shift(&self) -> u32 {
+        PIECE.trailing_zeros()
+    }
+
+    fn addresses(&self, _shift: u32) -> impl Iterator<Item = u64> {
+        self.pieces.iter().map(Coherent::dma)
+    }
+}
+
+/// A PAGE_TRACK object.
 struct Object {
-    core: Arc<CoreDev>,
     id: u32,
 }
 
@@ -95,54 +114,50 @@ impl Object {
     }
 }
 
-impl Drop for Object {
-    fn drop(&mut self) {
+impl Resource for Object {
+    fn destroy(&self, pf: &PfGuard<'_>) -> Result {
         let mut input = self.about(
             mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits),
             Part::WHOLE,
             constant!(MLX5_CMD_OP_DESTROY_GENERAL_OBJECT),
         );
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
-        // Refused while the PF is detached: then it is gone anyway.
-        let _ = self.core.execute(&mut input.bytes, &mut output.bytes);
+        pf.execute(&mut input.bytes, &mut output.bytes)
     }
 }
 
 /// A tracker, and what it reports through.
 ///
-/// Fields drop in order: what firmware uses goes before what it uses it for.
+/// Fields are dropped in declaration order: the receiver of events, the object, the
+/// QPs, the mkey with the memory, the completion queue.
 struct Tracked {
-    _notifier: Pin<KBox<TrackNotifier>>,
-    object: Object,
+    _notifier: Owned<TrackNotifier>,
+    object: Owned<Object>,
     _sender: QueuePair,
-    _receiver: QueuePair,
-    queue: ReceiveQueue,
-    _mkey: Mkey,
-    memory: Memory,
-    cq: Pin<KBox<CompletionQueue>>,
+    receiver: QueuePair,
+    mkey: Owned<Mkey<Memory>>,
+    cq: CompletionQueue,
     _pd: Pd,
     _uar: Uar,
-    core: Arc<CoreDev>,
     ring: Ring,
     /// Messages that were released.
     seen: u32,
 }
 
 /// A tracker that runs.
-pub(crate) struct PageTracker {
-    device: Tracked,
+pub(super) struct PageTracker {
+    tracked: Tracked,
     report: Report<IovaRange>,
     events: Arc<TrackEvents>,
     log_page: u32,
 }
 
 /// Returns what the `pg_track_*` capabilities say.
-fn capabilities(core: &CoreDev) -> Result<bindings::mlx5_rust_track_limits> {
-    core.check_attached()?;
+fn capabilities(pf: &PfGuard<'_>) -> bindings::mlx5_rust_track_limits {
     let mut limits = bindings::mlx5_rust_track_limits::default();
-    // SAFETY: `mdev` is valid by the invariant of `CoreDev`.
-    unsafe { bindings::mlx5_rust_track_limits_of(core.mdev.as_ptr(), &mut limits) };
-    Ok(limits)
+    // SAFETY: `mdev` is valid: `pf` is a guard of it. `limits` is a local variable.
+    unsafe { bindings::mlx5_rust_track_limits_of(pf.mdev(), &mut limits) };
+    limits
 }
 
 impl From<&bindings::mlx5_rust_track_limits> for TrackLimits {
@@ -156,81 +171,72 @@ impl From<&bindings::mlx5_rust_track_limits> for TrackLimits {
     }
 }
 
-impl CoreDev {
-    /// Whether firmware can track pages.
-    pub(crate) fn can_track(&self) -> bool {
-        self.tracks_pages
-    }
-}
-
 impl PageTracker {
     /// Begins to track `ranges` in pages of about `page_size` bytes.
-    pub(crate) fn new(
-        core: &Arc<CoreDev>,
+    ///
+    /// `EOPNOTSUPP` if the device cannot track so much, or so little. If firmware
+    /// has no tracker left, it is the error that mlx5_core makes of that: `ENOMEM`.
+    pub(super) fn new(
+        device: &Arc<Device>,
         mut ranges: IovaRanges<'_>,
         page_size: u64,
     ) -> Result<Self> {
-        let capabilities = capabilities(core)?;
+        let pf = &device.enter()?;
+        let capabilities = capabilities(pf);
         let limits = TrackLimits::from(&capabilities);
         let log_page = limits.log_page(page_size);
         let ring = limits.ring().ok_or_else(errno::eopnotsupp)?;
         ranges.combine(capabilities.max_num_range.into());
 
         let events = TrackEvents::new()?;
-        let uar = Uar::new(core)?;
-        let pd = Pd::new(core)?;
-        let cq = CompletionQueue::new(core, events.clone(), ring.log_slots)?;
-        let memory = Memory::new(core, ring.len())?;
-        let mkey = Mkey::of_pages(
-            core,
-            &pd,
-            PIECE.trailing_zeros(),
-            memory.pieces.len() * PIECE,
-            memory.pieces.iter().map(Coherent::dma),
-        )?;
-        // CAST: A ring of this length is in memory for messages of 4 MiB.
-        let room = ring.message_len() as u32;
-        let queue = ReceiveQueue::new(core, ring.log_slots, mkey.number(), room)?;
-        let receiver = QueuePair::new(core, &pd, &uar, Some((&queue, &cq)))?;
-        let sender = QueuePair::new(core, &pd, &uar, None)?;
-        receiver.init()?;
-        queue.post(ring.slots());
-        receiver.connect(sender.number())?;
-        sender.init()?;
-        sender.connect(receiver.number())?;
-        sender.start()?;
+        let uar = Uar::new(device, pf)?;
+        let pd = Pd::new(device, pf)?;
+        let cq = CompletionQueue::new(device, pf, events.clone(), ring.log_slots)?;
+        // SAFETY: The memory belongs to the mkey, whose `release` drops it; or it is
+        // dropped before this returns.
+        let memory = unsafe { Memory::new(pf, ring.len()) }?;
+        let mkey = Mkey::new(device, pf, &pd, memory)?;
+        let receive = Receive {
+            cq: &cq,
+            log_size: ring.log_slots,
+            lkey: mkey.number(),
+            // CAST: A ring of this length is in memory for messages of 4 MiB.
+            room: ring.message_len() as u32,
+        };
+        let receiver = QueuePair::new(device, pf, &pd, &uar, Some(receive))?;
+        let sender = QueuePair::new(device, pf, &pd, &uar, None)?;
+        receiver.init(pf)?;
+        receiver.post(ring.slots());
+        receiver.connect(pf, sender.number())?;
+        sender.init(pf)?;
+        sender.connect(pf, receiver.number())?;
+        sender.start(pf)?;
         let context = Context {
             log_page,
             log_message: ring.log_message,
             sender: sender.number(),
         };
-        let object = create(core, &limits, &ranges, context)?;
-        let notifier = TrackNotifier::new(
-            core,
-            events.clone(),
-            Subjects {
-                qpns: [receiver.number(), sender.number()],
-                object: object.id,
-            },
-        )?;
+        let object = create(device, pf, &limits, &ranges, context)?;
+        let subjects = Subjects {
+            qpns: [receiver.number(), sender.number()],
+            object: object.id,
+        };
+        let notifier = TrackNotifier::new(device, pf, events.clone(), subjects)?;
         cq.arm(0);
-        let device = Tracked {
+        let tracked = Tracked {
             _notifier: notifier,
             object,
             _sender: sender,
-            _receiver: receiver,
-            queue,
-            _mkey: mkey,
-            memory,
+            receiver,
+            mkey,
             cq,
             _pd: pd,
             _uar: uar,
-            core: core.clone(),
             ring,
             seen: 0,
         };
         Ok(Self {
-            device,
+            tracked,
             report: Report::new(1 << log_page),
             events,
             log_page,
@@ -252,7 +258,7 @@ impl PageTracker {
     pub(super) fn begin(&mut self, range: IovaRange) {
         // `None` is a range that firmware refuses.
         let pages = range.len().unwrap_or(u64::MAX) >> self.log_page;
-        self.report.begin(range, pages, self.device.ring.entries());
+        self.report.begin(range, pages, self.tracked.ring.entries());
     }
 
     /// Replaces the runs in `batch` by the next ones, which are to be reported even
@@ -263,7 +269,7 @@ impl PageTracker {
     pub(super) fn next_batch(&mut self, batch: &mut Batch) -> Result<Progress> {
         self.check()?;
         self.report
-            .next_batch(&mut self.device, batch)
+            .next_batch(&mut self.tracked, batch)
             .map_err(|fault| match fault {
                 Fault::Flood => EIO,
                 Fault::Refused(err) => err,
@@ -276,7 +282,7 @@ impl PageTracker {
 
     /// `EIO` if the tracker has failed.
     fn check(&self) -> Result {
-        if self.events.take_changed() && self.device.is_in_error()? {
+        if self.events.take_changed() && self.tracked.is_in_error()? {
             self.events.fail();
         }
         if self.events.has_failed() {
@@ -286,7 +292,7 @@ impl PageTracker {
     }
 }
 
-impl Device for Tracked {
+impl report::Device for Tracked {
     type Range = IovaRange;
     type Error = Error;
 
@@ -326,7 +332,8 @@ impl Device for Tracked {
                 constant!(MLX5_PAGE_TRACK_STATE_REPORTING),
             );
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
-        self.core.execute(&mut input.bytes, &mut output.bytes)
+        let pf = self.object.device().enter()?;
+        pf.execute(&mut input.bytes, &mut output.bytes)
     }
 
     fn message(&mut self) -> Result<Option<Message>> {
@@ -341,12 +348,16 @@ impl Device for Tracked {
         self.cq.entry(self.seen, slots, room)
     }
 
-    fn entries(&self, message: &Message, from: usize) -> impl Iterator<Item = u64> {
+    fn extend(&self, batch: &mut Batch, page_size: u64, message: &Message, from: usize) -> usize {
         // CAST: To a type that is not smaller.
         let at = message.slot as usize * self.ring.message_len();
         let done = from << LOG_ENTRY;
-        self.memory
-            .addresses(at + done, message.len.saturating_sub(done))
+        let left = message.len.saturating_sub(done);
+        let added = self
+            .mkey
+            .with(|memory| batch.extend(page_size, memory.entries(at + done, left)));
+        // The memory is gone if the tracker was destroyed, and so is the report.
+        added.unwrap_or(0)
     }
 
     fn release(&mut self) {
@@ -355,7 +366,8 @@ impl Device for Tracked {
     }
 
     fn post(&mut self) {
-        self.queue.post(self.seen.wrapping_add(self.ring.slots()));
+        self.receiver
+            .post(self.seen.wrapping_add(self.ring.slots()));
     }
 }
 
@@ -368,7 +380,8 @@ impl Tracked {
             constant!(MLX5_CMD_OP_QUERY_GENERAL_OBJECT),
         );
         let mut output = mailbox!(mlx5_ifc_query_page_track_obj_out_bits);
-        self.core.execute(&mut input.bytes, &mut output.bytes)?;
+        let pf = self.object.device().enter()?;
+        pf.execute(&mut input.bytes, &mut output.bytes)?;
         let state = output.get(field!(
             mlx5_ifc_query_page_track_obj_out_bits,
             obj_context.state
@@ -384,14 +397,15 @@ struct Context {
     sender: u32,
 }
 
-/// CREATE_GENERAL_OBJECT. `EOPNOTSUPP` where the ranges are smaller, or larger,
+/// CREATE_GENERAL_OBJECT. `EOPNOTSUPP` if the ranges are smaller, or larger,
 /// than what the device can track.
 fn create(
-    core: &Arc<CoreDev>,
+    device: &Arc<Device>,
+    pf: &PfGuard<'_>,
     limits: &TrackLimits,
     ranges: &IovaRanges<'_>,
     context: Context,
-) -> Result<Object> {
+) -> Result<Owned<Object>> {
     let range_bytes = size_of::<bindings::mlx5_ifc_page_track_range_bits>() / 8;
     let mut input = LargeMailbox::new(ranges.len() * range_bytes)?;
     for (mut entry, range) in input.entries().zip(ranges.iter()) {
@@ -422,7 +436,7 @@ fn create(
     );
     input.set(
         field!(mlx5_ifc_create_page_track_obj_in_bits, obj_context.vhca_id),
-        core.vhca_id,
+        device.vhca_id,
     );
     input.set(
         field!(
@@ -466,12 +480,13 @@ fn create(
         ),
         u32::try_from(ranges.len())?,
     )?;
-    let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
-    core.execute(&mut input.bytes, &mut output.bytes)?;
-    Ok(Object {
-        core: core.clone(),
-        id: output
-            .get(field!(mlx5_ifc_general_obj_out_cmd_hdr_bits, obj_id))
-            .try_into()?,
+    Owned::new(device, pf, |pf| {
+        let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
+        pf.execute(&mut input.bytes, &mut output.bytes)?;
+        let id = output.get(field!(mlx5_ifc_general_obj_out_cmd_hdr_bits, obj_id));
+        Ok(Object {
+            // CAST: The field has 32 bits.
+            id: id as u32,
+        })
     })
 }

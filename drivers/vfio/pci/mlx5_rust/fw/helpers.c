@@ -86,6 +86,11 @@ u32 mlx5_rust_eqe_object(struct mlx5_eqe *eqe)
 	return be32_to_cpu(eqe->data.obj_change.obj_id);
 }
 
+bool mlx5_rust_vf_is_enabled(struct mlx5_core_dev *mdev, int vf)
+{
+	return READ_ONCE(mdev->priv.sriov.vfs_ctx[vf].enabled);
+}
+
 struct device *mlx5_rust_dma_device(struct mlx5_core_dev *mdev)
 {
 	return mdev->device;

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A command that is sent without waiting for its end.
+//!
+//! mlx5_core calls back in an interrupt. All that happens there is that the status
+//! is noted and waiters are woken. The result stays until somebody takes it: whoever
+//! waits, polls, reads or writes next. So no work is queued anywhere, and none can
+//! be late.
+
+use super::{
+    bindings::{
+        self, mlx5_async_ctx, mlx5_async_work, mlx5_cmd_cleanup_async_ctx, mlx5_cmd_init_async_ctx,
+    },
+    bits::Value,
+    device::{Device, PfGuard, VfGuard},
+    ifc::{field, mailbox, Mailbox},
+    registry::{Owned, Resource},
+};
+use crate::vfio::{completion::Completion, trace::Stopwatch};
+use core::{cell::UnsafeCell, sync::atomic};
+use kernel::{
+    container_of, new_poll_condvar,
+    prelude::*,
+    sync::{poll::PollCondVar, Arc},
+    types::Opaque,
+};
+
+/// What poll() waits on. Notified at the end of a command, among other things.
+#[pin_data]
+pub(crate) struct Changes {
+    #[pin]
+    pub(crate) changed: PollCondVar,
+}
+
+impl Changes {
+    /// Makes one that nobody waits on.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                changed <- new_poll_condvar!("mlx5_vfio_rust_changes"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+}
+
+/// Nothing is under way.
+const IDLE: u32 = 0;
+/// From before a command is sent to its end.
+const BUSY: u32 = 1;
+/// A command has ended, and nobody has taken its result.
+const DONE: u32 = 2;
+/// Somebody is taking the result.
+const TAKING: u32 = 3;
+/// Nothing can be sent any more.
+const ENDED: u32 = 4;
+
+/// The means to send one command at a time, whose output has the layout `L`.
+///
+/// # Invariants
+///
+/// - `context` is initialised, and is cleaned up after `phase` has become `ENDED`.
+/// - `output` and `started` belong to whoever has moved `phase` from `IDLE` to
+///   `BUSY`, then to mlx5_core until the callback has moved it to `DONE`, then to
+///   whoever has moved it from there to `TAKING`, until that moves it to `IDLE`.
+#[pin_data]
+pub(super) struct AsyncCommand<L: 'static, const OUT: usize> {
+    phase: atomic::AtomicU32,
+    status: atomic::AtomicI32,
+    /// Nanoseconds that the last command took.
+    took: atomic::AtomicI64,
+    started: UnsafeCell<Stopwatch>,
+    output: UnsafeCell<Mailbox<L, OUT>>,
+    #[pin]
+    ended: Completion,
+    waiters: Arc<Changes>,
+    #[pin]
+    context: Opaque<mlx5_async_ctx>,
+    #[pin]
+    work: Opaque<mlx5_async_work>,
+}
+
+// SAFETY: By the type invariants, `phase` orders the use of everything that is not
+// Send by itself. `L` only says what bytes mean.
+unsafe impl<L, const OUT: usize> Send for AsyncCommand<L, OUT> {}
+// SAFETY: By the type invariants, `phase` orders the use of everything that is not
+// Sync by itself. `L` only says what bytes mean.
+unsafe impl<L, const OUT: usize> Sync for AsyncCommand<L, OUT> {}
+
+/// The end of a command.
+pub(super) struct Ended<L, const OUT: usize> {
+    /// What mlx5_core makes of the command's status.
+    pub(super) result: Result,
+    pub(super) output: Mailbox<L, OUT>,
+    /// Nanoseconds that the command took.
+    pub(super) took: i64,
+}
+
+impl<L, const OUT: usize> AsyncCommand<L, OUT> {
+    /// Prepares for commands about the VF. Their ends notify `waiters`.
+    pub(super) fn new(
+        device: &Arc<Device>,
+        pf: &PfGuard<'_>,
+        waiters: Arc<Changes>,
+    ) -> Result<Owned<Self>> {
+        let mdev = pf.mdev();
+        Owned::pinned(
+            device,
+            pf,
+            try_pin_init!(Self {
+                phase: atomic::AtomicU32::new(IDLE),
+                status: atomic::AtomicI32::new(0),
+                took: atomic::AtomicI64::new(0),
+                started: UnsafeCell::new(Stopwatch::start()),
+                output: UnsafeCell::new(Mailbox::new()),
+                ended <- Completion::new(),
+                waiters,
+                context <- Opaque::ffi_init(|slot| {
+                    // SAFETY: `mdev` is valid: `pf` is a guard of it. `slot` is
+                    // valid for writes of a context, which is not moved afterwards.
+                    unsafe { mlx5_cmd_init_async_ctx(mdev, slot) }
+                }),
+                work <- Opaque::ffi_init(|slot: *mut mlx5_async_work| {
+                    // SAFETY: `slot` is valid for writes of a `mlx5_async_work`.
+                    unsafe { slot.write(pin_init::zeroed()) }
+                }),
+            }),
+        )
+    }
+
+    fn advance(&self, from: u32, to: u32) -> bool {
+        self.phase
+            .compare_exchange(
+                from,
+                to,
+                atomic::Ordering::AcqRel,
+                atomic::Ordering::Acquire,
+            )
+            .is_ok()
+    }
+
+    /// Sends a command to the VF of `guard`. `EBUSY` if the result of the one before
+    /// was not taken.
+    ///
+    /// If mlx5_core cannot take an asynchronous command right now, this waits for
+    /// the end of a synchronous one.
+    pub(super) fn send<I, const IN: usize>(
+        &self,
+        guard: &VfGuard<'_>,
+        input: &mut Mailbox<I, IN>,
+    ) -> Result {
+        if !self.advance(IDLE, BUSY) {
+            return Err(EBUSY);
+        }
+        self.ended.reinit();
+        // SAFETY: `phase` is `BUSY` because of this call, so `started` is its own
+        // (type invariant).
+        unsafe { *self.started.get() = Stopwatch::start() };
+        let (len, out_len) = (IN as c_int, OUT as c_int);
+        // SAFETY: `context` is initialised, and not cleaned up while `phase` is
+        // `BUSY` (type invariant). `input` is `IN` bytes long, and copied before the
+        // call returns. `output` begins with `OUT` aligned bytes, which are, like
+        // `work`, this call's and then mlx5_core's until the callback (type
+        // invariant). Both stay where they are until the context was cleaned up,
+        // which waits for the callback.
+        let status = unsafe {
+            bindings::mlx5_cmd_exec_cb(
+                self.context.get(),
+                input.bytes.as_mut_ptr().cast(),
+                len,
+                self.output.get().cast(),
+                out_len,
+                Some(Self::callback),
+                self.work.get(),
+            )
+        };
+        let no_room = [ENOMEM, EBUSY, EAGAIN].map(Error::to_errno);
+        if no_room.contains(&status) {
+            // SAFETY: `mdev` is valid: `guard` is a guard of it. Input and output as
+            // above: nothing was sent, so `output` is still this call's.
+            let status = unsafe {
+                bindings::mlx5_cmd_do(
+                    guard.mdev(),
+                    input.bytes.as_mut_ptr().cast(),
+                    len,
+                    self.output.get().cast(),
+                    out_len,
+                )
+            };
+            self.finish(status);
+            return Ok(());
+        }
+        if status != 0 {
+            self.ended.complete_all();
+            // INVARIANT: Nothing was sent.
+            self.phase.store(IDLE, atomic::Ordering::Release);
+        }
+        kernel::error::to_result(status)
+    }
+
+    /// The command has ended. May be called from an interrupt.
+    fn finish(&self, status: c_int) {
+        // SAFETY: `phase` is `BUSY`, and this is its end: `started` is ours until
+        // `phase` changes (type invariant).
+        let took = unsafe { *self.started.get() }.ns();
+        self.took.store(took, atomic::Ordering::Relaxed);
+        self.status.store(status, atomic::Ordering::Relaxed);
+        // Before the phase changes: the next command may be sent, and reset `ended`, as
+        // soon as it does.
+        self.ended.complete_all();
+        // INVARIANT: The output is complete, and mlx5_core does not use it any more.
+        self.phase.store(DONE, atomic::Ordering::Release);
+        self.waiters.changed.notify_all();
+    }
+
+    /// # Safety
+    ///
+    /// Only called by mlx5_core, once for a command that `send` has sent, with its
+    /// `work`.
+    unsafe extern "C" fn callback(status: c_int, work: *mut mlx5_async_work) {
+        // SAFETY: `work` is the field of an `AsyncCommand` (requirements of this
+        // function), which stays until its context was cleaned up; that waits for
+        // the end of this function.
+        let this = unsafe { &*container_of!(Opaque::cast_from(work), Self, work) };
+        this.finish(status);
+    }
+
+    /// Returns whether a command is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.phase.load(atomic::Ordering::Acquire) == BUSY
+    }
+
+    /// Returns whether nothing can be sent any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.phase.load(atomic::Ordering::Acquire) == ENDED
+    }
+
+    /// Waits until no command is under way. `ERESTARTSYS` if a signal comes first.
+    pub(super) fn wait(&self) -> Result {
+        while self.is_busy() {
+            self.ended.wait_interruptible()?;
+        }
+        Ok(())
+    }
+
+    /// Takes status and output of the last command, if it has ended and nobody has
+    /// taken them.
+    fn take_output(&self) -> Option<(c_int, Mailbox<L, OUT>, i64)> {
+        if !self.advance(DONE, TAKING) {
+            return None;
+        }
+        // SAFETY: `phase` is `TAKING` because of this call, so the output is its own
+        // (type invariant). It is initialised, and any bytes are a valid mailbox.
+        let output = unsafe { self.output.get().read() };
+        let status = self.status.load(atomic::Ordering::Relaxed);
+        let took = self.took.load(atomic::Ordering::Relaxed);
+        self.phase.store(IDLE, atomic::Ordering::Release);
+        Some((status, output, took))
+    }
+}
+
+impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
+    /// Takes the result of the last command, whose opcode was `opcode`, if it has
+    /// ended and nobody has taken it. If firmware has refused it, mlx5_core logs
+    /// status and syndrome.
+    pub(super) fn take(&self, opcode: impl Value) -> Option<Ended<L, OUT>> {
+        let (status, mut output, took) = self.take_output()?;
+        let result = self.device().enter().and_then(|pf| {
+            // All commands begin with the fields of this one.
+            let mut input = mailbox!(mlx5_ifc_nop_in_bits)
+                .try_set(field!(mlx5_ifc_nop_in_bits, opcode), opcode)?;
+            // SAFETY: `mdev` is valid: `pf` is a guard of it. Input and output begin
+            // with the headers that all commands have, and are local.
+            kernel::error::to_result(unsafe {
+                bindings::mlx5_cmd_check(
+                    pf.mdev(),
+                    status,
+                    input.bytes.as_mut_ptr().cast(),
+                    output.bytes.as_mut_ptr().cast(),
+                )
+            })
+        });
+        Some(Ended {
+            result,
+            output,
+            took,
+        })
+    }
+}
+
+impl<L: 'static, const OUT: usize> Resource for AsyncCommand<L, OUT> {
+    fn destroy(&self, _pf: &PfGuard<'_>) -> Result {
+        loop {
+            let phase = self.phase.load(atomic::Ordering::Acquire);
+            match phase {
+                // mlx5_core ends commands that time out, and all of them when the PF
+                // fails.
+                BUSY => self.ended.wait(),
+                // Over in no time.
+                TAKING => core::hint::spin_loop(),
+                _ if self.advance(phase, ENDED) => break,
+                _ => (),
+            }
+        }
+        // SAFETY: `context` is initialised by the type invariant, and cleaned up
+        // once: `destroy` is called once. Nothing is sent once `phase` is `ENDED`.
+        unsafe { mlx5_cmd_cleanup_async_ctx(self.context.get()) };
+        self.ended.complete_all();
+        self.waiters.changed.notify_all();
+        Ok(())
+    }
+
+    fn quiesce(&self) {
+        while self.is_busy() {
+            self.ended.wait();
+        }
+    }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Events about a page tracker.
+
+use super::{
+    bindings::{self, mlx5_nb},
+    device::{Device, PfGuard},
+    registry::{Owned, Resource},
+};
+use crate::vfio::completion::Completion;
+use core::ffi::c_void;
+use kernel::{
+    container_of,
+    prelude::*,
+    sync::{
+        atomic::{AtomicFlag, Relaxed},
+        Arc,
+    },
+    types::Opaque,
+};
+
+/// Report timeout, in milliseconds.
+const SILENCE_MS: u32 = 10_000;
+
+/// The events of one tracker so far.
+#[pin_data]
+pub(crate) struct TrackEvents {
+    /// Completed for each event: a message, a failure, or a change of the object.
+    #[pin]
+    any: Completion,
+    failed: AtomicFlag,
+    gone: AtomicFlag,
+    changed: AtomicFlag,
+}
+
+impl TrackEvents {
+    pub(super) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                any <- Completion::new(),
+                failed: AtomicFlag::new(false),
+                gone: AtomicFlag::new(false),
+                changed: AtomicFlag::new(false),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// A message has come. May be called from an interrupt.
+    pub(super) fn message(&self) {
+        self.any.complete();
+    }
+
+    /// The tracker has failed. May be called from an interrupt.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Relaxed);
+        self.any.complete();
+    }
+
+    /// The tracker was destroyed.
+    pub(super) fn end(&self) {
+        self.gone.store(true, Relaxed);
+        self.fail();
+    }
+
+    /// Returns whether the tracker was destroyed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
+    /// Returns whether the tracker has failed, or was destroyed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Relaxed)
+    }
+
+    /// The object has changed. May be called from an interrupt.
+    fn change(&self) {
+        self.changed.store(true, Relaxed);
+        self.any.complete();
+    }
+
+    /// Returns whether the object has changed since the last call.
+    pub(super) fn take_changed(&self) -> bool {
+        // In one step: an event between two would be lost.
+        self.changed.xchg(false, Relaxed)
+    }
+
+    /// Waits, without a lock, for an event. `ETIMEDOUT` after the report timeout,
+    /// `EINTR` if the process is killed first.
+    pub(super) fn wait(&self) -> Result {
+        self.any.wait_killable_timeout(SILENCE_MS)
+    }
+}
+
+/// What events are about.
+#[derive(Clone, Copy)]
+pub(super) struct Subjects {
+    /// QPs.
+    pub(super) qpns: [u32; 2],
+    /// The general object.
+    pub(super) object: u32,
+}
+
+/// A registered receiver of events.
+///
+/// # Invariants
+///
+/// `block` is registered until `destroy`.
+#[pin_data]
+pub(super) struct TrackNotifier {
+    #[pin]
+    block: Opaque<mlx5_nb>,
+    events: Arc<TrackEvents>,
+    subjects: Subjects,
+}
+
+// SAFETY: The block is only used by the notifier chain, under its lock, and may be
+// unregistered on any thread.
+unsafe impl Send for TrackNotifier {}
+// SAFETY: `&TrackNotifier` gives access to nothing but the other fields, which are
+// Sync.
+unsafe impl Sync for TrackNotifier {}
+
+impl TrackNotifier {
+    pub(super) fn new(
+        device: &Arc<Device>,
+        pf: &PfGuard<'_>,
+        events: Arc<TrackEvents>,
+        subjects: Subjects,
+    ) -> Result<Owned<Self>> {
+        let mdev = pf.mdev();
+        Owned::pinned(
+            device,
+            pf,
+            try_pin_init!(Self {
+                events,
+                subjects,
+                // Last: the block may be called as soon as it is registered.
+                block <- Opaque::ffi_init(move |slot: *mut mlx5_nb| {
+                    // SAFETY: `slot` is valid for writes of a `mlx5_nb`. An event
+                    // type of 0 is for all of them.
+                    unsafe { slot.write(pin_init::zeroed()) };
+                    // SAFETY: `slot` was initialised just now, and nobody else has
+                    // it.
+                    unsafe { (*slot).nb.notifier_call = Some(Self::call) };
+                    // INVARIANT: Registering never fails.
+                    //
+                    // SAFETY: `mdev` is valid: `pf` is a guard of it. `slot` is
+                    // pinned until `destroy` has unregistered it.
+                    unsafe { bindings::mlx5_eq_notifier_register(mdev, slot) };
+                }),
+            }),
+        )
+    }
+
+    /// # Safety
+    ///
+    /// Only called by the notifier chain, with the `block` of a `TrackNotifier` and
+    /// the EQE of an event of type `event`.
+    unsafe extern "C" fn call(
+        block: *mut kernel::bindings::notifier_block,
+        event: c_ulong,
+        eqe: *mut c_void,
+    ) -> c_int {
+        const { assert!(core::mem::offset_of!(mlx5_nb, nb) == 0) };
+        let block: *mut mlx5_nb = block.cast();
+        // SAFETY: `block` is that of a `TrackNotifier` (requirements of this
+        // function), which exists until unregistering has waited for this function.
+        let this = unsafe { &*container_of!(Opaque::cast_from(block), Self, block) };
+        match event as u32 {
+            bindings::mlx5_event_MLX5_EVENT_TYPE_WQ_CATAS_ERROR
+            | bindings::mlx5_event_MLX5_EVENT_TYPE_WQ_ACCESS_ERROR
+            | bindings::mlx5_event_MLX5_EVENT_TYPE_WQ_INVAL_REQ_ERROR => {
+                // SAFETY: `eqe` is that of such an event, and valid until this
+                // returns (requirements of this function).
+                let qpn = unsafe { bindings::mlx5_rust_eqe_qpn(eqe.cast()) };
+                if this.subjects.qpns.contains(&qpn) {
+                    this.events.fail();
+                }
+            }
+            bindings::mlx5_event_MLX5_EVENT_TYPE_OBJECT_CHANGE => {
+                // SAFETY: `eqe` is that of such an event, and valid until this
+                // returns (requirements of this function).
+                let object = unsafe { bindings::mlx5_rust_eqe_object(eqe.cast()) };
+                if object == this.subjects.object {
+                    this.events.change();
+                }
+            }
+            _ => (),
+        }
+        kernel::bindings::NOTIFY_OK as c_int
+    }
+}
+
+impl Resource for TrackNotifier {
+    fn destroy(&self, pf: &PfGuard<'_>) -> Result {
+        // SAFETY: `mdev` is valid: `pf` is a guard of it. The block is registered by
+        // the type invariant. Waits for a call that is under way.
+        unsafe { bindings::mlx5_eq_notifier_unregister(pf.mdev(), self.block.get()) };
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command gate: whether commands may be sent now, and who is sending one.
+//!
+//! Two things can end while commands are under way. The PF goes: then nothing may
+//! be created or destroyed on it any more. The VF is reset: then no command may
+//! reach it that was decided on before. Each has guards of its own, and closing the
+//! gate waits for those that are out.
+//!
+//! Guards are counted and not locks: a command that is answered in an interrupt
+//! must not keep a lock, and closing the gate must not keep others from asking
+//! whether it is open. No guard is held over an access to user memory, nor over
+//! mlx5_vf_get_core_dev(), which takes a lock that the PF's notifications are sent
+//! under.
+
+use crate::vfio::completion::Completion;
+use kernel::{new_spinlock, prelude::*, sync::SpinLock};
+
+/// The time between two resets of a VF, or two notifications of its PF.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Epoch(u64);
+
+/// Why the gate lets nobody in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Closed {
+    /// The PF takes no commands.
+    Pf,
+    /// The VF is being reset, or was reset since the epoch.
+    Reset,
+}
+
+struct State {
+    /// The PF takes commands.
+    pf_open: bool,
+    /// The VF is not being reset.
+    vf_open: bool,
+    epoch: u64,
+    /// Guards that are out, those of the VF among them.
+    pf_guards: usize,
+    /// Guards of the VF that are out.
+    vf_guards: usize,
+}
+
+/// The gate of one VF.
+///
+/// # Invariants
+///
+/// A thread that waits has found guards with `state` locked, and has reset the
+/// completion before it unlocked it. So whoever takes the last guard back after
+/// that wakes it.
+#[pin_data]
+pub(super) struct Gate {
+    #[pin]
+    state: SpinLock<State>,
+    #[pin]
+    pf_idle: Completion,
+    #[pin]
+    vf_idle: Completion,
+}
+
+impl Gate {
+    /// Makes a gate that is open.
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            state <- new_spinlock!(
+                State {
+                    pf_open: true,
+                    vf_open: true,
+                    epoch: 0,
+                    pf_guards: 0,
+                    vf_guards: 0,
+                },
+                "mlx5_vfio_rust_gate"
+            ),
+            pf_idle <- Completion::new(),
+            vf_idle <- Completion::new(),
+        })
+    }
+
+    /// Returns the current epoch.
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch(self.state.lock().epoch)
+    }
+
+    /// Counts a guard of the PF.
+    pub(super) fn enter_pf(&self) -> Result<(), Closed> {
+        let mut state = self.state.lock();
+        if !state.pf_open {
+            return Err(Closed::Pf);
+        }
+        state.pf_guards += 1;
+        Ok(())
+    }
+
+    /// Counts a guard of the PF even if the gate is closed: for whoever closed it.
+    pub(super) fn enter_closed_pf(&self) {
+        self.state.lock().pf_guards += 1;
+    }
+
+    /// Takes a guard of the PF back.
+    pub(super) fn leave_pf(&self) {
+        let mut state = self.state.lock();
+        state.pf_guards -= 1;
+        if state.pf_guards == 0 {
+            self.pf_idle.complete_all();
+        }
+    }
+
+    /// Counts a guard of the VF, for somebody who has a guard of the PF.
+    pub(super) fn enter_vf(&self, epoch: Epoch) -> Result<(), Closed> {
+        let mut state = self.state.lock();
+        if !state.vf_open || Epoch(state.epoch) != epoch {
+            return Err(Closed::Reset);
+        }
+        state.vf_guards += 1;
+        Ok(())
+    }
+
+    /// Takes a guard of the VF back.
+    pub(super) fn leave_vf(&self) {
+        let mut state = self.state.lock();
+        state.vf_guards -= 1;
+        if state.vf_guards == 0 {
+            self.vf_idle.complete_all();
+        }
+    }
+
+    /// Admits no guard of the PF any more, and waits for those that are out. Ends
+    /// the epoch.
+    pub(super) fn close_pf(&self) {
+        {
+            let mut state = self.state.lock();
+            state.pf_open = false;
+            state.epoch += 1;
+        }
+        self.wait(&self.pf_idle, |state| state.pf_guards);
+    }
+
+    /// Admits guards of the PF again. Ends the epoch.
+    pub(super) fn open_pf(&self) {
+        let mut state = self.state.lock();
+        state.pf_open = true;
+        state.epoch += 1;
+    }
+
+    /// Admits no guard of the VF any more, and waits for those that are out. Ends
+    /// the epoch.
+    pub(super) fn close_vf(&self) {
+        {
+            let mut state = self.state.lock();
+            state.vf_open = false;
+            state.epoch += 1;
+        }
+        self.wait(&self.vf_idle, |state| state.vf_guards);
+    }
+
+    /// Admits guards of the VF again, for a new epoch.
+    pub(super) fn open_vf(&self) {
+        let mut state = self.state.lock();
+        state.vf_open = true;
+        state.epoch += 1;
+    }
+
+    /// Waits until there are no guards of one kind. Each is held for one command,
+    /// which mlx5_core ends after a minute.
+    fn wait(&self, idle: &Completion, guards: fn(&State) -> usize) {
+        loop {
+            {
+                let state = self.state.lock();
+                if guards(&state) == 0 {
+                    return;
+                }
+                idle.reinit();
+            }
+            idle.wait();
+        }
+    }
+}

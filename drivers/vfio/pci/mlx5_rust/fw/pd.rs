@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Protection domains.
+
+use super::{
+    bindings,
+    device::{Device, PfGuard},
+    registry::{Owned, Resource},
+};
+use kernel::{error::to_result, prelude::*, sync::Arc};
+
+struct Domain {
+    number: u32,
+}
+
+impl Resource for Domain {
+    fn destroy(&self, pf: &PfGuard<'_>) -> Result {
+        // SAFETY: `mdev` is valid: `pf` is a guard of it. The domain was allocated
+        // there, and is given back once: `destroy` is called once.
+        to_result(unsafe { bindings::mlx5_core_dealloc_pd(pf.mdev(), self.number) })
+    }
+}
+
+/// A protection domain on the PF.
+pub(crate) struct Pd(Owned<Domain>);
+
+impl Pd {
+    /// ALLOC_PD.
+    pub(crate) fn new(device: &Arc<Device>, pf: &PfGuard<'_>) -> Result<Self> {
+        Owned::new(device, pf, |pf| {
+            let mut number = 0;
+            // SAFETY: `mdev` is valid: `pf` is a guard of it. `number` is a local
+            // variable.
+            to_result(unsafe { bindings::mlx5_core_alloc_pd(pf.mdev(), &mut number) })?;
+            Ok(Domain { number })
+        })
+        .map(Self)
+    }
+
+    /// Returns the number that firmware has given it.
+    pub(super) fn number(&self) -> u32 {
+        self.0.number
+    }
+
+    /// DEALLOC_PD, if it was not done yet.
+    pub(crate) fn end(&self) {
+        self.0.end();
+    }
+}

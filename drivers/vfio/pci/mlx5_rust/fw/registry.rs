@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The resources that exist on a PF for a VF, and who destroys each of them.
+//!
+//! A resource is destroyed once: by its [`Owned`] handle, or by the notification
+//! that the PF goes, whichever comes first. Both need a guard of the gate, and both
+//! take the resource out of the registry first; the one that finds it there
+//! destroys it. So nothing that safe code does with a handle, or leaves undone,
+//! makes a resource outlive its PF.
+
+use super::device::{Device, PfGuard};
+use core::ops::Deref;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    rbtree::{RBTree, RBTreeNodeReservation},
+    sync::{Arc, Mutex, UniqueArc},
+};
+
+/// Something that exists on the PF, with the memory that the device may access
+/// because of it.
+pub(super) trait Resource: Send + Sync + 'static {
+    /// Destroys it. Called at most once, with a guard of its PF.
+    ///
+    /// An error means that the device may still use it: [`release`](Self::release)
+    /// is then not called before the HCA was torn down.
+    fn destroy(&self, pf: &PfGuard<'_>) -> Result;
+
+    /// Frees the memory that the device had access to. The device has none any more.
+    fn release(&self) {}
+
+    /// Waits until the device executes no command of this resource.
+    fn quiesce(&self) {}
+}
+
+struct Entries {
+    /// By age: the key of a new resource is larger than all others.
+    live: RBTree<u64, Arc<dyn Resource>>,
+    next: u64,
+    /// Resources that could not be destroyed. The device may still access their
+    /// memory.
+    stuck: KVec<Arc<dyn Resource>>,
+}
+
+/// All resources of one VF.
+#[pin_data]
+pub(super) struct Registry {
+    #[pin]
+    entries: Mutex<Entries>,
+}
+
+impl Registry {
+    /// Makes an empty registry.
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            entries <- new_mutex!(
+                Entries {
+                    live: RBTree::new(),
+                    next: 0,
+                    stuck: KVec::new(),
+                },
+                "mlx5_vfio_rust_registry"
+            ),
+        })
+    }
+
+    fn insert(
+        &self,
+        node: RBTreeNodeReservation<u64, Arc<dyn Resource>>,
+        resource: Arc<dyn Resource>,
+    ) -> u64 {
+        let mut entries = self.entries.lock();
+        let key = entries.next;
+        entries.next += 1;
+        entries.live.insert(node.into_node(key, resource));
+        key
+    }
+
+    /// Destroys the resource `key`, if nobody else has done so.
+    fn retire(&self, key: u64, pf: &PfGuard<'_>) {
+        let found = self.entries.lock().live.remove(&key);
+        if let Some(resource) = found {
+            self.destroy(resource, pf);
+        }
+    }
+
+    fn destroy(&self, resource: Arc<dyn Resource>, pf: &PfGuard<'_>) {
+        if resource.destroy(pf).is_ok() {
+            resource.release();
+            return;
+        }
+        pf.device().complaints.warn(
+            c"firmware did not destroy an object; its memory stays mapped until the PF reloads",
+        );
+        let kept = resource.clone();
+        if self
+            .entries
+            .lock()
+            .stuck
+            .push(resource, GFP_KERNEL)
+            .is_err()
+        {
+            // The device may access its memory for as long as it is powered.
+            core::mem::forget(kept);
+        }
+    }
+
+    /// Waits until the device executes no command of any resource.
+    pub(super) fn quiesce(&self) {
+        let mut from = 0;
+        while let Some((key, resource)) = self.first_after(from) {
+            // Without the lock: the wait may take as long as a command.
+            resource.quiesce();
+            from = key + 1;
+        }
+    }
+
+    fn first_after(&self, key: u64) -> Option<(u64, Arc<dyn Resource>)> {
+        let entries = self.entries.lock();
+        let cursor = entries.live.cursor_lower_bound(&key)?;
+        let (key, resource) = cursor.current();
+        Some((*key, resource.clone()))
+    }
+
+    /// Destroys all resources, the youngest first. No other guard may be out.
+    pub(super) fn destroy_all(&self, pf: &PfGuard<'_>) {
+        while let Some(resource) = self.pop_last() {
+            self.destroy(resource, pf);
+        }
+    }
+
+    fn pop_last(&self) -> Option<Arc<dyn Resource>> {
+        let mut entries = self.entries.lock();
+        let cursor = entries.live.cursor_back_mut()?;
+        let (_, node) = cursor.remove_current();
+        Some(node.to_key_value().1)
+    }
+
+    /// The HCA was torn down: frees the memory of resources that could not be
+    /// destroyed before.
+    pub(super) fn hca_torn_down(&self) {
+        let stuck = core::mem::take(&mut self.entries.lock().stuck);
+        for resource in &stuck {
+            resource.release();
+        }
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        // Nobody will tell when the device stops using this memory.
+        core::mem::forget(core::mem::take(&mut self.stuck));
+    }
+}
+
+/// A handle of a resource, which is destroyed with it.
+pub(super) struct Owned<R: Resource> {
+    device: Arc<Device>,
+    key: u64,
+    resource: Arc<R>,
+}
+
+impl<R: Resource> Owned<R> {
+    /// Creates a resource on the PF with `make`.
+    ///
+    /// What can fail apart from that is done before it, so that `make` need not be
+    /// undone.
+    pub(super) fn new(
+        device: &Arc<Device>,
+        pf: &PfGuard<'_>,
+        make: impl FnOnce(&PfGuard<'_>) -> Result<R>,
+    ) -> Result<Self> {
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let memory = UniqueArc::<R>::new_uninit(GFP_KERNEL)?;
+        let resource: Arc<R> = memory.write(make(pf)?).into();
+        Ok(Self::register(device, node, resource))
+    }
+
+    /// Creates a resource on the PF that must not be moved.
+    pub(super) fn pinned(
+        device: &Arc<Device>,
+        _pf: &PfGuard<'_>,
+        make: impl PinInit<R, Error>,
+    ) -> Result<Self> {
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let memory = UniqueArc::<R>::new_uninit(GFP_KERNEL)?;
+        let resource: Arc<R> = memory.pin_init_with(make)?.into();
+        Ok(Self::register(device, node, resource))
+    }
+
+    fn register(
+        device: &Arc<Device>,
+        node: RBTreeNodeReservation<u64, Arc<dyn Resource>>,
+        resource: Arc<R>,
+    ) -> Self {
+        let key = device.registry.insert(node, resource.clone());
+        Self {
+            device: device.clone(),
+            key,
+            resource,
+        }
+    }
+
+    /// Returns the device that the resource is for.
+    pub(super) fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// Destroys the resource, if it was not destroyed yet.
+    pub(super) fn end(&self) {
+        // If the gate is closed, whoever closed it destroys all resources.
+        if let Ok(pf) = self.device.enter() {
+            self.device.registry.retire(self.key, &pf);
+        }
+    }
+}
+
+impl<R: Resource> Deref for Owned<R> {
+    type Target = R;
+
+    fn deref(&self) -> &R {
+        &self.resource
+    }
+}
+
+impl<R: Resource> Drop for Owned<R> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

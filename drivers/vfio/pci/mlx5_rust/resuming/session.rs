@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Resuming: a session and the file that a state is written to.
+//!
+//! A valid stream ends at a record boundary, and clients take "write() returned" for
+//! "loaded". So a write that ends at a record boundary returns when every LOAD has
+//! ended, with its result. One that ends inside a record may return while the record
+//! before it is being loaded.
+//!
+//! If that wait is broken off (a signal, the freezer), or not allowed (`O_NONBLOCK`),
+//! the last byte of the record is not counted: it is *owed*. The next write begins
+//! with it, and waits again.
+//!
+//! Locks nest in this order: `commands`, then `incoming`. Neither is held over an
+//! access to user memory, nor is `incoming` over a command.
+
+use crate::{
+    fw::{
+        async_command::Changes, device::Device, gate::Epoch, load::LoadCommand, mkey::DmaBuffer,
+        pd::Pd,
+    },
+    stream::{Malformed, Parser, Step, HEADER_LEN},
+    vf::Vf,
+    vfio::{
+        dma::Direction,
+        errno,
+        file::{Access, DataFile, OpenFile, Readiness, UserReader, Wait},
+        pages::{Fill, Pages},
+    },
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sizes::SZ_2M,
+    sync::{
+        lock::mutex::MutexBackend, lock::Guard, poll::PollCondVar, Arc, ArcBorrow, Mutex, UniqueArc,
+    },
+};
+
+impl From<Malformed> for Error {
+    /// The errors of the C driver, where it has one.
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::TooLarge => ENOMEM,
+            Malformed::UnknownTag => errno::eopnotsupp(),
+            Malformed::TooSmall => EINVAL,
+        }
+    }
+}
+
+/// Describes what is wrong, for the kernel log.
+fn complaint(malformed: Malformed) -> &'static CStr {
+    match malformed {
+        Malformed::TooLarge => c"migration stream: a record of more than 4 GiB",
+        Malformed::UnknownTag => c"migration stream: an unknown record that must not be skipped",
+        Malformed::TooSmall => c"migration stream: a record too small for what is in it",
+    }
+}
+
+/// A stream that is being taken in.
+struct Intake {
+    parser: Parser,
+    /// The image of the record at hand. Grows as it arrives.
+    image: Pin<UniqueArc<Pages>>,
+    /// The last byte of a record that was taken in but not counted.
+    owed: Option<u8>,
+}
+
+/// Who has the [`Intake`].
+enum Writer {
+    /// Nobody.
+    Idle(Intake),
+    /// A writer. It copies without the lock: user memory can take arbitrarily
+    /// long, and closing must not wait for it.
+    Busy,
+    /// The session has ended.
+    Gone,
+}
+
+/// The LOAD of an image.
+enum Loading {
+    /// None.
+    Nothing,
+    /// Firmware is loading it, or nobody has taken the result.
+    UnderWay { buffer: DmaBuffer, len: usize },
+    /// It has ended. Its memory is there for the next image.
+    Ended(DmaBuffer),
+}
+
+/// Why nothing is taken in any more.
+#[derive(Clone, Copy)]
+enum Stopped {
+    /// Something was wrong with the stream, or firmware did not load it; and
+    /// whether a writer was told.
+    Failed { err: Error, told: bool },
+    /// The session has ended, or the PF is gone.
+    Closed,
+}
+
+struct Incoming {
+    writer: Writer,
+    loading: Loading,
+    stopped: Option<Stopped>,
+}
+
+impl Incoming {
+    /// Fails if nothing is taken in any more. The first writer to hear of an error
+    /// gets that error.
+    fn check(&mut self) -> Result {
+        match &mut self.stopped {
+            None => Ok(()),
+            Some(Stopped::Failed {
+                err,
+                told: told @ false,
+            }) => {
+                *told = true;
+                Err(*err)
+            }
+            Some(_) => Err(ENODEV),
+        }
+    }
+
+    fn fail(&mut self, err: Error, told: bool) {
+        if self.stopped.is_none() {
+            self.stopped = Some(Stopped::Failed { err, told });
+        }
+    }
+
+    fn is_loading(&self) -> bool {
+        matches!(self.loading, Loading::UnderWay { .. })
+    }
+}
+
+/// Why a turn ended.
+enum Interrupted {
+    /// The wait for a LOAD was broken off, or not allowed.
+    Wait(Error),
+    /// The first byte is not the one that is owed.
+    WrongByte,
+    /// The stream is of no more use.
+    Failed(Error),
+}
+
+impl From<Error> for Interrupted {
+    fn from(err: Error) -> Self {
+        Self::Failed(err)
+    }
+}
+
+/// A resuming session, and its data file.
+#[pin_data]
+pub(crate) struct ResumingSession {
+    vf: Arc<Vf>,
+    epoch: Epoch,
+    /// Notified when anything in `incoming` changes, and at the end of a LOAD.
+    changes: Arc<Changes>,
+    command: LoadCommand,
+    pd: Pd,
+    /// The right to send commands for the session: false once it has ended.
+    #[pin]
+    commands: Mutex<bool>,
+    #[pin]
+    incoming: Mutex<Incoming>,
+}
+
+/// Why a session is not at its end.
+pub(crate) enum NotFinished {
+    /// Nothing is lost: the writer can finish, or the caller try again.
+    GoesOn(Error),
+    /// The state is incomplete, or was not loaded.
+    Failed(Error),
+}
+
+/// A resuming session that the VF is in. Dropping it ends the session: nothing is
+/// sent any more, the LOAD that firmware is executing is waited for, and memory is
+/// freed.
+pub(crate) struct Resuming(Arc<ResumingSession>);
+
+impl Drop for Resuming {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Resuming {
+    /// Begins to load a state into the stopped device.
+    pub(crate) fn new(vf: &Arc<Vf>, epoch: Epoch) -> Result<(Self, OpenFile)> {
+        let guard = vf.device.enter_vf(epoch)?;
+        let changes = Changes::new()?;
+        let command = LoadCommand::new(&vf.device, &guard, changes.clone())?;
+        let pd = Pd::new(&vf.device, &guard)?;
+        let intake = Intake {
+            parser: Parser::new(),
+            image: UniqueArc::new(Pages::new(), GFP_KERNEL_ACCOUNT)?.into(),
+            owed: None,
+        };
+        let session = Arc::pin_init(
+            pin_init!(ResumingSession {
+                vf: vf.clone(),
+                epoch,
+                changes,
+                command,
+                pd,
+                commands <- new_mutex!(true, "mlx5_vfio_rust_load_commands"),
+                incoming <- new_mutex!(
+                    Incoming {
+                        writer: Writer::Idle(intake),
+                        loading: Loading::Nothing,
+                        stopped: None,
+                    },
+                    "mlx5_vfio_rust_incoming"
+                ),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        // From here on an error ends the session.
+        let resuming = Self(session.clone());
+        let file = OpenFile::new(session)?;
+        Ok((resuming, file))
+    }
+
+    /// Waits until firmware has loaded everything, and returns whether the stream may
+    /// end here.
+    ///
+    /// `EBUSY` while a writer is at it, `ERESTARTSYS` if a signal comes first: the
+    /// session goes on. `EINVAL` in the middle of a record, with a byte owed, or
+    /// before the first image. After an error it is that error, or `EIO` if a writer
+    /// has got it.
+    pub(crate) fn finish(&self) -> Result<(), NotFinished> {
+        loop {
+            let incoming = self.0.lock();
+            return match (&incoming.stopped, &incoming.writer) {
+                (Some(Stopped::Failed { err, told: false }), _) => Err(NotFinished::Failed(*err)),
+                (Some(_), _) | (None, Writer::Gone) => Err(NotFinished::Failed(EIO)),
+                (None, Writer::Busy) => Err(NotFinished::GoesOn(EBUSY)),
+                (None, Writer::Idle(_)) if incoming.is_loading() => {
+                    drop(incoming);
+                    self.0.command.wait().map_err(NotFinished::GoesOn)?;
+                    continue;
+                }
+                (None, Writer::Idle(intake)) => {
+                    if intake.owed.is_none() && intake.parser.is_complete() {
+                        Ok(())
+                    } else {
+                        Err(NotFinished::Failed(EINVAL))
+                    }
+                }
+            };
+        }
+    }
+}
+
+impl ResumingSession {
+    /// Locks what was written, and takes the end of a LOAD in.
+    fn lock(&self) -> Guard<'_, Incoming, MutexBackend> {
+        let mut incoming = self.incoming.lock();
+        if incoming.is_loading() {
+            if let Some((loaded, took)) = self.command.take() {
+                let loading = core::mem::replace(&mut incoming.loading, Loading::Nothing);
+                if let Loading::UnderWay { buffer, len } = loading {
+                    self.vf.tracer.load_ends(len as u64, &loaded, took);
+                    incoming.loading = Loading::Ended(buffer);
+                }
+                if let Err(err) = loaded {
+                    incoming.fail(err, false);
+                }
+                self.changes.changed.notify_all();
+            }
+        }
+        if incoming.stopped.is_none() && !self.vf.device.is_current(self.epoch) {
+            // The VF was reset, or the PF is gone.
+            incoming.stopped = Some(Stopped::Closed);
+        }
+        incoming
+    }
+
+    /// Ends the session. See [`Resuming`].
+    fn end(&self) {
+        // Nobody starts a LOAD after this.
+        *self.commands.lock() = false;
+        self.incoming.lock().stopped = Some(Stopped::Closed);
+        self.changes.changed.notify_all();
+        self.command.end();
+        let (loading, intake) = {
+            let mut incoming = self.incoming.lock();
+            let loading = core::mem::replace(&mut incoming.loading, Loading::Nothing);
+            // A writer that is at it drops the intake itself.
+            let intake = core::mem::replace(&mut incoming.writer, Writer::Gone);
+            (loading, intake)
+        };
+        // Without the lock: firmware commands, and freeing memory.
+        drop((loading, intake));
+        self.pd.end();
+    }
+
+    /// Waits for the intake and takes it out.
+    fn take(&self, wait: Wait) -> Result<Intake> {
+        let mut incoming = self.lock();
+        loop {
+            incoming.check()?;
+            match core::mem::replace(&mut incoming.writer, Writer::Busy) {
+                Writer::Idle(intake) => return Ok(intake),
+                Writer::Gone => {
+                    incoming.writer = Writer::Gone;
+                    return Err(ENODEV);
+                }
+                Writer::Busy if wait == Wait::Never => return Err(EAGAIN),
+                Writer::Busy => {
+                    if self.changes.changed.wait_interruptible(&mut incoming) {
+                        return Err(ERESTARTSYS);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a turn that [`Self::take`] began. `ENODEV` if the session has ended in
+    /// between.
+    fn put_back(&self, intake: Intake, failed: Option<Error>) -> Result {
+        let mut incoming = self.lock();
+        if let Some(err) = failed {
+            incoming.fail(err, true);
+        }
+        self.changes.changed.notify_all();
+        if matches!(incoming.writer, Writer::Gone) {
+            drop(incoming);
+            // Without the lock: freeing memory takes a while.
+            drop(intake);
+            return Err(ENODEV);
+        }
+        incoming.writer = Writer::Idle(intake);
+        match incoming.stopped {
+            Some(Stopped::Closed) => Err(ENODEV),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until no LOAD is under way, and returns the error of the last one.
+    fn wait_loaded(&self, wait: Wait) -> Result<(), Interrupted> {
+        loop {
+            let mut incoming = self.lock();
+            incoming.check()?;
+            if !incoming.is_loading() {
+                return Ok(());
+            }
+            drop(incoming);
+            if wait == Wait::Never {
+                return Err(Interrupted::Wait(EAGAIN));
+            }
+            self.command.wait().map_err(Interrupted::Wait)?;
+        }
+    }
+
+    /// Has the image loaded that is complete. No LOAD is under way.
+    fn load(&self, intake: &mut Intake, len: usize) -> Result {
+        let commands = self.commands.lock();
+        if !*commands {
+            return Err(ENODEV);
+        }
+        let spare = self.reclaim()?;
+        let image: Arc<Pages> = core::mem::replace(&mut intake.image, spare).into();
+        let guard = self.vf.device.enter_vf(self.epoch).map_err(|_| ENODEV)?;
+        let device: &Arc<Device> = &self.vf.device;
+        let buffer = DmaBuffer::new(device, &guard, &self.pd, image, len, Direction::ToDevice)?;
+        self.vf.tracer.load_begins(len as u64);
+        self.command.start(&guard, &buffer, len)?;
+        self.incoming.lock().loading = Loading::UnderWay { buffer, len };
+        intake.parser.loaded();
+        Ok(())
+    }
+
+    /// Takes the memory of the last image back, or begins with none.
+    fn reclaim(&self) -> Result<Pin<UniqueArc<Pages>>> {
+        let last = core::mem::replace(&mut self.incoming.lock().loading, Loading::Nothing);
+        if let Loading::Ended(buffer) = last {
+            let pages = buffer.pages().clone();
+            // DESTROY_MKEY.
+            drop(buffer);
+            if let Some(pages) = Arc::into_unique_or_drop(pages) {
+                return Ok(pages);
+            }
+        }
+        Ok(UniqueArc::new(Pages::new(), GFP_KERNEL_ACCOUNT)?.into())
+    }
+
+    /// Takes all in that `from` has.
+    fn take_in(
+        &self,
+        intake: &mut Intake,
+        wait: Wait,
+        from: &mut UserReader,
+    ) -> Result<(), Interrupted> {
+        if from.left() == 0 {
+            return Ok(());
+        }
+        if let Some(owed) = intake.owed {
+            if from.peek_byte()? != owed {
+                return Err(Interrupted::WrongByte);
+            }
+            from.skip(1)?;
+            intake.owed = None;
+        }
+        loop {
+            let left = from.left();
+            match intake.parser.step() {
+                Step::Load { len } => {
+                    self.wait_loaded(wait)?;
+                    self.load(intake, len)?;
+                }
+                _ if left == 0 => {
+                    if intake.parser.is_at_boundary() {
+                        self.wait_loaded(wait)?;
+                    }
+                    return Ok(());
+                }
+                Step::Push(want) => {
+                    let mut bytes = [0; HEADER_LEN];
+                    let bytes = &mut bytes[..want.min(left).min(HEADER_LEN)];
+                    from.read(bytes)?;
+                    intake.parser.push(bytes).map_err(|malformed| {
+                        self.vf.complaints.warn(complaint(malformed));
+                        Error::from(malformed)
+                    })?;
+                }
+                Step::Store { at, len } => {
+                    let n = len.min(left);
+                    while intake.image.len() < at + n {
+                        // What a header claims is not believed: memory comes
+                        // as data does.
+                        let missing = at + len - intake.image.len();
+                        intake.image.grow(missing.min(SZ_2M), Fill::Any)?;
+                    }
+                    intake.image.write(at, n, from)?;
+                    intake.parser.stored(n);
+                }
+                Step::Skip(len) => {
+                    let n = left.min(len.try_into().unwrap_or(usize::MAX));
+                    from.skip(n)?;
+                    intake.parser.skipped(n as u64);
+                }
+            }
+        }
+    }
+
+    /// Takes the last byte back that was taken in: it is owed.
+    fn owe(intake: &mut Intake, from: &mut UserReader) -> Result {
+        from.rewind(1)?;
+        intake.owed = Some(from.peek_byte()?);
+        Ok(())
+    }
+}
+
+impl DataFile for ResumingSession {
+    const NAME: &'static CStr = c"mlx5vf_mig";
+    const ACCESS: Access = Access::Resuming;
+
+    /// Reports EPOLLOUT only while no LOAD is queued or running, and nobody writes.
+    fn poll(&self) -> Option<(&PollCondVar, Readiness)> {
+        let incoming = self.lock();
+        let ready = match (&incoming.stopped, &incoming.writer) {
+            (Some(_), _) => Readiness::Failed,
+            (None, Writer::Idle(_)) if !incoming.is_loading() => Readiness::Ready,
+            _ => Readiness::Pending,
+        };
+        Some((&self.changes.changed, ready))
+    }
+
+    fn write(this: ArcBorrow<'_, Self>, wait: Wait, from: &mut UserReader) -> Result<usize> {
+        let mut intake = this.take(wait)?;
+        let total = from.left();
+        let mut result = this.take_in(&mut intake, wait, from);
+        if let Err(Interrupted::Wait(_)) = result {
+            if let Err(err) = Self::owe(&mut intake, from) {
+                result = Err(Interrupted::Failed(err));
+            }
+        }
+        let taken = total - from.left();
+        match result {
+            Ok(()) => this.put_back(intake, None)?,
+            Err(Interrupted::Wait(err)) => {
+                this.put_back(intake, None)?;
+                if taken == 0 {
+                    return Err(err);
+                }
+            }
+            Err(Interrupted::WrongByte) => {
+                this.put_back(intake, None)?;
+                return Err(EINVAL);
+            }
+            Err(Interrupted::Failed(err)) => {
+                this.put_back(intake, Some(err))?;
+                return Err(err);
+            }
+        }
+        Ok(taken)
+    }
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Saving a device: the session, and the pure logic behind it.
+
+pub(crate) mod buffers;
+pub(crate) mod chunks;
+pub(crate) mod precopy;
+pub(crate) mod session;

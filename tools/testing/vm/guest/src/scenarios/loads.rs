@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What write() says of the LOADs behind it, with a firmware that takes half a second for
+//! a MiB.
+//!
+//! Clients take "write() returned" for "loaded". So a write that ends at a record
+//! boundary returns when all is loaded, with the error if there is one. If it cannot
+//! wait, the last byte of the record is not counted.
+
+use super::{
+    compare::{self, words, Site},
+    pipeline::{now, soon, OUT},
+    streams,
+};
+use crate::{
+    fault::{self, opcode, Fault, Faults},
+    sys,
+};
+use anyhow::{ensure, Result};
+use std::{fs::File, io::Write, os::fd::AsFd, time::Duration};
+use vfio_mig::{device::Device, state::State, uapi};
+
+/// `MLX5_CMD_STAT_LIM_ERR`, of which mlx5_core makes `ENOMEM`.
+const LIM_ERR: u8 = 0x8;
+/// When a LOAD fails, and, earlier, when a write is broken off.
+const FAILS: Duration = Duration::from_millis(500);
+const BROKEN_OFF: Duration = Duration::from_millis(50);
+/// Bytes before the first record with an image.
+const SIZE_RECORD: usize = 24;
+
+/// A VF in `RESUMING`, and a stream for it.
+struct Load {
+    device: Device,
+    file: File,
+    bytes: Vec<u8>,
+}
+
+impl Load {
+    fn new(site: &Site) -> Result<Self> {
+        let (bytes, _) = streams::save(site.other, 2)?;
+        let device = Device::open(site.vf)?;
+        let file = device.begin(State::RESUMING)?;
+        Ok(Self {
+            device,
+            file,
+            bytes,
+        })
+    }
+
+    fn last(&self) -> [u8; 1] {
+        [self.bytes[self.bytes.len() - 1]]
+    }
+
+    /// Writes until a signal comes: all but the last byte is counted.
+    fn broken_off(&mut self) -> Result<()> {
+        let Self { file, bytes, .. } = self;
+        let wrote = sys::interrupted(BROKEN_OFF, || words(file.write(bytes)))?;
+        self.is_owed(&wrote)
+    }
+
+    fn is_owed(&self, wrote: &str) -> Result<()> {
+        let expected = self.bytes.len() - 1;
+        ensure!(wrote == expected.to_string(), "{wrote} of {expected} + 1");
+        ensure!(now(&self.file, OUT)? == 0, "writable while firmware loads");
+        Ok(())
+    }
+
+    /// What leaving `RESUMING` ends with.
+    fn leave(&self) -> Result<String> {
+        let left = compare::outcome(self.device.set_state(State::STOP));
+        Ok(format!("{left}, {}", self.device.state()?))
+    }
+
+    /// The error is told once, and the device is lost.
+    fn fails(&mut self, wrote: &str) -> Result<()> {
+        ensure!(
+            wrote == "ENOMEM",
+            "{wrote} for an image that was not loaded"
+        );
+        let after = words(self.file.write(&[0]));
+        ensure!(after == "ENODEV", "the write after the error: {after}");
+        let polled = now(&self.file, OUT)?;
+        ensure!(polled & libc::POLLERR != 0, "no POLLERR");
+        let left = self.leave()?;
+        ensure!(left == "EIO, ERROR", "leaving RESUMING: {left}");
+        Ok(())
+    }
+}
+
+/// Has a LOAD of the VF fail after a while.
+fn failing(site: &Site) -> Result<Faults> {
+    let faults = Faults::open()?;
+    let fault = Fault::fail(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
+    faults.arm(fault.status(LIM_ERR, 0).after(FAILS))?;
+    Ok(faults)
+}
+
+fn whole(site: &Site) -> Result<()> {
+    let mut load = Load::new(site)?;
+    ensure!(now(&load.file, OUT)? == OUT, "not writable at first");
+    load.file.write_all(&load.bytes)?;
+    ensure!(
+        now(&load.file, OUT)? == OUT,
+        "write() has not waited for the load"
+    );
+    load.device.set_state(State::RUNNING)?;
+    Ok(())
+}
+
+fn whole_fails(site: &Site) -> Result<()> {
+    let mut load = Load::new(site)?;
+    let faults = failing(site)?;
+    let wrote = words(load.file.write(&load.bytes));
+    ensure!(faults.fired()? == 1);
+    load.fails(&wrote)
+}
+
+fn next_record(site: &Site) -> Result<()> {
+    let mut load = Load::new(site)?;
+    load.file.write_all(&load.bytes[..load.bytes.len() - 1])?;
+    // The end of a record, and the next one but for its end.
+    let mut next = load.last().to_vec();
+    next.extend(&load.bytes[SIZE_RECORD..load.bytes.len() - 1]);
+    load.file.write_all(&next)?;
+    ensure!(
+        now(&load.file, OUT)? == 0,
+        "write() has waited for the load"
+    );
+    let last = load.last();
+    load.file.write_all(&last)?;
+    ensure!(
+        now(&load.file, OUT)? == OUT,
+        "write() has not waited for the load"
+    );
+    load.device.set_state(State::RUNNING)?;
+    Ok(())
+}
+
+fn next_record_fails(site: &Site) -> Result<()> {
+    for write_on in [true, false] {
+        let mut load = Load::new(site)?;
+        let _faults = failing(site)?;
+        let mut bytes = load.bytes.clone();
+        bytes.push(0);
+        load.file.write_all(&bytes)?;
+        let polled = soon(&load.file, OUT)?;
+        ensure!(polled & libc::POLLERR != 0, "no POLLERR");
+        if write_on {
+            let wrote = words(load.file.write(&[0]));
+            load.fails(&wrote)?;
+        } else {
+            let left = load.leave()?;
+            ensure!(left == "ENOMEM, ERROR", "leaving RESUMING: {left}");
+        }
+    }
+    Ok(())
+}
+
+fn signal(site: &Site) -> Result<()> {
+    let mut load = Load::new(site)?;
+    load.broken_off()?;
+    let last = load.last();
+    let wrong = words(load.file.write(&[!last[0]]));
+    ensure!(wrong == "EINVAL", "another byte than the last: {wrong}");
+    let file = &mut load.file;
+    let again = sys::interrupted(BROKEN_OFF, || words(file.write(&last)))?;
+    ensure!(again == "EINTR", "a signal, with nothing to count: {again}");
+    load.file.write_all(&last)?;
+    ensure!(
+        now(&load.file, OUT)? == OUT,
+        "write() has not waited for the load"
+    );
+    load.device.set_state(State::RUNNING)?;
+    Ok(())
+}
+
+fn signal_fails(site: &Site) -> Result<()> {
+    for write_on in [true, false] {
+        let mut load = Load::new(site)?;
+        let _faults = failing(site)?;
+        load.broken_off()?;
+        if write_on {
+            let last = load.last();
+            let wrote = words(load.file.write(&last));
+            load.fails(&wrote)?;
+        } else {
+            let left = load.leave()?;
+            ensure!(left == "ENOMEM, ERROR", "leaving RESUMING: {left}");
+        }
+    }
+    Ok(())
+}
+
+fn left_owed(site: &Site) -> Result<()> {
+    let mut load = Load::new(site)?;
+    load.broken_off()?;
+    ensure!(soon(&load.file, OUT)? == OUT, "never writable");
+    let left = load.leave()?;
+    ensure!(left == "EINVAL, ERROR", "without the last byte: {left}");
+    Ok(())
+}
+
+fn nonblocking(site: &Site) -> Result<()> {
+    let mut load = Load::new(site)?;
+    uapi::set_nonblocking(load.file.as_fd(), true)?;
+    let wrote = words(load.file.write(&load.bytes));
+    load.is_owed(&wrote)?;
+    let last = load.last();
+    let again = words(load.file.write(&last));
+    ensure!(again == "EAGAIN", "with nothing to count: {again}");
+    ensure!(soon(&load.file, OUT)? == OUT, "never writable");
+    let wrote = words(load.file.write(&last));
+    ensure!(wrote == "1", "POLLOUT, and then {wrote}");
+    load.device.set_state(State::RUNNING)?;
+    Ok(())
+}
+
+fn nonblocking_fails(site: &Site) -> Result<()> {
+    let mut load = Load::new(site)?;
+    let _faults = failing(site)?;
+    uapi::set_nonblocking(load.file.as_fd(), true)?;
+    let wrote = words(load.file.write(&load.bytes));
+    load.is_owed(&wrote)?;
+    let polled = soon(&load.file, OUT)?;
+    ensure!(polled & libc::POLLERR != 0, "no POLLERR");
+    let last = load.last();
+    let wrote = words(load.file.write(&last));
+    load.fails(&wrote)
+}
+
+fn stopped(site: &Site) -> Result<()> {
+    let load = Load::new(site)?;
+    let (mut file, bytes) = (load.file.try_clone()?, load.bytes.clone());
+    let wrote = sys::stopped(BROKEN_OFF, move || words(file.write(&bytes)))?;
+    load.is_owed(&wrote)?;
+    // With nothing to count, the call begins again.
+    let (mut file, last) = (load.file.try_clone()?, load.last());
+    let wrote = sys::stopped(BROKEN_OFF, move || words(file.write(&last)))?;
+    ensure!(wrote == "1", "the last byte: {wrote}");
+    ensure!(
+        now(&load.file, OUT)? == OUT,
+        "write() has not waited for the load"
+    );
+    load.device.set_state(State::RUNNING)?;
+    Ok(())
+}
+
+fn stopped_fails(site: &Site) -> Result<()> {
+    let mut load = Load::new(site)?;
+    let _faults = failing(site)?;
+    let (mut file, bytes) = (load.file.try_clone()?, load.bytes.clone());
+    let wrote = sys::stopped(BROKEN_OFF, move || words(file.write(&bytes)))?;
+    load.is_owed(&wrote)?;
+    let last = load.last();
+    let wrote = words(load.file.write(&last));
+    load.fails(&wrote)
+}
+
+/// The error of a LOAD is not taken for a reason to try again.
+fn kept(site: &Site) -> Result<()> {
+    /// `MLX5_CMD_STAT_RESOURCE_BUSY`, of which mlx5_core makes `EBUSY`.
+    const BUSY: u8 = 0x6;
+    let mut load = Load::new(site)?;
+    let faults = Faults::open()?;
+    let fault = Fault::fail(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
+    faults.arm(fault.status(BUSY, 0).after(FAILS))?;
+    load.broken_off()?;
+    let left = load.leave()?;
+    ensure!(left == "EBUSY, ERROR", "leaving RESUMING: {left}");
+    Ok(())
+}
+
+/// The tests.
+pub const TESTS: [compare::Test; 12] = [
+    ("a write that ends a record has loaded it", whole),
+    ("a write that ends a record has its error", whole_fails),
+    (
+        "the next record is taken in while firmware loads",
+        next_record,
+    ),
+    (
+        "an error of a LOAD, for who writes on or leaves",
+        next_record_fails,
+    ),
+    ("a signal while firmware loads", signal),
+    ("a signal, and then the LOAD fails", signal_fails),
+    ("a record without its last byte is incomplete", left_owed),
+    ("a write that must not wait", nonblocking),
+    (
+        "a write that must not wait, and the LOAD fails",
+        nonblocking_fails,
+    ),
+    ("stop and continue while firmware loads", stopped),
+    ("stop and continue, and then the LOAD fails", stopped_fails),
+    ("an error of a LOAD that was refused is kept", kept),
+];
