@@ -196,6 +196,12 @@ impl<'a> Player<'a> {
     }
 
     fn work(&self, command: u32, args: &[u64]) -> Result<String> {
+        // A stopped device does not change. If it did, the drivers would save different
+        // things: the C driver saves the next chunk as soon as there is a buffer, the
+        // Rust driver when the file is read or polled.
+        if self.state()? == State::STOP_COPY {
+            return Ok("not now".to_string());
+        }
         self.settle()?;
         Ok(format!("status {}", self.vf.try_command(command, args)?))
     }
