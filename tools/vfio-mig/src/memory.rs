@@ -16,6 +16,8 @@ pub struct DeviceMemory {
 
 // SAFETY: The mapping belongs to the process, not to a thread.
 unsafe impl Send for DeviceMemory {}
+// SAFETY: A shared reference only reads, one word at a time, and no thread writes.
+unsafe impl Sync for DeviceMemory {}
 
 impl DeviceMemory {
     /// Maps `len` zeroes, a multiple of the page size.

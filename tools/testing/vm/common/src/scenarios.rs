@@ -210,6 +210,37 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "resets",
+        about: "resets at any time, of a VF whose firmware takes its time: what is queued is \
+                dropped, and RUNNING is true",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 90,
+        machine: Machine {
+            properties: ",save-us-per-mib=60000,load-us-per-mib=60000",
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "resets-chunks",
+        about: "what ends a session waits for one chunk of a slow firmware, and for no other",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 40,
+        machine: Machine {
+            properties: ",state-size=16M,chunk-size=64K,save-us-per-mib=500000",
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "races",
+        about: "all calls at the same time, a thread for each, with resets and PF reloads",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 90,
+        machine: USUAL,
+    },
+    Scenario {
         name: "timeout",
         about: "a firmware that answers when mlx5_core does not wait for it any more",
         suite: Suite::Check,

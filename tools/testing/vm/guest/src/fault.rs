@@ -21,6 +21,8 @@ use vfio_mig::bdf::Bdf;
 pub mod opcode {
     /// Stops a side of a VHCA.
     pub const SUSPEND_VHCA: u16 = 0x115;
+    /// Saves an image.
+    pub const SAVE_VHCA_STATE: u16 = 0x118;
     /// Loads an image.
     pub const LOAD_VHCA_STATE: u16 = 0x119;
 }

@@ -16,6 +16,7 @@ mod inner;
 mod kmsg;
 mod leaks;
 mod qemu;
+mod reset;
 mod scenarios;
 mod sys;
 mod tap;

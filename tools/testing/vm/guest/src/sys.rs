@@ -233,7 +233,8 @@ pub fn stopped(delay: Duration, work: impl FnOnce() -> String) -> io::Result<Str
     Ok(said)
 }
 
-/// A page of memory that is missing until it is provided: who accesses it waits.
+/// A page of memory that is missing until it is provided: who accesses it waits. The
+/// pages before and behind it are there.
 pub struct MissingMemory {
     addr: usize,
     uffd: OwnedFd,
@@ -250,7 +251,7 @@ const UFFD_API: u64 = 0xaa;
 const MODE_MISSING: u64 = 1;
 
 impl MissingMemory {
-    /// A page.
+    /// Maps it.
     pub fn new() -> io::Result<Self> {
         // SAFETY: Just a system call.
         let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) } as libc::c_int;
@@ -261,7 +262,7 @@ impl MissingMemory {
         let addr = unsafe {
             libc::mmap(
                 ptr::null_mut(),
-                PAGE,
+                3 * PAGE,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
                 -1,
@@ -272,7 +273,7 @@ impl MissingMemory {
             return Err(io::Error::last_os_error());
         }
         let memory = Self {
-            addr: addr as usize,
+            addr: addr as usize + PAGE,
             uffd,
         };
         memory.ioctl(UFFDIO_API, [UFFD_API, 0, 0, 0])?;
@@ -289,6 +290,11 @@ impl MissingMemory {
     /// Where it is.
     pub fn addr(&self) -> usize {
         self.addr
+    }
+
+    /// Where the page before it is, and the length of all three.
+    pub fn around(&self) -> (usize, usize) {
+        (self.addr - PAGE, 3 * PAGE)
     }
 
     /// Waits until somebody waits for it.

@@ -73,6 +73,7 @@ pub fn errno_name(errno: i32) -> String {
         (libc::EAGAIN, "EAGAIN"),
         (libc::EBADF, "EBADF"),
         (libc::EBUSY, "EBUSY"),
+        (libc::ECANCELED, "ECANCELED"),
         (libc::EFAULT, "EFAULT"),
         (libc::EINTR, "EINTR"),
         (libc::EINVAL, "EINVAL"),

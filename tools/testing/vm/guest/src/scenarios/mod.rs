@@ -15,8 +15,10 @@ mod migrate;
 mod pipeline;
 mod precopy;
 mod qemu;
+mod races;
 mod random;
 mod reinit;
+mod resets;
 mod selftests;
 mod streams;
 mod timeout;
@@ -50,6 +52,9 @@ const ALL: &[(&str, Run)] = &[
     ("precopy", precopy::run),
     ("precopy-chunks", precopy::run),
     ("pipeline", pipeline::run),
+    ("resets", resets::run),
+    ("resets-chunks", resets::run_chunks),
+    ("races", races::run),
     ("timeout", timeout::run),
     ("random", random::run),
     ("random-chunks", random::run),
