@@ -9,6 +9,7 @@ help:
 	@echo 'make run-qemu         have QEMU migrate a running guest, with a commentary'
 	@echo 'make check            run all tests; TEST=GROUP for some of them'
 	@echo 'make check-qemu       all tests of QEMU migrating a running guest'
+	@echo 'make check-qemu-faults  the same with devices that fail, as a table'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
 	@echo '                      BENCH=reinit, dirty or qemu for one of them'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel'
@@ -35,6 +36,10 @@ check-qemu:
 	@$(VM)/prepare.sh stock intree
 	@$(VM)/vm-test.sh scenario --kernel intree qemu-suite
 
+check-qemu-faults:
+	@$(VM)/prepare.sh stock intree
+	@$(VM)/vm-test.sh check-qemu-faults
+
 bench:
 	@$(VM)/prepare.sh stock intree
 	@$(VM)/vm-test.sh bench $(if $(RUNS),--runs '$(RUNS)') $(if $(BENCH),--only '$(BENCH)')
@@ -60,4 +65,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu check check-qemu bench intree scenario list modules clean
+.PHONY: help run run-qemu check check-qemu check-qemu-faults bench intree scenario list modules clean

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs vm-test in the sysroot: vm-test.sh run|run-qemu|check|bench|scenario ...
+# Runs vm-test in the sysroot: vm-test.sh run|run-qemu|check|check-qemu-faults|bench|scenario ...
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"

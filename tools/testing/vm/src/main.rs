@@ -42,6 +42,8 @@ enum What {
     Run,
     /// QEMU migrates a running guest, and a report.
     RunQemu,
+    /// QEMU migrates a guest whose device fails, and a table.
+    CheckQemuFaults,
     /// All tests.
     Check {
         /// Only those with this in the name of their group.
@@ -70,6 +72,9 @@ enum What {
         /// Of the random sequences.
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// Only tests with this in their titles, in scenarios that can do that.
+        #[arg(long, default_value = "")]
+        only: String,
     },
 }
 
@@ -144,7 +149,8 @@ fn show(
         parameters: "",
     })?;
     let ok = show_failures(&outcome);
-    if !outcome.data.is_empty() {
+    // Where all is well there is something to publish.
+    if ok || !outcome.data.is_empty() {
         publish(&outcome, &paths.out())?;
     }
     Ok(ok)
@@ -209,6 +215,12 @@ fn run(cli: &Cli) -> Result<bool> {
             (Kernel::Intree, "qemu"),
             report::qemu::publish,
         ),
+        What::CheckQemuFaults => show(
+            paths,
+            "Migrating a running guest whose VF fails",
+            (Kernel::Intree, "qemu-faults"),
+            report::faults::publish,
+        ),
         What::Bench { runs, only } => measure(paths, *runs, only.as_deref()),
         What::Check { only } => check::run(paths, only.as_deref()),
         What::Scenario {
@@ -216,6 +228,7 @@ fn run(cli: &Cli) -> Result<bool> {
             name,
             properties,
             seed,
+            only,
         } => {
             let scenario = find(name, *kernel)?;
             let outcome = boot(&Machine {
@@ -224,7 +237,7 @@ fn run(cli: &Cli) -> Result<bool> {
                 kernel: *kernel,
                 scenario,
                 properties,
-                parameters: &format!("vmtest.seed={seed}"),
+                parameters: &format!("vmtest.seed={seed} vmtest.only={}", only.replace(' ', "-")),
             })?;
             for test in outcome.tests.iter().filter(|test| test.ok) {
                 match &test.skipped {

@@ -2,6 +2,7 @@
 
 //! What a test machine's init and the host agree on.
 
+pub mod faults;
 pub mod kernel;
 pub mod list;
 pub mod scenarios;

@@ -6,7 +6,7 @@
 use crate::scenarios::{self, Scenario};
 
 /// Widths of the columns, with which a line has 80 characters.
-const WIDTHS: [usize; 5] = [16, 6, 10, 6, 38];
+const WIDTHS: [usize; 5] = [16, 6, 17, 6, 31];
 
 /// Breaks a text into lines.
 fn wrap(text: &str, width: usize) -> Vec<String> {

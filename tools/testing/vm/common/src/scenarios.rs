@@ -15,6 +15,8 @@ pub enum Suite {
     Check,
     /// `make check-qemu`.
     CheckQemu,
+    /// `make check-qemu-faults`.
+    CheckQemuFaults,
     /// `make bench`.
     Bench,
 }
@@ -25,6 +27,7 @@ impl Suite {
         match self {
             Self::Check => "check",
             Self::CheckQemu => "check-qemu",
+            Self::CheckQemuFaults => "check-qemu-faults",
             Self::Bench => "bench",
         }
     }
@@ -388,7 +391,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "conformance-c",
         about: "``conformance`` for the C driver; what it fails is in \
-                ``tools/vfio-mig/expectations``, each with its reason",
+                ``vfio-mig/expectations``, each with its reason",
         suite: Suite::Check,
         kernels: &[Intree],
         seconds: 60,
@@ -426,6 +429,25 @@ pub const ALL: &[Scenario] = &[
         seconds: 1200,
         machine: Machine {
             limit: HOUR,
+            ..QEMU
+        },
+    },
+    Scenario {
+        name: "qemu-fault",
+        about: "such a migration when a device fails: one fault of each side",
+        suite: Suite::Check,
+        kernels: &[Intree],
+        seconds: 90,
+        machine: QEMU,
+    },
+    Scenario {
+        name: "qemu-faults",
+        about: "all faults, with both drivers, through iommufd and a container",
+        suite: Suite::CheckQemuFaults,
+        kernels: &[Intree],
+        seconds: 1800,
+        machine: Machine {
+            limit: HOUR.saturating_mul(2),
             ..QEMU
         },
     },

@@ -21,10 +21,14 @@ use vfio_mig::bdf::Bdf;
 pub mod opcode {
     /// Stops a side of a VHCA.
     pub const SUSPEND_VHCA: u16 = 0x115;
+    /// Lets a side of a VHCA run.
+    pub const RESUME_VHCA: u16 = 0x116;
     /// Saves an image.
     pub const SAVE_VHCA_STATE: u16 = 0x118;
     /// Loads an image.
     pub const LOAD_VHCA_STATE: u16 = 0x119;
+    /// Makes memory known to firmware.
+    pub const CREATE_MKEY: u16 = 0x200;
 }
 
 /// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`

@@ -9,10 +9,15 @@
 //!
 //! It says so on the second serial port: every [`STEP`] rounds [`report`]'s line,
 //! or once a line that begins with [`ERROR`]. On the third one it takes orders:
-//! [`CREATE`] has the VF create new objects, and [`CREATED`] says that it has.
+//! [`CREATE`] has the VF create new objects, and [`CREATED`] says that it has;
+//! [`RESET`] has the VF reset.
+//!
+//! A VF that was reset is noticed, too: a register of it has [`MARK`] for as long as it
+//! is not. The guest then says [`WAS_RESET`], checks that nothing but the VF's own state
+//! is lost, and goes on with what is left.
 
 use crate::{hca, kmsg::KernelLog, vf::Vf};
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
 use mlx5_emu_regs as regs;
 use std::{
     fs::{self, File, OpenOptions},
@@ -31,6 +36,12 @@ const PAGES: u64 = 512;
 const SCATTERED: u64 = 5;
 /// Commands of a round that count.
 const COMMANDS: u64 = 3;
+/// The one of them that writes to memory.
+const SCATTER: u64 = 2;
+/// Registers that rounds write to; the one behind them has [`MARK`].
+const SCRATCH: usize = regs::SCRATCH_COUNT - 1;
+/// In a VF that was not reset.
+const MARK: u64 = 0x6d61_726b_6d61_726b;
 /// Between two rounds: what is of a round is there for so long, and where all is
 /// emulated on one processor, others want to use it.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -41,7 +52,11 @@ pub const ERROR: &str = "error";
 pub const CREATE: &str = "create";
 /// What is said when it was carried out.
 pub const CREATED: &str = "created";
-/// Of the state, how much that is.
+/// The order to reset the VF.
+pub const RESET: &str = "reset";
+/// What is said when a VF was found to be reset, whoever did that.
+pub const WAS_RESET: &str = "the VF was reset";
+/// Of the state, how much [`CREATE`] creates.
 const NEW: (u64, u64) = (3, 4);
 
 /// What is said after `round` rounds.
@@ -80,16 +95,46 @@ fn open(bdf: Bdf) -> Result<Vf> {
     Vf::open_without_iommu(bdf, PAGES)
 }
 
+/// Registers that count.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Counters {
+    /// Commands that change something.
+    seq: u64,
+    /// Interrupts.
+    irqs: u64,
+    /// Bytes written to memory.
+    written: u64,
+}
+
+impl Counters {
+    fn read(vf: &Vf) -> Result<Self> {
+        Ok(Self {
+            seq: vf.seq()?,
+            irqs: vf.read(regs::IRQS)?,
+            written: vf.read(regs::DMA_BYTES)?,
+        })
+    }
+
+    /// After one more round.
+    fn after_round(self) -> Self {
+        Self {
+            seq: self.seq + COMMANDS,
+            irqs: self.irqs + 1,
+            written: self.written + SCATTERED * regs::PAGE,
+        }
+    }
+}
+
 struct Work {
     vf: Vf,
     others: Vec<Idle>,
     /// Rounds so far.
     round: u64,
-    /// Commands that created objects.
-    created: u64,
+    /// What its registers had after the last round.
+    counters: Counters,
     /// Of its state, after the last round.
     digest: u64,
-    scratch: [u64; regs::SCRATCH_COUNT],
+    scratch: [u64; SCRATCH],
     /// The command that wrote a page last.
     stamps: [Option<u64>; PAGES as usize],
 }
@@ -103,39 +148,43 @@ impl Work {
         )?;
         let vf = open(vfs[0])?;
         let others: Result<Vec<Idle>> = vfs[1..].iter().map(|bdf| Idle::new(*bdf)).collect();
-        let digest = vf.digest()?;
-        Ok(Self {
+        let mut work = Self {
             vf,
             others: others?,
             round: 0,
-            created: 0,
-            digest,
-            scratch: [0; regs::SCRATCH_COUNT],
+            counters: Counters::default(),
+            digest: 0,
+            scratch: [0; SCRATCH],
             stamps: [None; PAGES as usize],
-        })
+        };
+        work.mark()?;
+        Ok(work)
+    }
+
+    fn register(index: usize) -> u64 {
+        regs::SCRATCH + index as u64 * 8
+    }
+
+    /// Makes the VF one that was not reset.
+    fn mark(&mut self) -> Result<()> {
+        self.vf.write(Self::register(SCRATCH), MARK)?;
+        self.digest = self.vf.digest()?;
+        Ok(())
     }
 
     fn check_registers(&self) -> Result<()> {
-        let seq = self.vf.seq()?;
-        let expected = self.round * COMMANDS + self.created;
-        ensure!(seq == expected, "sequence number {seq} and not {expected}");
-        let irqs = self.vf.read(regs::IRQS)?;
+        let counters = Counters::read(&self.vf)?;
         ensure!(
-            irqs == self.round,
-            "{irqs} interrupts and not {}",
-            self.round
+            counters == self.counters,
+            "{counters:?} and not {:?}",
+            self.counters
         );
-        let written = self.vf.read(regs::DMA_BYTES)?;
-        let expected = self.round * SCATTERED * regs::PAGE;
-        ensure!(
-            written == expected,
-            "{written} bytes written and not {expected}"
-        );
-        for (at, expected) in (regs::SCRATCH..).step_by(8).zip(self.scratch) {
-            let value = self.vf.read(at)?;
+        let scratch = (0..).zip(self.scratch.into_iter().chain([MARK]));
+        for (index, expected) in scratch {
+            let value = self.vf.read(Self::register(index))?;
             ensure!(
                 value == expected,
-                "register {at:#x}: {value:#x} and not {expected:#x}"
+                "register {index}: {value:#x} and not {expected:#x}"
             );
         }
         let digest = self.vf.digest()?;
@@ -157,6 +206,13 @@ impl Work {
         Ok(())
     }
 
+    /// Notes which pages the command with this number has written to.
+    fn stamp(&mut self, seq: u64) {
+        for i in 0..SCATTERED {
+            self.stamps[regs::scatter_page(seq, i, PAGES) as usize] = Some(seq);
+        }
+    }
+
     /// A round, which begins by checking what the last one has left.
     fn round(&mut self) -> Result<()> {
         self.check_registers()?;
@@ -165,18 +221,62 @@ impl Work {
         self.vf.command(regs::CMD_CHANGE_STATE, &[3, first])?;
         self.vf.scatter(PAGES, SCATTERED)?;
         let seq = self.vf.seq()?;
-        for i in 0..SCATTERED {
-            self.stamps[regs::scatter_page(seq, i, PAGES) as usize] = Some(seq);
-        }
+        let expected = self.counters.seq + SCATTER;
+        ensure!(seq == expected, "sequence number {seq} and not {expected}");
+        self.stamp(seq);
         let count = self.vf.interrupt(self.round % 2)?;
         ensure!(count == 1, "{count} interrupts where one was raised");
-        let index = self.round as usize % regs::SCRATCH_COUNT;
+        let index = self.round as usize % SCRATCH;
         self.scratch[index] = self.round ^ 0x5a5a_0000_0000_5a5a;
-        self.vf
-            .write(regs::SCRATCH + index as u64 * 8, self.scratch[index])?;
+        self.vf.write(Self::register(index), self.scratch[index])?;
         self.digest = self.vf.digest()?;
+        self.counters = self.counters.after_round();
         self.round += 1;
         Ok(())
+    }
+
+    /// A round. Returns false if it has come to nothing because the VF was reset.
+    fn round_or_reset(&mut self) -> Result<bool> {
+        let Err(err) = self.round() else {
+            return Ok(true);
+        };
+        // A round that was under way may have written other registers, but not this one.
+        match self.vf.read(Self::register(SCRATCH))? {
+            0 => self.begin_again().with_context(|| format!("{err:#}"))?,
+            _ => return Err(err),
+        }
+        Ok(false)
+    }
+
+    /// Goes on with a VF that was reset during a round, or before it: all of its state is
+    /// that of a new one, but for what the rest of the round has done. Memory has what the
+    /// VF wrote before.
+    fn begin_again(&mut self) -> Result<()> {
+        let counters = Counters::read(&self.vf)?;
+        let most = Counters::default().after_round();
+        ensure!(
+            counters.seq <= most.seq
+                && counters.irqs <= most.irqs
+                && counters.written <= most.written,
+            "{counters:?} after a reset"
+        );
+        // What this round may have written: before the reset, or after it.
+        for seq in [self.counters.seq + SCATTER, SCATTER - 1, SCATTER] {
+            let pages = (0..SCATTERED).map(|i| regs::scatter_page(seq, i, PAGES));
+            if pages
+                .into_iter()
+                .all(|page| self.vf.page_is(page, Some(seq)))
+            {
+                self.stamp(seq);
+            }
+        }
+        self.check_memory().context("memory after a reset")?;
+        self.vf.forget_interrupts()?;
+        self.counters = counters;
+        for (index, value) in self.scratch.iter().enumerate() {
+            self.vf.write(Self::register(index), *value)?;
+        }
+        self.mark()
     }
 
     /// Has new objects made.
@@ -185,19 +285,18 @@ impl Work {
         let args = [pages / NEW.1 * NEW.0, 0];
         self.vf.command(regs::CMD_CREATE_STATE, &args)?;
         self.digest = self.vf.digest()?;
-        self.created += 1;
+        self.counters.seq += 1;
         Ok(())
     }
 }
 
 /// Listens for orders.
-fn listen() -> Result<Receiver<()>> {
+fn listen() -> Result<Receiver<String>> {
     let port = BufReader::new(File::open("/dev/ttyS2")?);
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let lines = port.lines().map_while(|line| line.ok());
-        for _ in lines.filter(|line| line == CREATE) {
-            if sender.send(()).is_err() {
+        for line in port.lines().map_while(|line| line.ok()) {
+            if sender.send(line).is_err() {
                 break;
             }
         }
@@ -215,11 +314,17 @@ fn work_for_ever(port: &mut File) -> Result<()> {
             writeln!(port, "{}", report(work.round))?;
             work.others.iter().try_for_each(Idle::check)?;
         }
-        if orders.try_recv().is_ok() {
-            work.create()?;
-            writeln!(port, "{CREATED}")?;
+        match orders.try_recv().as_deref() {
+            Ok(CREATE) => {
+                work.create()?;
+                writeln!(port, "{CREATED}")?;
+            }
+            Ok(RESET) => work.vf.device().reset()?,
+            _ => (),
         }
-        work.round()?;
+        while !work.round_or_reset()? {
+            writeln!(port, "{WAS_RESET}")?;
+        }
         let faults = log.faults();
         ensure!(faults.is_empty(), "kernel log: {}", faults.join("; "));
         thread::sleep(PAUSE);

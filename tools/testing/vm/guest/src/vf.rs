@@ -206,6 +206,16 @@ impl Vf {
         Ok(u64::from_ne_bytes(count))
     }
 
+    /// Forgets interrupts that have arrived and were not waited for.
+    pub fn forget_interrupts(&self) -> Result<()> {
+        for fd in &self.irqs {
+            if uapi::poll(fd.as_fd(), libc::POLLIN, 0)? & libc::POLLIN != 0 {
+                File::from(fd.try_clone()?).read_exact(&mut [0; 8])?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a page of its memory is as command `seq` wrote it, or all zeroes.
     pub fn page_is(&self, page: u64, seq: Option<u64>) -> bool {
         (page * regs::PAGE..(page + 1) * regs::PAGE)

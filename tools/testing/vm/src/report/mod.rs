@@ -2,6 +2,7 @@
 
 //! Reports, for a person and as JSON.
 
+pub mod faults;
 pub mod qemu;
 pub mod run;
 

@@ -23,6 +23,7 @@ const EVENTS: &[&str] = &[
     "vfio_migration_set_state",
     "vfio_migration_set_device_state",
     "vfio_save_block",
+    "vfio_load_state_device_data",
     "vfio_load_state_device_buffer_end",
     "vfio_query_precopy_size_request_switchover_ack",
     "vfio_device_dirty_tracking_start",

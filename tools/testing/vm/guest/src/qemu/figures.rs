@@ -88,6 +88,11 @@ pub fn acks(source: &Trace) -> usize {
         .count()
 }
 
+/// Whether the source has stopped the guest.
+pub fn is_stopped(source: &Trace) -> bool {
+    checkpoint(source, "src-downtime-start").is_some()
+}
+
 /// Whether the states of VFs went through channels of their own.
 pub fn used_multifd(destination: &Trace) -> bool {
     destination.of("vfio_load_state_device_buffer_end").count() > 0

@@ -19,16 +19,16 @@ const REPORTS: usize = 3;
 /// In milliseconds: emulation is slow.
 const DOWNTIME_LIMIT: u64 = 3000;
 /// In bytes for each second.
-const MAX_BANDWIDTH: u64 = 1 << 34;
+pub(super) const MAX_BANDWIDTH: u64 = 1 << 34;
 /// Takes a minute for the guest's memory.
 const LOW_BANDWIDTH: u64 = 1 << 20;
 /// A page, or a buffer of a VF's state, every 100 ms.
 const LEAST_BANDWIDTH: u64 = 4096;
 /// What QEMU is to expect of the downtime's bandwidth: to measure, so little that
 /// nothing fits into the downtime limit, and so much that anything does.
-const MEASURED: u64 = 0;
-const NOTHING_FITS: u64 = 1;
-const ANYTHING_FITS: u64 = 1 << 40;
+pub(super) const MEASURED: u64 = 0;
+pub(super) const NOTHING_FITS: u64 = 1;
+pub(super) const ANYTHING_FITS: u64 = 1 << 40;
 /// Until no more goes into a socket that nobody reads from.
 const SENDING: Duration = Duration::from_secs(1);
 /// All capabilities that are used somewhere.
@@ -92,9 +92,15 @@ pub enum Death {
     InStopCopy,
 }
 
+/// How often the guest has found its VF to be reset.
+fn resets(reports: &str) -> usize {
+    let is_reset = |line: &&str| *line == inner::WAS_RESET;
+    reports.lines().filter(is_reset).count()
+}
+
 /// Checks that reports are the beginning of the one sequence that there is.
 fn check_sequence(reports: &str) -> Result<()> {
-    let is_round = |line: &&str| *line != inner::CREATED;
+    let is_round = |line: &&str| ![inner::CREATED, inner::WAS_RESET].contains(line);
     for (i, line) in (0..).zip(reports.lines().filter(is_round)) {
         let expected = inner::report(i * inner::STEP);
         ensure!(
@@ -127,7 +133,7 @@ fn set_up(qemu: &mut Qemu, channel: Channel) -> Result<()> {
 }
 
 /// What it may use, and what it is to expect of the downtime.
-fn set_bandwidth(qemu: &mut Qemu, (max, in_downtime): (u64, u64)) -> Result<()> {
+pub(super) fn set_bandwidth(qemu: &mut Qemu, (max, in_downtime): (u64, u64)) -> Result<()> {
     let parameters = json!({ "max-bandwidth": max, "avail-switchover-bandwidth": in_downtime });
     qemu.execute("migrate-set-parameters", parameters)?;
     Ok(())
@@ -138,10 +144,12 @@ pub struct Guest<'a> {
     common: &'a Common,
     config: Config,
     /// The VFs that it has, and those that it can go to.
-    vfs: (Vec<Assigned>, Vec<Assigned>),
-    qemu: Qemu,
+    pub(super) vfs: (Vec<Assigned>, Vec<Assigned>),
+    pub(super) qemu: Qemu,
     /// What it has said in QEMUs that are gone.
     said: String,
+    /// How often its VF was reset, as a test has found out.
+    resets: usize,
     /// How many QEMUs there were before this one.
     qemus: u32,
 }
@@ -160,6 +168,7 @@ impl<'a> Guest<'a> {
             vfs: (vfs.0.to_vec(), vfs.1.to_vec()),
             qemu: Qemu::start(results, common, config, "qemu-0", vfs.0, false)?,
             said: String::new(),
+            resets: 0,
             qemus: 0,
         };
         results.say("qemu-0: the guest boots");
@@ -188,7 +197,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Starts a QEMU, and to migrate to it. `bandwidth` is as for [`set_bandwidth`].
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         results: &mut Results,
         channel: Channel,
@@ -199,6 +208,14 @@ impl<'a> Guest<'a> {
         set_bandwidth(&mut self.qemu, bandwidth)?;
         self.qemu.execute("migrate", channel.address())?;
         Ok(destination)
+    }
+
+    /// It is in the destination now. Returns the QEMU that it was in.
+    pub(super) fn go_to(&mut self, destination: Qemu) -> Qemu {
+        let source = std::mem::replace(&mut self.qemu, destination);
+        self.said += &source.reports();
+        std::mem::swap(&mut self.vfs.0, &mut self.vfs.1);
+        source
     }
 
     /// Waits until it has arrived. Returns what that has cost.
@@ -213,9 +230,7 @@ impl<'a> Guest<'a> {
             status["status"] == "postmigrate" && status["running"] == false,
             "the source is not stopped: {status}"
         );
-        let source = std::mem::replace(&mut self.qemu, destination);
-        self.said += &source.reports();
-        std::mem::swap(&mut self.vfs.0, &mut self.vfs.1);
+        let source = self.go_to(destination);
         let figures = self.figures(&info, &source.trace);
         results.say(&format!(
             "{}: the guest has come from {}, and stood still for {} ms",
@@ -271,8 +286,15 @@ impl<'a> Guest<'a> {
         results.json(&figures);
     }
 
-    /// Migrates it to the other VFs.
+    /// Migrates it to the other VFs, and gives the host the figures.
     pub fn migrate(&mut self, results: &mut Results, channel: Channel, run: u32) -> Result<()> {
+        let figures = self.move_on(results, channel)?;
+        self.publish(results, figures, run);
+        Ok(())
+    }
+
+    /// Migrates it to the other VFs. Returns what that has cost.
+    pub fn move_on(&mut self, results: &mut Results, channel: Channel) -> Result<Value> {
         let destination = self.begin(results, channel, (MAX_BANDWIDTH, MEASURED))?;
         let figures = self.arrive(results, destination)?;
         // Each VF wants an answer of its own.
@@ -285,8 +307,7 @@ impl<'a> Guest<'a> {
             "channels of its own for the VF: {}",
             self.qemu.said()
         );
-        self.publish(results, figures, run);
-        Ok(())
+        Ok(figures)
     }
 
     /// As [`Self::migrate`], and its first VF creates new objects when the destination
@@ -294,15 +315,7 @@ impl<'a> Guest<'a> {
     pub fn migrate_busy(&mut self, results: &mut Results, run: u32) -> Result<()> {
         let bandwidth = (MAX_BANDWIDTH, NOTHING_FITS);
         let mut destination = self.begin(results, Channel::Socket, bandwidth)?;
-        let least = self.vfs.0.len();
-        self.qemu.wait_for_migration(
-            results,
-            "the end of its initial bytes",
-            Some(&mut destination.trace),
-            |info, trace| {
-                figures::acks(trace) >= least && info["ram"]["dirty-sync-count"].as_u64() > Some(2)
-            },
-        )?;
+        self.wait_for_initial_bytes(results, &mut destination)?;
         set_bandwidth(&mut self.qemu, (LEAST_BANDWIDTH, NOTHING_FITS))?;
         self.qemu.order(inner::CREATE)?;
         self.qemu
@@ -313,6 +326,25 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
+    /// Waits until the destination has the initial bytes of all VFs, and all memory was
+    /// sent.
+    pub(super) fn wait_for_initial_bytes(
+        &mut self,
+        results: &mut Results,
+        destination: &mut Qemu,
+    ) -> Result<()> {
+        let least = self.vfs.0.len();
+        self.qemu.wait_for_migration(
+            results,
+            "the end of its initial bytes",
+            Some(&mut destination.trace),
+            |info, trace| {
+                figures::acks(trace) >= least && info["ram"]["dirty-sync-count"].as_u64() > Some(2)
+            },
+        )?;
+        Ok(())
+    }
+
     /// Waits until it has said something.
     fn hear(&mut self, results: &mut Results, timeout: Duration) -> Result<()> {
         let until = lines(&self.qemu.reports()) + REPORTS;
@@ -320,19 +352,36 @@ impl<'a> Guest<'a> {
             .wait_for_reports(results, timeout, |text| lines(text) >= until)
     }
 
+    /// All that it has said. The last line may not be whole, and is left out.
+    fn reports(&self) -> String {
+        let mut reports = self.said.clone() + &self.qemu.reports();
+        reports.truncate(reports.rfind('\n').map_or(0, |end| end + 1));
+        reports
+    }
+
     /// Checks that it goes on, and has always gone on.
     fn go_on(&mut self, results: &mut Results) -> Result<()> {
+        let resets = self.go_on_after_resets(results)?;
+        ensure!(resets == 0, "its VF was reset {resets} times");
+        Ok(())
+    }
+
+    /// Checks that it goes on, and has always gone on. Returns how often its VF was reset
+    /// since the last time.
+    pub fn go_on_after_resets(&mut self, results: &mut Results) -> Result<usize> {
         self.hear(results, TIMEOUT)?;
-        let mut reports = self.said.clone() + &self.qemu.reports();
-        // The last line may not be whole.
-        reports.truncate(reports.rfind('\n').map_or(0, |end| end + 1));
+        let reports = self.reports();
         check_sequence(&reports)?;
+        let resets = resets(&reports);
+        let new = resets - std::mem::replace(&mut self.resets, resets);
         let last = reports.lines().next_back().unwrap_or_default();
         let name = self.qemu.name();
-        results.say(&format!(
-            "{name}: the guest goes on, at {last}; it misses nothing"
-        ));
-        Ok(())
+        let missed = match new {
+            0 => "it misses nothing".to_string(),
+            n => format!("resets of its VF: {n}"),
+        };
+        results.say(&format!("{name}: the guest goes on, at {last}; {missed}"));
+        Ok(new)
     }
 
     /// Waits until the guest is migrated slowly, and something of its VFs was sent.
@@ -410,7 +459,10 @@ mod tests {
     fn a_report_that_is_lost_or_repeated_is_noticed() {
         let line = |i: u64| inner::report(i * inner::STEP) + "\n";
         assert!(check_sequence(&(line(0) + &line(1) + &line(2))).is_ok());
-        assert!(check_sequence(&(line(0) + inner::CREATED + "\n" + &line(1))).is_ok());
+        let notes = format!("{}\n{}\n", inner::CREATED, inner::WAS_RESET);
+        let noted = line(0) + &notes + &line(1);
+        assert!(check_sequence(&noted).is_ok());
+        assert_eq!(resets(&noted), 1);
         assert!(check_sequence(&(line(0) + &line(2))).is_err());
         assert!(check_sequence(&(line(0) + &line(0))).is_err());
         assert!(check_sequence(&line(1)).is_err());

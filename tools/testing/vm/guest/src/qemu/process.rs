@@ -283,6 +283,38 @@ impl Qemu {
         self.wait_for_migration(results, status, other, |info, _| info["status"] == status)
     }
 
+    /// Waits until the migration has ended. Returns its status.
+    pub fn wait_for_end(&mut self, results: &mut Results, other: &mut Trace) -> Result<String> {
+        let ended = |info: &Value, _: &Trace| {
+            info["status"]
+                .as_str()
+                .is_some_and(|status| ENDS.contains(&status))
+        };
+        let info = self.wait_for_migration(results, "its end", Some(other), ended)?;
+        Ok(info["status"].as_str().unwrap_or_default().to_string())
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Whether its guest runs. None runs in a QEMU that ends.
+    pub fn runs(&mut self) -> Result<bool> {
+        let err = match self.execute("query-status", json!({})) {
+            Ok(status) => return Ok(status["running"] == true),
+            Err(err) => err,
+        };
+        let wait = Wait::new();
+        while !self.has_ended()? {
+            if wait.is_longer_than(TIMEOUT) {
+                return Err(err);
+            }
+            thread::sleep(POLL);
+        }
+        Ok(false)
+    }
+
     /// Has it stand still: it does nothing, but does not end.
     pub fn freeze(&self) -> Result<()> {
         Ok(sys::kill(self.child.id(), libc::SIGSTOP)?)

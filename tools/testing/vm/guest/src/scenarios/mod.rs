@@ -15,6 +15,7 @@ mod migrate;
 mod pipeline;
 mod precopy;
 mod qemu;
+mod qemu_faults;
 mod races;
 mod random;
 mod reinit;
@@ -70,6 +71,8 @@ const ALL: &[(&str, Run)] = &[
     ("trace", trace::run),
     ("qemu", qemu::run),
     ("qemu-suite", qemu::run_suite),
+    ("qemu-fault", qemu_faults::run),
+    ("qemu-faults", qemu_faults::run_suite),
     ("abuse", abuse::run),
     ("conformance", conformance::run),
     ("conformance-c", conformance::run_c),

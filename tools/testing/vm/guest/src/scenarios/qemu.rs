@@ -25,7 +25,7 @@ const MANY: usize = 4;
 const IN_A_ROW: u32 = 10;
 
 /// Makes VFs.
-struct Bench {
+pub struct Bench {
     vfs: Vec<Assigned>,
 }
 
@@ -41,7 +41,8 @@ impl Bench {
         Ok(Self { vfs })
     }
 
-    fn bind(&self, results: &mut Results, driver: Driver) -> Result<()> {
+    /// Binds them to a driver.
+    pub fn bind(&self, results: &mut Results, driver: Driver) -> Result<()> {
         for vf in &self.vfs {
             hca::bind(vf.bdf, driver)?;
         }
@@ -53,14 +54,14 @@ impl Bench {
     }
 
     /// `count` VFs for a guest, and as many to go to.
-    fn take(&self, count: usize) -> (&[Assigned], &[Assigned]) {
+    pub fn take(&self, count: usize) -> (&[Assigned], &[Assigned]) {
         let (here, there) = self.vfs.split_at(MANY);
         (&here[..count], &there[..count])
     }
 }
 
 /// Has everything ready; `None` where the kernel cannot do that.
-fn prepare(results: &mut Results) -> Result<Option<(Common, Bench)>> {
+pub fn prepare(results: &mut Results) -> Result<Option<(Common, Bench)>> {
     if !fs::exists("/dev/iommu")? {
         results.skip(
             "QEMU migrates a guest with a VF",

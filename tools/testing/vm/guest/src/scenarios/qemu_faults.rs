@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! QEMU migrates a guest whose device fails.
+//!
+//! After each fault the guest must run in one QEMU, know what it knew before, and migrate.
+
+use super::qemu::{prepare, Bench};
+use crate::{
+    fault::{opcode, Fault, Faults},
+    hca::{Driver, Pf},
+    qemu::{Access, Channel, Common, Config, Guest, Place, Qemu},
+    sys,
+    tap::Results,
+};
+use anyhow::{ensure, Context, Result};
+use mlx5_emu_regs as regs;
+use serde_json::json;
+use std::{thread, time::Duration};
+use vfio_mig::precopy::InfoVersion;
+use vm_common::faults::{self as table, Fault as Entry, OfC};
+
+/// `MLX5_CMD_STAT_INT_ERR`
+const INTERNAL_ERR: u8 = 0x1;
+/// What a slow LOAD takes.
+const SLOW_LOAD: Duration = Duration::from_secs(5);
+/// Until a reload of the PF waits for a command that is held.
+const RELOADING: Duration = Duration::from_millis(500);
+
+/// A guest, and the device that is to fail.
+struct Trial<'g, 'a> {
+    results: &'g mut Results,
+    guest: &'g mut Guest<'a>,
+    faults: &'g Faults,
+    /// VHCAs.
+    source: u16,
+    destination: u16,
+    /// Whether the last LOAD must fail, and no other.
+    of_last_load: bool,
+}
+
+/// Starts to migrate the guest, and has something go wrong. Returns the destination.
+type Fail = fn(&mut Trial<'_, '_>) -> Result<Qemu>;
+
+/// A function for each fault of the table.
+const ALL: &[(&str, Fail)] = &[
+    ("SAVE of the first image", |trial| {
+        trial.fail(save_error().about(trial.source))
+    }),
+    ("SAVE of an incremental image", |trial| {
+        trial.fail_in_precopy(save_error().about(trial.source))
+    }),
+    ("SAVE of the last image", |trial| {
+        let destination = trial.stop_before_last_save()?;
+        trial.faults.arm(save_error().about(trial.source))?;
+        trial.faults.release()?;
+        Ok(destination)
+    }),
+    ("first image cannot be saved yet", |trial| {
+        trial.fail(Fault::fail(opcode::SAVE_VHCA_STATE).about(trial.source))
+    }),
+    ("LOAD of the first image", |trial| {
+        trial.fail(Fault::fail(opcode::LOAD_VHCA_STATE).about(trial.destination))
+    }),
+    ("LOAD of the first image takes 5 seconds", |trial| {
+        let held = Fault::held(opcode::LOAD_VHCA_STATE);
+        trial.faults.arm(held.about(trial.destination))?;
+        let destination = trial.guest.begin_any_downtime(trial.results)?;
+        trial.faults.wait_for_held(1)?;
+        thread::sleep(SLOW_LOAD);
+        // Firmware has not answered. So the ack comes after the LOAD, and the downtime
+        // after the ack.
+        trial.guest.check_not_ready(trial.results)?;
+        trial.faults.wait_for_held(1)?;
+        trial.faults.release()?;
+        trial.guest.wait_for_ack(trial.results)?;
+        Ok(destination)
+    }),
+    ("LOAD of an incremental image", |trial| {
+        trial.fail_in_precopy(Fault::fail(opcode::LOAD_VHCA_STATE).about(trial.destination))
+    }),
+    ("LOAD of the last image", |trial| {
+        trial.before_last_load(Fault::fail(opcode::LOAD_VHCA_STATE))
+    }),
+    ("SUSPEND of the source's initiator", |trial| {
+        trial.fail(Fault::fail(opcode::SUSPEND_VHCA).about(trial.source))
+    }),
+    ("SUSPEND of the source's responder", |trial| {
+        let fault = Fault::fail(opcode::SUSPEND_VHCA).nth(2);
+        trial.fail(fault.about(trial.source))
+    }),
+    ("SUSPEND of the destination's initiator", |trial| {
+        trial.fail(Fault::fail(opcode::SUSPEND_VHCA).about(trial.destination))
+    }),
+    ("SUSPEND of the destination's responder", |trial| {
+        let fault = Fault::fail(opcode::SUSPEND_VHCA).nth(2);
+        trial.fail(fault.about(trial.destination))
+    }),
+    ("RESUME of the source's responder", |trial| {
+        trial.cancel_with(Fault::fail(opcode::RESUME_VHCA))
+    }),
+    ("RESUME of the source's initiator", |trial| {
+        trial.cancel_with(Fault::fail(opcode::RESUME_VHCA).nth(2))
+    }),
+    ("RESUME of the destination's responder", |trial| {
+        trial.fail(Fault::fail(opcode::RESUME_VHCA).about(trial.destination))
+    }),
+    ("RESUME of the destination's initiator", |trial| {
+        let fault = Fault::fail(opcode::RESUME_VHCA).nth(2);
+        trial.fail(fault.about(trial.destination))
+    }),
+    // QEMU starts the tracker first.
+    ("CREATE_MKEY for the page tracker", |trial| {
+        trial.fail(Fault::fail(opcode::CREATE_MKEY))
+    }),
+    ("CREATE_MKEY for the first SAVE", |trial| {
+        trial.fail(Fault::fail(opcode::CREATE_MKEY).nth(2))
+    }),
+    ("CREATE_MKEY for the first LOAD", |trial| {
+        // The source has what it needs when it saves.
+        let held = Fault::held(opcode::SAVE_VHCA_STATE);
+        let destination = trial.fail(held.about(trial.source))?;
+        trial.faults.wait_for_held(1)?;
+        trial.faults.arm(Fault::fail(opcode::CREATE_MKEY))?;
+        trial.faults.release()?;
+        Ok(destination)
+    }),
+    ("page tracker in error", |trial| {
+        trial.fail_report(regs::TRACK_ERROR)
+    }),
+    ("page tracker says that it failed", |trial| {
+        trial.fail_report(regs::TRACK_ERROR_MESSAGE)
+    }),
+    ("page tracker's QP fails", |trial| {
+        trial.fail_report(regs::TRACK_QP_ERROR)
+    }),
+    ("page tracker's CQ fails", |trial| {
+        trial.fail_report(regs::TRACK_CQ_ERROR)
+    }),
+    ("page tracker is silent", |trial| {
+        trial.fail_report(regs::TRACK_STALL)
+    }),
+    ("guest resets its VF in pre-copy", |trial| {
+        let destination = trial.guest.begin_precopy(trial.results)?;
+        trial.guest.reset_vf(trial.results)?;
+        Ok(destination)
+    }),
+    ("PF reloaded in pre-copy", |trial| {
+        let destination = trial.guest.begin_precopy(trial.results)?;
+        Pf::find()?.reload()?;
+        Ok(destination)
+    }),
+    ("PF reloaded in stop-copy", |trial| {
+        let destination = trial.guest.begin_switchover(trial.results)?;
+        Pf::find()?.reload()?;
+        trial.guest.go_on_from_switchover()?;
+        Ok(destination)
+    }),
+    ("PF reloaded in RESUMING", |trial| {
+        let destination = trial.before_last_load(Fault::held(opcode::LOAD_VHCA_STATE))?;
+        trial.faults.wait_for_held(1)?;
+        let reload = thread::spawn(|| Pf::find()?.reload());
+        thread::sleep(RELOADING);
+        trial.faults.release()?;
+        match reload.join() {
+            Ok(done) => done?,
+            Err(_) => anyhow::bail!("the reload panicked"),
+        }
+        Ok(destination)
+    }),
+];
+
+/// A SAVE that fails. Bad resource state would not do: it says that a running VF cannot be
+/// saved right now, and both drivers save all of it once it is stopped.
+fn save_error() -> Fault {
+    Fault::fail(opcode::SAVE_VHCA_STATE).status(INTERNAL_ERR, 0)
+}
+
+impl Trial<'_, '_> {
+    /// A fault of a command that comes by itself.
+    fn fail(&mut self, fault: Fault) -> Result<Qemu> {
+        self.faults.arm(fault)?;
+        self.guest.begin_migration(self.results)
+    }
+
+    /// A fault of the next command when the destination has the first image.
+    fn fail_in_precopy(&mut self, fault: Fault) -> Result<Qemu> {
+        let destination = self.guest.begin_precopy(self.results)?;
+        self.faults.arm(fault)?;
+        Ok(destination)
+    }
+
+    /// A fault of the source's tracker.
+    fn fail_report(&mut self, kind: u64) -> Result<Qemu> {
+        self.faults.arm_report(self.source, kind)?;
+        self.guest.begin_migration(self.results)
+    }
+
+    /// The source's first SUSPEND is held when this returns: all images but the last were
+    /// saved, and none can be saved before it is released.
+    fn stop_before_last_save(&mut self) -> Result<Qemu> {
+        let destination = self.guest.begin_precopy(self.results)?;
+        let held = Fault::held(opcode::SUSPEND_VHCA);
+        self.faults.arm(held.about(self.source))?;
+        self.guest.switch_over()?;
+        self.faults.wait_for_held(1)?;
+        Ok(destination)
+    }
+
+    /// A fault of the destination's last LOAD. It is armed when the last SAVE is held and
+    /// all other images are loaded.
+    fn before_last_load(&mut self, fault: Fault) -> Result<Qemu> {
+        let mut destination = self.stop_before_last_save()?;
+        let held = Fault::held(opcode::SAVE_VHCA_STATE);
+        self.faults.arm(held.about(self.source))?;
+        self.faults.release()?;
+        self.faults.wait_for_held(1)?;
+        let before = self
+            .guest
+            .wait_for_silence(self.results, &mut destination)?;
+        let last = fault.about(self.destination).nth(before + 1);
+        self.faults.arm(last)?;
+        self.of_last_load = true;
+        self.faults.release()?;
+        Ok(destination)
+    }
+
+    /// A fault of the source when the migration is cancelled in stop-copy.
+    fn cancel_with(&mut self, fault: Fault) -> Result<Qemu> {
+        let destination = self.guest.begin_switchover(self.results)?;
+        self.faults.arm(fault.about(self.source))?;
+        self.guest.give_up()?;
+        Ok(destination)
+    }
+}
+
+/// What is said of resets that there should not be.
+fn resets_error(count: usize) -> String {
+    format!("resets of its VF: {count}")
+}
+
+/// What a guest did after a fault.
+struct Outcome {
+    completed: bool,
+    place: Place,
+    /// What it missed that it should not miss.
+    errors: Vec<String>,
+    /// Why it did not migrate again.
+    again: Result<()>,
+    /// What the kernel complains of.
+    log: usize,
+}
+
+fn run_fault(
+    results: &mut Results,
+    guest: &mut Guest<'_>,
+    entry: &Entry,
+    fail: Fail,
+) -> Result<Outcome> {
+    let faults = Faults::open()?;
+    let (source, destination) = guest.vhcas();
+    let mut trial = Trial {
+        results,
+        guest,
+        faults: &faults,
+        source,
+        destination,
+        of_last_load: false,
+    };
+    let to = fail(&mut trial)?;
+    let of_last_load = trial.of_last_load;
+    let end = guest.end(results, to)?;
+    ensure!(
+        !of_last_load || end.lacks_last_block,
+        "it was not the last LOAD that failed"
+    );
+    let armed = faults.armed()?;
+    ensure!(armed == 0, "{armed} faults did not come to pass");
+    let mut errors = Vec::new();
+    let mut again = Err(anyhow::anyhow!("the guest is lost"));
+    if matches!(end.place, Place::Source | Place::Destination) {
+        match guest.go_on_after_resets(results) {
+            Ok(resets) if resets == entry.expected.resets() => (),
+            Ok(resets) => errors.push(resets_error(resets)),
+            Err(err) => errors.push(format!("{err:#}")),
+        }
+        again = guest.move_on(results, Channel::Socket).map(|_| ());
+    }
+    Ok(Outcome {
+        completed: end.completed,
+        place: end.place,
+        errors,
+        again,
+        log: results.kernel_faults(),
+    })
+}
+
+/// Gives an outcome to the host, and judges it.
+fn judge(results: &mut Results, config: Config, entry: &Entry, outcome: Outcome) -> Result<()> {
+    let place = match entry.completes {
+        true => Place::Destination,
+        false => Place::Source,
+    };
+    results.json(&json!({
+        "driver": config.driver.name(),
+        "access": config.access.name(),
+        "fault": entry.name,
+        "migration": if outcome.completed { "completed" } else { "failed" },
+        "expected": entry.expected.name(),
+        "guest_runs_in": outcome.place.name(),
+        "guest_errors": outcome.errors.len(),
+        "again_ok": outcome.again.is_ok(),
+        "log_faults": outcome.log,
+    }));
+    ensure!(
+        outcome.completed == entry.completes && outcome.place == place,
+        "completed: {}, and the guest runs in {:?}",
+        outcome.completed,
+        outcome.place
+    );
+    match (config.driver, entry.c) {
+        (Driver::C, OfC::Resets(why)) => {
+            let known = [resets_error(1)];
+            ensure!(
+                outcome.errors == known,
+                "not just {known:?} ({why}), but {:?}",
+                outcome.errors
+            );
+        }
+        _ => ensure!(outcome.errors.is_empty(), "{}", outcome.errors.join("\n")),
+    }
+    outcome.again.context("the second migration")?;
+    ensure!(
+        outcome.log == 0,
+        "the kernel complains {} times",
+        outcome.log
+    );
+    Ok(())
+}
+
+/// Runs some of the faults with a driver.
+fn run_all(
+    results: &mut Results,
+    (common, bench): (&Common, &Bench),
+    (driver, access): (Driver, Access),
+    wanted: &dyn Fn(&Entry, &str) -> bool,
+) {
+    let config = Config {
+        driver,
+        access,
+        // The C driver has no tracepoints.
+        traced: false,
+        info: InfoVersion::V2,
+    };
+    let mut guest = None;
+    for (name, fail) in ALL {
+        let title = format!("{} driver, {}: {name}", driver.name(), access.name());
+        let entry = table::find(name).filter(|entry| wanted(entry, &title));
+        let Some(entry) = entry else { continue };
+        if let (Driver::C, OfC::NotRun(why)) = (driver, entry.c) {
+            results.json(&json!({
+                "driver": driver.name(),
+                "access": access.name(),
+                "fault": entry.name,
+                "migration": "not run",
+                "expected": entry.expected.name(),
+                "why": why,
+            }));
+            results.skip(&title, why);
+            continue;
+        }
+        results.test(&title, |results| {
+            let mut here = match guest.take() {
+                Some(guest) => guest,
+                None => Guest::boot(results, common, config, bench.take(1))?,
+            };
+            let outcome = run_fault(results, &mut here, entry, *fail)?;
+            // A guest that cannot migrate is none for the next test.
+            if outcome.again.is_ok() {
+                guest = Some(here);
+            }
+            judge(results, config, entry, outcome)
+        });
+    }
+}
+
+/// One fault of each side.
+pub fn run(results: &mut Results) -> Result<()> {
+    let Some((common, bench)) = prepare(results)? else {
+        return Ok(());
+    };
+    bench.bind(results, Driver::Rust)?;
+    let these = (Driver::Rust, Access::Iommufd);
+    run_all(results, (&common, &bench), these, &|entry, _| entry.quick);
+    Ok(())
+}
+
+/// All faults, or those with `vmtest.only=` in their titles.
+pub fn run_suite(results: &mut Results) -> Result<()> {
+    let Some((common, bench)) = prepare(results)? else {
+        return Ok(());
+    };
+    let only = sys::kernel_parameter("vmtest.only")?.unwrap_or_default();
+    for driver in [Driver::Rust, Driver::C] {
+        bench.bind(results, driver)?;
+        for access in [Access::Iommufd, Access::Container] {
+            let wanted = |_: &Entry, title: &str| title.replace(' ', "-").contains(&only);
+            run_all(results, (&common, &bench), (driver, access), &wanted);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_of_the_table_can_be_run() {
+        for entry in table::ALL {
+            assert!(
+                ALL.iter().any(|(name, _)| *name == entry.name),
+                "{}",
+                entry.name
+            );
+        }
+        assert_eq!(ALL.len(), table::ALL.len());
+    }
+}

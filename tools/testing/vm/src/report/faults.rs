@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The report of `make check-qemu-faults`.
+
+use super::{plain, write};
+use crate::machine::Outcome;
+use anyhow::{ensure, Result};
+use serde_json::{json, Value};
+use std::{fmt::Write as _, path::Path};
+use vm_common::faults;
+
+/// Columns: title, field in JSON, and width.
+const COLUMNS: &[(&str, &str, usize)] = &[
+    ("fault", "fault", 41),
+    ("migration", "migration", 10),
+    ("runs in", "guest_runs_in", 12),
+    ("expected", "expected", 19),
+    ("errors", "guest_errors", 7),
+    ("again", "again_ok", 6),
+    ("log", "log_faults", 3),
+];
+
+/// Drivers, and how QEMU gets at a VF: a table of each pair.
+const DRIVERS: [&str; 2] = ["rust", "c"];
+const ACCESS: [&str; 2] = ["iommufd", "container"];
+
+fn rows<'a>(data: &'a [Value], driver: &str, access: &str) -> Vec<&'a Value> {
+    let mut rows: Vec<&Value> = data.iter().collect();
+    rows.retain(|row| row["driver"] == driver && row["access"] == access);
+    rows
+}
+
+fn render(data: &[Value], driver: &str, access: &str) -> String {
+    let mut text = format!("{driver} driver, {access}\n");
+    for (title, _, width) in COLUMNS {
+        let _ = write!(text, "{title:width$}");
+    }
+    for row in rows(data, driver, access) {
+        text += "\n";
+        for (_, field, width) in COLUMNS {
+            let _ = write!(text, "{:width$}", plain(&row[*field]));
+        }
+    }
+    text
+}
+
+/// The results that are missing.
+fn missing(data: &[Value]) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (driver, access) in DRIVERS.iter().flat_map(|d| ACCESS.map(|a| (d, a))) {
+        let rows = rows(data, driver, access);
+        for fault in faults::ALL {
+            if !rows.iter().any(|row| row["fault"] == fault.name) {
+                missing.push(format!("{driver} driver, {access}: {}", fault.name));
+            }
+        }
+    }
+    missing
+}
+
+/// Writes qemu-faults.json and shows the tables. There must be a result of each fault.
+pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
+    for (driver, access) in DRIVERS.iter().flat_map(|d| ACCESS.map(|a| (d, a))) {
+        println!("\n{}", render(&outcome.data, driver, access));
+    }
+    println!();
+    write(&json!(outcome.data), &out.join("vm"), "qemu-faults.json")?;
+    outcome.show_logs();
+    let missing = missing(&outcome.data);
+    ensure!(
+        missing.is_empty(),
+        "there is no result of\n    {}",
+        missing.join("\n    ")
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(driver: &str, access: &str, fault: &str) -> Value {
+        json!({
+            "driver": driver, "access": access, "fault": fault, "migration": "failed",
+            "expected": "intact", "guest_runs_in": "source", "guest_errors": 0,
+            "again_ok": true, "log_faults": 0,
+        })
+    }
+
+    #[test]
+    fn a_result_that_is_missing_is_noticed() {
+        let mut data = Vec::new();
+        for (driver, access) in DRIVERS.iter().flat_map(|d| ACCESS.map(|a| (d, a))) {
+            data.extend(faults::ALL.iter().map(|f| row(driver, access, f.name)));
+        }
+        assert!(missing(&data).is_empty());
+        data.remove(1);
+        let name = faults::ALL[1].name;
+        assert_eq!(missing(&data), [format!("rust driver, iommufd: {name}")]);
+    }
+
+    #[test]
+    fn a_table_has_a_line_of_each_result() {
+        let data = [row("c", "container", "LOAD of the last image")];
+        let text = render(&data, "c", "container");
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with("LOAD of the last image"));
+        assert!(last.ends_with("true  0  "), "{last:?}");
+        assert_eq!(render(&data, "c", "iommufd").lines().count(), 2);
+        let fits = |name: &str| name.len() < COLUMNS[0].2;
+        assert!(faults::ALL.iter().all(|fault| fits(fault.name)));
+    }
+}
