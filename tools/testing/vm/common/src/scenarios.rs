@@ -217,7 +217,7 @@ pub const ALL: &[Scenario] = &[
         about: "resets at any time, of a VF whose firmware takes its time: what is queued is \
                 dropped, and RUNNING is true",
         suite: Suite::Check,
-        kernels: BOTH,
+        kernels: &[Intree],
         seconds: 90,
         machine: Machine {
             properties: ",save-us-per-mib=60000,load-us-per-mib=60000",
@@ -239,7 +239,7 @@ pub const ALL: &[Scenario] = &[
         name: "races",
         about: "all calls at the same time, a thread for each, with resets and PF reloads",
         suite: Suite::Check,
-        kernels: BOTH,
+        kernels: &[Intree],
         seconds: 90,
         machine: USUAL,
     },
