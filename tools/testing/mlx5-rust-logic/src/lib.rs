@@ -29,6 +29,8 @@ mod track_limits;
 mod walk;
 
 #[cfg(test)]
+mod bits_compile_tests;
+#[cfg(test)]
 mod bits_tests;
 #[cfg(test)]
 mod chunks_tests;
