@@ -314,7 +314,8 @@ const OBSERVATIONS: &[Observation] = &[
         // C driver loses a reference to its file if that is closed before it has
         // dealt with the answer.
         let again = match device.begin(State::STOP_COPY) {
-            Ok(mut file) => words(file.read(&mut [0; 100])),
+            // Firmware may have answered before the size record was read.
+            Ok(mut file) => words(file.read_exact(&mut [0; 100]).map(|()| "all")),
             Err(err) => format!("{err:#}"),
         };
         thread::sleep(Duration::from_millis(100));
