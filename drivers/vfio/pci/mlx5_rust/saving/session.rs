@@ -638,7 +638,7 @@ impl Idle<'_> {
         saved.inspect_err(|_| session.fail())
     }
 
-    /// Has firmware stop to track the running device.
+    /// Has firmware stop to track the running device, which is the end of the session.
     pub(crate) fn end_tracking(&self, epoch: Epoch) -> Result {
         let session = self.session;
         if !session.lock().tracked || session.command.has_ended() {
@@ -650,6 +650,9 @@ impl Idle<'_> {
         let buffer = session.outgoing.lock().buffers.remove(index);
         guard.end_tracking(&buffer.ok_or(ENODEV)?)?;
         session.outgoing.lock().tracked = false;
+        // Before another thread may send commands: firmware cannot tell any more what
+        // has changed.
+        session.fail();
         Ok(())
     }
 }
