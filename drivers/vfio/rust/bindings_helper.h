@@ -11,7 +11,6 @@
 #include <linux/pci.h>
 #include <linux/vfio.h>
 #include <linux/vfio_pci_core.h>
-#include <linux/workqueue.h>
 
 #include "helpers.h"
 

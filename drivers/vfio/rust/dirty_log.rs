@@ -76,16 +76,6 @@ impl IovaRanges<'_> {
         self.count as usize
     }
 
-    /// Returns the sum of the lengths in bytes, or `None` if it does not fit: more
-    /// than any device can log.
-    ///
-    /// Rounding the sum up to a power of two may overflow, too, and means the
-    /// same: `EOPNOTSUPP`.
-    pub(crate) fn total_len(&self) -> Option<u64> {
-        self.iter()
-            .try_fold(0u64, |total, range| total.checked_add(range.len()?))
-    }
-
     /// Returns the ranges in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = IovaRange> + '_ {
         // SAFETY: `root` is a valid interval tree, which does not change as long

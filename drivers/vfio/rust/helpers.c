@@ -14,7 +14,6 @@
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/vfio_pci_core.h>
-#include <linux/workqueue.h>
 
 #include "helpers.h"
 
@@ -293,27 +292,6 @@ long vfio_rust_compat_ptr_ioctl(struct file *file, unsigned int cmd,
 void vfio_rust_warn_ratelimited(struct device *dev, const char *what)
 {
 	dev_warn_ratelimited(dev, "%s\n", what);
-}
-
-/* Not bound to the CPU of the caller, which may be an interrupt. */
-void vfio_rust_queue_work(struct work_struct *work)
-{
-	queue_work(system_dfl_wq, work);
-}
-
-struct workqueue_struct *vfio_rust_alloc_ordered_workqueue(const char *name)
-{
-	return alloc_ordered_workqueue("%s", 0, name);
-}
-
-void vfio_rust_flush_workqueue(struct workqueue_struct *wq)
-{
-	flush_workqueue(wq);
-}
-
-void vfio_rust_destroy_workqueue(struct workqueue_struct *wq)
-{
-	destroy_workqueue(wq);
 }
 
 void vfio_rust_trace_arc(struct device *dev, u32 from, u32 to, int ret,

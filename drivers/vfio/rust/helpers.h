@@ -18,8 +18,6 @@ struct iova_bitmap;
 struct page;
 struct pci_dev;
 struct vfio_pci_core_device;
-struct work_struct;
-struct workqueue_struct;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
 void vfio_rust_free_pages(struct page *page, unsigned int order);
@@ -83,11 +81,5 @@ void vfio_rust_trace_dirty_report(struct device *dev, u64 bytes, int ret,
 				  s64 ns);
 void vfio_rust_trace_precopy_info(struct device *dev, u64 initial, u64 dirty,
 				  bool reinit);
-
-void vfio_rust_queue_work(struct work_struct *work);
-
-struct workqueue_struct *vfio_rust_alloc_ordered_workqueue(const char *name);
-void vfio_rust_flush_workqueue(struct workqueue_struct *wq);
-void vfio_rust_destroy_workqueue(struct workqueue_struct *wq);
 
 #endif /* VFIO_RUST_HELPERS_H */

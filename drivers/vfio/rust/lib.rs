@@ -43,4 +43,3 @@ pub(crate) mod pci;
 pub(crate) mod session;
 pub(crate) mod trace;
 mod walk;
-pub(crate) mod workqueue;
