@@ -58,6 +58,23 @@ impl Load {
         self.is_owed(&wrote)
     }
 
+    /// Writes in a process that is stopped: all but the last byte is counted.
+    fn stopped(&self) -> Result<()> {
+        let (mut file, bytes) = (self.file.try_clone()?, self.bytes.clone());
+        let wrote = sys::stopped(BROKEN_OFF, move || words(file.write(&bytes)))?;
+        self.is_owed(&wrote)
+    }
+
+    /// Everything was loaded when the last write returned, and the VF runs with it.
+    fn is_loaded(&self) -> Result<()> {
+        ensure!(
+            now(&self.file, OUT)? == OUT,
+            "write() has not waited for the load"
+        );
+        self.device.set_state(State::RUNNING)?;
+        Ok(())
+    }
+
     fn is_owed(&self, wrote: &str) -> Result<()> {
         let expected = self.bytes.len() - 1;
         ensure!(wrote == expected.to_string(), "{wrote} of {expected} + 1");
@@ -69,6 +86,18 @@ impl Load {
     fn leave(&self) -> Result<String> {
         let left = compare::outcome(self.device.set_state(State::STOP));
         Ok(format!("{left}, {}", self.device.state()?))
+    }
+
+    /// A LOAD has failed that no writer has waited for: the error is that of the next
+    /// write, of `byte`, or of leaving `RESUMING`.
+    fn fails_at_last(&mut self, write_on: bool, byte: [u8; 1]) -> Result<()> {
+        if write_on {
+            let wrote = words(self.file.write(&byte));
+            return self.fails(&wrote);
+        }
+        let left = self.leave()?;
+        ensure!(left == "ENOMEM, ERROR", "leaving RESUMING: {left}");
+        Ok(())
     }
 
     /// The error is told once, and the device is lost.
@@ -88,10 +117,10 @@ impl Load {
 }
 
 /// Has a LOAD of the VF fail after a while.
-fn failing(site: &Site) -> Result<Faults> {
+fn failing(site: &Site, status: u8) -> Result<Faults> {
     let faults = Faults::open()?;
     let fault = Fault::fail(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
-    faults.arm(fault.status(LIM_ERR, 0).after(FAILS))?;
+    faults.arm(fault.status(status, 0).after(FAILS))?;
     Ok(faults)
 }
 
@@ -99,17 +128,12 @@ fn whole(site: &Site) -> Result<()> {
     let mut load = Load::new(site)?;
     ensure!(now(&load.file, OUT)? == OUT, "not writable at first");
     load.file.write_all(&load.bytes)?;
-    ensure!(
-        now(&load.file, OUT)? == OUT,
-        "write() has not waited for the load"
-    );
-    load.device.set_state(State::RUNNING)?;
-    Ok(())
+    load.is_loaded()
 }
 
 fn whole_fails(site: &Site) -> Result<()> {
     let mut load = Load::new(site)?;
-    let faults = failing(site)?;
+    let faults = failing(site, LIM_ERR)?;
     let wrote = words(load.file.write(&load.bytes));
     ensure!(faults.fired()? == 1);
     load.fails(&wrote)
@@ -128,30 +152,19 @@ fn next_record(site: &Site) -> Result<()> {
     );
     let last = load.last();
     load.file.write_all(&last)?;
-    ensure!(
-        now(&load.file, OUT)? == OUT,
-        "write() has not waited for the load"
-    );
-    load.device.set_state(State::RUNNING)?;
-    Ok(())
+    load.is_loaded()
 }
 
 fn next_record_fails(site: &Site) -> Result<()> {
     for write_on in [true, false] {
         let mut load = Load::new(site)?;
-        let _faults = failing(site)?;
+        let _faults = failing(site, LIM_ERR)?;
         let mut bytes = load.bytes.clone();
         bytes.push(0);
         load.file.write_all(&bytes)?;
         let polled = soon(&load.file, OUT)?;
         ensure!(polled & libc::POLLERR != 0, "no POLLERR");
-        if write_on {
-            let wrote = words(load.file.write(&[0]));
-            load.fails(&wrote)?;
-        } else {
-            let left = load.leave()?;
-            ensure!(left == "ENOMEM, ERROR", "leaving RESUMING: {left}");
-        }
+        load.fails_at_last(write_on, [0])?;
     }
     Ok(())
 }
@@ -166,27 +179,16 @@ fn signal(site: &Site) -> Result<()> {
     let again = sys::interrupted(BROKEN_OFF, || words(file.write(&last)))?;
     ensure!(again == "EINTR", "a signal, with nothing to count: {again}");
     load.file.write_all(&last)?;
-    ensure!(
-        now(&load.file, OUT)? == OUT,
-        "write() has not waited for the load"
-    );
-    load.device.set_state(State::RUNNING)?;
-    Ok(())
+    load.is_loaded()
 }
 
 fn signal_fails(site: &Site) -> Result<()> {
     for write_on in [true, false] {
         let mut load = Load::new(site)?;
-        let _faults = failing(site)?;
+        let _faults = failing(site, LIM_ERR)?;
         load.broken_off()?;
-        if write_on {
-            let last = load.last();
-            let wrote = words(load.file.write(&last));
-            load.fails(&wrote)?;
-        } else {
-            let left = load.leave()?;
-            ensure!(left == "ENOMEM, ERROR", "leaving RESUMING: {left}");
-        }
+        let last = load.last();
+        load.fails_at_last(write_on, last)?;
     }
     Ok(())
 }
@@ -217,7 +219,7 @@ fn nonblocking(site: &Site) -> Result<()> {
 
 fn nonblocking_fails(site: &Site) -> Result<()> {
     let mut load = Load::new(site)?;
-    let _faults = failing(site)?;
+    let _faults = failing(site, LIM_ERR)?;
     uapi::set_nonblocking(load.file.as_fd(), true)?;
     let wrote = words(load.file.write(&load.bytes));
     load.is_owed(&wrote)?;
@@ -230,27 +232,18 @@ fn nonblocking_fails(site: &Site) -> Result<()> {
 
 fn stopped(site: &Site) -> Result<()> {
     let load = Load::new(site)?;
-    let (mut file, bytes) = (load.file.try_clone()?, load.bytes.clone());
-    let wrote = sys::stopped(BROKEN_OFF, move || words(file.write(&bytes)))?;
-    load.is_owed(&wrote)?;
+    load.stopped()?;
     // With nothing to count, the call begins again.
     let (mut file, last) = (load.file.try_clone()?, load.last());
     let wrote = sys::stopped(BROKEN_OFF, move || words(file.write(&last)))?;
     ensure!(wrote == "1", "the last byte: {wrote}");
-    ensure!(
-        now(&load.file, OUT)? == OUT,
-        "write() has not waited for the load"
-    );
-    load.device.set_state(State::RUNNING)?;
-    Ok(())
+    load.is_loaded()
 }
 
 fn stopped_fails(site: &Site) -> Result<()> {
     let mut load = Load::new(site)?;
-    let _faults = failing(site)?;
-    let (mut file, bytes) = (load.file.try_clone()?, load.bytes.clone());
-    let wrote = sys::stopped(BROKEN_OFF, move || words(file.write(&bytes)))?;
-    load.is_owed(&wrote)?;
+    let _faults = failing(site, LIM_ERR)?;
+    load.stopped()?;
     let last = load.last();
     let wrote = words(load.file.write(&last));
     load.fails(&wrote)
@@ -261,9 +254,7 @@ fn kept(site: &Site) -> Result<()> {
     /// `MLX5_CMD_STAT_RESOURCE_BUSY`, of which mlx5_core makes `EBUSY`.
     const BUSY: u8 = 0x6;
     let mut load = Load::new(site)?;
-    let faults = Faults::open()?;
-    let fault = Fault::fail(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
-    faults.arm(fault.status(BUSY, 0).after(FAILS))?;
+    let _faults = failing(site, BUSY)?;
     load.broken_off()?;
     let left = load.leave()?;
     ensure!(left == "EBUSY, ERROR", "leaving RESUMING: {left}");
