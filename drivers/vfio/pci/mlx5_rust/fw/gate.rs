@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command gate: whether commands may be sent now, and who is sending one.
+//! The command gate: it tells whether commands may be sent now, and counts those who
+//! send them.
 //!
 //! Two things can end while commands are under way. The PF goes: then nothing may
 //! be created or destroyed on it any more. The VF is reset: then no command may
@@ -106,7 +107,7 @@ impl Gate {
         }
     }
 
-    /// Counts a guard of the VF, for somebody who has a guard of the PF.
+    /// Counts a guard of the VF. The caller holds a guard of the PF.
     pub(super) fn enter_vf(&self, epoch: Epoch) -> Result<(), Closed> {
         let mut state = self.state.lock();
         if !state.vf_open || Epoch(state.epoch) != epoch {

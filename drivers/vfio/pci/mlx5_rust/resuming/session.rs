@@ -38,7 +38,7 @@ use kernel::{
 };
 
 impl From<Malformed> for Error {
-    /// The errors of the C driver, where it has one.
+    /// Returns the error of the C driver, if it has one.
     fn from(malformed: Malformed) -> Self {
         match malformed {
             Malformed::TooLarge => ENOMEM,

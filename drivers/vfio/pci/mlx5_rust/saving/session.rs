@@ -139,7 +139,7 @@ struct InFlight {
     kind: Kind,
 }
 
-/// The unread stream, and who is at it.
+/// The unread stream, and whether a reader copies from it.
 struct Outgoing {
     phase: Phase,
     /// Firmware can save no changes for now: the initiator is suspended.

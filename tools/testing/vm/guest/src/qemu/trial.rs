@@ -19,7 +19,7 @@ use std::{
 /// How long to look for a QEMU that runs the guest.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
-/// Nothing has changed for so many polls.
+/// Number of polls with one answer after which the answer counts.
 const STABLE: u32 = 5;
 
 /// Where a guest runs.
