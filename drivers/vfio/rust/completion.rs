@@ -2,11 +2,11 @@
 
 //! Waiting for an event that an interrupt announces.
 //!
-//! The kernel crate's `Completion` has no wait that a signal ends, none with a
-//! bound, and cannot wake one waiter only.
+//! The kernel crate's `Completion` has no wait with a bound, and cannot wake one
+//! waiter only.
 
 use super::bindings;
-use kernel::{error::to_result, prelude::*, types::Opaque};
+use kernel::{prelude::*, types::Opaque};
 
 /// A `struct completion`.
 ///
@@ -64,12 +64,6 @@ impl Completion {
     pub(crate) fn wait(&self) {
         // SAFETY: `completion` is initialised by the type invariant.
         unsafe { bindings::wait_for_completion(self.completion.get()) }
-    }
-
-    /// Waits. `ERESTARTSYS` if a signal comes first.
-    pub(crate) fn wait_interruptible(&self) -> Result {
-        // SAFETY: `completion` is initialised by the type invariant.
-        to_result(unsafe { bindings::wait_for_completion_interruptible(self.completion.get()) })
     }
 
     /// Waits for at most `ms` milliseconds. `ETIMEDOUT` after that, `EINTR` if

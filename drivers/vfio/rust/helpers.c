@@ -14,6 +14,7 @@
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/vfio_pci_core.h>
+#include <linux/wait.h>
 
 #include "helpers.h"
 
@@ -160,6 +161,28 @@ long vfio_rust_wait_killable_timeout(struct completion *completion,
 {
 	return wait_for_completion_killable_timeout(completion,
 						    msecs_to_jiffies(ms));
+}
+
+void vfio_rust_init_waitqueue_head(struct wait_queue_head *queue)
+{
+	init_waitqueue_head(queue);
+}
+
+void vfio_rust_wake_up_all(struct wait_queue_head *queue)
+{
+	wake_up_all(queue);
+}
+
+void vfio_rust_wait_while(struct wait_queue_head *queue, const u32 *word,
+			  u32 value)
+{
+	wait_event(*queue, READ_ONCE(*word) != value);
+}
+
+int vfio_rust_wait_while_interruptible(struct wait_queue_head *queue,
+				       const u32 *word, u32 value)
+{
+	return wait_event_interruptible(*queue, READ_ONCE(*word) != value);
 }
 
 void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data)

@@ -18,6 +18,7 @@ struct iova_bitmap;
 struct page;
 struct pci_dev;
 struct vfio_pci_core_device;
+struct wait_queue_head;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
 void vfio_rust_free_pages(struct page *page, unsigned int order);
@@ -50,6 +51,13 @@ void vfio_rust_init_completion(struct completion *completion);
 void vfio_rust_reinit_completion(struct completion *completion);
 long vfio_rust_wait_killable_timeout(struct completion *completion,
 				     unsigned int ms);
+
+void vfio_rust_init_waitqueue_head(struct wait_queue_head *queue);
+void vfio_rust_wake_up_all(struct wait_queue_head *queue);
+void vfio_rust_wait_while(struct wait_queue_head *queue, const u32 *word,
+			  u32 value);
+int vfio_rust_wait_while_interruptible(struct wait_queue_head *queue,
+				       const u32 *word, u32 value);
 
 void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data);
 void *vfio_rust_get_drvdata(struct pci_dev *pdev);

@@ -40,6 +40,7 @@ pub(crate) mod migratable;
 pub(crate) mod migration;
 pub(crate) mod pages;
 pub(crate) mod pci;
+pub(crate) mod phase;
 pub(crate) mod session;
 pub(crate) mod trace;
 mod walk;

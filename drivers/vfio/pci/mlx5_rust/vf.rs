@@ -20,11 +20,13 @@ use crate::{
         trace::{Stopwatch, Tracer},
     },
 };
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex},
+    sync::{
+        atomic::{AtomicFlag, Relaxed},
+        Arc, Mutex,
+    },
 };
 
 /// What arcs and sessions of one VF share.
@@ -34,7 +36,7 @@ pub(crate) struct Vf {
     pub(crate) complaints: Complaints,
     pub(crate) tracer: Tracer,
     /// The VF is in `PRE_COPY` or `PRE_COPY_P2P`.
-    in_precopy: AtomicBool,
+    in_precopy: AtomicFlag,
 }
 
 impl Vf {
@@ -91,7 +93,7 @@ impl VfMigration {
             device,
             complaints: Complaints::about(dev)?,
             tracer: Tracer::about(dev)?,
-            in_precopy: AtomicBool::new(false),
+            in_precopy: AtomicFlag::new(false),
         };
         let vf = Arc::new(vf, GFP_KERNEL)?;
         Ok(pin_init!(Self {

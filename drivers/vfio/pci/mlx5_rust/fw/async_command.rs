@@ -16,12 +16,16 @@ use super::{
     ifc::{field, mailbox, Mailbox},
     registry::{Owned, Resource},
 };
-use crate::vfio::{completion::Completion, trace::Stopwatch};
-use core::{cell::UnsafeCell, sync::atomic};
+use crate::vfio::{phase::Phase, trace::Stopwatch};
+use core::cell::UnsafeCell;
 use kernel::{
     container_of, new_poll_condvar,
     prelude::*,
-    sync::{poll::PollCondVar, Arc},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        poll::PollCondVar,
+        Arc,
+    },
     types::Opaque,
 };
 
@@ -65,14 +69,13 @@ const ENDED: u32 = 4;
 ///   whoever has moved it from there to `TAKING`, until that moves it to `IDLE`.
 #[pin_data]
 pub(super) struct AsyncCommand<L: 'static, const OUT: usize> {
-    phase: atomic::AtomicU32,
-    status: atomic::AtomicI32,
+    #[pin]
+    phase: Phase,
+    status: Atomic<c_int>,
     /// Nanoseconds that the last command took.
-    took: atomic::AtomicI64,
+    took: Atomic<i64>,
     started: UnsafeCell<Stopwatch>,
     output: UnsafeCell<Mailbox<L, OUT>>,
-    #[pin]
-    ended: Completion,
     waiters: Arc<Changes>,
     #[pin]
     context: Opaque<mlx5_async_ctx>,
@@ -108,12 +111,11 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
             device,
             pf,
             try_pin_init!(Self {
-                phase: atomic::AtomicU32::new(IDLE),
-                status: atomic::AtomicI32::new(0),
-                took: atomic::AtomicI64::new(0),
+                phase <- Phase::new(IDLE),
+                status: Atomic::new(0),
+                took: Atomic::new(0),
                 started: UnsafeCell::new(Stopwatch::start()),
                 output: UnsafeCell::new(Mailbox::new()),
-                ended <- Completion::new(),
                 waiters,
                 context <- Opaque::ffi_init(|slot| {
                     // SAFETY: `mdev` is valid: `pf` is a guard of it. `slot` is
@@ -128,17 +130,6 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         )
     }
 
-    fn advance(&self, from: u32, to: u32) -> bool {
-        self.phase
-            .compare_exchange(
-                from,
-                to,
-                atomic::Ordering::AcqRel,
-                atomic::Ordering::Acquire,
-            )
-            .is_ok()
-    }
-
     /// Sends a command to the VF of `guard`. `EBUSY` if the result of the one before
     /// was not taken.
     ///
@@ -149,10 +140,9 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         guard: &VfGuard<'_>,
         input: &mut Mailbox<I, IN>,
     ) -> Result {
-        if !self.advance(IDLE, BUSY) {
+        if !self.phase.advance(IDLE, BUSY) {
             return Err(EBUSY);
         }
-        self.ended.reinit();
         // SAFETY: `phase` is `BUSY` because of this call, so `started` is its own
         // (type invariant).
         unsafe { *self.started.get() = Stopwatch::start() };
@@ -191,9 +181,8 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
             return Ok(());
         }
         if status != 0 {
-            self.ended.complete_all();
             // INVARIANT: Nothing was sent.
-            self.phase.store(IDLE, atomic::Ordering::Release);
+            self.phase.set(IDLE);
         }
         kernel::error::to_result(status)
     }
@@ -203,13 +192,10 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         // SAFETY: `phase` is `BUSY`, and this is its end: `started` is ours until
         // `phase` changes (type invariant).
         let took = unsafe { *self.started.get() }.ns();
-        self.took.store(took, atomic::Ordering::Relaxed);
-        self.status.store(status, atomic::Ordering::Relaxed);
-        // Before the phase changes: the next command may be sent, and reset `ended`, as
-        // soon as it does.
-        self.ended.complete_all();
+        self.took.store(took, Relaxed);
+        self.status.store(status, Relaxed);
         // INVARIANT: The output is complete, and mlx5_core does not use it any more.
-        self.phase.store(DONE, atomic::Ordering::Release);
+        self.phase.set(DONE);
         self.waiters.changed.notify_all();
     }
 
@@ -225,36 +211,28 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         this.finish(status);
     }
 
-    /// Returns whether a command is under way.
-    pub(super) fn is_busy(&self) -> bool {
-        self.phase.load(atomic::Ordering::Acquire) == BUSY
-    }
-
     /// Returns whether nothing can be sent any more.
     pub(super) fn has_ended(&self) -> bool {
-        self.phase.load(atomic::Ordering::Acquire) == ENDED
+        self.phase.get() == ENDED
     }
 
     /// Waits until no command is under way. `ERESTARTSYS` if a signal comes first.
     pub(super) fn wait(&self) -> Result {
-        while self.is_busy() {
-            self.ended.wait_interruptible()?;
-        }
-        Ok(())
+        self.phase.wait_while_interruptible(BUSY)
     }
 
     /// Takes status and output of the last command, if it has ended and nobody has
     /// taken them.
     fn take_output(&self) -> Option<(c_int, Mailbox<L, OUT>, i64)> {
-        if !self.advance(DONE, TAKING) {
+        if !self.phase.advance(DONE, TAKING) {
             return None;
         }
         // SAFETY: `phase` is `TAKING` because of this call, so the output is its own
         // (type invariant). It is initialised, and any bytes are a valid mailbox.
         let output = unsafe { self.output.get().read() };
-        let status = self.status.load(atomic::Ordering::Relaxed);
-        let took = self.took.load(atomic::Ordering::Relaxed);
-        self.phase.store(IDLE, atomic::Ordering::Release);
+        let status = self.status.load(Relaxed);
+        let took = self.took.load(Relaxed);
+        self.phase.set(IDLE);
         Some((status, output, took))
     }
 }
@@ -291,28 +269,23 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
 impl<L: 'static, const OUT: usize> Resource for AsyncCommand<L, OUT> {
     fn destroy(&self, _pf: &PfGuard<'_>) -> Result {
         loop {
-            let phase = self.phase.load(atomic::Ordering::Acquire);
+            let phase = self.phase.get();
             match phase {
                 // mlx5_core ends commands that time out, and all of them when the PF
-                // fails.
-                BUSY => self.ended.wait(),
-                // Over in no time.
-                TAKING => core::hint::spin_loop(),
-                _ if self.advance(phase, ENDED) => break,
+                // fails. Taking a result takes no time.
+                BUSY | TAKING => self.phase.wait_while(phase),
+                _ if self.phase.advance(phase, ENDED) => break,
                 _ => (),
             }
         }
         // SAFETY: `context` is initialised by the type invariant, and cleaned up
         // once: `destroy` is called once. Nothing is sent once `phase` is `ENDED`.
         unsafe { mlx5_cmd_cleanup_async_ctx(self.context.get()) };
-        self.ended.complete_all();
         self.waiters.changed.notify_all();
         Ok(())
     }
 
     fn quiesce(&self) {
-        while self.is_busy() {
-            self.ended.wait();
-        }
+        self.phase.wait_while(BUSY);
     }
 }

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A number that threads wait for, and that an interrupt may change.
+//!
+//! The kernel crate's condition variables need a lock, which an interrupt cannot
+//! take, and a completion cannot be used again while others still wait for it.
+
+use super::bindings;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::atomic::{Acquire, Atomic, Full, Release},
+    types::Opaque,
+};
+
+/// A number, and the threads that wait until it is another.
+///
+/// # Invariants
+///
+/// `queue` is initialised, and pinned.
+#[pin_data]
+pub(crate) struct Phase {
+    now: Atomic<u32>,
+    #[pin]
+    queue: Opaque<kernel::bindings::wait_queue_head>,
+}
+
+// SAFETY: A wait queue has no thread that it belongs to.
+unsafe impl Send for Phase {}
+// SAFETY: `now` is atomic, and the wait queue's lock protects the wait queue.
+unsafe impl Sync for Phase {}
+
+impl Phase {
+    /// Makes one that is `now`.
+    pub(crate) fn new(now: u32) -> impl PinInit<Self> {
+        // INVARIANT: `init_waitqueue_head()` initialises it in its pinned place.
+        pin_init!(Self {
+            now: Atomic::new(now),
+            queue <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid for writes of a `wait_queue_head`, and is
+                // not moved afterwards.
+                unsafe { bindings::vfio_rust_init_waitqueue_head(slot) }
+            }),
+        })
+    }
+
+    /// Returns what it is. What was written before it became that is seen after this.
+    pub(crate) fn get(&self) -> u32 {
+        self.now.load(Acquire)
+    }
+
+    /// Changes it to `to` if it is `from`. Returns whether it was.
+    pub(crate) fn advance(&self, from: u32, to: u32) -> bool {
+        let was = self.now.cmpxchg(from, to, Full).is_ok();
+        if was {
+            self.wake();
+        }
+        was
+    }
+
+    /// Changes it to `to`. May be called from an interrupt.
+    pub(crate) fn set(&self, to: u32) {
+        self.now.store(to, Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // SAFETY: `queue` is initialised by the type invariant.
+        unsafe { bindings::vfio_rust_wake_up_all(self.queue.get()) }
+    }
+
+    /// Waits until it is not `value`, whatever signals come: for a change that is
+    /// bound to come soon.
+    pub(crate) fn wait_while(&self, value: u32) {
+        // SAFETY: `queue` is initialised by the type invariant. `now` stays for as
+        // long as `self` is borrowed, and is only written atomically.
+        unsafe { bindings::vfio_rust_wait_while(self.queue.get(), self.now.as_ptr(), value) }
+    }
+
+    /// Waits until it is not `value`. `ERESTARTSYS` if a signal comes first.
+    pub(crate) fn wait_while_interruptible(&self, value: u32) -> Result {
+        // SAFETY: `queue` is initialised by the type invariant. `now` stays for as
+        // long as `self` is borrowed, and is only written atomically.
+        to_result(unsafe {
+            bindings::vfio_rust_wait_while_interruptible(self.queue.get(), self.now.as_ptr(), value)
+        })
+    }
+}
