@@ -166,8 +166,9 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         };
         let no_room = [ENOMEM, EBUSY, EAGAIN].map(Error::to_errno);
         if no_room.contains(&status) {
-            // SAFETY: `mdev` is valid: `guard` is a guard of it. Input and output as
-            // above: nothing was sent, so `output` is still this call's.
+            // SAFETY: `mdev` is valid: `guard` is a guard of it. `input` is `IN` bytes
+            // long. `output` begins with `OUT` aligned bytes, which are still this
+            // call's (type invariant): nothing was sent.
             let status = unsafe {
                 bindings::mlx5_cmd_do(
                     guard.mdev(),
