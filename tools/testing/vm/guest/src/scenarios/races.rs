@@ -42,21 +42,6 @@ const RESETS: u64 = 1500;
 const RELOADS: Duration = Duration::from_secs(7);
 /// How often opening is tried while there are resets.
 const OPENS: u32 = 100;
-/// Errors that a call may end with if something else happens at the same time.
-const EXPECTED: &[i32] = &[
-    libc::EAGAIN,
-    libc::EBADF,
-    libc::EBUSY,
-    libc::ECANCELED,
-    libc::EINVAL,
-    libc::EIO,
-    libc::ENODEV,
-    libc::ENOMSG,
-    libc::ENOTCONN,
-    libc::ENOTTY,
-    libc::EOPNOTSUPP,
-    libc::EREMOTEIO,
-];
 /// What the IOMMU says of work whose address was cleared by a reset, before it began.
 const STRAY_DMA: &str = "DMAR: [DMA";
 /// What is logged.
@@ -80,8 +65,14 @@ struct Shared<'a> {
     seen: Mutex<BTreeMap<(&'static str, String), u64>>,
 }
 
-/// A kind of call: its name, and one of it.
-type Call = (&'static str, fn(&Shared<'_>, &mut Rng) -> io::Result<()>);
+/// A kind of call.
+struct Call {
+    name: &'static str,
+    /// What it may fail with if something else happens at the same time.
+    errors: &'static [i32],
+    /// Makes one.
+    make: fn(&Shared<'_>, &mut Rng) -> io::Result<()>,
+}
 
 impl Shared<'_> {
     fn with<R, E: Into<anyhow::Error>>(
@@ -101,7 +92,8 @@ impl Shared<'_> {
         rng.choice(&*files).cloned()
     }
 
-    fn note(&self, name: &'static str, result: &io::Result<()>) -> Result<()> {
+    fn note(&self, call: &Call, result: &io::Result<()>) -> Result<()> {
+        let name = call.name;
         let errno = result.as_ref().err().and_then(io::Error::raw_os_error);
         let words = match (result, errno) {
             (Ok(()), _) => "ok".to_string(),
@@ -109,7 +101,7 @@ impl Shared<'_> {
             (Err(err), None) => err.to_string(),
         };
         ensure!(
-            result.is_ok() || errno.is_some_and(|errno| EXPECTED.contains(&errno)),
+            result.is_ok() || errno.is_some_and(|errno| call.errors.contains(&errno)),
             "{name}: {words}"
         );
         let mut seen = self.seen.lock().unwrap_or_else(|err| err.into_inner());
@@ -118,11 +110,11 @@ impl Shared<'_> {
     }
 
     /// Calls again and again until it is over.
-    fn go_on(&self, (name, call): Call, seed: u64) -> Result<()> {
+    fn go_on(&self, call: &Call, seed: u64) -> Result<()> {
         let mut rng = Rng::with_seed(seed);
         while !self.over.load(Relaxed) {
-            let result = call(self, &mut rng);
-            self.note(name, &result)
+            let result = (call.make)(self, &mut rng);
+            self.note(call, &result)
                 .inspect_err(|_| self.over.store(true, Relaxed))?;
             if result.is_err() {
                 // Others get their turns.
@@ -165,101 +157,171 @@ fn open(site: &Site) -> Result<Vf> {
 }
 
 const CALLS: &[Call] = &[
-    ("SET_STATE", |shared, rng| {
-        let to = rng.choice(State::ALL).unwrap_or(State::STOP);
-        let file = shared.with(|vf| uapi::set_state(vf.device().fd(), to.0))?;
-        if let Some(file) = file {
-            let mut files = shared.files.lock().unwrap_or_else(|err| err.into_inner());
-            // One of a session that is over may be among them.
-            files.truncate(1);
-            files.insert(0, Arc::new(file.into()));
-        }
-        Ok(())
-    }),
-    ("GET_STATE", |shared, _| {
-        thread::sleep(Duration::from_millis(1));
-        shared.with(|vf| vf.device().state()).map(drop)
-    }),
-    ("DATA_SIZE", |shared, _| {
-        thread::sleep(Duration::from_millis(1));
-        shared.with(|vf| vf.device().data_size()).map(drop)
-    }),
-    ("read", |shared, rng| {
-        let mut buf = vec![0; rng.usize(1..1 << 18)];
-        match shared.file(rng) {
-            Some(file) => (&*file).read(&mut buf).map(drop),
+    Call {
+        name: "SET_STATE",
+        errors: &[
+            libc::EBUSY,
+            libc::ECANCELED,
+            libc::EINVAL,
+            libc::EIO,
+            libc::ENODEV,
+            libc::ENOTCONN,
+        ],
+        make: |shared, rng| {
+            let to = rng.choice(State::ALL).unwrap_or(State::STOP);
+            let file = shared.with(|vf| uapi::set_state(vf.device().fd(), to.0))?;
+            if let Some(file) = file {
+                let mut files = shared.files.lock().unwrap_or_else(|err| err.into_inner());
+                // One of a session that is over may be among them.
+                files.truncate(1);
+                files.insert(0, Arc::new(file.into()));
+                drop(files);
+                // Others get to use it.
+                thread::sleep(Duration::from_millis(rng.u64(..20)));
+            }
+            Ok(())
+        },
+    },
+    Call {
+        name: "GET_STATE",
+        errors: &[],
+        make: |shared, _| {
+            thread::sleep(Duration::from_millis(1));
+            shared.with(|vf| vf.device().state()).map(drop)
+        },
+    },
+    Call {
+        name: "DATA_SIZE",
+        errors: &[libc::ECANCELED, libc::ENOTCONN],
+        make: |shared, _| {
+            thread::sleep(Duration::from_millis(1));
+            shared.with(|vf| vf.device().data_size()).map(drop)
+        },
+    },
+    Call {
+        name: "read",
+        errors: &[libc::EBADF, libc::ENODEV, libc::ENOMSG],
+        make: |shared, rng| {
+            let mut buf = vec![0; rng.usize(1..1 << 18)];
+            match shared.file(rng) {
+                Some(file) => (&*file).read(&mut buf).map(drop),
+                None => Ok(()),
+            }
+        },
+    },
+    Call {
+        name: "write",
+        errors: &[libc::EBADF, libc::EINVAL, libc::ENODEV],
+        make: |shared, rng| {
+            let Some(file) = shared.file(rng) else {
+                return Ok(());
+            };
+            let mut left = &shared.stream[..];
+            while !left.is_empty() && !shared.over.load(Relaxed) {
+                let n = (&*file).write(&left[..left.len().min(rng.usize(1..1 << 19))])?;
+                left = &left[n..];
+            }
+            Ok(())
+        },
+    },
+    Call {
+        name: "poll",
+        errors: &[],
+        make: |shared, rng| match shared.file(rng) {
+            Some(file) => uapi::poll(file.as_fd(), libc::POLLIN | libc::POLLOUT, 5).map(drop),
             None => Ok(()),
-        }
-    }),
-    ("write", |shared, rng| {
-        let Some(file) = shared.file(rng) else {
-            return Ok(());
-        };
-        let mut left = &shared.stream[..];
-        while !left.is_empty() && !shared.over.load(Relaxed) {
-            let n = (&*file).write(&left[..left.len().min(rng.usize(1..1 << 19))])?;
-            left = &left[n..];
-        }
-        Ok(())
-    }),
-    ("poll", |shared, rng| match shared.file(rng) {
-        Some(file) => uapi::poll(file.as_fd(), libc::POLLIN | libc::POLLOUT, 5).map(drop),
-        None => Ok(()),
-    }),
-    ("PRECOPY_INFO", |shared, rng| match shared.file(rng) {
-        Some(file) => uapi::precopy_info(file.as_fd(), PrecopyInfo::default()).map(drop),
-        None => Ok(()),
-    }),
-    ("LOGGING_START", |shared, rng| {
-        thread::sleep(Duration::from_millis(rng.u64(..50)));
-        shared
-            .with(|vf| vf.device().start_logging(PAGE, &[ALL]))
-            .map(drop)
-    }),
-    ("LOGGING_STOP", |shared, rng| {
-        thread::sleep(Duration::from_millis(rng.u64(..100)));
-        shared.with(|vf| vf.device().stop_logging()).map(drop)
-    }),
-    ("LOGGING_REPORT", |shared, _| {
-        shared
-            .with(|vf| vf.device().dirty_pages(ALL, PAGE))
-            .map(drop)
-    }),
-    ("VFIO_DEVICE_RESET", |shared, rng| {
-        resets(shared, rng, Way::Ioctl)
-    }),
-    ("reset by the bit", |shared, rng| {
-        resets(shared, rng, Way::Bit)
-    }),
-    ("reset by sysfs", |shared, rng| {
-        thread::sleep(Duration::from_millis(rng.u64(..RESETS)));
-        // Whether it is open or not.
-        reset::by_sysfs(shared.site.vf)
-    }),
-    ("close and open", |shared, rng| {
-        thread::sleep(Duration::from_millis(rng.u64(..RESETS)));
-        let mut vf = shared.device.write().unwrap_or_else(|err| err.into_inner());
-        *vf = None;
-        *vf = Some(open(shared.site).map_err(|err| errno(&err))?);
-        Ok(())
-    }),
-    ("reload of the PF", |shared, _| {
-        let begin = Instant::now();
-        while begin.elapsed() < RELOADS && !shared.over.load(Relaxed) {
-            thread::sleep(Duration::from_millis(20));
-        }
-        let reloaded = Pf::find().and_then(|pf| pf.reload());
-        reloaded.map_err(|err| errno(&err))
-    }),
-    ("work", |shared, rng| {
-        thread::sleep(Duration::from_millis(rng.u64(..20)));
-        shared.with(|vf| {
-            let _ = vf.device().enable_bus_master();
-            // Impossible if the VF is stopped.
-            let _ = vf.scatter(16, 3);
-            anyhow::Ok(())
-        })
-    }),
+        },
+    },
+    Call {
+        name: "PRECOPY_INFO",
+        errors: &[libc::EINVAL, libc::ENODEV, libc::ENOTTY],
+        make: |shared, rng| match shared.file(rng) {
+            Some(file) => uapi::precopy_info(file.as_fd(), PrecopyInfo::default()).map(drop),
+            None => Ok(()),
+        },
+    },
+    Call {
+        name: "LOGGING_START",
+        errors: &[libc::EINVAL, libc::ENOTCONN],
+        make: |shared, rng| {
+            thread::sleep(Duration::from_millis(rng.u64(..50)));
+            shared
+                .with(|vf| vf.device().start_logging(PAGE, &[ALL]))
+                .map(drop)
+        },
+    },
+    Call {
+        name: "LOGGING_STOP",
+        errors: &[],
+        make: |shared, rng| {
+            thread::sleep(Duration::from_millis(rng.u64(..100)));
+            shared.with(|vf| vf.device().stop_logging()).map(drop)
+        },
+    },
+    Call {
+        name: "LOGGING_REPORT",
+        errors: &[libc::EINVAL, libc::EIO, libc::ENOTCONN],
+        make: |shared, _| {
+            shared
+                .with(|vf| vf.device().dirty_pages(ALL, PAGE))
+                .map(drop)
+        },
+    },
+    Call {
+        name: "VFIO_DEVICE_RESET",
+        errors: &[libc::EAGAIN],
+        make: |shared, rng| resets(shared, rng, Way::Ioctl),
+    },
+    Call {
+        name: "reset by the bit",
+        errors: &[],
+        make: |shared, rng| resets(shared, rng, Way::Bit),
+    },
+    Call {
+        name: "reset by sysfs",
+        errors: &[libc::EAGAIN],
+        make: |shared, rng| {
+            thread::sleep(Duration::from_millis(rng.u64(..RESETS)));
+            // Whether it is open or not.
+            reset::by_sysfs(shared.site.vf)
+        },
+    },
+    Call {
+        name: "close and open",
+        errors: &[],
+        make: |shared, rng| {
+            thread::sleep(Duration::from_millis(rng.u64(..RESETS)));
+            let mut vf = shared.device.write().unwrap_or_else(|err| err.into_inner());
+            *vf = None;
+            *vf = Some(open(shared.site).map_err(|err| errno(&err))?);
+            Ok(())
+        },
+    },
+    Call {
+        name: "reload of the PF",
+        errors: &[],
+        make: |shared, _| {
+            let begin = Instant::now();
+            while begin.elapsed() < RELOADS && !shared.over.load(Relaxed) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            let reloaded = Pf::find().and_then(|pf| pf.reload());
+            reloaded.map_err(|err| errno(&err))
+        },
+    },
+    Call {
+        name: "work",
+        errors: &[],
+        make: |shared, rng| {
+            thread::sleep(Duration::from_millis(rng.u64(..20)));
+            shared.with(|vf| {
+                let _ = vf.device().enable_bus_master();
+                // Impossible if the VF is stopped.
+                let _ = vf.scatter(16, 3);
+                anyhow::Ok(())
+            })
+        },
+    },
 ];
 
 /// The VF works after all that, and migrates.
@@ -287,7 +349,7 @@ fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<()> {
             .map(|(seed, call)| {
                 scope.spawn({
                     let shared = &shared;
-                    move || shared.go_on(*call, seed)
+                    move || shared.go_on(call, seed)
                 })
             })
             .collect();
@@ -307,7 +369,7 @@ fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<()> {
         results.progress(&format!("{name}: {words} {count} times"));
     }
     ends.into_iter().collect::<Result<()>>()?;
-    for (name, _) in CALLS {
+    for Call { name, .. } in CALLS {
         let worked = seen.contains_key(&(*name, "ok".to_string()));
         let needs_iommufd = *name == "LOGGING_REPORT" && !Device::kernel_has_iommufd();
         ensure!(worked || needs_iommufd, "no {name} has succeeded");
