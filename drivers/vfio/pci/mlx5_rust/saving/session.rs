@@ -152,6 +152,8 @@ struct Outgoing {
     /// wait for it.
     reading: bool,
     in_flight: Option<InFlight>,
+    /// An arc waits for the SAVE that is under way: no other is to start.
+    awaited: bool,
     /// Firmware tracks what changes.
     tracked: bool,
     buffers: Buffers<DmaBuffer>,
@@ -240,6 +242,7 @@ impl Saving {
                         parts: KVec::new(),
                         reading: false,
                         in_flight: None,
+                        awaited: false,
                         tracked: false,
                         buffers: Buffers::new(),
                         ledger: Ledger::default(),
@@ -312,6 +315,13 @@ impl SavingSession {
     ///
     /// Firmware does one thing at a time.
     pub(crate) fn idle(&self) -> Result<Idle<'_>> {
+        self.outgoing.lock().awaited = true;
+        let idle = self.wait_idle();
+        self.outgoing.lock().awaited = false;
+        idle
+    }
+
+    fn wait_idle(&self) -> Result<Idle<'_>> {
         loop {
             let commands = self.commands.lock();
             if self.lock().in_flight.is_none() {
@@ -583,7 +593,8 @@ impl SavingSession {
             let (info, save) = outgoing.ledger.report(pending, HEADER_LEN as u64);
             // A reader that leaves one image after the other unread gets the next
             // one when there is room again: firmware still has it.
-            let save = save.filter(|_| outgoing.buffers.can_grow(Device::Running));
+            let possible = !outgoing.awaited && outgoing.buffers.can_grow(Device::Running);
+            let save = save.filter(|_| possible);
             (info, save)
         };
         if let Some(kind) = save {

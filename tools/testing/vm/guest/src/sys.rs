@@ -152,6 +152,23 @@ pub fn power_off() -> ! {
     }
 }
 
+/// Lets the calling thread run on the first CPU only.
+pub fn on_first_cpu() -> io::Result<()> {
+    // SAFETY: All zeroes are a valid set, of which the call reads all and no more.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut set);
+        check(libc::sched_setaffinity(0, size_of_val(&set), &set))
+    }
+}
+
+/// Lets the calling thread run before all that have no real-time priority.
+pub fn at_real_time_priority() -> io::Result<()> {
+    let param = libc::sched_param { sched_priority: 1 };
+    // SAFETY: `param` is valid for reads.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &param) })
+}
+
 /// write() from an address that may not be ours.
 pub fn write_raw(file: &File, addr: usize, len: usize) -> io::Result<usize> {
     // SAFETY: The kernel checks the address.

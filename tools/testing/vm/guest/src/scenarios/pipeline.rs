@@ -9,13 +9,20 @@ use super::{
     compare::{self, words, Site},
     loads, streams, tool_faults, Bench,
 };
-use crate::{hca::Driver, sys, tap::Results, vf::Vf};
+use crate::{
+    fault::{self, opcode, Fault, Faults},
+    hca::Driver,
+    sys,
+    tap::Results,
+    vf::Vf,
+};
 use anyhow::{ensure, Context, Result};
 use mlx5_emu_regs as regs;
 use std::{
     fs::File,
     io::{Read, Write},
     os::fd::AsFd,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     thread,
     time::Duration,
 };
@@ -132,16 +139,75 @@ fn waits_are_interruptible(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// SAVEs after which [`arcs_come_next`] gives up.
+const TOO_MANY: u32 = 20;
+
+/// Has changes saved, and reads them, again and again, before the arc's thread gets the
+/// CPU.
+fn ask_for_changes(vf: &Vf, mut file: &File, over: impl Fn() -> Result<bool>) -> Result<()> {
+    sys::on_first_cpu()?;
+    sys::at_real_time_priority()?;
+    let mut buf = vec![0; 1 << 20];
+    while !over()? {
+        // Impossible once the device is stopped.
+        let _ = vf.command(regs::CMD_CHANGE_STATE, &[200, 0]);
+        let _ = uapi::precopy_info(file.as_fd(), PrecopyInfo::default());
+        if file.read(&mut buf).is_err() {
+            // None is saved: the arc's turn.
+            thread::sleep(Duration::from_micros(100));
+        }
+    }
+    Ok(())
+}
+
+/// An arc waits for the SAVE that is under way, and for no other, however fast new ones
+/// are asked for.
+fn arcs_come_next(site: &Site) -> Result<()> {
+    let faults = Faults::open()?;
+    let vf = Vf::open(site.vf, 16)?;
+    let mut file = vf.device().begin(State::PRE_COPY)?;
+    read_all(&mut file, "ENOMSG")?;
+    let counted = Fault::late(opcode::SAVE_VHCA_STATE, Duration::from_millis(5));
+    faults.arm(counted.about(fault::vhca(site.vf)?).times(0))?;
+    let (limit, done) = (AtomicU32::new(u32::MAX), AtomicBool::new(false));
+    let over = || Ok(done.load(Relaxed) || faults.fired()? >= limit.load(Relaxed));
+    thread::scope(|scope| -> Result<()> {
+        let asker = scope.spawn(|| ask_for_changes(&vf, &file, over));
+        let arc = scope.spawn(|| -> Result<u32> {
+            sys::on_first_cpu()?;
+            while faults.fired()? < 3 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let before = faults.fired()?;
+            limit.store(before + TOO_MANY, Relaxed);
+            vf.device().set_state(State::PRE_COPY_P2P)?;
+            Ok(faults.fired()? - before)
+        });
+        let sent = arc.join().ok().context("a thread panicked")?;
+        done.store(true, Relaxed);
+        asker.join().ok().context("a thread panicked")??;
+        let sent = sent?;
+        // One may have begun between the count and the call.
+        ensure!(sent <= 1, "{sent} SAVEs were sent before the arc's turn");
+        Ok(())
+    })?;
+    faults.disarm()
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
-    let tests: [compare::Test; 4] = [
+    let tests: [compare::Test; 5] = [
         ("reset and close while firmware loads", reset_while_loading),
         ("poll wakes up for data, the end, and an error", poll_wakes),
         (
             "waits for firmware can be interrupted",
             waits_are_interruptible,
+        ),
+        (
+            "an arc comes next, however fast changes are asked for",
+            arcs_come_next,
         ),
         (
             "vfio-mig puts things back when a signal comes",
