@@ -12,20 +12,24 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/warnings.sh
+. "$VM_DIR/warnings.sh"
 
 out=$CACHE/build
 mkdir -p "$out"
 cd "$TOP/tools"
 case $1 in
 emu)
-	cargo build --release -p mlx5-emu
+	# cargo says again what it has warned of before.
+	noting emu . -- cargo build --release -p mlx5-emu
+	# Warnings of its compiler are errors.
 	make -C testing/mlx5-emu/shim "QEMU_SRC=$(sources_dir)/qemu" \
 		"QEMU_HEADERS=$(qemu_headers_dir)" \
 		"MODEL=$CARGO_TARGET_DIR/release/libmlx5_emu.a" "OUT=$out"
 	;;
 guest)
 	# Static: the test machine has no libraries.
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release \
+	RUSTFLAGS="-C target-feature=+crt-static" noting guest . -- cargo build --release \
 		--target x86_64-unknown-linux-gnu -p vm-guest -p vfio-mig
 	cp "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vm-guest" \
 		"$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vfio-mig" "$out/"
@@ -34,13 +38,14 @@ guest)
 	mv "$out/precopy-info-v1.so.tmp" "$out/precopy-info-v1.so"
 	;;
 runner)
-	cargo build --release -p vm-test
+	noting runner . -- cargo build --release -p vm-test
 	cp "$CARGO_TARGET_DIR/release/vm-test" "$out/"
 	;;
 module)
 	mkdir -p "$out/stock"
-	make -C "$(stock_dir)/objects" "LOCALVERSION=$STOCK_LOCALVERSION" \
-		"M=$TOP" "MO=$out/stock" "-j$(nproc)" modules
+	# Whatever is built here is ours.
+	noting module . "$out/stock" -- make -C "$(stock_dir)/objects" \
+		"LOCALVERSION=$STOCK_LOCALVERSION" "M=$TOP" "MO=$out/stock" "-j$(nproc)" modules
 	;;
 *) die "build.sh emu|guest|runner|module" ;;
 esac

@@ -7,6 +7,11 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/warnings.sh
+. "$VM_DIR/warnings.sh"
+
+# Ours.
+folders=(drivers/vfio/rust drivers/vfio/pci/mlx5_rust samples/vfio-rust)
 
 dir=$(intree_dir)
 src=$dir/source
@@ -17,7 +22,7 @@ if [ ! -e "$src" ]; then
 	mv "$src.tmp" "$src"
 fi
 
-for folder in drivers/vfio/rust drivers/vfio/pci/mlx5_rust samples/vfio-rust; do
+for folder in "${folders[@]}"; do
 	rsync -r --checksum --delete "$TOP/$folder/" "$src/$folder/"
 done
 
@@ -48,4 +53,5 @@ if [ ! -e "$dir/objects/.config" ]; then
 		}
 	done < <(grep -E '^CONFIG_[A-Z0-9_]+=[^n]' "$VM_DIR/intree/config")
 fi
-build "-j$(nproc)" bzImage modules
+noting intree "$(IFS='|'; echo "${folders[*]}")" "${folders[@]/#/$dir/objects/}" -- \
+	build "-j$(nproc)" bzImage modules
