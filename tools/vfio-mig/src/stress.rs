@@ -49,6 +49,8 @@ pub struct Done {
     pub walks: u64,
     /// Bytes that were moved.
     pub bytes: u64,
+    /// Migrations after which the state was compared with what had been there.
+    pub compared: u64,
 }
 
 impl Done {
@@ -58,19 +60,56 @@ impl Done {
     }
 }
 
-/// Has the source work, where it can.
-struct Busy(bool);
+/// Has the source work, if it can, and knows its state after that.
+struct Busy {
+    can_work: bool,
+    seed: u32,
+    digest: Option<u64>,
+}
 
-impl precopy::Observer for Busy {
-    fn round(&mut self, source: &Device, round: u32) -> Result<(), Error> {
-        if self.0 {
+impl Busy {
+    fn new(rng: &mut Rng, source: &Device) -> Self {
+        Self {
+            can_work: workload::is_available(source),
+            // What a device writes depends on the round: no two are the same.
+            seed: rng.u32(1..1 << 30),
+            digest: None,
+        }
+    }
+
+    fn work(&mut self, source: &Device, create_bytes: u64, round: u32) -> Result<(), Error> {
+        if self.can_work {
             let work = Workload {
-                create_bytes: WORK,
+                create_bytes,
                 change_bytes: WORK,
             };
             work.step(source, round)?;
+            self.digest = Some(workload::digest(source)?);
         }
         Ok(())
+    }
+
+    /// Fails if `device` has not the state that the source had after its last work.
+    /// Returns whether there was one to compare.
+    fn compare(&self, device: &Device) -> Result<bool, Error> {
+        let Some(digest) = self.digest else {
+            return Ok(false);
+        };
+        match workload::digest(device)? {
+            now if now == digest => Ok(true),
+            now => Err(io::Error::from_raw_os_error(libc::EIO)).context(format!(
+                "{}: a state with the digest {digest:016x} has become one with {now:016x}",
+                device.address()
+            )),
+        }
+    }
+}
+
+impl precopy::Observer for Busy {
+    fn round(&mut self, source: &Device, round: u32) -> Result<(), Error> {
+        let seed = self.seed;
+        // Objects are created in round 0.
+        self.work(source, WORK, if round == 0 { 0 } else { seed + round })
     }
 }
 
@@ -85,12 +124,28 @@ fn require_state(device: &Device, wanted: State, after: &str) -> Result<(), Erro
 }
 
 /// To the other device, or out of this one and into it again.
-fn stop_copy(source: &Device, other: Option<&Device>) -> Result<u64, Error> {
+fn stop_copy(
+    rng: &mut Rng,
+    source: &Device,
+    other: Option<&Device>,
+    done: &mut Done,
+) -> Result<(), Error> {
+    let mut busy = Busy::new(rng, source);
+    busy.work(source, 0, busy.seed)?;
+    done.bytes += move_by_stop_copy(source, other)?;
+    done.stop_copy += 1;
+    done.compared += u64::from(busy.compare(other.unwrap_or(source))?);
+    if other.is_some() {
+        source.set_state(State::RUNNING)?;
+    }
+    Ok(())
+}
+
+fn move_by_stop_copy(source: &Device, other: Option<&Device>) -> Result<u64, Error> {
     if let Some(other) = other {
         let report = migrate::stop_copy(source, &mut DeviceTarget::new(other), &mut ())?;
         require_state(other, State::RUNNING, "a migration")?;
         require_state(source, State::STOP, "a migration")?;
-        source.set_state(State::RUNNING)?;
         return Ok(report.bytes);
     }
     let mut state = Vec::new();
@@ -104,17 +159,25 @@ fn stop_copy(source: &Device, other: Option<&Device>) -> Result<u64, Error> {
     Ok(bytes)
 }
 
-fn with_precopy(rng: &mut Rng, source: &Device, other: &Device) -> Result<u64, Error> {
+fn with_precopy(
+    rng: &mut Rng,
+    source: &Device,
+    other: &Device,
+    done: &mut Done,
+) -> Result<(), Error> {
     let options = precopy::Options {
         info: precopy::InfoVersion::V1,
         max_rounds: rng.u32(1..=MAX_ROUNDS),
         ..Default::default()
     };
-    let mut busy = Busy(workload::is_available(source));
+    let mut busy = Busy::new(rng, source);
     let report = precopy::migrate(source, &mut DeviceTarget::new(other), options, &mut busy)?;
     require_state(other, State::RUNNING, "a migration")?;
     source.set_state(State::RUNNING)?;
-    Ok(report.precopy_bytes + report.downtime_bytes)
+    done.precopy += 1;
+    done.bytes += report.precopy_bytes + report.downtime_bytes;
+    done.compared += u64::from(busy.compare(other)?);
+    Ok(())
 }
 
 /// Begins, and gives up somewhere.
@@ -187,13 +250,9 @@ pub fn run(
     while done.count() < limits.count && !expired() {
         match (rng.u32(..4), &other) {
             (0, Some(other)) if features.supports(State::PRE_COPY) => {
-                done.bytes += with_precopy(&mut rng, &source, other)?;
-                done.precopy += 1;
+                with_precopy(&mut rng, &source, other, &mut done)?;
             }
-            (0 | 1, other) => {
-                done.bytes += stop_copy(&source, other.as_ref())?;
-                done.stop_copy += 1;
-            }
+            (0 | 1, other) => stop_copy(&mut rng, &source, other.as_ref(), &mut done)?,
             (2, _) => {
                 give_up(&mut rng, &source, features)?;
                 done.given_up += 1;

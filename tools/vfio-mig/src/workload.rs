@@ -57,6 +57,14 @@ fn command(device: &Device, command: u32, args: &[u64]) -> Result<(), Error> {
     }
 }
 
+/// A digest of all of `device`'s state that migrates.
+pub fn digest(device: &Device) -> Result<u64, Error> {
+    command(device, regs::CMD_DIGEST, &[])?;
+    let mut bytes = [0; 8];
+    device.read_at(block(device)? + regs::DIGEST, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 /// Has `device` write to `pages` pages somewhere in `length` bytes from `iova` on.
 pub fn scatter(device: &Device, iova: u64, length: u64, pages: u64) -> Result<(), Error> {
     command(device, regs::CMD_DMA_SCATTER, &[iova, length, pages])

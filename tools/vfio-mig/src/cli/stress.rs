@@ -46,10 +46,11 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
         return show::json(&done);
     }
     outln!(
-        "{} migrations by stop-copy, {} with pre-copy, {} given up, {} walks through states, \
-         {} bytes",
+        "{} migrations by stop-copy, {} with pre-copy, of which {} were compared; {} given up, \
+         {} walks through states, {} bytes",
         done.stop_copy,
         done.precopy,
+        done.compared,
         done.given_up,
         done.walks,
         done.bytes
