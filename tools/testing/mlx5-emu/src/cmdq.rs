@@ -294,6 +294,19 @@ impl Hca {
         }
     }
 
+    /// Whether a command is under way that moves state through an mkey.
+    pub fn moves_state(&self, function: FunctionId, index: u32) -> bool {
+        self.pending.iter().any(|pending| {
+            let command = &pending.command;
+            pending.function == function
+                && matches!(
+                    command.opcode(),
+                    ifc::SAVE_VHCA_STATE | ifc::LOAD_VHCA_STATE
+                )
+                && ifc::STATE_MKEY.get(&command.input) as u32 >> 8 == index
+        })
+    }
+
     fn finish(&mut self, host: &mut dyn Host, pending: Pending) {
         let Pending {
             function, command, ..

@@ -161,11 +161,14 @@ impl Hca {
                 syndrome: 0,
                 violation: None,
             }),
-            Some(failed) => Err(Failure {
-                status: failed.status,
-                syndrome: failed.syndrome,
-                violation: None,
-            }),
+            Some(failed) => {
+                context.objects().undestroyed |= ifc::is_destroy(command.opcode());
+                Err(Failure {
+                    status: failed.status,
+                    syndrome: failed.syndrome,
+                    violation: None,
+                })
+            }
             None => context.run(command.opcode()),
         };
         let (subject, bytes) = (context.subject, context.bytes);
@@ -289,6 +292,15 @@ impl Context<'_> {
 
     fn objects(&mut self) -> &mut Objects {
         self.hca.objects(self.function)
+    }
+
+    /// An object cannot be destroyed yet.
+    fn in_use(&mut self, what: String) -> Failure {
+        let mut failure = violation(Status::BadResState, format!("{what} is in use"));
+        if self.objects().undestroyed {
+            failure.violation = None;
+        }
+        failure
     }
 
     fn query_hca_cap(&mut self) -> Result<()> {
@@ -428,7 +440,8 @@ impl Context<'_> {
             return Err(violation(Status::BadSysState, "not initialised"));
         }
         let left = self.objects().counts();
-        for (what, count) in left.into_iter().filter(|(_, count)| *count > 0) {
+        let excused = self.objects().undestroyed;
+        for (what, count) in left.into_iter().filter(|(_, count)| !excused && *count > 0) {
             let what = format!("TEARDOWN_HCA: {count} {what} not destroyed");
             self.hca.violation(self.host, function, &what);
         }
@@ -467,7 +480,7 @@ impl Context<'_> {
         self.expect_len(0x10, 0x10)?;
         let pd = ifc::OBJECT.get(self.input) as u32;
         if self.objects().uses_pd(pd) {
-            return Err(violation(Status::BadResState, format!("PD {pd} is in use")));
+            return Err(self.in_use(format!("PD {pd}")));
         }
         match self.objects().pds.free(pd) {
             true => Ok(()),
@@ -507,6 +520,11 @@ impl Context<'_> {
     fn destroy_mkey(&mut self) -> Result<()> {
         self.expect_len(0x10, 0x10)?;
         let index = ifc::OBJECT.get(self.input) as u32;
+        if self.hca.moves_state(self.function, index) {
+            // The driver has given up waiting.
+            self.objects().undestroyed = true;
+            return Err(self.in_use(format!("mkey {index:#x}")));
+        }
         match self.objects().mkeys.remove(&index) {
             Some(_) => Ok(()),
             None => Err(violation(Status::BadRes, format!("mkey {index:#x}"))),

@@ -124,6 +124,14 @@ pub fn is_about_vhca(opcode: u16) -> bool {
     (SUSPEND_VHCA..=LOAD_VHCA_STATE).contains(&opcode)
 }
 
+/// Whether a command destroys an object.
+pub fn is_destroy(opcode: u16) -> bool {
+    matches!(
+        opcode,
+        DESTROY_MKEY | DESTROY_CQ | DESTROY_QP | DESTROY_GENERAL_OBJECT | DEALLOC_PD
+    )
+}
+
 /// `MLX5_CMD_STAT_*`: how a command ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]

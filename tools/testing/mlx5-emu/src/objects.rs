@@ -61,6 +61,9 @@ pub struct Objects {
     pub qps: BTreeMap<u32, QueuePair>,
     /// Page trackers.
     pub trackers: BTreeMap<u32, PageTrack>,
+    /// A fault has left one here that a driver wanted to destroy: so it is no
+    /// violation if what that one uses is destroyed, too, or if some are left.
+    pub undestroyed: bool,
 }
 
 /// Inserts an object with the lowest free number of `range`.

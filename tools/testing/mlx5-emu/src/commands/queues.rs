@@ -39,10 +39,7 @@ impl Context<'_> {
     pub(super) fn destroy_cq(&mut self) -> Result<()> {
         let number = ifc::OBJECT.get(self.input) as u32;
         if self.objects().uses_cq(number) {
-            return Err(violation(
-                Status::BadResState,
-                format!("CQ {number} is in use"),
-            ));
+            return Err(self.in_use(format!("CQ {number}")));
         }
         match self.objects().cqs.remove(&number) {
             Some(_) => Ok(()),
@@ -83,10 +80,7 @@ impl Context<'_> {
         self.qp()?;
         let number = ifc::OBJECT.get(self.input) as u32;
         if self.objects().uses_qp(number) {
-            return Err(violation(
-                Status::BadResState,
-                format!("QP {number} is in use"),
-            ));
+            return Err(self.in_use(format!("QP {number}")));
         }
         self.objects().qps.remove(&number);
         Ok(())

@@ -167,6 +167,48 @@ fn faults_outlive_resets_but_for_those_of_a_vf() {
 }
 
 #[test]
+fn what_a_fault_leaves_is_in_use() {
+    let mut machine = Machine::with_vfs();
+    let key = machine.data_mkey();
+    let mut destroy = command(ifc::DESTROY_MKEY, 0, 16);
+    ifc::OBJECT.set(&mut destroy, (key >> 8).into());
+    let mut dealloc = command(ifc::DEALLOC_PD, 0, 16);
+    ifc::OBJECT.set(&mut dealloc, 1);
+    arm(&mut machine, fault_what(ifc::DESTROY_MKEY, ANY, 0), 3, 0, 1);
+    assert_eq!(machine.send(&destroy, 16).status(), 3);
+    assert_eq!(machine.send(&dealloc, 16).status(), BAD_STATE);
+    assert_eq!(machine.hca.violations, 0);
+}
+
+#[test]
+fn an_mkey_stays_while_state_moves_through_it() {
+    let mut machine = Machine::with_vfs();
+    let key = machine.data_mkey();
+    machine.stop(1);
+    arm(
+        &mut machine,
+        fault_what(ifc::SAVE_VHCA_STATE, 1, 0),
+        0,
+        regs::FAULT_HOLD,
+        1,
+    );
+    let mut save = command(ifc::SAVE_VHCA_STATE, 0, 32);
+    ifc::VHCA_ID.set(&mut save, 1);
+    ifc::STATE_MKEY.set(&mut save, key.into());
+    ifc::STATE_SIZE.set(&mut save, 128 * 4096);
+    machine.submit(1, &save, 16);
+    machine.ring(1 << 1);
+    let mut destroy = command(ifc::DESTROY_MKEY, 0, 16);
+    ifc::OBJECT.set(&mut destroy, (key >> 8).into());
+    assert_eq!(machine.send(&destroy, 16).status(), BAD_STATE);
+    control(&mut machine, regs::CMD_RELEASE, [0; 4]);
+    time(&mut machine, 0);
+    assert!(ended(&mut machine));
+    assert_eq!(machine.send(&destroy, 16).status(), 0);
+    assert_eq!(machine.memory.violations, [""; 0]);
+}
+
+#[test]
 fn what_is_no_fault_is_refused() {
     let mut machine = Machine::with_vfs();
     let bad = regs::STATUS_BAD_ARG;
