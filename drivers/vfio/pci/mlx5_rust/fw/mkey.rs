@@ -7,7 +7,7 @@ use super::{
     device::{Device, PfGuard},
     ifc::{constant, field, LargeMailbox},
     pd::Pd,
-    registry::{Owned, Resource},
+    registry::{Key, Owned, Resource},
 };
 use crate::vfio::{
     dma::{Direction, DmaMapping},
@@ -59,6 +59,7 @@ impl Mapped for DmaMapping<Arc<Pages>> {
 #[pin_data]
 pub(super) struct Mkey<M: Mapped> {
     key: u32,
+    pd: Key,
     #[pin]
     memory: Mutex<Option<KBox<M>>>,
 }
@@ -92,6 +93,7 @@ impl<M: Mapped> Mkey<M> {
             pf,
             try_pin_init!(Self {
                 key: key(pf)?,
+                pd: pd.key(),
                 memory <- new_mutex!(Some(memory), "mlx5_vfio_rust_mkey"),
             }),
         )
@@ -179,6 +181,10 @@ impl<M: Mapped> Resource for Mkey<M> {
         let memory = self.memory.lock().take();
         // Without the lock: unmapping takes a while.
         drop(memory);
+    }
+
+    fn uses(&self) -> Option<Key> {
+        Some(self.pd)
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{
     bindings,
     device::{Device, PfGuard},
-    registry::{Owned, Resource},
+    registry::{Key, Owned, Resource},
 };
 use kernel::{error::to_result, prelude::*, sync::Arc};
 
@@ -40,6 +40,11 @@ impl Pd {
     /// Returns the number that firmware has given it.
     pub(super) fn number(&self) -> u32 {
         self.0.number
+    }
+
+    /// Returns its name in the registry.
+    pub(super) fn key(&self) -> Key {
+        self.0.key()
     }
 
     /// DEALLOC_PD, if it was not done yet.

@@ -13,7 +13,7 @@ use super::{
     device::{Device, PfGuard},
     ifc::{constant, field, mailbox, LargeMailbox},
     pd::Pd,
-    registry::{Owned, Resource},
+    registry::{Key, Owned, Resource},
     uar::Uar,
 };
 use crate::vfio::coherent::{dma_wmb, Coherent};
@@ -34,6 +34,7 @@ const ACK_TIMEOUT: u32 = 8;
 #[pin_data]
 struct Pair {
     number: u32,
+    pd: Key,
     #[pin]
     queue: Mutex<Option<ReceiveQueue>>,
 }
@@ -179,6 +180,7 @@ impl QueuePair {
             pf,
             try_pin_init!(Pair {
                 number: create(pf)?,
+                pd: pd.key(),
                 queue <- new_mutex!(queue, "mlx5_vfio_rust_qp"),
             }),
         )
@@ -301,5 +303,9 @@ impl Resource for Pair {
     fn release(&self) {
         let queue = self.queue.lock().take();
         drop(queue);
+    }
+
+    fn uses(&self) -> Option<Key> {
+        Some(self.pd)
     }
 }

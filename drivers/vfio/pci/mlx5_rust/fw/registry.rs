@@ -17,6 +17,10 @@ use kernel::{
     sync::{Arc, Mutex, UniqueArc},
 };
 
+/// The name of a resource in the registry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key(u64);
+
 /// Something that exists on the PF, with the memory that the device may access
 /// because of it.
 pub(super) trait Resource: Send + Sync + 'static {
@@ -31,11 +35,16 @@ pub(super) trait Resource: Send + Sync + 'static {
 
     /// Waits until the device executes no command of this resource.
     fn quiesce(&self) {}
+
+    /// Returns what firmware does not give back before this was destroyed.
+    fn uses(&self) -> Option<Key> {
+        None
+    }
 }
 
 struct Entries {
     /// By age: the key of a new resource is larger than all others.
-    live: RBTree<u64, Arc<dyn Resource>>,
+    live: RBTree<Key, Arc<dyn Resource>>,
     next: u64,
     /// Resources that could not be destroyed. The device may still access their
     /// memory.
@@ -66,18 +75,18 @@ impl Registry {
 
     fn insert(
         &self,
-        node: RBTreeNodeReservation<u64, Arc<dyn Resource>>,
+        node: RBTreeNodeReservation<Key, Arc<dyn Resource>>,
         resource: Arc<dyn Resource>,
-    ) -> u64 {
+    ) -> Key {
         let mut entries = self.entries.lock();
-        let key = entries.next;
+        let key = Key(entries.next);
         entries.next += 1;
         entries.live.insert(node.into_node(key, resource));
         key
     }
 
     /// Destroys the resource `key`, if nobody else has done so.
-    fn retire(&self, key: u64, pf: &PfGuard<'_>) {
+    fn retire(&self, key: Key, pf: &PfGuard<'_>) {
         let found = self.entries.lock().live.remove(&key);
         if let Some(resource) = found {
             self.destroy(resource, pf);
@@ -92,6 +101,18 @@ impl Registry {
         pf.device().complaints.warn(
             c"firmware did not destroy an object; its memory stays mapped until the PF reloads",
         );
+        let mut next = Some(resource);
+        while let Some(resource) = next.take() {
+            // Not destroyed either: firmware would refuse.
+            next = resource
+                .uses()
+                .and_then(|key| self.entries.lock().live.remove(&key));
+            self.keep(resource);
+        }
+    }
+
+    /// Keeps what the device may still use until the HCA was torn down.
+    fn keep(&self, resource: Arc<dyn Resource>) {
         let kept = resource.clone();
         if self
             .entries
@@ -107,15 +128,15 @@ impl Registry {
 
     /// Waits until the device executes no command of any resource.
     pub(super) fn quiesce(&self) {
-        let mut from = 0;
+        let mut from = Key(0);
         while let Some((key, resource)) = self.first_after(from) {
             // Without the lock: the wait may take as long as a command.
             resource.quiesce();
-            from = key + 1;
+            from = Key(key.0 + 1);
         }
     }
 
-    fn first_after(&self, key: u64) -> Option<(u64, Arc<dyn Resource>)> {
+    fn first_after(&self, key: Key) -> Option<(Key, Arc<dyn Resource>)> {
         let entries = self.entries.lock();
         let cursor = entries.live.cursor_lower_bound(&key)?;
         let (key, resource) = cursor.current();
@@ -156,7 +177,7 @@ impl Drop for Entries {
 /// A handle of a resource, which is destroyed with it.
 pub(super) struct Owned<R: Resource> {
     device: Arc<Device>,
-    key: u64,
+    key: Key,
     resource: Arc<R>,
 }
 
@@ -190,7 +211,7 @@ impl<R: Resource> Owned<R> {
 
     fn register(
         device: &Arc<Device>,
-        node: RBTreeNodeReservation<u64, Arc<dyn Resource>>,
+        node: RBTreeNodeReservation<Key, Arc<dyn Resource>>,
         resource: Arc<R>,
     ) -> Self {
         let key = device.registry.insert(node, resource.clone());
@@ -204,6 +225,11 @@ impl<R: Resource> Owned<R> {
     /// Returns the device that the resource is for.
     pub(super) fn device(&self) -> &Arc<Device> {
         &self.device
+    }
+
+    /// Returns its name in the registry.
+    pub(super) fn key(&self) -> Key {
+        self.key
     }
 
     /// Destroys the resource, if it was not destroyed yet.
