@@ -77,6 +77,9 @@ pub(crate) enum Begin {
     Stopped,
 }
 
+/// Parts of an image's record: its header, and the image.
+const RECORD_PARTS: usize = 2;
+
 /// Bytes of a part that is no image, at most.
 const SMALL: usize = HEADER_LEN + SIZE_LEN;
 
@@ -444,6 +447,7 @@ impl SavingSession {
         {
             let mut outgoing = self.outgoing.lock();
             let record = stream::size_record(size as u64);
+            outgoing.reserve(1)?;
             outgoing.push(Part::bytes(record))?;
             outgoing.ledger.append(kind, record.len() as u64);
         }
@@ -497,6 +501,10 @@ impl SavingSession {
     ) -> Result {
         let index = self.provide(guard, need, device)?;
         let mut outgoing = self.outgoing.lock();
+        if let Err(err) = outgoing.reserve(RECORD_PARTS) {
+            outgoing.buffers.release(index);
+            return Err(err);
+        }
         let buffer = outgoing.buffers.get(index).ok_or(ENODEV)?;
         self.vf.tracer.save_begins(need as u64);
         let started = self.command.start(guard, buffer, request);
@@ -787,9 +795,13 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Appends a part, at the front of the vector.
+    /// Makes room for more parts, so that there is no error when they come.
+    fn reserve(&mut self, parts: usize) -> Result {
+        Ok(self.parts.reserve(parts, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Appends a part, at the front of the vector. There must be room for it.
     fn push(&mut self, part: Part) -> Result {
-        self.parts.reserve(1, GFP_KERNEL_ACCOUNT)?;
         self.parts
             .insert_within_capacity(0, part)
             .map_err(|_| ENOMEM)
