@@ -7,7 +7,8 @@ VM := tools/testing/vm
 help:
 	@echo 'make run              migrate between two emulated VFs, and report'
 	@echo 'make run-qemu         have QEMU migrate a running guest, with a commentary'
-	@echo 'make check            run all tests; TEST=GROUP for some of them'
+	@echo 'make check            run all tests; TEST=GROUP for some of them, SEED=N to have'
+	@echo '                      the random ones again'
 	@echo 'make check-qemu       all tests of QEMU migrating a running guest'
 	@echo 'make check-qemu-faults  the same with devices that fail, as a table'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
@@ -30,7 +31,7 @@ run-qemu:
 
 check:
 	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh check $(if $(TEST),--only '$(TEST)')
+	@$(VM)/vm-test.sh check $(if $(TEST),--only '$(TEST)') $(if $(SEED),--seed '$(SEED)')
 
 check-qemu:
 	@$(VM)/prepare.sh stock intree
@@ -49,7 +50,7 @@ intree:
 
 scenario:
 	@$(VM)/prepare.sh $(KERNEL) stock
-	@$(VM)/vm-test.sh scenario --kernel '$(KERNEL)' '$(SCENARIO)'
+	@$(VM)/vm-test.sh scenario --kernel '$(KERNEL)' '$(SCENARIO)' $(if $(SEED),--seed '$(SEED)')
 
 # A test compares this table with that of vm-test --list.
 list:

@@ -2,11 +2,7 @@
 
 //! `make check`: every test there is, as TAP, with a count at the end.
 
-use crate::{
-    accel::Accel,
-    machine::{Machine, Test},
-    paths::Paths,
-};
+use crate::{accel::Accel, machine::Machine, paths::Paths, seed, tap::Test};
 use anyhow::{anyhow, bail, Context, Result};
 use std::{
     fs,
@@ -55,6 +51,10 @@ const COMMANDS: &[(&str, &str)] = &[
     (
         "unsafe only where it may be",
         "tools/testing/vm/check-unsafe.sh",
+    ),
+    (
+        "builds without warnings",
+        "tools/testing/vm/check-warnings.sh emu guest runner module intree",
     ),
     ("SPDX line in every file", "tools/testing/vm/check-spdx.sh"),
     (
@@ -124,6 +124,8 @@ struct Check<'a> {
     accel: Accel,
     /// Only groups that have this in their name.
     only: Option<&'a str>,
+    /// What is random comes from this.
+    seed: u64,
 }
 
 impl Check<'_> {
@@ -226,7 +228,7 @@ impl Check<'_> {
             kernel,
             scenario,
             properties: "",
-            parameters: "",
+            parameters: &seed::parameter(self.seed),
         }
         .run(|_| ())
         .with_context(|| group.clone())?;
@@ -236,7 +238,7 @@ impl Check<'_> {
             test.name = format!("{group}: {}", test.name);
             tally.add(
                 &test,
-                &format!("make check TEST={group}"),
+                &format!("make check TEST={group} SEED={}", self.seed),
                 &outcome.dir.display().to_string(),
             );
         }
@@ -275,6 +277,7 @@ impl Check<'_> {
         fs::create_dir_all(self.paths.out().join("log"))?;
         println!("TAP version 13");
         println!("# machines run on {}", self.accel.name());
+        println!("# seed {}", self.seed);
         for (name, command) in COMMANDS.iter().filter(|(name, _)| self.wanted(name)) {
             self.command(&mut tally, name, command)?;
         }
@@ -299,7 +302,7 @@ impl Check<'_> {
 
 /// Runs all tests, or the groups with `only` in their name. Returns whether all went
 /// well.
-pub fn run(paths: &Paths, only: Option<&str>) -> Result<bool> {
+pub fn run(paths: &Paths, only: Option<&str>, seed: u64) -> Result<bool> {
     if let Some(only) = only {
         let groups = groups();
         if !groups.iter().any(|group| group.contains(only)) {
@@ -310,5 +313,11 @@ pub fn run(paths: &Paths, only: Option<&str>) -> Result<bool> {
         }
     }
     let accel = Accel::probe(paths)?;
-    Check { paths, accel, only }.run()
+    Check {
+        paths,
+        accel,
+        only,
+        seed,
+    }
+    .run()
 }

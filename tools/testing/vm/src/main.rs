@@ -5,19 +5,25 @@
 mod accel;
 mod bench;
 mod check;
+mod command;
+mod console;
 mod initramfs;
 mod kernel;
 mod machine;
 mod paths;
 mod report;
+mod seed;
+mod tap;
+mod watchdog;
 
 use accel::Accel;
 use anyhow::{bail, Result};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use machine::{Machine, News, Outcome};
+use machine::{Machine, Outcome};
 use paths::Paths;
 use std::process::ExitCode;
+use tap::News;
 use vm_common::{
     kernel::Kernel,
     list,
@@ -49,6 +55,9 @@ enum What {
         /// Only those with this in the name of their group.
         #[arg(long)]
         only: Option<String>,
+        /// Of what is random, to have a run again.
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Our driver and the C driver, measured.
     Bench {
@@ -69,9 +78,9 @@ enum What {
         /// More properties of the emulated HCA: ",num-vfs=4,state-size=64M".
         #[arg(long, default_value = "")]
         properties: String,
-        /// Of the random sequences.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
+        /// Of what is random, to have a run again.
+        #[arg(long)]
+        seed: Option<u64>,
         /// Only tests with this in their titles, in scenarios that can do that.
         #[arg(long, default_value = "")]
         only: String,
@@ -222,7 +231,7 @@ fn run(cli: &Cli) -> Result<bool> {
             report::faults::publish,
         ),
         What::Bench { runs, only } => measure(paths, *runs, only.as_deref()),
-        What::Check { only } => check::run(paths, only.as_deref()),
+        What::Check { only, seed } => check::run(paths, only.as_deref(), seed::or_new(*seed)),
         What::Scenario {
             kernel,
             name,
@@ -231,13 +240,19 @@ fn run(cli: &Cli) -> Result<bool> {
             only,
         } => {
             let scenario = find(name, *kernel)?;
+            let seed = seed::or_new(*seed);
+            println!("seed {seed}");
             let outcome = boot(&Machine {
                 paths,
                 accel: Accel::probe(paths)?,
                 kernel: *kernel,
                 scenario,
                 properties,
-                parameters: &format!("vmtest.seed={seed} vmtest.only={}", only.replace(' ', "-")),
+                parameters: &format!(
+                    "{} vmtest.only={}",
+                    seed::parameter(seed),
+                    only.replace(' ', "-")
+                ),
             })?;
             for test in outcome.tests.iter().filter(|test| test.ok) {
                 match &test.skipped {

@@ -3,6 +3,7 @@
 //! What a test machine's init and the host agree on.
 
 pub mod faults;
+pub mod judge;
 pub mod kernel;
 pub mod list;
 pub mod scenarios;

@@ -6,7 +6,7 @@
 //! They are armed through the PF's configuration space, so no VF need be open,
 //! and they stay armed if a VF is reset.
 
-use crate::hca::Pf;
+use crate::{hca::Pf, kmsg};
 use anyhow::{ensure, Context, Result};
 use mlx5_emu_regs as regs;
 use std::{
@@ -19,6 +19,8 @@ use vfio_mig::bdf::Bdf;
 
 /// Commands (`MLX5_CMD_OP_*`).
 pub mod opcode {
+    /// Enables a function. A PF that is loaded enables itself, and then its VFs.
+    pub const ENABLE_HCA: u16 = 0x104;
     /// Stops a side of a VHCA.
     pub const SUSPEND_VHCA: u16 = 0x115;
     /// Lets a side of a VHCA run.
@@ -29,6 +31,16 @@ pub mod opcode {
     pub const LOAD_VHCA_STATE: u16 = 0x119;
     /// Makes memory known to firmware.
     pub const CREATE_MKEY: u16 = 0x200;
+    /// Takes it back.
+    pub const DESTROY_MKEY: u16 = 0x202;
+    /// Destroys a completion queue.
+    pub const DESTROY_CQ: u16 = 0x401;
+    /// Destroys a queue pair.
+    pub const DESTROY_QP: u16 = 0x501;
+    /// Destroys a page tracker.
+    pub const DESTROY_GENERAL_OBJECT: u16 = 0xa03;
+    /// Gives a protection domain back.
+    pub const DEALLOC_PD: u16 = 0x801;
 }
 
 /// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`
@@ -171,8 +183,12 @@ impl Faults {
         Ok(())
     }
 
-    /// Arms a fault.
+    /// Arms a fault. What mlx5_core says of a command that fails is no fault of the
+    /// kernel's, until the test ends.
     pub fn arm(&self, fault: Fault) -> Result<()> {
+        if fault.how != 0 {
+            kmsg::expect(&format!("({:#x})", fault.opcode));
+        }
         let what = regs::fault_what(fault.opcode, fault.vhca, fault.nth);
         let args = [what, fault.how, fault.delay, fault.times];
         self.command(regs::CMD_ARM_FAULT, &args)

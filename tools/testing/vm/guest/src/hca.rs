@@ -127,6 +127,11 @@ pub fn bind(vf: Bdf, driver: Driver) -> Result<()> {
     bind_to(vf, driver.sysfs_name())
 }
 
+/// Takes a VF from its driver.
+pub fn unbind(vf: Bdf) -> Result<()> {
+    write(sysfs::device_dir(vf).join("driver/unbind"), &vf.to_string())
+}
+
 /// Binds a VF to a driver of any name.
 pub fn bind_to(vf: Bdf, driver: &str) -> Result<()> {
     let dir = sysfs::device_dir(vf);
@@ -134,7 +139,7 @@ pub fn bind_to(vf: Bdf, driver: &str) -> Result<()> {
         if bound == driver {
             return Ok(());
         }
-        write(dir.join("driver/unbind"), &vf.to_string())?;
+        unbind(vf)?;
     }
     write(dir.join("driver_override"), driver)?;
     write("/sys/bus/pci/drivers_probe", &vf.to_string())?;

@@ -325,7 +325,7 @@ fn work_for_ever(port: &mut File) -> Result<()> {
         while !work.round_or_reset()? {
             writeln!(port, "{WAS_RESET}")?;
         }
-        let faults = log.faults();
+        let faults = log.end_span();
         ensure!(faults.is_empty(), "kernel log: {}", faults.join("; "));
         thread::sleep(PAUSE);
     }

@@ -1,87 +1,114 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel log, as far as it speaks of bugs.
+//! The kernel log. Nothing of it is thrown away: each message belongs to a span, a
+//! test or what is between two of them, and the faults of a span are asked for when
+//! it ends.
 
+use anyhow::{ensure, Result};
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
+    mem,
     os::unix::fs::OpenOptionsExt,
 };
+use vm_common::judge::{Judge, Mark, MARK};
 
-/// What a kernel says when something is wrong with it.
-const FAULTS: &[&str] = &[
-    "WARNING:",
-    "BUG:",
-    "Oops",
-    "kernel panic",
-    "KASAN",
-    "UBSAN",
-    "refcount_t:",
-    "possible recursive locking",
-    "possible circular locking",
-    "inconsistent lock state",
-    "suspicious RCU usage",
-    "sleeping function called",
-    "held lock freed",
-    "INFO: task",
-    "unregister_netdevice",
-    "rust_kernel: panicked",
-    "list_add corruption",
-    "list_del corruption",
-    "general protection fault",
-    "health compromised",
-    "DMAR: [DMA",
-];
-
-/// Reads the kernel log from where it is now.
+/// Reads the kernel log, from the first message since the boot.
 pub struct KernelLog {
     reader: File,
+    judge: Judge,
+    /// Messages that nobody has asked for yet.
+    lines: Vec<String>,
+    /// Faults of this span.
+    faults: Vec<String>,
 }
 
 impl KernelLog {
-    /// From now on.
+    /// Begins with the span of the boot.
     pub fn new() -> std::io::Result<Self> {
         let reader = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/kmsg")?;
-        let mut log = Self { reader };
-        log.lines();
-        Ok(log)
+        Ok(Self {
+            reader,
+            judge: Judge::default(),
+            lines: Vec::new(),
+            faults: Vec::new(),
+        })
     }
 
-    /// The messages since the last call.
-    pub fn lines(&mut self) -> Vec<String> {
-        let mut lines = Vec::new();
+    /// Takes in what has come. To be called now and then, since the kernel keeps a
+    /// limited number of messages.
+    pub fn pull(&mut self) {
         let mut record = [0; 8192];
         loop {
             match self.reader.read(&mut record) {
-                Ok(0) => return lines,
+                Ok(0) => return,
                 Ok(n) => {
                     let record = String::from_utf8_lossy(&record[..n]);
                     // "level,seq,time,flags;text", and then lines of variables.
                     if let Some((_, text)) = record.split_once(';') {
-                        lines.push(text.lines().next().unwrap_or_default().to_string());
+                        let line = text.lines().next().unwrap_or_default().to_string();
+                        if self.judge.is_fault(&line) {
+                            self.faults.push(line.clone());
+                        }
+                        self.lines.push(line);
                     }
                 }
-                // A record was overwritten before it was read.
+                // Messages were overwritten before they were read: the host has
+                // them, in the console.
                 Err(err) if err.raw_os_error() == Some(libc::EPIPE) => (),
-                Err(_) => return lines,
+                Err(_) => return,
             }
         }
     }
 
-    /// Those of the messages since the last call that tell of a bug.
-    pub fn faults(&mut self) -> Vec<String> {
-        let mut lines = self.lines();
-        lines.retain(|line| FAULTS.iter().any(|fault| line.contains(fault)));
-        lines
+    /// The messages of this span since the last call. They are judged all the same.
+    pub fn lines(&mut self) -> Vec<String> {
+        self.pull();
+        mem::take(&mut self.lines)
+    }
+
+    /// How many faults this span has so far.
+    pub fn faults(&mut self) -> usize {
+        self.pull();
+        self.faults.len()
+    }
+
+    /// Ends the span, and returns its faults.
+    pub fn end_span(&mut self) -> Vec<String> {
+        self.pull();
+        self.lines.clear();
+        mem::take(&mut self.faults)
     }
 }
 
-/// Adds a line to the kernel log, so that it tells what was going on.
-pub fn note(text: &str) {
+/// Does `work`, and fails if the kernel has not said `text` meanwhile.
+pub fn require<T>(text: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut log = KernelLog::new()?;
+    log.lines();
+    let result = work()?;
+    let lines = log.lines();
+    ensure!(
+        lines.iter().any(|line| line.contains(text)),
+        "the kernel did not say {text:?}, but {lines:#?}"
+    );
+    Ok(result)
+}
+
+/// What the driver says if firmware does not destroy an object.
+pub const UNDESTROYED: &str =
+    "firmware did not destroy an object; its memory stays mapped until the PF reloads";
+
+/// Announces that the kernel may complain with this text until the test ends.
+pub fn expect(text: &str) {
+    mark(Mark::Expect(text));
+}
+
+/// Adds a mark to the kernel log.
+pub fn mark(mark: Mark<'_>) {
     if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
-        let _ = log.write_all(format!("vmtest: {text}\n").as_bytes());
+        let _ = log.write_all(format!("{MARK}{}\n", mark.text()).as_bytes());
     }
 }

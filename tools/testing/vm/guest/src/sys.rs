@@ -96,6 +96,12 @@ pub fn kernel_parameter(name: &str) -> io::Result<Option<String>> {
     Ok(value.map(str::to_string))
 }
 
+/// What is random in this run comes from this.
+pub fn seed() -> io::Result<u64> {
+    let seed = kernel_parameter("vmtest.seed")?.and_then(|seed| seed.parse().ok());
+    seed.ok_or_else(|| io::Error::other("no number in vmtest.seed="))
+}
+
 /// Loads a module from a file.
 pub fn load_module(path: &str, params: &str) -> io::Result<()> {
     let file = File::open(path)?;
@@ -200,16 +206,75 @@ pub fn ioctl_raw(file: &File, number: libc::c_ulong, addr: usize) -> io::Result<
     check(ret).map(|()| ret)
 }
 
-/// Does `work` on this thread, and has a signal without any effect come after
-/// `delay`.
+/// `__NR_ioctl` of i386.
+const COMPAT_IOCTL: u64 = 54;
+
+/// An ioctl with a structure of `words`, as a program of 32 bit makes it.
+pub fn compat_ioctl(file: &File, number: libc::c_ulong, words: &mut [u32]) -> io::Result<()> {
+    let len = size_of_val(words);
+    // SAFETY: A new mapping, in the first 4 GiB.
+    let page = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: The mapping is as long, aligned, and nobody else knows it.
+    let shared = unsafe { std::slice::from_raw_parts_mut(page.cast::<u32>(), words.len()) };
+    shared.copy_from_slice(words);
+    let result: i64;
+    // SAFETY: The system call gets numbers, and a structure in the mapping. The kernel
+    // keeps all registers but rax, and clears r8 to r11. rbx cannot be named here.
+    unsafe {
+        std::arch::asm!(
+            "xchg rbx, {fd}",
+            "int 0x80",
+            "xchg rbx, {fd}",
+            fd = inout(reg) file.as_raw_fd() as u64 => _,
+            inlateout("rax") COMPAT_IOCTL => result,
+            in("rcx") number,
+            in("rdx") page,
+            lateout("r8") _,
+            lateout("r9") _,
+            lateout("r10") _,
+            lateout("r11") _,
+        );
+    }
+    words.copy_from_slice(shared);
+    // SAFETY: Our mapping, which nobody uses any more.
+    unsafe { libc::munmap(page, len) };
+    match result as i32 {
+        errno if errno < 0 => Err(io::Error::from_raw_os_error(-errno)),
+        _ => Ok(()),
+    }
+}
+
+/// Does `work` on this thread, and has a signal come after `delay` that ends a system
+/// call with EINTR.
 pub fn interrupted<T>(delay: Duration, work: impl FnOnce() -> T) -> io::Result<T> {
+    with_signal(delay, 0, work)
+}
+
+/// As [`interrupted`], but system calls are restarted where that is possible.
+pub fn signalled<T>(delay: Duration, work: impl FnOnce() -> T) -> io::Result<T> {
+    with_signal(delay, libc::SA_RESTART, work)
+}
+
+fn with_signal<T>(delay: Duration, flags: libc::c_int, work: impl FnOnce() -> T) -> io::Result<T> {
     extern "C" fn nothing(_signal: libc::c_int) {}
 
-    // SAFETY: All zeroes are a valid sigaction; the handler does nothing. No
-    // SA_RESTART: the call is to fail.
+    // SAFETY: All zeroes are a valid sigaction; the handler does nothing.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as libc::sighandler_t;
+        action.sa_flags = flags;
         check(libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut()))?;
     }
     // SAFETY: Just a system call.

@@ -9,6 +9,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
 };
+use vm_common::judge::Mark;
 
 /// Where results go: the second serial port.
 const PORT: &str = "/dev/ttyS1";
@@ -39,6 +40,7 @@ impl Results {
 
     /// Tells a person what is going on.
     pub fn progress(&mut self, text: &str) {
+        self.log.pull();
         self.line(&format!("@progress {text}"));
     }
 
@@ -52,36 +54,25 @@ impl Results {
         self.line(&format!("@json {value}"));
     }
 
-    /// Messages of the kernel log that tell of a bug, since the last test.
+    /// Faults in the kernel log since this test has begun.
     pub fn kernel_faults(&mut self) -> usize {
-        self.log.faults().len()
+        self.log.faults()
     }
 
-    /// The kernel's messages since the last test.
+    /// The kernel's messages since this test has begun.
     pub fn kernel_lines(&mut self) -> Vec<String> {
         self.log.lines()
     }
 
-    /// Runs one test. Whatever the kernel complains of meanwhile fails it.
-    pub fn test(&mut self, name: &str, test: impl FnOnce(&mut Self) -> Result<()>) {
-        self.test_despite(name, None, test);
+    /// Fails if the kernel has complained since the last test: of a set-up.
+    fn judge_between(&mut self, what: &str) {
+        let faults = self.log.end_span();
+        if !faults.is_empty() {
+            self.report(&format!("kernel log {what}"), Ok(()), &faults);
+        }
     }
 
-    /// As [`Self::test`], but the kernel may complain of `known`, which must
-    /// have nothing to do with what is tested.
-    pub fn test_despite(
-        &mut self,
-        name: &str,
-        known: Option<&str>,
-        test: impl FnOnce(&mut Self) -> Result<()>,
-    ) {
-        self.log.lines();
-        kmsg::note(&format!("begin {name}"));
-        self.progress(name);
-        let result = test(self);
-        let mut faults = self.log.faults();
-        faults.retain(|fault| !known.is_some_and(|known| fault.contains(known)));
-        kmsg::note(&format!("end {name}"));
+    fn report(&mut self, name: &str, result: Result<()>, faults: &[String]) {
         self.count += 1;
         let count = self.count;
         if result.is_ok() && faults.is_empty() {
@@ -97,6 +88,25 @@ impl Results {
         for fault in faults {
             self.line(&format!("# kernel log: {fault}"));
         }
+    }
+
+    /// Runs one test. Whatever the kernel complains of meanwhile fails it, unless the
+    /// test has announced it: [`kmsg::expect`].
+    pub fn test(&mut self, name: &str, test: impl FnOnce(&mut Self) -> Result<()>) {
+        self.judge_between(&format!("before {name}"));
+        kmsg::mark(Mark::Begin(name));
+        self.progress(name);
+        let result = test(self);
+        let faults = self.log.end_span();
+        kmsg::mark(Mark::End);
+        self.report(name, result, &faults);
+    }
+
+    /// A test that a program has run since the last one. What the kernel has said
+    /// since then belongs to it.
+    pub fn conclude(&mut self, name: &str, result: Result<()>) {
+        let faults = self.log.end_span();
+        self.report(name, result, &faults);
     }
 
     /// A test that somebody else has run.
@@ -117,6 +127,7 @@ impl Results {
 
     /// Ends.
     pub fn finish(mut self) {
+        self.judge_between("after the last test");
         let count = self.count;
         self.line(&format!("1..{count}"));
         self.line("@done");

@@ -2,6 +2,7 @@
 
 //! A VF that was opened through VFIO, and works when told to.
 
+use crate::kmsg;
 use anyhow::{bail, ensure, Context, Result};
 use mlx5_emu_regs as regs;
 use std::{fs::File, io::Read, os::fd::AsFd, os::fd::OwnedFd};
@@ -129,6 +130,12 @@ impl Vf {
 
     /// Carries a command out, and returns its status.
     pub fn try_command(&self, command: u32, args: &[u64]) -> Result<u32> {
+        match (command, args) {
+            // What mlx5_core says of a command that fails as it was told to.
+            (regs::CMD_FAULT, [opcode, ..]) => kmsg::expect(&format!("({opcode:#x})")),
+            (regs::CMD_LOSE_TRACKING, _) => kmsg::expect("SAVE_VHCA_STATE"),
+            _ => (),
+        }
         for (i, arg) in (0..).zip(args) {
             self.write(regs::ARGS + i * 8, *arg)?;
         }

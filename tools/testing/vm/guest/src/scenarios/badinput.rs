@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
-    hca::Pf,
-    sys,
+    hca::{self, Driver, Pf},
+    kmsg, sys,
     tap::Results,
 };
 use anyhow::{ensure, Context, Result};
@@ -21,6 +21,9 @@ use std::{
     time::{Duration, Instant},
 };
 use vfio_mig::{bdf::Bdf, device::Device, state::State};
+
+/// What mlx5_core says of a LOAD that firmware has refused.
+pub const REFUSED_LOAD: &str = "LOAD_VHCA_STATE(0x119)";
 
 const OPTIONAL: u32 = 1;
 /// `MLX5_CMD_STAT_BAD_RES_ERR`
@@ -210,16 +213,19 @@ const OBSERVATIONS: &[Observation] = &[
     }),
     ("an empty image", |site| resume(site, &header(0, 0, 0))),
     ("an image that is none", |site| {
+        kmsg::expect(REFUSED_LOAD);
         let mut bytes = header(1000, 0, 0);
         bytes.extend([0xa5; 1000]);
         resume(site, &bytes)
     }),
     ("leaving RESUMING after an image that is none", |site| {
+        kmsg::expect(REFUSED_LOAD);
         let mut bytes = header(1000, 0, 0);
         bytes.extend([0xa5; 1000]);
         leave(site, &bytes)
     }),
     ("an image with a flipped bit", |site| {
+        kmsg::expect(REFUSED_LOAD);
         let (mut stream, _) = streams::save(site.other, 2)?;
         let middle = stream.len() / 2;
         stream[middle] ^= 0x10;
@@ -303,6 +309,8 @@ const OBSERVATIONS: &[Observation] = &[
         Ok(errno_name(errno))
     }),
     ("the PF is reloaded during a save", |site| {
+        // Of a device that runs.
+        kmsg::expect("SAVE_VHCA_STATE");
         let device = Device::open(site.vf)?;
         let mut file = device.begin(State::STOP_COPY)?;
         file.read_exact(&mut [0; 100])?;
@@ -459,11 +467,131 @@ fn pf_removed(site: &Site, remove: Removal) -> Result<String> {
     Ok(format!("waits: {waits}, read {read}, then {after}"))
 }
 
+/// What the driver says of bytes that are no stream, and of a state that is not whole.
+fn complaints(site: &Site) -> Result<()> {
+    let sorts: [(&str, u64, u32, u32); 3] = [
+        (
+            "migration stream: a record of more than 4 GiB",
+            1 << 32,
+            0,
+            0,
+        ),
+        (
+            "migration stream: an unknown record that must not be skipped",
+            8,
+            0,
+            0x1234,
+        ),
+        (
+            "migration stream: a record too small for what is in it",
+            1,
+            0,
+            1,
+        ),
+    ];
+    for (complaint, size, flags, tag) in sorts {
+        let device = Device::open(site.vf)?;
+        let mut file = device.begin(State::RESUMING)?;
+        kmsg::require(complaint, || {
+            let written = file.write_all(&header(size, flags, tag));
+            ensure!(written.is_err(), "{complaint}: it was taken");
+            Ok(())
+        })?;
+    }
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::RESUMING)?;
+    file.write_all(&[0; 9])?;
+    kmsg::require(
+        "leaving RESUMING without a complete and valid state; reset the device",
+        || {
+            ensure!(device.set_state(State::STOP).is_err(), "it was left");
+            Ok(())
+        },
+    )
+}
+
+/// Firmware does not destroy what a session leaves: the VF works all the same, and the
+/// PF can be reloaded.
+fn undestroyed(site: &Site, opcode: u16) -> Result<()> {
+    let faults = Faults::open()?;
+    faults.arm(Fault::fail(opcode))?;
+    kmsg::require(kmsg::UNDESTROYED, || streams::save(site.vf, 2))?;
+    ensure!(faults.fired()? == 1, "it was destroyed");
+    faults.arm(Fault::fail(opcode))?;
+    let (stream, digest) = streams::save(site.other, 2)?;
+    ensure!(streams::load(site.vf, &stream)? == digest, "another state");
+    Pf::find()?.reload()?;
+    ensure!(streams::load(site.vf, &stream)? == digest, "another state");
+    Ok(())
+}
+
+/// A PF that is reloaded does not get a VF enabled that is in use. mlx5_core announces
+/// that the VF is there, and never that it goes.
+fn not_enabled(site: &Site, number: u32) -> Result<()> {
+    let faults = Faults::open()?;
+    for end in ["the PF is reloaded", "the VF is unbound"] {
+        let device = Device::open(site.vf)?;
+        let mut file = device.begin(State::STOP_COPY)?;
+        file.read_exact(&mut [0; 100])?;
+        // After the PF itself, and the VFs before it.
+        faults.arm(Fault::fail(opcode::ENABLE_HCA).nth(number + 2))?;
+        Pf::find()?.reload()?;
+        let seen = [
+            words(file.read(&mut [0; 1])),
+            device.state()?.to_string(),
+            outcome(device.set_state(State::STOP)),
+            outcome(device.data_size()),
+        ];
+        ensure!(
+            seen == ["ENODEV", "STOP_COPY", "ok", "ENOTCONN"],
+            "{end}: {seen:?}"
+        );
+        let again = outcome(device.set_state(State::STOP_COPY));
+        ensure!(again == "ENOTCONN", "{end}: to STOP_COPY: {again}");
+        drop(file);
+        if end == "the VF is unbound" {
+            drop(device);
+            hca::unbind(site.vf)?;
+            Pf::find()?.reload()?;
+            hca::bind(site.vf, Driver::Rust)?;
+        } else {
+            Pf::find()?.reload()?;
+            drop(device);
+        }
+        let (stream, digest) = streams::save(site.other, 2)?;
+        ensure!(
+            streams::load(site.vf, &stream)? == digest,
+            "{end}: another state"
+        );
+    }
+    Ok(())
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
+    // First: the kernel limits the rate of messages.
+    results.test("the kernel log says what was wrong", |_| {
+        let (vf, other) = bench.of(Driver::Rust);
+        complaints(&Site { vf, other })
+    });
     compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
+    for (what, opcode) in [
+        ("an mkey", opcode::DESTROY_MKEY),
+        ("a PD", opcode::DEALLOC_PD),
+    ] {
+        results.test(&format!("{what} that is not destroyed"), |_| {
+            // The rate of messages is limited.
+            thread::sleep(Duration::from_secs(5));
+            let (vf, other) = bench.of(Driver::Rust);
+            undestroyed(&Site { vf, other }, opcode)
+        });
+    }
+    results.test("a reload of the PF that does not enable a VF", |_| {
+        let (vf, other) = bench.of(Driver::Rust);
+        not_enabled(&Site { vf, other }, 2)
+    });
     results.test("a reset in the middle of a save", |_| {
-        let (vf, other) = bench.of(crate::hca::Driver::Rust);
+        let (vf, other) = bench.of(Driver::Rust);
         reset_while_saving(&Site { vf, other })
     });
     let removals: [(&str, Removal); 2] = [
@@ -475,9 +603,10 @@ pub fn run(results: &mut Results) -> Result<()> {
         }),
     ];
     for (name, remove) in removals {
-        results.test_despite(name, Some(PF_UNBIND), |_| {
+        results.test(name, |_| {
+            kmsg::expect(PF_UNBIND);
             let mut seen = Vec::new();
-            for driver in crate::hca::Driver::BOTH {
+            for driver in Driver::BOTH {
                 let pf = Pf::find()?;
                 if pf.driver().is_err() {
                     pf.set_bound(true)?;

@@ -8,9 +8,9 @@ use super::{
     Bench,
 };
 use crate::{
-    fault::{self, Faults},
+    fault::{self, opcode, Fault, Faults},
     hca::{Driver, Pf},
-    sys,
+    kmsg, sys,
     tap::Results,
     vf::{Vf, IOVA},
 };
@@ -206,6 +206,7 @@ const OBSERVATIONS: &[Observation] = &[
         Ok(seen.join(", "))
     }),
     ("out of order", |site| {
+        kmsg::expect("MODIFY_GENERAL_OBJECT");
         let vf = Vf::open(site.vf, PAGES)?;
         let device = vf.device();
         let mut seen = vec![
@@ -402,9 +403,32 @@ fn works_again(vf: &Vf) -> Result<()> {
 
 fn silence_is_bounded(site: &Site) -> Result<()> {
     let vf = stalled(site)?;
-    let end = outcome(pages_of(vf.device(), ALL));
+    let complaint = "the page tracker does not answer; stop DMA logging";
+    let end = kmsg::require(complaint, || Ok(outcome(pages_of(vf.device(), ALL))))?;
     ensure!(end == "ETIMEDOUT", "{end}");
     works_again(&vf)
+}
+
+/// Firmware does not destroy a part of a tracker.
+fn undestroyed(site: &Site, opcode: u16) -> Result<()> {
+    let faults = Faults::open()?;
+    let vf = tracked(site)?;
+    for used in ["DESTROY_QP", "DESTROY_CQ"] {
+        kmsg::expect(used);
+    }
+    faults.arm(Fault::fail(opcode))?;
+    kmsg::require(kmsg::UNDESTROYED, || Ok(vf.device().stop_logging()?))?;
+    ensure!(faults.fired()? == 1, "it was destroyed");
+    drop(vf);
+    let vf = tracked(site)?;
+    let written = scatter(&vf, 100)?;
+    ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");
+    drop(vf);
+    Pf::find()?.reload()?;
+    let vf = tracked(site)?;
+    let written = scatter(&vf, 100)?;
+    ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");
+    Ok(())
 }
 
 /// SIGKILL, in the middle of a report.
@@ -614,6 +638,7 @@ fn memory_is_charged(site: &Site) -> Result<()> {
 
 /// A tracker more than firmware has.
 fn one_tracker_too_many(site: &Site) -> Result<String> {
+    kmsg::expect("CREATE_GENERAL_OBJECT");
     let vf = tracked(site)?;
     let other = Vf::open(site.other, PAGES)?;
     let refused = outcome(other.device().start_logging(PAGE, &[ALL]));
@@ -759,10 +784,24 @@ pub fn run_slow(results: &mut Results) -> Result<()> {
         results.test(name, |_| test(&site));
     }
     missing_bitmap(results, &site);
-    results.test_despite(
+    for (what, opcode) in [
+        ("a tracker", opcode::DESTROY_GENERAL_OBJECT),
+        ("a tracker's QP", opcode::DESTROY_QP),
+        ("a tracker's CQ", opcode::DESTROY_CQ),
+        ("a tracker's mkey", opcode::DESTROY_MKEY),
+    ] {
+        results.test(&format!("{what} that is not destroyed"), |_| {
+            // The rate of messages is limited.
+            thread::sleep(Duration::from_secs(5));
+            undestroyed(&site, opcode)
+        });
+    }
+    results.test(
         "the PF's driver is unbound in the middle of a report",
-        Some(PF_UNBIND),
-        |_| pf_removed(&site),
+        |_| {
+            kmsg::expect(PF_UNBIND);
+            pf_removed(&site)
+        },
     );
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     fault::{self, opcode, Fault, Faults},
     hca::Driver,
-    sys,
+    kmsg, sys,
     tap::Results,
     vf::Vf,
 };
@@ -69,6 +69,8 @@ fn reset_while_loading(site: &Site) -> Result<()> {
 
 /// poll() wakes up for data, for the end, and for an error.
 fn poll_wakes(site: &Site) -> Result<()> {
+    // The SAVE that a reset ends.
+    kmsg::expect("SAVE_VHCA_STATE");
     let wait = |file: &File| -> Result<thread::JoinHandle<Result<i16>>> {
         let file = file.try_clone()?;
         Ok(thread::spawn(move || soon(&file, IN | libc::POLLRDHUP)))
@@ -217,13 +219,27 @@ pub fn run(results: &mut Results) -> Result<()> {
     for (name, test) in tests.into_iter().chain(loads::TESTS) {
         results.test(name, |_| test(&site));
     }
-    blocked_writer(results, &site);
+    for end in [End::Reset, End::Finish] {
+        blocked_writer(results, &site, end);
+    }
     Ok(())
 }
 
-/// A writer whose memory never comes: nobody waits for it.
-fn blocked_writer(results: &mut Results, site: &Site) {
-    let name = "a writer that waits for its memory holds nobody up";
+/// How a writer that was blocked ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The session is gone.
+    Reset,
+    /// Its memory comes, and it writes.
+    Finish,
+}
+
+/// A writer whose memory does not come: nobody waits for it, and it can go on.
+fn blocked_writer(results: &mut Results, site: &Site, end: End) {
+    let name = match end {
+        End::Reset => "a writer that waits for its memory does not hold up a reset",
+        End::Finish => "a writer that waits for its memory can finish after EBUSY",
+    };
     let memory = match sys::MissingMemory::new() {
         Ok(memory) => memory,
         Err(err) if err.raw_os_error() == Some(libc::ENOSYS) => {
@@ -240,18 +256,29 @@ fn blocked_writer(results: &mut Results, site: &Site) {
         let file = device.begin(State::RESUMING)?;
         let writer = {
             let (file, addr) = (file.try_clone()?, memory.addr());
-            thread::spawn(move || words(sys::write_raw(&file, addr, 16)))
+            thread::spawn(move || words(sys::write_raw(&file, addr, 8)))
         };
         memory.wait_for_fault()?;
         ensure!(device.state()? == State::RESUMING);
         let left = device.set_state(State::STOP).err().and_then(|e| e.errno());
         ensure!(left == Some(libc::EBUSY), "leaving RESUMING: {left:?}");
-        device.reset()?;
-        ensure!(device.state()? == State::RUNNING);
-        drop(device);
+        ensure!(
+            device.state()? == State::RESUMING,
+            "EBUSY changes the state"
+        );
+        if end == End::Reset {
+            device.reset()?;
+            ensure!(device.state()? == State::RUNNING);
+        }
         memory.provide()?;
-        let end = writer.join().ok().context("the writer panicked")?;
-        ensure!(end == "ENODEV", "the writer got {end}");
+        let written = writer.join().ok().context("the writer panicked")?;
+        match end {
+            End::Reset => ensure!(written == "ENODEV", "the writer got {written}"),
+            End::Finish => {
+                ensure!(written == "8", "the writer got {written}");
+                ensure!(device.state()? == State::RESUMING);
+            }
+        }
         Ok(())
     });
 }

@@ -9,6 +9,7 @@
 use super::{compare::errno_name, compare::Site, streams, Bench};
 use crate::{
     hca::{Driver, Pf},
+    kmsg,
     reset::{self, Way},
     sys,
     tap::Results,
@@ -381,10 +382,10 @@ pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
-    let seed = sys::kernel_parameter("vmtest.seed")?.map_or(Ok(1), |seed| seed.parse())?;
-    let name = format!("all calls at the same time, seed {seed}");
-    results.test_despite(&name, Some(STRAY_DMA), |results| {
-        all_at_once(results, &site, seed)
+    let seed = sys::seed()?;
+    results.test("all calls at the same time", |results| {
+        kmsg::expect(STRAY_DMA);
+        all_at_once(results, &site, seed).with_context(|| format!("seed {seed}"))
     });
     results.test("the VF works after that", |_| works(&site));
     Ok(())

@@ -3,15 +3,14 @@
 //! Random sequences of requests, reads, writes, work and firmware faults, with
 //! both drivers: all that can be seen is the same.
 //!
-//! The sequences come from a seed (`vmtest.seed=` on the kernel's command line),
-//! and what fails is made as short as possible before it is reported.
+//! The sequences come from the run's seed, and what fails is made as short as possible before it is reported.
 
 use super::{
     compare::{errno_name, outcome, words},
     streams, Bench,
 };
 use crate::{hca::Driver, sys, tap::Results, vf::Vf};
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 use mlx5_emu_regs as regs;
 use proptest::{
     collection::vec,
@@ -296,11 +295,8 @@ fn runner(seed: u64) -> TestRunner {
 
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
-    let seed: u64 = match sys::kernel_parameter("vmtest.seed")? {
-        Some(seed) => seed.parse().context("vmtest.seed")?,
-        None => 1,
-    };
-    let name = format!("{SEQUENCES} random sequences, seed {seed}");
+    let seed = sys::seed()?;
+    let name = format!("{SEQUENCES} random sequences");
     results.test(&name, |_| {
         let vfs = Driver::BOTH.map(|driver| bench.of(driver).0);
         let (stream, _) = streams::save(bench.of(Driver::C).1, 3)?;
@@ -309,7 +305,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         });
         match played {
             Ok(()) => Ok(()),
-            Err(err) => bail!("{err}"),
+            Err(err) => bail!("seed {seed}: {err}"),
         }
     });
     Ok(())

@@ -47,7 +47,9 @@ struct Refused(KernelLog);
 
 impl Refused {
     fn from_now_on() -> Result<Self> {
-        Ok(Self(KernelLog::new()?))
+        let mut log = KernelLog::new()?;
+        log.lines();
+        Ok(Self(log))
     }
 
     /// Fails if there were any since the last call.
@@ -154,17 +156,18 @@ fn race(site: &Site, vf: &Vf, rng: &mut Rng) -> Result<String> {
 }
 
 fn races(results: &mut Results, site: &Site) -> Result<()> {
-    let seed = sys::kernel_parameter("vmtest.seed")?.map_or(Ok(1), |seed| seed.parse())?;
-    let name = format!("{ROUNDS} arcs meet a reset: RUNNING means that it runs, seed {seed}");
+    let seed = sys::seed()?;
+    let name = format!("{ROUNDS} arcs meet a reset: RUNNING means that it runs");
     results.test(&name, |results| {
         let mut rng = Rng::with_seed(seed);
         let mut refused = Refused::from_now_on()?;
         let vf = Vf::open(site.vf, 16)?;
         for round in 0..ROUNDS {
-            let what = race(site, &vf, &mut rng).with_context(|| format!("round {round}"))?;
+            let what =
+                race(site, &vf, &mut rng).with_context(|| format!("seed {seed}, round {round}"))?;
             refused
                 .none()
-                .with_context(|| format!("round {round}, {what}"))?;
+                .with_context(|| format!("seed {seed}, round {round}, {what}"))?;
             if round % 20 == 19 {
                 results.progress(&format!("{} rounds", round + 1));
             }

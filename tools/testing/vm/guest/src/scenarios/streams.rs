@@ -6,17 +6,22 @@ use super::Bench;
 use crate::{hca::Driver, tap::Results, vf::Vf};
 use anyhow::{ensure, Result};
 use std::io::{Cursor, Read, Write};
-use vfio_mig::{bdf::Bdf, migrate, state::State, stream, target::DeviceTarget};
+use vfio_mig::{bdf::Bdf, device::Device, migrate, state::State, stream, target::DeviceTarget};
 
 /// Saves a VF that has worked. Returns the stream and the VF's digest.
 pub fn save(vf: Bdf, rounds: u64) -> Result<(Vec<u8>, u64)> {
     let vf = Vf::open(vf, 16)?;
     vf.work(rounds, 16)?;
     let digest = vf.digest()?;
-    let mut from = vf.device().begin(State::STOP_COPY)?;
+    Ok((saved(vf.device())?, digest))
+}
+
+/// The stream of a device that is stopped, or runs.
+pub fn saved(device: &Device) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
+    let mut from = device.begin(State::STOP_COPY)?;
     stream::copy(&mut from, &mut bytes, |_| ())?;
-    Ok((bytes, digest))
+    Ok(bytes)
 }
 
 /// Loads a stream, and returns the digest of the VF, which runs.

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line of a machine: QEMU's, and the kernel's in it.
+
+use crate::{kernel, machine::Machine};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+use vm_common::scenarios::Extra;
+
+/// What the machine boots from, in its folder.
+pub const INITRAMFS: &str = "initramfs.gz";
+/// The same, of a machine in the machine.
+pub const INNER_INITRAMFS: &str = "inner.gz";
+/// The machine's console, in its folder.
+pub const CONSOLE: &str = "console.log";
+/// Its results.
+pub const RESULTS: &str = "results.tap";
+/// What the emulated HCA holds against its drivers.
+pub const VIOLATIONS: &str = "violations.log";
+
+/// The host's files, to be mounted read-only: those of the sysroot, with checkout
+/// and cache where they are on the host.
+const HOST_FILES: &[&str] = &[
+    "-fsdev",
+    "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+    "-device",
+    "virtio-9p-pci,fsdev=root,mount_tag=root",
+];
+
+/// Two devices without a driver of their own. A port of its own is what such a
+/// device can be reset by.
+const SHARED_MEMORY: &[&str] = &[
+    "-object",
+    "memory-backend-ram,id=shm0,size=1M,share=on",
+    "-device",
+    "pcie-root-port,id=rp-shm0,bus=pcie.0,chassis=2",
+    "-device",
+    "ivshmem-plain,memdev=shm0,bus=rp-shm0",
+    "-object",
+    "memory-backend-ram,id=shm1,size=1M,share=on",
+    "-device",
+    "pcie-root-port,id=rp-shm1,bus=pcie.0,chassis=3",
+    "-device",
+    "ivshmem-plain,memdev=shm1,bus=rp-shm1",
+];
+
+/// QEMU's arguments for what a machine has beside the HCA.
+fn extra_arguments(extra: Extra) -> &'static [&'static str] {
+    match extra {
+        Extra::HostFiles => HOST_FILES,
+        Extra::SharedMemory => SHARED_MEMORY,
+        // It is in the sysroot.
+        Extra::Guest => &[],
+    }
+}
+
+/// QEMU with a machine whose files are in `dir`.
+pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
+    let own = &machine.scenario.machine;
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.env("LD_PRELOAD", machine.paths.build.join("mlx5-emu.so"))
+        .args(machine.accel.args())
+        .args(["-M", "q35,kernel-irqchip=split"])
+        .args(["-smp", &own.cpus.to_string()])
+        .args(["-m", &own.memory.to_string()])
+        .args(["-nodefaults", "-no-reboot", "-display", "none"])
+        .args(["-device", "intel-iommu,intremap=on,aw-bits=48"])
+        .args([
+            "-device",
+            // The PF's BAR of 4 MiB, and one of 1 MiB for each of 64 VFs.
+            "pcie-root-port,id=rp,bus=pcie.0,chassis=1,pref64-reserve=128M",
+        ])
+        .arg("-device")
+        .arg(format!(
+            "mlx5-emu,bus=rp,event-log={0}/commands.log,violations-log={0}/{VIOLATIONS}{1}{2}",
+            dir.display(),
+            own.properties,
+            machine.properties
+        ))
+        .arg("-serial")
+        .arg(format!("file:{}/{CONSOLE}", dir.display()))
+        .arg("-serial")
+        .arg(format!("file:{}/{RESULTS}", dir.display()))
+        .arg("-kernel")
+        .arg(kernel::image(machine.kernel, machine.paths))
+        .arg("-initrd")
+        .arg(dir.join(INITRAMFS))
+        // No mark of init in the log is left out, and an emulated timer that has to
+        // wait for a busy host must not end the boot.
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 printk.devkmsg=on intel_iommu=on quiet loglevel=7 panic=-1 kmemleak={} \
+             no_timer_check \
+             vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
+             vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} {} {}",
+            if own.kmemleak { "on" } else { "off" },
+            machine.scenario.name,
+            machine.paths.selftests.display(),
+            machine.paths.build.join("vfio-mig").display(),
+            machine.paths.consumer.display(),
+            machine.paths.build.join("precopy-info-v1.so").display(),
+            kernel::image(machine.kernel, machine.paths).display(),
+            dir.join(INNER_INITRAMFS).display(),
+            own.parameters,
+            machine.parameters
+        ))
+        .args(own.extras.iter().copied().flat_map(extra_arguments))
+        .stdin(Stdio::null());
+    qemu
+}
