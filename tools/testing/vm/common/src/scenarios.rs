@@ -98,6 +98,12 @@ const CHUNKS: Machine = Machine {
     ..USUAL
 };
 
+/// Half a second for a MiB.
+const SLOW: Machine = Machine {
+    properties: ",save-us-per-mib=500000,load-us-per-mib=500000",
+    ..USUAL
+};
+
 const SHARED_MEMORY: Machine = Machine {
     extras: &[Extra::SharedMemory],
     ..USUAL
@@ -207,10 +213,15 @@ pub const ALL: &[Scenario] = &[
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 60,
-        machine: Machine {
-            properties: ",save-us-per-mib=500000,load-us-per-mib=500000",
-            ..USUAL
-        },
+        machine: SLOW,
+    },
+    Scenario {
+        name: "waits",
+        about: "signals, resets and other callers while a call on a data file waits",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 90,
+        machine: SLOW,
     },
     Scenario {
         name: "resets",
@@ -332,6 +343,58 @@ pub const ALL: &[Scenario] = &[
         kernels: BOTH,
         seconds: 30,
         machine: USUAL,
+    },
+    Scenario {
+        name: "many",
+        about: "64 VFs that migrate at the same time",
+        suite: Suite::Check,
+        kernels: &[Intree],
+        seconds: 60,
+        machine: Machine {
+            properties: ",num-vfs=64",
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "compat",
+        about: "ioctls as programs of 32 bit make them",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 20,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "memory",
+        about: "memory of sessions comes back, and is charged to its user",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 90,
+        machine: Machine {
+            properties: ",state-size=16M",
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "nomem",
+        about: "allocations of each request fail",
+        suite: Suite::Check,
+        // The stock kernel injects no faults.
+        kernels: &[Intree],
+        seconds: 120,
+        machine: USUAL,
+    },
+    Scenario {
+        name: "swiotlb",
+        about: "DMA through bounce buffers: states survive, with our driver",
+        suite: Suite::Check,
+        // The stock kernel does not take "track_hiwater".
+        kernels: &[Intree],
+        seconds: 30,
+        machine: Machine {
+            // An IOMMU that translates would make them superfluous.
+            parameters: "iommu=pt swiotlb=force,track_hiwater",
+            ..USUAL
+        },
     },
     Scenario {
         name: "badinput",

@@ -7,6 +7,8 @@ use anyhow::{bail, Context, Result};
 use std::{fs, thread, time::Duration};
 
 const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+/// Where the checks of the DMA API report.
+const DMA_DEBUG: &str = "/sys/kernel/debug/dma-api";
 /// Younger objects are not reported.
 const MIN_AGE: Duration = Duration::from_secs(6);
 
@@ -28,6 +30,17 @@ pub fn check(results: &mut Results) {
         }
         Ok(())
     });
+    if fs::exists(DMA_DEBUG).unwrap_or(false) {
+        // What the VFs' drivers have mapped is the PF's. The kernel complains of what
+        // is left.
+        results.test("no DMA mapping is leaked", |_| {
+            let pf = Pf::find()?;
+            if pf.driver().is_ok() {
+                pf.set_bound(false)?;
+            }
+            Ok(())
+        });
+    }
     if !fs::exists(KMEMLEAK).unwrap_or(false) {
         return;
     }

@@ -12,6 +12,7 @@ mod events;
 mod fault;
 mod hca;
 mod host;
+mod injection;
 mod inner;
 mod kmsg;
 mod leaks;

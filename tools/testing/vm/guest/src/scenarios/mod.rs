@@ -5,13 +5,17 @@
 mod abuse;
 mod badinput;
 mod compare;
+mod compat;
 mod conformance;
 mod core;
 mod dirty;
 mod files;
 mod loads;
+mod many;
 mod matrix;
+mod memory;
 mod migrate;
+mod nomem;
 mod pipeline;
 mod precopy;
 mod qemu;
@@ -22,11 +26,13 @@ mod reinit;
 mod resets;
 mod selftests;
 mod streams;
+mod swiotlb;
 mod timeout;
 mod tool;
 mod tool_faults;
 mod trace;
 mod track;
+mod waits;
 
 pub use badinput::hold;
 pub use dirty::report_for_ever;
@@ -57,6 +63,12 @@ const ALL: &[(&str, Run)] = &[
     ("resets-chunks", resets::run_chunks),
     ("races", races::run),
     ("timeout", timeout::run),
+    ("waits", waits::run),
+    ("many", many::run),
+    ("compat", compat::run),
+    ("memory", memory::run),
+    ("nomem", nomem::run),
+    ("swiotlb", swiotlb::run),
     ("random", random::run),
     ("random-chunks", random::run),
     ("dirty", dirty::run),

@@ -4,16 +4,19 @@
 //! second here, and five more in which it hopes that only an event was lost.
 
 use super::{
-    compare::{self, outcome, Difference, Observation, Site},
-    Bench,
+    compare::{self, outcome, words, Difference, Observation, Site},
+    streams, Bench,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
+    hca::{Driver, Pf},
+    kmsg,
     tap::Results,
     vf::Vf,
 };
 use anyhow::{ensure, Result};
 use std::{
+    io::{Read, Write},
     thread,
     time::{Duration, Instant},
 };
@@ -72,8 +75,51 @@ const DIFFERENCES: &[Difference] = &[Difference {
              not true",
 }];
 
+/// Firmware saves or loads, and answers only when the session is over and its memory
+/// should be given back. What the memory is for was not destroyed then: it stays.
+///
+/// Only with the Rust driver: the C driver frees it.
+fn late_transfer(site: &Site, opcode: u16) -> Result<()> {
+    let (stream, digest) = streams::save(site.other, 2)?;
+    let faults = Faults::open()?;
+    let device = Device::open(site.vf)?;
+    faults.arm(Fault::held(opcode).about(fault::vhca(site.vf)?))?;
+    // Firmware does not destroy the mkey while it uses it.
+    kmsg::expect("DESTROY_MKEY");
+    kmsg::require(kmsg::UNDESTROYED, || {
+        if opcode == opcode::LOAD_VHCA_STATE {
+            let written = words(device.begin(State::RESUMING)?.write(&stream));
+            ensure!(written == "ETIMEDOUT", "write(): {written}");
+        } else {
+            let mut file = device.begin(State::STOP_COPY)?;
+            file.read_exact(&mut [0; 24])?;
+            let read = words(file.read(&mut [0; 1]));
+            ensure!(read == "ENODEV", "read(): {read}");
+        }
+        faults.wait_for_held(1)?;
+        drop(device);
+        Ok(())
+    })?;
+    ensure!(streams::load(site.vf, &stream)? == digest, "another state");
+    faults.release()?;
+    faults.wait_for_held(0)?;
+    ensure!(streams::load(site.vf, &stream)? == digest, "another state");
+    Pf::find()?.reload()?;
+    ensure!(streams::load(site.vf, &stream)? == digest, "another state");
+    Ok(())
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
+    let (vf, other) = bench.of(Driver::Rust);
+    let site = Site { vf, other };
+    for (what, opcode) in [
+        ("SAVE", opcode::SAVE_VHCA_STATE),
+        ("LOAD", opcode::LOAD_VHCA_STATE),
+    ] {
+        let name = format!("a {what} that ends after its session");
+        results.test(&name, |_| late_transfer(&site, opcode));
+    }
     Ok(())
 }

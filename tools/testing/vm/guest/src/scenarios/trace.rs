@@ -7,9 +7,10 @@ use crate::{
     events::{self, number, taken},
     hca::Driver,
     tap::Results,
-    vf::Vf,
+    vf::{Vf, IOVA},
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
+use mlx5_emu_regs as regs;
 use vfio_mig::{
     device::Device,
     error::Error,
@@ -17,7 +18,8 @@ use vfio_mig::{
     state::State,
     stream,
     target::DeviceTarget,
-    workload::Workload,
+    uapi::{LoggingRange, PrecopyInfo},
+    workload::{self, Workload},
 };
 
 /// Bytes of a record's header in a stream.
@@ -37,10 +39,15 @@ fn way(events: &[String], device: &Device) -> Vec<String> {
         .collect()
 }
 
-/// Creates objects, once.
-struct Busy;
+/// Creates objects, once, and keeps what the device answers.
+#[derive(Default)]
+struct Busy(Vec<PrecopyInfo>);
 
 impl Observer for Busy {
+    fn info(&mut self, info: &PrecopyInfo) {
+        self.0.push(*info);
+    }
+
     fn round(&mut self, source: &Device, round: u32) -> Result<(), Error> {
         let work = Workload {
             create_bytes: 64 << 10,
@@ -53,7 +60,8 @@ impl Observer for Busy {
 fn migration(source: &Device, destination: &Device) -> Result<()> {
     let mut target = DeviceTarget::new(destination);
     let options = precopy::Options::default();
-    let report = precopy::migrate(source, &mut target, options, &mut Busy)?;
+    let mut busy = Busy::default();
+    let report = precopy::migrate(source, &mut target, options, &mut busy)?;
     let events = taken()?;
 
     let want = ["PRE_COPY", "PRE_COPY_P2P", "STOP_COPY", "STOP"];
@@ -95,11 +103,87 @@ fn migration(source: &Device, destination: &Device) -> Result<()> {
             "{event}"
         );
     }
+    begins(
+        &of(&events, "save_begin", source),
+        &saves,
+        // The room that firmware has, which it need not fill.
+        |begin, end| begin >= end && end > 0,
+    )?;
+    begins(
+        &of(&events, "load_begin", destination),
+        &loads,
+        |begin, end| begin == end,
+    )?;
     let infos = of(&events, "precopy_info", source);
     ensure!(infos.len() as u32 == report.rounds, "{infos:#?}");
+    for (event, info) in infos.iter().zip(&busy.0) {
+        let traced = [
+            number(event, "initial_bytes")?,
+            number(event, "dirty_bytes")?,
+        ];
+        let answered = [info.initial_bytes as i64, info.dirty_bytes as i64];
+        ensure!(traced == answered, "{event}, but the answer was {info:?}");
+    }
     let reinits = infos.iter().filter(|info| info.ends_with(" REINIT"));
     ensure!(reinits.count() as u32 == report.reinits, "{infos:#?}");
     Ok(())
+}
+
+/// Each transfer has a beginning, whose bytes are right beside those of its end.
+fn begins(begins: &[&str], ends: &[&str], right: fn(i64, i64) -> bool) -> Result<()> {
+    ensure!(begins.len() == ends.len(), "{begins:#?}\n{ends:#?}");
+    for (begin, end) in begins.iter().zip(ends) {
+        let bytes = (number(begin, "bytes")?, number(end, "bytes")?);
+        ensure!(right(bytes.0, bytes.1), "{begin}\n{end}");
+    }
+    Ok(())
+}
+
+/// A SAVE of a stopped device asks for the room that the device says it needs.
+fn room(device: &Device) -> Result<()> {
+    device.set_state(State::STOP)?;
+    let size = device.data_size()?;
+    taken()?;
+    let mut file = device.begin(State::STOP_COPY)?;
+    stream::copy(&mut file, &mut std::io::sink(), |_| ())?;
+    let events = taken()?;
+    let begins = of(&events, "save_begin", device);
+    let [begin] = begins[..] else {
+        bail!("{begins:#?}");
+    };
+    let room = number(begin, "bytes")?;
+    ensure!(room as u64 == size, "{begin}, where the state has {size}");
+    Ok(device.set_state(State::RUNNING).map(drop)?)
+}
+
+/// A report of dirty pages.
+fn dirty_report(vf: &Vf) -> Result<()> {
+    const LENGTH: u64 = 64 << 10;
+    let device = vf.device();
+    let range = LoggingRange {
+        iova: IOVA,
+        length: LENGTH,
+    };
+    device.start_logging(regs::PAGE, &[range])?;
+    for bytes in [LENGTH / 2, 0] {
+        if bytes > 0 {
+            workload::write(device, IOVA, bytes)?;
+        }
+        taken()?;
+        let bitmap = device.dirty_pages(range, regs::PAGE)?;
+        let pages: u32 = bitmap.iter().map(|word| word.count_ones()).sum();
+        ensure!(u64::from(pages) * regs::PAGE == bytes, "{pages} pages");
+        let events = taken()?;
+        let reports = of(&events, "dirty_report", device);
+        let [report] = reports[..] else {
+            bail!("{reports:#?}");
+        };
+        let right = number(report, "bytes")? == bytes as i64
+            && number(report, "ret")? == 0
+            && number(report, "ns")? > 0;
+        ensure!(right, "{report} for {bytes} bytes");
+    }
+    Ok(device.stop_logging()?)
 }
 
 /// The paths that `vfio-mig state` shows are those that the kernel takes.
@@ -158,6 +242,12 @@ pub fn run(results: &mut Results) -> Result<()> {
         taken()?;
         migration(source.device(), destination.device())
     });
+    results.test("the room of a SAVE", |_| room(&Device::open(source)?));
+    if Device::kernel_has_iommufd() {
+        results.test("a report of dirty pages", |_| {
+            dirty_report(&Vf::open(source, 16)?)
+        });
+    }
     results.test("the paths between states", |_| {
         paths(&Device::open(source)?)
     });

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of sessions: all of it comes back, and whoever opened the device is
+//! charged for it.
+//!
+//! Pages of a state are no objects of an allocator that kmemleak follows, so they are
+//! counted.
+
+use super::{compare::Site, streams, Bench};
+use crate::{hca::Driver, kmsg, sys, tap::Results};
+use anyhow::{ensure, Context, Result};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::fd::AsFd,
+    path::Path,
+    thread,
+    time::Duration,
+};
+use vfio_mig::{
+    device::Device,
+    state::State,
+    stream,
+    uapi::{self, PrecopyInfo},
+};
+
+/// Sessions of each kind.
+const SESSIONS: u64 = 8;
+/// Where the control groups are.
+const CGROUPS: &str = "/tmp/cgroup";
+
+/// Free memory, in bytes.
+fn free() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(kilobytes.context("no MemFree")?.parse::<u64>()? << 10)
+}
+
+/// Free memory when nothing is freed any more: some pages wait for an RCU grace period
+/// or for work.
+fn settled_free() -> Result<u64> {
+    let mut last = free()?;
+    loop {
+        thread::sleep(Duration::from_millis(200));
+        let now = free()?;
+        if now <= last {
+            return Ok(now);
+        }
+        last = now;
+    }
+}
+
+/// A kind of session, from RUNNING to RUNNING. It gets a stream to load.
+type Session = fn(&Device, &[u8]) -> Result<()>;
+
+fn save(device: &Device) -> Result<File> {
+    let mut file = device.begin(State::STOP_COPY)?;
+    stream::copy(&mut file, &mut io::sink(), |_| ())?;
+    Ok(file)
+}
+
+fn running(device: &Device) -> Result<()> {
+    Ok(device.set_state(State::RUNNING).map(|_| ())?)
+}
+
+const KINDS: &[(&str, Session)] = &[
+    ("saved", |device, _| {
+        save(device)?;
+        running(device)
+    }),
+    ("saved, file closed last", |device, _| {
+        let _file = save(device)?;
+        running(device)
+    }),
+    ("saving given up", |device, _| {
+        let mut file = device.begin(State::STOP_COPY)?;
+        file.read_exact(&mut [0; 100])?;
+        running(device)
+    }),
+    ("saving, file closed first", |device, _| {
+        drop(device.begin(State::STOP_COPY)?);
+        running(device)
+    }),
+    ("saving, then reset", |device, _| {
+        // The SAVE that it ends.
+        kmsg::expect("SAVE_VHCA_STATE");
+        let _file = device.begin(State::STOP_COPY)?;
+        Ok(device.reset()?)
+    }),
+    ("pre-copy given up", |device, _| {
+        let mut file = device.begin(State::PRE_COPY)?;
+        file.read_exact(&mut [0; 100])?;
+        uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
+        running(device)
+    }),
+    ("pre-copy to its end", |device, _| {
+        let mut file = device.begin(State::PRE_COPY)?;
+        stream::copy_available(&mut file, &mut io::sink(), |_| ())?;
+        device.set_state(State::STOP_COPY)?;
+        stream::copy(&mut file, &mut io::sink(), |_| ())?;
+        running(device)
+    }),
+    ("loaded", |device, stream| {
+        let mut file = device.begin(State::RESUMING)?;
+        file.write_all(stream)?;
+        drop(file);
+        running(device)
+    }),
+    ("loaded, file closed last", |device, stream| {
+        let mut file = device.begin(State::RESUMING)?;
+        file.write_all(stream)?;
+        running(device)
+    }),
+    ("loading given up", |device, stream| {
+        let mut file = device.begin(State::RESUMING)?;
+        file.write_all(&stream[..stream.len() - 100])?;
+        // Half a state leads to ERROR.
+        let _ = device.set_state(State::STOP);
+        Ok(device.reset()?)
+    }),
+    ("loading, then reset", |device, stream| {
+        let mut file = device.begin(State::RESUMING)?;
+        file.write_all(&stream[..stream.len() / 2])?;
+        Ok(device.reset()?)
+    }),
+];
+
+fn stream_of(site: &Site) -> Result<Vec<u8>> {
+    streams::saved(&Device::open(site.other)?)
+}
+
+/// After some sessions there is as much free memory as before.
+fn comes_back(site: &Site, session: Session) -> Result<()> {
+    let stream = stream_of(site)?;
+    let size = stream.len() as u64;
+    // What is allocated once, is now.
+    session(&Device::open(site.vf)?, &stream)?;
+    let before = settled_free()?;
+    for _ in 0..SESSIONS {
+        session(&Device::open(site.vf)?, &stream)?;
+    }
+    let after = settled_free()?;
+    let lost = before.saturating_sub(after);
+    ensure!(
+        lost < size * SESSIONS / 4,
+        "{lost} bytes are lost after {SESSIONS} sessions of {size}"
+    );
+    Ok(())
+}
+
+/// A control group that this process is in.
+struct Group;
+
+impl Group {
+    const PATH: &'static str = "/tmp/cgroup/sessions";
+
+    fn new() -> Result<Self> {
+        if !Path::new(CGROUPS).exists() {
+            sys::mount("cgroup2", CGROUPS)?;
+            let control = Path::new(CGROUPS).join("cgroup.subtree_control");
+            fs::write(control, "+memory").context("the memory controller")?;
+        }
+        fs::create_dir_all(Self::PATH)?;
+        fs::write(Path::new(Self::PATH).join("cgroup.procs"), "0")?;
+        Ok(Self)
+    }
+
+    /// Bytes that it is charged for.
+    fn charged(&self) -> Result<u64> {
+        let current = fs::read_to_string(Path::new(Self::PATH).join("memory.current"))?;
+        Ok(current.trim().parse()?)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::write(Path::new(CGROUPS).join("cgroup.procs"), "0");
+    }
+}
+
+/// While there is a session, its state is charged to the control group of whoever
+/// began it.
+fn charged(site: &Site) -> Result<()> {
+    let stream = stream_of(site)?;
+    let size = stream.len() as u64;
+    let group = Group::new()?;
+    let device = Device::open(site.vf)?;
+    let before = group.charged()?;
+    let growth = |what: &str| -> Result<()> {
+        let growth = group.charged()?.saturating_sub(before);
+        ensure!(growth > size / 2, "{what} {size} bytes charges {growth}");
+        Ok(())
+    };
+    {
+        let mut file = device.begin(State::STOP_COPY)?;
+        file.read_exact(&mut [0; 100])?;
+        growth("saving")?;
+        running(&device)?;
+    }
+    {
+        let mut file = device.begin(State::RESUMING)?;
+        file.write_all(&stream[..stream.len() - 1])?;
+        growth("loading")?;
+        device.reset()?;
+    }
+    drop(device);
+    thread::sleep(Duration::from_millis(500));
+    let left = group.charged()?.saturating_sub(before);
+    ensure!(left < size / 2, "{left} bytes stay charged");
+    Ok(())
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    for driver in Driver::BOTH {
+        let (vf, other) = bench.of(driver);
+        let site = Site { vf, other };
+        for (name, session) in KINDS {
+            let name = format!("memory comes back: {name}, {} driver", driver.name());
+            results.test(&name, |_| comes_back(&site, *session));
+        }
+        let name = format!("a state is charged to its user, {} driver", driver.name());
+        results.test(&name, |_| charged(&site));
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Allocations that fail: a request fails with ENOMEM, or does without; the device goes
+//! on, and nothing is lost.
+//!
+//! The first ones of a request all have their turns, in one session each; of the later
+//! ones there are many, and each run takes others, by its seed.
+
+use super::{
+    compare::{errno_name, Site},
+    streams, Bench,
+};
+use crate::{hca::Driver, injection, sys, tap::Results, vf::IOVA};
+use anyhow::{bail, ensure, Context, Result};
+use fastrand::Rng;
+use mlx5_emu_regs as regs;
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::AsFd,
+};
+use vfio_mig::{
+    device::Device,
+    state::State,
+    uapi::{self, LoggingRange, PrecopyInfo},
+    workload::Workload,
+};
+
+/// No request allocates as often.
+const MAX: u32 = 2000;
+/// After so many failures, a good migration is tried.
+const EACH: u32 = 16;
+
+/// A device that is ready for a request.
+struct Ready<'a> {
+    device: Device,
+    file: Option<File>,
+    stream: &'a [u8],
+}
+
+/// A request: how to get ready, and what it does.
+struct Request {
+    name: &'static str,
+    ready: fn(&mut Ready<'_>) -> Result<()>,
+    work: fn(&mut Ready<'_>) -> io::Result<()>,
+}
+
+fn set_state(ready: &mut Ready<'_>, to: State) -> io::Result<()> {
+    let file = uapi::set_state(ready.device.fd(), to.0)?;
+    ready.file = file.map(File::from).or(ready.file.take());
+    Ok(())
+}
+
+fn file<'a>(ready: &'a mut Ready<'_>) -> io::Result<&'a mut File> {
+    let missing = || io::Error::from_raw_os_error(libc::EBADF);
+    ready.file.as_mut().ok_or_else(missing)
+}
+
+const REQUESTS: &[Request] = &[
+    Request {
+        name: "to STOP_COPY",
+        ready: |_| Ok(()),
+        work: |ready| set_state(ready, State::STOP_COPY),
+    },
+    Request {
+        name: "to RESUMING",
+        ready: |_| Ok(()),
+        work: |ready| set_state(ready, State::RESUMING),
+    },
+    Request {
+        name: "to PRE_COPY",
+        ready: |_| Ok(()),
+        work: |ready| set_state(ready, State::PRE_COPY),
+    },
+    Request {
+        name: "a read",
+        ready: |ready| Ok(set_state(ready, State::STOP_COPY)?),
+        work: |ready| file(ready)?.read(&mut [0; 4096]).map(|_| ()),
+    },
+    Request {
+        name: "a write of a whole stream",
+        ready: |ready| Ok(set_state(ready, State::RESUMING)?),
+        work: |ready| {
+            let stream = ready.stream;
+            file(ready)?.write_all(stream)
+        },
+    },
+    Request {
+        name: "PRECOPY_INFO after work",
+        ready: |ready| {
+            set_state(ready, State::PRE_COPY)?;
+            let work = Workload {
+                create_bytes: 64 << 10,
+                change_bytes: 64 << 10,
+            };
+            Ok(work.step(&ready.device, 0)?)
+        },
+        work: |ready| uapi::precopy_info(file(ready)?.as_fd(), PrecopyInfo::default()).map(|_| ()),
+    },
+    Request {
+        name: "from PRE_COPY to STOP_COPY",
+        ready: |ready| Ok(set_state(ready, State::PRE_COPY)?),
+        work: |ready| set_state(ready, State::STOP_COPY),
+    },
+    Request {
+        name: "from RESUMING to RUNNING",
+        ready: |ready| {
+            set_state(ready, State::RESUMING)?;
+            let stream = ready.stream;
+            Ok(file(ready)?.write_all(stream)?)
+        },
+        work: |ready| set_state(ready, State::RUNNING),
+    },
+    Request {
+        name: "starting DMA logging",
+        ready: |_| Ok(()),
+        work: |ready| {
+            let range = LoggingRange {
+                iova: IOVA,
+                length: 1 << 30,
+            };
+            uapi::logging_start(ready.device.fd(), regs::PAGE, &[range]).map(|_| ())
+        },
+    },
+];
+
+/// A good migration.
+fn migrates(site: &Site) -> Result<()> {
+    let (stream, digest) = streams::save(site.other, 2)?;
+    let loaded = streams::load(site.vf, &stream)?;
+    ensure!(loaded == digest, "a good migration loads another state");
+    Ok(())
+}
+
+/// Has one allocation of a request fail, then a later one, and so on.
+fn fail_each(site: &Site, request: &Request, rng: &mut Rng) -> Result<u32> {
+    let (stream, _) = streams::save(site.other, 2)?;
+    let (mut n, mut rounds) = (0, 0);
+    while n < MAX {
+        n += 1 + rng.u32(..=n / 4);
+        rounds += 1;
+        let mut ready = Ready {
+            device: Device::open(site.vf)?,
+            file: None,
+            stream: &stream,
+        };
+        (request.ready)(&mut ready)?;
+        let (result, failed) = injection::with_failure(n, || (request.work)(&mut ready))?;
+        if let Err(err) = &result {
+            let errno = err.raw_os_error().unwrap_or(0);
+            ensure!(failed, "without a failure: {}", errno_name(errno));
+            ensure!(errno == libc::ENOMEM, "failure {n}: {}", errno_name(errno));
+        }
+        ready.device.reset()?;
+        let state = ready.device.state()?;
+        ensure!(
+            state == State::RUNNING,
+            "failure {n}: a reset leads to {state}"
+        );
+        drop(ready);
+        if !failed {
+            migrates(site)?;
+            return Ok(n - 1);
+        }
+        if rounds % EACH == 0 {
+            migrates(site)?;
+        }
+    }
+    bail!("there is no end to its allocations")
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    injection::set_up()?;
+    let bench = Bench::new()?;
+    let (vf, other) = bench.of(Driver::Rust);
+    let site = Site { vf, other };
+    let seed = sys::seed()?;
+    let mut rng = Rng::with_seed(seed);
+    for request in REQUESTS {
+        results.test(request.name, |results| {
+            let count =
+                fail_each(&site, request, &mut rng).with_context(|| format!("seed {seed}"))?;
+            results.progress(&format!("{}: {count} allocations", request.name));
+            Ok(())
+        });
+    }
+    Ok(())
+}
