@@ -280,7 +280,7 @@ impl<L: 'static, const OUT: usize> Resource for AsyncCommand<L, OUT> {
             }
         }
         // SAFETY: `context` is initialised by the type invariant, and cleaned up
-        // once: `destroy` is called once. Nothing is sent once `phase` is `ENDED`.
+        // once: this is successful. Nothing is sent once `phase` is `ENDED`.
         unsafe { mlx5_cmd_cleanup_async_ctx(self.context.get()) };
         self.waiters.changed.notify_all();
         Ok(())

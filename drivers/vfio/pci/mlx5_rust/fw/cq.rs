@@ -73,7 +73,8 @@ impl Resource for Queue {
             memory.created = false;
         }
         // SAFETY: `mdev` is valid: `pf` is a guard of it. The queue was created
-        // there, and is destroyed once: `destroy` is called once. Waits for callbacks.
+        // there, and was not destroyed yet (requirements of `destroy`). Waits for
+        // callbacks. After an error, only the command is left to be repeated.
         to_result(unsafe { bindings::mlx5_core_destroy_cq(pf.mdev(), self.cq.get()) })
     }
 

@@ -173,7 +173,7 @@ impl<M: Mapped> Mkey<M> {
 impl<M: Mapped> Resource for Mkey<M> {
     fn destroy(&self, pf: &PfGuard<'_>) -> Result {
         // SAFETY: `mdev` is valid: `pf` is a guard of it. The mkey was created there,
-        // and is destroyed once: `destroy` is called once.
+        // and was not destroyed yet (requirements of `destroy`).
         to_result(unsafe { bindings::mlx5_core_destroy_mkey(pf.mdev(), self.key) })
     }
 

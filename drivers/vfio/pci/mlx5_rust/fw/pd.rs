@@ -16,7 +16,7 @@ struct Domain {
 impl Resource for Domain {
     fn destroy(&self, pf: &PfGuard<'_>) -> Result {
         // SAFETY: `mdev` is valid: `pf` is a guard of it. The domain was allocated
-        // there, and is given back once: `destroy` is called once.
+        // there, and was not given back yet (requirements of `destroy`).
         to_result(unsafe { bindings::mlx5_core_dealloc_pd(pf.mdev(), self.number) })
     }
 }

@@ -24,10 +24,11 @@ pub(super) struct Key(u64);
 /// Something that exists on the PF, with the memory that the device may access
 /// because of it.
 pub(super) trait Resource: Send + Sync + 'static {
-    /// Destroys it. Called at most once, with a guard of its PF.
+    /// Destroys it. Called with a guard of its PF, and not again once it was
+    /// successful.
     ///
     /// An error means that the device may still use it: [`release`](Self::release)
-    /// is then not called before the HCA was torn down.
+    /// is then not called before this is successful, or the HCA was torn down.
     fn destroy(&self, pf: &PfGuard<'_>) -> Result;
 
     /// Frees the memory that the device had access to. The device has none any more.
@@ -48,7 +49,19 @@ struct Entries {
     next: u64,
     /// Resources that could not be destroyed. The device may still access their
     /// memory.
-    stuck: KVec<Arc<dyn Resource>>,
+    stuck: KVec<(Key, Arc<dyn Resource>)>,
+}
+
+impl Entries {
+    /// Takes the oldest of the stuck resources that no other one of them uses.
+    fn take_stuck(&mut self) -> Option<(Key, Arc<dyn Resource>)> {
+        let used = |key| {
+            let mut others = self.stuck.iter();
+            others.any(|(_, other)| other.uses() == Some(key))
+        };
+        let oldest = self.stuck.iter().position(|(key, _)| !used(*key))?;
+        self.stuck.remove(oldest).ok()
+    }
 }
 
 /// All resources of one VF.
@@ -89,36 +102,49 @@ impl Registry {
     fn retire(&self, key: Key, pf: &PfGuard<'_>) {
         let found = self.entries.lock().live.remove(&key);
         if let Some(resource) = found {
-            self.destroy(resource, pf);
+            self.destroy(key, resource, pf);
         }
     }
 
-    fn destroy(&self, resource: Arc<dyn Resource>, pf: &PfGuard<'_>) {
+    fn destroy(&self, key: Key, resource: Arc<dyn Resource>, pf: &PfGuard<'_>) {
         if resource.destroy(pf).is_ok() {
             resource.release();
+            self.retry(pf);
             return;
         }
         pf.device().complaints.warn(
-            c"firmware did not destroy an object; its memory stays mapped until the PF reloads",
+            c"firmware did not destroy an object: memory stays until it does, or the PF reloads",
         );
-        let mut next = Some(resource);
-        while let Some(resource) = next.take() {
+        let mut next = Some((key, resource));
+        while let Some((key, resource)) = next.take() {
             // Not destroyed either: firmware would refuse.
             next = resource
                 .uses()
-                .and_then(|key| self.entries.lock().live.remove(&key));
-            self.keep(resource);
+                .and_then(|key| Some((key, self.entries.lock().live.remove(&key)?)));
+            self.keep(key, resource);
         }
     }
 
-    /// Keeps what the device may still use until the HCA was torn down.
-    fn keep(&self, resource: Arc<dyn Resource>) {
+    /// Destroys the oldest of the resources that could not be destroyed, if that is
+    /// possible now: a SAVE that uses it has ended, or mlx5_core has memory again.
+    fn retry(&self, pf: &PfGuard<'_>) {
+        let oldest = self.entries.lock().take_stuck();
+        if let Some((key, resource)) = oldest {
+            match resource.destroy(pf) {
+                Ok(()) => resource.release(),
+                Err(_) => self.keep(key, resource),
+            }
+        }
+    }
+
+    /// Keeps what the device may still use.
+    fn keep(&self, key: Key, resource: Arc<dyn Resource>) {
         let kept = resource.clone();
         if self
             .entries
             .lock()
             .stuck
-            .push(resource, GFP_KERNEL)
+            .push((key, resource), GFP_KERNEL)
             .is_err()
         {
             // The device may access its memory for as long as it is powered.
@@ -145,23 +171,27 @@ impl Registry {
 
     /// Destroys all resources, the youngest first. No other guard may be out.
     pub(super) fn destroy_all(&self, pf: &PfGuard<'_>) {
-        while let Some(resource) = self.pop_last() {
-            self.destroy(resource, pf);
+        while let Some((key, resource)) = self.pop_last() {
+            self.destroy(key, resource, pf);
+        }
+        let stuck = self.entries.lock().stuck.len();
+        for _ in 0..stuck {
+            self.retry(pf);
         }
     }
 
-    fn pop_last(&self) -> Option<Arc<dyn Resource>> {
+    fn pop_last(&self) -> Option<(Key, Arc<dyn Resource>)> {
         let mut entries = self.entries.lock();
         let cursor = entries.live.cursor_back_mut()?;
         let (_, node) = cursor.remove_current();
-        Some(node.to_key_value().1)
+        Some(node.to_key_value())
     }
 
     /// The HCA was torn down: frees the memory of resources that could not be
     /// destroyed before.
     pub(super) fn hca_torn_down(&self) {
         let stuck = core::mem::take(&mut self.entries.lock().stuck);
-        for resource in &stuck {
+        for (_, resource) in &stuck {
             resource.release();
         }
     }
@@ -170,7 +200,9 @@ impl Registry {
 impl Drop for Entries {
     fn drop(&mut self) {
         // Nobody will tell when the device stops using this memory.
-        core::mem::forget(core::mem::take(&mut self.stuck));
+        for resource in core::mem::take(&mut self.stuck) {
+            core::mem::forget(resource);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ unsafe impl Sync for Page {}
 impl Resource for Page {
     fn destroy(&self, pf: &PfGuard<'_>) -> Result {
         // SAFETY: `mdev` is valid: `pf` is a guard of it. The page is valid by the
-        // type invariant, and given back once: `destroy` is called once.
+        // type invariant, and given back once: this is successful.
         unsafe { bindings::mlx5_put_uars_page(pf.mdev(), self.page.as_ptr()) };
         Ok(())
     }
