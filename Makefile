@@ -10,7 +10,8 @@ help:
 	@echo 'make check            run all tests; TEST=GROUP for some of them, SEED=N to have'
 	@echo '                      the random ones again'
 	@echo 'make check-qemu       all tests of QEMU migrating a running guest'
-	@echo 'make check-qemu-faults  the same with devices that fail, as a table'
+	@echo 'make check-qemu-faults  the same with devices that fail, as a table;'
+	@echo '                      FAULT=NAME for some of them'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
 	@echo '                      BENCH=reinit, dirty or qemu for one of them'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel'
@@ -39,7 +40,7 @@ check-qemu:
 
 check-qemu-faults:
 	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh check-qemu-faults
+	@$(VM)/vm-test.sh check-qemu-faults $(if $(FAULT),--fault '$(FAULT)')
 
 bench:
 	@$(VM)/prepare.sh stock intree

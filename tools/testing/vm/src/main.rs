@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use machine::{Machine, Outcome};
 use paths::Paths;
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 use tap::News;
 use vm_common::{
     kernel::Kernel,
@@ -49,7 +49,11 @@ enum What {
     /// QEMU migrates a running guest, and a report.
     RunQemu,
     /// QEMU migrates a guest whose device fails, and a table.
-    CheckQemuFaults,
+    CheckQemuFaults {
+        /// Only faults with this in their name.
+        #[arg(long)]
+        fault: Option<String>,
+    },
     /// All tests.
     Check {
         /// Only those with this in the name of their group.
@@ -144,7 +148,8 @@ fn show(
     paths: &Paths,
     title: &str,
     (kernel, name): (Kernel, &str),
-    publish: bench::Publish,
+    parameters: &str,
+    publish: impl Fn(&Outcome, &Path) -> Result<()>,
 ) -> Result<bool> {
     let scenario = find(name, kernel)?;
     let accel = Accel::probe(paths)?;
@@ -155,7 +160,7 @@ fn show(
         kernel,
         scenario,
         properties: "",
-        parameters: "",
+        parameters,
     })?;
     let ok = show_failures(&outcome);
     // Where all is well there is something to publish.
@@ -216,20 +221,27 @@ fn run(cli: &Cli) -> Result<bool> {
             paths,
             "Migrating a VF of an emulated ConnectX",
             (Kernel::Stock, "migrate"),
+            "",
             report::run::publish,
         ),
         What::RunQemu => show(
             paths,
             "Migrating a running guest with VFs by QEMU",
             (Kernel::Intree, "qemu"),
+            "",
             report::qemu::publish,
         ),
-        What::CheckQemuFaults => show(
-            paths,
-            "Migrating a running guest whose VF fails",
-            (Kernel::Intree, "qemu-faults"),
-            report::faults::publish,
-        ),
+        What::CheckQemuFaults { fault } => {
+            let wanted = report::faults::wanted(fault.as_deref())?;
+            let only = fault.as_deref().unwrap_or_default().replace(' ', "-");
+            show(
+                paths,
+                "Migrating a running guest whose VF fails",
+                (Kernel::Intree, "qemu-faults"),
+                &format!("vmtest.only={only}"),
+                |outcome, out| report::faults::publish(outcome, out, &wanted),
+            )
+        }
         What::Bench { runs, only } => measure(paths, *runs, only.as_deref()),
         What::Check { only, seed } => check::run(paths, only.as_deref(), seed::or_new(*seed)),
         What::Scenario {

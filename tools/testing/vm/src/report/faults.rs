@@ -3,7 +3,7 @@
 //! The report of `make check-qemu-faults`.
 
 use super::{plain, write};
-use crate::machine::Outcome;
+use crate::{machine::Outcome, tap::Test};
 use anyhow::{ensure, Result};
 use serde_json::{json, Value};
 use std::{fmt::Write as _, path::Path};
@@ -44,29 +44,62 @@ fn render(data: &[Value], driver: &str, access: &str) -> String {
     text
 }
 
+/// The faults with `only` in their name.
+pub fn wanted(only: Option<&str>) -> Result<Vec<&'static str>> {
+    let names = || faults::ALL.iter().map(|fault| fault.name);
+    let wanted: Vec<&str> = names()
+        .filter(|name| only.is_none_or(|only| name.contains(only)))
+        .collect();
+    ensure!(
+        !wanted.is_empty(),
+        "no fault has {:?} in its name; there are\n    {}",
+        only.unwrap_or_default(),
+        names().collect::<Vec<_>>().join("\n    ")
+    );
+    Ok(wanted)
+}
+
 /// The results that are missing.
-fn missing(data: &[Value]) -> Vec<String> {
+fn missing(data: &[Value], wanted: &[&str]) -> Vec<String> {
     let mut missing = Vec::new();
     for (driver, access) in DRIVERS.iter().flat_map(|d| ACCESS.map(|a| (d, a))) {
         let rows = rows(data, driver, access);
-        for fault in faults::ALL {
-            if !rows.iter().any(|row| row["fault"] == fault.name) {
-                missing.push(format!("{driver} driver, {access}: {}", fault.name));
+        for fault in wanted {
+            if !rows.iter().any(|row| row["fault"] == *fault) {
+                missing.push(format!(
+                    "{driver} driver, {access}: {fault}\n        \
+                     just this again: make check-qemu-faults FAULT='{fault}'"
+                ));
             }
         }
     }
     missing
 }
 
-/// Writes qemu-faults.json and shows the tables. There must be a result of each fault.
-pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
+/// The faults of which a test has failed.
+fn failed<'a>(tests: &[Test], wanted: &[&'a str]) -> Vec<&'a str> {
+    let failed = tests.iter().filter(|test| !test.ok);
+    let mut faults: Vec<&str> = failed
+        .filter_map(|test| wanted.iter().find(|fault| test.name.ends_with(**fault)))
+        .copied()
+        .collect();
+    faults.dedup();
+    faults
+}
+
+/// Writes qemu-faults.json and shows the tables. There must be a result of each fault
+/// that is `wanted`.
+pub fn publish(outcome: &Outcome, out: &Path, wanted: &[&str]) -> Result<()> {
     for (driver, access) in DRIVERS.iter().flat_map(|d| ACCESS.map(|a| (d, a))) {
         println!("\n{}", render(&outcome.data, driver, access));
     }
     println!();
     write(&json!(outcome.data), &out.join("vm"), "qemu-faults.json")?;
     outcome.show_logs();
-    let missing = missing(&outcome.data);
+    for fault in failed(&outcome.tests, wanted) {
+        println!("just this again: make check-qemu-faults FAULT='{fault}'");
+    }
+    let missing = missing(&outcome.data, wanted);
     ensure!(
         missing.is_empty(),
         "there is no result of\n    {}",
@@ -93,10 +126,23 @@ mod tests {
         for (driver, access) in DRIVERS.iter().flat_map(|d| ACCESS.map(|a| (d, a))) {
             data.extend(faults::ALL.iter().map(|f| row(driver, access, f.name)));
         }
-        assert!(missing(&data).is_empty());
+        let all = wanted(None).unwrap();
+        assert!(missing(&data, &all).is_empty());
         data.remove(1);
         let name = faults::ALL[1].name;
-        assert_eq!(missing(&data), [format!("rust driver, iommufd: {name}")]);
+        let [one] = &missing(&data, &all)[..] else {
+            panic!("one is missing");
+        };
+        assert!(one.starts_with(&format!("rust driver, iommufd: {name}\n")));
+        assert!(missing(&data, &all[..1]).is_empty());
+    }
+
+    #[test]
+    fn a_wrong_name_lists_the_right_ones() {
+        let name = faults::ALL[0].name;
+        assert_eq!(wanted(Some(name)).unwrap(), [name]);
+        let err = wanted(Some("no such fault")).unwrap_err().to_string();
+        assert!(err.contains(name), "{err}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::qemu::{prepare, Bench};
 use crate::{
     fault::{opcode, Fault, Faults},
     hca::{Driver, Pf},
+    kmsg,
     qemu::{Access, Channel, Common, Config, Guest, Place, Qemu},
     sys,
     tap::Results,
@@ -151,6 +152,8 @@ const ALL: &[(&str, Fail)] = &[
     }),
     ("PF reloaded in stop-copy", |trial| {
         let destination = trial.guest.begin_switchover(trial.results)?;
+        // The reload has let the device run: QEMU's RESUME is refused, and so it resets it.
+        kmsg::expect("RESUME_VHCA");
         Pf::find()?.reload()?;
         trial.guest.go_on_from_switchover()?;
         Ok(destination)
