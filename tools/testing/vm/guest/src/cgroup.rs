@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Control groups: what their processes are charged for, and processes that are frozen.
+
+use crate::sys;
+use anyhow::{ensure, Context, Result};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Where they are.
+const ROOT: &str = "/tmp/cgroup";
+/// Until a group is frozen, or is not any more.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(10);
+
+/// A control group. Its processes go to the root of all groups when it goes.
+pub struct Group {
+    dir: PathBuf,
+}
+
+impl Group {
+    /// Makes one, with this process in it.
+    pub fn of_this_process(name: &str) -> Result<Self> {
+        let group = Self::new(name)?;
+        group.add(0)?;
+        Ok(group)
+    }
+
+    /// Makes an empty one.
+    pub fn new(name: &str) -> Result<Self> {
+        let root = Path::new(ROOT);
+        if !root.exists() {
+            sys::mount("cgroup2", ROOT)?;
+            fs::write(root.join("cgroup.subtree_control"), "+memory")
+                .context("the memory controller")?;
+        }
+        let dir = root.join(name);
+        fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
+        Ok(Self { dir })
+    }
+
+    /// Puts a process into it; 0 is this one.
+    pub fn add(&self, process: u32) -> Result<()> {
+        Ok(fs::write(
+            self.dir.join("cgroup.procs"),
+            process.to_string(),
+        )?)
+    }
+
+    /// Bytes that it is charged for.
+    pub fn charged(&self) -> Result<u64> {
+        let current = fs::read_to_string(self.dir.join("memory.current"))?;
+        Ok(current.trim().parse()?)
+    }
+
+    /// Freezes it, or lets it go on, and waits until that is so.
+    pub fn set_frozen(&self, frozen: bool) -> Result<()> {
+        let number = u32::from(frozen);
+        fs::write(self.dir.join("cgroup.freeze"), number.to_string())?;
+        let expected = format!("frozen {number}");
+        let begin = Instant::now();
+        loop {
+            let events = fs::read_to_string(self.dir.join("cgroup.events"))?;
+            if events.lines().any(|line| line == expected) {
+                return Ok(());
+            }
+            ensure!(begin.elapsed() < PATIENCE, "not {expected}, but {events}");
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let processes = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
+        for process in processes.lines() {
+            let _ = fs::write(Path::new(ROOT).join("cgroup.procs"), process);
+        }
+        // One that has processes left stays, and the next of this name says so.
+        let _ = fs::remove_dir(&self.dir);
+    }
+}
