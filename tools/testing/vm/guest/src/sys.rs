@@ -289,9 +289,12 @@ fn with_signal<T>(delay: Duration, flags: libc::c_int, work: impl FnOnce() -> T)
     Ok(result)
 }
 
-/// Does something in a child process that is stopped after `delay`, and goes on a
-/// little later. Returns what that says, of at most a page.
-pub fn stopped(delay: Duration, work: impl FnOnce() -> String) -> io::Result<String> {
+/// Does `work` in a child process, and meanwhile something to that, which gets its number.
+/// Returns what `work` says, of at most a page.
+pub fn in_child(
+    work: impl FnOnce() -> String,
+    meanwhile: impl FnOnce(u32) -> io::Result<()>,
+) -> io::Result<String> {
     let (mut from, mut to) = UnixStream::pair()?;
     // SAFETY: The child only does `work` and writes what that says, and then exits
     // without running any destructor of this process.
@@ -303,16 +306,16 @@ pub fn stopped(delay: Duration, work: impl FnOnce() -> String) -> io::Result<Str
         unsafe { libc::_exit(i32::from(said.is_err())) };
     }
     drop(to);
-    for (wait, signal) in [(delay, libc::SIGSTOP), (delay, libc::SIGCONT)] {
-        std::thread::sleep(wait);
+    let done = meanwhile(child as u32);
+    if done.is_err() {
         // SAFETY: The child was not waited for, so the number is still its own.
-        check(unsafe { libc::kill(child, signal) })?;
+        unsafe { libc::kill(child, libc::SIGKILL) };
     }
     let mut said = String::new();
-    from.read_to_string(&mut said)?;
+    let read = from.read_to_string(&mut said);
     // SAFETY: The child was not waited for; nobody wants its status.
     check(unsafe { libc::waitpid(child, ptr::null_mut(), 0) })?;
-    Ok(said)
+    done.and(read).map(|_| said)
 }
 
 /// A page of memory that is missing until it is provided: who accesses it waits. The

@@ -13,11 +13,18 @@ use super::{
     streams,
 };
 use crate::{
+    cgroup::Group,
     fault::{self, opcode, Fault, Faults},
     sys,
 };
 use anyhow::{ensure, Result};
-use std::{fs::File, io::Write, os::fd::AsFd, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+    thread,
+    time::Duration,
+};
 use vfio_mig::{device::Device, state::State, uapi};
 
 /// `MLX5_CMD_STAT_LIM_ERR`, of which mlx5_core makes `ENOMEM`.
@@ -58,10 +65,11 @@ impl Load {
         self.is_owed(&wrote)
     }
 
-    /// Writes in a process that is stopped: all but the last byte is counted.
-    fn stopped(&self) -> Result<()> {
+    /// Writes in a process that stands still for a while: all but the last byte is
+    /// counted.
+    fn paused(&self, pause: Pause) -> Result<()> {
         let (mut file, bytes) = (self.file.try_clone()?, self.bytes.clone());
-        let wrote = sys::stopped(BROKEN_OFF, move || words(file.write(&bytes)))?;
+        let wrote = sys::in_child(move || words(file.write(&bytes)), pause)?;
         self.is_owed(&wrote)
     }
 
@@ -230,20 +238,43 @@ fn nonblocking_fails(site: &Site) -> Result<()> {
     load.fails(&wrote)
 }
 
-fn stopped(site: &Site) -> Result<()> {
+/// What makes a process stand still, and go on. It gets the process's number.
+type Pause = fn(u32) -> io::Result<()>;
+
+fn stop(process: u32) -> io::Result<()> {
+    for signal in [libc::SIGSTOP, libc::SIGCONT] {
+        thread::sleep(BROKEN_OFF);
+        sys::kill(process, signal)?;
+    }
+    Ok(())
+}
+
+fn freeze(process: u32) -> io::Result<()> {
+    let freeze = || -> Result<()> {
+        let group = Group::new("writer")?;
+        group.add(process)?;
+        thread::sleep(BROKEN_OFF);
+        group.set_frozen(true)?;
+        thread::sleep(BROKEN_OFF);
+        group.set_frozen(false)
+    };
+    freeze().map_err(io::Error::other)
+}
+
+fn paused(site: &Site, pause: Pause) -> Result<()> {
     let load = Load::new(site)?;
-    load.stopped()?;
+    load.paused(pause)?;
     // With nothing to count, the call begins again.
     let (mut file, last) = (load.file.try_clone()?, load.last());
-    let wrote = sys::stopped(BROKEN_OFF, move || words(file.write(&last)))?;
+    let wrote = sys::in_child(move || words(file.write(&last)), pause)?;
     ensure!(wrote == "1", "the last byte: {wrote}");
     load.is_loaded()
 }
 
-fn stopped_fails(site: &Site) -> Result<()> {
+fn paused_fails(site: &Site, pause: Pause) -> Result<()> {
     let mut load = Load::new(site)?;
     let _faults = failing(site, LIM_ERR)?;
-    load.stopped()?;
+    load.paused(pause)?;
     let last = load.last();
     let wrote = words(load.file.write(&last));
     load.fails(&wrote)
@@ -262,7 +293,7 @@ fn kept(site: &Site) -> Result<()> {
 }
 
 /// The tests.
-pub const TESTS: [compare::Test; 12] = [
+pub const TESTS: [compare::Test; 14] = [
     ("a write that ends a record has loaded it", whole),
     ("a write that ends a record has its error", whole_fails),
     (
@@ -281,7 +312,15 @@ pub const TESTS: [compare::Test; 12] = [
         "a write that must not wait, and the LOAD fails",
         nonblocking_fails,
     ),
-    ("stop and continue while firmware loads", stopped),
-    ("stop and continue, and then the LOAD fails", stopped_fails),
+    ("stop and continue while firmware loads", |site| {
+        paused(site, stop)
+    }),
+    ("stop and continue, and then the LOAD fails", |site| {
+        paused_fails(site, stop)
+    }),
+    ("frozen while firmware loads", |site| paused(site, freeze)),
+    ("frozen, and then the LOAD fails", |site| {
+        paused_fails(site, freeze)
+    }),
     ("an error of a LOAD that was refused is kept", kept),
 ];
