@@ -404,6 +404,25 @@ fn end_waits_for_one(site: &Site, held: Held, end: End) -> Result<()> {
     refused.none()
 }
 
+/// A reload of the PF waits for the command that firmware is executing, and ends the
+/// session: what that has put into memory, or into the VF, is lost.
+fn reload_waits_for_one(site: &Site, held: Held) -> Result<()> {
+    let (bytes, _) = streams::save(site.other, 2)?;
+    let mut refused = Refused::from_now_on()?;
+    let faults = Faults::open()?;
+    let (vf, file) = held_session(site, &faults, held, &bytes)?;
+    let state = vf.device().state()?;
+    waits_for_held(&faults, || Pf::find()?.reload(), || state_is(&vf, state))??;
+    let after = match held {
+        Held::Save => words((&file).read(&mut [0])),
+        Held::Load => words((&file).write(&[0])),
+    };
+    ensure!(after == "ENODEV", "after the reload: {after}");
+    vf.device().reset()?;
+    runs(&vf)?;
+    refused.none()
+}
+
 /// A call on a data file meets a page that never comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stuck {
@@ -490,6 +509,8 @@ pub fn run(results: &mut Results) -> Result<()> {
             let name = format!("{end:?} waits for the {held:?} that is executed, and no other");
             results.test(&name, |_| end_waits_for_one(&site, held, end));
         }
+        let name = format!("a reload of the PF waits for the {held:?} that is executed");
+        results.test(&name, |_| reload_waits_for_one(&site, held));
     }
     Ok(())
 }
