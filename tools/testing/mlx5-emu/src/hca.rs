@@ -208,6 +208,7 @@ impl Hca {
             fired: self.faults.fired,
             armed: self.faults.armed() as u64,
             held: self.held() as u64,
+            tracked: self.tracked(id.0),
         };
         let Some(function) = self.function(id) else {
             return u32::MAX;

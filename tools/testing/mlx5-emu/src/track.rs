@@ -216,6 +216,16 @@ impl Hca {
         self.objects(owner).trackers.get_mut(&number)
     }
 
+    /// Ranges and bytes that are tracked for a VF.
+    pub fn tracked(&self, vhca: u16) -> (u64, u64) {
+        let functions = self.functions.iter();
+        let trackers = functions.flat_map(|function| function.objects.trackers.values());
+        let ranges = trackers
+            .filter(|track| track.vhca == vhca)
+            .flat_map(|track| &track.ranges);
+        ranges.fold((0, 0), |(count, bytes), (_, len)| (count + 1, bytes + len))
+    }
+
     /// A VF has written memory.
     pub fn track_writes(&mut self, vhca: u16, written: &[(u64, u64)]) {
         let functions = self.functions.iter_mut();

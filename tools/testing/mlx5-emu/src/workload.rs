@@ -14,7 +14,7 @@ pub struct Workload {
     vf: u16,
 }
 
-/// What the registers tell of the whole HCA.
+/// What the registers tell of the HCA, and not of the VF's state.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared {
     /// Violations of the firmware interface.
@@ -25,6 +25,8 @@ pub struct Shared {
     pub armed: u64,
     /// Commands that wait to be released.
     pub held: u64,
+    /// What of the VF's writes is tracked: ranges and bytes.
+    pub tracked: (u64, u64),
 }
 
 fn half(value: u64, offset: u64) -> u32 {
@@ -77,6 +79,8 @@ impl Workload {
                     regs::FAULTS_FIRED => shared.fired,
                     regs::FAULTS_ARMED => shared.armed,
                     regs::COMMANDS_HELD => shared.held,
+                    regs::TRACKED_RANGES => shared.tracked.0,
+                    regs::TRACKED_BYTES => shared.tracked.1,
                     regs::IRQS => state.irqs,
                     regs::DMA_BYTES => state.dma_bytes,
                     regs::VF_ID => regs::VF_ID_BASE + u64::from(self.vf),

@@ -50,6 +50,10 @@ pub const FAULTS_FIRED: u64 = 0x0c0;
 pub const FAULTS_ARMED: u64 = 0x0c8;
 /// u64: firmware commands that wait for [`CMD_RELEASE`].
 pub const COMMANDS_HELD: u64 = 0x0d0;
+/// u64: ranges of memory that page trackers note writes of this VF to.
+pub const TRACKED_RANGES: u64 = 0x0d8;
+/// u64: bytes of them.
+pub const TRACKED_BYTES: u64 = 0x0e0;
 /// Number of scratch registers.
 pub const SCRATCH_COUNT: usize = 8;
 

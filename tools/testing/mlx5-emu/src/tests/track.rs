@@ -511,3 +511,19 @@ fn no_function_reaches_the_queues_of_another() {
     assert_eq!(tracked.report(), 0);
     assert_eq!(tracked.cqe(0), (0x30, 24, 0, 0));
 }
+
+#[test]
+fn registers_tell_what_is_tracked() {
+    let Machine {
+        mut hca,
+        mut memory,
+        ..
+    } = Tracked::new().machine;
+    let mut read = |id: u16, register| {
+        let at = regs::BLOCK + register;
+        hca.read(&mut memory, FunctionId(id), at)
+    };
+    assert_eq!(read(1, regs::TRACKED_RANGES), 1);
+    assert_eq!(u64::from(read(1, regs::TRACKED_BYTES)), PAGES * 4096);
+    assert_eq!(read(2, regs::TRACKED_RANGES), 0);
+}

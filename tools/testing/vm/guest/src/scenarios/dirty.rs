@@ -146,6 +146,24 @@ const OBSERVATIONS: &[Observation] = &[
         }
         Ok(seen.join("; "))
     }),
+    ("a report of less than a tracked page", |site| {
+        let vf = Vf::open(site.vf, PAGES)?;
+        let size = vf.device().start_logging(16 * PAGE, &[ALL])?;
+        let mut seen = vec![size.to_string()];
+        let page = |number: u64, count: u64| LoggingRange {
+            iova: IOVA + number * PAGE,
+            length: count * PAGE,
+        };
+        for parts in [&[(20, 1)][..], &[(16, 4), (20, 1), (21, 11)], &[(12, 9)]] {
+            vf.command(regs::CMD_DMA_WRITE, &[IOVA + 20 * PAGE, 8])?;
+            for (number, count) in parts {
+                let reported = pages(vf.device(), page(*number, *count), PAGE)?;
+                seen.push(format!("{number}+{count}: {}", digest(&reported)));
+            }
+            seen.push(digest(&pages(vf.device(), ALL, PAGE)?));
+        }
+        Ok(seen.join("; "))
+    }),
     ("many ranges, with gaps", |site| {
         let vf = Vf::open(site.vf, PAGES)?;
         let mut seen = Vec::new();
@@ -171,8 +189,20 @@ const OBSERVATIONS: &[Observation] = &[
                         .map(|page| page + (range.iova - IOVA) / PAGE),
                 );
             }
-            seen.push(digest(&all));
+            // What firmware tracks beyond that costs reports.
+            let (ranges, bytes) = (
+                vf.read(regs::TRACKED_RANGES)?,
+                vf.read(regs::TRACKED_BYTES)?,
+            );
+            seen.push(format!(
+                "{}, {ranges} ranges of {bytes} bytes",
+                digest(&all)
+            ));
             vf.device().stop_logging()?;
+            ensure!(
+                vf.read(regs::TRACKED_RANGES)? == 0,
+                "{count} are still tracked"
+            );
         }
         Ok(seen.join("; "))
     }),
