@@ -19,6 +19,7 @@ use std::{
         unix::fs::FileExt,
     },
     path::{Path, PathBuf},
+    slice,
 };
 
 /// The command register in configuration space, and its bits for memory and
@@ -369,6 +370,17 @@ impl Device {
 
     /// Has MSI-X vectors from 0 on signal `eventfds`, eight at most.
     pub fn set_msix(&self, eventfds: &[OwnedFd]) -> Result<(), Error> {
+        self.set_irq(uapi::MSIX_IRQ, eventfds)
+            .context(format!("{}: setting up MSI-X", self.address))
+    }
+
+    /// Has `eventfd` signalled, again and again, when the kernel wants the device back.
+    pub fn set_request(&self, eventfd: &OwnedFd) -> Result<(), Error> {
+        self.set_irq(uapi::REQUEST_IRQ, slice::from_ref(eventfd))
+            .context(format!("{}: setting up the request", self.address))
+    }
+
+    fn set_irq(&self, index: u32, eventfds: &[OwnedFd]) -> io::Result<()> {
         let mut fds = [-1; 8];
         for (slot, fd) in fds.iter_mut().zip(eventfds) {
             *slot = fd.as_raw_fd();
@@ -380,13 +392,12 @@ impl Device {
             &mut uapi::IrqSet {
                 argsz: (20 + count * 4) as u32,
                 flags: uapi::IRQ_SET_EVENTFD_TRIGGER,
-                index: uapi::MSIX_IRQ,
+                index,
                 start: 0,
                 count: count as u32,
                 fds,
             },
         )
-        .context(format!("{}: setting up MSI-X", self.address))?;
-        Ok(())
+        .map(|_| ())
     }
 }
