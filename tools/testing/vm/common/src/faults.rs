@@ -11,6 +11,8 @@ pub enum Expected {
     Intact,
     /// Its VF was reset, once. Memory is as the VF left it.
     OneReset,
+    /// Its VF was unplugged, in order.
+    VfRemoved,
 }
 
 impl Expected {
@@ -19,13 +21,14 @@ impl Expected {
         match self {
             Self::Intact => "intact",
             Self::OneReset => "one reset of its VF",
+            Self::VfRemoved => "VF removed",
         }
     }
 
     /// How often the guest's VF is reset.
     pub const fn resets(self) -> usize {
         match self {
-            Self::Intact => 0,
+            Self::Intact | Self::VfRemoved => 0,
             Self::OneReset => 1,
         }
     }
@@ -38,6 +41,8 @@ pub enum OfC {
     Same,
     /// QEMU resets the guest's VF, once, and why.
     Resets(&'static str),
+    /// The guest runs in neither QEMU any more, and why.
+    Loses(&'static str),
     /// It cannot be tried, and why.
     NotRun(&'static str),
 }
@@ -71,6 +76,16 @@ const fn intact(name: &'static str) -> Fault {
 const fn one_reset(name: &'static str) -> Fault {
     Fault {
         expected: Expected::OneReset,
+        ..intact(name)
+    }
+}
+
+/// An unbind waits for the VFs to be given back, which no QEMU does that migrates: it
+/// migrates, and then gives back the VF that the guest has by then.
+const fn vf_removed(name: &'static str) -> Fault {
+    Fault {
+        expected: Expected::VfRemoved,
+        completes: true,
         ..intact(name)
     }
 }
@@ -138,7 +153,13 @@ pub const ALL: &[Fault] = &[
     one_reset("guest resets its VF in pre-copy"),
     one_reset("PF reloaded in pre-copy"),
     one_reset("PF reloaded in stop-copy"),
-    one_reset("PF reloaded in RESUMING"),
+    Fault {
+        c: OfC::Loses("its write() does not tell of a LOAD that the reload has ended"),
+        ..one_reset("PF reloaded in RESUMING")
+    },
+    vf_removed("PF unbound in pre-copy"),
+    vf_removed("PF unbound in stop-copy"),
+    vf_removed("PF unbound in RESUMING"),
 ];
 
 /// The fault with a name.

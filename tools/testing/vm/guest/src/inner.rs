@@ -12,6 +12,9 @@
 //! [`CREATE`] has the VF create new objects, and [`CREATED`] says that it has;
 //! [`RESET`] has the VF reset.
 //!
+//! A VF that is unplugged is given back. The guest says [`WAS_REMOVED`], and goes on without
+//! it.
+//!
 //! A VF that was reset is noticed, too: a register of it has [`MARK`] for as long as it
 //! is not. The guest then says [`WAS_RESET`], checks that nothing but the VF's own state
 //! is lost, and goes on with what is left.
@@ -56,6 +59,8 @@ pub const CREATED: &str = "created";
 pub const RESET: &str = "reset";
 /// What is said when a VF was found to be reset, whoever did that.
 pub const WAS_RESET: &str = "the VF was reset";
+/// What is said when the VF was given back, because it is unplugged.
+pub const WAS_REMOVED: &str = "the VF was removed";
 /// Of the state, how much [`CREATE`] creates.
 const NEW: (u64, u64) = (3, 4);
 
@@ -309,7 +314,7 @@ fn work_for_ever(port: &mut File) -> Result<()> {
     crate::load_modules()?;
     let mut work = Work::new()?;
     let orders = listen()?;
-    loop {
+    while !work.vf.is_requested()? {
         if work.round % STEP == 0 {
             writeln!(port, "{}", report(work.round))?;
             work.others.iter().try_for_each(Idle::check)?;
@@ -325,10 +330,27 @@ fn work_for_ever(port: &mut File) -> Result<()> {
         while !work.round_or_reset()? {
             writeln!(port, "{WAS_RESET}")?;
         }
-        let faults = log.end_span();
-        ensure!(faults.is_empty(), "kernel log: {}", faults.join("; "));
+        judge(&mut log)?;
         thread::sleep(PAUSE);
     }
+    let round = work.round;
+    drop(work);
+    writeln!(port, "{WAS_REMOVED}")?;
+    for round in round.. {
+        if round % STEP == 0 {
+            writeln!(port, "{}", report(round))?;
+        }
+        judge(&mut log)?;
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Fails if the kernel complains.
+fn judge(log: &mut KernelLog) -> Result<()> {
+    let faults = log.end_span();
+    ensure!(faults.is_empty(), "kernel log: {}", faults.join("; "));
+    Ok(())
 }
 
 /// Works; does not return unless it cannot even report.

@@ -14,7 +14,7 @@ const COLUMNS: &[(&str, &str, usize)] = &[
     ("fault", "fault", 41),
     ("migration", "migration", 10),
     ("runs in", "guest_runs_in", 12),
-    ("expected", "expected", 19),
+    ("expected", "expected", 21),
     ("errors", "guest_errors", 7),
     ("again", "again_ok", 6),
     ("log", "log_faults", 3),

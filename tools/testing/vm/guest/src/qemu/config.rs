@@ -7,7 +7,7 @@ use crate::{hca::Driver, sys};
 use anyhow::{Context, Result};
 use vfio_mig::{bdf::Bdf, precopy::InfoVersion};
 
-/// Of the first VF, on the guest's bus. The others follow.
+/// Of the first VF's root port, on the guest's bus. The others follow.
 const FIRST_SLOT: usize = 4;
 /// MiB of a guest's memory, in huge pages: VFIO maps those a hundred times faster.
 const MEMORY: u32 = 192;
@@ -68,6 +68,8 @@ pub struct Config {
     pub traced: bool,
     /// Which PRECOPY_INFO they ask for: whether they are told of new initial bytes.
     pub info: InfoVersion,
+    /// Root ports, each with a VF or empty.
+    pub ports: usize,
 }
 
 /// What all QEMUs have in common.
@@ -108,7 +110,7 @@ impl Common {
 
 /// What QEMU calls the state of a VF in a guest, the first of which is 0.
 pub fn state_name(index: usize) -> String {
-    format!("0000:00:{:02x}.0/vfio", FIRST_SLOT + index)
+    format!("0000:00:{:02x}.0:00.0/vfio", FIRST_SLOT + index)
 }
 
 /// The environment of a QEMU.
@@ -157,10 +159,18 @@ pub fn arguments(common: &Common, config: Config, name: &str, vfs: &[Assigned]) 
         arguments.extend(["-object".to_string(), "iommufd,id=iommufd0".to_string()]);
         more = ",iommufd=iommufd0";
     }
-    for (slot, vf) in (FIRST_SLOT..).zip(vfs) {
+    // A VF that can be unplugged is behind a port.
+    for port in 0..config.ports {
+        let slot = FIRST_SLOT + port;
         arguments.push("-device".to_string());
         arguments.push(format!(
-            "vfio-pci,host={},enable-migration=on,addr={slot:#x}{more}",
+            "pcie-root-port,id=port{port},chassis={slot},slot={slot},addr={slot:#x}"
+        ));
+    }
+    for (port, vf) in vfs.iter().enumerate() {
+        arguments.push("-device".to_string());
+        arguments.push(format!(
+            "vfio-pci,host={},enable-migration=on,bus=port{port}{more}",
             vf.bdf
         ));
     }

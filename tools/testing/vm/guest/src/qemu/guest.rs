@@ -100,7 +100,8 @@ fn resets(reports: &str) -> usize {
 
 /// Checks that reports are the beginning of the one sequence that there is.
 fn check_sequence(reports: &str) -> Result<()> {
-    let is_round = |line: &&str| ![inner::CREATED, inner::WAS_RESET].contains(line);
+    let notes = [inner::CREATED, inner::WAS_RESET, inner::WAS_REMOVED];
+    let is_round = |line: &&str| !notes.contains(line);
     for (i, line) in (0..).zip(reports.lines().filter(is_round)) {
         let expected = inner::report(i * inner::STEP);
         ensure!(
@@ -252,6 +253,9 @@ impl<'a> Guest<'a> {
         if self.config.traced {
             figures::add_driver(&mut figures, vfs)?;
         }
+        if self.vfs.0.is_empty() {
+            return Ok(figures);
+        }
         let tracked = source.of("vfio_device_dirty_tracking_start").next();
         ensure!(tracked.is_some(), "VFs do not note what they write to");
         let something = |name: &str| figures[name].as_u64() > Some(0);
@@ -384,6 +388,19 @@ impl<'a> Guest<'a> {
         Ok(new)
     }
 
+    /// Waits until the guest has given its VF back, which is unplugged. It has none, and
+    /// can go to none, from now on.
+    pub fn wait_for_removal(&mut self, results: &mut Results) -> Result<()> {
+        self.qemu
+            .wait_for_reports(results, TIMEOUT, |text| text.contains(inner::WAS_REMOVED))?;
+        self.vfs = (Vec::new(), Vec::new());
+        results.say(&format!(
+            "{}: the guest has no VF any more",
+            self.qemu.name()
+        ));
+        Ok(())
+    }
+
     /// Waits until the guest is migrated slowly, and something of its VFs was sent.
     fn wait_for_precopy(&mut self, results: &mut Results) -> Result<()> {
         self.qemu
@@ -459,7 +476,12 @@ mod tests {
     fn a_report_that_is_lost_or_repeated_is_noticed() {
         let line = |i: u64| inner::report(i * inner::STEP) + "\n";
         assert!(check_sequence(&(line(0) + &line(1) + &line(2))).is_ok());
-        let notes = format!("{}\n{}\n", inner::CREATED, inner::WAS_RESET);
+        let notes = format!(
+            "{}\n{}\n{}\n",
+            inner::CREATED,
+            inner::WAS_RESET,
+            inner::WAS_REMOVED
+        );
         let noted = line(0) + &notes + &line(1);
         assert!(check_sequence(&noted).is_ok());
         assert_eq!(resets(&noted), 1);

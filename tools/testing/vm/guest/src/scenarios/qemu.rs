@@ -53,6 +53,18 @@ impl Bench {
         Ok(())
     }
 
+    /// Binds the PF to its driver again if it is not, and its VFs to theirs.
+    pub fn restore(&self, results: &mut Results, driver: Driver) -> Result<()> {
+        let pf = Pf::find()?;
+        if pf.driver().is_ok() {
+            return Ok(());
+        }
+        // Waits for an unbind that has not ended.
+        pf.set_bound(true)?;
+        pf.set_vfs(VFS)?;
+        self.bind(results, driver)
+    }
+
     /// `count` VFs for a guest, and as many to go to.
     pub fn take(&self, count: usize) -> (&[Assigned], &[Assigned]) {
         let (here, there) = self.vfs.split_at(MANY);
@@ -91,6 +103,7 @@ fn run_steps(
         access,
         traced: true,
         info: InfoVersion::V2,
+        ports: vfs.0.len(),
     };
     let prefix = format!("{}, VFs: {}", access.name(), vfs.0.len());
     let mut guest = None;
@@ -182,6 +195,7 @@ fn measure(
         // It takes time, and the C driver has none.
         traced: false,
         info,
+        ports: MANY,
     };
     bench.bind(results, driver)?;
     let mut guest = Guest::boot(results, common, config, bench.take(MANY))?;
