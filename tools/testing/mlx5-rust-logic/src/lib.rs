@@ -19,6 +19,8 @@ mod chunks;
 mod cqe;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/saving/precopy.rs"]
 mod precopy;
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/remainder.rs"]
+mod remainder;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/report.rs"]
 mod report;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/stream.rs"]
@@ -38,6 +40,8 @@ mod chunks_tests;
 mod cqe_tests;
 #[cfg(test)]
 mod precopy_tests;
+#[cfg(test)]
+mod remainder_tests;
 #[cfg(test)]
 mod report_tests;
 #[cfg(test)]

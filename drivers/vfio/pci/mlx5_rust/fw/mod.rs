@@ -40,6 +40,7 @@ mod cqe;
 mod ifc;
 mod qp;
 mod registry;
+mod remainder;
 mod report;
 mod track_limits;
 mod uar;

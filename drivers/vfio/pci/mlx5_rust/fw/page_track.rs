@@ -23,6 +23,7 @@ use super::{
     pd::Pd,
     qp::{QueuePair, Receive},
     registry::{Owned, Resource},
+    remainder::{Piece, Remainder},
     report::{self, Batch, Fault, Progress, Report},
     track_limits::{Ring, TrackLimits, LOG_ENTRY},
     uar::Uar,
@@ -148,6 +149,9 @@ struct Tracked {
 pub(super) struct PageTracker {
     tracked: Tracked,
     report: Report<IovaRange>,
+    /// What the report at hand is about.
+    asked: Piece,
+    remainder: Remainder,
     events: Arc<TrackEvents>,
     log_page: u32,
 }
@@ -238,6 +242,8 @@ impl PageTracker {
         Ok(Self {
             tracked,
             report: Report::new(1 << log_page),
+            asked: Piece { first: 0, last: 0 },
+            remainder: Remainder::new(),
             events,
             log_page,
         })
@@ -254,8 +260,14 @@ impl PageTracker {
     }
 
     /// Begins to report the pages in `range` that the VF has written to since that
-    /// was asked last. The batches that follow have them, and maybe others.
-    pub(super) fn begin(&mut self, range: IovaRange) {
+    /// was asked last. `batch`, which must be empty, and the batches that follow have them,
+    /// and maybe others.
+    pub(super) fn begin(&mut self, range: IovaRange, batch: &mut Batch) {
+        self.asked = Piece {
+            first: range.start,
+            last: range.last,
+        };
+        self.remainder.take(self.asked, batch);
         // `None` is a range that firmware refuses.
         let pages = range.len().unwrap_or(u64::MAX) >> self.log_page;
         self.report.begin(range, pages, self.tracked.ring.entries());
@@ -268,16 +280,18 @@ impl PageTracker {
     /// does not come to an end.
     pub(super) fn next_batch(&mut self, batch: &mut Batch) -> Result<Progress> {
         self.check()?;
-        self.report
-            .next_batch(&mut self.tracked, batch)
-            .map_err(|fault| match fault {
-                Fault::Flood => EIO,
-                Fault::Refused(err) => err,
-                Fault::Failed(err) => {
-                    self.events.fail();
-                    err
-                }
-            })
+        let next = self.report.next_batch(&mut self.tracked, batch);
+        for run in batch.runs() {
+            self.remainder.keep(*run, self.asked, self.page_size());
+        }
+        next.map_err(|fault| match fault {
+            Fault::Flood => EIO,
+            Fault::Refused(err) => err,
+            Fault::Failed(err) => {
+                self.events.fail();
+                err
+            }
+        })
     }
 
     /// `EIO` if the tracker has failed.

@@ -100,14 +100,12 @@ impl Tracking {
     /// every page of the range may be dirty.
     pub(crate) fn report(&self, range: IovaRange, mut each: impl FnMut(u64, u64)) -> Result {
         let _turn = self.turn()?;
-        self.with_tracker(|tracker| {
-            tracker.begin(range);
-            Ok(())
-        })?;
         let mut batch = Batch::new();
+        let mut progress = self.with_tracker(|tracker| {
+            tracker.begin(range, &mut batch);
+            Ok(Progress::More)
+        });
         loop {
-            batch.clear();
-            let progress = self.with_tracker(|tracker| tracker.next_batch(&mut batch));
             for run in batch.runs() {
                 each(run.start, run.len);
             }
@@ -116,6 +114,8 @@ impl Tracking {
                 Progress::Wait => self.wait()?,
                 Progress::Done => return Ok(()),
             }
+            batch.clear();
+            progress = self.with_tracker(|tracker| tracker.next_batch(&mut batch));
         }
     }
 

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What reports have taken from the page tracker without being asked about it.
+//!
+//! The tracker counts in pages of its own, and forgets a page once it has reported it. If
+//! user space asks about a part of such a page, the rest of it is kept here until user
+//! space asks about that: a log is cleared "for the IOVA range" that was asked about
+//! (include/uapi/linux/vfio.h), and for no other.
+//!
+//! No kernel types: the file is also compiled and tested on the host.
+
+use super::report::{Batch, Run};
+
+/// Most pieces that are kept apart. Reports about whole pages leave none, and one about
+/// any other range leaves two at most.
+const ROOM: usize = 16;
+const _: () = assert!(ROOM <= Batch::ROOM);
+
+/// Memory, by its first and its last address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Piece {
+    /// First address.
+    pub(crate) first: u64,
+    /// Last address.
+    pub(crate) last: u64,
+}
+
+impl Piece {
+    /// Returns the memory of a run, or `None` if it has none.
+    fn of(run: Run) -> Option<Self> {
+        Some(Self {
+            first: run.start,
+            last: run.start.saturating_add(run.len.checked_sub(1)?),
+        })
+    }
+
+    /// Returns what is in both.
+    fn and(self, other: Self) -> Option<Self> {
+        let both = Self {
+            first: self.first.max(other.first),
+            last: self.last.min(other.last),
+        };
+        (both.first <= both.last).then_some(both)
+    }
+
+    /// Returns what of this is before `other`.
+    fn before(self, other: Self) -> Option<Self> {
+        let last = self.last.min(other.first.checked_sub(1)?);
+        (self.first <= last).then_some(Self { last, ..self })
+    }
+
+    /// Returns what of this is behind `other`.
+    fn behind(self, other: Self) -> Option<Self> {
+        let first = self.first.max(other.last.checked_add(1)?);
+        (first <= self.last).then_some(Self { first, ..self })
+    }
+
+    /// Returns the smallest piece that has both.
+    fn around(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        }
+    }
+
+    /// Returns the length in bytes.
+    fn len(self) -> u64 {
+        (self.last - self.first).saturating_add(1)
+    }
+}
+
+/// Dirty memory that was not asked about. Where there are too many pieces, some are one
+/// with what is between them: clean memory may be taken for dirty, never the other way.
+pub(crate) struct Remainder {
+    pieces: [Option<Piece>; ROOM],
+}
+
+impl Remainder {
+    /// Returns one with nothing in it.
+    pub(crate) const fn new() -> Self {
+        Self {
+            pieces: [None; ROOM],
+        }
+    }
+
+    fn add(&mut self, mut piece: Piece) {
+        // A page may be reported again and again.
+        for slot in &mut self.pieces {
+            if let Some(known) = slot.filter(|known| known.and(piece).is_some()) {
+                piece = piece.around(known);
+                *slot = None;
+            }
+        }
+        match self.pieces.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(piece),
+            None => {
+                let nearest = self.pieces.iter_mut().flatten();
+                let grown = |known: &Piece| known.around(piece).len() - known.len();
+                if let Some(known) = nearest.min_by_key(|known| grown(known)) {
+                    *known = known.around(piece);
+                }
+            }
+        }
+    }
+
+    /// A report about `asked` has got `run` from a tracker with pages of `page_size` bytes,
+    /// a power of two: keeps what is beyond that, of the pages that `asked` has a part of.
+    pub(crate) fn keep(&mut self, run: Run, asked: Piece, page_size: u64) {
+        let in_page = page_size.saturating_sub(1);
+        let pages = Piece {
+            first: asked.first & !in_page,
+            last: asked.last | in_page,
+        };
+        let Some(run) = Piece::of(run).and_then(|run| run.and(pages)) else {
+            return;
+        };
+        for beyond in [run.before(asked), run.behind(asked)].into_iter().flatten() {
+            self.add(beyond);
+        }
+    }
+
+    /// Moves what is in `asked` to `batch`, which is empty.
+    pub(crate) fn take(&mut self, asked: Piece, batch: &mut Batch) {
+        for at in 0..ROOM {
+            let Some(piece) = self.pieces[at] else {
+                continue;
+            };
+            let Some(taken) = piece.and(asked) else {
+                continue;
+            };
+            batch.push(Run {
+                start: taken.first,
+                len: taken.len(),
+            });
+            self.pieces[at] = None;
+            for left in [piece.before(asked), piece.behind(asked)]
+                .into_iter()
+                .flatten()
+            {
+                self.add(left);
+            }
+        }
+    }
+}
