@@ -41,7 +41,7 @@ pub enum OfC {
     Same,
     /// QEMU resets the guest's VF, once, and why.
     Resets(&'static str),
-    /// The guest runs in neither QEMU any more, and why.
+    /// The migration completes, without the state of the VF, and why.
     Loses(&'static str),
     /// It cannot be tried, and why.
     NotRun(&'static str),
