@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Control groups: what their processes are charged for, and processes that are frozen.
+//! Control groups: what their processes are charged for and may use, and processes that
+//! are frozen.
 
 use crate::sys;
 use anyhow::{ensure, Context, Result};
@@ -55,6 +56,11 @@ impl Group {
     pub fn charged(&self) -> Result<u64> {
         let current = fs::read_to_string(self.dir.join("memory.current"))?;
         Ok(current.trim().parse()?)
+    }
+
+    /// Has whoever needs more than that many bytes in it killed.
+    pub fn limit(&self, bytes: u64) -> Result<()> {
+        Ok(fs::write(self.dir.join("memory.max"), bytes.to_string())?)
     }
 
     /// Freezes it, or lets it go on, and waits until that is so.
