@@ -66,7 +66,7 @@ enum What {
     /// Our driver and the C driver, measured.
     Bench {
         /// Runs of each kind, of which the median counts.
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
         /// Only those with this in their name.
         #[arg(long)]
