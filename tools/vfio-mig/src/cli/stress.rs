@@ -20,7 +20,7 @@ pub struct Args {
     /// Another one that can load its state.
     second: Option<Address>,
     /// So many migrations, at most.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     /// For so long, at most.
     #[arg(long, value_name = "SECONDS")]
