@@ -45,7 +45,13 @@ const FAULTS: &[&str] = &[
     // A command that firmware has refused.
     "mlx5_cmd_out_err:",
     "mlx5_cmd_check:",
+    UNDESTROYED,
 ];
+
+/// What our driver says if firmware does not destroy an object. mlx5_core says nothing of
+/// an mkey that is in use: a SAVE or a LOAD was not waited for.
+pub const UNDESTROYED: &str =
+    "firmware did not destroy an object: memory stays until it does, or the PF reloads";
 
 /// What a kernel says when it is beyond reporting anything itself.
 const DEATHS: &[&str] = &["Kernel panic", "Oops:", "BUG: unable to handle"];

@@ -84,8 +84,10 @@ impl KernelLog {
     }
 }
 
-/// Does `work`, and fails if the kernel has not said `text` meanwhile.
+/// Does `work`, and fails if the kernel has not said `text` meanwhile. As of
+/// [`expect`], that is no fault.
 pub fn require<T>(text: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    expect(text);
     let mut log = KernelLog::new()?;
     log.lines();
     let result = work()?;
@@ -96,10 +98,6 @@ pub fn require<T>(text: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     );
     Ok(result)
 }
-
-/// What the driver says if firmware does not destroy an object.
-pub const UNDESTROYED: &str =
-    "firmware did not destroy an object: memory stays until it does, or the PF reloads";
 
 /// Announces that the kernel may complain with this text until the test ends.
 pub fn expect(text: &str) {

@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vfio_mig::{bdf::Bdf, device::Device, state::State};
+use vm_common::judge::UNDESTROYED;
 
 /// What mlx5_core says of a LOAD that firmware has refused.
 pub const REFUSED_LOAD: &str = "LOAD_VHCA_STATE(0x119)";
@@ -515,7 +516,7 @@ fn complaints(site: &Site) -> Result<()> {
 fn undestroyed(site: &Site, opcode: u16) -> Result<()> {
     let faults = Faults::open()?;
     faults.arm(Fault::fail(opcode))?;
-    kmsg::require(kmsg::UNDESTROYED, || streams::save(site.vf, 2))?;
+    kmsg::require(UNDESTROYED, || streams::save(site.vf, 2))?;
     ensure!(faults.fired()? == 1, "it was destroyed");
     faults.arm(Fault::fail(opcode))?;
     let (stream, digest) = streams::save(site.other, 2)?;

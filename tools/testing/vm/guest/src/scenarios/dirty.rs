@@ -31,6 +31,7 @@ use vfio_mig::{
     state::State,
     uapi::{self, LoggingRange},
 };
+use vm_common::judge::UNDESTROYED;
 
 /// `MLX5_CMD_OP_*` of all commands that make a tracker: ALLOC_PD, CREATE_CQ,
 /// CREATE_MKEY, CREATE_QP, RST2INIT_QP, INIT2RTR_QP, RTR2RTS_QP,
@@ -460,7 +461,7 @@ fn undestroyed(site: &Site, opcode: u16) -> Result<()> {
         kmsg::expect(used);
     }
     faults.arm(Fault::fail(opcode))?;
-    kmsg::require(kmsg::UNDESTROYED, || Ok(vf.device().stop_logging()?))?;
+    kmsg::require(UNDESTROYED, || Ok(vf.device().stop_logging()?))?;
     ensure!(faults.fired()? == 1, "it was destroyed");
     drop(vf);
     let vf = tracked(site)?;

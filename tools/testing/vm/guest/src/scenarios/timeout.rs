@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use vfio_mig::{device::Device, state::State};
+use vm_common::judge::UNDESTROYED;
 
 /// When the answer comes.
 const LATE: Duration = Duration::from_secs(8);
@@ -86,7 +87,7 @@ fn late_transfer(site: &Site, opcode: u16) -> Result<()> {
     faults.arm(Fault::held(opcode).about(fault::vhca(site.vf)?))?;
     // Firmware does not destroy the mkey while it uses it.
     kmsg::expect("DESTROY_MKEY");
-    kmsg::require(kmsg::UNDESTROYED, || {
+    kmsg::require(UNDESTROYED, || {
         if opcode == opcode::LOAD_VHCA_STATE {
             let written = words(device.begin(State::RESUMING)?.write(&stream));
             ensure!(written == "ETIMEDOUT", "write(): {written}");
