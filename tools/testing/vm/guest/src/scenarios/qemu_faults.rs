@@ -39,6 +39,9 @@ const RELOADING: Duration = Duration::from_millis(500);
 /// that it also takes under others.
 const C_LOCKING: &str = "possible circular locking dependency detected";
 
+/// What it asks of a VF that is just being reset, since it hears of that too late.
+const C_LATE: &str = "QUERY_VHCA_MIGRATION_STATE";
+
 /// A guest, and the device that is to fail.
 struct Trial<'g, 'a> {
     results: &'g mut Results,
@@ -426,6 +429,7 @@ fn run_all(
         results.test(&title, |results| {
             if driver == Driver::C {
                 kmsg::expect(C_LOCKING);
+                kmsg::expect(C_LATE);
             }
             let mut here = match guest.take() {
                 Some(guest) => guest,
