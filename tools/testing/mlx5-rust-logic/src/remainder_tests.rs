@@ -15,7 +15,8 @@ fn piece(first: u64, last: u64) -> Piece {
 
 fn taken(remainder: &mut Remainder, first: u64, last: u64) -> Vec<Piece> {
     let mut batch = Batch::new();
-    remainder.take(piece(first, last), &mut batch);
+    remainder.find(piece(first, last), &mut batch);
+    remainder.forget(piece(first, last));
     let run = |run: &Run| piece(run.start, run.start + (run.len - 1));
     batch.runs().iter().map(run).collect()
 }
@@ -36,6 +37,20 @@ fn the_rest_of_a_page_is_kept_until_it_is_asked_for() {
         [piece(34, 35), piece(41, 47)]
     );
     assert_eq!(taken(&mut remainder, 0, u64::MAX), []);
+}
+
+#[test]
+fn a_report_that_fails_takes_nothing() {
+    let mut remainder = Remainder::new();
+    let page = Run {
+        start: 0,
+        len: PAGE,
+    };
+    remainder.keep(page, piece(0, 3), PAGE);
+    let mut batch = Batch::new();
+    remainder.find(piece(0, 7), &mut batch);
+    assert_eq!(batch.runs(), [Run { start: 4, len: 4 }]);
+    assert_eq!(taken(&mut remainder, 0, u64::MAX), [piece(4, 15)]);
 }
 
 #[test]

@@ -267,7 +267,7 @@ impl PageTracker {
             first: range.start,
             last: range.last,
         };
-        self.remainder.take(self.asked, batch);
+        self.remainder.find(self.asked, batch);
         // `None` is a range that firmware refuses.
         let pages = range.len().unwrap_or(u64::MAX) >> self.log_page;
         self.report.begin(range, pages, self.tracked.ring.entries());
@@ -283,6 +283,9 @@ impl PageTracker {
         let next = self.report.next_batch(&mut self.tracked, batch);
         for run in batch.runs() {
             self.remainder.keep(*run, self.asked, self.page_size());
+        }
+        if matches!(next, Ok(Progress::Done)) {
+            self.remainder.forget(self.asked);
         }
         next.map_err(|fault| match fault {
             Fault::Flood => EIO,

@@ -119,19 +119,23 @@ impl Remainder {
         }
     }
 
-    /// Moves what is in `asked` to `batch`, which is empty.
-    pub(crate) fn take(&mut self, asked: Piece, batch: &mut Batch) {
-        for at in 0..ROOM {
-            let Some(piece) = self.pieces[at] else {
-                continue;
-            };
-            let Some(taken) = piece.and(asked) else {
-                continue;
-            };
+    /// Adds what is in `asked` to `batch`, which is empty.
+    pub(crate) fn find(&self, asked: Piece, batch: &mut Batch) {
+        let found = self.pieces.iter().flatten();
+        for piece in found.filter_map(|piece| piece.and(asked)) {
             batch.push(Run {
-                start: taken.first,
-                len: taken.len(),
+                start: piece.first,
+                len: piece.len(),
             });
+        }
+    }
+
+    /// A report about `asked` has come to a good end: what is in it is removed.
+    pub(crate) fn forget(&mut self, asked: Piece) {
+        for at in 0..ROOM {
+            let Some(piece) = self.pieces[at].filter(|piece| piece.and(asked).is_some()) else {
+                continue;
+            };
             self.pieces[at] = None;
             for left in [piece.before(asked), piece.behind(asked)]
                 .into_iter()

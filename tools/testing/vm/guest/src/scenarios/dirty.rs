@@ -148,6 +148,7 @@ const OBSERVATIONS: &[Observation] = &[
         Ok(seen.join("; "))
     }),
     ("a report of less than a tracked page", |site| {
+        kmsg::expect("MODIFY_GENERAL_OBJECT");
         let vf = Vf::open(site.vf, PAGES)?;
         let size = vf.device().start_logging(16 * PAGE, &[ALL])?;
         let mut seen = vec![size.to_string()];
@@ -161,6 +162,9 @@ const OBSERVATIONS: &[Observation] = &[
                 let reported = pages(vf.device(), page(*number, *count), PAGE)?;
                 seen.push(format!("{number}+{count}: {}", digest(&reported)));
             }
+            // One that is refused takes nothing away.
+            let more = page(0, PAGES + 1);
+            ensure!(pages_of(vf.device(), more).is_err(), "{more:?} is tracked");
             seen.push(digest(&pages(vf.device(), ALL, PAGE)?));
         }
         Ok(seen.join("; "))
