@@ -18,6 +18,17 @@ set -euo pipefail
 out=$CACHE/build
 mkdir -p "$out"
 cd "$TOP/tools"
+
+# put FILE...: to $out. A program that runs there, for another make, stays as it is.
+put() {
+	local file name
+	for file; do
+		name=${file##*/}
+		cp "$file" "$out/$name.tmp"
+		mv "$out/$name.tmp" "$out/$name"
+	done
+}
+
 case $1 in
 emu)
 	# cargo says again what it has warned of before.
@@ -31,15 +42,15 @@ guest)
 	# Static: the test machine has no libraries.
 	RUSTFLAGS="-C target-feature=+crt-static" noting guest . -- cargo build --release \
 		--target x86_64-unknown-linux-gnu -p vm-guest -p vfio-mig
-	cp "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vm-guest" \
-		"$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vfio-mig" "$out/"
+	put "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vm-guest" \
+		"$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vfio-mig"
 	cc -O2 -Wall -Werror -shared -fPIC -o "$out/precopy-info-v1.so.tmp" \
 		"$VM_DIR/precopy-info-v1.c"
 	mv "$out/precopy-info-v1.so.tmp" "$out/precopy-info-v1.so"
 	;;
 runner)
 	noting runner . -- cargo build --release -p vm-test
-	cp "$CARGO_TARGET_DIR/release/vm-test" "$out/"
+	put "$CARGO_TARGET_DIR/release/vm-test"
 	;;
 module)
 	mkdir -p "$out/stock"

@@ -9,7 +9,10 @@ as_root "$0" "$@"
 
 # One at a time: machines write to the same folders.
 exec 9> "$CACHE/locks/vm-test"
-flock 9
+flock --nonblock 9 || {
+	echo "waiting for another run to end" >&2
+	flock 9
+}
 exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_BUILD=$CACHE/build" \
 	"VM_STOCK=$(sources_dir)/stock" "VM_STOCK_RELEASE=$STOCK_RELEASE" \
 	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_INTREE=$(intree_dir)/objects" \
