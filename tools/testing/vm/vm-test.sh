@@ -7,13 +7,14 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 as_root "$0" "$@"
 
-# One at a time: machines write to the same folders.
+# One at a time: machines write to the same folders. The lock is this shell's, and no
+# machine's.
 exec 9> "$CACHE/locks/vm-test"
 flock --nonblock 9 || {
 	echo "waiting for another run to end" >&2
 	flock 9
 }
-exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_BUILD=$CACHE/build" \
+"$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_BUILD=$CACHE/build" \
 	"VM_STOCK=$(sources_dir)/stock" "VM_STOCK_RELEASE=$STOCK_RELEASE" \
 	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_INTREE=$(intree_dir)/objects" \
 	"VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
