@@ -13,6 +13,14 @@ fn piece(first: u64, last: u64) -> Piece {
     Piece { first, last }
 }
 
+/// The page with a number, as the tracker reports it.
+fn page(number: u64) -> Run {
+    Run {
+        start: number * PAGE,
+        len: PAGE,
+    }
+}
+
 fn taken(remainder: &mut Remainder, first: u64, last: u64) -> Vec<Piece> {
     let mut batch = Batch::new();
     remainder.find(piece(first, last), &mut batch);
@@ -24,11 +32,7 @@ fn taken(remainder: &mut Remainder, first: u64, last: u64) -> Vec<Piece> {
 #[test]
 fn the_rest_of_a_page_is_kept_until_it_is_asked_for() {
     let mut remainder = Remainder::new();
-    let page = Run {
-        start: 32,
-        len: PAGE,
-    };
-    remainder.keep(page, piece(36, 39), PAGE);
+    remainder.keep(&[page(2)], piece(36, 39), PAGE);
     assert_eq!(taken(&mut remainder, 36, 39), []);
     assert_eq!(taken(&mut remainder, 0, 33), [piece(32, 33)]);
     assert_eq!(taken(&mut remainder, 40, 40), [piece(40, 40)]);
@@ -42,11 +46,7 @@ fn the_rest_of_a_page_is_kept_until_it_is_asked_for() {
 #[test]
 fn a_report_that_fails_takes_nothing() {
     let mut remainder = Remainder::new();
-    let page = Run {
-        start: 0,
-        len: PAGE,
-    };
-    remainder.keep(page, piece(0, 3), PAGE);
+    remainder.keep(&[page(0)], piece(0, 3), PAGE);
     let mut batch = Batch::new();
     remainder.find(piece(0, 7), &mut batch);
     assert_eq!(batch.runs(), [Run { start: 4, len: 4 }]);
@@ -61,20 +61,16 @@ fn whole_pages_leave_nothing() {
         len: 100 * PAGE,
     };
     // A run of a report before this one is not this one's.
-    remainder.keep(long, piece(2 * PAGE, 4 * PAGE - 1), PAGE);
+    remainder.keep(&[long], piece(2 * PAGE, 4 * PAGE - 1), PAGE);
     let empty = Run { start: 5, len: 0 };
-    remainder.keep(empty, piece(0, 3), PAGE);
+    remainder.keep(&[empty], piece(0, 3), PAGE);
     assert_eq!(taken(&mut remainder, 0, u64::MAX), []);
 }
 
 #[test]
 fn the_last_page_of_all() {
     let mut remainder = Remainder::new();
-    let last = Run {
-        start: u64::MAX - (PAGE - 1),
-        len: PAGE,
-    };
-    remainder.keep(last, piece(0, u64::MAX - 4), PAGE);
+    remainder.keep(&[page(u64::MAX / PAGE)], piece(0, u64::MAX - 4), PAGE);
     assert_eq!(
         taken(&mut remainder, 0, u64::MAX),
         [piece(u64::MAX - 3, u64::MAX)]
@@ -90,11 +86,7 @@ impl Tracker {
         let (first, last) = (first / PAGE, last / PAGE);
         let reported: Vec<u64> = self.0.range(first..=last).copied().collect();
         self.0.retain(|page| !reported.contains(page));
-        let run = |page| Run {
-            start: page * PAGE,
-            len: PAGE,
-        };
-        reported.into_iter().map(run).collect()
+        reported.into_iter().map(page).collect()
     }
 }
 
@@ -128,10 +120,11 @@ proptest! {
                     for kept in taken(&mut remainder, asked.first, asked.last) {
                         reported.extend(kept.first..=kept.last);
                     }
-                    for run in tracker.report(asked.first, asked.last) {
+                    let runs = tracker.report(asked.first, asked.last);
+                    for run in &runs {
                         reported.extend(run.start..run.start + run.len);
-                        remainder.keep(run, asked, PAGE);
                     }
+                    remainder.keep(&runs, asked, PAGE);
                     for address in asked.first..=asked.last {
                         prop_assert!(!dirty.remove(&address) || reported.contains(&address));
                     }

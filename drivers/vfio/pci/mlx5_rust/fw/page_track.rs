@@ -149,8 +149,6 @@ struct Tracked {
 pub(super) struct PageTracker {
     tracked: Tracked,
     report: Report<IovaRange>,
-    /// What the report at hand is about.
-    asked: Piece,
     remainder: Remainder,
     events: Arc<TrackEvents>,
     log_page: u32,
@@ -171,6 +169,15 @@ impl From<&bindings::mlx5_rust_track_limits> for TrackLimits {
             log_message: pair(limits.log_min_msg_size, limits.log_max_msg_size),
             log_page: pair(limits.log_min_page_size, limits.log_max_page_size),
             log_space: pair(limits.log_min_addr_space, limits.log_max_addr_space),
+        }
+    }
+}
+
+impl From<IovaRange> for Piece {
+    fn from(range: IovaRange) -> Self {
+        Self {
+            first: range.start,
+            last: range.last,
         }
     }
 }
@@ -242,7 +249,6 @@ impl PageTracker {
         Ok(Self {
             tracked,
             report: Report::new(1 << log_page),
-            asked: Piece { first: 0, last: 0 },
             remainder: Remainder::new(),
             events,
             log_page,
@@ -263,29 +269,24 @@ impl PageTracker {
     /// was asked last. `batch`, which must be empty, and the batches that follow have them,
     /// and maybe others.
     pub(super) fn begin(&mut self, range: IovaRange, batch: &mut Batch) {
-        self.asked = Piece {
-            first: range.start,
-            last: range.last,
-        };
-        self.remainder.find(self.asked, batch);
+        self.remainder.find(range.into(), batch);
         // `None` is a range that firmware refuses.
         let pages = range.len().unwrap_or(u64::MAX) >> self.log_page;
         self.report.begin(range, pages, self.tracked.ring.entries());
     }
 
-    /// Replaces the runs in `batch` by the next ones, which are to be reported even
-    /// after an error. Waits for a firmware command at most.
+    /// Replaces the runs in `batch` by the next ones of the report about `range`, which
+    /// are to be reported even after an error. Waits for a firmware command at most.
     ///
     /// `EIO` if the tracker has failed, which it does for good, or if the device
     /// does not come to an end.
-    pub(super) fn next_batch(&mut self, batch: &mut Batch) -> Result<Progress> {
+    pub(super) fn next_batch(&mut self, range: IovaRange, batch: &mut Batch) -> Result<Progress> {
         self.check()?;
         let next = self.report.next_batch(&mut self.tracked, batch);
-        for run in batch.runs() {
-            self.remainder.keep(*run, self.asked, self.page_size());
-        }
+        self.remainder
+            .keep(batch.runs(), range.into(), self.page_size());
         if matches!(next, Ok(Progress::Done)) {
-            self.remainder.forget(self.asked);
+            self.remainder.forget(range.into());
         }
         next.map_err(|fault| match fault {
             Fault::Flood => EIO,

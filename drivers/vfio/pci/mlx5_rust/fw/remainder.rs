@@ -103,19 +103,21 @@ impl Remainder {
         }
     }
 
-    /// A report about `asked` has got `run` from a tracker with pages of `page_size` bytes,
+    /// A report about `asked` has got `runs` from a tracker with pages of `page_size` bytes,
     /// a power of two: keeps what is beyond that, of the pages that `asked` has a part of.
-    pub(crate) fn keep(&mut self, run: Run, asked: Piece, page_size: u64) {
+    pub(crate) fn keep(&mut self, runs: &[Run], asked: Piece, page_size: u64) {
         let in_page = page_size.saturating_sub(1);
         let pages = Piece {
             first: asked.first & !in_page,
             last: asked.last | in_page,
         };
-        let Some(run) = Piece::of(run).and_then(|run| run.and(pages)) else {
+        if pages == asked {
             return;
-        };
-        for beyond in [run.before(asked), run.behind(asked)].into_iter().flatten() {
-            self.add(beyond);
+        }
+        for run in runs.iter().filter_map(|run| Piece::of(*run)?.and(pages)) {
+            for beyond in [run.before(asked), run.behind(asked)].into_iter().flatten() {
+                self.add(beyond);
+            }
         }
     }
 
@@ -123,10 +125,7 @@ impl Remainder {
     pub(crate) fn find(&self, asked: Piece, batch: &mut Batch) {
         let found = self.pieces.iter().flatten();
         for piece in found.filter_map(|piece| piece.and(asked)) {
-            batch.push(Run {
-                start: piece.first,
-                len: piece.len(),
-            });
+            batch.extend(piece.len(), [piece.first]);
         }
     }
 

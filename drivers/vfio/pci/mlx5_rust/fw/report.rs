@@ -101,14 +101,6 @@ impl Batch {
         added
     }
 
-    /// Adds a run, if there is room.
-    pub(crate) fn push(&mut self, run: Run) {
-        if let Some(slot) = self.runs.get_mut(self.count) {
-            *slot = run;
-            self.count += 1;
-        }
-    }
-
     fn set_last(&mut self, run: Run) {
         if let Some(last) = self.runs.get_mut(self.count.wrapping_sub(1)) {
             *last = run;

@@ -115,7 +115,7 @@ impl Tracking {
                 Progress::Done => return Ok(()),
             }
             batch.clear();
-            progress = self.with_tracker(|tracker| tracker.next_batch(&mut batch));
+            progress = self.with_tracker(|tracker| tracker.next_batch(range, &mut batch));
         }
     }
 
