@@ -44,9 +44,9 @@ guest)
 		--target x86_64-unknown-linux-gnu -p vm-guest -p vfio-mig
 	put "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vm-guest" \
 		"$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/vfio-mig"
-	cc -O2 -Wall -Werror -shared -fPIC -o "$out/precopy-info-v1.so.tmp" \
+	cc -O2 -Wall -Werror -shared -fPIC -o "$CARGO_TARGET_DIR/precopy-info-v1.so" \
 		"$VM_DIR/precopy-info-v1.c"
-	mv "$out/precopy-info-v1.so.tmp" "$out/precopy-info-v1.so"
+	put "$CARGO_TARGET_DIR/precopy-info-v1.so"
 	;;
 runner)
 	noting runner . -- cargo build --release -p vm-test

@@ -48,8 +48,8 @@ const FAULTS: &[&str] = &[
     UNDESTROYED,
 ];
 
-/// What our driver says if firmware does not destroy an object. mlx5_core says nothing of
-/// an mkey that is in use: a SAVE or a LOAD was not waited for.
+/// What our driver logs if firmware refuses to destroy an object. mlx5_core logs that, too,
+/// but for an mkey: a SAVE or a LOAD still uses it, and was not waited for.
 pub const UNDESTROYED: &str =
     "firmware did not destroy an object: memory stays until it does, or the PF reloads";
 

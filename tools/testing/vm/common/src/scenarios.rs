@@ -367,7 +367,7 @@ pub const ALL: &[Scenario] = &[
         name: "memory",
         about: "memory of sessions comes back, and is charged to its user",
         suite: Suite::Check,
-        // What is counted is no other with the kernel's checkers, and they take long.
+        // The in-tree kernel's checkers take three minutes, and change no count.
         kernels: &[Stock],
         seconds: 120,
         machine: Machine {

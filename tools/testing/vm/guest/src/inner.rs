@@ -12,12 +12,10 @@
 //! [`CREATE`] has the VF create new objects, and [`CREATED`] says that it has;
 //! [`RESET`] has the VF reset.
 //!
-//! A VF that is unplugged is given back. The guest says [`WAS_REMOVED`], and goes on without
-//! it.
-//!
 //! A VF that was reset is noticed, too: a register of it has [`MARK`] for as long as it
 //! is not. The guest then says [`WAS_RESET`], checks that nothing but the VF's own state
-//! is lost, and goes on with what is left.
+//! is lost, and goes on with what is left. A VF that is unplugged is given back: the guest
+//! says [`WAS_REMOVED`], and goes on without it.
 
 use crate::{hca, kmsg::KernelLog, vf::Vf};
 use anyhow::{ensure, Context, Result};
@@ -25,11 +23,12 @@ use mlx5_emu_regs as regs;
 use std::{
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Write},
+    os::fd::{AsFd, OwnedFd},
     sync::mpsc::{self, Receiver},
     thread,
     time::Duration,
 };
-use vfio_mig::bdf::Bdf;
+use vfio_mig::{bdf::Bdf, uapi};
 
 /// Rounds of a report.
 pub const STEP: u64 = 4;
@@ -132,6 +131,8 @@ impl Counters {
 
 struct Work {
     vf: Vf,
+    /// Signalled when the kernel wants the VF back.
+    request: OwnedFd,
     others: Vec<Idle>,
     /// Rounds so far.
     round: u64,
@@ -153,8 +154,11 @@ impl Work {
         )?;
         let vf = open(vfs[0])?;
         let others: Result<Vec<Idle>> = vfs[1..].iter().map(|bdf| Idle::new(*bdf)).collect();
+        let request = uapi::eventfd()?;
+        vf.device().set_request(&request)?;
         let mut work = Self {
             vf,
+            request,
             others: others?,
             round: 0,
             counters: Counters::default(),
@@ -164,6 +168,11 @@ impl Work {
         };
         work.mark()?;
         Ok(work)
+    }
+
+    /// Whether the kernel wants the VF back.
+    fn is_requested(&self) -> Result<bool> {
+        Ok(uapi::poll(self.request.as_fd(), libc::POLLIN, 0)? & libc::POLLIN != 0)
     }
 
     fn register(index: usize) -> u64 {
@@ -314,7 +323,7 @@ fn work_for_ever(port: &mut File) -> Result<()> {
     crate::load_modules()?;
     let mut work = Work::new()?;
     let orders = listen()?;
-    while !work.vf.is_requested()? {
+    while !work.is_requested()? {
         if work.round % STEP == 0 {
             writeln!(port, "{}", report(work.round))?;
             work.others.iter().try_for_each(Idle::check)?;

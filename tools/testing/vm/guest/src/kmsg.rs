@@ -4,7 +4,7 @@
 //! test or what is between two of them, and the faults of a span are asked for when
 //! it ends.
 
-use anyhow::{ensure, Result};
+use anyhow::{bail, ensure, Result};
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
@@ -84,8 +84,29 @@ impl KernelLog {
     }
 }
 
-/// Does `work`, and fails if the kernel has not said `text` meanwhile. As of
-/// [`expect`], that is no fault.
+/// Commands that firmware has refused, as mlx5_core logs them.
+pub struct Refused(KernelLog);
+
+impl Refused {
+    /// From now on.
+    pub fn from_now_on() -> Result<Self> {
+        let mut log = KernelLog::new()?;
+        log.lines();
+        Ok(Self(log))
+    }
+
+    /// Fails if there were any since the last call.
+    pub fn none(&mut self) -> Result<()> {
+        let lines = self.0.lines();
+        match lines.iter().find(|line| line.contains("failed, status")) {
+            None => Ok(()),
+            Some(line) => bail!("firmware has refused a command: {line}"),
+        }
+    }
+}
+
+/// Does `work`, and fails if the kernel has not said `text` meanwhile. Announces it, as
+/// [`expect`] does.
 pub fn require<T>(text: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     expect(text);
     let mut log = KernelLog::new()?;

@@ -289,8 +289,8 @@ fn with_signal<T>(delay: Duration, flags: libc::c_int, work: impl FnOnce() -> T)
     Ok(result)
 }
 
-/// Does `work` in a child process, and meanwhile something to that, which gets its number.
-/// Returns what `work` says, of at most a page.
+/// Forks a child that does `work`, and calls `meanwhile` with the child's number. Returns
+/// what `work` says, a page at most.
 pub fn in_child(
     work: impl FnOnce() -> String,
     meanwhile: impl FnOnce(u32) -> io::Result<()>,
@@ -308,8 +308,7 @@ pub fn in_child(
     drop(to);
     let done = meanwhile(child as u32);
     if done.is_err() {
-        // SAFETY: The child was not waited for, so the number is still its own.
-        unsafe { libc::kill(child, libc::SIGKILL) };
+        let _ = kill(child as u32, libc::SIGKILL);
     }
     let mut said = String::new();
     let read = from.read_to_string(&mut said);

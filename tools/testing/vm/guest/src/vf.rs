@@ -19,8 +19,6 @@ pub struct Vf {
     /// Where the memory is, for the VF.
     base: u64,
     irqs: Vec<OwnedFd>,
-    /// Signalled when the kernel wants the VF back.
-    request: OwnedFd,
 }
 
 /// `IOMMU_IOAS_NOIOMMU_GET_PA`: linux/iommufd.h.
@@ -86,8 +84,6 @@ impl Vf {
         let base = base(device.space(), memory.len() as u64)?;
         let irqs = vec![uapi::eventfd()?, uapi::eventfd()?];
         device.set_msix(&irqs)?;
-        let request = uapi::eventfd()?;
-        device.set_request(&request)?;
         let block = device.region(0)?.offset + regs::BLOCK;
         let vf = Self {
             device,
@@ -95,7 +91,6 @@ impl Vf {
             memory,
             base,
             irqs,
-            request,
         };
         ensure!(
             vf.read32(regs::MAGIC)? == regs::MAGIC_VALUE,
@@ -111,11 +106,6 @@ impl Vf {
     /// The VFIO device.
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// Whether the kernel wants it back.
-    pub fn is_requested(&self) -> Result<bool> {
-        Ok(uapi::poll(self.request.as_fd(), libc::POLLIN, 0)? & libc::POLLIN != 0)
     }
 
     fn read32(&self, register: u64) -> Result<u32> {

@@ -68,8 +68,6 @@ pub struct Config {
     pub traced: bool,
     /// Which PRECOPY_INFO they ask for: whether they are told of new initial bytes.
     pub info: InfoVersion,
-    /// Root ports, each with a VF or empty.
-    pub ports: usize,
 }
 
 /// What all QEMUs have in common.
@@ -123,8 +121,15 @@ pub fn environment(common: &Common, config: Config) -> Vec<(&'static str, String
     environment
 }
 
-/// The arguments of a QEMU with these VFs.
-pub fn arguments(common: &Common, config: Config, name: &str, vfs: &[Assigned]) -> Vec<String> {
+/// The arguments of a QEMU with these VFs, and so many root ports: each has a VF behind it,
+/// or could have one.
+pub fn arguments(
+    common: &Common,
+    config: Config,
+    name: &str,
+    vfs: &[Assigned],
+    ports: usize,
+) -> Vec<String> {
     let share = format!("{}/usr/share", common.consumer);
     let mut arguments: Vec<String> = [
         "-nodefaults -no-user-config -no-reboot -display none -cpu qemu64".to_string(),
@@ -160,7 +165,7 @@ pub fn arguments(common: &Common, config: Config, name: &str, vfs: &[Assigned]) 
         more = ",iommufd=iommufd0";
     }
     // A VF that can be unplugged is behind a port.
-    for port in 0..config.ports {
+    for port in 0..ports {
         let slot = FIRST_SLOT + port;
         arguments.push("-device".to_string());
         arguments.push(format!(

@@ -146,6 +146,8 @@ pub struct Guest<'a> {
     config: Config,
     /// The VFs that it has, and those that it can go to.
     pub(super) vfs: (Vec<Assigned>, Vec<Assigned>),
+    /// Root ports for its VFs.
+    ports: usize,
     pub(super) qemu: Qemu,
     /// What it has said in QEMUs that are gone.
     said: String,
@@ -163,11 +165,13 @@ impl<'a> Guest<'a> {
         config: Config,
         vfs: (&[Assigned], &[Assigned]),
     ) -> Result<Self> {
+        let ports = vfs.0.len();
         let mut guest = Self {
             common,
             config,
             vfs: (vfs.0.to_vec(), vfs.1.to_vec()),
-            qemu: Qemu::start(results, common, config, "qemu-0", vfs.0, false)?,
+            ports,
+            qemu: Qemu::start(results, common, config, "qemu-0", (vfs.0, ports), false)?,
             said: String::new(),
             resets: 0,
             qemus: 0,
@@ -185,7 +189,7 @@ impl<'a> Guest<'a> {
     fn destination(&mut self, results: &mut Results, channel: Channel) -> Result<Qemu> {
         self.qemus += 1;
         let name = format!("qemu-{}", self.qemus);
-        let vfs = &self.vfs.1;
+        let vfs = (&self.vfs.1[..], self.ports);
         let mut qemu = Qemu::start(results, self.common, self.config, &name, vfs, true)?;
         self.qemu.trace.forget()?;
         if self.config.traced {

@@ -88,13 +88,14 @@ impl Drop for Qemu {
 }
 
 impl Qemu {
-    /// Starts one, to boot a guest or, with `incoming`, to wait for one.
+    /// Starts one with these VFs and so many ports for them, to boot a guest or, with
+    /// `incoming`, to wait for one.
     pub fn start(
         results: &mut Results,
         common: &Common,
         config: Config,
         name: &str,
-        vfs: &[Assigned],
+        (vfs, ports): (&[Assigned], usize),
         incoming: bool,
     ) -> Result<Self> {
         for kind in ["qmp", "console", "report", "orders", "trace"] {
@@ -104,7 +105,7 @@ impl Qemu {
         let mut command = in_root(&format!("{}/usr/bin/qemu-system-x86_64", common.consumer));
         command
             .envs(environment(common, config))
-            .args(arguments(common, config, name, vfs))
+            .args(arguments(common, config, name, vfs, ports))
             .stdout(log.try_clone()?)
             .stderr(log);
         if incoming {

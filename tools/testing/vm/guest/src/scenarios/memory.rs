@@ -30,9 +30,6 @@ const SETTLING: Duration = Duration::from_millis(200);
 /// After that, memory does not come back any more.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The kinds of [`KINDS`] that are tried with too little memory.
-const LIMITED: [&str; 3] = ["saved", "pre-copy to its end", "loaded"];
-
 /// Free memory, in bytes.
 fn free() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
@@ -55,22 +52,35 @@ fn settled_free() -> Result<u64> {
     }
 }
 
-/// Bytes that are missing, compared with `before`, once they are as few as they get.
-/// A busy machine can take long to give the last of them back, so time decides only
-/// that they are lost.
-fn lost(before: u64, most: u64) -> Result<u64> {
+/// Bytes that `missing` tells of, once they are fewer than `most` or as few as they get. A
+/// busy machine can take long to give the last of them back.
+fn at_last(most: u64, missing: impl Fn() -> Result<u64>) -> Result<u64> {
     let begin = Instant::now();
     loop {
-        let lost = before.saturating_sub(settled_free()?);
-        if lost < most || begin.elapsed() > PATIENCE {
-            return Ok(lost);
+        let bytes = missing()?;
+        if bytes < most || begin.elapsed() > PATIENCE {
+            return Ok(bytes);
         }
+        thread::sleep(SETTLING);
     }
 }
 
-/// A kind of session, from RUNNING to RUNNING. It gets a stream to load.
-type Session = fn(&Device, &[u8]) -> Result<()>;
+/// There is as much free memory as before [`SESSIONS`] of `what`, of `size` bytes each.
+fn all_is_back(before: u64, size: u64, what: &str) -> Result<()> {
+    let most = size * SESSIONS / 4;
+    let lost = at_last(most, || Ok(before.saturating_sub(settled_free()?)))?;
+    ensure!(
+        lost < most,
+        "{lost} bytes are lost after {SESSIONS} {what} of {size} bytes"
+    );
+    Ok(())
+}
 
+/// A kind of session, from RUNNING to RUNNING. It gets a stream to load, and returns its
+/// file if that is open in the end.
+type Session = fn(&Device, &[u8]) -> Result<Option<File>>;
+
+/// All of a state, in a file that is still open.
 fn save(device: &Device) -> Result<File> {
     let mut file = device.begin(State::STOP_COPY)?;
     stream::copy(&mut file, &mut io::sink(), |_| ())?;
@@ -83,65 +93,97 @@ fn running(device: &Device) -> Result<()> {
 
 const KINDS: &[(&str, Session)] = &[
     ("saved", |device, _| {
-        save(device)?;
-        running(device)
+        drop(save(device)?);
+        running(device)?;
+        Ok(None)
     }),
     ("saved, file closed last", |device, _| {
-        let _file = save(device)?;
-        running(device)
+        let file = save(device)?;
+        running(device)?;
+        Ok(Some(file))
     }),
     ("saving given up", |device, _| {
         let mut file = device.begin(State::STOP_COPY)?;
         file.read_exact(&mut [0; 100])?;
-        running(device)
+        running(device)?;
+        Ok(Some(file))
     }),
     ("saving, file closed first", |device, _| {
         drop(device.begin(State::STOP_COPY)?);
-        running(device)
+        running(device)?;
+        Ok(None)
     }),
     ("saving, then reset", |device, _| {
         // The SAVE that it ends.
         kmsg::expect("SAVE_VHCA_STATE");
-        let _file = device.begin(State::STOP_COPY)?;
-        Ok(device.reset()?)
+        let file = device.begin(State::STOP_COPY)?;
+        device.reset()?;
+        Ok(Some(file))
     }),
     ("pre-copy given up", |device, _| {
         let mut file = device.begin(State::PRE_COPY)?;
         file.read_exact(&mut [0; 100])?;
         uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
-        running(device)
+        running(device)?;
+        Ok(Some(file))
     }),
     ("pre-copy to its end", |device, _| {
         let mut file = device.begin(State::PRE_COPY)?;
         stream::copy_available(&mut file, &mut io::sink(), |_| ())?;
         device.set_state(State::STOP_COPY)?;
         stream::copy(&mut file, &mut io::sink(), |_| ())?;
-        running(device)
+        running(device)?;
+        Ok(Some(file))
+    }),
+    ("pre-copy, then reset", |device, _| {
+        let mut file = device.begin(State::PRE_COPY)?;
+        file.read_exact(&mut [0; 100])?;
+        device.reset()?;
+        Ok(Some(file))
     }),
     ("loaded", |device, stream| {
-        let mut file = device.begin(State::RESUMING)?;
-        file.write_all(stream)?;
-        drop(file);
-        running(device)
+        device.begin(State::RESUMING)?.write_all(stream)?;
+        running(device)?;
+        Ok(None)
     }),
     ("loaded, file closed last", |device, stream| {
         let mut file = device.begin(State::RESUMING)?;
         file.write_all(stream)?;
-        running(device)
+        running(device)?;
+        Ok(Some(file))
     }),
     ("loading given up", |device, stream| {
         let mut file = device.begin(State::RESUMING)?;
         file.write_all(&stream[..stream.len() - 100])?;
         // Half a state leads to ERROR.
         let _ = device.set_state(State::STOP);
-        Ok(device.reset()?)
+        device.reset()?;
+        Ok(Some(file))
     }),
     ("loading, then reset", |device, stream| {
         let mut file = device.begin(State::RESUMING)?;
-        file.write_all(&stream[..stream.len() / 2])?;
-        Ok(device.reset()?)
+        file.write_all(&stream[..stream.len() - 100])?;
+        device.reset()?;
+        Ok(Some(file))
     }),
 ];
+
+/// Those whose files stay open.
+const KEPT: [&str; 5] = [
+    "saved, file closed last",
+    "saving given up",
+    "pre-copy, then reset",
+    "loaded, file closed last",
+    "loading, then reset",
+];
+
+/// Those that begin with too little memory.
+const LIMITED: [&str; 3] = ["saved", "pre-copy to its end", "loaded"];
+
+fn kind(name: &str) -> Result<Session> {
+    let found = KINDS.iter().find(|(kind, _)| *kind == name);
+    Ok(found.with_context(|| format!("no kind {name:?}"))?.1)
+}
 
 fn stream_of(site: &Site) -> Result<Vec<u8>> {
     streams::saved(&Device::open(site.other)?)
@@ -157,67 +199,22 @@ fn comes_back(site: &Site, session: Session) -> Result<()> {
     for _ in 0..SESSIONS {
         session(&Device::open(site.vf)?, &stream)?;
     }
-    let most = size * SESSIONS / 4;
-    let lost = lost(before, most)?;
-    ensure!(
-        lost < most,
-        "{lost} bytes are lost after {SESSIONS} sessions of {size}"
-    );
-    Ok(())
+    all_is_back(before, size, "sessions")
 }
 
-/// A session that has ended.
-type Ended = fn(&Device, &[u8]) -> Result<File>;
-
-const ENDED: &[(&str, Ended)] = &[
-    ("saved", |device, _| {
-        let file = save(device)?;
-        running(device)?;
-        Ok(file)
-    }),
-    ("saving given up", |device, _| {
-        let mut file = device.begin(State::STOP_COPY)?;
-        file.read_exact(&mut [0; 100])?;
-        running(device)?;
-        Ok(file)
-    }),
-    ("pre-copy, then reset", |device, _| {
-        let mut file = device.begin(State::PRE_COPY)?;
-        file.read_exact(&mut [0; 100])?;
-        device.reset()?;
-        Ok(file)
-    }),
-    ("loaded", |device, stream| {
-        let mut file = device.begin(State::RESUMING)?;
-        file.write_all(stream)?;
-        running(device)?;
-        Ok(file)
-    }),
-    ("loading, then reset", |device, stream| {
-        let mut file = device.begin(State::RESUMING)?;
-        file.write_all(&stream[..stream.len() - 100])?;
-        device.reset()?;
-        Ok(file)
-    }),
-];
-
-/// A file of a session that has ended says ENODEV, and holds none of the memory.
-fn files_hold_nothing(site: &Site, ended: Ended) -> Result<()> {
+/// Files of sessions that have ended are open, and hold none of the memory.
+fn files_hold_nothing(site: &Site, name: &str) -> Result<()> {
+    let session = kind(name)?;
     let stream = stream_of(site)?;
     let size = stream.len() as u64;
     let device = Device::open(site.vf)?;
-    drop(ended(&device, &stream)?);
+    drop(session(&device, &stream)?);
     let before = settled_free()?;
     let files = (0..SESSIONS)
-        .map(|_| ended(&device, &stream))
-        .collect::<Result<Vec<_>>>()?;
-    let most = size * SESSIONS / 4;
-    let lost = lost(before, most)?;
-    ensure!(
-        lost < most,
-        "{} open files of ended sessions hold {lost} bytes, of {size} each",
-        files.len()
-    );
+        .map(|_| session(&device, &stream)?.context("its file is closed"))
+        .collect::<Result<Vec<File>>>()?;
+    all_is_back(before, size, "sessions whose files are open")?;
+    drop(files);
     Ok(())
 }
 
@@ -247,17 +244,12 @@ fn charged(site: &Site) -> Result<()> {
         device.reset()?;
     }
     drop(device);
-    let begin = Instant::now();
-    let mut left = u64::MAX;
-    while left >= size / 2 && begin.elapsed() < PATIENCE {
-        thread::sleep(SETTLING);
-        left = group.charged()?.saturating_sub(before);
-    }
+    let left = at_last(size / 2, || Ok(group.charged()?.saturating_sub(before)))?;
     ensure!(left < size / 2, "{left} bytes stay charged");
     Ok(())
 }
 
-/// A session of a user with `most` bytes of memory, who is killed, or told.
+/// A session in a process that may use `most` bytes: it is killed, or gets ENOMEM.
 fn limited(site: &Site, session: Session, stream: &[u8], most: u64) -> Result<()> {
     let group = Group::new("limited")?;
     group.limit(most)?;
@@ -266,7 +258,7 @@ fn limited(site: &Site, session: Session, stream: &[u8], most: u64) -> Result<()
         || {
             let mut all = || -> Result<()> {
                 start.read_exact(&mut [0])?;
-                session(&Device::open(site.vf)?, stream)
+                session(&Device::open(site.vf)?, stream).map(drop)
             };
             all().map_or_else(|err| format!("{err:#}"), |()| "done".to_string())
         },
@@ -282,9 +274,10 @@ fn limited(site: &Site, session: Session, stream: &[u8], most: u64) -> Result<()
     Ok(())
 }
 
-/// A user with half of the memory that a session needs has no part in the device any more:
-/// the next one finds it as new, and no memory is lost.
-fn out_of_memory(site: &Site, session: Session) -> Result<()> {
+/// After processes that may use half of what a session needs, the VF is as new, and no
+/// memory is lost.
+fn out_of_memory(site: &Site, name: &str) -> Result<()> {
+    let session = kind(name)?;
     let stream = stream_of(site)?;
     let size = stream.len() as u64;
     session(&Device::open(site.vf)?, &stream)?;
@@ -295,13 +288,7 @@ fn out_of_memory(site: &Site, session: Session) -> Result<()> {
         ensure!(device.state()? == State::RUNNING);
     }
     session(&Device::open(site.vf)?, &stream)?;
-    let most = size * SESSIONS / 4;
-    let lost = lost(before, most)?;
-    ensure!(
-        lost < most,
-        "{lost} bytes are lost after {SESSIONS} sessions that did not get {size}"
-    );
-    Ok(())
+    all_is_back(before, size, "sessions without the memory for them")
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
@@ -313,12 +300,12 @@ pub fn run(results: &mut Results) -> Result<()> {
             let name = format!("memory comes back: {name}, {} driver", driver.name());
             results.test(&name, |_| comes_back(&site, *session));
         }
-        for (name, ended) in ENDED {
+        for kept in KEPT {
             let name = format!(
-                "an open file holds nothing: {name}, {} driver",
+                "an open file holds nothing: {kept}, {} driver",
                 driver.name()
             );
-            results.test(&name, |_| files_hold_nothing(&site, *ended));
+            results.test(&name, |_| files_hold_nothing(&site, kept));
         }
         let name = format!("a state is charged to its user, {} driver", driver.name());
         results.test(&name, |_| charged(&site));
@@ -326,9 +313,9 @@ pub fn run(results: &mut Results) -> Result<()> {
     // With the C driver this ends in an oops: mlx5vf_add_pages() frees pages that it did
     // not get.
     let (vf, other) = bench.of(Driver::Rust);
-    for (name, session) in KINDS.iter().filter(|(name, _)| LIMITED.contains(name)) {
+    for name in LIMITED {
         results.test(&format!("a user without memory: {name}"), |_| {
-            out_of_memory(&Site { vf, other }, *session)
+            out_of_memory(&Site { vf, other }, name)
         });
     }
     Ok(())

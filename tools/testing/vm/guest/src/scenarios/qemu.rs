@@ -103,7 +103,6 @@ fn run_steps(
         access,
         traced: true,
         info: InfoVersion::V2,
-        ports: vfs.0.len(),
     };
     let prefix = format!("{}, VFs: {}", access.name(), vfs.0.len());
     let mut guest = None;
@@ -195,7 +194,6 @@ fn measure(
         // It takes time, and the C driver has none.
         traced: false,
         info,
-        ports: MANY,
     };
     bench.bind(results, driver)?;
     let mut guest = Guest::boot(results, common, config, bench.take(MANY))?;

@@ -16,12 +16,12 @@ use super::{
 };
 use crate::{
     hca::Driver,
-    kmsg::{self, KernelLog},
+    kmsg::{self, Refused},
     sys,
     tap::Results,
     vf::Vf,
 };
-use anyhow::{bail, ensure, Result};
+use anyhow::{bail, ensure, Context, Result};
 use mlx5_emu_regs as regs;
 use proptest::{
     collection::vec,
@@ -305,8 +305,7 @@ fn play(vfs: [Bdf; 2], stream: &[u8], steps: &[Step]) -> Result<()> {
 
 /// Plays a sequence with our driver, without any wait.
 fn play_on(vf: Bdf, stream: &[u8], steps: &[Step]) -> Result<()> {
-    let mut log = KernelLog::new()?;
-    log.lines();
+    let mut refused = Refused::from_now_on()?;
     let mut player = Player::new(vf, stream, false)?;
     for step in steps {
         player.play(step)?;
@@ -319,10 +318,21 @@ fn play_on(vf: Bdf, stream: &[u8], steps: &[Step]) -> Result<()> {
         player.state()?
     );
     player.vf.work(1, 16)?;
-    let refused = |line: &&String| line.contains("mlx5_cmd_out_err");
-    match log.lines().iter().find(refused) {
-        None => Ok(()),
-        Some(line) => bail!("{line} in {steps:?}"),
+    refused.none().with_context(|| format!("{steps:?}"))
+}
+
+/// Plays all sequences of a seed.
+fn play_all(
+    seed: u64,
+    steps: impl Strategy<Value = Vec<Step>>,
+    play: impl Fn(&[Step]) -> Result<()>,
+) -> Result<()> {
+    let played = runner(seed).run(&steps, |steps| {
+        play(&steps).map_err(|err| TestCaseError::fail(format!("{err:#}")))
+    });
+    match played {
+        Ok(()) => Ok(()),
+        Err(err) => bail!("seed {seed}: {err}"),
     }
 }
 
@@ -349,25 +359,13 @@ pub fn run(results: &mut Results) -> Result<()> {
         kmsg::expect("SAVE_VHCA_STATE");
         let vfs = Driver::BOTH.map(|driver| bench.of(driver).0);
         let (stream, _) = streams::save(bench.of(Driver::C).1, 3)?;
-        let played = runner(seed).run(&steps(), |steps| {
-            play(vfs, &stream, &steps).map_err(|err| TestCaseError::fail(format!("{err:#}")))
-        });
-        match played {
-            Ok(()) => Ok(()),
-            Err(err) => bail!("seed {seed}: {err}"),
-        }
+        play_all(seed, steps(), |steps| play(vfs, &stream, steps))
     });
     let name = format!("{SEQUENCES} random sequences that wait for nothing, rust driver");
     results.test(&name, |_| {
         let (vf, other) = bench.of(Driver::Rust);
         let (stream, _) = streams::save(other, 3)?;
-        let played = runner(seed).run(&harmless_steps(), |steps| {
-            play_on(vf, &stream, &steps).map_err(|err| TestCaseError::fail(format!("{err:#}")))
-        });
-        match played {
-            Ok(()) => Ok(()),
-            Err(err) => bail!("seed {seed}: {err}"),
-        }
+        play_all(seed, harmless_steps(), |steps| play_on(vf, &stream, steps))
     });
     Ok(())
 }

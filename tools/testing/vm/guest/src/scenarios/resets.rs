@@ -9,7 +9,7 @@ use super::{compare::words, compare::Site, streams, Bench};
 use crate::{
     fault::{self, opcode, Fault, Faults},
     hca::{Driver, Pf},
-    kmsg::KernelLog,
+    kmsg::Refused,
     reset::Way,
     sys::{self, MissingMemory},
     tap::Results,
@@ -41,26 +41,6 @@ const SOON: Duration = Duration::from_secs(10);
 const A_WHILE: Duration = Duration::from_millis(300);
 /// Bytes of a size record, which a stream begins with.
 const SIZE_RECORD: usize = 24;
-
-/// Commands that firmware has refused, as mlx5_core logs them.
-struct Refused(KernelLog);
-
-impl Refused {
-    fn from_now_on() -> Result<Self> {
-        let mut log = KernelLog::new()?;
-        log.lines();
-        Ok(Self(log))
-    }
-
-    /// Fails if there were any since the last call.
-    fn none(&mut self) -> Result<()> {
-        let lines = self.0.lines();
-        match lines.iter().find(|line| line.contains("failed, status")) {
-            None => Ok(()),
-            Some(line) => bail!("firmware has refused a command: {line}"),
-        }
-    }
-}
 
 /// What the VF says of itself, if it is in a state.
 fn flags_in(state: State) -> Result<u32> {
@@ -373,6 +353,16 @@ fn held_session(site: &Site, faults: &Faults, held: Held, bytes: &[u8]) -> Resul
     Ok((vf, file))
 }
 
+/// The session of a file has ended.
+fn is_over(held: Held, mut file: &File) -> Result<()> {
+    let after = match held {
+        Held::Save => words(file.read(&mut [0])),
+        Held::Load => words(file.write(&[0])),
+    };
+    ensure!(after == "ENODEV", "after the end: {after}");
+    Ok(())
+}
+
 /// A reset or a close waits for the command that firmware is executing, and for nothing
 /// else. The state can be asked for, and is RUNNING once the reset has returned.
 fn end_waits_for_one(site: &Site, held: Held, end: End) -> Result<()> {
@@ -395,11 +385,7 @@ fn end_waits_for_one(site: &Site, held: Held, end: End) -> Result<()> {
         }
         End::Close => waits_for_held(&faults, || end.carry_out(site, vf), || Ok(()))??,
     };
-    let after = match held {
-        Held::Save => words((&file).read(&mut [0])),
-        Held::Load => words((&file).write(&[0])),
-    };
-    ensure!(after == "ENODEV", "after the end: {after}");
+    is_over(held, &file)?;
     runs(&vf)?;
     refused.none()
 }
@@ -413,11 +399,7 @@ fn reload_waits_for_one(site: &Site, held: Held) -> Result<()> {
     let (vf, file) = held_session(site, &faults, held, &bytes)?;
     let state = vf.device().state()?;
     waits_for_held(&faults, || Pf::find()?.reload(), || state_is(&vf, state))??;
-    let after = match held {
-        Held::Save => words((&file).read(&mut [0])),
-        Held::Load => words((&file).write(&[0])),
-    };
-    ensure!(after == "ENODEV", "after the reload: {after}");
+    is_over(held, &file)?;
     vf.device().reset()?;
     runs(&vf)?;
     refused.none()
