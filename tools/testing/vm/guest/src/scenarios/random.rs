@@ -110,6 +110,8 @@ struct Player<'a> {
     written: usize,
     /// Whether it waits for what decides on what can be seen.
     waits: bool,
+    /// Tracking was lost: the last SAVE may fail.
+    lost: bool,
 }
 
 impl<'a> Player<'a> {
@@ -120,6 +122,7 @@ impl<'a> Player<'a> {
             stream,
             written: 0,
             waits,
+            lost: false,
         })
     }
 
@@ -174,6 +177,15 @@ impl<'a> Player<'a> {
         format!("{done} bytes {sum:x}")
     }
 
+    /// Reads to the end. How much comes before a SAVE fails is a matter of time.
+    fn read_all(&mut self) -> String {
+        let seen = self.read(usize::MAX);
+        match seen.split_once("then ENODEV") {
+            Some(_) => "ENODEV".to_string(),
+            None => seen,
+        }
+    }
+
     fn write(&mut self, len: usize) -> Result<String> {
         let resuming = self.state()? == State::RESUMING;
         let Some(file) = &mut self.file else {
@@ -211,7 +223,11 @@ impl<'a> Player<'a> {
         if now != State::RESUMING || result.contains("file") {
             self.written = 0;
         }
-        Ok(format!("{result}, now {now}"))
+        let all = match now {
+            State::STOP_COPY if self.waits && self.lost => self.read_all(),
+            _ => String::new(),
+        };
+        Ok(format!("{result}, now {now} {all}"))
     }
 
     fn work(&self, command: u32, args: &[u64]) -> Result<String> {
@@ -229,6 +245,7 @@ impl<'a> Player<'a> {
         self.settle()?;
         self.vf.device().reset()?;
         self.written = 0;
+        self.lost = false;
         Ok(self.state()?.to_string())
     }
 
@@ -253,7 +270,10 @@ impl<'a> Player<'a> {
             Step::Create(pages) => self.work(regs::CMD_CREATE_STATE, &[*pages, 90]),
             // Once the device is stopped, the last SAVE is under way.
             Step::LoseTracking if self.state()? != State::PRE_COPY => Ok("not now".to_string()),
-            Step::LoseTracking => self.work(regs::CMD_LOSE_TRACKING, &[]),
+            Step::LoseTracking => {
+                self.lost = true;
+                self.work(regs::CMD_LOSE_TRACKING, &[])
+            }
             // The Rust driver may still be loading what was written.
             Step::Digest if self.state()? == State::RESUMING => Ok("not now".to_string()),
             Step::Digest => Ok(format!("{:x}", self.vf.digest()?)),
