@@ -34,8 +34,12 @@ fn a_closed_pipe_ends_the_tool_quietly() {
         &["--json", "test", "--list"],
         &["man"],
         &["completions", "bash"],
+        &["--help"],
+        &["migrate", "--help"],
+        &["--version"],
         // The error, as an object.
         &["--json", "info", "ffff:ff:1f.7"],
+        &["--json", "info", "nonsense"],
     ] {
         let output = tool(args).stdout(closed_pipe()).output().unwrap();
         assert_eq!(output.status.code(), CLOSED, "{args:?}: {}", said(&output));
@@ -45,18 +49,21 @@ fn a_closed_pipe_ends_the_tool_quietly() {
 
 #[test]
 fn nobody_hears_an_error() {
-    let mut command = tool(&["info", "ffff:ff:1f.7"]);
-    let output = command.stderr(closed_pipe()).output().unwrap();
-    assert_eq!(output.status.code(), CLOSED);
-    assert!(output.stdout.is_empty());
+    for device in ["ffff:ff:1f.7", "nonsense"] {
+        let mut command = tool(&["info", device]);
+        let output = command.stderr(closed_pipe()).output().unwrap();
+        assert_eq!(output.status.code(), CLOSED, "{device}");
+        assert!(output.stdout.is_empty(), "{device}");
+    }
 }
 
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
-    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let mut command = tool(&["test", "--list"]);
-    let output = command.stdout(full).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = said(&output);
-    assert!(said.contains("standard output: No space left"), "{said}");
+    for args in [&["test", "--list"][..], &["--help"], &["--version"]] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = tool(args).stdout(full).output().unwrap();
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("standard output: No space left"), "{said}");
+    }
 }

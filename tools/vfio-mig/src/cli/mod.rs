@@ -16,7 +16,7 @@ mod test;
 mod watch;
 
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 use vfio_mig::{error::Error, interrupt};
 
 /// Look at, migrate and test VFIO devices, without a virtual machine monitor.
@@ -82,6 +82,8 @@ enum Command {
 const GOOD: u8 = 0;
 /// Something did.
 const BAD: u8 = 1;
+/// The command line is wrong.
+const USAGE: u8 = 2;
 /// There was nothing to do: what a kselftest exits with for that.
 const SKIP: u8 = 4;
 /// Nobody reads what the tool prints: what a shell shows for a command that
@@ -90,8 +92,54 @@ const CLOSED: u8 = KILLED + libc::SIGPIPE as u8;
 /// What a shell adds to the number of the signal that has ended a command.
 const KILLED: u8 = 128;
 
-/// Carries the command line out.
-pub fn run(cli: Cli) -> ExitCode {
+/// Parses the command line, `args`, and carries it out.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let json = wants_json(&args);
+    ExitCode::from(match Cli::try_parse_from(args) {
+        Ok(cli) => run(cli),
+        Err(err) => not_parsed(&err, json),
+    })
+}
+
+/// Whether `--json` is in a command line that could not be parsed. No option takes a
+/// value that begins with a dash.
+fn wants_json(args: &[OsString]) -> bool {
+    args.iter()
+        .take_while(|arg| *arg != "--")
+        .any(|arg| arg == "--json")
+}
+
+/// Prints the help or the version, if those were asked for, or else what is wrong
+/// with the command line. Returns the exit status.
+fn not_parsed(err: &clap::Error, json: bool) -> u8 {
+    if !err.use_stderr() {
+        let shown = out::print_parsed(err).and_then(|()| out::flush());
+        return shown.map_or_else(|err| status_of(&err, false), |()| GOOD);
+    }
+    let shown = match json {
+        true => show::error(&summary(err), None).and_then(|()| out::flush()),
+        false => Ok(()),
+    };
+    match shown.and_then(|()| out::print_parsed(err)) {
+        Err(err) if out::reader_gone(&err) => CLOSED,
+        _ => USAGE,
+    }
+}
+
+/// The message of a usage error, in one line, without the usage and the hint at
+/// `--help` that follow it.
+fn summary(err: &clap::Error) -> String {
+    let text = err.render().to_string();
+    let lines = text.trim_start_matches("error: ").lines();
+    let message: Vec<&str> = lines
+        .take_while(|line| !line.is_empty())
+        .map(str::trim)
+        .collect();
+    message.join(" ")
+}
+
+/// Carries the command line out. Returns the exit status.
+fn run(cli: Cli) -> u8 {
     let json = cli.json;
     let good = |()| GOOD;
     let result: Result<u8, Error> = match cli.command {
@@ -110,7 +158,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Man => about::man().map(good),
     };
     let result = result.and_then(|status| out::flush().map(|()| status));
-    ExitCode::from(result.unwrap_or_else(|err| status_of(&err, json)))
+    result.unwrap_or_else(|err| status_of(&err, json))
 }
 
 /// Says what went wrong, unless nobody listens. Returns the exit status.
@@ -118,9 +166,8 @@ fn status_of(err: &Error, json: bool) -> u8 {
     if out::reader_gone(err) {
         return CLOSED;
     }
-    let object = serde_json::json!({ "error": err.to_string(), "errno": err.errno() });
     let shown = match json {
-        true => show::json(&object),
+        true => show::error(&err.to_string(), err.errno()),
         false => Ok(()),
     };
     let shown = shown.and(out::errln!("vfio-mig: {err}"));

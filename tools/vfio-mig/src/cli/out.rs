@@ -92,6 +92,15 @@ pub fn print_error_line(line: fmt::Arguments<'_>) -> Result<(), Error> {
     writeln!(stderr(), "{line}").context("standard error")
 }
 
+/// Prints the help to standard output, or a usage error to standard error.
+pub fn print_parsed(parsed: &clap::Error) -> Result<(), Error> {
+    let stream = match parsed.use_stderr() {
+        true => "standard error",
+        false => "standard output",
+    };
+    parsed.print().map_err(marked).context(stream)
+}
+
 /// Writes what is still in a buffer. At exit its loss would go unnoticed.
 pub fn flush() -> Result<(), Error> {
     stdout().flush().context("standard output")

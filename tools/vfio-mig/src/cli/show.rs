@@ -22,6 +22,11 @@ pub fn json_line(value: &impl Serialize) -> Result<(), Error> {
     print_json(serde_json::to_string(value))
 }
 
+/// Prints an error as an object.
+pub fn error(message: &str, errno: Option<i32>) -> Result<(), Error> {
+    json(&serde_json::json!({ "error": message, "errno": errno }))
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the tool says of a wrong command line, before it opens anything.
+
+use std::process::{Command, Output, Stdio};
+
+fn tool(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
+    command.args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Runs the tool, which must fail with `status`. Returns what it says.
+fn fails(args: &[&str], status: i32) -> String {
+    let output = tool(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
+    said
+}
+
+#[test]
+fn with_json_a_usage_error_is_an_object_too() {
+    for (args, message) in [
+        (
+            &["--json", "info", "nonsense"][..],
+            "invalid value 'nonsense' for '<DEVICE>': not a PCI address, such as 0000:01:00.2 or \
+             01:00.2, nor the UUID of a mediated device",
+        ),
+        (
+            &["info", "--json"],
+            "the following required arguments were not provided: <DEVICE>",
+        ),
+    ] {
+        let said = fails(args, 2);
+        assert!(said.starts_with("error: "), "{said}");
+        let object: serde_json::Value = serde_json::from_slice(&tool(args).stdout).unwrap();
+        let expected = serde_json::json!({ "error": message, "errno": null });
+        assert_eq!(object, expected, "{args:?}");
+    }
+    assert!(tool(&["info", "nonsense"]).stdout.is_empty());
+}
