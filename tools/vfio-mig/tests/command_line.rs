@@ -9,6 +9,11 @@ fn tool(args: &[&str]) -> Output {
     command.args(args).stdin(Stdio::null()).output().unwrap()
 }
 
+/// No machine has it, so the tool ends with 1 as soon as it looks for it.
+const ABSENT: &str = "ffff:ff:1f.7";
+/// Another one.
+const OTHER: &str = "ffff:ff:1f.6";
+
 /// Runs the tool, which must fail with `status`. Returns what it says.
 fn fails(args: &[&str], status: i32) -> String {
     let output = tool(args);
@@ -37,4 +42,40 @@ fn with_json_a_usage_error_is_an_object_too() {
         assert_eq!(object, expected, "{args:?}");
     }
     assert!(tool(&["info", "nonsense"]).stdout.is_empty());
+}
+
+#[test]
+fn only_another_device_can_be_migrated_to_twice() {
+    for to in ["tcp:127.0.0.1:1", "file:/dev/null"] {
+        let both = ["--precopy", "--precopy-info", "both"];
+        let mut args = vec!["migrate", ABSENT, to];
+        args.extend(both);
+        let said = fails(&args, 2);
+        assert!(said.contains("needs a device of this host"), "{said}");
+    }
+    let to_device = ["migrate", ABSENT, OTHER, "--precopy"];
+    for version in ["v1", "v2", "both"] {
+        let said = fails(&[&to_device[..], &["--precopy-info", version]].concat(), 1);
+        assert!(said.contains("no such device"), "{said}");
+    }
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_refused() {
+    for (args, message) in [
+        (
+            &["migrate", ABSENT, "file:/tmp/x", "--through", "/tmp/y"][..],
+            "needs a device of this host",
+        ),
+        (
+            &["migrate", ABSENT, "tcp:[::1]:1", "--through", "/tmp/y"],
+            "needs a device of this host",
+        ),
+        (&["migrate", ABSENT, ABSENT], "given twice"),
+        (&["test", ABSENT, ABSENT], "given twice"),
+        (&["stress", ABSENT, ABSENT], "given twice"),
+    ] {
+        let said = fails(args, 2);
+        assert!(said.contains(message), "{args:?}: {said}");
+    }
 }

@@ -3,6 +3,7 @@
 //! `migrate` and `receive`.
 
 use super::{
+    check_distinct,
     out::{errln, outln},
     show,
 };
@@ -10,7 +11,7 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
 use vfio_mig::{
-    address::{self, Address},
+    address::Address,
     device::Device,
     error::{Context, Error},
     migrate::{self, Observer},
@@ -165,6 +166,23 @@ impl precopy::Observer for PrecopyBar {
 }
 
 impl Args {
+    /// Fails if the arguments do not fit each other.
+    pub fn check(&self) -> Result<(), String> {
+        let option = match self.destination {
+            Destination::Device(destination) => {
+                return check_distinct(self.source, Some(destination))
+            }
+            _ if self.through.is_some() => "--through",
+            // The second migration would reset the source, whose state has moved
+            // already, and would overwrite the file.
+            _ if self.precopy_options.precopy_info == InfoChoice::Both => "--precopy-info both",
+            _ => return Ok(()),
+        };
+        Err(format!(
+            "{option} needs a device of this host as the destination"
+        ))
+    }
+
     /// Opens the destination, and does something with it.
     fn with_target<T>(
         &self,
@@ -194,9 +212,6 @@ impl Args {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {
-    if let Destination::Device(destination) = args.destination {
-        address::require_distinct(args.source, Some(destination))?;
-    }
     if args.precopy {
         return with_precopy(args, json);
     }
@@ -205,13 +220,12 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
         bar: ProgressBar::hidden(),
     };
     let observer: &mut dyn Observer = if json { &mut () } else { &mut bars };
-    let report = match (&args.through, &args.destination) {
-        (Some(path), Destination::Device(destination)) => {
+    let report = match (&args.destination, &args.through) {
+        (Destination::Device(destination), Some(path)) => {
             migrate::through_file(&source, &Device::open(*destination)?, path, observer)
         }
-        (Some(_), _) => Err(std::io::Error::from_raw_os_error(libc::EINVAL))
-            .context("--through needs a device as the destination"),
-        (None, _) => args.with_target(|target| migrate::stop_copy(&source, target, observer)),
+        // check() lets --through pass with a device only.
+        _ => args.with_target(|target| migrate::stop_copy(&source, target, observer)),
     }?;
     if json {
         return show::json(&report);

@@ -15,9 +15,13 @@ mod stress;
 mod test;
 mod watch;
 
-use clap::{Parser, Subcommand};
+use clap::{error::ErrorKind, CommandFactory, Parser, Subcommand};
 use std::{ffi::OsString, process::ExitCode};
-use vfio_mig::{error::Error, interrupt};
+use vfio_mig::{
+    address::{self, Address},
+    error::Error,
+    interrupt,
+};
 
 /// Look at, migrate and test VFIO devices, without a virtual machine monitor.
 ///
@@ -95,10 +99,42 @@ const KILLED: u8 = 128;
 /// Parses the command line, `args`, and carries it out.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let json = wants_json(&args);
-    ExitCode::from(match Cli::try_parse_from(args) {
+    ExitCode::from(match Cli::parse_and_check(args) {
         Ok(cli) => run(cli),
         Err(err) => not_parsed(&err, json),
     })
+}
+
+impl Cli {
+    /// Parses the command line, and checks what depends on several of its arguments.
+    fn parse_and_check(args: Vec<OsString>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(args)?;
+        let (name, checked) = match &cli.command {
+            Command::Migrate(args) => ("migrate", args.check()),
+            Command::Test(args) => ("test", args.check()),
+            Command::Stress(args) => ("stress", args.check()),
+            _ => return Ok(cli),
+        };
+        checked
+            .map(|()| cli)
+            .map_err(|message| usage_error(name, message))
+    }
+}
+
+/// Fails if a second device is the first one.
+fn check_distinct(first: Address, second: Option<Address>) -> Result<(), String> {
+    address::require_distinct(first, second).map_err(|err| err.to_string())
+}
+
+/// An error of the command line of the subcommand `name`.
+fn usage_error(name: &str, message: String) -> clap::Error {
+    let mut command = Cli::command();
+    command.build();
+    let command = match command.find_subcommand_mut(name) {
+        Some(subcommand) => subcommand,
+        None => &mut command,
+    };
+    command.error(ErrorKind::ArgumentConflict, message)
 }
 
 /// Whether `--json` is in a command line that could not be parsed. No option takes a
@@ -181,7 +217,6 @@ fn status_of(err: &Error, json: bool) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

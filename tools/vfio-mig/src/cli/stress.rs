@@ -2,7 +2,7 @@
 
 //! `stress`.
 
-use super::{out::outln, show};
+use super::{check_distinct, out::outln, show};
 use std::time::Duration;
 use vfio_mig::{
     address::Address,
@@ -28,6 +28,13 @@ pub struct Args {
     /// What is random comes from this.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+}
+
+impl Args {
+    /// Fails if the arguments do not fit each other.
+    pub fn check(&self) -> Result<(), String> {
+        check_distinct(self.device, self.second)
+    }
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {

@@ -2,10 +2,10 @@
 
 //! `test`: the conformance suite, in KTAP.
 
-use super::{out::outln, show, BAD, GOOD, SKIP};
+use super::{check_distinct, out::outln, show, BAD, GOOD, SKIP};
 use std::{fs, path::PathBuf, time::Duration};
 use vfio_mig::{
-    address::{self, Address},
+    address::Address,
     conformance::{
         self,
         runner::{self, Outcome, Status, Summary},
@@ -45,6 +45,16 @@ pub struct Args {
     /// include/uapi/linux/vfio.h.
     #[arg(long, value_name = "FILE")]
     check_quotes: Option<PathBuf>,
+}
+
+impl Args {
+    /// Fails if the arguments do not fit each other.
+    pub fn check(&self) -> Result<(), String> {
+        match self.device {
+            Some(device) => check_distinct(device, self.second),
+            None => Ok(()),
+        }
+    }
 }
 
 fn about(line: Option<u32>, quote: &str) -> String {
@@ -142,7 +152,6 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         device,
         second: args.second,
     };
-    address::require_distinct(device, args.second)?;
     // Once, rather than in each test.
     for device in [Some(device), args.second].into_iter().flatten() {
         match Device::open(device).and_then(|device| device.features()) {

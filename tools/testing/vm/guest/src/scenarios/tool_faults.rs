@@ -251,7 +251,7 @@ fn messages(site: &Site) -> Result<()> {
         vec!["test", &vf, &vf],
         vec!["stress", &vf, &vf],
     ] {
-        let said = fails(&args, 1)?;
+        let said = fails(&args, 2)?;
         ensure!(said.contains("given twice"), "{args:?}: {said}");
     }
     fs::write("/tmp/garbage", [0xff; 4096])?;
