@@ -76,7 +76,8 @@ pub fn write(device: &Device, iova: u64, length: u64) -> Result<(), Error> {
 }
 
 impl Workload {
-    /// Has `device` work. `round` counts from 0.
+    /// Has `device` work, unless there are no bytes to create or change. `round`
+    /// counts from 0.
     pub fn step(&self, device: &Device, round: u32) -> Result<(), Error> {
         let pages = |bytes: u64| bytes.div_ceil(regs::PAGE);
         if round == 0 && self.create_bytes > 0 {

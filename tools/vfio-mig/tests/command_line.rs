@@ -79,3 +79,38 @@ fn arguments_that_do_not_fit_are_refused() {
         assert!(said.contains(message), "{args:?}: {said}");
     }
 }
+
+#[test]
+fn numbers_have_a_range() {
+    for args in [
+        &["watch", ABSENT, "--interval", "nan"][..],
+        &["watch", ABSENT, "--interval", "inf"],
+        &["watch", ABSENT, "--interval=-1"],
+        &["watch", ABSENT, "--count", "0"],
+        &["dirty", ABSENT, "--interval", "nan"],
+        &["dirty", ABSENT, "--interval", "1e300"],
+        &["dirty", ABSENT, "--count", "0"],
+        &["stress", ABSENT, "--seconds", "0"],
+        &["stress", ABSENT, "--count", "0"],
+        &["fuzz", ABSENT, "--rounds", "0"],
+        &["fuzz", ABSENT, "--first", "18446744073709551615"],
+        &["test", ABSENT, "--timeout", "0"],
+        &["migrate", ABSENT, OTHER, "--timeout", "0"],
+        &["receive", ABSENT, "--timeout", "0"],
+    ] {
+        let said = fails(args, 2);
+        assert!(!said.contains("panic"), "{args:?}: {said}");
+    }
+    let most = "18446744073709551615";
+    for args in [
+        &["watch", ABSENT, "--interval", "0", "--count", "4294967295"][..],
+        &["dirty", ABSENT, "--interval", "86400", "--count", "1"],
+        &["stress", ABSENT, "--seconds", most, "--count", most],
+        &["fuzz", ABSENT, "--first", "0", "--rounds", most],
+        &["test", ABSENT, "--timeout", most],
+        &["migrate", ABSENT, OTHER, "--timeout", most],
+    ] {
+        let said = fails(args, 1);
+        assert!(said.contains("no such device"), "{args:?}: {said}");
+    }
+}

@@ -2,7 +2,7 @@
 
 //! `dirty`: where a device writes to.
 
-use super::{out::outln, show};
+use super::{out::outln, show, values};
 use serde::Serialize;
 use std::{thread, time::Duration};
 use vfio_mig::{
@@ -19,19 +19,19 @@ pub struct Args {
     /// The device.
     device: Address,
     /// Where the memory begins that is given to the device and logged.
-    #[arg(long, value_name = "HEX", value_parser = show::parse_hex, default_value = "0x100000000")]
+    #[arg(long, value_name = "HEX", value_parser = values::parse_hex, default_value = "0x100000000")]
     iova: u64,
     /// How much of it.
-    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "16M")]
+    #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "16M")]
     length: u64,
     /// The size of the pages that the device should tell apart.
-    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "4K")]
+    #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "4K")]
     page_size: u64,
     /// Seconds between two reports.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
-    interval: f64,
+    #[arg(long, value_name = "SECONDS", value_parser = values::parse_interval, default_value = "1")]
+    interval: Duration,
     /// So many reports.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::at_least_one::<u32>())]
     count: u32,
     /// Have the device write to so many pages before each report. Only for
     /// emulated ConnectX VFs.
@@ -44,8 +44,6 @@ const ROWS: usize = 16;
 const COLUMNS: usize = 64;
 /// Most that is logged: the memory is really there.
 const MAX_LENGTH: u64 = 1 << 40;
-/// Longest pause between reports: a day.
-const MAX_INTERVAL: f64 = 86400.0;
 
 #[derive(Serialize)]
 struct Report {
@@ -141,12 +139,11 @@ fn log(
             args.iova + args.length
         )?;
     }
-    let interval = Duration::from_secs_f64(args.interval.clamp(0.0, MAX_INTERVAL));
     for _ in 0..args.count {
         if args.write_pages > 0 {
             workload::scatter(device, args.iova, args.length, args.write_pages)?;
         }
-        thread::sleep(interval);
+        thread::sleep(args.interval);
         let bitmap = device.dirty_pages(range, page_size)?;
         let report = report(&bitmap, args.iova, page_size, pages);
         if json {

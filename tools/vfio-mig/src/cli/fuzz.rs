@@ -4,7 +4,7 @@
 
 use super::{
     out::{errln, outln},
-    show,
+    show, values,
 };
 use vfio_mig::{
     address::Address,
@@ -29,8 +29,21 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     first: u64,
     /// So many rounds.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>())]
     rounds: u64,
+}
+
+impl Args {
+    /// Fails if the arguments do not fit each other.
+    pub fn check(&self) -> Result<(), String> {
+        match self.first.checked_add(self.rounds) {
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "--first and --rounds add up to more than {}",
+                u64::MAX
+            )),
+        }
+    }
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 use super::{
     check_distinct,
     out::{errln, outln},
-    show,
+    show, values,
 };
 use clap::ValueEnum;
 use indicatif::ProgressBar;
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     precopy: bool,
     /// Give up a host that says nothing for so many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
     #[command(flatten)]
     precopy_options: PrecopyOptions,
@@ -51,15 +51,15 @@ struct PrecopyOptions {
     precopy_info: InfoChoice,
     /// Stop the source when no initial bytes are left, and no more dirty bytes
     /// than this.
-    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "1M")]
+    #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "1M")]
     switchover_bytes: u64,
     /// Have the source create objects of so many bytes once the destination has
     /// all initial bytes. Only for emulated ConnectX VFs.
-    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "0")]
+    #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "0")]
     create: u64,
     /// Have the source change so many bytes in each round. Only for emulated
     /// ConnectX VFs.
-    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "0")]
+    #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "0")]
     change: u64,
 }
 
@@ -72,7 +72,7 @@ pub struct ReceiveArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4444")]
     listen: String,
     /// Give up a sender that says nothing for so many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
 }
 
@@ -143,14 +143,7 @@ struct PrecopyBar {
 
 impl precopy::Observer for PrecopyBar {
     fn round(&mut self, source: &Device, round: u32) -> Result<(), Error> {
-        let Workload {
-            create_bytes,
-            change_bytes,
-        } = self.workload;
-        if create_bytes + change_bytes > 0 {
-            self.workload.step(source, round)?;
-        }
-        Ok(())
+        self.workload.step(source, round)
     }
 
     fn info(&mut self, info: &uapi::PrecopyInfo) {

@@ -13,6 +13,7 @@ mod show;
 mod state;
 mod stress;
 mod test;
+mod values;
 mod watch;
 
 use clap::{error::ErrorKind, CommandFactory, Parser, Subcommand};
@@ -113,6 +114,7 @@ impl Cli {
             Command::Migrate(args) => ("migrate", args.check()),
             Command::Test(args) => ("test", args.check()),
             Command::Stress(args) => ("stress", args.check()),
+            Command::Fuzz(args) => ("fuzz", args.check()),
             _ => return Ok(cli),
         };
         checked

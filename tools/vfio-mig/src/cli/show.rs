@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What commands show: JSON, progress, sizes.
+//! What commands show: JSON, progress, plots.
 
 use super::out::outln;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -56,16 +56,6 @@ pub fn steps(total: u64, json: bool) -> ProgressBar {
     ProgressBar::new(total).with_style(style("{elapsed_precise} {bar:30} {pos}/{len} {msg}"))
 }
 
-/// "4096", "16M", "1GiB": powers of 1024.
-pub fn parse_bytes(text: &str) -> Result<u64, parse_size::Error> {
-    parse_size::Config::new().with_binary().parse_size(text)
-}
-
-/// An address in hexadecimal, with or without "0x".
-pub fn parse_hex(text: &str) -> Result<u64, std::num::ParseIntError> {
-    u64::from_str_radix(text.trim_start_matches("0x"), 16)
-}
-
 /// Eight heights, for values between 0 and `most`.
 pub fn spark(values: &[u64], most: u64) -> String {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -79,16 +69,6 @@ pub fn spark(values: &[u64], most: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(parse_bytes("4096").unwrap(), 4096);
-        assert_eq!(parse_bytes("768M").unwrap(), 768 << 20);
-        assert_eq!(parse_bytes("1GiB").unwrap(), 1 << 30);
-        assert!(parse_bytes("much").is_err());
-        assert_eq!(parse_hex("0x1000").unwrap(), 4096);
-        assert!(parse_hex("0xz").is_err());
-    }
 
     #[test]
     fn plots_have_eight_heights() {

@@ -2,7 +2,7 @@
 
 //! `stress`.
 
-use super::{check_distinct, out::outln, show};
+use super::{check_distinct, out::outln, show, values};
 use std::time::Duration;
 use vfio_mig::{
     address::Address,
@@ -20,10 +20,10 @@ pub struct Args {
     /// Another one that can load its state.
     second: Option<Address>,
     /// So many migrations, at most.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>())]
     count: u64,
     /// For so long, at most.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = values::at_least_one::<u64>())]
     seconds: Option<u64>,
     /// What is random comes from this.
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -2,7 +2,7 @@
 
 //! `test`: the conformance suite, in KTAP.
 
-use super::{check_distinct, out::outln, show, BAD, GOOD, SKIP};
+use super::{check_distinct, out::outln, show, values, BAD, GOOD, SKIP};
 use std::{fs, path::PathBuf, time::Duration};
 use vfio_mig::{
     address::Address,
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
     /// A test that takes longer fails.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
     /// List the tests, and what each is about.
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 //! `watch`: what pre-copy has left to move.
 
-use super::{out::outln, show};
+use super::{out::outln, show, values};
 use serde::Serialize;
 use std::{
     fs::File,
@@ -26,28 +26,26 @@ pub struct Args {
     /// The device.
     device: Address,
     /// Seconds between two looks.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
-    interval: f64,
+    #[arg(long, value_name = "SECONDS", value_parser = values::parse_interval, default_value = "1")]
+    interval: Duration,
     /// So many looks, or until interrupted.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one::<u32>())]
     count: Option<u32>,
     /// Do not read the stream: see what piles up.
     #[arg(long)]
     keep: bool,
     /// Have the device create objects of so many bytes, once. Only for emulated
     /// ConnectX VFs.
-    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "0")]
+    #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "0")]
     create: u64,
     /// Have the device change so many bytes before each look. Only for emulated
     /// ConnectX VFs.
-    #[arg(long, value_name = "BYTES", value_parser = show::parse_bytes, default_value = "0")]
+    #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "0")]
     change: u64,
 }
 
 /// Looks that the plot has.
 const PLOT: usize = 40;
-/// Longest pause between looks: a day.
-const MAX_INTERVAL: f64 = 86400.0;
 
 #[derive(Serialize)]
 struct Look {
@@ -78,18 +76,15 @@ fn look(args: &Args, device: &Device, mut stream: File, v2: bool, json: bool) ->
         create_bytes: args.create,
         change_bytes: args.change,
     };
-    let interval = Duration::from_secs_f64(args.interval.clamp(0.0, MAX_INTERVAL));
     let begin = Instant::now();
     let mut left = Vec::new();
     let mut read_bytes = 0;
     let terminal = io::stdout().is_terminal();
     for round in 0..args.count.unwrap_or(u32::MAX) {
         if round > 0 {
-            thread::sleep(interval);
+            thread::sleep(args.interval);
         }
-        if workload.create_bytes + workload.change_bytes > 0 {
-            workload.step(device, round)?;
-        }
+        workload.step(device, round)?;
         let info = uapi::precopy_info(stream.as_fd(), PrecopyInfo::default())
             .context(format!("{}: PRECOPY_INFO", args.device))?;
         let look = Look {
