@@ -16,6 +16,7 @@ pub mod address;
 pub mod bdf;
 pub mod conformance;
 pub mod device;
+pub mod endpoint;
 pub mod error;
 pub mod file;
 pub mod fuzz;

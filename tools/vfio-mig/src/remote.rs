@@ -11,6 +11,7 @@
 
 use crate::{
     device::Device,
+    endpoint::Endpoint,
     error::{Context, Error},
     stream,
     target::{DeviceTarget, Target},
@@ -143,7 +144,7 @@ pub struct RemoteTarget {
 
 impl RemoteTarget {
     /// Connects. A side that says nothing for `timeout` is given up.
-    pub fn connect(to: &str, timeout: Duration) -> Result<Self, Error> {
+    pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Self, Error> {
         let connect = || {
             let mut last = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
             for address in to.to_socket_addrs()? {
@@ -455,7 +456,7 @@ mod tests {
     /// A connection to a peer of this process, and the peer.
     fn connected(timeout: Duration) -> (RemoteTarget, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = listener.local_addr().unwrap().to_string();
+        let at = listener.local_addr().unwrap().to_string().parse().unwrap();
         let target = RemoteTarget::connect(&at, timeout).unwrap();
         (target, listener.accept().unwrap().0)
     }

@@ -114,3 +114,23 @@ fn numbers_have_a_range() {
         assert!(said.contains("no such device"), "{args:?}: {said}");
     }
 }
+
+#[test]
+fn destinations_and_hosts_are_looked_at() {
+    for (args, message) in [
+        (&["migrate", ABSENT, "tcp:localhost"][..], "not HOST:PORT"),
+        (&["migrate", ABSENT, "tcp:localhost:0"], "port 0"),
+        (&["migrate", ABSENT, "file:"], "no path after"),
+        (&["migrate", ABSENT, "/tmp/x"], "begin with \"file:\""),
+        (&["receive", ABSENT, "--listen", "foo"], "not HOST:PORT"),
+        (
+            &["receive", ABSENT, "--listen", "::1:1"],
+            "[2001:db8::1]:4444",
+        ),
+        (&["save", ABSENT, ""], "FILE"),
+        (&["state", ABSENT, "nowhere"], "nowhere"),
+    ] {
+        let said = fails(args, 2);
+        assert!(said.contains(message), "{args:?}: {said}");
+    }
+}

@@ -11,8 +11,9 @@ use clap::ValueEnum;
 use indicatif::ProgressBar;
 use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
 use vfio_mig::{
-    address::Address,
+    address::{Address, NotAnAddress},
     device::Device,
+    endpoint::{Endpoint, NotAnEndpoint},
     error::{Context, Error},
     migrate::{self, Observer},
     precopy::{self, InfoVersion},
@@ -70,7 +71,7 @@ pub struct ReceiveArgs {
     /// Where to listen. Nobody is asked who they are: use a tunnel, or a network
     /// that only hosts of yours are in.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4444")]
-    listen: String,
+    listen: Endpoint,
     /// Give up a sender that says nothing for so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
@@ -81,20 +82,40 @@ pub struct ReceiveArgs {
 enum Destination {
     Device(Address),
     File(PathBuf),
-    Tcp(String),
+    Tcp(Endpoint),
+}
+
+/// What a destination looks like.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+enum NotADestination {
+    #[error("no path after \"file:\"")]
+    NoPath,
+    #[error("port 0 is none to connect to")]
+    NoPort,
+    #[error(transparent)]
+    Endpoint(#[from] NotAnEndpoint),
+    #[error("{0}; nor does it begin with \"file:\" or \"tcp:\"")]
+    Address(#[from] NotAnAddress),
 }
 
 impl FromStr for Destination {
-    type Err = vfio_mig::address::NotAnAddress;
+    type Err = NotADestination;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> Result<Self, NotADestination> {
         if let Some(path) = text.strip_prefix("file:") {
-            return Ok(Self::File(path.into()));
+            return match path {
+                "" => Err(NotADestination::NoPath),
+                path => Ok(Self::File(path.into())),
+            };
         }
         if let Some(host) = text.strip_prefix("tcp:") {
-            return Ok(Self::Tcp(host.to_string()));
+            let host: Endpoint = host.parse()?;
+            return match host.port() {
+                0 => Err(NotADestination::NoPort),
+                _ => Ok(Self::Tcp(host)),
+            };
         }
-        text.parse().map(Self::Device)
+        Ok(Self::Device(text.parse()?))
     }
 }
 
@@ -198,7 +219,7 @@ impl Args {
         let to = match &self.destination {
             Destination::Device(address) => address.to_string(),
             Destination::File(path) => path.display().to_string(),
-            Destination::Tcp(host) => host.clone(),
+            Destination::Tcp(host) => host.to_string(),
         };
         format!("{} -> {to}", self.source)
     }
@@ -297,9 +318,10 @@ fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
 pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
     let device = Device::open(args.device)?;
     device.features()?;
-    let listener = TcpListener::bind(&args.listen).context(args.listen.clone())?;
+    let listening = || format!("listening on {}", args.listen);
+    let listener = TcpListener::bind(&args.listen).context(listening())?;
     if !json {
-        let at = listener.local_addr().context(args.listen.clone())?;
+        let at = listener.local_addr().context(listening())?;
         errln!("waiting for the state of {} at {at}", args.device)?;
     }
     let bar = if json {
@@ -329,10 +351,19 @@ mod tests {
 
     #[test]
     fn destinations_are_told_apart() {
-        let tcp = Destination::Tcp("host:1".to_string());
+        let tcp = Destination::Tcp("host:1".parse().unwrap());
         assert_eq!("tcp:host:1".parse(), Ok(tcp));
         assert_eq!("file:-".parse(), Ok(Destination::File("-".into())));
         assert!(matches!("01:00.2".parse(), Ok(Destination::Device(_))));
-        assert!("01".parse::<Destination>().is_err());
+        for text in [
+            "01",
+            "",
+            "file:",
+            "tcp:",
+            "tcp:localhost",
+            "tcp:localhost:0",
+        ] {
+            assert!(text.parse::<Destination>().is_err(), "{text}");
+        }
     }
 }
