@@ -134,3 +134,28 @@ fn destinations_and_hosts_are_looked_at() {
         assert!(said.contains(message), "{args:?}: {said}");
     }
 }
+
+#[test]
+fn memory_is_made_of_whole_pages() {
+    for (args, option) in [
+        (&["--length", "1"][..], "--length"),
+        (&["--length", "0"], "--length"),
+        (&["--length", "2T"], "--length"),
+        (&["--page-size", "0"], "--page-size"),
+        (&["--page-size", "1K"], "--page-size"),
+        (&["--page-size", "12K"], "--page-size"),
+        (&["--page-size", "32M"], "--length"),
+        (&["--iova", "0x100000800"], "--iova"),
+        (&["--iova", "0xffffffffff000000"], "--iova"),
+    ] {
+        let said = fails(&[&["dirty", ABSENT], args].concat(), 2);
+        assert!(said.contains(option), "{args:?}: {said}");
+    }
+    for args in [
+        &["--length", "4K"][..],
+        &["--length", "2M", "--page-size", "2M", "--iova", "0"],
+        &["--iova", "0xfffffffffefff000"],
+    ] {
+        fails(&[&["dirty", ABSENT], args].concat(), 1);
+    }
+}

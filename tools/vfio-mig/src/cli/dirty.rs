@@ -44,6 +44,33 @@ const ROWS: usize = 16;
 const COLUMNS: usize = 64;
 /// Most that is logged: the memory is really there.
 const MAX_LENGTH: u64 = 1 << 40;
+/// Smallest page that the kernel reports, and least that is mapped.
+const MIN_PAGE: u64 = 4096;
+
+impl Args {
+    /// Fails if the memory is not what VFIO_DEVICE_FEATURE_DMA_LOGGING_START and
+    /// VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT take.
+    pub fn check(&self) -> Result<(), String> {
+        let page = self.page_size;
+        if !page.is_power_of_two() || page < MIN_PAGE {
+            return Err(format!(
+                "--page-size must be a power of two, {MIN_PAGE} at least"
+            ));
+        }
+        if !(1..=MAX_LENGTH).contains(&self.length) {
+            return Err(format!("--length must be from 1 page to {MAX_LENGTH}"));
+        }
+        if self.iova % page != 0 || self.length % page != 0 {
+            return Err(format!(
+                "--iova and --length must be multiples of the page size, {page}"
+            ));
+        }
+        match self.iova.checked_add(self.length) {
+            Some(_) => Ok(()),
+            None => Err("--iova and --length add up to more than 64 bits".to_string()),
+        }
+    }
+}
 
 #[derive(Serialize)]
 struct Report {
@@ -101,15 +128,6 @@ fn map(bitmap: &[u64], pages: u64) -> Vec<String> {
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     let device = Device::open(args.device)?;
-    let invalid = args.length == 0
-        || args.length > MAX_LENGTH
-        || args.length % 4096 != 0
-        || !args.page_size.is_power_of_two()
-        || args.iova.checked_add(args.length).is_none();
-    if invalid {
-        return Err(std::io::Error::from_raw_os_error(libc::EINVAL))
-            .context("the memory must be whole pages of 4 KiB, and page sizes powers of two");
-    }
     let memory = DeviceMemory::new(args.length as usize).context("memory for the device")?;
     device.space().map(&memory, args.iova)?;
     let range = LoggingRange {

@@ -112,6 +112,7 @@ impl Cli {
         let cli = Self::try_parse_from(args)?;
         let (name, checked) = match &cli.command {
             Command::Migrate(args) => ("migrate", args.check()),
+            Command::Dirty(args) => ("dirty", args.check()),
             Command::Test(args) => ("test", args.check()),
             Command::Stress(args) => ("stress", args.check()),
             Command::Fuzz(args) => ("fuzz", args.check()),
@@ -136,7 +137,7 @@ fn usage_error(name: &str, message: String) -> clap::Error {
         Some(subcommand) => subcommand,
         None => &mut command,
     };
-    command.error(ErrorKind::ArgumentConflict, message)
+    command.error(ErrorKind::ValueValidation, message)
 }
 
 /// Whether `--json` is in a command line that could not be parsed. No option takes a
