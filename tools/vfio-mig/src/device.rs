@@ -72,13 +72,20 @@ fn in_use(device: Address, err: Error) -> Error {
 }
 
 impl Device {
+    /// Looks a device up, and returns its driver, which is one of VFIO's. Opens nothing,
+    /// so the device is not reset.
+    pub fn look_up(device: Address) -> Result<String, Error> {
+        let driver = sysfs::driver(device)?;
+        match sysfs::is_vfio(device) {
+            true => Ok(driver),
+            false => Err(Error::NotVfio { device, driver }),
+        }
+    }
+
     /// Opens a device: through iommufd where the kernel has it.
     pub fn open(device: impl Into<Address>) -> Result<Self, Error> {
         let device = device.into();
-        let driver = sysfs::driver(device)?;
-        if !sysfs::is_vfio(device) {
-            return Err(Error::NotVfio { device, driver });
-        }
+        let driver = Self::look_up(device)?;
         let opened = match sysfs::cdev(device) {
             Some(node) if Self::kernel_has_iommufd() => Self::open_cdev(device, driver, &node),
             _ => Self::open_group(device, driver),

@@ -5,13 +5,13 @@
 use crate::{
     device::Device,
     error::{Context, Error},
-    output::{self, Output},
+    output::Output,
     state::State,
     stream,
     target::{DeviceTarget, Target},
 };
 use serde::Serialize;
-use std::{fs::File, path::Path, time::Instant};
+use std::{fs::File, time::Instant};
 
 /// A part of a migration.
 #[derive(Clone, Debug, Serialize)]
@@ -93,22 +93,21 @@ pub fn stop_copy(
         .map_err(|err| back_out(source, target, err))
 }
 
-/// As [`stop_copy`], but the state goes to a regular file first, and from there to
-/// the destination.
+/// As [`stop_copy`], but the state goes to `file` first, a regular one, and from there
+/// to the destination.
 pub fn through_file(
     source: &Device,
     destination: &Device,
-    path: &Path,
+    file: Output,
     observer: &mut dyn Observer,
 ) -> Result<Report, Error> {
     source.features()?;
-    output::require_regular(path).context(format!("--through {}", path.display()))?;
     let mut target = DeviceTarget::new(destination);
     let mut recorder = Recorder {
         observer,
         phases: Vec::new(),
     };
-    move_through(source, &mut target, path, &mut recorder)
+    move_through(source, &mut target, file, &mut recorder)
         .and_then(|bytes| start(&mut target, bytes, recorder))
         .map_err(|err| back_out(source, &mut target, err))
 }
@@ -179,20 +178,20 @@ fn move_state(
 fn move_through(
     source: &Device,
     target: &mut DeviceTarget<'_>,
-    path: &Path,
+    mut file: Output,
     recorder: &mut Recorder<'_>,
 ) -> Result<u64, Error> {
     let total = prepare(source, target, recorder)?;
+    let path = file.path().to_path_buf();
     let what = || path.display().to_string();
     let bytes = recorder.run("save", total, |observer| {
-        let mut file = Output::create(path).context(what())?;
         let mut from = source.begin(State::STOP_COPY)?;
         let bytes = stream::copy(&mut from, &mut file, |n| observer.bytes(n))?;
         file.commit().context(what())?;
         Ok((bytes, bytes))
     })?;
     recorder.run("load", bytes, |observer| {
-        let mut file = File::open(path).context(what())?;
+        let mut file = File::open(&path).context(what())?;
         let bytes = stream::copy(&mut file, target, |n| observer.bytes(n))
             .map_err(|err| target.explain(err))?;
         Ok(((), bytes))

@@ -13,7 +13,10 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{fchown, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{fchown, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     process,
 };
@@ -25,9 +28,14 @@ const MAX_NAMES: u32 = 100;
 /// A file that is being written.
 pub struct Output {
     file: File,
-    /// The name to give up, and the name to get; `None` if there is nothing to
-    /// rename.
-    rename: Option<(PathBuf, PathBuf)>,
+    /// The name that it has or will get.
+    path: PathBuf,
+    /// The name that it has until it is complete, if it is a regular file.
+    temporary: Option<PathBuf>,
+}
+
+fn invalid(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 /// The temporary file's name: the `n`th choice.
@@ -42,7 +50,10 @@ fn beside(name: &OsStr, n: u32) -> OsString {
 
 /// Creates a file beside `path` that did not exist, with these permissions at most.
 fn create_beside(path: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let name = path
+        .file_name()
+        .filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"))
+        .ok_or_else(|| invalid("not the name of a file"))?;
     for n in 0..MAX_NAMES {
         let beside = path.with_file_name(beside(name, n));
         let created = OpenOptions::new()
@@ -88,18 +99,6 @@ fn look_up(path: &Path) -> io::Result<(PathBuf, Option<Metadata>)> {
     }
 }
 
-/// Fails if `path` is there and no regular file: what is written to anything else
-/// cannot be read back.
-pub fn require_regular(path: &Path) -> io::Result<()> {
-    match look_up(path)? {
-        (_, Some(older)) if !older.is_file() => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file, so the state could not be read back from it",
-        )),
-        _ => Ok(()),
-    }
-}
-
 impl Output {
     /// Opens a file for `path`. If `path` is a symbolic link, the link stays and
     /// its target is replaced; a link without a target is an error.
@@ -108,20 +107,32 @@ impl Output {
     pub fn create(path: &Path) -> io::Result<Self> {
         let (path, older) = look_up(path)?;
         match &older {
-            Some(older) if older.file_type().is_block_device() => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "a block device, on which the end of the state would be lost; \
-                     save to a file",
-                ))
-            }
-            Some(older) if !older.is_file() => {
+            Some(older) if older.file_type().is_block_device() => Err(invalid(
+                "a block device, on which the end of the state would be lost; save to a file",
+            )),
+            Some(older) if !older.is_file() => Ok(Self {
                 // Fails for a folder, with EISDIR.
-                let file = OpenOptions::new().write(true).open(&path)?;
-                return Ok(Self { file, rename: None });
-            }
-            _ => (),
+                file: OpenOptions::new().write(true).open(&path)?,
+                path,
+                temporary: None,
+            }),
+            _ => Self::create_or_replace(path, older),
         }
+    }
+
+    /// As [`Self::create`], but fails if `path` is there and no regular file: what is
+    /// written to anything else cannot be read back.
+    pub fn create_regular(path: &Path) -> io::Result<Self> {
+        match look_up(path)? {
+            (_, Some(older)) if !older.is_file() => Err(invalid(
+                "not a regular file, so the state could not be read back from it",
+            )),
+            (path, older) => Self::create_or_replace(path, older),
+        }
+    }
+
+    /// Opens a temporary file, for a new file or for `older`, a regular one.
+    fn create_or_replace(path: PathBuf, older: Option<Metadata>) -> io::Result<Self> {
         interrupt::catch()?;
         let mode = match &older {
             Some(older) => older.mode() & 0o600,
@@ -130,7 +141,8 @@ impl Output {
         let (file, beside) = create_beside(&path, mode)?;
         let this = Self {
             file,
-            rename: Some((beside, path)),
+            path,
+            temporary: Some(beside),
         };
         if let Some(older) = older {
             take_after(&this.file, &older)?;
@@ -138,17 +150,22 @@ impl Output {
         Ok(this)
     }
 
+    /// Its final name, without symbolic links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Syncs the file and gives it its final name.
     pub fn commit(mut self) -> io::Result<()> {
-        let Some((from, to)) = &self.rename else {
+        let Some(temporary) = &self.temporary else {
             return self.file.flush();
         };
         self.file.sync_all()?;
-        fs::rename(from, to)?;
-        let folder = to.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or(Path::new(".")))?;
-        self.rename = None;
-        folder.sync_all()
+        fs::rename(temporary, &self.path)?;
+        self.temporary = None;
+        let folder = self.path.parent();
+        let folder = folder.filter(|dir| !dir.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 
@@ -165,8 +182,8 @@ impl Write for Output {
 impl Drop for Output {
     /// Removes what was written, unless it was committed.
     fn drop(&mut self) {
-        if let Some((beside, _)) = &self.rename {
-            let _ = fs::remove_file(beside);
+        if let Some(temporary) = &self.temporary {
+            let _ = fs::remove_file(temporary);
         }
     }
 }
@@ -273,10 +290,10 @@ mod tests {
         let fifo = dir.join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         for path in [&fifo, Path::new("/dev/null"), &dir] {
-            let err = require_regular(path).unwrap_err();
+            let err = Output::create_regular(path).err().unwrap();
             assert!(err.to_string().contains("read back"), "{err}");
         }
-        require_regular(&dir.join("new")).unwrap();
+        drop(Output::create_regular(&dir.join("new")).unwrap());
         fs::remove_dir_all(dir).unwrap();
     }
 
@@ -295,6 +312,16 @@ mod tests {
 
     #[test]
     fn a_folder_is_refused() {
-        assert!(Output::create(&std::env::temp_dir()).is_err());
+        let dir = folder("folder");
+        for path in [
+            &dir,
+            &dir.join(".."),
+            &dir.join("new/"),
+            &dir.join("new/.."),
+        ] {
+            assert!(Output::create(path).is_err(), "{}", path.display());
+        }
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -241,6 +241,10 @@ pub fn run(
 ) -> Result<Done, Error> {
     address::require_distinct(first, second)?;
     let mut rng = Rng::with_seed(limits.seed);
+    if let Some(second) = second {
+        // Opening the first one resets it.
+        Device::look_up(second)?;
+    }
     let mut source = Device::open(first)?;
     let mut other = second.map(Device::open).transpose()?;
     let features = source.features()?;

@@ -14,7 +14,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// What gets the state of a device. Its steps come in the order in which they are
@@ -139,23 +139,20 @@ impl Target for DeviceTarget<'_> {
 
 /// A file, which has just what the device has written.
 pub struct FileTarget {
-    path: PathBuf,
+    name: String,
     file: Option<Output>,
     digest: Sha256,
 }
 
 impl FileTarget {
-    /// The file at `path`, which is replaced.
-    pub fn new(path: &Path) -> Self {
-        Self {
-            path: path.to_path_buf(),
-            file: None,
+    /// Opens the file at `path`, which is replaced when it is complete.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        Ok(Self {
+            file: Some(Output::create(path).context(name.clone())?),
+            name,
             digest: Sha256::new(),
-        }
-    }
-
-    fn name(&self) -> String {
-        self.path.display().to_string()
+        })
     }
 }
 
@@ -176,7 +173,6 @@ impl Write for FileTarget {
 
 impl Target for FileTarget {
     fn prepare(&mut self) -> Result<(), Error> {
-        self.file = Some(Output::create(&self.path).context(self.name())?);
         Ok(())
     }
 
@@ -186,7 +182,7 @@ impl Target for FileTarget {
 
     fn finish(&mut self) -> Result<(), Error> {
         let committed = self.file.take().map_or(Ok(()), Output::commit);
-        committed.context(self.name())
+        committed.context(self.name.clone())
     }
 
     fn start(&mut self) -> Result<(), Error> {

@@ -2,7 +2,12 @@
 
 //! What the tool says of a wrong command line, before it opens anything.
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    fs,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
 
 fn tool(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
@@ -158,4 +163,54 @@ fn memory_is_made_of_whole_pages() {
     ] {
         fails(&[&["dirty", ABSENT], args].concat(), 1);
     }
+}
+
+/// An empty folder.
+fn folder(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("vfio-mig-{name}-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+#[test]
+fn outputs_are_opened_before_devices() {
+    let dir = folder("outputs");
+    let path = dir.to_str().unwrap();
+    let file = format!("file:{path}");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    for (args, message) in [
+        (&["save", ABSENT, path][..], "Is a directory"),
+        (&["migrate", ABSENT, &file], "Is a directory"),
+        (&["migrate", ABSENT, &file, "--precopy"], "Is a directory"),
+        (
+            &["migrate", ABSENT, OTHER, "--through", path],
+            "not a regular file",
+        ),
+        (&["migrate", ABSENT, "tcp:127.0.0.1:1"], "connecting to"),
+        (&["receive", ABSENT, "--listen", &taken], "listening on"),
+        (&["test", OTHER, ABSENT], ABSENT),
+        (&["stress", OTHER, ABSENT], ABSENT),
+    ] {
+        let said = fails(args, 1);
+        assert!(said.contains(message), "{args:?}: {said}");
+    }
+    fs::remove_dir(dir).unwrap();
+}
+
+#[test]
+fn without_a_device_no_file_is_left() {
+    let dir = folder("left");
+    let path = format!("{}/state", dir.display());
+    let file = format!("file:{path}");
+    for args in [
+        &["save", ABSENT, &path][..],
+        &["migrate", ABSENT, &file],
+        &["migrate", ABSENT, OTHER, "--through", &path],
+    ] {
+        let said = fails(args, 1);
+        assert!(said.contains("no such device"), "{args:?}: {said}");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "{args:?}");
+    }
+    fs::remove_dir(dir).unwrap();
 }

@@ -47,16 +47,15 @@ fn show_bytes(what: &str, bytes: u64, json: bool, to_stdout: bool) -> Result<(),
 }
 
 pub fn save(args: &Args, json: bool) -> Result<(), Error> {
-    let device = Device::open(args.device)?;
     let bar = bar(json);
     let progress = |bytes| bar.set_position(bytes);
     let to_stdout = args.file == Path::new("-");
     let saved = if to_stdout {
-        file::save(&device, &mut out::stdout(), progress)
+        file::save(&Device::open(args.device)?, &mut out::stdout(), progress)
     } else {
         let name = || args.file.display().to_string();
         let mut to = Output::create(&args.file).context(name())?;
-        file::save(&device, &mut to, progress).and_then(|bytes| {
+        file::save(&Device::open(args.device)?, &mut to, progress).and_then(|bytes| {
             to.commit().context(name())?;
             Ok(bytes)
         })

@@ -16,6 +16,7 @@ use vfio_mig::{
     endpoint::{Endpoint, NotAnEndpoint},
     error::{Context, Error},
     migrate::{self, Observer},
+    output::Output,
     precopy::{self, InfoVersion},
     remote::{self, RemoteTarget},
     target::{DeviceTarget, FileTarget, Target},
@@ -197,22 +198,33 @@ impl Args {
         ))
     }
 
-    /// Opens the destination, and does something with it.
-    fn with_target<T>(
+    /// Opens the destination and then the source, and does something with them. The
+    /// source is reset when it is opened, so nothing may be wrong with the destination.
+    fn with_both<T>(
         &self,
-        work: impl FnOnce(&mut dyn Target) -> Result<T, Error>,
+        work: impl FnOnce(&Device, &mut dyn Target) -> Result<T, Error>,
     ) -> Result<T, Error> {
         match &self.destination {
             Destination::Device(address) => {
-                let device = Device::open(*address)?;
-                work(&mut DeviceTarget::new(&device))
+                let device = self.open_destination(*address)?;
+                work(&Device::open(self.source)?, &mut DeviceTarget::new(&device))
             }
-            Destination::File(path) => work(&mut FileTarget::new(path)),
+            Destination::File(path) => {
+                let mut target = FileTarget::create(path)?;
+                work(&Device::open(self.source)?, &mut target)
+            }
             Destination::Tcp(host) => {
                 let timeout = Duration::from_secs(self.timeout);
-                work(&mut RemoteTarget::connect(host, timeout)?)
+                let mut target = RemoteTarget::connect(host, timeout)?;
+                work(&Device::open(self.source)?, &mut target)
             }
         }
+    }
+
+    /// Opens a device of this host, which resets it, unless there is no source.
+    fn open_destination(&self, address: Address) -> Result<Device, Error> {
+        Device::look_up(self.source)?;
+        Device::open(address)
     }
 
     fn title(&self) -> String {
@@ -229,17 +241,19 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     if args.precopy {
         return with_precopy(args, json);
     }
-    let source = Device::open(args.source)?;
     let mut bars = Bars {
         bar: ProgressBar::hidden(),
     };
     let observer: &mut dyn Observer = if json { &mut () } else { &mut bars };
     let report = match (&args.destination, &args.through) {
         (Destination::Device(destination), Some(path)) => {
-            migrate::through_file(&source, &Device::open(*destination)?, path, observer)
+            let name = format!("--through {}", path.display());
+            let file = Output::create_regular(path).context(name)?;
+            let destination = args.open_destination(*destination)?;
+            migrate::through_file(&Device::open(args.source)?, &destination, file, observer)
         }
         // check() lets --through pass with a device only.
-        _ => args.with_target(|target| migrate::stop_copy(&source, target, observer)),
+        _ => args.with_both(|source, target| migrate::stop_copy(source, target, observer)),
     }?;
     if json {
         return show::json(&report);
@@ -264,8 +278,6 @@ fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
     let options = &args.precopy_options;
     let mut reports = Vec::new();
     for info in options.precopy_info.versions() {
-        // Opening resets them.
-        let source = Device::open(args.source)?;
         let mut observer = PrecopyBar {
             bar: if json {
                 ProgressBar::hidden()
@@ -282,8 +294,8 @@ fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
             switchover_bytes: options.switchover_bytes,
             ..Default::default()
         };
-        let report =
-            args.with_target(|target| precopy::migrate(&source, target, options, &mut observer));
+        let report = args
+            .with_both(|source, target| precopy::migrate(source, target, options, &mut observer));
         observer.bar.finish_and_clear();
         reports.push(report?);
     }
@@ -316,10 +328,10 @@ fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
 }
 
 pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
-    let device = Device::open(args.device)?;
-    device.features()?;
     let listening = || format!("listening on {}", args.listen);
     let listener = TcpListener::bind(&args.listen).context(listening())?;
+    let device = Device::open(args.device)?;
+    device.features()?;
     if !json {
         let at = listener.local_addr().context(listening())?;
         errln!("waiting for the state of {} at {at}", args.device)?;

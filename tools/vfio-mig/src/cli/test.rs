@@ -152,6 +152,10 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         device,
         second: args.second,
     };
+    if let Some(second) = args.second {
+        // Opening the first one resets it.
+        Device::look_up(second)?;
+    }
     // Once, rather than in each test.
     for device in [Some(device), args.second].into_iter().flatten() {
         match Device::open(device).and_then(|device| device.features()) {

@@ -5,8 +5,13 @@
 use super::Bench;
 use crate::{hca::Driver, tap::Results, vf::Vf};
 use anyhow::{ensure, Result};
-use std::io::{Cursor, Read, Write};
-use vfio_mig::{bdf::Bdf, device::Device, migrate, state::State, stream, target::DeviceTarget};
+use std::{
+    io::{Cursor, Read, Write},
+    path::Path,
+};
+use vfio_mig::{
+    bdf::Bdf, device::Device, migrate, output::Output, state::State, stream, target::DeviceTarget,
+};
 
 /// Saves a VF that has worked. Returns the stream and the VF's digest.
 pub fn save(vf: Bdf, rounds: u64) -> Result<(Vec<u8>, u64)> {
@@ -157,8 +162,8 @@ pub fn run(results: &mut Results) -> Result<()> {
         let destination = Vf::open(to, 16)?;
         source.work(5, 16)?;
         let digest = source.digest()?;
-        let path = std::path::Path::new("/tmp/state");
-        migrate::through_file(source.device(), destination.device(), path, &mut ())?;
+        let file = Output::create_regular(Path::new("/tmp/state"))?;
+        migrate::through_file(source.device(), destination.device(), file, &mut ())?;
         ensure!(destination.digest()? == digest);
         Ok(())
     });
