@@ -42,13 +42,17 @@ pub fn find(files: &[PathBuf]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice;
 
     #[test]
     fn this_process_is_found() {
         let path = std::env::temp_dir().join(format!("vfio-mig-held-{}", std::process::id()));
         let file = fs::File::create(&path).unwrap();
         let path = fs::canonicalize(path).unwrap();
-        assert_eq!(find(&[path.clone()]).as_deref(), Some("this process"));
+        assert_eq!(
+            find(slice::from_ref(&path)).as_deref(),
+            Some("this process")
+        );
         drop(file);
         fs::remove_file(&path).unwrap();
         assert_eq!(find(&[path]), None);
