@@ -165,6 +165,35 @@ impl Error {
     }
 }
 
+/// Names the file or the host at one end of a stream.
+pub trait StreamContext {
+    /// If the stream has failed in `end`, reading or writing, says that this was of
+    /// `name`.
+    fn stream_context(self, end: &'static str, name: &str) -> Self;
+}
+
+impl StreamContext for Error {
+    fn stream_context(self, end: &'static str, name: &str) -> Self {
+        match self {
+            Self::Stream {
+                what,
+                bytes,
+                source,
+            } if what == end => Self::Io {
+                what: format!("{name}: {what} after {bytes} bytes"),
+                source,
+            },
+            err => err,
+        }
+    }
+}
+
+impl<T> StreamContext for Result<T, Error> {
+    fn stream_context(self, end: &'static str, name: &str) -> Self {
+        self.map_err(|err| err.stream_context(end, name))
+    }
+}
+
 /// Names what was being done.
 pub trait Context<T> {
     /// Adds `what` to an error.

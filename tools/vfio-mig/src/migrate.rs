@@ -4,7 +4,7 @@
 
 use crate::{
     device::Device,
-    error::{Context, Error},
+    error::{Context, Error, StreamContext},
     output::Output,
     state::State,
     stream,
@@ -186,13 +186,15 @@ fn move_through(
     let what = || path.display().to_string();
     let bytes = recorder.run("save", total, |observer| {
         let mut from = source.begin(State::STOP_COPY)?;
-        let bytes = stream::copy(&mut from, &mut file, |n| observer.bytes(n))?;
+        let bytes = stream::copy(&mut from, &mut file, |n| observer.bytes(n))
+            .stream_context(stream::WRITING, &what())?;
         file.commit().context(what())?;
         Ok((bytes, bytes))
     })?;
     recorder.run("load", bytes, |observer| {
         let mut file = File::open(&path).context(what())?;
         let bytes = stream::copy(&mut file, target, |n| observer.bytes(n))
+            .stream_context(stream::READING, &what())
             .map_err(|err| target.explain(err))?;
         Ok(((), bytes))
     })?;

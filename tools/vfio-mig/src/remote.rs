@@ -12,7 +12,7 @@
 use crate::{
     device::Device,
     endpoint::Endpoint,
-    error::{Context, Error},
+    error::{Context, Error, StreamContext},
     stream,
     target::{DeviceTarget, Target},
 };
@@ -231,6 +231,10 @@ impl Target for RemoteTarget {
             let _ = self.request(ABANDON, &[]);
         }
         true
+    }
+
+    fn explain(&self, err: Error) -> Error {
+        err.stream_context(stream::WRITING, &self.peer)
     }
 
     fn checksum(&self) -> Option<String> {

@@ -164,6 +164,19 @@ mod tests {
     }
 
     #[test]
+    fn an_error_names_the_end_that_failed() {
+        use crate::error::StreamContext;
+        let failed = || copy(&mut Trickle(9), &mut io::sink(), |_| ());
+        let text = |what| {
+            let err = failed().stream_context(what, "/tmp/x").unwrap_err();
+            assert_eq!(err.errno(), Some(libc::ENODEV));
+            err.to_string()
+        };
+        assert!(text(READING).starts_with("/tmp/x: reading"));
+        assert!(text(WRITING).starts_with("reading"));
+    }
+
+    #[test]
     fn a_temporary_end_is_told_from_the_end() {
         struct Ends(i32);
         impl Read for Ends {

@@ -4,7 +4,7 @@
 
 use crate::{
     device::Device,
-    error::{Context, Error},
+    error::{Context, Error, StreamContext},
     output::Output,
     state::State,
     stream, uapi,
@@ -195,7 +195,25 @@ impl Target for FileTarget {
         true
     }
 
+    fn explain(&self, err: Error) -> Error {
+        err.stream_context(stream::WRITING, &self.name)
+    }
+
     fn checksum(&self) -> Option<String> {
         Some(format!("{:x}", self.digest.clone().finalize()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_file_has_its_name() {
+        let mut target = FileTarget::create(Path::new("/dev/full")).unwrap();
+        let err = stream::copy(&mut &b"state"[..], &mut target, |_| ()).unwrap_err();
+        let text = target.explain(err).to_string();
+        assert!(text.starts_with("/dev/full: writing"), "{text}");
+        assert!(target.abandon());
     }
 }

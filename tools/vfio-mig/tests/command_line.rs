@@ -173,7 +173,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 #[test]
-fn outputs_are_opened_before_devices() {
+fn files_and_hosts_are_opened_before_devices() {
     let dir = folder("outputs");
     let path = dir.to_str().unwrap();
     let file = format!("file:{path}");
@@ -181,6 +181,7 @@ fn outputs_are_opened_before_devices() {
     let taken = listener.local_addr().unwrap().to_string();
     for (args, message) in [
         (&["save", ABSENT, path][..], "Is a directory"),
+        (&["load", ABSENT, path], "Is a directory"),
         (&["migrate", ABSENT, &file], "Is a directory"),
         (&["migrate", ABSENT, &file, "--precopy"], "Is a directory"),
         (

@@ -15,9 +15,10 @@ use std::{
 use vfio_mig::{
     address::Address,
     device::Device,
-    error::{Context, Error},
+    error::{Context, Error, StreamContext},
     file,
     output::Output,
+    stream,
 };
 
 #[derive(clap::Args, Debug)]
@@ -46,27 +47,46 @@ fn show_bytes(what: &str, bytes: u64, json: bool, to_stdout: bool) -> Result<(),
     }
 }
 
+/// The name of `file` in messages.
+fn name_of(file: &Path, dash: &str) -> String {
+    match file == Path::new("-") {
+        true => dash.to_string(),
+        false => file.display().to_string(),
+    }
+}
+
 pub fn save(args: &Args, json: bool) -> Result<(), Error> {
     let bar = bar(json);
     let progress = |bytes| bar.set_position(bytes);
     let to_stdout = args.file == Path::new("-");
+    let name = name_of(&args.file, "standard output");
     let saved = if to_stdout {
         file::save(&Device::open(args.device)?, &mut out::stdout(), progress)
     } else {
-        let name = || args.file.display().to_string();
-        let mut to = Output::create(&args.file).context(name())?;
+        let mut to = Output::create(&args.file).context(name.clone())?;
         file::save(&Device::open(args.device)?, &mut to, progress).and_then(|bytes| {
-            to.commit().context(name())?;
+            to.commit().context(name.clone())?;
             Ok(bytes)
         })
     };
     bar.finish_and_clear();
-    show_bytes("saved", saved?, json, to_stdout)
+    let bytes = saved.stream_context(stream::WRITING, &name)?;
+    show_bytes("saved", bytes, json, to_stdout)
+}
+
+/// Opens a file to read, which a folder is not.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    match file.metadata()?.is_dir() {
+        true => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+        false => Ok(file),
+    }
 }
 
 pub fn load(args: &Args, json: bool) -> Result<(), Error> {
     let bar = bar(json);
     let progress = |bytes| bar.set_position(bytes);
+    let name = name_of(&args.file, "standard input");
     let loaded = if args.file == Path::new("-") {
         file::load(
             &Device::open(args.device)?,
@@ -74,9 +94,10 @@ pub fn load(args: &Args, json: bool) -> Result<(), Error> {
             progress,
         )
     } else {
-        let mut from = File::open(&args.file).context(args.file.display().to_string())?;
+        let mut from = open_to_read(&args.file).context(name.clone())?;
         file::load(&Device::open(args.device)?, &mut from, progress)
     };
     bar.finish_and_clear();
-    show_bytes("loaded", loaded?, json, false)
+    let bytes = loaded.stream_context(stream::READING, &name)?;
+    show_bytes("loaded", bytes, json, false)
 }
