@@ -112,6 +112,14 @@ pub enum Error {
         /// What went wrong.
         source: Box<Error>,
     },
+    /// Expectations of a test that does not exist.
+    #[error("{}: there is no test {name}; `vfio-mig test --list` has their names", .path.display())]
+    UnknownTest {
+        /// The file.
+        path: PathBuf,
+        /// What it names.
+        name: String,
+    },
     /// It has none of the registers that make an emulated VF work.
     #[error("{0}: not an emulated ConnectX VF: there is no workload for it")]
     NoWorkload(Address),

@@ -215,3 +215,33 @@ fn without_a_device_no_file_is_left() {
     }
     fs::remove_dir(dir).unwrap();
 }
+
+#[test]
+fn names_of_tests_are_looked_at() {
+    for args in [
+        &["test", ABSENT, "--only", "nosuch"][..],
+        &["test", "--list", "--only", "nosuch"],
+        &["test", "--list", "--only", "feature", "--only", "nosuch"],
+    ] {
+        let said = fails(args, 2);
+        let names = said.contains("'nosuch'") && said.contains("feature, fork");
+        assert!(names && !said.contains("os error"), "{args:?}: {said}");
+    }
+    let listed = tool(&["test", ABSENT, "--list", "--only", "precopy.info"]);
+    let text = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.status.success() && text.starts_with("precopy.info"));
+    fails(&["test", ABSENT, "--check-quotes", "/dev/null"], 2);
+}
+
+#[test]
+fn expectations_name_tests() {
+    let dir = folder("expectations");
+    let path = dir.join("known.toml");
+    let known = "[[known]]\ntests = ['nosuch']\nsubject = ''\nobserved = []\ncause = ''\n";
+    fs::write(&path, known).unwrap();
+    let path = path.to_str().unwrap();
+    let said = fails(&["test", ABSENT, "--expect", path], 1);
+    let expected = format!("vfio-mig: {path}: there is no test nosuch; ");
+    assert!(said.starts_with(&expected), "{said}");
+    fs::remove_dir_all(dir).unwrap();
+}

@@ -3,7 +3,12 @@
 //! `test`: the conformance suite, in KTAP.
 
 use super::{check_distinct, out::outln, show, values, BAD, GOOD, SKIP};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use vfio_mig::{
     address::Address,
     conformance::{
@@ -30,7 +35,7 @@ pub struct Args {
     /// Another one that can load its state.
     second: Option<Address>,
     /// Only tests with this in their name. May be given more than once.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_only)]
     only: Vec<String>,
     /// What is known to fail: a TOML file.
     #[arg(long, value_name = "FILE")]
@@ -38,13 +43,30 @@ pub struct Args {
     /// A test that takes longer fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
-    /// List the tests, and what each is about.
+    /// List the tests, and what each is about. Opens no device.
     #[arg(long)]
     list: bool,
     /// Say which quotes are not, or not in their line, in this
     /// include/uapi/linux/vfio.h.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "device"])]
     check_quotes: Option<PathBuf>,
+}
+
+/// A part of the name of a test.
+fn parse_only(text: &str) -> Result<String, String> {
+    let tests = conformance::tests();
+    if tests.iter().any(|test| test.name.contains(text)) {
+        return Ok(text.to_string());
+    }
+    let groups: BTreeSet<&str> = tests
+        .iter()
+        .filter_map(|test| test.name.split('.').next())
+        .collect();
+    let groups: Vec<&str> = groups.into_iter().collect();
+    Err(format!(
+        "no test has this in its name; names begin with {} (`vfio-mig test --list` lists them)",
+        groups.join(", ")
+    ))
 }
 
 impl Args {
@@ -93,6 +115,20 @@ fn check_quotes(path: &PathBuf, json: bool) -> Result<u8, Error> {
     Ok(if wrong.is_empty() { GOOD } else { BAD })
 }
 
+/// Reads a file, and fails if a test in it does not exist.
+fn read_expectations(path: &Path) -> Result<Expectations, Error> {
+    let known = Expectations::read(path)?;
+    let tests = conformance::tests();
+    let names: Vec<&str> = tests.iter().map(|test| test.name.as_str()).collect();
+    match known.unknown_tests(&names).first() {
+        Some(name) => Err(Error::UnknownTest {
+            path: path.to_path_buf(),
+            name: name.to_string(),
+        }),
+        None => Ok(known),
+    }
+}
+
 fn list(tests: &[conformance::Test], json: bool) -> Result<(), Error> {
     let mut all = Vec::new();
     for test in tests {
@@ -130,24 +166,17 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         return check_quotes(path, json);
     }
     let tests = runner::selected(&args.only);
-    let Some(device) = args.device else {
-        list(&tests, json)?;
-        return Ok(GOOD);
+    let device = match args.device {
+        Some(device) if !args.list => device,
+        _ => {
+            list(&tests, json)?;
+            return Ok(GOOD);
+        }
     };
-    if tests.is_empty() {
-        let none = format!("no test has {} in its name", args.only.join(" or "));
-        return Err(std::io::Error::from_raw_os_error(libc::ENOENT)).context(none);
-    }
     let known = match &args.expect {
-        Some(path) => Expectations::read(path)?,
+        Some(path) => read_expectations(path)?,
         None => Expectations::default(),
     };
-    let names = conformance::tests();
-    let names: Vec<&str> = names.iter().map(|test| test.name.as_str()).collect();
-    if let Some(name) = known.unknown_tests(&names).first() {
-        return Err(std::io::Error::from_raw_os_error(libc::ENOENT))
-            .context(format!("the expectations name a test {name}"));
-    }
     let site = Site {
         device,
         second: args.second,
