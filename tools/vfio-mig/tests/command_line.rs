@@ -245,3 +245,9 @@ fn expectations_name_tests() {
     assert!(said.starts_with(&expected), "{said}");
     fs::remove_dir_all(dir).unwrap();
 }
+
+#[test]
+fn fuzz_has_no_round_to_repeat_without_a_device() {
+    let said = fails(&["fuzz", ABSENT], 1);
+    assert_eq!(said, format!("vfio-mig: {ABSENT}: no such device\n"));
+}

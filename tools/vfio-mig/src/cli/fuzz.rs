@@ -59,7 +59,9 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
         bar.set_position(number - args.first);
     });
     bar.finish_and_clear();
-    if done.is_err() && !json {
+    // Any other error comes from opening the device or saving its state, before the
+    // first round.
+    if matches!(done, Err(Error::Round { .. })) && !json {
         errln!(
             "again: vfio-mig fuzz {} --seed {} --first {last} --rounds 1",
             args.device,
