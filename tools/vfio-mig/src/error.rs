@@ -104,6 +104,9 @@ pub enum Error {
         /// Why it is not known.
         source: Box<Error>,
     },
+    /// The device is not as it must be after what was done to it.
+    #[error("{0}")]
+    Unexpected(String),
     /// A round of something that has many.
     #[error("{round}: {source}")]
     Round {

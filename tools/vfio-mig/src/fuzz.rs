@@ -9,7 +9,7 @@
 use crate::{
     address::Address,
     device::Device,
-    error::{Context, Error},
+    error::Error,
     file,
     state::State,
     uapi::{self, LoggingRange, PrecopyInfo},
@@ -250,8 +250,9 @@ fn round(rng: &mut Rng, device: Address, good: &[u8], done: &mut Done) -> Result
     device.reset()?;
     match device.state()? {
         State::RUNNING => Ok(()),
-        state => Err(io::Error::from_raw_os_error(libc::EIO))
-            .context(format!("after a reset the device is in {state}")),
+        state => Err(Error::Unexpected(format!(
+            "after a reset the device is in {state}"
+        ))),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 use fastrand::Rng;
 use serde::Serialize;
 use std::{
-    io::{self, Read, Write},
+    io::{Read, Write},
     time::{Duration, Instant},
 };
 
@@ -97,10 +97,10 @@ impl Busy {
         };
         match workload::digest(device)? {
             now if now == digest => Ok(true),
-            now => Err(io::Error::from_raw_os_error(libc::EIO)).context(format!(
+            now => Err(Error::Unexpected(format!(
                 "{}: a state with the digest {digest:016x} has become one with {now:016x}",
                 device.address()
-            )),
+            ))),
         }
     }
 }
@@ -116,10 +116,10 @@ impl precopy::Observer for Busy {
 fn require_state(device: &Device, wanted: State, after: &str) -> Result<(), Error> {
     match device.state()? {
         state if state == wanted => Ok(()),
-        state => Err(io::Error::from_raw_os_error(libc::EIO)).context(format!(
+        state => Err(Error::Unexpected(format!(
             "{after}: {} is in {state}, not in {wanted}",
             device.address()
-        )),
+        ))),
     }
 }
 
@@ -222,8 +222,9 @@ fn walk(rng: &mut Rng, source: &Device, features: Features) -> Result<(), Error>
             Err(_) if !possible => (),
             Err(err) => return Err(err),
             Ok(_) => {
-                return Err(io::Error::from_raw_os_error(libc::EIO))
-                    .context(format!("{at} -> {to} succeeded, which is not allowed"))
+                return Err(Error::Unexpected(format!(
+                    "{at} -> {to} succeeded, which is not allowed"
+                )))
             }
         }
         require_state(source, at, "a walk")?;
