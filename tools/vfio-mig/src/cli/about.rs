@@ -16,21 +16,34 @@ pub fn completions(shell: clap_complete::Shell) -> Result<(), Error> {
     out::stdout().write_all(&script).context("standard output")
 }
 
-/// The page of the tool, and then one section for each command.
+/// The sections that say how to call a command.
+fn usage(man: &clap_mangen::Man) -> io::Result<Vec<u8>> {
+    let mut sections = Vec::new();
+    man.render_synopsis_section(&mut sections)?;
+    man.render_description_section(&mut sections)?;
+    man.render_options_section(&mut sections)?;
+    Ok(sections)
+}
+
+/// The page of the tool, and then one section for each command. There are no pages of
+/// the commands, which clap_mangen's own list of them would refer to.
 fn page() -> io::Result<Vec<u8>> {
     let mut command = Cli::command();
     command.build();
     let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    let man = clap_mangen::Man::new(command.clone());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    page.extend(usage(&man)?);
     for sub in command
         .get_subcommands()
         .filter(|sub| sub.get_name() != "help")
     {
         writeln!(page, ".SH \"{}\"", sub.get_name().to_uppercase())?;
-        let sub = clap_mangen::Man::new(sub.clone());
-        sub.render_synopsis_section(&mut page)?;
-        sub.render_description_section(&mut page)?;
-        sub.render_options_section(&mut page)?;
+        let sections = usage(&clap_mangen::Man::new(sub.clone()))?;
+        // Parts of this section.
+        let sections = String::from_utf8_lossy(&sections).replace("\n.SH ", "\n.SS ");
+        page.extend(sections.as_bytes());
     }
     Ok(page)
 }
@@ -44,6 +57,13 @@ pub fn man() -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_manual_refers_to_no_other_page() {
+        let page = String::from_utf8(page().unwrap()).unwrap();
+        assert!(!page.contains("(1)"));
+        assert_eq!(page.matches("\n.SH SYNOPSIS").count(), 1);
+    }
 
     #[test]
     fn every_command_and_option_is_in_the_manual() {
