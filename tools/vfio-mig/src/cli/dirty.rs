@@ -24,10 +24,11 @@ pub struct Args {
     /// How much of it.
     #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "16M")]
     length: u64,
-    /// The size of the pages that the device should tell apart.
+    /// The size of the pages that the device should tell apart, a power of two. The
+    /// address and the length of the memory must be multiples of it.
     #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "4K")]
     page_size: u64,
-    /// Seconds between two reports.
+    /// Seconds between two reports, from 0 to 86400.
     #[arg(long, value_name = "SECONDS", value_parser = values::parse_interval, default_value = "1")]
     interval: Duration,
     /// So many reports.

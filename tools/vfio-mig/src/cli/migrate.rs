@@ -48,7 +48,8 @@ pub struct Args {
 #[group(id = "precopy_options", requires = "precopy", multiple = true)]
 struct PrecopyOptions {
     /// Which PRECOPY_INFO to use: version 2 tells of initial bytes that come
-    /// later. With "both", migrates with one and then with the other.
+    /// later. With "both", migrates with one and then with the other, to a device
+    /// of this host.
     #[arg(long, value_enum, default_value_t = InfoChoice::V2)]
     precopy_info: InfoChoice,
     /// Stop the source when no initial bytes are left, and no more dirty bytes

@@ -25,7 +25,7 @@ use vfio_mig::{
 pub struct Args {
     /// The device.
     device: Address,
-    /// Seconds between two looks.
+    /// Seconds between two looks, from 0 to 86400.
     #[arg(long, value_name = "SECONDS", value_parser = values::parse_interval, default_value = "1")]
     interval: Duration,
     /// So many looks, or until interrupted.
