@@ -2,6 +2,7 @@
 
 //! What the tool does if nobody reads what it prints, or if it cannot be written.
 
+use nix::fcntl::OFlag;
 use std::{
     fs::OpenOptions,
     process::{Command, Output, Stdio},
@@ -10,9 +11,10 @@ use std::{
 /// As a shell shows a command that SIGPIPE has ended.
 const CLOSED: Option<i32> = Some(128 + 13);
 
-/// The writing end of a pipe without a reader.
+/// The writing end of a pipe without a reader, which a tool of another test must not
+/// inherit.
 fn closed_pipe() -> Stdio {
-    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     drop(reader);
     writer.into()
 }
