@@ -32,6 +32,8 @@ use kernel::{
 /// The state of a device, as GET_STATE reports it.
 struct Current {
     state: State,
+    /// The device is being reset: arcs come to nothing.
+    resetting: bool,
     /// The device has been reset, and its sessions were not ended yet. The
     /// state is `RUNNING` as long as this is set.
     ///
@@ -52,6 +54,14 @@ pub(crate) struct Migratable<T: Migration> {
     current: SpinLock<Current>,
 }
 
+impl Current {
+    /// Returns whether the device is being reset, or was reset and its sessions were
+    /// not ended.
+    fn is_reset(&self) -> bool {
+        self.resetting || self.reset_pending
+    }
+}
+
 impl<T: Migration> Migratable<T> {
     /// Makes a device in `RUNNING`, with the sessions that `RUNNING` has: none.
     pub(crate) fn new(driver: impl PinInit<T>, sessions: T::Sessions) -> impl PinInit<Self> {
@@ -61,6 +71,7 @@ impl<T: Migration> Migratable<T> {
             current <- new_spinlock!(
                 Current {
                     state: State::Running,
+                    resetting: false,
                     reset_pending: false,
                 },
                 "vfio_rust_current_state"
@@ -91,10 +102,11 @@ impl<T: Migration> Migratable<T> {
         core::mem::take(&mut self.current.lock().reset_pending)
     }
 
-    /// Sets the state, unless a reset is pending: then it is `RUNNING`.
+    /// Sets the state, unless the device is being reset, or was: then it is `RUNNING`
+    /// after that.
     fn set_state(&self, state: State) {
         let mut current = self.current.lock();
-        if !current.reset_pending {
+        if !current.is_reset() {
             current.state = state;
         }
     }
@@ -113,6 +125,8 @@ impl<T: Migration> Migratable<T> {
 
     /// The device is about to be reset.
     pub(super) fn reset_prepare(&self) {
+        // First: an arc that fails because of this was not the driver's fault.
+        self.current.lock().resetting = true;
         self.driver.reset_prepare();
     }
 
@@ -121,6 +135,7 @@ impl<T: Migration> Migratable<T> {
         let mut current = self.current.lock();
         *current = Current {
             state: State::Running,
+            resetting: false,
             reset_pending: true,
         };
         let sessions = self.sessions.try_lock();
@@ -155,6 +170,7 @@ impl<T: Migration> Migratable<T> {
                 });
                 EIO
             }
+            WalkError::Failed(_) if self.current.lock().is_reset() => errno::ecanceled(),
             WalkError::Failed(err) => err,
         })
     }
@@ -230,7 +246,7 @@ impl<T: Migration> Walker for OnTheWay<'_, T> {
 
     fn state(&self) -> Option<State> {
         let current = self.guard.migratable.current.lock();
-        (!current.reset_pending).then_some(current.state)
+        (!current.is_reset()).then_some(current.state)
     }
 
     fn next_state(&self, from: State, target: u32) -> Result<u32> {

@@ -86,8 +86,8 @@ pub(crate) trait Migration: Send + Sync + Sized + 'static {
     /// broke the rules. Called with the state lock held.
     ///
     /// Called with locks of `vfio_pci_core` and the PCI core held if it is for a
-    /// reset. May wait for the one command that the device is executing, and
-    /// must not access user memory.
+    /// reset. May wait for commands that are under way, and must not access user
+    /// memory.
     fn end_sessions(&self, sessions: &mut Self::Sessions);
 
     /// VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: returns an estimate, in bytes, of the
@@ -98,8 +98,7 @@ pub(crate) trait Migration: Send + Sync + Sized + 'static {
     /// returned.
     ///
     /// Called with locks of `vfio_pci_core` and the PCI core held. May wait for
-    /// the one command that the device is executing, and must not wait for the
-    /// state lock.
+    /// commands that are under way, and must not wait for the state lock.
     fn reset_prepare(&self) {}
 
     /// The device has been reset, and its state reads `RUNNING`: commands may

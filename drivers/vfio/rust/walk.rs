@@ -98,7 +98,7 @@ pub(crate) trait Walker {
     /// Error of VFIO or of the driver.
     type Error;
 
-    /// Returns the device's state, or `None` if a reset is pending.
+    /// Returns the device's state, or `None` if the device is being reset, or was.
     fn state(&self) -> Option<State>;
 
     /// Returns the state after `from` on the way to `target`: two values of
@@ -108,7 +108,7 @@ pub(crate) trait Walker {
     /// Has the driver carry `arc` out.
     fn step(&mut self, arc: StateArc) -> Result<Option<Self::File>, StepError<Self::Error>>;
 
-    /// Sets the device's state, unless a reset is pending.
+    /// Sets the device's state, unless the device is being reset, or was.
     fn set_state(&mut self, state: State);
 
     /// Ends the device's sessions.
