@@ -29,6 +29,20 @@ put() {
 	done
 }
 
+# Cargo and Kbuild tell from times what to build again, and what they have built is shared
+# by all checkouts: another one may have built newer files that are not the same. Files
+# that differ from those that were built last become the newest.
+freshen() {
+	local seen=$out/sources
+	find "$TOP/tools" "$TOP/drivers" "$TOP/samples" -type f -print0 |
+		xargs -0 sha256sum | sed "s|  $TOP/|  |" | sort > "$seen.new"
+	touch "$seen"
+	comm -13 "$seen" "$seen.new" | cut -d ' ' -f 3- | sed "s|^|$TOP/|" |
+		xargs -r -d '\n' touch
+	mv "$seen.new" "$seen"
+}
+
+freshen
 case $1 in
 emu)
 	# cargo says again what it has warned of before.
