@@ -40,6 +40,12 @@ pub(crate) struct Vf {
 }
 
 impl Vf {
+    /// Admits whoever sends commands to the VF. `ENOTCONN` if the PF takes no commands,
+    /// `ECANCELED` if the VF was reset since `epoch`.
+    pub(crate) fn enter(&self, epoch: Epoch) -> Result<VfGuard<'_>> {
+        Device::enter_vf(&self.device, epoch)
+    }
+
     /// Returns whether the VF is in `PRE_COPY` or `PRE_COPY_P2P`.
     pub(crate) fn in_precopy(&self) -> bool {
         self.in_precopy.load(Relaxed)
@@ -128,13 +134,14 @@ impl VfMigration {
     fn stop_and_copy(&self, saving: &Saving, epoch: Epoch) -> Result<(), StepError> {
         let idle = saving.idle()?;
         idle.check()?;
-        let guard = self.vf.device.enter_vf(epoch)?;
-        self.suspend(&guard, Side::Responder)?;
-        idle.save_stopped(&guard)
-            .map_err(|err| match guard.resume(Side::Responder) {
+        self.suspend(&self.vf.enter(epoch)?, Side::Responder)?;
+        idle.save_stopped().map_err(|err| {
+            let guard = self.vf.enter(epoch);
+            match guard.and_then(|guard| guard.resume(Side::Responder)) {
                 Ok(()) => StepError::Unchanged(err),
                 Err(_) => StepError::Lost(err),
-            })
+            }
+        })
     }
 
     /// Leaves `RESUMING`.
@@ -143,7 +150,7 @@ impl VfMigration {
     /// data is found to be incomplete, inconsistent, or otherwise invalid, the
     /// migration driver must fail the SET_STATE ioctl and optionally go to the
     /// ERROR state" (include/uapi/linux/vfio.h).
-    fn finish_resuming(&self, session: &mut Session) -> Result<(), StepError> {
+    fn finish_resuming(&self, session: &mut Session, epoch: Epoch) -> Result<(), StepError> {
         let finished = match session {
             Session::Resuming(resuming) => resuming.finish(),
             _ => Err(NotFinished::Failed(EIO)),
@@ -153,9 +160,12 @@ impl VfMigration {
             Err(NotFinished::GoesOn(err)) => return Err(err.into()),
             Err(NotFinished::Failed(err)) => {
                 *session = Session::Idle;
-                self.vf
-                    .complaints
-                    .warn(c"leaving RESUMING without a complete and valid state; reset the device");
+                // If the VF was reset, or the PF went, that is no fault of the stream.
+                if self.vf.device.is_current(epoch) {
+                    self.vf.complaints.warn(
+                        c"leaving RESUMING without a complete and valid state; reset the device",
+                    );
+                }
                 return Err(StepError::Lost(err));
             }
         }
@@ -173,7 +183,7 @@ impl VfMigration {
         use State::{
             PreCopy, PreCopyP2p, Resuming as Loading, Running, RunningP2p, Stop, StopCopy,
         };
-        let enter = || self.vf.device.enter_vf(epoch);
+        let enter = || self.vf.enter(epoch);
         match (arc.from, arc.to) {
             (Running, RunningP2p) => self.suspend(&enter()?, Side::Initiator)?,
             (RunningP2p, Running) => self.resume(&enter()?, Side::Initiator)?,
@@ -200,7 +210,8 @@ impl VfMigration {
                 return Ok(Some(file));
             }
             (PreCopy, Running) | (PreCopyP2p, RunningP2p) => {
-                session.saving()?.idle()?.end_tracking(epoch)?;
+                let ended = session.saving()?.idle()?.end_tracking();
+                ended.map_err(unknown_is_lost)?;
                 *session = Session::Idle;
             }
             (PreCopyP2p, StopCopy) => self.stop_and_copy(session.saving()?, epoch)?,
@@ -210,7 +221,7 @@ impl VfMigration {
                 *session = Session::Resuming(resuming);
                 return Ok(Some(file));
             }
-            (Loading, Stop) => self.finish_resuming(session)?,
+            (Loading, Stop) => self.finish_resuming(session, epoch)?,
             // vfio_mig_get_next_state() only gives arcs that the device's
             // migration flags have.
             _ => return Err(EINVAL.into()),
@@ -246,7 +257,7 @@ impl Migration for VfMigration {
     }
 
     fn data_size(&self) -> Result<u64> {
-        let guard = self.vf.device.enter_vf(self.vf.device.epoch())?;
+        let guard = self.vf.enter(self.vf.device.epoch())?;
         Ok(guard.query_state(Extent::Whole)?.total)
     }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     cqe::{Message, State},
-    report::{Batch, Device, Fault, Progress, Report, Run},
+    report::{Batch, Device, Failed, Fault, Progress, Report, Run},
 };
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
@@ -32,6 +32,8 @@ struct Ring {
     posted: usize,
     refuses: bool,
     fails: bool,
+    /// The memory for messages is gone.
+    forgotten: bool,
 }
 
 impl Ring {
@@ -61,8 +63,6 @@ impl Device for Ring {
     type Range = u64;
     type Error = &'static str;
 
-    const FAILED: &'static str = "failed";
-
     fn request(&mut self, range: u64) -> Result<(), &'static str> {
         if self.refuses {
             return Err("refused");
@@ -76,9 +76,9 @@ impl Device for Ring {
         Ok(())
     }
 
-    fn message(&mut self) -> Result<Option<Message>, &'static str> {
+    fn message(&mut self) -> Result<Option<Message>, Failed> {
         if self.fails {
-            return Err("broken");
+            return Err(Failed);
         }
         if !self.slow {
             self.send();
@@ -90,11 +90,20 @@ impl Device for Ring {
         }))
     }
 
-    fn extend(&self, batch: &mut Batch, page_size: u64, message: &Message, from: usize) -> usize {
+    fn extend(
+        &self,
+        batch: &mut Batch,
+        page_size: u64,
+        message: &Message,
+        from: usize,
+    ) -> Result<usize, Failed> {
+        if self.forgotten {
+            return Err(Failed);
+        }
         assert_eq!(message.slot as usize, self.released % self.slots);
         let entries = &self.sent[0].0;
         let end = entries.len().min((from / self.piece + 1) * self.piece);
-        batch.extend(page_size, entries[from..end].iter().copied())
+        Ok(batch.extend(page_size, entries[from..end].iter().copied()))
     }
 
     fn release(&mut self) {
@@ -267,13 +276,20 @@ fn a_tracker_that_fails_says_so_after_its_pages() {
     report.begin(0, 100, 32);
     let (seen, end) = finish(&mut report, &mut ring);
     assert_eq!(seen.pages(), BTreeSet::from([1, 5]));
-    assert_eq!(end, Err(Fault::Failed("failed")));
+    assert_eq!(end, Err(Fault::Failed));
     ring.fails = true;
     report.begin(0, 100, 32);
-    assert_eq!(
-        finish(&mut report, &mut ring).1,
-        Err(Fault::Failed("broken"))
-    );
+    assert_eq!(finish(&mut report, &mut ring).1, Err(Fault::Failed));
+}
+
+#[test]
+fn a_message_that_cannot_be_read_any_more_does_not_end_well() {
+    let mut ring = Ring::new([messages(&[1, 2], 8)]);
+    ring.forgotten = true;
+    let mut report = Report::new(PAGE);
+    report.begin(0, 100, 32);
+    assert_eq!(finish(&mut report, &mut ring).1, Err(Fault::Failed));
+    assert_eq!(ring.released, 0);
 }
 
 #[test]

@@ -100,15 +100,10 @@ pub(super) struct Ended<L, const OUT: usize> {
 }
 
 impl<L, const OUT: usize> AsyncCommand<L, OUT> {
-    /// Prepares for commands about the VF. Their ends notify `waiters`.
-    pub(super) fn new(
-        device: &Arc<Device>,
-        pf: &PfGuard<'_>,
-        waiters: Arc<Changes>,
-    ) -> Result<Owned<Self>> {
+    /// Prepares for commands about the VF of `pf`. Their ends notify `waiters`.
+    pub(super) fn new(pf: &PfGuard<'_>, waiters: Arc<Changes>) -> Result<Owned<Self>> {
         let mdev = pf.mdev();
         Owned::pinned(
-            device,
             pf,
             try_pin_init!(Self {
                 phase <- Phase::new(IDLE),
@@ -130,12 +125,8 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         )
     }
 
-    /// Sends a command to the VF of `guard`. `EBUSY` if the result of the one before
-    /// was not taken.
-    ///
-    /// If mlx5_core cannot take an asynchronous command right now, this waits for
-    /// the end of a synchronous one.
-    pub(super) fn send<I, const IN: usize>(
+    /// As [`Owned::send`].
+    fn send_on<I, const IN: usize>(
         &self,
         guard: &VfGuard<'_>,
         input: &mut Mailbox<I, IN>,
@@ -239,12 +230,25 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
 }
 
 impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
+    /// Sends a command to the VF of `guard`. `EBUSY` if the result of the one before
+    /// was not taken, `ENODEV` if this is the means for another PF, or has ended.
+    ///
+    /// If mlx5_core cannot take an asynchronous command right now, this waits for
+    /// the end of a synchronous one.
+    pub(super) fn send<I, const IN: usize>(
+        &self,
+        guard: &VfGuard<'_>,
+        input: &mut Mailbox<I, IN>,
+    ) -> Result {
+        self.on(guard)?.send_on(guard, input)
+    }
+
     /// Takes the result of the last command, whose opcode was `opcode`, if it has
     /// ended and nobody has taken it. If firmware has refused it, mlx5_core logs
     /// status and syndrome.
     pub(super) fn take(&self, opcode: impl Value) -> Option<Ended<L, OUT>> {
         let (status, mut output, took) = self.take_output()?;
-        let result = self.device().enter().and_then(|pf| {
+        let result = Device::enter(self.device()).and_then(|pf| {
             // All commands begin with the fields of this one.
             let mut input = mailbox!(mlx5_ifc_nop_in_bits)
                 .try_set(field!(mlx5_ifc_nop_in_bits, opcode), opcode)?;

@@ -90,7 +90,7 @@ impl Binding {
         match event as u32 {
             // SAFETY: `mdev` is valid by the type invariant. `drop` detaches.
             bindings::MLX5_PF_NOTIFY_ENABLE_VF => unsafe { this.device.attach() },
-            bindings::MLX5_PF_NOTIFY_DISABLE_VF => this.device.detach(),
+            bindings::MLX5_PF_NOTIFY_DISABLE_VF => Device::detach(&this.device),
             _ => (),
         }
         0
@@ -100,6 +100,8 @@ impl Binding {
 #[pinned_drop]
 impl PinnedDrop for Binding {
     fn drop(self: Pin<&mut Self>) {
+        // First: commands are sent, and only the block hears that the PF goes.
+        Device::end(&self.device);
         // SAFETY: The block is registered, or the object would not exist, and
         // `mdev` is valid (type invariant). Waits for a call that is under way.
         unsafe {
@@ -109,6 +111,5 @@ impl PinnedDrop for Binding {
                 self.block.get(),
             );
         }
-        self.device.detach();
     }
 }

@@ -5,7 +5,7 @@
 use super::{
     bindings::{self, mlx5_core_cq, mlx5_cqe64, mlx5_eqe, mlx5_event, mlx5_ifc_create_cq_in_bits},
     cqe::{self, Message},
-    device::{Device, PfGuard},
+    device::PfGuard,
     events::TrackEvents,
     ifc::{field, mailbox, LargeMailbox},
     registry::{Owned, Resource},
@@ -105,12 +105,7 @@ impl PfGuard<'_> {
 
 impl CompletionQueue {
     /// Creates a queue of `1 << log_size` entries. `events` hear of it.
-    pub(super) fn new(
-        device: &Arc<Device>,
-        pf: &PfGuard<'_>,
-        events: Arc<TrackEvents>,
-        log_size: u32,
-    ) -> Result<Self> {
+    pub(super) fn new(pf: &PfGuard<'_>, events: Arc<TrackEvents>, log_size: u32) -> Result<Self> {
         // SAFETY: Both belong to the queue, whose `release` drops them; or they are
         // dropped before this returns.
         let dma = unsafe { pf.dma_device() }?;
@@ -119,7 +114,7 @@ impl CompletionQueue {
             ring.write_be32(index * CQE_BYTES + cqe::OWNER_WORD * 4, cqe::NEVER_WRITTEN);
         }
         let records = Coherent::new(&dma, RECORDS)?;
-        let uar = Uar::new(device, pf)?;
+        let uar = Uar::new(pf)?;
         let mut input = Self::input(pf, &uar, &ring, &records, log_size)?;
         let (consumer, armed) = (
             records.word_ptr(0).ok_or(EINVAL)?,
@@ -132,7 +127,6 @@ impl CompletionQueue {
         };
         let mdev = pf.mdev();
         let queue = Owned::pinned(
-            device,
             pf,
             try_pin_init!(Queue {
                 events,
@@ -196,7 +190,7 @@ impl CompletionQueue {
         );
         input.try_set(
             field!(mlx5_ifc_create_cq_in_bits, cq_context.uar_page),
-            uar.index(),
+            uar.index(pf)?,
         )?;
         input.try_set(
             field!(mlx5_ifc_create_cq_in_bits, cq_context.log_page_size),
@@ -210,10 +204,11 @@ impl CompletionQueue {
         Ok(input)
     }
 
-    /// Returns the number that firmware has given it.
-    pub(super) fn number(&self) -> u32 {
+    /// Returns its number, for a command to the PF of `pf`. `ENODEV` if it is not there.
+    pub(super) fn number(&self, pf: &PfGuard<'_>) -> Result<u32> {
+        let queue = self.queue.on(pf)?;
         // SAFETY: The queue was created, and nothing writes this field afterwards.
-        unsafe { (*self.queue.cq.get()).cqn }
+        Ok(unsafe { (*queue.cq.get()).cqn })
     }
 
     /// Reads entry `index`, if the device has written it: a message that fits into

@@ -82,7 +82,7 @@ impl Drop for InterfaceUp {
 ///
 /// The gate of `device` counts this guard.
 pub(crate) struct PfGuard<'a> {
-    device: &'a Device,
+    device: &'a Arc<Device>,
 }
 
 /// Proof that the PF takes commands, and that the VF was not reset since an epoch,
@@ -170,16 +170,16 @@ impl Device {
 
     /// Admits whoever creates or destroys something on the PF. `ENOTCONN` if the PF
     /// takes no commands.
-    pub(super) fn enter(&self) -> Result<PfGuard<'_>> {
-        self.gate.enter_pf().map_err(Error::from)?;
+    pub(super) fn enter(device: &Arc<Self>) -> Result<PfGuard<'_>> {
+        device.gate.enter_pf().map_err(Error::from)?;
         // INVARIANT: The gate has counted it.
-        let pf = PfGuard { device: self };
+        let pf = PfGuard { device };
         // A VF that the PF failed to enable is not told of when the PF goes, so
         // nothing may be created for it.
         //
         // SAFETY: `mdev` is valid: `pf` is a guard of it. It has a context for each
         // VF that it can have.
-        if !unsafe { bindings::mlx5_rust_vf_is_enabled(self.mdev.as_ptr(), self.vf.0) } {
+        if !unsafe { bindings::mlx5_rust_vf_is_enabled(pf.mdev(), pf.vf()) } {
             return Err(errno::enotconn());
         }
         Ok(pf)
@@ -187,9 +187,9 @@ impl Device {
 
     /// Admits whoever sends commands to the VF. `ENOTCONN` if the PF takes no
     /// commands, `ECANCELED` if the VF was reset since `epoch`.
-    pub(crate) fn enter_vf(&self, epoch: Epoch) -> Result<VfGuard<'_>> {
-        let pf = self.enter()?;
-        self.gate.enter_vf(epoch).map_err(Error::from)?;
+    pub(crate) fn enter_vf(device: &Arc<Self>, epoch: Epoch) -> Result<VfGuard<'_>> {
+        let pf = Self::enter(device)?;
+        device.gate.enter_vf(epoch).map_err(Error::from)?;
         // INVARIANT: The gate has counted it.
         Ok(VfGuard { pf })
     }
@@ -217,16 +217,21 @@ impl Device {
     }
 
     /// The PF goes: destroys all that exists on it.
-    pub(super) fn detach(&self) {
+    pub(super) fn detach(device: &Arc<Self>) {
         // No new guards, and none that are out.
-        self.gate.close_pf();
-        self.gate.enter_closed_pf();
+        device.gate.close_pf();
         // INVARIANT: The gate has counted it.
-        let pf = PfGuard { device: self };
+        let pf = PfGuard { device };
         // Commands first: some use resources that are younger than the means to
         // send them.
-        self.registry.quiesce();
-        self.registry.destroy_all(&pf);
+        device.registry.quiesce();
+        device.registry.destroy_all(&pf);
+    }
+
+    /// The PF is not used any more, even if it comes back: as [`Self::detach`].
+    pub(super) fn end(device: &Arc<Self>) {
+        device.gate.end();
+        Self::detach(device);
     }
 
     /// The PF is back.
@@ -262,7 +267,7 @@ impl From<Closed> for Error {
 
 impl PfGuard<'_> {
     /// Returns the device that the guard is for.
-    pub(super) fn device(&self) -> &Device {
+    pub(super) fn device(&self) -> &Arc<Device> {
         self.device
     }
 

@@ -4,7 +4,7 @@
 
 use super::{
     bindings::{self, mlx5_nb},
-    device::{Device, PfGuard},
+    device::PfGuard,
     registry::{Owned, Resource},
 };
 use crate::vfio::completion::Completion;
@@ -74,12 +74,13 @@ impl TrackEvents {
     }
 
     /// The object has changed. May be called from an interrupt.
-    fn change(&self) {
+    pub(super) fn change(&self) {
         self.changed.store(true, Relaxed);
         self.any.complete();
     }
 
-    /// Returns whether the object has changed since the last call.
+    /// Returns whether the object has changed since the last call. If that comes to
+    /// nothing, [`Self::change`] is to be called again.
     pub(super) fn take_changed(&self) -> bool {
         // In one step: an event between two would be lost.
         self.changed.xchg(false, Relaxed)
@@ -123,14 +124,12 @@ unsafe impl Sync for TrackNotifier {}
 
 impl TrackNotifier {
     pub(super) fn new(
-        device: &Arc<Device>,
         pf: &PfGuard<'_>,
         events: Arc<TrackEvents>,
         subjects: Subjects,
     ) -> Result<Owned<Self>> {
         let mdev = pf.mdev();
         Owned::pinned(
-            device,
             pf,
             try_pin_init!(Self {
                 events,

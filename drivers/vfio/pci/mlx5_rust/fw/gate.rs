@@ -15,7 +15,11 @@
 //! under.
 
 use crate::vfio::completion::Completion;
-use kernel::{new_spinlock, prelude::*, sync::SpinLock};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{lock::spinlock::SpinLockBackend, lock::Guard, SpinLock},
+};
 
 /// The time between two resets of a VF, or two notifications of its PF.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +37,8 @@ pub(super) enum Closed {
 struct State {
     /// The PF takes commands.
     pf_open: bool,
+    /// It will not be opened again.
+    ended: bool,
     /// The VF is not being reset.
     vf_open: bool,
     epoch: u64,
@@ -66,6 +72,7 @@ impl Gate {
             state <- new_spinlock!(
                 State {
                     pf_open: true,
+                    ended: false,
                     vf_open: true,
                     epoch: 0,
                     pf_guards: 0,
@@ -91,11 +98,6 @@ impl Gate {
         }
         state.pf_guards += 1;
         Ok(())
-    }
-
-    /// Counts a guard of the PF even if the gate is closed: for whoever closed it.
-    pub(super) fn enter_closed_pf(&self) {
-        self.state.lock().pf_guards += 1;
     }
 
     /// Takes a guard of the PF back.
@@ -127,21 +129,27 @@ impl Gate {
     }
 
     /// Admits no guard of the PF any more, and waits for those that are out. Ends
-    /// the epoch.
+    /// the epoch. Counts a guard for the caller, who is then alone.
     pub(super) fn close_pf(&self) {
         {
             let mut state = self.state.lock();
             state.pf_open = false;
             state.epoch += 1;
         }
-        self.wait(&self.pf_idle, |state| state.pf_guards);
+        let mut state = self.wait(&self.pf_idle, |state| state.pf_guards);
+        state.pf_guards += 1;
     }
 
-    /// Admits guards of the PF again. Ends the epoch.
+    /// Admits guards of the PF again, unless the gate has ended. Ends the epoch.
     pub(super) fn open_pf(&self) {
         let mut state = self.state.lock();
-        state.pf_open = true;
+        state.pf_open = !state.ended;
         state.epoch += 1;
+    }
+
+    /// The gate will not be opened for the PF again.
+    pub(super) fn end(&self) {
+        self.state.lock().ended = true;
     }
 
     /// Admits no guard of the VF any more, and waits for those that are out. Ends
@@ -152,7 +160,7 @@ impl Gate {
             state.vf_open = false;
             state.epoch += 1;
         }
-        self.wait(&self.vf_idle, |state| state.vf_guards);
+        drop(self.wait(&self.vf_idle, |state| state.vf_guards));
     }
 
     /// Admits guards of the VF again, for a new epoch.
@@ -162,14 +170,19 @@ impl Gate {
         state.epoch += 1;
     }
 
-    /// Waits until there are no guards of one kind. Each is held for one command,
-    /// which mlx5_core ends after a minute.
-    fn wait(&self, idle: &Completion, guards: fn(&State) -> usize) {
+    /// Waits until there are no guards of one kind, and returns with the lock. A guard
+    /// is held for a few commands at most, each of which mlx5_core ends after a minute.
+    /// One that is leaked is waited for without an end.
+    fn wait(
+        &self,
+        idle: &Completion,
+        guards: fn(&State) -> usize,
+    ) -> Guard<'_, State, SpinLockBackend> {
         loop {
             {
                 let state = self.state.lock();
                 if guards(&state) == 0 {
-                    return;
+                    return state;
                 }
                 idle.reinit();
             }

@@ -5,7 +5,7 @@
 use super::{
     async_command::{AsyncCommand, Changes},
     bindings::{mlx5_ifc_load_vhca_state_out_bits, MLX5_CMD_OP_LOAD_VHCA_STATE},
-    device::{Device, VfGuard},
+    device::VfGuard,
     ifc::{constant, field, mailbox},
     mkey::DmaBuffer,
     registry::Owned,
@@ -19,12 +19,8 @@ pub(crate) struct LoadCommand(Owned<AsyncCommand<mlx5_ifc_load_vhca_state_out_bi
 
 impl LoadCommand {
     /// Prepares for LOADs. Their ends notify `waiters`.
-    pub(crate) fn new(
-        device: &Arc<Device>,
-        guard: &VfGuard<'_>,
-        waiters: Arc<Changes>,
-    ) -> Result<Self> {
-        AsyncCommand::new(device, guard, waiters).map(Self)
+    pub(crate) fn new(guard: &VfGuard<'_>, waiters: Arc<Changes>) -> Result<Self> {
+        AsyncCommand::new(guard, waiters).map(Self)
     }
 
     /// Starts to load the first `len` bytes of `image`. If that is dropped before
@@ -40,7 +36,10 @@ impl LoadCommand {
                 field!(mlx5_ifc_load_vhca_state_in_bits, vhca_id),
                 guard.device().vhca_id,
             )
-            .set(field!(mlx5_ifc_load_vhca_state_in_bits, mkey), image.mkey())
+            .set(
+                field!(mlx5_ifc_load_vhca_state_in_bits, mkey),
+                image.mkey(guard)?,
+            )
             .set(field!(mlx5_ifc_load_vhca_state_in_bits, size), len);
         self.0.send(guard, &mut input)
     }

@@ -4,7 +4,7 @@
 
 use super::{
     bindings::{self, mlx5_ifc_create_mkey_in_bits, MLX5_MKC_ACCESS_MODE_MTT},
-    device::{Device, PfGuard},
+    device::PfGuard,
     ifc::{constant, field, LargeMailbox},
     pd::Pd,
     registry::{Key, Owned, Resource},
@@ -66,13 +66,8 @@ pub(super) struct Mkey<M: Mapped> {
 
 impl<M: Mapped> Mkey<M> {
     /// Makes `memory` reachable at addresses from 0.
-    pub(super) fn new(
-        device: &Arc<Device>,
-        pf: &PfGuard<'_>,
-        pd: &Pd,
-        memory: M,
-    ) -> Result<Owned<Self>> {
-        let mut input = Self::input(pd, &memory)?;
+    pub(super) fn new(pf: &PfGuard<'_>, pd: &Pd, memory: M) -> Result<Owned<Self>> {
+        let mut input = Self::input(pf, pd, &memory)?;
         let memory = KBox::new(memory, GFP_KERNEL_ACCOUNT)?;
         let mut key = move |pf: &PfGuard<'_>| {
             let mut key = 0;
@@ -89,7 +84,6 @@ impl<M: Mapped> Mkey<M> {
             Ok::<u32, Error>(key)
         };
         Owned::pinned(
-            device,
             pf,
             try_pin_init!(Self {
                 key: key(pf)?,
@@ -110,7 +104,11 @@ impl<M: Mapped> Mkey<M> {
     }
 
     /// The input of CREATE_MKEY.
-    fn input(pd: &Pd, memory: &M) -> Result<LargeMailbox<mlx5_ifc_create_mkey_in_bits>> {
+    fn input(
+        pf: &PfGuard<'_>,
+        pd: &Pd,
+        memory: &M,
+    ) -> Result<LargeMailbox<mlx5_ifc_create_mkey_in_bits>> {
         let shift = memory.page_shift();
         let mtts = memory.len() >> shift;
         // MTTs come in units of two: an octword, in mlx5's use of the word.
@@ -133,7 +131,7 @@ impl<M: Mapped> Mkey<M> {
         );
         input.try_set(
             field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.pd),
-            pd.number(),
+            pd.number(pf)?,
         )?;
         // No QP: all ones.
         input.set(
@@ -198,7 +196,6 @@ impl DmaBuffer {
     /// Makes `pages` reachable, as many as hold `len` bytes. `EINVAL` if there are
     /// none.
     pub(crate) fn new(
-        device: &Arc<Device>,
         pf: &PfGuard<'_>,
         pd: &Pd,
         pages: Arc<Pages>,
@@ -213,14 +210,15 @@ impl DmaBuffer {
         let dma = unsafe { pf.dma_device() }?;
         let mapping = DmaMapping::new(&dma, pages.clone(), len, dir)?;
         Ok(Self {
-            mkey: Mkey::new(device, pf, pd, mapping)?,
+            mkey: Mkey::new(pf, pd, mapping)?,
             pages,
         })
     }
 
-    /// Returns the number that firmware has given the mkey.
-    pub(super) fn mkey(&self) -> u32 {
-        self.mkey.number()
+    /// Returns the number of the mkey, for a command to the PF of `pf`. `ENODEV` if
+    /// firmware cannot reach the pages there.
+    pub(super) fn mkey(&self, pf: &PfGuard<'_>) -> Result<u32> {
+        Ok(self.mkey.on(pf)?.number())
     }
 
     /// Returns the pages behind it.

@@ -23,6 +23,8 @@
 //!
 //! - The pointer to the core device is only given out by a guard, and closing the
 //!   gate waits for the guards.
+//! - A resource is made by a guard, and its number is only given out for a command
+//!   through a guard of the same device, while it exists.
 //! - Dropping, leaking or keeping a handle ([`registry::Owned`]) changes nothing:
 //!   the registry has the resource as well, and destroys it when the PF goes.
 //! - Memory that the device can access belongs to a resource, and is freed after

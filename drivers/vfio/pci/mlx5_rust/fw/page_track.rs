@@ -24,7 +24,7 @@ use super::{
     qp::{QueuePair, Receive},
     registry::{Owned, Resource},
     remainder::{Piece, Remainder},
-    report::{self, Batch, Fault, Progress, Report},
+    report::{self, Batch, Failed, Fault, Progress, Report},
     track_limits::{Ring, TrackLimits, LOG_ENTRY},
     uar::Uar,
 };
@@ -192,7 +192,7 @@ impl PageTracker {
         mut ranges: IovaRanges<'_>,
         page_size: u64,
     ) -> Result<Self> {
-        let pf = &device.enter()?;
+        let pf = &Device::enter(device)?;
         let capabilities = capabilities(pf);
         let limits = TrackLimits::from(&capabilities);
         let log_page = limits.log_page(page_size);
@@ -200,22 +200,22 @@ impl PageTracker {
         ranges.combine(capabilities.max_num_range.into());
 
         let events = TrackEvents::new()?;
-        let uar = Uar::new(device, pf)?;
-        let pd = Pd::new(device, pf)?;
-        let cq = CompletionQueue::new(device, pf, events.clone(), ring.log_slots)?;
+        let uar = Uar::new(pf)?;
+        let pd = Pd::new(pf)?;
+        let cq = CompletionQueue::new(pf, events.clone(), ring.log_slots)?;
         // SAFETY: The memory belongs to the mkey, whose `release` drops it; or it is
         // dropped before this returns.
         let memory = unsafe { Memory::new(pf, ring.len()) }?;
-        let mkey = Mkey::new(device, pf, &pd, memory)?;
+        let mkey = Mkey::new(pf, &pd, memory)?;
         let receive = Receive {
             cq: &cq,
             log_size: ring.log_slots,
-            lkey: mkey.number(),
+            lkey: mkey.on(pf)?.number(),
             // CAST: A ring of this length is in memory for messages of 4 MiB.
             room: ring.message_len() as u32,
         };
-        let receiver = QueuePair::new(device, pf, &pd, &uar, Some(receive))?;
-        let sender = QueuePair::new(device, pf, &pd, &uar, None)?;
+        let receiver = QueuePair::new(pf, &pd, &uar, Some(receive))?;
+        let sender = QueuePair::new(pf, &pd, &uar, None)?;
         receiver.init(pf)?;
         receiver.post(ring.slots());
         receiver.connect(pf, sender.number())?;
@@ -227,12 +227,12 @@ impl PageTracker {
             log_message: ring.log_message,
             sender: sender.number(),
         };
-        let object = create(device, pf, &limits, &ranges, context)?;
+        let object = create(pf, &limits, &ranges, context)?;
         let subjects = Subjects {
             qpns: [receiver.number(), sender.number()],
             object: object.id,
         };
-        let notifier = TrackNotifier::new(device, pf, events.clone(), subjects)?;
+        let notifier = TrackNotifier::new(pf, events.clone(), subjects)?;
         cq.arm(0);
         let tracked = Tracked {
             _notifier: notifier,
@@ -290,18 +290,29 @@ impl PageTracker {
         }
         next.map_err(|fault| match fault {
             Fault::Flood => EIO,
-            Fault::Refused(err) => err,
-            Fault::Failed(err) => {
-                self.events.fail();
+            Fault::Refused(err) => {
+                // Messages about this request may come yet: they would be taken for
+                // those of the next one, and those for the one after it.
+                if err == ETIMEDOUT {
+                    self.events.fail();
+                }
                 err
+            }
+            Fault::Failed => {
+                self.events.fail();
+                EIO
             }
         })
     }
 
     /// `EIO` if the tracker has failed.
     fn check(&self) -> Result {
-        if self.events.take_changed() && self.tracked.is_in_error()? {
-            self.events.fail();
+        if self.events.take_changed() {
+            // Who could not ask has to ask again.
+            let in_error = self.tracked.is_in_error();
+            if in_error.inspect_err(|_| self.events.change())? {
+                self.events.fail();
+            }
         }
         if self.events.has_failed() {
             return Err(EIO);
@@ -313,8 +324,6 @@ impl PageTracker {
 impl report::Device for Tracked {
     type Range = IovaRange;
     type Error = Error;
-
-    const FAILED: Error = EIO;
 
     fn request(&mut self, range: IovaRange) -> Result {
         let mut input = self
@@ -350,23 +359,31 @@ impl report::Device for Tracked {
                 constant!(MLX5_PAGE_TRACK_STATE_REPORTING),
             );
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
-        let pf = self.object.device().enter()?;
+        let pf = Device::enter(self.object.device())?;
+        self.object.on(&pf)?;
         pf.execute(&mut input.bytes, &mut output.bytes)
     }
 
-    fn message(&mut self) -> Result<Option<Message>> {
+    fn message(&mut self) -> Result<Option<Message>, Failed> {
         let slots = self.ring.slots();
         let room = self.ring.message_len();
-        let message = self.cq.entry(self.seen, slots, room)?;
+        let next = || self.cq.entry(self.seen, slots, room).map_err(|_| Failed);
+        let message = next()?;
         if message.is_some() {
             return Ok(message);
         }
         // What comes before the CQ is armed raises no event.
         self.cq.arm(self.seen);
-        self.cq.entry(self.seen, slots, room)
+        next()
     }
 
-    fn extend(&self, batch: &mut Batch, page_size: u64, message: &Message, from: usize) -> usize {
+    fn extend(
+        &self,
+        batch: &mut Batch,
+        page_size: u64,
+        message: &Message,
+        from: usize,
+    ) -> Result<usize, Failed> {
         // CAST: To a type that is not smaller.
         let at = message.slot as usize * self.ring.message_len();
         let done = from << LOG_ENTRY;
@@ -374,8 +391,8 @@ impl report::Device for Tracked {
         let added = self
             .mkey
             .with(|memory| batch.extend(page_size, memory.entries(at + done, left)));
-        // The memory is gone if the tracker was destroyed, and so is the report.
-        added.unwrap_or(0)
+        // The memory is gone: the tracker is being destroyed.
+        added.map_err(|_| Failed)
     }
 
     fn release(&mut self) {
@@ -398,7 +415,8 @@ impl Tracked {
             constant!(MLX5_CMD_OP_QUERY_GENERAL_OBJECT),
         );
         let mut output = mailbox!(mlx5_ifc_query_page_track_obj_out_bits);
-        let pf = self.object.device().enter()?;
+        let pf = Device::enter(self.object.device())?;
+        self.object.on(&pf)?;
         pf.execute(&mut input.bytes, &mut output.bytes)?;
         let state = output.get(field!(
             mlx5_ifc_query_page_track_obj_out_bits,
@@ -418,7 +436,6 @@ struct Context {
 /// CREATE_GENERAL_OBJECT. `EOPNOTSUPP` if the ranges are smaller, or larger,
 /// than what the device can track.
 fn create(
-    device: &Arc<Device>,
     pf: &PfGuard<'_>,
     limits: &TrackLimits,
     ranges: &IovaRanges<'_>,
@@ -454,7 +471,7 @@ fn create(
     );
     input.set(
         field!(mlx5_ifc_create_page_track_obj_in_bits, obj_context.vhca_id),
-        device.vhca_id,
+        pf.device().vhca_id,
     );
     input.set(
         field!(
@@ -498,7 +515,7 @@ fn create(
         ),
         u32::try_from(ranges.len())?,
     )?;
-    Owned::new(device, pf, |pf| {
+    Owned::new(pf, |pf| {
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
         pf.execute(&mut input.bytes, &mut output.bytes)?;
         let id = output.get(field!(mlx5_ifc_general_obj_out_cmd_hdr_bits, obj_id));

@@ -4,10 +4,10 @@
 
 use super::{
     bindings,
-    device::{Device, PfGuard},
+    device::PfGuard,
     registry::{Key, Owned, Resource},
 };
-use kernel::{error::to_result, prelude::*, sync::Arc};
+use kernel::{error::to_result, prelude::*};
 
 struct Domain {
     number: u32,
@@ -26,8 +26,8 @@ pub(crate) struct Pd(Owned<Domain>);
 
 impl Pd {
     /// ALLOC_PD.
-    pub(crate) fn new(device: &Arc<Device>, pf: &PfGuard<'_>) -> Result<Self> {
-        Owned::new(device, pf, |pf| {
+    pub(crate) fn new(pf: &PfGuard<'_>) -> Result<Self> {
+        Owned::new(pf, |pf| {
             let mut number = 0;
             // SAFETY: `mdev` is valid: `pf` is a guard of it. `number` is a local
             // variable.
@@ -37,9 +37,9 @@ impl Pd {
         .map(Self)
     }
 
-    /// Returns the number that firmware has given it.
-    pub(super) fn number(&self) -> u32 {
-        self.0.number
+    /// Returns its number, for a command to the PF of `pf`. `ENODEV` if it is not there.
+    pub(super) fn number(&self, pf: &PfGuard<'_>) -> Result<u32> {
+        Ok(self.0.on(pf)?.number)
     }
 
     /// Returns its name in the registry.

@@ -10,18 +10,14 @@ use super::{
         MLX5_QPC_PM_STATE_MIGRATED, MLX5_QP_ST_RC, MLX5_ZERO_LEN_RQ,
     },
     cq::{log_page_size, CompletionQueue},
-    device::{Device, PfGuard},
+    device::PfGuard,
     ifc::{constant, field, mailbox, LargeMailbox},
     pd::Pd,
     registry::{Key, Owned, Resource},
     uar::Uar,
 };
 use crate::vfio::coherent::{dma_wmb, Coherent};
-use kernel::{
-    new_mutex,
-    prelude::*,
-    sync::{Arc, Mutex},
-};
+use kernel::{new_mutex, prelude::*, sync::Mutex};
 
 /// Bytes of a receive entry: one data segment.
 const ENTRY: usize = 16;
@@ -101,7 +97,6 @@ impl ReceiveQueue {
 impl QueuePair {
     /// CREATE_QP, for one that receives, or one that does not.
     pub(super) fn new(
-        device: &Arc<Device>,
         pf: &PfGuard<'_>,
         pd: &Pd,
         uar: &Uar,
@@ -126,10 +121,10 @@ impl QueuePair {
             field!(mlx5_ifc_create_qp_in_bits, qpc.pm_state),
             constant!(MLX5_QPC_PM_STATE_MIGRATED),
         );
-        input.try_set(field!(mlx5_ifc_create_qp_in_bits, qpc.pd), pd.number())?;
+        input.try_set(field!(mlx5_ifc_create_qp_in_bits, qpc.pd), pd.number(pf)?)?;
         input.try_set(
             field!(mlx5_ifc_create_qp_in_bits, qpc.uar_page),
-            uar.index(),
+            uar.index(pf)?,
         )?;
         input.try_set(
             field!(mlx5_ifc_create_qp_in_bits, qpc.ts_format),
@@ -152,7 +147,10 @@ impl QueuePair {
                     field!(mlx5_ifc_create_qp_in_bits, qpc.rq_type),
                     constant!(MLX5_NON_ZERO_RQ),
                 );
-                input.try_set(field!(mlx5_ifc_create_qp_in_bits, qpc.cqn_rcv), cq.number())?;
+                input.try_set(
+                    field!(mlx5_ifc_create_qp_in_bits, qpc.cqn_rcv),
+                    cq.number(pf)?,
+                )?;
                 input.try_set(
                     field!(mlx5_ifc_create_qp_in_bits, qpc.log_rq_size),
                     queue.log_size,
@@ -176,7 +174,6 @@ impl QueuePair {
             Ok::<u32, Error>(number as u32)
         };
         Owned::pinned(
-            device,
             pf,
             try_pin_init!(Pair {
                 number: create(pf)?,
@@ -199,6 +196,11 @@ impl QueuePair {
         self.0.number
     }
 
+    /// Returns its number, for a command to the PF of `pf`. `ENODEV` if it is not there.
+    fn on(&self, pf: &PfGuard<'_>) -> Result<u32> {
+        Ok(self.0.on(pf)?.number)
+    }
+
     /// RST2INIT_QP: receives can be posted.
     pub(super) fn init(&self, pf: &PfGuard<'_>) -> Result {
         let mut input = mailbox!(mlx5_ifc_rst2init_qp_in_bits)
@@ -206,7 +208,7 @@ impl QueuePair {
                 field!(mlx5_ifc_rst2init_qp_in_bits, opcode),
                 constant!(MLX5_CMD_OP_RST2INIT_QP),
             )
-            .try_set(field!(mlx5_ifc_rst2init_qp_in_bits, qpn), self.number())?
+            .try_set(field!(mlx5_ifc_rst2init_qp_in_bits, qpn), self.on(pf)?)?
             .set(
                 field!(
                     mlx5_ifc_rst2init_qp_in_bits,
@@ -231,7 +233,7 @@ impl QueuePair {
                 field!(mlx5_ifc_init2rtr_qp_in_bits, opcode),
                 constant!(MLX5_CMD_OP_INIT2RTR_QP),
             )
-            .try_set(field!(mlx5_ifc_init2rtr_qp_in_bits, qpn), self.number())?
+            .try_set(field!(mlx5_ifc_init2rtr_qp_in_bits, qpn), self.on(pf)?)?
             .set(
                 field!(mlx5_ifc_init2rtr_qp_in_bits, qpc.mtu),
                 constant!(ib_mtu_IB_MTU_4096),
@@ -267,7 +269,7 @@ impl QueuePair {
                 field!(mlx5_ifc_rtr2rts_qp_in_bits, opcode),
                 constant!(MLX5_CMD_OP_RTR2RTS_QP),
             )
-            .try_set(field!(mlx5_ifc_rtr2rts_qp_in_bits, qpn), self.number())?
+            .try_set(field!(mlx5_ifc_rtr2rts_qp_in_bits, qpn), self.on(pf)?)?
             .set(
                 field!(mlx5_ifc_rtr2rts_qp_in_bits, qpc.retry_count),
                 constant!(RETRIES),

@@ -43,23 +43,35 @@ pub(super) trait Resource: Send + Sync + 'static {
     }
 }
 
+/// A resource that could not be destroyed. The device may still access its memory.
+struct Stuck {
+    key: Key,
+    resource: Arc<dyn Resource>,
+    /// mlx5_core has stopped to wait for the end of the command. Firmware may carry it
+    /// out at any time, and give the number to something that is not ours: it must not
+    /// be told again to destroy it.
+    given_up: bool,
+}
+
 struct Entries {
     /// By age: the key of a new resource is larger than all others.
     live: RBTree<Key, Arc<dyn Resource>>,
     next: u64,
-    /// Resources that could not be destroyed. The device may still access their
-    /// memory.
-    stuck: KVec<(Key, Arc<dyn Resource>)>,
+    stuck: KVec<Stuck>,
 }
 
 impl Entries {
-    /// Takes the oldest of the stuck resources that no other one of them uses.
-    fn take_stuck(&mut self) -> Option<(Key, Arc<dyn Resource>)> {
+    /// Takes the oldest of the stuck resources that firmware may be told again to
+    /// destroy, and that no other one of them uses.
+    fn take_stuck(&mut self) -> Option<Stuck> {
         let used = |key| {
             let mut others = self.stuck.iter();
-            others.any(|(_, other)| other.uses() == Some(key))
+            others.any(|other| other.resource.uses() == Some(key))
         };
-        let oldest = self.stuck.iter().position(|(key, _)| !used(*key))?;
+        let oldest = self
+            .stuck
+            .iter()
+            .position(|stuck| !stuck.given_up && !used(stuck.key))?;
         self.stuck.remove(oldest).ok()
     }
 }
@@ -98,30 +110,46 @@ impl Registry {
         key
     }
 
+    /// Returns whether the resource `key` was not destroyed yet.
+    fn has(&self, key: Key) -> bool {
+        self.entries.lock().live.get(&key).is_some()
+    }
+
     /// Destroys the resource `key`, if nobody else has done so.
     fn retire(&self, key: Key, pf: &PfGuard<'_>) {
-        let found = self.entries.lock().live.remove(&key);
-        if let Some(resource) = found {
+        let found = self.entries.lock().live.get(&key).cloned();
+        let Some(resource) = found else { return };
+        // As long as it is here, a reset finds it and waits for its command, too.
+        resource.quiesce();
+        if self.entries.lock().live.remove(&key).is_some() {
             self.destroy(key, resource, pf);
         }
     }
 
     fn destroy(&self, key: Key, resource: Arc<dyn Resource>, pf: &PfGuard<'_>) {
-        if resource.destroy(pf).is_ok() {
+        let Err(err) = resource.destroy(pf) else {
             resource.release();
             self.retry(pf);
             return;
-        }
+        };
         pf.device().complaints.warn(
             c"firmware did not destroy an object: memory stays until it does, or the PF reloads",
         );
-        let mut next = Some((key, resource));
-        while let Some((key, resource)) = next.take() {
+        let mut next = Some(Stuck {
+            key,
+            resource,
+            given_up: err == ETIMEDOUT,
+        });
+        while let Some(stuck) = next.take() {
             // Not destroyed either: firmware would refuse.
-            next = resource
-                .uses()
-                .and_then(|key| Some((key, self.entries.lock().live.remove(&key)?)));
-            self.keep(key, resource);
+            next = stuck.resource.uses().and_then(|key| {
+                Some(Stuck {
+                    key,
+                    resource: self.entries.lock().live.remove(&key)?,
+                    given_up: false,
+                })
+            });
+            self.keep(stuck);
         }
     }
 
@@ -129,24 +157,22 @@ impl Registry {
     /// possible now: a SAVE that uses it has ended, or mlx5_core has memory again.
     fn retry(&self, pf: &PfGuard<'_>) {
         let oldest = self.entries.lock().take_stuck();
-        if let Some((key, resource)) = oldest {
-            match resource.destroy(pf) {
-                Ok(()) => resource.release(),
-                Err(_) => self.keep(key, resource),
+        if let Some(stuck) = oldest {
+            match stuck.resource.destroy(pf) {
+                Ok(()) => stuck.resource.release(),
+                Err(err) => self.keep(Stuck {
+                    given_up: err == ETIMEDOUT,
+                    ..stuck
+                }),
             }
         }
     }
 
     /// Keeps what the device may still use.
-    fn keep(&self, key: Key, resource: Arc<dyn Resource>) {
-        let kept = resource.clone();
-        if self
-            .entries
-            .lock()
-            .stuck
-            .push((key, resource), GFP_KERNEL)
-            .is_err()
-        {
+    fn keep(&self, stuck: Stuck) {
+        let kept = stuck.resource.clone();
+        let mut entries = self.entries.lock();
+        if entries.stuck.push(stuck, GFP_KERNEL).is_err() {
             // The device may access its memory for as long as it is powered.
             core::mem::forget(kept);
         }
@@ -191,8 +217,8 @@ impl Registry {
     /// destroyed before.
     pub(super) fn hca_torn_down(&self) {
         let stuck = core::mem::take(&mut self.entries.lock().stuck);
-        for (_, resource) in &stuck {
-            resource.release();
+        for stuck in &stuck {
+            stuck.resource.release();
         }
     }
 }
@@ -200,8 +226,8 @@ impl Registry {
 impl Drop for Entries {
     fn drop(&mut self) {
         // Nobody will tell when the device stops using this memory.
-        for resource in core::mem::take(&mut self.stuck) {
-            core::mem::forget(resource);
+        for stuck in core::mem::take(&mut self.stuck) {
+            core::mem::forget(stuck.resource);
         }
     }
 }
@@ -214,31 +240,26 @@ pub(super) struct Owned<R: Resource> {
 }
 
 impl<R: Resource> Owned<R> {
-    /// Creates a resource on the PF with `make`.
+    /// Creates a resource on the PF of `pf` with `make`.
     ///
     /// What can fail apart from that is done before it, so that `make` need not be
     /// undone.
     pub(super) fn new(
-        device: &Arc<Device>,
         pf: &PfGuard<'_>,
         make: impl FnOnce(&PfGuard<'_>) -> Result<R>,
     ) -> Result<Self> {
         let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let memory = UniqueArc::<R>::new_uninit(GFP_KERNEL)?;
         let resource: Arc<R> = memory.write(make(pf)?).into();
-        Ok(Self::register(device, node, resource))
+        Ok(Self::register(pf.device(), node, resource))
     }
 
-    /// Creates a resource on the PF that must not be moved.
-    pub(super) fn pinned(
-        device: &Arc<Device>,
-        _pf: &PfGuard<'_>,
-        make: impl PinInit<R, Error>,
-    ) -> Result<Self> {
+    /// Creates a resource on the PF of `pf` that must not be moved.
+    pub(super) fn pinned(pf: &PfGuard<'_>, make: impl PinInit<R, Error>) -> Result<Self> {
         let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let memory = UniqueArc::<R>::new_uninit(GFP_KERNEL)?;
         let resource: Arc<R> = memory.pin_init_with(make)?.into();
-        Ok(Self::register(device, node, resource))
+        Ok(Self::register(pf.device(), node, resource))
     }
 
     fn register(
@@ -264,10 +285,21 @@ impl<R: Resource> Owned<R> {
         self.key
     }
 
+    /// Returns the resource, for a command to the PF of `pf`. `ENODEV` if it is not
+    /// there: it was destroyed when its PF went, or is on another one. Its number may
+    /// be that of something else by now.
+    pub(super) fn on(&self, pf: &PfGuard<'_>) -> Result<&R> {
+        if Arc::ptr_eq(&self.device, pf.device()) && self.device.registry.has(self.key) {
+            Ok(&self.resource)
+        } else {
+            Err(ENODEV)
+        }
+    }
+
     /// Destroys the resource, if it was not destroyed yet.
     pub(super) fn end(&self) {
         // If the gate is closed, whoever closed it destroys all resources.
-        if let Ok(pf) = self.device.enter() {
+        if let Ok(pf) = Device::enter(&self.device) {
             self.device.registry.retire(self.key, &pf);
         }
     }

@@ -124,34 +124,47 @@ pub(crate) enum Progress {
 pub(crate) enum Fault<E> {
     /// The device does not come to an end. The next report may.
     Flood,
-    /// The device has refused the request, or could not be asked. That is all
-    /// that has happened.
+    /// The request could not be made. Nothing else has happened, if the device has
+    /// answered.
     Refused(E),
     /// The tracker has failed, for good.
-    Failed(E),
+    Failed,
+}
+
+/// The tracker has failed, for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Failed;
+
+impl<E> From<Failed> for Fault<E> {
+    fn from(_: Failed) -> Self {
+        Self::Failed
+    }
 }
 
 /// The device's side of a report.
 pub(crate) trait Device {
     /// What can be reported.
     type Range;
-    /// How a request, or the receipt of a message, fails.
+    /// How a request fails.
     type Error;
-
-    /// The error of a tracker that says that it has failed.
-    const FAILED: Self::Error;
 
     /// Has the device report a range.
     fn request(&mut self, range: Self::Range) -> Result<(), Self::Error>;
 
     /// Returns the oldest message that was not released. If there is none, has
     /// an event raised when there is.
-    fn message(&mut self) -> Result<Option<Message>, Self::Error>;
+    fn message(&mut self) -> Result<Option<Message>, Failed>;
 
     /// Adds entries of a message to `batch`, from the one with number `from` on, by
     /// [`Batch::extend`]: at least one, if there are any and there is room. Returns
     /// how many were added.
-    fn extend(&self, batch: &mut Batch, page_size: u64, message: &Message, from: usize) -> usize;
+    fn extend(
+        &self,
+        batch: &mut Batch,
+        page_size: u64,
+        message: &Message,
+        from: usize,
+    ) -> Result<usize, Failed>;
 
     /// Gives the completion queue entry of the oldest message back to the device.
     fn release(&mut self);
@@ -212,7 +225,7 @@ impl<R> Report<R> {
                     device.request(range).map_err(Fault::Refused)?;
                     self.running = true;
                 }
-                let Some(message) = device.message().map_err(Fault::Failed)? else {
+                let Some(message) = device.message()? else {
                     return Ok(Progress::Wait);
                 };
                 self.position = Some((message, 0));
@@ -221,7 +234,7 @@ impl<R> Report<R> {
                 self.left = self.left.checked_sub(entries).ok_or(Fault::Flood)?;
                 continue;
             };
-            if !self.take_apart(device, batch, message, from) {
+            if !self.take_apart(device, batch, message, from)? {
                 return Ok(Progress::More);
             }
             self.position = None;
@@ -232,7 +245,7 @@ impl<R> Report<R> {
             match message.state {
                 State::Tracking => self.running = false,
                 State::Reporting => (),
-                State::Failed => return Err(Fault::Failed(D::FAILED)),
+                State::Failed => return Err(Fault::Failed),
             }
         }
     }
@@ -245,16 +258,16 @@ impl<R> Report<R> {
         batch: &mut Batch,
         message: Message,
         mut from: usize,
-    ) -> bool {
+    ) -> Result<bool, Failed> {
         let entries = message.len >> LOG_ENTRY;
         while from < entries {
-            let added = device.extend(batch, self.page_size, &message, from);
+            let added = device.extend(batch, self.page_size, &message, from)?;
             if added == 0 {
-                return !batch.is_full();
+                return Ok(!batch.is_full());
             }
             from += added;
             self.position = Some((message, from));
         }
-        true
+        Ok(true)
     }
 }

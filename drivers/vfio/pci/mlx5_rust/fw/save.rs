@@ -8,7 +8,7 @@ use super::{
         self, mlx5_ifc_save_vhca_state_in_bits, mlx5_ifc_save_vhca_state_out_bits,
         MLX5_CMD_OP_SAVE_VHCA_STATE,
     },
-    device::{Device, VfGuard},
+    device::VfGuard,
     ifc::{constant, field, mailbox, Mailbox},
     mkey::DmaBuffer,
     registry::Owned,
@@ -51,6 +51,8 @@ pub(crate) enum SaveError {
     /// `BAD_RES_STATE`: the device has changed too much since it was asked for
     /// the size, or is not tracked any more.
     BadState,
+    /// mlx5_core does not wait for it any more. Firmware may still carry it out.
+    Unknown,
     /// Anything else.
     Other,
 }
@@ -63,12 +65,8 @@ pub(crate) struct SaveCommand(Owned<AsyncCommand<mlx5_ifc_save_vhca_state_out_bi
 
 impl SaveCommand {
     /// Prepares for SAVEs. Their ends notify `waiters`.
-    pub(crate) fn new(
-        device: &Arc<Device>,
-        guard: &VfGuard<'_>,
-        waiters: Arc<Changes>,
-    ) -> Result<Self> {
-        AsyncCommand::new(device, guard, waiters).map(Self)
+    pub(crate) fn new(guard: &VfGuard<'_>, waiters: Arc<Changes>) -> Result<Self> {
+        AsyncCommand::new(guard, waiters).map(Self)
     }
 
     /// Starts to save into `buffer`. If that is dropped before the end, firmware
@@ -79,7 +77,7 @@ impl SaveCommand {
         buffer: &DmaBuffer,
         request: Request,
     ) -> Result {
-        self.0.send(guard, &mut guard.save_input(buffer, request))
+        self.0.send(guard, &mut guard.save_input(buffer, request)?)
     }
 
     /// Returns whether no SAVE can be sent any more.
@@ -112,6 +110,7 @@ impl SaveCommand {
                     0
                 },
             }),
+            Err(err) if err == ETIMEDOUT => Err(SaveError::Unknown),
             Err(_) => match output.get(field!(mlx5_ifc_save_vhca_state_out_bits, status)) {
                 BAD_RES_STATE => Err(SaveError::BadState),
                 _ => Err(SaveError::Other),
@@ -127,10 +126,10 @@ impl SaveCommand {
 }
 
 impl VfGuard<'_> {
-    fn save_input(&self, buffer: &DmaBuffer, request: Request) -> Input {
+    fn save_input(&self, buffer: &DmaBuffer, request: Request) -> Result<Input> {
         // A buffer is longer than the field holds only if the state nearly is.
         let size = buffer.pages().len().min(u32::MAX as usize) as u32;
-        mailbox!(mlx5_ifc_save_vhca_state_in_bits)
+        let input = mailbox!(mlx5_ifc_save_vhca_state_in_bits)
             .set(
                 field!(mlx5_ifc_save_vhca_state_in_bits, opcode),
                 constant!(MLX5_CMD_OP_SAVE_VHCA_STATE),
@@ -149,9 +148,10 @@ impl VfGuard<'_> {
             )
             .set(
                 field!(mlx5_ifc_save_vhca_state_in_bits, mkey),
-                buffer.mkey(),
+                buffer.mkey(self)?,
             )
-            .set(field!(mlx5_ifc_save_vhca_state_in_bits, size), size)
+            .set(field!(mlx5_ifc_save_vhca_state_in_bits, size), size);
+        Ok(input)
     }
 
     /// SAVE_VHCA_STATE that ends tracking; what it saves is of no use.
@@ -162,7 +162,7 @@ impl VfGuard<'_> {
             extent: Extent::Whole,
             track: false,
         };
-        let mut input = self.save_input(buffer, request);
+        let mut input = self.save_input(buffer, request)?;
         let mut output = mailbox!(mlx5_ifc_save_vhca_state_out_bits);
         self.execute(&mut input.bytes, &mut output.bytes)
     }

@@ -95,9 +95,9 @@ impl Tracking {
     /// report is made at a time; others wait, `ERESTARTSYS` if a signal comes.
     ///
     /// `EIO` if the tracker has failed or was stopped, or if the device does not
-    /// come to an end; `ETIMEDOUT` if it sends nothing for the report timeout, after
-    /// which the tracker has failed; `EINTR` if the process is killed. After an error
-    /// every page of the range may be dirty.
+    /// come to an end; `ETIMEDOUT` if it does not answer, or sends nothing for the report
+    /// timeout, after which the tracker has failed; `EINTR` if the process is killed.
+    /// After an error every page of the range may be dirty.
     pub(crate) fn report(&self, range: IovaRange, mut each: impl FnMut(u64, u64)) -> Result {
         let _turn = self.turn()?;
         let mut batch = Batch::new();

@@ -4,11 +4,11 @@
 
 use super::{
     bindings,
-    device::{Device, PfGuard},
+    device::PfGuard,
     registry::{Owned, Resource},
 };
 use core::ptr::NonNull;
-use kernel::{error::from_err_ptr, prelude::*, sync::Arc};
+use kernel::{error::from_err_ptr, prelude::*};
 
 /// # Invariants
 ///
@@ -38,8 +38,8 @@ pub(super) struct Uar(Owned<Page>);
 
 impl Uar {
     /// Takes a reference to a page.
-    pub(super) fn new(device: &Arc<Device>, pf: &PfGuard<'_>) -> Result<Self> {
-        Owned::new(device, pf, |pf| {
+    pub(super) fn new(pf: &PfGuard<'_>) -> Result<Self> {
+        Owned::new(pf, |pf| {
             // SAFETY: `mdev` is valid: `pf` is a guard of it.
             let page = from_err_ptr(unsafe { bindings::mlx5_get_uars_page(pf.mdev()) })?;
             let page = NonNull::new(page).ok_or(ENOMEM)?;
@@ -56,8 +56,8 @@ impl Uar {
         self.0.page.as_ptr()
     }
 
-    /// Returns the number that firmware has given it.
-    pub(super) fn index(&self) -> u32 {
-        self.0.index
+    /// Returns its number, for a command to the PF of `pf`. `ENODEV` if it is not there.
+    pub(super) fn index(&self, pf: &PfGuard<'_>) -> Result<u32> {
+        Ok(self.0.on(pf)?.index)
     }
 }

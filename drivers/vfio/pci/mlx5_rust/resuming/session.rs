@@ -15,10 +15,7 @@
 //! access to user memory, nor is `incoming` over a command.
 
 use crate::{
-    fw::{
-        async_command::Changes, device::Device, gate::Epoch, load::LoadCommand, mkey::DmaBuffer,
-        pd::Pd,
-    },
+    fw::{async_command::Changes, gate::Epoch, load::LoadCommand, mkey::DmaBuffer, pd::Pd},
     stream::{Malformed, Parser, Step, HEADER_LEN},
     vf::Vf,
     vfio::{
@@ -185,10 +182,12 @@ impl Drop for Resuming {
 impl Resuming {
     /// Begins to load a state into the stopped device.
     pub(crate) fn new(vf: &Arc<Vf>, epoch: Epoch) -> Result<(Self, OpenFile)> {
-        let guard = vf.device.enter_vf(epoch)?;
         let changes = Changes::new()?;
-        let command = LoadCommand::new(&vf.device, &guard, changes.clone())?;
-        let pd = Pd::new(&vf.device, &guard)?;
+        let (command, pd) = {
+            let guard = vf.enter(epoch)?;
+            let command = LoadCommand::new(&guard, changes.clone())?;
+            (command, Pd::new(&guard)?)
+        };
         let intake = Intake {
             parser: Parser::new(),
             image: UniqueArc::new(Pages::new(), GFP_KERNEL_ACCOUNT)?.into(),
@@ -220,7 +219,7 @@ impl Resuming {
     }
 
     /// Waits until firmware has loaded everything, and returns whether the stream may
-    /// end here.
+    /// end here. Nothing is taken in after that.
     ///
     /// `EBUSY` while a writer is at it, `ERESTARTSYS` if a signal comes first: the
     /// session goes on. `EINVAL` in the middle of a record, with a byte owed, or
@@ -228,7 +227,7 @@ impl Resuming {
     /// has got it.
     pub(crate) fn finish(&self) -> Result<(), NotFinished> {
         loop {
-            let incoming = self.0.lock();
+            let mut incoming = self.0.lock();
             return match (&incoming.stopped, &incoming.writer) {
                 (Some(Stopped::Failed { err, told: false }), _) => Err(NotFinished::Failed(*err)),
                 (Some(_), _) | (None, Writer::Gone) => Err(NotFinished::Failed(EIO)),
@@ -240,6 +239,9 @@ impl Resuming {
                 }
                 (None, Writer::Idle(intake)) => {
                     if intake.owed.is_none() && intake.parser.is_complete() {
+                        // Before the lock goes: a writer would have more loaded, and
+                        // nobody would hear of an error.
+                        incoming.stopped = Some(Stopped::Closed);
                         Ok(())
                     } else {
                         Err(NotFinished::Failed(EINVAL))
@@ -295,8 +297,9 @@ impl ResumingSession {
 
     /// Waits for the intake and takes it out.
     fn take(&self, wait: Wait) -> Result<Intake> {
-        let mut incoming = self.lock();
         loop {
+            // Anew each time: the PF may have gone.
+            let mut incoming = self.lock();
             incoming.check()?;
             match core::mem::replace(&mut incoming.writer, Writer::Busy) {
                 Writer::Idle(intake) => return Ok(intake),
@@ -359,9 +362,8 @@ impl ResumingSession {
         }
         let spare = self.reclaim()?;
         let image: Arc<Pages> = core::mem::replace(&mut intake.image, spare).into();
-        let guard = self.vf.device.enter_vf(self.epoch).map_err(|_| ENODEV)?;
-        let device: &Arc<Device> = &self.vf.device;
-        let buffer = DmaBuffer::new(device, &guard, &self.pd, image, len, Direction::ToDevice)?;
+        let guard = self.vf.enter(self.epoch).map_err(|_| ENODEV)?;
+        let buffer = DmaBuffer::new(&guard, &self.pd, image, len, Direction::ToDevice)?;
         self.vf.tracer.load_begins(len as u64);
         self.command.start(&guard, &buffer, len)?;
         self.incoming.lock().loading = Loading::UnderWay { buffer, len };
@@ -454,7 +456,8 @@ impl DataFile for ResumingSession {
     const NAME: &'static CStr = c"mlx5vf_mig";
     const ACCESS: Access = Access::Resuming;
 
-    /// Reports EPOLLOUT only while no LOAD is queued or running, and nobody writes.
+    /// Reports EPOLLOUT only while no LOAD is queued or running, and nobody writes: then
+    /// a write does not wait, unless it completes an image.
     fn poll(&self) -> Option<(&PollCondVar, Readiness)> {
         let incoming = self.lock();
         let ready = match (&incoming.stopped, &incoming.writer) {

@@ -17,7 +17,6 @@ use super::{
 use crate::{
     fw::{
         async_command::Changes,
-        device::VfGuard,
         gate::Epoch,
         mkey::DmaBuffer,
         pd::Pd,
@@ -129,7 +128,7 @@ impl Part {
     }
 }
 
-impl Room for DmaBuffer {
+impl Room for Arc<DmaBuffer> {
     fn room(&self) -> usize {
         self.pages().len()
     }
@@ -159,7 +158,9 @@ struct Outgoing {
     awaited: bool,
     /// Firmware tracks what changes.
     tracked: bool,
-    buffers: Buffers<DmaBuffer>,
+    /// Firmware may still carry out a SAVE that mlx5_core has stopped to wait for.
+    unknown: bool,
+    buffers: Buffers<Arc<DmaBuffer>>,
     ledger: Ledger,
     chunks: Chunks,
 }
@@ -218,10 +219,12 @@ impl Saving {
         epoch: Epoch,
         begin: Begin,
     ) -> Result<(Self, OpenFile)> {
-        let guard = vf.device.enter_vf(epoch)?;
         let changes = Changes::new()?;
-        let command = SaveCommand::new(&vf.device, &guard, changes.clone())?;
-        let pd = Pd::new(&vf.device, &guard)?;
+        let (command, pd) = {
+            let guard = vf.enter(epoch)?;
+            let command = SaveCommand::new(&guard, changes.clone())?;
+            (command, Pd::new(&guard)?)
+        };
         let device = vdev.to_ref();
         let phase = match begin {
             Begin::Stopped => Phase::StopCopy,
@@ -247,6 +250,7 @@ impl Saving {
                         in_flight: None,
                         awaited: false,
                         tracked: false,
+                        unknown: false,
                         buffers: Buffers::new(),
                         ledger: Ledger::default(),
                         chunks: Chunks::default(),
@@ -259,7 +263,7 @@ impl Saving {
         // From here on an error ends the session.
         let saving = Self(session.clone());
         let file = OpenFile::new(session)?;
-        saving.begin(&guard, begin)?;
+        saving.begin(begin)?;
         Ok((saving, file))
     }
 }
@@ -422,24 +426,24 @@ impl SavingSession {
         Ok(())
     }
 
-    fn begin(&self, guard: &VfGuard<'_>, begin: Begin) -> Result {
+    fn begin(&self, begin: Begin) -> Result {
         let running = match begin {
             Begin::Stopped => Device::Stopped,
             _ => Device::Running,
         };
         let in_chunks = self.vf.device.in_chunks();
-        let info = guard.query_state(Extent::Whole)?;
+        let info = self.vf.enter(self.epoch)?.query_state(Extent::Whole)?;
         let room = stopped_room(info.required, info.total, in_chunks, running)?;
         let kept = if in_chunks { chunks::BUFFERS } else { 1 };
         let mut size = 0;
         for _ in 0..kept {
-            let buffer = self.buffer(guard, room)?;
+            let buffer = self.buffer(room)?;
             size = buffer.room();
             self.add(buffer, Device::Stopped)?;
         }
         let kind = match running {
             Device::Running => {
-                self.add(self.buffer(guard, room)?, Device::Running)?;
+                self.add(self.buffer(room)?, Device::Running)?;
                 Kind::Initial
             }
             Device::Stopped => Kind::Dirty,
@@ -455,20 +459,22 @@ impl SavingSession {
             extent: Extent::Whole,
             track: running == Device::Running,
         };
-        self.start(guard, info.required, running, request, kind)
+        self.start(info.required, running, request, kind)
     }
 
-    fn buffer(&self, guard: &VfGuard<'_>, len: usize) -> Result<DmaBuffer> {
+    fn buffer(&self, len: usize) -> Result<Arc<DmaBuffer>> {
         if len > MAX_SAVE {
             return Err(EOVERFLOW);
         }
+        // Without a guard, for which a reset waits: gigabytes take a while.
         let pages = Arc::new(Pages::with_len(len, Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
         let len = pages.len();
-        let device = &self.vf.device;
-        DmaBuffer::new(device, guard, &self.pd, pages, len, Direction::FromDevice)
+        let guard = self.vf.enter(self.epoch)?;
+        let buffer = DmaBuffer::new(&guard, &self.pd, pages, len, Direction::FromDevice)?;
+        Ok(Arc::new(buffer, GFP_KERNEL_ACCOUNT)?)
     }
 
-    fn add(&self, buffer: DmaBuffer, device: Device) -> Result {
+    fn add(&self, buffer: Arc<DmaBuffer>, device: Device) -> Result {
         let added = self.outgoing.lock().buffers.add(buffer, device);
         // A buffer that there is no room for is dropped without the lock.
         added.map_err(|_| EBUSY)
@@ -476,7 +482,7 @@ impl SavingSession {
 
     /// Makes a buffer of at least `need` bytes available. Called with `commands`
     /// held, or by the arc that begins the session: nobody else adds or takes any.
-    fn provide(&self, guard: &VfGuard<'_>, need: usize, device: Device) -> Result<Index> {
+    fn provide(&self, need: usize, device: Device) -> Result<Index> {
         if let Some(index) = self.outgoing.lock().buffers.take(need, device) {
             return Ok(index);
         }
@@ -485,41 +491,34 @@ impl SavingSession {
         while let Some(buffer) = small() {
             drop(buffer);
         }
-        self.add(self.buffer(guard, need)?, device)?;
+        self.add(self.buffer(need)?, device)?;
         let index = self.outgoing.lock().buffers.take(need, device);
         index.ok_or(ENOMEM)
     }
 
     /// Starts a SAVE. None may be under way. Called as [`provide`](Self::provide).
-    fn start(
-        &self,
-        guard: &VfGuard<'_>,
-        need: usize,
-        device: Device,
-        request: Request,
-        kind: Kind,
-    ) -> Result {
-        let index = self.provide(guard, need, device)?;
-        let mut outgoing = self.outgoing.lock();
-        if let Err(err) = outgoing.reserve(RECORD_PARTS) {
-            outgoing.buffers.release(index);
-            return Err(err);
-        }
-        let buffer = outgoing.buffers.get(index).ok_or(ENODEV)?;
+    fn start(&self, need: usize, device: Device, request: Request, kind: Kind) -> Result {
+        let buffer = self.provide(need, device)?;
+        let started = self.send(need, request, InFlight { buffer, kind });
+        started.inspect_err(|_| self.outgoing.lock().buffers.release(buffer))
+    }
+
+    /// Sends a SAVE into a buffer that was taken. Called as [`provide`](Self::provide).
+    fn send(&self, need: usize, request: Request, in_flight: InFlight) -> Result {
+        let buffer = {
+            let mut outgoing = self.outgoing.lock();
+            outgoing.reserve(RECORD_PARTS)?;
+            let buffer = outgoing.buffers.get(in_flight.buffer);
+            buffer.cloned().ok_or(ENODEV)?
+        };
+        let guard = self.vf.enter(self.epoch)?;
         self.vf.tracer.save_begins(need as u64);
-        let started = self.command.start(guard, buffer, request);
-        match started {
-            Ok(()) => {
-                outgoing.in_flight = Some(InFlight {
-                    buffer: index,
-                    kind,
-                });
-                // A reader may wait for it to begin.
-                self.changes.changed.notify_all();
-            }
-            Err(_) => outgoing.buffers.release(index),
-        }
-        started
+        // Without the lock: this waits if it has to be sent as a synchronous command.
+        self.command.start(&guard, &buffer, request)?;
+        self.outgoing.lock().in_flight = Some(in_flight);
+        // A reader may wait for it to begin, or even to end.
+        self.changes.changed.notify_all();
+        Ok(())
     }
 
     /// Saves the next chunk of the stopped device, if that is due.
@@ -540,11 +539,7 @@ impl SavingSession {
             extent: Extent::Changes,
             track: false,
         };
-        let started = self
-            .vf
-            .device
-            .enter_vf(self.epoch)
-            .and_then(|guard| self.start(&guard, need, Device::Stopped, request, Kind::Dirty));
+        let started = self.start(need, Device::Stopped, request, Kind::Dirty);
         if started.is_err() {
             self.fail();
         }
@@ -584,7 +579,7 @@ impl SavingSession {
         };
         let device = commands.device.as_ref().ok_or_else(|| self.gone())?;
         let v2 = device.precopy_info_v2();
-        let guard = self.vf.device.enter_vf(self.epoch).map_err(|_| ENODEV)?;
+        let guard = self.vf.enter(self.epoch).map_err(|_| ENODEV)?;
         let pending = if suspended {
             Pending::default()
         } else {
@@ -596,6 +591,7 @@ impl SavingSession {
                 new_initial: v2 && info.new_initial,
             }
         };
+        drop(guard);
         let (info, save) = {
             let mut outgoing = self.lock();
             let (info, save) = outgoing.ledger.report(pending, HEADER_LEN as u64);
@@ -611,8 +607,14 @@ impl SavingSession {
                 track: true,
             };
             let need = pending.bytes as usize;
-            self.start(&guard, need, Device::Running, request, kind)
-                .inspect_err(|_| self.fail())?;
+            self.start(need, Device::Running, request, kind)
+                .map_err(|err| {
+                    self.fail();
+                    match self.vf.device.is_current(self.epoch) {
+                        true => err,
+                        false => ENODEV,
+                    }
+                })?;
         }
         let Info {
             initial_bytes,
@@ -640,34 +642,46 @@ impl Idle<'_> {
     }
 
     /// The device was stopped: saves the rest of its state.
-    pub(crate) fn save_stopped(&self, guard: &VfGuard<'_>) -> Result {
+    pub(crate) fn save_stopped(&self) -> Result {
         let session = self.session;
         let extent = match session.lock().phase {
             Phase::PreCopyFailed => Extent::Whole,
             _ => Extent::Changes,
         };
-        let saved = guard.query_state(extent).and_then(|info| {
+        let guard = session.vf.enter(session.epoch);
+        let info = guard.and_then(|guard| guard.query_state(extent));
+        let saved = info.and_then(|info| {
             session.outgoing.lock().phase = Phase::StopCopy;
             let request = Request {
                 extent,
                 track: false,
             };
-            session.start(guard, info.required, Device::Stopped, request, Kind::Dirty)
+            session.start(info.required, Device::Stopped, request, Kind::Dirty)
         });
         saved.inspect_err(|_| session.fail())
     }
 
     /// Has firmware stop to track the running device, which is the end of the session.
-    pub(crate) fn end_tracking(&self, epoch: Epoch) -> Result {
+    /// `ETIMEDOUT` if firmware may begin to track it yet.
+    pub(crate) fn end_tracking(&self) -> Result {
         let session = self.session;
-        if !session.lock().tracked || session.command.has_ended() {
+        let Outgoing {
+            tracked, unknown, ..
+        } = *session.lock();
+        if session.command.has_ended() {
             return Ok(());
         }
-        let guard = session.vf.device.enter_vf(epoch)?;
-        let need = guard.query_state(Extent::Changes)?.required;
-        let index = session.provide(&guard, need, Device::Stopped)?;
+        if unknown {
+            return Err(ETIMEDOUT);
+        }
+        if !tracked {
+            return Ok(());
+        }
+        let enter = || session.vf.enter(session.epoch);
+        let need = enter()?.query_state(Extent::Changes)?.required;
+        let index = session.provide(need, Device::Stopped)?;
         let buffer = session.outgoing.lock().buffers.remove(index);
-        guard.end_tracking(&buffer.ok_or(ENODEV)?)?;
+        enter()?.end_tracking(&*buffer.ok_or(ENODEV)?)?;
         session.outgoing.lock().tracked = false;
         // Before another thread may send commands: firmware cannot tell any more what
         // has changed.
@@ -757,10 +771,14 @@ impl Outgoing {
                 self.phase = Phase::PreCopyFailed;
                 return Ok(());
             }
-            Err(_) => return Err(EIO),
+            Err(err) => {
+                self.unknown |= err == SaveError::Unknown;
+                return Err(EIO);
+            }
         };
-        self.append(save, image)?;
+        // Whatever becomes of the image.
         self.tracked |= self.phase == Phase::InitialSave;
+        self.append(save, image)?;
         self.phase = match self.phase {
             Phase::StopCopy if self.chunks.saved(image.next) => Phase::Complete,
             Phase::InitialSave => Phase::PreCopy,

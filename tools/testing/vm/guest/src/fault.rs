@@ -37,6 +37,10 @@ pub mod opcode {
     pub const DESTROY_CQ: u16 = 0x401;
     /// Destroys a queue pair.
     pub const DESTROY_QP: u16 = 0x501;
+    /// Has a page tracker report.
+    pub const MODIFY_GENERAL_OBJECT: u16 = 0xa01;
+    /// Asks a page tracker for its state.
+    pub const QUERY_GENERAL_OBJECT: u16 = 0xa02;
     /// Destroys a page tracker.
     pub const DESTROY_GENERAL_OBJECT: u16 = 0xa03;
     /// Gives a protection domain back.

@@ -44,7 +44,7 @@ const BAD_PARAM: u64 = 3;
 const PAGES: u64 = 2048;
 const PAGE: u64 = regs::PAGE;
 /// All of them.
-const ALL: LoggingRange = LoggingRange {
+pub(super) const ALL: LoggingRange = LoggingRange {
     iova: IOVA,
     length: PAGES * PAGE,
 };
@@ -68,13 +68,13 @@ fn scattered(seq: u64, count: u64, among: u64) -> BTreeSet<u64> {
 }
 
 /// Writes to `count` pages, and returns which.
-fn scatter(vf: &Vf, count: u64) -> Result<BTreeSet<u64>> {
+pub(super) fn scatter(vf: &Vf, count: u64) -> Result<BTreeSet<u64>> {
     vf.command(regs::CMD_DMA_SCATTER, &[IOVA, PAGES * PAGE, count])?;
     Ok(scattered(vf.seq()?, count, PAGES))
 }
 
 /// Writes, and reads of what is reported, with tracking of `PAGE` bytes.
-fn tracked(site: &Site) -> Result<Vf> {
+pub(super) fn tracked(site: &Site) -> Result<Vf> {
     let vf = Vf::open(site.vf, PAGES)?;
     let page_size = vf.device().start_logging(PAGE, &[ALL])?;
     ensure!(page_size == PAGE, "pages of {page_size} bytes");
@@ -326,7 +326,10 @@ const OBSERVATIONS: &[Observation] = &[
     }),
 ];
 
-fn pages_of(device: &Device, range: LoggingRange) -> Result<Vec<u64>, vfio_mig::error::Error> {
+pub(super) fn pages_of(
+    device: &Device,
+    range: LoggingRange,
+) -> Result<Vec<u64>, vfio_mig::error::Error> {
     device.dirty_pages(range, PAGE)
 }
 
@@ -439,7 +442,7 @@ fn stalled(site: &Site) -> Result<Vf> {
 }
 
 /// After it, and after a new start, everything works.
-fn works_again(vf: &Vf) -> Result<()> {
+pub(super) fn works_again(vf: &Vf) -> Result<()> {
     let again = outcome(pages_of(vf.device(), ALL));
     ensure!(again == "EIO", "a report after a failed one: {again}");
     vf.device().stop_logging()?;
@@ -454,6 +457,19 @@ fn silence_is_bounded(site: &Site) -> Result<()> {
     let complaint = "the page tracker does not answer; stop DMA logging";
     let end = kmsg::require(complaint, || Ok(outcome(pages_of(vf.device(), ALL))))?;
     ensure!(end == "ETIMEDOUT", "{end}");
+    works_again(&vf)
+}
+
+/// The tracker has failed, and firmware cannot be asked whether it has: that is asked
+/// again.
+fn fails_unasked(site: &Site) -> Result<()> {
+    let vf = tracked(site)?;
+    scatter(&vf, 10)?;
+    let faults = Faults::open()?;
+    faults.arm_report(fault::vhca(site.vf)?, regs::TRACK_ERROR)?;
+    faults.arm(Fault::fail(opcode::QUERY_GENERAL_OBJECT))?;
+    let end = outcome(pages_of(vf.device(), ALL));
+    ensure!(end == "EINVAL", "the first report: {end}");
     works_again(&vf)
 }
 
@@ -813,8 +829,9 @@ pub fn run_slow(results: &mut Results) -> Result<()> {
     compare::both(results, &bench, &both, &[]);
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
-    let tests: [compare::Test; 7] = [
+    let tests: [compare::Test; 8] = [
         ("two reports at once", two_reporters),
+        ("a tracker that fails unasked", fails_unasked),
         (
             "VFs take turns with completion vectors",
             vectors_are_shared_out,

@@ -225,6 +225,25 @@ fn nonblocking(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// Nothing is being loaded, so the file is writable; but the next byte completes an image.
+fn nonblocking_completes(site: &Site) -> Result<()> {
+    let mut load = Load::new(site)?;
+    uapi::set_nonblocking(load.file.as_fd(), true)?;
+    let before = load.bytes.len() - 1;
+    let wrote = words(load.file.write(&load.bytes[..before]));
+    ensure!(wrote == before.to_string(), "{wrote} of {before}");
+    ensure!(now(&load.file, OUT)? == OUT, "not writable");
+    let last = load.last();
+    let wrote = words(load.file.write(&last));
+    ensure!(wrote == "EAGAIN", "with nothing to count: {wrote}");
+    ensure!(now(&load.file, OUT)? == 0, "writable while firmware loads");
+    ensure!(soon(&load.file, OUT)? == OUT, "never writable");
+    let wrote = words(load.file.write(&last));
+    ensure!(wrote == "1", "POLLOUT, and then {wrote}");
+    load.device.set_state(State::RUNNING)?;
+    Ok(())
+}
+
 fn nonblocking_fails(site: &Site) -> Result<()> {
     let mut load = Load::new(site)?;
     let _faults = failing(site, LIM_ERR)?;
@@ -293,7 +312,7 @@ fn kept(site: &Site) -> Result<()> {
 }
 
 /// The tests.
-pub const TESTS: [compare::Test; 14] = [
+pub const TESTS: [compare::Test; 15] = [
     ("a write that ends a record has loaded it", whole),
     ("a write that ends a record has its error", whole_fails),
     (
@@ -308,6 +327,10 @@ pub const TESTS: [compare::Test; 14] = [
     ("a signal, and then the LOAD fails", signal_fails),
     ("a record without its last byte is incomplete", left_owed),
     ("a write that must not wait", nonblocking),
+    (
+        "a byte that must not wait, and completes an image",
+        nonblocking_completes,
+    ),
     (
         "a write that must not wait, and the LOAD fails",
         nonblocking_fails,

@@ -5,11 +5,14 @@
 //! Only with the Rust driver: the C driver sends the rest of an arc after a reset, and
 //! so leaves a VF that says RUNNING and is suspended.
 
-use super::{compare::words, compare::Site, streams, Bench};
+use super::{
+    compare::{outcome, words, Site},
+    streams, Bench,
+};
 use crate::{
     fault::{self, opcode, Fault, Faults},
     hca::{Driver, Pf},
-    kmsg::Refused,
+    kmsg::{KernelLog, Refused},
     reset::Way,
     sys::{self, MissingMemory},
     tap::Results,
@@ -39,6 +42,8 @@ const APART: u64 = 150;
 const SOON: Duration = Duration::from_secs(10);
 /// What waits for a held command is not over by then.
 const A_WHILE: Duration = Duration::from_millis(300);
+/// What the driver says of a stream that may not end there.
+const INCOMPLETE: &str = "without a complete and valid state";
 /// Bytes of a size record, which a stream begins with.
 const SIZE_RECORD: usize = 24;
 
@@ -405,6 +410,63 @@ fn reload_waits_for_one(site: &Site, held: Held) -> Result<()> {
     refused.none()
 }
 
+/// A VF with a session that an arc ends, and a SAVE or a LOAD that firmware is executing.
+type Busy = fn(&Site, &Faults, &[u8]) -> Result<(Vf, File)>;
+
+const BUSY: [(&str, Busy); 3] = [
+    ("STOP_COPY", |site, faults, _| {
+        let vf = Vf::open(site.vf, 16)?;
+        let about = fault::vhca(site.vf)?;
+        faults.arm(Fault::held(opcode::SAVE_VHCA_STATE).about(about))?;
+        let file = vf.device().begin(State::STOP_COPY)?;
+        faults.wait_for_held(1)?;
+        Ok((vf, file))
+    }),
+    ("RESUMING", |site, faults, bytes| {
+        held_session(site, faults, Held::Load, bytes)
+    }),
+    ("RESUMING, after an error", |site, faults, bytes| {
+        let vf = Vf::open(site.vf, 16)?;
+        let about = fault::vhca(site.vf)?;
+        faults.arm(Fault::held(opcode::LOAD_VHCA_STATE).about(about))?;
+        let mut file = vf.device().begin(State::RESUMING)?;
+        // No header.
+        let written = words(file.write(&[bytes, &[0xff; 16]].concat()));
+        ensure!(written == "ENOMEM", "write() says {written}");
+        faults.wait_for_held(1)?;
+        Ok((vf, file))
+    }),
+];
+
+/// An arc waits for the command that firmware is executing, and a reset comes: it waits,
+/// too. The arc says that there was a reset, and a good stream is not complained of.
+fn arc_meets_reset(site: &Site, busy: Busy, good: bool) -> Result<()> {
+    let (bytes, _) = streams::save(site.other, 2)?;
+    let mut log = KernelLog::new()?;
+    let mut refused = Refused::from_now_on()?;
+    let faults = Faults::open()?;
+    let (vf, _file) = busy(site, &faults, &bytes)?;
+    log.lines();
+    let arc = thread::scope(|scope| {
+        let arc = scope.spawn(|| outcome(vf.device().set_state(State::STOP)));
+        thread::sleep(A_WHILE);
+        waits_for_held(
+            &faults,
+            || vf.device().reset(),
+            || {
+                ensure!(!arc.is_finished(), "the arc has not waited for firmware");
+                Ok(())
+            },
+        )??;
+        arc.join().ok().context("the arc panicked")
+    })?;
+    ensure!(arc == "ECANCELED", "the arc ended with {arc}");
+    let complained = log.lines().iter().any(|line| line.contains(INCOMPLETE));
+    ensure!(!(good && complained), "the log has: {INCOMPLETE}");
+    runs(&vf)?;
+    refused.none()
+}
+
 /// A call on a data file meets a page that never comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stuck {
@@ -486,6 +548,11 @@ pub fn run(results: &mut Results) -> Result<()> {
     results.test("the state can be asked for during an arc", |_| {
         state_during_an_arc(&site)
     });
+    for (state, busy) in BUSY {
+        let name = format!("an arc that leaves {state}, and a reset, wait for firmware");
+        let good = state != "RESUMING, after an error";
+        results.test(&name, |_| arc_meets_reset(&site, busy, good));
+    }
     for held in [Held::Save, Held::Load] {
         for end in ENDS {
             let name = format!("{end:?} waits for the {held:?} that is executed, and no other");

@@ -5,12 +5,13 @@
 
 use super::{
     compare::{self, outcome, words, Difference, Observation, Site},
+    dirty::{self, ALL},
     streams, Bench,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
     hca::{Driver, Pf},
-    kmsg,
+    kmsg::{self, Refused},
     tap::Results,
     vf::Vf,
 };
@@ -110,11 +111,86 @@ fn late_transfer(site: &Site, opcode: u16) -> Result<()> {
     Ok(())
 }
 
+/// Firmware destroys an mkey, and answers when nobody waits any more. It is not told
+/// again: the number may be that of something else by then.
+fn late_destroy(site: &Site) -> Result<()> {
+    let (stream, digest) = streams::save(site.other, 2)?;
+    let faults = Faults::open()?;
+    faults.arm(Fault::held(opcode::DESTROY_MKEY))?;
+    kmsg::require(UNDESTROYED, || {
+        let device = Device::open(site.vf)?;
+        let _file = device.begin(State::STOP_COPY)?;
+        Ok(device.set_state(State::RUNNING)?)
+    })?;
+    faults.wait_for_held(1)?;
+    let mut refused = Refused::from_now_on()?;
+    // Each of these destroys an mkey, and would try that of before.
+    ensure!(streams::load(site.vf, &stream)? == digest, "another state");
+    faults.release()?;
+    faults.wait_for_held(0)?;
+    ensure!(streams::load(site.vf, &stream)? == digest, "another state");
+    refused.none()?;
+    Pf::find()?.reload()?;
+    ensure!(streams::load(site.vf, &stream)? == digest, "another state");
+    Ok(())
+}
+
+/// The first SAVE of a running device is given up: firmware may track the device yet, so
+/// that it does not go to RUNNING as if nothing was.
+fn late_tracking(site: &Site) -> Result<()> {
+    let faults = Faults::open()?;
+    let device = Device::open(site.vf)?;
+    faults.arm(Fault::held(opcode::SAVE_VHCA_STATE).about(fault::vhca(site.vf)?))?;
+    // Firmware does not destroy the mkey while it uses it.
+    kmsg::expect("DESTROY_MKEY");
+    kmsg::require(UNDESTROYED, || {
+        let mut file = device.begin(State::PRE_COPY)?;
+        file.read_exact(&mut [0; 24])?;
+        let read = words(file.read(&mut [0; 1]));
+        ensure!(read == "ENODEV", "read(): {read}");
+        let left = outcome(device.set_state(State::RUNNING));
+        let state = device.state()?;
+        ensure!(
+            left == "ETIMEDOUT" && state == State::ERROR,
+            "{left}, {state}"
+        );
+        drop(device);
+        Ok(())
+    })?;
+    faults.release()?;
+    faults.wait_for_held(0)?;
+    works(site)
+}
+
+/// Firmware makes a report that nobody waits for any more. What it sends is not taken for
+/// the next one.
+fn late_report(site: &Site) -> Result<()> {
+    let vf = dirty::tracked(site)?;
+    dirty::scatter(&vf, 10)?;
+    let faults = Faults::open()?;
+    faults.arm(Fault::held(opcode::MODIFY_GENERAL_OBJECT))?;
+    let complaint = "the page tracker does not answer; stop DMA logging";
+    let end = kmsg::require(complaint, || Ok(outcome(dirty::pages_of(vf.device(), ALL))))?;
+    ensure!(end == "ETIMEDOUT", "{end}");
+    faults.release()?;
+    faults.wait_for_held(0)?;
+    dirty::works_again(&vf)
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
+    results.test("an mkey that is destroyed too late", |_| {
+        late_destroy(&site)
+    });
+    results.test("a first SAVE that ends too late", |_| late_tracking(&site));
+    let name = "a report that is begun too late";
+    match Device::kernel_has_iommufd() {
+        true => results.test(name, |_| late_report(&site)),
+        false => results.skip(name, "the kernel has no iommufd, which a tracked VF needs"),
+    }
     for (what, opcode) in [
         ("SAVE", opcode::SAVE_VHCA_STATE),
         ("LOAD", opcode::LOAD_VHCA_STATE),
