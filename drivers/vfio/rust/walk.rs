@@ -82,7 +82,7 @@ pub(crate) enum WalkError<E> {
     /// No arc leads to the target: the target is `ERROR` or no state at all, or
     /// the device is in `ERROR`.
     NoArc,
-    /// The device was reset.
+    /// The device is being reset, or was.
     Reset,
     /// The driver has a bug: it opened a data file for an arc that begins no
     /// session, or none for an arc that does.

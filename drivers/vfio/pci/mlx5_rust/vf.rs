@@ -84,7 +84,7 @@ pub(crate) struct VfMigration {
 
 /// The device is lost if nobody knows what a command did to it: firmware may still
 /// carry out a command that mlx5_core has stopped waiting for.
-fn unknown_is_lost(err: Error) -> StepError {
+pub(crate) fn unknown_is_lost(err: Error) -> StepError {
     if err == ETIMEDOUT {
         StepError::Lost(err)
     } else {
@@ -134,14 +134,14 @@ impl VfMigration {
     fn stop_and_copy(&self, saving: &Saving, epoch: Epoch) -> Result<(), StepError> {
         let idle = saving.idle()?;
         idle.check()?;
-        self.suspend(&self.vf.enter(epoch)?, Side::Responder)?;
-        idle.save_stopped().map_err(|err| {
-            let guard = self.vf.enter(epoch);
-            match guard.and_then(|guard| guard.resume(Side::Responder)) {
+        // To the end: the PF does not go before the device is being saved, or runs again.
+        let guard = self.vf.enter(epoch)?;
+        self.suspend(&guard, Side::Responder)?;
+        idle.save_stopped()
+            .map_err(|err| match guard.resume(Side::Responder) {
                 Ok(()) => StepError::Unchanged(err),
                 Err(_) => StepError::Lost(err),
-            }
-        })
+            })
     }
 
     /// Leaves `RESUMING`.
@@ -210,8 +210,7 @@ impl VfMigration {
                 return Ok(Some(file));
             }
             (PreCopy, Running) | (PreCopyP2p, RunningP2p) => {
-                let ended = session.saving()?.idle()?.end_tracking();
-                ended.map_err(unknown_is_lost)?;
+                session.saving()?.idle()?.end_tracking()?;
                 *session = Session::Idle;
             }
             (PreCopyP2p, StopCopy) => self.stop_and_copy(session.saving()?, epoch)?,

@@ -218,8 +218,11 @@ impl Device {
 
     /// The PF goes: destroys all that exists on it.
     pub(super) fn detach(device: &Arc<Self>) {
-        // No new guards, and none that are out.
-        device.gate.close_pf();
+        // No new guards, and none that are out. If the PF is away, there is nothing on it;
+        // what could not be destroyed must not be looked for on the one that comes next.
+        if !device.gate.close_pf() {
+            return;
+        }
         // INVARIANT: The gate has counted it.
         let pf = PfGuard { device };
         // Commands first: some use resources that are younger than the means to

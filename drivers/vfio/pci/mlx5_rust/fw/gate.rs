@@ -129,15 +129,17 @@ impl Gate {
     }
 
     /// Admits no guard of the PF any more, and waits for those that are out. Ends
-    /// the epoch. Counts a guard for the caller, who is then alone.
-    pub(super) fn close_pf(&self) {
-        {
+    /// the epoch. Counts a guard for the caller, who is then alone, and returns true; or
+    /// false if the gate was closed already, and whoever did that is done.
+    pub(super) fn close_pf(&self) -> bool {
+        let was_open = {
             let mut state = self.state.lock();
-            state.pf_open = false;
             state.epoch += 1;
-        }
+            core::mem::take(&mut state.pf_open)
+        };
         let mut state = self.wait(&self.pf_idle, |state| state.pf_guards);
-        state.pf_guards += 1;
+        state.pf_guards += usize::from(was_open);
+        was_open
     }
 
     /// Admits guards of the PF again, unless the gate has ended. Ends the epoch.

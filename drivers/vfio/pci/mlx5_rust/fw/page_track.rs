@@ -293,9 +293,7 @@ impl PageTracker {
             Fault::Refused(err) => {
                 // Messages about this request may come yet: they would be taken for
                 // those of the next one, and those for the one after it.
-                if err == ETIMEDOUT {
-                    self.events.fail();
-                }
+                self.unanswered(err);
                 err
             }
             Fault::Failed => {
@@ -305,12 +303,22 @@ impl PageTracker {
         })
     }
 
+    /// The tracker has failed if firmware did not answer.
+    fn unanswered(&self, err: Error) {
+        if err == ETIMEDOUT {
+            self.events.fail();
+        }
+    }
+
     /// `EIO` if the tracker has failed.
     fn check(&self) -> Result {
         if self.events.take_changed() {
-            // Who could not ask has to ask again.
-            let in_error = self.tracked.is_in_error();
-            if in_error.inspect_err(|_| self.events.change())? {
+            let in_error = self.tracked.is_in_error().inspect_err(|err| {
+                // Who could not ask has to ask again.
+                self.events.change();
+                self.unanswered(*err);
+            })?;
+            if in_error {
                 self.events.fail();
             }
         }

@@ -61,17 +61,21 @@ struct Entries {
 }
 
 impl Entries {
+    /// Returns whether a stuck resource uses `key`, which firmware would not destroy then.
+    /// With `last`, those that were given up do not count: firmware may have destroyed
+    /// them.
+    fn is_used(&self, key: Key, last: bool) -> bool {
+        let mut stuck = self.stuck.iter();
+        stuck.any(|other| other.resource.uses() == Some(key) && !(last && other.given_up))
+    }
+
     /// Takes the oldest of the stuck resources that firmware may be told again to
-    /// destroy, and that no other one of them uses.
-    fn take_stuck(&mut self) -> Option<Stuck> {
-        let used = |key| {
-            let mut others = self.stuck.iter();
-            others.any(|other| other.resource.uses() == Some(key))
-        };
+    /// destroy.
+    fn take_stuck(&mut self, last: bool) -> Option<Stuck> {
         let oldest = self
             .stuck
             .iter()
-            .position(|stuck| !stuck.given_up && !used(stuck.key))?;
+            .position(|stuck| !stuck.given_up && !self.is_used(stuck.key, last))?;
         self.stuck.remove(oldest).ok()
     }
 }
@@ -122,41 +126,41 @@ impl Registry {
         // As long as it is here, a reset finds it and waits for its command, too.
         resource.quiesce();
         if self.entries.lock().live.remove(&key).is_some() {
-            self.destroy(key, resource, pf);
+            self.destroy(key, resource, pf, false);
         }
     }
 
-    fn destroy(&self, key: Key, resource: Arc<dyn Resource>, pf: &PfGuard<'_>) {
-        let Err(err) = resource.destroy(pf) else {
-            resource.release();
-            self.retry(pf);
-            return;
-        };
-        pf.device().complaints.warn(
-            c"firmware did not destroy an object: memory stays until it does, or the PF reloads",
-        );
-        let mut next = Some(Stuck {
-            key,
-            resource,
-            given_up: err == ETIMEDOUT,
-        });
-        while let Some(stuck) = next.take() {
-            // Not destroyed either: firmware would refuse.
-            next = stuck.resource.uses().and_then(|key| {
-                Some(Stuck {
-                    key,
-                    resource: self.entries.lock().live.remove(&key)?,
-                    given_up: false,
-                })
+    fn destroy(&self, key: Key, resource: Arc<dyn Resource>, pf: &PfGuard<'_>, last: bool) {
+        if self.entries.lock().is_used(key, last) {
+            self.keep(Stuck {
+                key,
+                resource,
+                given_up: false,
             });
-            self.keep(stuck);
+            return;
+        }
+        match resource.destroy(pf) {
+            Ok(()) => {
+                resource.release();
+                self.retry(pf, last);
+            }
+            Err(err) => {
+                pf.device().complaints.warn(
+                    c"firmware did not destroy an object: memory stays until it does, or the PF reloads",
+                );
+                self.keep(Stuck {
+                    key,
+                    resource,
+                    given_up: err == ETIMEDOUT,
+                });
+            }
         }
     }
 
     /// Destroys the oldest of the resources that could not be destroyed, if that is
     /// possible now: a SAVE that uses it has ended, or mlx5_core has memory again.
-    fn retry(&self, pf: &PfGuard<'_>) {
-        let oldest = self.entries.lock().take_stuck();
+    fn retry(&self, pf: &PfGuard<'_>, last: bool) {
+        let oldest = self.entries.lock().take_stuck(last);
         if let Some(stuck) = oldest {
             match stuck.resource.destroy(pf) {
                 Ok(()) => stuck.resource.release(),
@@ -198,11 +202,11 @@ impl Registry {
     /// Destroys all resources, the youngest first. No other guard may be out.
     pub(super) fn destroy_all(&self, pf: &PfGuard<'_>) {
         while let Some((key, resource)) = self.pop_last() {
-            self.destroy(key, resource, pf);
+            self.destroy(key, resource, pf, true);
         }
         let stuck = self.entries.lock().stuck.len();
         for _ in 0..stuck {
-            self.retry(pf);
+            self.retry(pf, true);
         }
     }
 
@@ -286,8 +290,8 @@ impl<R: Resource> Owned<R> {
     }
 
     /// Returns the resource, for a command to the PF of `pf`. `ENODEV` if it is not
-    /// there: it was destroyed when its PF went, or is on another one. Its number may
-    /// be that of something else by now.
+    /// there: it was destroyed when its PF went, or could not be, or is on another one.
+    /// Its number may be that of something else by now.
     pub(super) fn on(&self, pf: &PfGuard<'_>) -> Result<&R> {
         if Arc::ptr_eq(&self.device, pf.device()) && self.device.registry.has(self.key) {
             Ok(&self.resource)

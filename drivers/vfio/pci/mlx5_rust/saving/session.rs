@@ -24,12 +24,12 @@ use crate::{
         vhca::Extent,
     },
     stream::{self, Tag, HEADER_LEN, SIZE_LEN},
-    vf::Vf,
+    vf::{unknown_is_lost, Vf},
     vfio::{
         dma::Direction,
         errno,
         file::{Access, DataFile, OpenFile, PrecopyInfo, Readiness, UserWriter, Wait},
-        migration::{DeviceRef, VfioDevice},
+        migration::{DeviceRef, StepError, VfioDevice},
         pages::{Fill, Pages},
     },
 };
@@ -662,8 +662,8 @@ impl Idle<'_> {
     }
 
     /// Has firmware stop to track the running device, which is the end of the session.
-    /// `ETIMEDOUT` if firmware may begin to track it yet.
-    pub(crate) fn end_tracking(&self) -> Result {
+    /// The device is lost, with `ETIMEDOUT`, if firmware may begin to track it yet.
+    pub(crate) fn end_tracking(&self) -> Result<(), StepError> {
         let session = self.session;
         let Outgoing {
             tracked, unknown, ..
@@ -672,7 +672,7 @@ impl Idle<'_> {
             return Ok(());
         }
         if unknown {
-            return Err(ETIMEDOUT);
+            return Err(StepError::Lost(ETIMEDOUT));
         }
         if !tracked {
             return Ok(());
@@ -681,7 +681,9 @@ impl Idle<'_> {
         let need = enter()?.query_state(Extent::Changes)?.required;
         let index = session.provide(need, Device::Stopped)?;
         let buffer = session.outgoing.lock().buffers.remove(index);
-        enter()?.end_tracking(&*buffer.ok_or(ENODEV)?)?;
+        enter()?
+            .end_tracking(&*buffer.ok_or(ENODEV)?)
+            .map_err(unknown_is_lost)?;
         session.outgoing.lock().tracked = false;
         // Before another thread may send commands: firmware cannot tell any more what
         // has changed.

@@ -27,6 +27,8 @@ use vm_common::judge::UNDESTROYED;
 pub const REFUSED_LOAD: &str = "LOAD_VHCA_STATE(0x119)";
 
 const OPTIONAL: u32 = 1;
+/// Bytes before the first record with an image.
+const SIZE_RECORD: usize = 24;
 /// `MLX5_CMD_STAT_BAD_RES_ERR`
 const BAD_RES: u8 = 0x5;
 
@@ -526,6 +528,19 @@ fn undestroyed(site: &Site, opcode: u16) -> Result<()> {
     Ok(())
 }
 
+/// Firmware does not destroy the mkey of one image: the session goes on with the next.
+fn undestroyed_between(site: &Site) -> Result<()> {
+    let (stream, digest) = streams::save(site.other, 2)?;
+    let twice = [&stream[..], &stream[SIZE_RECORD..]].concat();
+    let faults = Faults::open()?;
+    faults.arm(Fault::fail(opcode::DESTROY_MKEY))?;
+    let loaded = kmsg::require(UNDESTROYED, || streams::load(site.vf, &twice))?;
+    ensure!(loaded == digest, "another state");
+    Pf::find()?.reload()?;
+    ensure!(streams::load(site.vf, &twice)? == digest, "another state");
+    Ok(())
+}
+
 /// A PF that is reloaded does not get a VF enabled that is in use. mlx5_core announces
 /// that the VF is there, and never that it goes.
 fn not_enabled(site: &Site, number: u32) -> Result<()> {
@@ -587,6 +602,11 @@ pub fn run(results: &mut Results) -> Result<()> {
             undestroyed(&Site { vf, other }, opcode)
         });
     }
+    results.test("an mkey that is not destroyed within a session", |_| {
+        thread::sleep(Duration::from_secs(5));
+        let (vf, other) = bench.of(Driver::Rust);
+        undestroyed_between(&Site { vf, other })
+    });
     results.test("a reload of the PF that does not enable a VF", |_| {
         let (vf, other) = bench.of(Driver::Rust);
         not_enabled(&Site { vf, other }, 2)

@@ -454,7 +454,11 @@ fn arc_meets_reset(site: &Site, busy: Busy, good: bool) -> Result<()> {
             &faults,
             || vf.device().reset(),
             || {
-                ensure!(!arc.is_finished(), "the arc has not waited for firmware");
+                // Until the reset has begun.
+                while outcome(vf.device().data_size()) != "ECANCELED" {
+                    thread::sleep(Duration::from_millis(1));
+                    ensure!(!arc.is_finished(), "the arc has not waited for firmware");
+                }
                 Ok(())
             },
         )??;
