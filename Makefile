@@ -14,12 +14,12 @@ help:
 	@echo '                      FAULT=NAME for some of them'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
 	@echo '                      BENCH=reinit, dirty or qemu for one of them'
-	@echo 'make modules KDIR=... build the driver for a prepared kernel'
+	@echo 'make modules KDIR=... build the driver for a prepared kernel, to out/modules'
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make scenario KERNEL=stock|intree SCENARIO=...'
 	@echo '                      run one scenario in one test machine'
 	@echo 'make list             show all scenarios'
-	@echo 'make clean            remove results; caches stay'
+	@echo 'make clean            remove results and objects; caches stay'
 
 # From nothing to a report.
 run:
@@ -57,13 +57,19 @@ scenario:
 list:
 	@sed -n '/^Scenario  /,/^$$/p' Documentation/dev-tools/vfio-mlx5-testing.rst
 
-# For a kernel on this machine, as any external module.
+# For a kernel on this machine, as any external module. Objects do not go to the
+# checkout: kbuild refuses to build a tree with objects in it into another folder.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 modules:
-	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/out/modules modules
 
+# Also what kbuild leaves in the checkout if it is given no MO=.
 clean:
 	rm -rf out
+	find . \( -path ./.git -o -path ./tools \) -prune -o -type f \( -name '*.o' \
+		-o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
+		-o -name modules.order -o -name Module.symvers \
+		-o -name '*_generated.rs' -o -name kernel_names.txt \) -exec rm -f {} +
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
