@@ -4,6 +4,10 @@
 
 VM := tools/testing/vm
 
+# Recipes take these from the environment: make would write a value into the shell's
+# text as it is, and a quote in it would be one of the shell's.
+export TEST SEED FAULT RUNS BENCH KERNEL SCENARIO KDIR
+
 help:
 	@echo 'make run              migrate between two emulated VFs, and report'
 	@echo 'make run-qemu         have QEMU migrate a running guest, with a commentary'
@@ -32,7 +36,7 @@ run-qemu:
 
 check:
 	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh check $(if $(TEST),--only '$(TEST)') $(if $(SEED),--seed '$(SEED)')
+	@$(VM)/vm-test.sh check $${TEST:+--only="$$TEST"} $${SEED:+--seed="$$SEED"}
 
 check-qemu:
 	@$(VM)/prepare.sh stock intree
@@ -40,18 +44,18 @@ check-qemu:
 
 check-qemu-faults:
 	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh check-qemu-faults $(if $(FAULT),--fault '$(FAULT)')
+	@$(VM)/vm-test.sh check-qemu-faults $${FAULT:+--fault="$$FAULT"}
 
 bench:
 	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh bench $(if $(RUNS),--runs '$(RUNS)') $(if $(BENCH),--only '$(BENCH)')
+	@$(VM)/vm-test.sh bench $${RUNS:+--runs="$$RUNS"} $${BENCH:+--only="$$BENCH"}
 
 intree:
 	@$(VM)/prepare.sh stock intree
 
 scenario:
-	@$(VM)/prepare.sh $(KERNEL) stock
-	@$(VM)/vm-test.sh scenario --kernel '$(KERNEL)' '$(SCENARIO)' $(if $(SEED),--seed '$(SEED)')
+	@$(VM)/prepare.sh "$$KERNEL" stock
+	@$(VM)/vm-test.sh scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} -- "$$SCENARIO"
 
 # A test compares this table with that of vm-test --list.
 list:
@@ -61,7 +65,7 @@ list:
 # checkout: kbuild refuses to build a tree with objects in it into another folder.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 modules:
-	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/out/modules modules
+	$(MAKE) -C "$$KDIR" M=$(CURDIR) MO=$(CURDIR)/out/modules modules
 
 # Also what kbuild leaves in the checkout if it is given no MO=.
 clean:

@@ -2,7 +2,7 @@
 
 //! `make check`: every test there is, as TAP, with a count at the end.
 
-use crate::{accel::Accel, machine::Machine, paths::Paths, seed, tap::Test};
+use crate::{accel::Accel, machine::Machine, paths::Paths, report::quoted, seed, tap::Test};
 use anyhow::{anyhow, bail, Context, Result};
 use std::{
     fs,
@@ -158,7 +158,7 @@ impl Check<'_> {
         };
         tally.add(
             &test,
-            &format!("make check TEST='{name}'"),
+            &format!("make check TEST={}", quoted(name)),
             &log.display().to_string(),
         );
         Ok(())

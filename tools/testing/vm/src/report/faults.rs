@@ -2,7 +2,7 @@
 
 //! The report of `make check-qemu-faults`.
 
-use super::{plain, write};
+use super::{plain, quoted, write};
 use crate::{machine::Outcome, tap::Test};
 use anyhow::{ensure, Result};
 use serde_json::{json, Value};
@@ -59,6 +59,14 @@ pub fn wanted(only: Option<&str>) -> Result<Vec<&'static str>> {
     Ok(wanted)
 }
 
+/// How to have just one fault again.
+fn again(fault: &str) -> String {
+    format!(
+        "just this again: make check-qemu-faults FAULT={}",
+        quoted(fault)
+    )
+}
+
 /// The results that are missing.
 fn missing(data: &[Value], wanted: &[&str]) -> Vec<String> {
     let mut missing = Vec::new();
@@ -67,8 +75,8 @@ fn missing(data: &[Value], wanted: &[&str]) -> Vec<String> {
         for fault in wanted {
             if !rows.iter().any(|row| row["fault"] == *fault) {
                 missing.push(format!(
-                    "{driver} driver, {access}: {fault}\n        \
-                     just this again: make check-qemu-faults FAULT='{fault}'"
+                    "{driver} driver, {access}: {fault}\n        {}",
+                    again(fault)
                 ));
             }
         }
@@ -97,7 +105,7 @@ pub fn publish(outcome: &Outcome, out: &Path, wanted: &[&str]) -> Result<()> {
     write(&json!(outcome.data), &out.join("vm"), "qemu-faults.json")?;
     outcome.show_logs();
     for fault in failed(&outcome.tests, wanted) {
-        println!("just this again: make check-qemu-faults FAULT='{fault}'");
+        println!("{}", again(fault));
     }
     let missing = missing(&outcome.data, wanted);
     ensure!(

@@ -28,10 +28,29 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// A word of a shell's command line.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// A number of bytes, for a person.
 fn mib(bytes: &Value) -> String {
     format!(
         "{:.2} MiB",
         bytes.as_f64().unwrap_or(0.0) / f64::from(1 << 20)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_a_quoted_word_as_it_is() {
+        assert_eq!(quoted("SAVE of the last image"), "'SAVE of the last image'");
+        assert_eq!(
+            quoted("page tracker's QP fails"),
+            r"'page tracker'\''s QP fails'"
+        );
+    }
 }
