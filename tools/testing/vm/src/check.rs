@@ -3,7 +3,7 @@
 //! `make check`: every test there is, as TAP, with a count at the end.
 
 use crate::{accel::Accel, machine::Machine, paths::Paths, report::quoted, seed, tap::Test};
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{anyhow, ensure, Context, Result};
 use std::{
     fs,
     process::{Command, Stdio},
@@ -16,6 +16,7 @@ use std::{
 };
 use vm_common::{
     kernel::Kernel,
+    names,
     scenarios::{self, Scenario, Suite},
 };
 
@@ -122,15 +123,15 @@ struct Check<'a> {
     paths: &'a Paths,
     /// What machines run on.
     accel: Accel,
-    /// Only groups that have this in their name.
-    only: Option<&'a str>,
+    /// The names of the groups that are run.
+    groups: Vec<String>,
     /// What is random comes from this.
     seed: u64,
 }
 
 impl Check<'_> {
     fn wanted(&self, group: &str) -> bool {
-        self.only.is_none_or(|only| group.contains(only))
+        self.groups.iter().any(|one| one == group)
     }
 
     fn command(&self, tally: &mut Tally, name: &str, command: &str) -> Result<()> {
@@ -300,24 +301,46 @@ impl Check<'_> {
     }
 }
 
-/// Runs all tests, or the groups with `only` in their name. Returns whether all went
-/// well.
+/// The names of the groups that `only` chooses.
+fn wanted(only: Option<&str>) -> Result<Vec<String>> {
+    let wanted = names::chosen(groups(), only);
+    ensure!(
+        !wanted.is_empty(),
+        "no group of tests has {:?} in its name; there are\n    {}",
+        only.unwrap_or_default(),
+        groups().join("\n    ")
+    );
+    Ok(wanted)
+}
+
+/// Runs all tests, or the groups that `only` chooses. Returns whether all went well.
 pub fn run(paths: &Paths, only: Option<&str>, seed: u64) -> Result<bool> {
-    if let Some(only) = only {
-        let groups = groups();
-        if !groups.iter().any(|group| group.contains(only)) {
-            bail!(
-                "no group of tests has {only:?} in its name; there are\n    {}",
-                groups.join("\n    ")
-            );
-        }
-    }
+    let groups = wanted(only)?;
     let accel = Accel::probe(paths)?;
     Check {
         paths,
         accel,
-        only,
+        groups,
         seed,
     }
     .run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_group_can_be_had_alone() {
+        for group in groups() {
+            assert_eq!(wanted(Some(&group)).unwrap(), [group]);
+        }
+        assert_eq!(wanted(None).unwrap(), groups());
+    }
+
+    #[test]
+    fn a_wrong_name_lists_the_right_ones() {
+        let err = wanted(Some("nosuch")).unwrap_err().to_string();
+        assert!(err.contains("stock-migrate"), "{err}");
+    }
 }

@@ -26,7 +26,7 @@ use std::{path::Path, process::ExitCode};
 use tap::News;
 use vm_common::{
     kernel::Kernel,
-    list,
+    list, names,
     scenarios::{self, Scenario},
 };
 
@@ -50,13 +50,13 @@ enum What {
     RunQemu,
     /// QEMU migrates a guest whose device fails, and a table.
     CheckQemuFaults {
-        /// Only faults with this in their name.
+        /// Only the fault with this name, or those with this in their name.
         #[arg(long)]
         fault: Option<String>,
     },
     /// All tests.
     Check {
-        /// Only those with this in the name of their group.
+        /// Only the group with this name, or those with this in their name.
         #[arg(long)]
         only: Option<String>,
         /// Of what is random, to have a run again.
@@ -68,7 +68,7 @@ enum What {
         /// Runs of each kind, of which the median counts.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
-        /// Only those with this in their name.
+        /// Only the one with this name, or those with this in their name.
         #[arg(long)]
         only: Option<String>,
     },
@@ -85,7 +85,8 @@ enum What {
         /// Of what is random, to have a run again.
         #[arg(long)]
         seed: Option<u64>,
-        /// Only tests with this in their titles, in scenarios that can do that.
+        /// Only the test with this title, or those with this in their title, in scenarios
+        /// that can do that.
         #[arg(long, default_value = "")]
         only: String,
     },
@@ -178,18 +179,9 @@ fn capital(text: &str) -> String {
     })
 }
 
-/// Measures, with each benchmark that has `only` in its name.
+/// Measures, with each benchmark that `only` chooses.
 fn measure(paths: &Paths, runs: u32, only: Option<&str>) -> Result<bool> {
-    let wanted: Vec<&Scenario> = bench::scenarios()
-        .filter(|scenario| only.is_none_or(|only| scenario.name.contains(only)))
-        .collect();
-    if wanted.is_empty() {
-        bail!(
-            "there is no benchmark {:?}, but\n{}",
-            only.unwrap_or_default(),
-            list::lines(bench::scenarios().map(|scenario| scenario.name))
-        );
-    }
+    let wanted = bench::wanted(only)?;
     let accel = Accel::probe(paths)?;
     for scenario in wanted {
         let publish = bench::publish(scenario)?;
@@ -233,7 +225,7 @@ fn run(cli: &Cli) -> Result<bool> {
         ),
         What::CheckQemuFaults { fault } => {
             let wanted = report::faults::wanted(fault.as_deref())?;
-            let only = fault.as_deref().unwrap_or_default().replace(' ', "-");
+            let only = names::parameter(fault.as_deref().unwrap_or_default());
             show(
                 paths,
                 "Migrating a running guest whose VF fails",
@@ -263,7 +255,7 @@ fn run(cli: &Cli) -> Result<bool> {
                 parameters: &format!(
                     "{} vmtest.only={}",
                     seed::parameter(seed),
-                    only.replace(' ', "-")
+                    names::parameter(only)
                 ),
             })?;
             for test in outcome.tests.iter().filter(|test| test.ok) {

@@ -9,10 +9,13 @@ pub mod reinit;
 mod versions;
 
 use crate::{machine::Outcome, report};
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use serde_json::{json, Map, Value};
 use std::path::Path;
-use vm_common::scenarios::{self, Scenario, Suite};
+use vm_common::{
+    list, names,
+    scenarios::{self, Scenario, Suite},
+};
 
 /// Shows the result of a machine, and writes it down.
 pub type Publish = fn(&Outcome, &Path) -> Result<()>;
@@ -25,10 +28,25 @@ const ALL: &[(&str, Publish)] = &[
 ];
 
 /// The scenarios that measure.
-pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     scenarios::ALL
         .iter()
         .filter(|scenario| scenario.suite == Suite::Bench)
+}
+
+/// The scenarios that `only` chooses.
+pub fn wanted(only: Option<&str>) -> Result<Vec<&'static Scenario>> {
+    let names = || scenarios().map(|scenario| scenario.name);
+    let chosen = names::chosen(names(), only);
+    ensure!(
+        !chosen.is_empty(),
+        "there is no benchmark {:?}, but\n{}",
+        only.unwrap_or_default(),
+        list::lines(names())
+    );
+    Ok(scenarios()
+        .filter(|scenario| chosen.contains(&scenario.name))
+        .collect())
 }
 
 /// How to publish what a scenario has measured.
@@ -70,6 +88,18 @@ mod tests {
     fn each_benchmark_can_be_published() {
         assert!(scenarios().all(|scenario| publish(scenario).is_ok()));
         assert_eq!(scenarios().count(), ALL.len());
+    }
+
+    #[test]
+    fn benchmarks_are_chosen_by_name() {
+        let names = |only| -> Vec<&str> {
+            let wanted = wanted(only).unwrap();
+            wanted.iter().map(|scenario| scenario.name).collect()
+        };
+        assert_eq!(names(None).len(), ALL.len());
+        assert_eq!(names(Some("dirty")), ["bench-dirty"]);
+        let err = wanted(Some("nosuch")).unwrap_err().to_string();
+        assert!(err.contains("bench-dirty"), "{err}");
     }
 
     #[test]

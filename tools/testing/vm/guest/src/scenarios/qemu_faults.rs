@@ -24,7 +24,14 @@ use std::{
     time::Duration,
 };
 use vfio_mig::precopy::InfoVersion;
-use vm_common::faults::{self as table, Expected, Fault as Entry, OfC};
+use vm_common::{
+    faults::{self as table, Expected, Fault as Entry, OfC},
+    names,
+};
+
+/// Drivers, and how QEMU gets at their VFs, in the order in which they are tested.
+const DRIVERS: [Driver; 2] = [Driver::Rust, Driver::C];
+const ACCESS: [Access; 2] = [Access::Iommufd, Access::Container];
 
 /// `MLX5_CMD_STAT_INT_ERR`
 const INTERNAL_ERR: u8 = 0x1;
@@ -402,6 +409,30 @@ fn judge(results: &mut Results, config: Config, entry: &Entry, outcome: Outcome)
     Ok(())
 }
 
+/// The title of a fault's test.
+fn title(driver: Driver, access: Access, name: &str) -> String {
+    format!("{} driver, {}: {name}", driver.name(), access.name())
+}
+
+/// The titles that `only` chooses, all as parameters of the kernel: those of the fault
+/// with this name, the one with this title, or else all that have it in them.
+fn chosen(only: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for (driver, access) in DRIVERS.iter().flat_map(|d| ACCESS.map(|a| (*d, a))) {
+        let title = |name| names::parameter(&title(driver, access, name));
+        all.extend(
+            ALL.iter()
+                .map(|(name, _)| (names::parameter(name), title(name))),
+        );
+    }
+    let of_fault = |(name, _): &(String, String)| name == only;
+    if all.iter().any(of_fault) {
+        all.retain(of_fault);
+        return all.into_iter().map(|(_, title)| title).collect();
+    }
+    names::chosen(all.into_iter().map(|(_, title)| title), Some(only))
+}
+
 /// Runs some of the faults with a driver.
 fn run_all(
     results: &mut Results,
@@ -418,7 +449,7 @@ fn run_all(
     };
     let mut guest = None;
     for (name, fail) in ALL {
-        let title = format!("{} driver, {}: {name}", driver.name(), access.name());
+        let title = title(driver, access, name);
         let entry = table::find(name).filter(|entry| wanted(entry, &title));
         let Some(entry) = entry else { continue };
         if let (Driver::C, OfC::NotRun(why)) = (driver, entry.c) {
@@ -465,16 +496,16 @@ pub fn run(results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// All faults, or those with `vmtest.only=` in their titles.
+/// All faults, or those that `vmtest.only=` chooses.
 pub fn run_suite(results: &mut Results) -> Result<()> {
     let Some((common, bench)) = prepare(results)? else {
         return Ok(());
     };
-    let only = sys::kernel_parameter("vmtest.only")?.unwrap_or_default();
-    for driver in [Driver::Rust, Driver::C] {
+    let chosen = chosen(&sys::kernel_parameter("vmtest.only")?.unwrap_or_default());
+    for driver in DRIVERS {
         bench.bind(results, driver)?;
-        for access in [Access::Iommufd, Access::Container] {
-            let wanted = |_: &Entry, title: &str| title.replace(' ', "-").contains(&only);
+        for access in ACCESS {
+            let wanted = |_: &Entry, title: &str| chosen.contains(&names::parameter(title));
             run_all(results, (&common, &bench), (driver, access), &wanted);
         }
     }
@@ -495,5 +526,19 @@ mod tests {
             );
         }
         assert_eq!(ALL.len(), table::ALL.len());
+    }
+
+    #[test]
+    fn each_fault_can_be_had_alone() {
+        let each = DRIVERS.len() * ACCESS.len();
+        for (name, _) in ALL {
+            let titles = chosen(&names::parameter(name));
+            assert_eq!(titles.len(), each, "{titles:?}");
+            let one = names::parameter(&title(Driver::C, Access::Container, name));
+            assert!(titles.contains(&one));
+            assert_eq!(chosen(&one), [one]);
+        }
+        assert_eq!(chosen("").len(), each * ALL.len());
+        assert_eq!(chosen("c-driver,").len(), each / 2 * ALL.len());
     }
 }
