@@ -144,15 +144,17 @@ fn show_failures(outcome: &Outcome) -> bool {
     ok
 }
 
-/// Runs a scenario for a person to see, and reports what came of it.
+/// Runs a scenario for a person to see, and reports to a file what came of it.
 fn show(
     paths: &Paths,
     title: &str,
     (kernel, name): (Kernel, &str),
     parameters: &str,
-    publish: impl Fn(&Outcome, &Path) -> Result<()>,
+    (file, publish): (&str, impl Fn(&Outcome, &Path) -> Result<()>),
 ) -> Result<bool> {
     let scenario = find(name, kernel)?;
+    let file = paths.out().join(file);
+    report::remove(&file)?;
     let accel = Accel::probe(paths)?;
     println!("{title}, on {}", accel.name());
     let outcome = boot(&Machine {
@@ -166,7 +168,7 @@ fn show(
     let ok = show_failures(&outcome);
     // Where all is well there is something to publish.
     if ok || !outcome.data.is_empty() {
-        publish(&outcome, &paths.out())?;
+        publish(&outcome, &file)?;
     }
     Ok(ok)
 }
@@ -182,9 +184,12 @@ fn capital(text: &str) -> String {
 /// Measures, with each benchmark that `only` chooses.
 fn measure(paths: &Paths, runs: u32, only: Option<&str>) -> Result<bool> {
     let wanted = bench::wanted(only)?;
+    for scenario in &wanted {
+        report::remove(&paths.out().join(bench::find(scenario)?.file))?;
+    }
     let accel = Accel::probe(paths)?;
     for scenario in wanted {
-        let publish = bench::publish(scenario)?;
+        let benchmark = bench::find(scenario)?;
         println!("{}, on {}", capital(scenario.about), accel.name());
         let outcome = boot(&Machine {
             paths,
@@ -197,7 +202,7 @@ fn measure(paths: &Paths, runs: u32, only: Option<&str>) -> Result<bool> {
         if !show_failures(&outcome) {
             return Ok(false);
         }
-        publish(&outcome, &paths.out())?;
+        (benchmark.publish)(&outcome, &paths.out().join(benchmark.file))?;
     }
     Ok(true)
 }
@@ -214,14 +219,14 @@ fn run(cli: &Cli) -> Result<bool> {
             "Migrating a VF of an emulated ConnectX",
             (Kernel::Stock, "migrate"),
             "",
-            report::run::publish,
+            (report::run::FILE, report::run::publish),
         ),
         What::RunQemu => show(
             paths,
             "Migrating a running guest with VFs by QEMU",
             (Kernel::Intree, "qemu"),
             "",
-            report::qemu::publish,
+            (report::qemu::FILE, report::qemu::publish),
         ),
         What::CheckQemuFaults { fault } => {
             let wanted = report::faults::wanted(fault.as_deref())?;
@@ -231,7 +236,9 @@ fn run(cli: &Cli) -> Result<bool> {
                 "Migrating a running guest whose VF fails",
                 (Kernel::Intree, "qemu-faults"),
                 &format!("vmtest.only={only}"),
-                |outcome, out| report::faults::publish(outcome, out, &wanted),
+                (report::faults::FILE, |outcome: &Outcome, file: &Path| {
+                    report::faults::publish(outcome, file, &wanted)
+                }),
             )
         }
         What::Bench { runs, only } => measure(paths, *runs, only.as_deref()),

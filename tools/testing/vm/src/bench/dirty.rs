@@ -2,8 +2,8 @@
 
 //! What a report of dirty pages costs.
 
-use super::{medians, write};
-use crate::machine::Outcome;
+use super::medians;
+use crate::{machine::Outcome, report::write};
 use anyhow::Result;
 use serde_json::{json, Map, Value};
 use std::{collections::BTreeSet, fmt::Write as _, path::Path};
@@ -65,10 +65,10 @@ fn render(result: &Value, densities: &BTreeSet<u64>) -> String {
 }
 
 /// Writes dirty.json and shows what is in it.
-pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
+pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
     let result = collect(&outcome.data);
     println!("{}", render(&result, &densities(&outcome.data)));
-    write(&result, out, "dirty.json")
+    write(&result, file)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ pub mod qemu;
 pub mod reinit;
 mod versions;
 
-use crate::{machine::Outcome, report};
+use crate::machine::Outcome;
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Map, Value};
 use std::path::Path;
@@ -17,14 +17,33 @@ use vm_common::{
     scenarios::{self, Scenario, Suite},
 };
 
-/// Shows the result of a machine, and writes it down.
-pub type Publish = fn(&Outcome, &Path) -> Result<()>;
+/// A benchmark.
+pub struct Benchmark {
+    /// The name of its scenario.
+    name: &'static str,
+    /// The report, in the folder of results.
+    pub file: &'static str,
+    /// Shows the result of a machine, and writes it to a file.
+    pub publish: fn(&Outcome, &Path) -> Result<()>,
+}
 
-/// The benchmarks, by the names of their scenarios.
-const ALL: &[(&str, Publish)] = &[
-    ("bench-reinit", reinit::publish),
-    ("bench-dirty", dirty::publish),
-    ("bench-qemu", qemu::publish),
+/// All of them.
+const ALL: &[Benchmark] = &[
+    Benchmark {
+        name: "bench-reinit",
+        file: "bench/reinit.json",
+        publish: reinit::publish,
+    },
+    Benchmark {
+        name: "bench-dirty",
+        file: "bench/dirty.json",
+        publish: dirty::publish,
+    },
+    Benchmark {
+        name: "bench-qemu",
+        file: "bench/qemu.json",
+        publish: qemu::publish,
+    },
 ];
 
 /// The scenarios that measure.
@@ -49,11 +68,10 @@ pub fn wanted(only: Option<&str>) -> Result<Vec<&'static Scenario>> {
         .collect())
 }
 
-/// How to publish what a scenario has measured.
-pub fn publish(scenario: &Scenario) -> Result<Publish> {
+/// The benchmark of a scenario.
+pub fn find(scenario: &Scenario) -> Result<&'static Benchmark> {
     ALL.iter()
-        .find(|(name, _)| *name == scenario.name)
-        .map(|(_, publish)| *publish)
+        .find(|one| one.name == scenario.name)
         .with_context(|| format!("{} has nothing to publish", scenario.name))
 }
 
@@ -75,18 +93,13 @@ fn medians<'a>(runs: &[&Value], figures: impl IntoIterator<Item = &'a str>) -> M
         .collect()
 }
 
-/// Writes a result to `out/bench`, and says so.
-fn write(result: &Value, out: &Path, name: &str) -> Result<()> {
-    report::write(result, &out.join("bench"), name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_benchmark_can_be_published() {
-        assert!(scenarios().all(|scenario| publish(scenario).is_ok()));
+        assert!(scenarios().all(|scenario| find(scenario).is_ok()));
         assert_eq!(scenarios().count(), ALL.len());
     }
 

@@ -5,9 +5,9 @@
 
 use super::{
     firmware::{self, Vhcas},
-    medians, versions, write,
+    medians, versions,
 };
-use crate::machine::Outcome;
+use crate::{machine::Outcome, report::write};
 use anyhow::{Context, Result};
 use serde_json::{json, Value};
 use std::{fmt::Write as _, path::Path};
@@ -150,12 +150,12 @@ fn render(result: &Value) -> String {
 }
 
 /// Writes qemu.json and shows what is in it.
-pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
+pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
     let mut migrations = outcome.data.clone();
     add_firmware(&mut migrations, &firmware::log(outcome)?)?;
     let result = collect(&migrations)?;
     println!("{}", render(&result));
-    write(&result, out, "qemu.json")
+    write(&result, file)
 }
 
 #[cfg(test)]

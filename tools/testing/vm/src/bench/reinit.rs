@@ -4,9 +4,9 @@
 
 use super::{
     firmware::{self, Vhcas},
-    medians, versions, write,
+    medians, versions,
 };
-use crate::machine::Outcome;
+use crate::{machine::Outcome, report::write};
 use anyhow::Result;
 use serde_json::{json, Value};
 use std::{fmt::Write as _, path::Path};
@@ -65,12 +65,12 @@ fn render(result: &Value) -> String {
 }
 
 /// Writes reinit.json and shows what is in it.
-pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
+pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
     let mut migrations = outcome.data.clone();
     add_load_times(&mut migrations, &firmware::log(outcome)?)?;
     let result = collect(&migrations);
     println!("{}", render(&result));
-    write(&result, out, "reinit.json")
+    write(&result, file)
 }
 
 #[cfg(test)]

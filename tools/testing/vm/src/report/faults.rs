@@ -9,6 +9,9 @@ use serde_json::{json, Value};
 use std::{fmt::Write as _, path::Path};
 use vm_common::{faults, names};
 
+/// The report, in the folder of results.
+pub const FILE: &str = "vm/qemu-faults.json";
+
 /// Columns: title, field in JSON, and width.
 const COLUMNS: &[(&str, &str, usize)] = &[
     ("fault", "fault", 41),
@@ -95,12 +98,12 @@ fn failed<'a>(tests: &[Test], wanted: &[&'a str]) -> Vec<&'a str> {
 
 /// Writes qemu-faults.json and shows the tables. There must be a result of each fault
 /// that is `wanted`.
-pub fn publish(outcome: &Outcome, out: &Path, wanted: &[&str]) -> Result<()> {
+pub fn publish(outcome: &Outcome, file: &Path, wanted: &[&str]) -> Result<()> {
     for (driver, access) in DRIVERS.iter().flat_map(|d| ACCESS.map(|a| (d, a))) {
         println!("\n{}", render(&outcome.data, driver, access));
     }
     println!();
-    write(&json!(outcome.data), &out.join("vm"), "qemu-faults.json")?;
+    write(&json!(outcome.data), file)?;
     outcome.show_logs();
     for fault in failed(&outcome.tests, wanted) {
         println!("{}", again(fault));

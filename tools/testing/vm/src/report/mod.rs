@@ -8,15 +8,26 @@ pub mod run;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
-/// Writes a report to a file in `dir`, and says so.
-pub fn write(report: &Value, dir: &Path, name: &str) -> Result<()> {
-    fs::create_dir_all(dir)?;
-    let path = dir.join(name);
-    fs::write(&path, serde_json::to_string_pretty(report)? + "\n")
-        .with_context(|| path.display().to_string())?;
-    println!("The same as JSON: {}", path.display());
+/// Removes the report of an earlier run, before one that may end without a report.
+pub fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(err) if err.kind() != ErrorKind::NotFound => {
+            Err(err).with_context(|| file.display().to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a report to a file, and says so.
+pub fn write(report: &Value, file: &Path) -> Result<()> {
+    if let Some(dir) = file.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::write(file, serde_json::to_string_pretty(report)? + "\n")
+        .with_context(|| file.display().to_string())?;
+    println!("The same as JSON: {}", file.display());
     Ok(())
 }
 
@@ -44,6 +55,21 @@ fn mib(bytes: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_report_can_be_removed_if_it_is_there() {
+        let dir = std::env::temp_dir().join(format!("vm-test-{}", std::process::id()));
+        let file = dir.join("run/report.json");
+        remove(&file).unwrap();
+        write(&json!({}), &file).unwrap();
+        assert!(file.exists());
+        remove(&file).unwrap();
+        assert!(!file.exists());
+        // A folder is no report.
+        assert!(remove(&dir).is_err());
+        fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn a_shell_reads_a_quoted_word_as_it_is() {

@@ -8,6 +8,9 @@ use anyhow::Result;
 use serde_json::{json, Value};
 use std::{fmt::Write as _, path::Path};
 
+/// The report, in the folder of results.
+pub const FILE: &str = "run/qemu.json";
+
 /// Something that is shown: its label, how, and its name in JSON.
 type Figure = (&'static str, fn(&Value) -> String, &'static str);
 
@@ -74,13 +77,13 @@ fn render_migration(migration: &Value) -> String {
 }
 
 /// Writes qemu.json and shows the report.
-pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
+pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
     for migration in &outcome.data {
         println!("\n{}", render_migration(migration).trim_end());
     }
     println!();
     let report = json!({ "migrations": outcome.data });
-    write(&report, &out.join("run"), "qemu.json")?;
+    write(&report, file)?;
     outcome.show_logs();
     Ok(())
 }

@@ -8,6 +8,9 @@ use anyhow::{ensure, Result};
 use serde_json::{json, Map, Value};
 use std::{fmt::Write as _, path::Path};
 
+/// The report, in the folder of results.
+pub const FILE: &str = "run/report.json";
+
 /// What of a run goes to report.json, for each driver.
 const FIELDS: &[&str] = &[
     "digest_equal",
@@ -84,10 +87,10 @@ pub fn render(report: &Value) -> String {
 }
 
 /// Writes report.json and shows the report.
-pub fn publish(outcome: &Outcome, out: &Path) -> Result<()> {
+pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
     let report = collect(&outcome.data);
     println!("\n{}", render(&report));
-    write(&report, &out.join("run"), "report.json")?;
+    write(&report, file)?;
     outcome.show_logs();
     for driver in ["rust", "c"] {
         ensure!(
