@@ -7,15 +7,16 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 as_root "$0" "$@"
 
-# One at a time: machines write to the same folders. The lock is this shell's, and no
-# machine's.
+# One at a time: machines write to the same folders. The lock is that of vm-test and of
+# all that it starts, and so is free when the last of them has ended.
 exec 9> "$CACHE/locks/vm-test"
 flock --nonblock 9 || {
 	echo "waiting for another run to end" >&2
 	flock 9
 }
-"$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_BUILD=$CACHE/build" \
+# In place of this shell: a signal to it would not reach vm-test.
+exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_BUILD=$CACHE/build" \
 	"VM_STOCK=$(sources_dir)/stock" "VM_STOCK_RELEASE=$STOCK_RELEASE" \
 	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_INTREE=$(intree_dir)/objects" \
 	"VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
-	"$CACHE/build/vm-test" "$@" 9>&-
+	"$CACHE/build/vm-test" "$@"

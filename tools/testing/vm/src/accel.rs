@@ -6,7 +6,7 @@
 //! kernel is booted with KVM once, and the answer kept for as long as the host
 //! is up.
 
-use crate::{kernel, paths::Paths};
+use crate::{children, kernel, paths::Paths};
 use anyhow::Result;
 use std::{
     fs,
@@ -37,7 +37,7 @@ fn kvm_works(paths: &Paths) -> Result<bool> {
     }
     let console = paths.out().join("log/kvm-probe.log");
     fs::create_dir_all(paths.out().join("log"))?;
-    let mut child = Command::new("qemu-system-x86_64")
+    let mut child = children::bind(&mut Command::new("qemu-system-x86_64"))
         .args(["-accel", "kvm", "-cpu", "host", "-M", "q35", "-m", "512"])
         .args(["-nodefaults", "-no-reboot", "-display", "none"])
         .arg("-serial")

@@ -2,7 +2,9 @@
 
 //! `make check`: every test there is, as TAP, with a count at the end.
 
-use crate::{accel::Accel, machine::Machine, paths::Paths, report::quoted, seed, tap::Test};
+use crate::{
+    accel::Accel, children, machine::Machine, paths::Paths, report::quoted, seed, tap::Test,
+};
 use anyhow::{anyhow, ensure, Context, Result};
 use std::{
     fs,
@@ -141,7 +143,7 @@ impl Check<'_> {
             .join("log")
             .join(format!("check-{}.log", name.replace(' ', "-")));
         let file = fs::File::create(&log).with_context(|| log.display().to_string())?;
-        let status = Command::new("bash")
+        let status = children::bind(&mut Command::new("bash"))
             .args(["-c", command])
             .current_dir(&self.paths.top)
             .stdin(Stdio::null())
@@ -168,7 +170,7 @@ impl Check<'_> {
     /// The cargo tests, each of them.
     fn cargo(&self, tally: &mut Tally) -> Result<()> {
         let log = self.paths.out().join("log/check-cargo.log");
-        let output = Command::new("cargo")
+        let output = children::bind(&mut Command::new("cargo"))
             .args([
                 "test",
                 "--workspace",

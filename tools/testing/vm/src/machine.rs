@@ -4,6 +4,7 @@
 
 use crate::{
     accel::Accel,
+    children,
     command::{self, CONSOLE, INITRAMFS, INNER_INITRAMFS, RESULTS, VIOLATIONS},
     console, initramfs,
     paths::Paths,
@@ -81,7 +82,7 @@ impl Machine<'_> {
     pub fn run(&self, mut hear: impl FnMut(News<'_>)) -> Result<Outcome> {
         let dir = self.prepare()?;
         let qemu_log = fs::File::create(dir.join("qemu.log"))?;
-        let mut child = command::command(self, &dir)
+        let mut child = children::bind(&mut command::command(self, &dir))
             .stdout(qemu_log.try_clone()?)
             .stderr(qemu_log)
             .spawn()

@@ -5,6 +5,7 @@
 mod accel;
 mod bench;
 mod check;
+mod children;
 mod command;
 mod console;
 mod initramfs;
