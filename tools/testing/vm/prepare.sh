@@ -10,24 +10,43 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 as_root "$0" "$@"
 
+# The step that runs: a process group of its own, which would outlive this shell.
+running=
+# end SIGNAL: ends the step, and then this shell as the signal does.
+end() {
+	trap - INT TERM HUP
+	if [ -n "$running" ]; then
+		kill -- "-$running" 2> /dev/null || true
+		wait "$running" || true
+	fi
+	kill -s "$1" $$
+}
+trap 'end INT' INT
+trap 'end TERM' TERM
+trap 'end HUP' HUP
+
 number=0
 # step TITLE EXPECTATION COMMAND...
 step() {
-	local title=$1 expect=$2 begin=$SECONDS log pid
+	local title=$1 expect=$2 begin=$SECONDS log status=0
 	shift 2
 	number=$((number + 1))
 	log=$OUT/log/prepare-$number.log
 	printf '[%d/%d] %-44s' "$number" "$steps" "$title"
+	set -m
 	"$@" > "$log" 2>&1 < /dev/null &
-	pid=$!
-	while kill -0 "$pid" 2> /dev/null; do
+	running=$!
+	set +m
+	while kill -0 "$running" 2> /dev/null; do
 		if [ -t 1 ]; then
 			printf '\r[%d/%d] %-44s %4ds  (first time: %s)' \
 				"$number" "$steps" "$title" $((SECONDS - begin)) "$expect"
 		fi
 		sleep 0.2
 	done
-	if wait "$pid"; then
+	wait "$running" || status=$?
+	running=
+	if [ "$status" = 0 ]; then
 		[ ! -t 1 ] || printf '\r\033[K[%d/%d] %-44s' "$number" "$steps" "$title"
 		printf ' %4ds\n' $((SECONDS - begin))
 		return
