@@ -25,37 +25,38 @@ help:
 	@echo 'make list             show all scenarios'
 	@echo 'make clean            remove results and objects; caches stay'
 
+# $(call vm-test,COMMAND ARGUMENT...): with what it needs, made before.
+define vm-test
+@$(VM)/prepare.sh for $(1)
+@$(VM)/vm-test.sh $(1)
+endef
+
 # From nothing to a report.
 run:
-	@$(VM)/prepare.sh stock
-	@$(VM)/vm-test.sh run
+	$(call vm-test,run)
 
 run-qemu:
-	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh run-qemu
+	$(call vm-test,run-qemu)
 
 check:
-	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh check $${TEST:+--only="$$TEST"} $${SEED:+--seed="$$SEED"}
+	$(call vm-test,check $${TEST:+--only="$$TEST"} $${SEED:+--seed="$$SEED"})
 
 check-qemu:
-	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh scenario --kernel intree qemu-suite
+	$(call vm-test,scenario --kernel=intree -- qemu-suite)
 
 check-qemu-faults:
-	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh check-qemu-faults $${FAULT:+--fault="$$FAULT"}
+	$(call vm-test,check-qemu-faults $${FAULT:+--fault="$$FAULT"})
 
 bench:
-	@$(VM)/prepare.sh stock intree
-	@$(VM)/vm-test.sh bench $${RUNS:+--runs="$$RUNS"} $${BENCH:+--only="$$BENCH"}
+	$(call vm-test,bench $${RUNS:+--runs="$$RUNS"} $${BENCH:+--only="$$BENCH"})
 
 intree:
-	@$(VM)/prepare.sh stock intree
+	@$(VM)/prepare.sh intree
 
 scenario:
-	@$(VM)/prepare.sh "$$KERNEL" stock
-	@$(VM)/vm-test.sh scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} -- "$$SCENARIO"
+	$(if $(KERNEL),,$(error KERNEL= is missing: stock or intree))
+	$(if $(SCENARIO),,$(error SCENARIO= is missing: 'make list' shows all))
+	$(call vm-test,scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} -- "$$SCENARIO")
 
 # A test compares this table with that of vm-test --list.
 list:

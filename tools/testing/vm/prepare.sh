@@ -1,8 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes what the given targets need, with progress: prepare.sh TARGET...
+# Makes what is needed, with progress:
 #
+#   prepare.sh for COMMAND ARGUMENT...   what vm-test needs for that, or an error
+#                                        if it names something that does not exist
+#   prepare.sh TARGET...
+#
+#   sources  the sources of kernels and QEMU
 #   stock    test machines with the stock kernel
 #   intree   test machines with our files in the kernel tree
 set -euo pipefail
@@ -26,28 +31,34 @@ trap 'end TERM' TERM
 trap 'end HUP' HUP
 
 number=0
+total='?'
+counting=
 # step TITLE EXPECTATION COMMAND...
 step() {
 	local title=$1 expect=$2 begin=$SECONDS log status=0
 	shift 2
+	if [ -n "$counting" ]; then
+		total=$((total + 1))
+		return
+	fi
 	number=$((number + 1))
 	log=$OUT/log/prepare-$number.log
-	printf '[%d/%d] %-44s' "$number" "$steps" "$title"
+	printf '[%d/%s] %-44s' "$number" "$total" "$title"
 	set -m
 	"$@" > "$log" 2>&1 < /dev/null &
 	running=$!
 	set +m
 	while kill -0 "$running" 2> /dev/null; do
 		if [ -t 1 ]; then
-			printf '\r[%d/%d] %-44s %4ds  (first time: %s)' \
-				"$number" "$steps" "$title" $((SECONDS - begin)) "$expect"
+			printf '\r[%d/%s] %-44s %4ds  (first time: %s)' \
+				"$number" "$total" "$title" $((SECONDS - begin)) "$expect"
 		fi
 		sleep 0.2
 	done
 	wait "$running" || status=$?
 	running=
 	if [ "$status" = 0 ]; then
-		[ ! -t 1 ] || printf '\r\033[K[%d/%d] %-44s' "$number" "$steps" "$title"
+		[ ! -t 1 ] || printf '\r\033[K[%d/%s] %-44s' "$number" "$total" "$title"
 		printf ' %4ds\n' $((SECONDS - begin))
 		return
 	fi
@@ -58,21 +69,52 @@ step() {
 }
 
 enter=$VM_DIR/enter.sh
-steps=7
-[[ " $* " != *" intree "* ]] || steps=$((steps + 3))
+# build TITLE EXPECTATION WHAT
+build() { step "$1" "$2" locked build "$enter" "$VM_DIR/build.sh" "$3"; }
+
+# What is needed is only known when there is a runner to be asked.
 step "a Debian with the toolchain and QEMU" "2 min" locked sysroot "$VM_DIR/sysroot.sh"
-step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
-# shellcheck disable=SC2016 # expanded by the inner shell
-step "QEMU's device headers" "15 s" locked qemu-headers "$enter" bash -c '
-	[ -e "$1" ] || "$2" "$3" "$1"' - "$(qemu_headers_dir)" \
-	"$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh" "$(sources_dir)/qemu"
-step "Rust crates of the stock kernel, the C driver" "3 min" locked stock "$enter" "$VM_DIR/stock.sh"
-step "the emulated HCA" "30 s" locked build "$enter" "$VM_DIR/build.sh" emu
-step "tools, and the machine's init" "1 min" locked build "$enter" bash -c \
-	"'$VM_DIR/build.sh' guest && '$VM_DIR/build.sh' runner"
-step "our module for the stock kernel" "30 s" locked build "$enter" "$VM_DIR/build.sh" module
-if [[ " $* " == *" intree "* ]]; then
-	step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
-	step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
-	step "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
+targets=" $* "
+if [ "$1" = for ]; then
+	shift
+	build "what starts test machines" "30 s" runner
+	targets=" $("$VM_DIR/vm-test.sh" --needs "$@") "
 fi
+
+# needed TARGET...: whether one of them is to be made.
+needed() {
+	local target
+	for target; do
+		[[ $targets != *" $target "* ]] || return 0
+	done
+	return 1
+}
+
+make_targets() {
+	if needed sources stock intree; then
+		step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
+	fi
+	if needed stock intree; then
+		# shellcheck disable=SC2016 # expanded by the inner shell
+		step "QEMU's device headers" "15 s" locked qemu-headers "$enter" bash -c '
+			[ -e "$1" ] || "$2" "$3" "$1"' - "$(qemu_headers_dir)" \
+			"$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh" "$(sources_dir)/qemu"
+		build "the emulated HCA" "30 s" emu
+		build "tools, and the machine's init" "1 min" guest
+	fi
+	if needed stock; then
+		step "Rust crates of the stock kernel, the C driver" "3 min" \
+			locked stock "$enter" "$VM_DIR/stock.sh"
+		build "our module for the stock kernel" "30 s" module
+	fi
+	if needed intree; then
+		step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
+		step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
+		step "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
+	fi
+}
+total=$number
+counting=yes
+make_targets
+counting=
+make_targets

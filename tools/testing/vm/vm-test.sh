@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs vm-test in the sysroot: vm-test.sh run|run-qemu|check|check-qemu-faults|bench|scenario ...
+# Runs vm-test in the sysroot: vm-test.sh ARGUMENT...
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -9,11 +9,14 @@ as_root "$0" "$@"
 
 # One at a time: machines write to the same folders. The lock is that of vm-test and of
 # all that it starts, and so is free when the last of them has ended.
-exec 9> "$CACHE/locks/vm-test"
-flock --nonblock 9 || {
-	echo "waiting for another run to end" >&2
-	flock 9
-}
+# Who just asks what is needed does not wait.
+if [ "$1" != --needs ]; then
+	exec 9> "$CACHE/locks/vm-test"
+	flock --nonblock 9 || {
+		echo "waiting for another run to end" >&2
+		flock 9
+	}
+fi
 # In place of this shell: a signal to it would not reach vm-test.
 exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_BUILD=$CACHE/build" \
 	"VM_STOCK=$(sources_dir)/stock" "VM_STOCK_RELEASE=$STOCK_RELEASE" \

@@ -3,10 +3,12 @@
 //! `make check`: every test there is, as TAP, with a count at the end.
 
 use crate::{
-    accel::Accel, children, machine::Machine, paths::Paths, report::quoted, seed, tap::Test,
+    accel::Accel, children, machine::Machine, needs::Need, paths::Paths, report::quoted, seed,
+    tap::Test,
 };
 use anyhow::{anyhow, ensure, Context, Result};
 use std::{
+    collections::BTreeSet,
     fs,
     process::{Command, Stdio},
     sync::{
@@ -25,44 +27,53 @@ use vm_common::{
 /// The group of the tests of all Rust programs and libraries.
 const CARGO: &str = "cargo";
 
-/// Tests that are commands: name, command, and where it runs.
-const COMMANDS: &[(&str, &str)] = &[
+/// Tests that are commands: name, command, and what it needs.
+const COMMANDS: &[(&str, &str, &[Need])] = &[
     (
         "shell scripts",
         "shellcheck -x $(find . -name '*.sh' -not -path './out/*') .ci/run",
+        &[],
     ),
     (
         "format of user space",
         "cd tools && cargo fmt --all --check",
+        &[],
     ),
     (
         "format of the kernel side",
         "rustfmt --check --edition 2021 $(find drivers samples -name '*_main.rs')",
+        &[],
     ),
     (
         "clippy of user space",
         "cd tools && cargo clippy --workspace --all-targets --release -- -D warnings",
+        &[],
     ),
     (
         "clippy of the kernel side",
         "tools/testing/vm/check-clippy.sh",
+        &[Need::Stock],
     ),
     (
         "checkpatch of the kernel side",
         "tools/testing/vm/check-style.sh",
+        &[Need::Sources],
     ),
     (
         "unsafe only where it may be",
         "tools/testing/vm/check-unsafe.sh",
+        &[],
     ),
     (
         "builds without warnings",
         "tools/testing/vm/check-warnings.sh emu guest runner module intree",
+        &[Need::Stock, Need::Intree],
     ),
-    ("SPDX line in every file", "tools/testing/vm/check-spdx.sh"),
+    ("SPDX line in every file", "tools/testing/vm/check-spdx.sh", &[]),
     (
         "quotes of the uAPI",
         "\"$VM_BUILD/vfio-mig\" test --check-quotes \"$VM_INTREE/../source/include/uapi/linux/vfio.h\"",
+        &[Need::Intree],
     ),
 ];
 
@@ -109,7 +120,7 @@ fn machines() -> Vec<(Kernel, &'static Scenario)> {
 
 /// The names of all groups of tests.
 fn groups() -> Vec<String> {
-    let commands = COMMANDS.iter().map(|(name, _)| (*name).to_string());
+    let commands = COMMANDS.iter().map(|(name, ..)| (*name).to_string());
     let machines = machines()
         .into_iter()
         .map(|(kernel, scenario)| scenario.group(kernel));
@@ -123,8 +134,6 @@ fn groups() -> Vec<String> {
 struct Check<'a> {
     /// Where things are.
     paths: &'a Paths,
-    /// What machines run on.
-    accel: Accel,
     /// The names of the groups that are run.
     groups: Vec<String>,
     /// What is random comes from this.
@@ -220,14 +229,14 @@ impl Check<'_> {
     fn machine(
         &self,
         tally: &Mutex<Tally>,
-        kernel: Kernel,
-        scenario: &'static Scenario,
+        accel: Accel,
+        (kernel, scenario): (Kernel, &'static Scenario),
     ) -> Result<()> {
         let group = scenario.group(kernel);
         let begin = Instant::now();
         let outcome = Machine {
             paths: self.paths,
-            accel: self.accel,
+            accel,
             kernel,
             scenario,
             properties: "",
@@ -252,12 +261,17 @@ impl Check<'_> {
     fn machines(&self, tally: &Mutex<Tally>) -> Result<()> {
         let mut all = machines();
         all.retain(|(kernel, scenario)| self.wanted(&scenario.group(*kernel)));
+        if all.is_empty() {
+            return Ok(());
+        }
+        let accel = Accel::probe(self.paths)?;
+        println!("# machines run on {}", accel.name());
         let next = AtomicUsize::new(0);
         let workers = thread::available_parallelism().map_or(1, |n| n.get());
         thread::scope(|scope| {
             let work = || -> Result<()> {
-                while let Some((kernel, scenario)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.machine(tally, *kernel, scenario)?;
+                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    self.machine(tally, accel, *one)?;
                 }
                 Ok(())
             };
@@ -279,9 +293,8 @@ impl Check<'_> {
         };
         fs::create_dir_all(self.paths.out().join("log"))?;
         println!("TAP version 13");
-        println!("# machines run on {}", self.accel.name());
         println!("# seed {}", self.seed);
-        for (name, command) in COMMANDS.iter().filter(|(name, _)| self.wanted(name)) {
+        for (name, command, _) in COMMANDS.iter().filter(|(name, ..)| self.wanted(name)) {
             self.command(&mut tally, name, command)?;
         }
         if self.wanted(CARGO) {
@@ -315,13 +328,26 @@ fn wanted(only: Option<&str>) -> Result<Vec<String>> {
     Ok(wanted)
 }
 
+/// What the groups need that `only` chooses.
+pub fn needs(only: Option<&str>) -> Result<BTreeSet<Need>> {
+    let wanted = wanted(only)?;
+    let commands = COMMANDS
+        .iter()
+        .filter(|(name, ..)| wanted.iter().any(|one| one == name))
+        .flat_map(|(.., needs)| *needs)
+        .copied();
+    let machines = machines()
+        .into_iter()
+        .filter(|(kernel, scenario)| wanted.contains(&scenario.group(*kernel)))
+        .map(|(kernel, _)| kernel.into());
+    Ok(commands.chain(machines).collect())
+}
+
 /// Runs all tests, or the groups that `only` chooses. Returns whether all went well.
 pub fn run(paths: &Paths, only: Option<&str>, seed: u64) -> Result<bool> {
     let groups = wanted(only)?;
-    let accel = Accel::probe(paths)?;
     Check {
         paths,
-        accel,
         groups,
         seed,
     }
@@ -331,6 +357,7 @@ pub fn run(paths: &Paths, only: Option<&str>, seed: u64) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::needs;
 
     #[test]
     fn each_group_can_be_had_alone() {
@@ -338,6 +365,17 @@ mod tests {
             assert_eq!(wanted(Some(&group)).unwrap(), [group]);
         }
         assert_eq!(wanted(None).unwrap(), groups());
+    }
+
+    #[test]
+    fn a_group_needs_what_it_runs() {
+        let line = |only| needs::line(&needs(only).unwrap());
+        assert_eq!(line(None), "sources stock intree");
+        assert_eq!(line(Some("stock-migrate")), "stock");
+        assert_eq!(line(Some("intree-migrate")), "intree");
+        assert_eq!(line(Some("-migrate")), "stock intree");
+        assert_eq!(line(Some("SPDX line in every file")), "");
+        assert_eq!(line(Some(CARGO)), "");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod console;
 mod initramfs;
 mod kernel;
 mod machine;
+mod needs;
 mod paths;
 mod report;
 mod seed;
@@ -22,8 +23,9 @@ use anyhow::{bail, Result};
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use machine::{Machine, Outcome};
+use needs::Need;
 use paths::Paths;
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
 use tap::News;
 use vm_common::{
     kernel::Kernel,
@@ -36,6 +38,9 @@ use vm_common::{
 struct Cli {
     #[command(flatten)]
     paths: Paths,
+    /// Only say what has to be made for the command.
+    #[arg(long)]
+    needs: bool,
     #[command(subcommand)]
     command: What,
 }
@@ -208,7 +213,33 @@ fn measure(paths: &Paths, runs: u32, only: Option<&str>) -> Result<bool> {
     Ok(true)
 }
 
+/// What a command needs. The names that it is given must be right.
+fn needed(command: &What) -> Result<BTreeSet<Need>> {
+    Ok(match command {
+        What::List => BTreeSet::new(),
+        What::Run => [Kernel::Stock.into()].into(),
+        What::RunQemu => [Kernel::Intree.into()].into(),
+        What::CheckQemuFaults { fault } => {
+            report::faults::wanted(fault.as_deref())?;
+            [Kernel::Intree.into()].into()
+        }
+        What::Bench { only, .. } => bench::wanted(only.as_deref())?
+            .iter()
+            .map(|scenario| scenario.kernels[0].into())
+            .collect(),
+        What::Check { only, .. } => check::needs(only.as_deref())?,
+        What::Scenario { kernel, name, .. } => {
+            find(name, *kernel)?;
+            [(*kernel).into()].into()
+        }
+    })
+}
+
 fn run(cli: &Cli) -> Result<bool> {
+    if cli.needs {
+        println!("{}", needs::line(&needed(&cli.command)?));
+        return Ok(true);
+    }
     let paths = &cli.paths;
     match &cli.command {
         What::List => {

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What has to be made for a command: prepare.sh asks for it.
+
+use std::collections::BTreeSet;
+use vm_common::kernel::Kernel;
+
+/// A target of prepare.sh.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Need {
+    /// The sources of both kernels.
+    Sources,
+    /// Machines with the stock kernel.
+    Stock,
+    /// Machines with the in-tree kernel, and its selftests.
+    Intree,
+}
+
+impl Need {
+    /// Its name, as prepare.sh knows it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sources => "sources",
+            Self::Stock => "stock",
+            Self::Intree => "intree",
+        }
+    }
+}
+
+impl From<Kernel> for Need {
+    fn from(kernel: Kernel) -> Self {
+        match kernel {
+            Kernel::Stock => Self::Stock,
+            Kernel::Intree => Self::Intree,
+        }
+    }
+}
+
+/// Names in a line.
+pub fn line(needs: &BTreeSet<Need>) -> String {
+    let names: Vec<&str> = needs.iter().map(|need| need.name()).collect();
+    names.join(" ")
+}
