@@ -19,6 +19,7 @@ help:
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
 	@echo '                      BENCH=reinit, dirty or qemu for one of them'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel, to out/modules'
+	@echo 'make tools            build vfio-mig, as out/vfio-mig'
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make scenario KERNEL=stock|intree SCENARIO=...'
 	@echo '                      run one scenario in one test machine'
@@ -50,6 +51,9 @@ check-qemu-faults:
 bench:
 	$(call vm-test,bench $${RUNS:+--runs="$$RUNS"} $${BENCH:+--only="$$BENCH"})
 
+tools:
+	@$(VM)/prepare.sh tools
+
 intree:
 	@$(VM)/prepare.sh intree
 
@@ -78,4 +82,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu check check-qemu check-qemu-faults bench intree scenario list modules clean
+.PHONY: help run run-qemu check check-qemu check-qemu-faults bench tools intree scenario list modules clean

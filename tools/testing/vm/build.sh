@@ -7,6 +7,7 @@
 #   emu      the emulated HCA, for QEMU         -> $CACHE/build/mlx5-emu.so
 #   guest    init and tools of the test machine -> $CACHE/build/{vm-guest,vfio-mig},
 #            and a preload for a QEMU in it     -> $CACHE/build/precopy-info-v1.so
+#   tools    vfio-mig, for a person             -> out/vfio-mig
 #   runner   what starts test machines          -> $CACHE/build/vm-test
 #   module   our module for the stock kernel    -> $CACHE/build/stock
 set -euo pipefail
@@ -62,6 +63,10 @@ guest)
 		"$VM_DIR/precopy-info-v1.c"
 	put "$CARGO_TARGET_DIR/precopy-info-v1.so"
 	;;
+tools)
+	"$VM_DIR/build.sh" guest
+	install "$out/vfio-mig" "$OUT/"
+	;;
 runner)
 	noting runner . -- cargo build --release -p vm-test
 	put "$CARGO_TARGET_DIR/release/vm-test"
@@ -72,5 +77,5 @@ module)
 	noting module . "$out/stock" -- make -C "$(stock_dir)/objects" \
 		"LOCALVERSION=$STOCK_LOCALVERSION" "M=$TOP" "MO=$out/stock" "-j$(nproc)" modules
 	;;
-*) die "build.sh emu|guest|runner|module" ;;
+*) die "build.sh emu|guest|tools|runner|module" ;;
 esac

@@ -10,6 +10,7 @@
 #   sources  the sources of kernels and QEMU
 #   stock    test machines with the stock kernel
 #   intree   test machines with our files in the kernel tree
+#   tools    out/vfio-mig
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -111,6 +112,9 @@ make_targets() {
 		step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
 		step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
 		step "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
+	fi
+	if needed tools; then
+		build "vfio-mig" "1 min" tools
 	fi
 }
 total=$number
