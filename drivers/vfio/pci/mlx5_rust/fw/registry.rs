@@ -17,6 +17,10 @@ use kernel::{
     sync::{Arc, Mutex, UniqueArc},
 };
 
+/// Memory that the device can still access is not freed.
+const UNDESTROYED: &CStr =
+    c"firmware did not destroy an object: memory stays until it does, or the PF reloads";
+
 /// The name of a resource in the registry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key(u64);
@@ -145,9 +149,7 @@ impl Registry {
                 self.retry(pf, last);
             }
             Err(err) => {
-                pf.device().complaints.warn(
-                    c"firmware did not destroy an object: memory stays until it does, or the PF reloads",
-                );
+                pf.device().complaints.warn(UNDESTROYED);
                 self.keep(Stuck {
                     key,
                     resource,
