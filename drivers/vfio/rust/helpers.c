@@ -41,22 +41,31 @@ void vfio_rust_free_pages(struct page *page, unsigned int order)
 	__free_pages(page, order);
 }
 
+/*
+ * Bytes from @offset on that kmap_local_page() maps together: all of a run of
+ * pages, unless there is highmem.
+ */
+static size_t mapped(size_t offset, size_t len)
+{
+	if (IS_ENABLED(CONFIG_HIGHMEM))
+		return min_t(size_t, len, PAGE_SIZE - offset % PAGE_SIZE);
+	return len;
+}
+
 unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
 				     size_t offset, size_t len)
 {
 	unsigned long left = 0;
 
-	page += offset / PAGE_SIZE;
-	offset %= PAGE_SIZE;
 	while (len && !left) {
-		size_t n = min_t(size_t, len, PAGE_SIZE - offset);
-		void *from = kmap_local_page(page++);
+		size_t n = mapped(offset, len);
+		void *from = kmap_local_page(page + offset / PAGE_SIZE);
 
-		left = copy_to_user(to, from + offset, n);
+		left = copy_to_user(to, from + offset % PAGE_SIZE, n);
 		kunmap_local(from);
 		len -= n - left;
 		to += n;
-		offset = 0;
+		offset += n;
 	}
 	return len;
 }
@@ -66,17 +75,15 @@ unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
 {
 	unsigned long left = 0;
 
-	page += offset / PAGE_SIZE;
-	offset %= PAGE_SIZE;
 	while (len && !left) {
-		size_t n = min_t(size_t, len, PAGE_SIZE - offset);
-		void *to = kmap_local_page(page++);
+		size_t n = mapped(offset, len);
+		void *to = kmap_local_page(page + offset / PAGE_SIZE);
 
-		left = copy_from_user(to + offset, from, n);
+		left = copy_from_user(to + offset % PAGE_SIZE, from, n);
 		kunmap_local(to);
 		len -= n - left;
 		from += n;
-		offset = 0;
+		offset += n;
 	}
 	return len;
 }
