@@ -166,18 +166,23 @@ impl<P: KeepsPages> DmaMapping<P> {
         })
     }
 
-    /// Makes visible to the CPU what the device has written. Nothing to do if the
-    /// device only reads.
-    pub(crate) fn sync_for_cpu(&self) {
+    /// Makes visible to the CPU what the device has written to the first `len` bytes.
+    /// Nothing to do if the device only reads.
+    pub(crate) fn sync_for_cpu(&self, len: usize) {
         if self.dir == Direction::ToDevice {
             return;
         }
+        let mut left = len;
         for seg in &self.segments {
-            // SAFETY: `dev` is valid and bound, and `seg.len` bytes are mapped for
-            // it at `seg.addr`, from the device (type invariant).
-            unsafe {
-                bindings::vfio_rust_dma_sync_for_cpu(self.dev.as_ptr(), seg.addr, seg.len);
+            let n = seg.len.min(left);
+            if n == 0 {
+                return;
             }
+            // SAFETY: `dev` is valid and bound, and `seg.len` bytes, of which these are
+            // the first, are mapped for it at `seg.addr`, from the device (type
+            // invariant).
+            unsafe { bindings::vfio_rust_dma_sync_for_cpu(self.dev.as_ptr(), seg.addr, n) };
+            left -= n;
         }
     }
 }

@@ -226,9 +226,9 @@ impl DmaBuffer {
         &self.pages
     }
 
-    /// Makes what firmware has written visible to the CPU. `ENODEV` if firmware
-    /// cannot reach the pages any more.
-    pub(crate) fn sync_for_cpu(&self) -> Result {
-        self.mkey.with(|mapping| mapping.sync_for_cpu())
+    /// Makes visible to the CPU what firmware has written to the first `len` bytes.
+    /// `ENODEV` if firmware cannot reach the pages any more.
+    pub(crate) fn sync_for_cpu(&self, len: usize) -> Result {
+        self.mkey.with(|mapping| mapping.sync_for_cpu(len))
     }
 }

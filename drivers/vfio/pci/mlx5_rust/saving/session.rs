@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     fw::{
-        async_command::Changes,
         gate::Epoch,
         mkey::DmaBuffer,
         pd::Pd,
@@ -26,6 +25,7 @@ use crate::{
     stream::{self, Tag, HEADER_LEN, SIZE_LEN},
     vf::{unknown_is_lost, Vf},
     vfio::{
+        changes::Changes,
         dma::Direction,
         errno,
         file::{Access, DataFile, OpenFile, PrecopyInfo, Readiness, UserWriter, Wait},
@@ -38,7 +38,7 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sizes::SZ_8M,
-    sync::{lock::mutex::MutexBackend, lock::Guard, poll::PollCondVar, Arc, ArcBorrow, Mutex},
+    sync::{lock::mutex::MutexBackend, lock::Guard, Arc, ArcBorrow, Mutex},
 };
 
 /// Longest SAVE: its `size` field has 32 bits, and buffers are whole pages.
@@ -219,7 +219,7 @@ impl Saving {
         epoch: Epoch,
         begin: Begin,
     ) -> Result<(Self, OpenFile)> {
-        let changes = Changes::new()?;
+        let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
         let (command, pd) = {
             let guard = vf.enter(epoch)?;
             let command = SaveCommand::new(&guard, changes.clone())?;
@@ -283,7 +283,7 @@ impl SavingSession {
                 if outgoing.finish(in_flight, saved).is_err() {
                     outgoing.fail();
                 }
-                self.changes.changed.notify_all();
+                self.changes.notify_all();
             }
         }
         if outgoing.phase != Phase::Failed && !self.vf.device.is_current(self.epoch) {
@@ -298,7 +298,7 @@ impl SavingSession {
 
     fn fail(&self) {
         self.outgoing.lock().fail();
-        self.changes.changed.notify_all();
+        self.changes.notify_all();
     }
 
     /// Ends the session. See [`Saving`].
@@ -385,7 +385,7 @@ impl SavingSession {
             if outgoing.in_flight.is_some() && !outgoing.reading {
                 drop(outgoing);
                 self.command.wait()?;
-            } else if self.changes.changed.wait_interruptible(&mut outgoing) {
+            } else if self.changes.wait_interruptible(&mut outgoing) {
                 return Err(ERESTARTSYS);
             }
         }
@@ -396,7 +396,7 @@ impl SavingSession {
     fn consume(&self, n: usize) -> Result {
         let mut outgoing = self.lock();
         outgoing.reading = false;
-        self.changes.changed.notify_all();
+        self.changes.notify_all();
         if outgoing.phase == Phase::Failed {
             return Err(ENODEV);
         }
@@ -517,7 +517,7 @@ impl SavingSession {
         self.command.start(&guard, &buffer, request)?;
         self.outgoing.lock().in_flight = Some(in_flight);
         // A reader may wait for it to begin, or even to end.
-        self.changes.changed.notify_all();
+        self.changes.notify_all();
         Ok(())
     }
 
@@ -726,7 +726,7 @@ impl DataFile for SavingSession {
             .inspect(|info| self.vf.tracer.precopy_info(info))
     }
 
-    fn poll(&self) -> Option<(&PollCondVar, Readiness)> {
+    fn poll(&self) -> Option<(&Changes, Readiness)> {
         let outgoing = self.lock();
         let ready = match outgoing.phase {
             Phase::Failed => Readiness::Failed,
@@ -743,7 +743,7 @@ impl DataFile for SavingSession {
         if due {
             self.save_next_chunk();
         }
-        Some((&self.changes.changed, ready))
+        Some((&self.changes, ready))
     }
 }
 
@@ -796,7 +796,7 @@ impl Outgoing {
         if image.len > pages.len() {
             return Err(EIO);
         }
-        buffer.sync_for_cpu()?;
+        buffer.sync_for_cpu(image.len)?;
         let header = stream::header(Tag::FwData, image.len as u64);
         let part = Part {
             source: Source::Image {
