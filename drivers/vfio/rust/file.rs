@@ -5,16 +5,13 @@
 //! An anonymous inode with a stream file: no position, no seeking. The file
 //! shares its context with the migration session; either may end first.
 
-use super::bindings;
+use super::{bindings, changes::Changes};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::from_err_ptr,
     fs::{File, LocalFile},
     prelude::*,
-    sync::{
-        poll::{PollCondVar, PollTable},
-        Arc, ArcBorrow,
-    },
+    sync::{Arc, ArcBorrow},
     types::ForeignOwnable,
 };
 
@@ -251,9 +248,9 @@ pub(crate) trait DataFile: Send + Sync + 'static {
         Err(ENOTTY)
     }
 
-    /// Returns the queue that poll() waits on, and whether the file is ready now.
-    /// `None` for a file that is always ready.
-    fn poll(&self) -> Option<(&PollCondVar, Readiness)> {
+    /// Returns what poll() waits for, and whether the file is ready now. `None` for a
+    /// file that is always ready.
+    fn poll(&self) -> Option<(&Changes, Readiness)> {
         None
     }
 }
@@ -503,8 +500,9 @@ impl<T: DataFile> Operations<T> {
         };
         // SAFETY: `table` is null or valid until this function returns, as VFS has
         // it. `file` stays open that long, and a stream has no position that this
-        // thread could have locked.
-        unsafe { PollTable::from_raw(table).register_wait(File::from_raw_file(file), changed) };
+        // thread could have locked. `changed` is borrowed from the file's context for as
+        // long as that is: nobody can have it mutably, since the file has a reference.
+        unsafe { changed.register(File::from_raw_file(file), table) };
         context.poll().map_or(0, |(_, ready)| ready.mask(T::ACCESS))
     }
 

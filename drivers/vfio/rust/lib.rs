@@ -29,6 +29,7 @@
 
 pub(crate) mod bar;
 mod bindings;
+pub(crate) mod changes;
 pub(crate) mod coherent;
 pub(crate) mod completion;
 pub(crate) mod dirty_log;

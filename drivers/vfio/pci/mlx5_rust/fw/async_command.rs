@@ -16,37 +16,17 @@ use super::{
     ifc::{field, mailbox, Mailbox},
     registry::{Owned, Resource},
 };
-use crate::vfio::{phase::Phase, trace::Stopwatch};
+use crate::vfio::{changes::Changes, phase::Phase, trace::Stopwatch};
 use core::cell::UnsafeCell;
 use kernel::{
-    container_of, new_poll_condvar,
+    container_of,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        poll::PollCondVar,
         Arc,
     },
     types::Opaque,
 };
-
-/// What poll() waits on. Notified at the end of a command, among other things.
-#[pin_data]
-pub(crate) struct Changes {
-    #[pin]
-    pub(crate) changed: PollCondVar,
-}
-
-impl Changes {
-    /// Makes one that nobody waits on.
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
-                changed <- new_poll_condvar!("mlx5_vfio_rust_changes"),
-            }),
-            GFP_KERNEL,
-        )
-    }
-}
 
 /// Nothing is under way.
 const IDLE: u32 = 0;
@@ -188,7 +168,7 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         self.status.store(status, Relaxed);
         // INVARIANT: The output is complete, and mlx5_core does not use it any more.
         self.phase.set(DONE);
-        self.waiters.changed.notify_all();
+        self.waiters.notify_all();
     }
 
     /// # Safety
@@ -286,7 +266,7 @@ impl<L: 'static, const OUT: usize> Resource for AsyncCommand<L, OUT> {
         // SAFETY: `context` is initialised by the type invariant, and cleaned up
         // once: this is successful. Nothing is sent once `phase` is `ENDED`.
         unsafe { mlx5_cmd_cleanup_async_ctx(self.context.get()) };
-        self.waiters.changed.notify_all();
+        self.waiters.notify_all();
         Ok(())
     }
 

@@ -3,13 +3,14 @@
 //! LOAD_VHCA_STATE.
 
 use super::{
-    async_command::{AsyncCommand, Changes},
+    async_command::AsyncCommand,
     bindings::{mlx5_ifc_load_vhca_state_out_bits, MLX5_CMD_OP_LOAD_VHCA_STATE},
     device::VfGuard,
     ifc::{constant, field, mailbox},
     mkey::DmaBuffer,
     registry::Owned,
 };
+use crate::vfio::changes::Changes;
 use kernel::{prelude::*, sync::Arc};
 
 const OUT_BYTES: usize = size_of::<mlx5_ifc_load_vhca_state_out_bits>() / 8;

@@ -3,7 +3,7 @@
 //! SAVE_VHCA_STATE.
 
 use super::{
-    async_command::{AsyncCommand, Changes},
+    async_command::AsyncCommand,
     bindings::{
         self, mlx5_ifc_save_vhca_state_in_bits, mlx5_ifc_save_vhca_state_out_bits,
         MLX5_CMD_OP_SAVE_VHCA_STATE,
@@ -14,6 +14,7 @@ use super::{
     registry::Owned,
     vhca::Extent,
 };
+use crate::vfio::changes::Changes;
 use kernel::{prelude::*, sync::Arc};
 
 /// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`.

@@ -15,10 +15,11 @@
 //! access to user memory, nor is `incoming` over a command.
 
 use crate::{
-    fw::{async_command::Changes, gate::Epoch, load::LoadCommand, mkey::DmaBuffer, pd::Pd},
+    fw::{gate::Epoch, load::LoadCommand, mkey::DmaBuffer, pd::Pd},
     stream::{Malformed, Parser, Step, HEADER_LEN},
     vf::Vf,
     vfio::{
+        changes::Changes,
         dma::Direction,
         errno,
         file::{Access, DataFile, OpenFile, Readiness, UserReader, Wait},
@@ -29,9 +30,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     sizes::SZ_2M,
-    sync::{
-        lock::mutex::MutexBackend, lock::Guard, poll::PollCondVar, Arc, ArcBorrow, Mutex, UniqueArc,
-    },
+    sync::{lock::mutex::MutexBackend, lock::Guard, Arc, ArcBorrow, Mutex, UniqueArc},
 };
 
 impl From<Malformed> for Error {
@@ -182,7 +181,7 @@ impl Drop for Resuming {
 impl Resuming {
     /// Begins to load a state into the stopped device.
     pub(crate) fn new(vf: &Arc<Vf>, epoch: Epoch) -> Result<(Self, OpenFile)> {
-        let changes = Changes::new()?;
+        let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
         let (command, pd) = {
             let guard = vf.enter(epoch)?;
             let command = LoadCommand::new(&guard, changes.clone())?;
@@ -266,7 +265,7 @@ impl ResumingSession {
                 if let Err(err) = loaded {
                     incoming.fail(err, false);
                 }
-                self.changes.changed.notify_all();
+                self.changes.notify_all();
             }
         }
         if incoming.stopped.is_none() && !self.vf.device.is_current(self.epoch) {
@@ -281,7 +280,7 @@ impl ResumingSession {
         // Nobody starts a LOAD after this.
         *self.commands.lock() = false;
         self.incoming.lock().stopped = Some(Stopped::Closed);
-        self.changes.changed.notify_all();
+        self.changes.notify_all();
         self.command.end();
         let (loading, intake) = {
             let mut incoming = self.incoming.lock();
@@ -309,7 +308,7 @@ impl ResumingSession {
                 }
                 Writer::Busy if wait == Wait::Never => return Err(EAGAIN),
                 Writer::Busy => {
-                    if self.changes.changed.wait_interruptible(&mut incoming) {
+                    if self.changes.wait_interruptible(&mut incoming) {
                         return Err(ERESTARTSYS);
                     }
                 }
@@ -324,7 +323,7 @@ impl ResumingSession {
         if let Some(err) = failed {
             incoming.fail(err, true);
         }
-        self.changes.changed.notify_all();
+        self.changes.notify_all();
         if matches!(incoming.writer, Writer::Gone) {
             drop(incoming);
             // Without the lock: freeing memory takes a while.
@@ -458,14 +457,14 @@ impl DataFile for ResumingSession {
 
     /// Reports EPOLLOUT only while no LOAD is queued or running, and nobody writes: then
     /// a write does not wait, unless it completes an image.
-    fn poll(&self) -> Option<(&PollCondVar, Readiness)> {
+    fn poll(&self) -> Option<(&Changes, Readiness)> {
         let incoming = self.lock();
         let ready = match (&incoming.stopped, &incoming.writer) {
             (Some(_), _) => Readiness::Failed,
             (None, Writer::Idle(_)) if !incoming.is_loading() => Readiness::Ready,
             _ => Readiness::Pending,
         };
-        Some((&self.changes.changed, ready))
+        Some((&self.changes, ready))
     }
 
     fn write(this: ArcBorrow<'_, Self>, wait: Wait, from: &mut UserReader) -> Result<usize> {
