@@ -4,7 +4,8 @@
 # Builds what is of this checkout, and quickly: build.sh WHAT. Runs in the
 # sysroot.
 #
-#   emu      the emulated HCA, for QEMU         -> $CACHE/build/mlx5-emu.so
+#   emu      the emulated HCA, for QEMU         -> $CACHE/build/mlx5-emu.so,
+#            and what counts instructions in it -> $CACHE/build/counter.so
 #   guest    init and tools of the test machine -> $CACHE/build/{vm-guest,vfio-mig},
 #            and a preload for a QEMU in it     -> $CACHE/build/precopy-info-v1.so
 #   tools    vfio-mig, for a person             -> out/vfio-mig
@@ -52,6 +53,11 @@ emu)
 	make -C testing/mlx5-emu/shim "QEMU_SRC=$(sources_dir)/qemu" \
 		"QEMU_HEADERS=$(qemu_headers_dir)" \
 		"MODEL=$CARGO_TARGET_DIR/release/libmlx5_emu.a" "OUT=$out"
+	# shellcheck disable=SC2046 # several options
+	cc -O2 -Wall -Wextra -Werror -shared -fPIC $(pkg-config --cflags glib-2.0) \
+		"-I$(sources_dir)/qemu/include/qemu" -o "$CARGO_TARGET_DIR/counter.so" \
+		"$VM_DIR/counter.c"
+	put "$CARGO_TARGET_DIR/counter.so"
 	;;
 guest)
 	# Static: the test machine has no libraries.

@@ -2,7 +2,7 @@
 
 //! The command line of a machine: QEMU's, and the kernel's in it.
 
-use crate::{kernel, machine::Machine};
+use crate::{accel::Accel, kernel, machine::Machine};
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -17,6 +17,8 @@ pub const INNER_INITRAMFS: &str = "inner.gz";
 pub const CONSOLE: &str = "console.log";
 /// Its results.
 pub const RESULTS: &str = "results.tap";
+/// What counter.so has counted.
+pub const COUNTS: &str = "counts.log";
 /// What the emulated HCA holds against its drivers.
 pub const VIOLATIONS: &str = "violations.log";
 
@@ -56,12 +58,33 @@ fn extra_arguments(extra: Extra) -> &'static [&'static str] {
     }
 }
 
+/// QEMU's arguments for a machine whose instructions are counted: the same in each run,
+/// without instructions that copy or fill more than a word at a time.
+fn counting(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
+    if !machine.scenario.machine.counted {
+        return Vec::new();
+    }
+    let counter = machine.paths.build.join("counter.so");
+    vec![
+        "-icount".to_string(),
+        "shift=0".to_string(),
+        "-cpu".to_string(),
+        "max,-erms,-fsrm".to_string(),
+        "-plugin".to_string(),
+        format!("{},log={}/{COUNTS}", counter.display(), dir.display()),
+    ]
+}
+
 /// QEMU with a machine whose files are in `dir`.
 pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
     let own = &machine.scenario.machine;
+    let accel = match own.counted {
+        true => Accel::Tcg,
+        false => machine.accel,
+    };
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.env("LD_PRELOAD", machine.paths.build.join("mlx5-emu.so"))
-        .args(machine.accel.args())
+        .args(accel.args())
         .args(["-M", "q35,kernel-irqchip=split"])
         .args(["-smp", &own.cpus.to_string()])
         .args(["-m", &own.memory.to_string()])
@@ -106,6 +129,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             own.parameters,
             machine.parameters
         ))
+        .args(counting(machine, dir))
         .args(own.extras.iter().copied().flat_map(extra_arguments))
         .stdin(Stdio::null());
     qemu

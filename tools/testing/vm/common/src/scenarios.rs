@@ -62,6 +62,8 @@ pub struct Machine {
     /// Whether kmemleak is on, if the kernel has it: it unwinds the stack at each
     /// allocation.
     pub kmemleak: bool,
+    /// Whether instructions are counted. The machine is emulated then.
+    pub counted: bool,
 }
 
 /// A scenario.
@@ -91,6 +93,7 @@ const USUAL: Machine = Machine {
     extras: &[],
     parameters: "",
     kmemleak: true,
+    counted: false,
 };
 
 const CHUNKS: Machine = Machine {
@@ -123,6 +126,18 @@ const QEMU: Machine = Machine {
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+const COUNTED: Machine = Machine {
+    properties: ",state-size=16M",
+    // With two, code that the kernel patches while it boots was executed half patched by
+    // QEMU 10.0 with a plugin.
+    cpus: 1,
+    // Clearing pages is a function then.
+    parameters: "clearcpuid=rep_good",
+    limit: HOUR,
+    counted: true,
+    ..USUAL
+};
 
 /// All scenarios.
 pub const ALL: &[Scenario] = &[
@@ -514,6 +529,22 @@ pub const ALL: &[Scenario] = &[
             limit: HOUR.saturating_mul(2),
             ..QEMU
         },
+    },
+    Scenario {
+        name: "bench-paths",
+        about: "instructions on the way of each call, state of 16 MiB",
+        suite: Suite::Bench,
+        kernels: &[Stock],
+        seconds: 300,
+        machine: COUNTED,
+    },
+    Scenario {
+        name: "bench-profile",
+        about: "the functions of the kernel that ``bench-paths`` counts in",
+        suite: Suite::Bench,
+        kernels: &[Stock],
+        seconds: 300,
+        machine: COUNTED,
     },
     Scenario {
         name: "bench-reinit",

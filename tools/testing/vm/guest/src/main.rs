@@ -8,6 +8,7 @@
 //! is that of a machine in the machine.
 
 mod cgroup;
+mod count;
 mod devlink;
 mod events;
 mod fault;

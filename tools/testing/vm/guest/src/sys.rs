@@ -3,7 +3,7 @@
 //! System calls that only an init needs.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::File,
     io::{self, Read, Write},
     os::{
@@ -287,6 +287,17 @@ fn with_signal<T>(delay: Duration, flags: libc::c_int, work: impl FnOnce() -> T)
     let result = work();
     let _ = signaller.join();
     Ok(result)
+}
+
+/// A file in memory.
+pub fn memory_file(name: &CStr) -> io::Result<File> {
+    // SAFETY: The name is a string that ends with a NUL.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: The descriptor was opened just now, and nobody else has it.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 /// Forks a child that does `work`, and calls `meanwhile` with the child's number. Returns

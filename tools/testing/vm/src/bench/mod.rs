@@ -2,8 +2,11 @@
 
 //! `make bench`: our driver and the C driver side by side, in the same machine.
 
+mod counts;
 pub mod dirty;
 mod firmware;
+pub mod paths;
+pub mod profile;
 pub mod qemu;
 pub mod reinit;
 mod versions;
@@ -29,6 +32,16 @@ pub struct Benchmark {
 
 /// All of them.
 const ALL: &[Benchmark] = &[
+    Benchmark {
+        name: "bench-paths",
+        file: "bench/paths.json",
+        publish: paths::publish,
+    },
+    Benchmark {
+        name: "bench-profile",
+        file: "bench/profile.json",
+        publish: profile::publish,
+    },
     Benchmark {
         name: "bench-reinit",
         file: "bench/reinit.json",

@@ -16,6 +16,7 @@ mod matrix;
 mod memory;
 mod migrate;
 mod nomem;
+mod paths;
 mod pipeline;
 mod precopy;
 mod qemu;
@@ -90,6 +91,8 @@ const ALL: &[(&str, Run)] = &[
     ("conformance-c", conformance::run_c),
     ("conformance-mtty", conformance::run_mtty),
     ("sample", conformance::run_sample),
+    ("bench-paths", paths::run),
+    ("bench-profile", paths::run_profile),
     ("bench-reinit", reinit::run),
     ("bench-dirty", track::run),
     ("bench-qemu", qemu::run_bench),
