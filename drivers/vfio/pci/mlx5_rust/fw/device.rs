@@ -10,7 +10,7 @@ use super::{
     registry::Registry,
 };
 use crate::vfio::{dma::DmaDevice, errno, log::Complaints, pci::BoundDevice};
-use core::{ops::Deref, ptr::NonNull};
+use core::{mem::ManuallyDrop, ops::Deref, ptr::NonNull};
 use kernel::{error::to_result, prelude::*, sync::Arc};
 
 /// Number of a VF on its PF, from 0.
@@ -90,9 +90,10 @@ pub(crate) struct PfGuard<'a> {
 ///
 /// # Invariants
 ///
-/// The gate of the device counts this guard as one of the VF.
+/// The gate of the device counts this guard as one of the VF, and of the PF.
 pub(crate) struct VfGuard<'a> {
-    pf: PfGuard<'a>,
+    // Counted together with this, and taken back together.
+    pf: ManuallyDrop<PfGuard<'a>>,
 }
 
 impl Drop for PfGuard<'_> {
@@ -174,24 +175,20 @@ impl Device {
         device.gate.enter_pf().map_err(Error::from)?;
         // INVARIANT: The gate has counted it.
         let pf = PfGuard { device };
-        // A VF that the PF failed to enable is not told of when the PF goes, so
-        // nothing may be created for it.
-        //
-        // SAFETY: `mdev` is valid: `pf` is a guard of it. It has a context for each
-        // VF that it can have.
-        if !unsafe { bindings::mlx5_rust_vf_is_enabled(pf.mdev(), pf.vf()) } {
-            return Err(errno::enotconn());
-        }
+        pf.check_enabled()?;
         Ok(pf)
     }
 
     /// Admits whoever sends commands to the VF. `ENOTCONN` if the PF takes no
     /// commands, `ECANCELED` if the VF was reset since `epoch`.
     pub(crate) fn enter_vf(device: &Arc<Self>, epoch: Epoch) -> Result<VfGuard<'_>> {
-        let pf = Self::enter(device)?;
         device.gate.enter_vf(epoch).map_err(Error::from)?;
         // INVARIANT: The gate has counted it.
-        Ok(VfGuard { pf })
+        let guard = VfGuard {
+            pf: ManuallyDrop::new(PfGuard { device }),
+        };
+        guard.check_enabled()?;
+        Ok(guard)
     }
 
     /// Returns the current epoch.
@@ -272,6 +269,18 @@ impl PfGuard<'_> {
     /// Returns the device that the guard is for.
     pub(super) fn device(&self) -> &Arc<Device> {
         self.device
+    }
+
+    /// `ENOTCONN` for a VF that the PF failed to enable: it is not told of when the PF
+    /// goes, so nothing may be created for it.
+    fn check_enabled(&self) -> Result {
+        // SAFETY: `mdev` is valid: `self` is a guard of it. It has a context for each VF
+        // that it can have.
+        if unsafe { bindings::mlx5_rust_vf_is_enabled(self.mdev(), self.vf()) } {
+            Ok(())
+        } else {
+            Err(errno::enotconn())
+        }
     }
 
     /// Returns the PF's core device. Valid as long as the guard is held.

@@ -18,7 +18,12 @@ use crate::vfio::completion::Completion;
 use kernel::{
     new_spinlock,
     prelude::*,
-    sync::{lock::spinlock::SpinLockBackend, lock::Guard, SpinLock},
+    sync::{
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        lock::spinlock::SpinLockBackend,
+        lock::Guard,
+        SpinLock,
+    },
 };
 
 /// The time between two resets of a VF, or two notifications of its PF.
@@ -41,24 +46,27 @@ struct State {
     ended: bool,
     /// The VF is not being reset.
     vf_open: bool,
-    epoch: u64,
     /// Guards that are out, those of the VF among them.
     pf_guards: usize,
     /// Guards of the VF that are out.
     vf_guards: usize,
+    /// Threads that wait for guards.
+    waiters: usize,
 }
 
 /// The gate of one VF.
 ///
 /// # Invariants
 ///
-/// A thread that waits has found guards with `state` locked, and has reset the
-/// completion before it unlocked it. So whoever takes the last guard back after
-/// that wakes it.
+/// - A thread that waits has found guards with `state` locked; it is one of `waiters`,
+///   and has reset the completion, before it unlocked that. So whoever takes the last
+///   guard back after that wakes it.
+/// - `epoch` only changes with `state` locked.
 #[pin_data]
 pub(super) struct Gate {
     #[pin]
     state: SpinLock<State>,
+    epoch: Atomic<u64>,
     #[pin]
     pf_idle: Completion,
     #[pin]
@@ -74,12 +82,13 @@ impl Gate {
                     pf_open: true,
                     ended: false,
                     vf_open: true,
-                    epoch: 0,
                     pf_guards: 0,
                     vf_guards: 0,
+                    waiters: 0,
                 },
                 "mlx5_vfio_rust_gate"
             ),
+            epoch: Atomic::new(0),
             pf_idle <- Completion::new(),
             vf_idle <- Completion::new(),
         })
@@ -87,7 +96,13 @@ impl Gate {
 
     /// Returns the current epoch.
     pub(super) fn epoch(&self) -> Epoch {
-        Epoch(self.state.lock().epoch)
+        Epoch(self.epoch.load(Acquire))
+    }
+
+    /// Begins another epoch.
+    fn advance(&self, _state: &mut State) {
+        // INVARIANT: `state` is locked: the caller has it mutably.
+        self.epoch.store(self.epoch.load(Relaxed) + 1, Release);
     }
 
     /// Counts a guard of the PF.
@@ -104,17 +119,19 @@ impl Gate {
     pub(super) fn leave_pf(&self) {
         let mut state = self.state.lock();
         state.pf_guards -= 1;
-        if state.pf_guards == 0 {
-            self.pf_idle.complete_all();
-        }
+        self.left(&state);
     }
 
-    /// Counts a guard of the VF. The caller holds a guard of the PF.
+    /// Counts a guard of the VF, which is one of the PF as well.
     pub(super) fn enter_vf(&self, epoch: Epoch) -> Result<(), Closed> {
         let mut state = self.state.lock();
-        if !state.vf_open || Epoch(state.epoch) != epoch {
+        if !state.pf_open {
+            return Err(Closed::Pf);
+        }
+        if !state.vf_open || self.epoch() != epoch {
             return Err(Closed::Reset);
         }
+        state.pf_guards += 1;
         state.vf_guards += 1;
         Ok(())
     }
@@ -122,7 +139,19 @@ impl Gate {
     /// Takes a guard of the VF back.
     pub(super) fn leave_vf(&self) {
         let mut state = self.state.lock();
+        state.pf_guards -= 1;
         state.vf_guards -= 1;
+        self.left(&state);
+    }
+
+    /// Wakes who waits for the guard that was just taken back.
+    fn left(&self, state: &State) {
+        if state.waiters == 0 {
+            return;
+        }
+        if state.pf_guards == 0 {
+            self.pf_idle.complete_all();
+        }
         if state.vf_guards == 0 {
             self.vf_idle.complete_all();
         }
@@ -134,7 +163,7 @@ impl Gate {
     pub(super) fn close_pf(&self) -> bool {
         let was_open = {
             let mut state = self.state.lock();
-            state.epoch += 1;
+            self.advance(&mut state);
             core::mem::take(&mut state.pf_open)
         };
         let mut state = self.wait(&self.pf_idle, |state| state.pf_guards);
@@ -146,7 +175,7 @@ impl Gate {
     pub(super) fn open_pf(&self) {
         let mut state = self.state.lock();
         state.pf_open = !state.ended;
-        state.epoch += 1;
+        self.advance(&mut state);
     }
 
     /// The gate will not be opened for the PF again.
@@ -160,7 +189,7 @@ impl Gate {
         {
             let mut state = self.state.lock();
             state.vf_open = false;
-            state.epoch += 1;
+            self.advance(&mut state);
         }
         drop(self.wait(&self.vf_idle, |state| state.vf_guards));
     }
@@ -169,7 +198,7 @@ impl Gate {
     pub(super) fn open_vf(&self) {
         let mut state = self.state.lock();
         state.vf_open = true;
-        state.epoch += 1;
+        self.advance(&mut state);
     }
 
     /// Waits until there are no guards of one kind, and returns with the lock. A guard
@@ -180,12 +209,16 @@ impl Gate {
         idle: &Completion,
         guards: fn(&State) -> usize,
     ) -> Guard<'_, State, SpinLockBackend> {
+        let mut waits = false;
         loop {
             {
-                let state = self.state.lock();
+                let mut state = self.state.lock();
                 if guards(&state) == 0 {
+                    state.waiters -= usize::from(waits);
                     return state;
                 }
+                state.waiters += usize::from(!waits);
+                waits = true;
                 idle.reinit();
             }
             idle.wait();

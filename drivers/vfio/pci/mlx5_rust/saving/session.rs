@@ -153,6 +153,8 @@ struct Outgoing {
     /// without the lock: user memory can take arbitrarily long, and closing must not
     /// wait for it.
     reading: bool,
+    /// Somebody waits for that reader.
+    awaits_reader: bool,
     in_flight: Option<InFlight>,
     /// An arc waits for the SAVE that is under way: no other is to start.
     awaited: bool,
@@ -247,6 +249,7 @@ impl Saving {
                         suspended: begin == Begin::RunningP2p,
                         parts: KVec::new(),
                         reading: false,
+                        awaits_reader: false,
                         in_flight: None,
                         awaited: false,
                         tracked: false,
@@ -358,8 +361,7 @@ impl SavingSession {
                 return Err(ENODEV);
             }
             if !outgoing.reading {
-                if let Some(part) = outgoing.parts.last().cloned() {
-                    outgoing.reading = true;
+                if let Some(part) = outgoing.take_part() {
                     let due = outgoing.chunks.is_due() && outgoing.in_flight.is_none();
                     drop(outgoing);
                     if due {
@@ -382,6 +384,7 @@ impl SavingSession {
             if wait == Wait::Never {
                 return Err(EAGAIN);
             }
+            outgoing.awaits_reader |= outgoing.reading;
             if outgoing.in_flight.is_some() && !outgoing.reading {
                 drop(outgoing);
                 self.command.wait()?;
@@ -391,39 +394,30 @@ impl SavingSession {
         }
     }
 
-    /// Takes `n` bytes out of the part that a reader has copied them from, and lets
-    /// others read. `ENODEV` if the session has failed in between.
-    fn consume(&self, n: usize) -> Result {
+    /// Takes `n` bytes out of the part that a reader has copied them from. If it has room
+    /// for `more`, it gets the next part, if that is there; or else others may read.
+    /// `ENODEV` if the session has failed in between.
+    fn consume(&self, n: usize, more: bool) -> Result<Option<Part>> {
         let mut outgoing = self.lock();
         outgoing.reading = false;
-        self.changes.notify_all();
         if outgoing.phase == Phase::Failed {
+            self.changes.notify_all();
             return Err(ENODEV);
         }
-        outgoing.ledger.consume(n as u64);
-        let Some(part) = outgoing.parts.last_mut() else {
-            return Ok(());
+        outgoing.consume(n);
+        let next = match more {
+            true => outgoing.take_part(),
+            false => None,
         };
-        part.at += n;
-        if part.left() > 0 {
-            return Ok(());
-        }
-        if let Some(Part {
-            source: Source::Image { buffer, chunk, .. },
-            ..
-        }) = outgoing.parts.pop()
-        {
-            outgoing.buffers.release(buffer);
-            if chunk {
-                outgoing.chunks.consumed();
-            }
+        if !outgoing.reading && core::mem::take(&mut outgoing.awaits_reader) {
+            self.changes.notify_all();
         }
         let due = outgoing.chunks.is_due() && outgoing.in_flight.is_none();
         drop(outgoing);
         if due {
             self.save_next_chunk();
         }
-        Ok(())
+        Ok(next)
     }
 
     fn begin(&self, begin: Begin) -> Result {
@@ -697,25 +691,22 @@ impl DataFile for SavingSession {
     const ACCESS: Access = Access::Saving;
 
     fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize> {
+        if out.left() == 0 {
+            this.check()?;
+            return Ok(0);
+        }
         let mut done = 0;
-        this.check()?;
-        while out.left() > 0 {
-            // Only the first part is waited for.
-            let wait = if done == 0 { wait } else { Wait::Never };
-            let part = match this.next_part(wait) {
-                Ok(Some(part)) => part,
-                Ok(None) => break,
-                Err(err) if done == 0 || err == ENODEV => return Err(err),
-                Err(_) => break,
-            };
+        // Only the first part is waited for.
+        let mut next = this.next_part(wait)?;
+        while let Some(part) = next {
             let n = part.left().min(out.left());
             let copied = part.copy(n, out);
             // What could not be copied is still there to be read.
-            this.consume(if copied.is_ok() { n } else { 0 })?;
-            match copied {
-                Ok(()) => done += n,
-                Err(_) if done > 0 => break,
-                Err(err) => return Err(err),
+            let taken = if copied.is_ok() { n } else { 0 };
+            next = this.consume(taken, copied.is_ok() && out.left() > 0)?;
+            done += taken;
+            if done == 0 {
+                copied?;
             }
         }
         Ok(done)
@@ -727,7 +718,8 @@ impl DataFile for SavingSession {
     }
 
     fn poll(&self) -> Option<(&Changes, Readiness)> {
-        let outgoing = self.lock();
+        let mut outgoing = self.lock();
+        outgoing.awaits_reader |= outgoing.reading;
         let ready = match outgoing.phase {
             Phase::Failed => Readiness::Failed,
             // Another reader has the part, and may leave some of it.
@@ -752,6 +744,35 @@ impl Outgoing {
     fn fail(&mut self) {
         self.phase = Phase::Failed;
         self.parts = KVec::new();
+    }
+
+    /// Has a reader read the next part, and nobody else.
+    fn take_part(&mut self) -> Option<Part> {
+        let part = self.parts.last().cloned()?;
+        self.reading = true;
+        Some(part)
+    }
+
+    /// Takes `n` bytes out of the next part.
+    fn consume(&mut self, n: usize) {
+        self.ledger.consume(n as u64);
+        let Some(part) = self.parts.last_mut() else {
+            return;
+        };
+        part.at += n;
+        if part.left() > 0 {
+            return;
+        }
+        if let Some(Part {
+            source: Source::Image { buffer, chunk, .. },
+            ..
+        }) = self.parts.pop()
+        {
+            self.buffers.release(buffer);
+            if chunk {
+                self.chunks.consumed();
+            }
+        }
     }
 
     /// Returns whether all that was saved of the running device was read: there will
