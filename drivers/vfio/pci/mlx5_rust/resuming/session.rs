@@ -428,7 +428,7 @@ impl ResumingSession {
                     while intake.image.len() < at + n {
                         // What a header claims is not believed: memory comes
                         // as data does.
-                        let missing = at + len - intake.image.len();
+                        let missing = Pages::rounded(at + len) - intake.image.len();
                         intake.image.grow(missing.min(SZ_2M), Fill::Any)?;
                     }
                     intake.image.write(at, n, from)?;

@@ -429,11 +429,8 @@ impl SavingSession {
         let info = self.vf.enter(self.epoch)?.query_state(Extent::Whole)?;
         let room = stopped_room(info.required, info.total, in_chunks, running)?;
         let kept = if in_chunks { chunks::BUFFERS } else { 1 };
-        let mut size = 0;
         for _ in 0..kept {
-            let buffer = self.buffer(room)?;
-            size = buffer.room();
-            self.add(buffer, Device::Stopped)?;
+            self.add(self.buffer(room)?, Device::Stopped)?;
         }
         let kind = match running {
             Device::Running => {
@@ -444,7 +441,8 @@ impl SavingSession {
         };
         {
             let mut outgoing = self.outgoing.lock();
-            let record = stream::size_record(size as u64);
+            // As with the C driver, whose buffer has as many pages.
+            let record = stream::size_record(room.next_multiple_of(PAGE_SIZE) as u64);
             outgoing.reserve(1)?;
             outgoing.push(Part::bytes(record))?;
             outgoing.ledger.append(kind, record.len() as u64);
