@@ -324,6 +324,15 @@ void vfio_rust_warn_ratelimited(struct device *dev, const char *what)
 	dev_warn_ratelimited(dev, "%s\n", what);
 }
 
+/* Whether somebody wants to know how long something takes. */
+bool vfio_rust_trace_times(void)
+{
+	return trace_vfio_rust_arc_enabled() ||
+	       trace_vfio_rust_save_end_enabled() ||
+	       trace_vfio_rust_load_end_enabled() ||
+	       trace_vfio_rust_dirty_report_enabled();
+}
+
 void vfio_rust_trace_arc(struct device *dev, u32 from, u32 to, int ret,
 			 s64 ns)
 {
