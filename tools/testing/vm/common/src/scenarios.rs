@@ -146,7 +146,7 @@ pub const ALL: &[Scenario] = &[
         about: "mlx5_core on the emulated HCA: VFs, health, unbinding",
         suite: Suite::Check,
         kernels: BOTH,
-        seconds: 150,
+        seconds: 60,
         machine: Machine {
             properties: ",num-vfs=64",
             ..USUAL
