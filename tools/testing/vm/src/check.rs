@@ -3,8 +3,8 @@
 //! `make check`: every test there is, as TAP, with a count at the end.
 
 use crate::{
-    accel::Accel, children, machine::Machine, needs::Need, paths::Paths, report::quoted, seed,
-    tap::Test,
+    accel::Accel, bench, children, machine::Machine, needs::Need, paths::Paths, report::quoted,
+    seed, tap::Test,
 };
 use anyhow::{anyhow, ensure, Context, Result};
 use std::{
@@ -234,7 +234,7 @@ impl Check<'_> {
     ) -> Result<()> {
         let group = scenario.group(kernel);
         let begin = Instant::now();
-        let outcome = Machine {
+        let mut outcome = Machine {
             paths: self.paths,
             accel,
             kernel,
@@ -244,6 +244,10 @@ impl Check<'_> {
         }
         .run(|_| ())
         .with_context(|| group.clone())?;
+        if scenario.machine.counted {
+            let goals = bench::paths::tests(&outcome);
+            outcome.tests.extend(goals);
+        }
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         println!("# {group}: {:.0}s", begin.elapsed().as_secs_f64());
         for mut test in outcome.tests {

@@ -531,6 +531,17 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "paths",
+        about: "as ``bench-paths``, once: goals that were reached are not lost",
+        suite: Suite::Check,
+        kernels: &[Stock],
+        seconds: 60,
+        machine: Machine {
+            parameters: "clearcpuid=rep_good vmtest.runs=2",
+            ..COUNTED
+        },
+    },
+    Scenario {
         name: "bench-paths",
         about: "instructions on the way of each call, state of 16 MiB",
         suite: Suite::Bench,

@@ -6,14 +6,49 @@ use super::{
     counts::{self, Count},
     median,
 };
-use crate::{machine::Outcome, report::write};
+use crate::{machine::Outcome, report::write, tap::Test};
 use anyhow::{Context, Result};
 use serde_json::{json, Value};
 use std::{collections::BTreeMap, fmt::Write as _, ops::Range, path::Path};
 
+/// What a path is to take at most, of the C driver's instructions, without those that
+/// clear pages.
+struct Goal {
+    path: &'static str,
+    ratio: f64,
+    /// It is reached, and must not be lost.
+    kept: bool,
+}
+
+const fn kept(path: &'static str, ratio: f64) -> Goal {
+    let kept = true;
+    Goal { path, ratio, kept }
+}
+
+const fn open(path: &'static str, ratio: f64) -> Goal {
+    let kept = false;
+    Goal { path, ratio, kept }
+}
+
+const GOALS: &[Goal] = &[
+    kept("migrate", 0.35),
+    open("STOP -> STOP_COPY", 0.05),
+    kept("RUNNING -> PRE_COPY", 0.05),
+    kept("read, 1 MiB", 0.70),
+    open("read, 64 KiB", 0.75),
+    open("read, 4 KiB", 1.0),
+    open("write, leave RESUMING", 0.25),
+    open("PRECOPY_INFO", 1.0),
+    open("pre-copy cycle, 0 pages", 1.0),
+    open("pre-copy cycle, 1 page", 1.0),
+    kept("pre-copy cycle, 16 pages", 1.0),
+    open("RUNNING -> RUNNING_P2P", 1.0),
+];
+
 /// The medians of a path: all instructions, and those that clear pages.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Figures {
+    runs: usize,
     instructions: f64,
     clearing: f64,
 }
@@ -43,6 +78,7 @@ fn collect(counts: Vec<Count>, clearing: &Range<u64>) -> BTreeMap<(String, Strin
         runs.entry((path, driver)).or_default().push(run);
     }
     let figures = |runs: Vec<(f64, f64)>| Figures {
+        runs: runs.len(),
         instructions: median(runs.iter().map(|run| run.0).collect()),
         clearing: median(runs.iter().map(|run| run.1).collect()),
     };
@@ -62,12 +98,17 @@ fn list(figures: &BTreeMap<(String, String), Figures>) -> Vec<Value> {
         let (Some(rust), Some(c)) = (of(path, "rust"), of(path, "c")) else {
             continue;
         };
+        let ratio = (rust.instructions - rust.clearing) / (c.instructions - c.clearing);
+        let goal = GOALS.iter().find(|goal| goal.path == path);
         list.push(json!({
             "path": path,
             "unit": "instructions",
+            "runs": rust.runs,
             "rust": rust.instructions - rust.clearing,
             "c": c.instructions - c.clearing,
-            "ratio": (rust.instructions - rust.clearing) / (c.instructions - c.clearing),
+            "ratio": ratio,
+            "goal": goal.map(|goal| goal.ratio),
+            "met": goal.map(|goal| ratio <= goal.ratio),
             "rust_with_clearing": rust.instructions,
             "c_with_clearing": c.instructions,
             "ratio_with_clearing": rust.instructions / c.instructions,
@@ -79,31 +120,74 @@ fn list(figures: &BTreeMap<(String, String), Figures>) -> Vec<Value> {
 
 fn render(list: &[Value]) -> String {
     let mut text = format!(
-        "\n  {:<26}{:>14}{:>14}{:>8}{:>16}{:>16}\n",
-        "without clearing pages", "Rust", "C", "ratio", "ratio with", "memfd"
+        "\n  {:<26}{:>14}{:>14}{:>8}{:>8}{:>16}{:>16}\n",
+        "without clearing pages", "Rust", "C", "ratio", "goal", "ratio with", "memfd"
     );
     for row in list {
         let of = |figure: &str| row[figure].as_f64().unwrap_or(f64::NAN);
         let _ = writeln!(
             text,
-            "  {:<26}{:>14.0}{:>14.0}{:>8.2}{:>16.2}{:>16.0}",
+            "  {:<26}{:>14.0}{:>14.0}{:>8.3}{:>8}{:>16.3}{:>16}",
             row["path"].as_str().unwrap_or_default(),
             of("rust"),
             of("c"),
             of("ratio"),
+            row["goal"]
+                .as_f64()
+                .map_or(String::new(), |goal| format!("{goal:.2}")),
             of("ratio_with_clearing"),
-            of("memfd"),
+            row["memfd"]
+                .as_f64()
+                .map_or(String::new(), |count| format!("{count:.0}")),
         );
     }
     text
 }
 
+fn measured(outcome: &Outcome) -> Result<Vec<Value>> {
+    let clearing = clearing(&outcome.data)?;
+    Ok(list(&collect(counts::of(outcome)?, &clearing)))
+}
+
 /// Writes paths.json and shows what is in it.
 pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
-    let clearing = clearing(&outcome.data)?;
-    let list = list(&collect(counts::of(outcome)?, &clearing));
+    let list = measured(outcome)?;
     println!("{}", render(&list));
     write(&json!(list), file)
+}
+
+/// A test for each goal that must not be lost.
+fn judge(list: &[Value]) -> Vec<Test> {
+    let test = |goal: &Goal| {
+        let row = list.iter().find(|row| row["path"] == goal.path);
+        let ratio = row.and_then(|row| row["ratio"].as_f64());
+        Test {
+            name: format!(
+                "{}: at most {} of the C driver's instructions",
+                goal.path, goal.ratio
+            ),
+            ok: ratio.is_some_and(|ratio| ratio <= goal.ratio),
+            skipped: None,
+            diagnostics: vec![match (row, ratio) {
+                (Some(row), Some(ratio)) => format!("{} of {}: {ratio:.3}", row["rust"], row["c"]),
+                _ => "it was not counted".to_string(),
+            }],
+        }
+    };
+    GOALS.iter().filter(|goal| goal.kept).map(test).collect()
+}
+
+/// The tests of a machine that has counted.
+pub fn tests(outcome: &Outcome) -> Vec<Test> {
+    match measured(outcome) {
+        Ok(list) => judge(&list),
+        Err(err) => vec![Test {
+            name: "instructions are counted".to_string(),
+            ok: false,
+            skipped: None,
+            diagnostics: vec![format!("{err:#}")],
+        }],
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +214,14 @@ mod tests {
         );
         assert_eq!(list[0]["rust_with_clearing"], 7.0);
         assert_eq!(list[0]["ratio"], 0.5);
-        assert!(render(&list).contains("0.50"));
+        assert!(render(&list).contains("0.500"));
+    }
+
+    #[test]
+    fn a_goal_that_is_lost_or_not_measured_fails() {
+        let row = |path: &str, ratio: f64| json!({ "path": path, "ratio": ratio });
+        let tests = judge(&[row("migrate", 0.35), row("read, 1 MiB", 0.71)]);
+        let ok: Vec<bool> = tests.iter().map(|test| test.ok).collect();
+        assert_eq!(ok, [true, false, false, false]);
     }
 }

@@ -91,6 +91,7 @@ const ALL: &[(&str, Run)] = &[
     ("conformance-c", conformance::run_c),
     ("conformance-mtty", conformance::run_mtty),
     ("sample", conformance::run_sample),
+    ("paths", paths::run),
     ("bench-paths", paths::run),
     ("bench-profile", paths::run_profile),
     ("bench-reinit", reinit::run),
