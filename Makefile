@@ -26,10 +26,11 @@ help:
 	@echo 'make list             show all scenarios'
 	@echo 'make clean            remove results and objects; caches stay'
 
-# $(call vm-test,COMMAND ARGUMENT...): with what it needs, made before.
+# $(call vm-test,COMMAND ARGUMENT...): with what it needs, made before. In place of the
+# shell: make's signal to that would not reach them.
 define vm-test
-@$(VM)/prepare.sh for $(1)
-@$(VM)/vm-test.sh $(1)
+@exec $(VM)/prepare.sh for $(1)
+@exec $(VM)/vm-test.sh $(1)
 endef
 
 # From nothing to a report.
