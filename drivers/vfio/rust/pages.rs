@@ -81,18 +81,19 @@ impl Pages {
         }
     }
 
-    /// Returns a length of at least `len` bytes, by a 64th more at most, of which a buffer
-    /// is made of large runs: one small run at its end would have a device that needs
-    /// pages of one size know each small page of it.
-    pub(crate) fn rounded(len: usize) -> usize {
+    /// Returns what the length of a buffer for `len` bytes is a multiple of: a page, or a
+    /// 64th of it at most. One small run at its end would have a device that needs pages
+    /// of one size know each small page of the buffer.
+    pub(crate) fn unit(len: usize) -> usize {
         let unit = (len / 64).clamp(PAGE_SIZE, PAGE_SIZE << MAX_ORDER);
-        let unit = 1 << unit.ilog2();
-        len.checked_next_multiple_of(unit).unwrap_or(len)
+        1 << unit.ilog2()
     }
 
     /// Makes a buffer of at least `len` bytes.
     pub(crate) fn with_len(len: usize, fill: Fill) -> Result<Self> {
-        let len = Self::rounded(len);
+        let len = len
+            .checked_next_multiple_of(Self::unit(len))
+            .ok_or(EOVERFLOW)?;
         let mut pages = Self::new();
         while pages.len < len {
             pages.grow(len - pages.len, fill)?;

@@ -15,7 +15,7 @@ use super::{
     vhca::Extent,
 };
 use crate::vfio::changes::Changes;
-use kernel::{prelude::*, sync::Arc};
+use kernel::{page::PAGE_SIZE, prelude::*, sync::Arc};
 
 /// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`.
 const BAD_RES_STATE: u64 = bindings::MLX5_CMD_STAT_BAD_RES_STATE_ERR as u64;
@@ -128,8 +128,10 @@ impl SaveCommand {
 
 impl VfGuard<'_> {
     fn save_input(&self, buffer: &DmaBuffer, request: Request) -> Result<Input> {
-        // A buffer is longer than the field holds only if the state nearly is.
-        let size = buffer.pages().len().min(u32::MAX as usize) as u32;
+        // Whole pages. A buffer is longer than the field holds only if the state nearly is.
+        let size = buffer.pages().len().min(u32::MAX as usize) & !(PAGE_SIZE - 1);
+        // CAST: It is no larger than that.
+        let size = size as u32;
         let input = mailbox!(mlx5_ifc_save_vhca_state_in_bits)
             .set(
                 field!(mlx5_ifc_save_vhca_state_in_bits, opcode),

@@ -425,11 +425,19 @@ impl ResumingSession {
                 }
                 Step::Store { at, len } => {
                     let n = len.min(left);
+                    let unit = Pages::unit(at + len);
+                    let filled = (at + len) / unit * unit;
                     while intake.image.len() < at + n {
+                        let have = intake.image.len();
+                        // The device is given the last unit, too, which the image does
+                        // not fill.
+                        let (end, fill) = match have < filled {
+                            true => (filled, Fill::Any),
+                            false => (filled + unit, Fill::Zero),
+                        };
                         // What a header claims is not believed: memory comes
                         // as data does.
-                        let missing = Pages::rounded(at + len) - intake.image.len();
-                        intake.image.grow(missing.min(SZ_2M), Fill::Any)?;
+                        intake.image.grow((end - have).min(SZ_2M), fill)?;
                     }
                     intake.image.write(at, n, from)?;
                     intake.parser.stored(n);

@@ -381,10 +381,10 @@ impl SavingSession {
                     continue;
                 }
             }
+            outgoing.awaits_reader |= outgoing.reading;
             if wait == Wait::Never {
                 return Err(EAGAIN);
             }
-            outgoing.awaits_reader |= outgoing.reading;
             if outgoing.in_flight.is_some() && !outgoing.reading {
                 drop(outgoing);
                 self.command.wait()?;
@@ -812,7 +812,8 @@ impl Outgoing {
     fn append(&mut self, save: InFlight, image: Image) -> Result {
         let buffer = self.buffers.get(save.buffer).ok_or(ENODEV)?;
         let pages = buffer.pages().clone();
-        if image.len > pages.len() {
+        // One without a byte would look like the end of the stream to a reader.
+        if image.len == 0 || image.len > pages.len() {
             return Err(EIO);
         }
         buffer.sync_for_cpu(image.len)?;

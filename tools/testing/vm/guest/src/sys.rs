@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
     process::Command,
@@ -287,6 +287,37 @@ fn with_signal<T>(delay: Duration, flags: libc::c_int, work: impl FnOnce() -> T)
     let result = work();
     let _ = signaller.join();
     Ok(result)
+}
+
+/// What epoll says of a file that is looked at edge by edge.
+pub struct Edges(OwnedFd);
+
+impl Edges {
+    /// Looks for `events` (`EPOLL*`).
+    pub fn of(file: BorrowedFd<'_>, events: libc::c_int) -> io::Result<Self> {
+        // SAFETY: Just a system call.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        check(fd)?;
+        // SAFETY: The descriptor was opened just now, and nobody else has it.
+        let edges = Self(unsafe { OwnedFd::from_raw_fd(fd) });
+        let mut event = libc::epoll_event {
+            events: (events | libc::EPOLLET) as u32,
+            u64: 0,
+        };
+        let (epoll, file) = (edges.0.as_raw_fd(), file.as_raw_fd());
+        // SAFETY: `event` is a local variable.
+        check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, file, &mut event) })?;
+        Ok(edges)
+    }
+
+    /// Waits for an edge. Returns whether there was one.
+    pub fn wait(&self, timeout_ms: libc::c_int) -> io::Result<bool> {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: There is room for one event.
+        let found = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &mut event, 1, timeout_ms) };
+        check(found)?;
+        Ok(found > 0)
+    }
 }
 
 /// A file in memory.

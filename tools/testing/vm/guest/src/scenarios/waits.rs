@@ -13,7 +13,7 @@ use super::{
 use crate::{
     fault::{self, opcode, Fault, Faults},
     hca::Driver,
-    sys::{self, MissingMemory},
+    sys::{self, Edges, MissingMemory},
     tap::Results,
     vf::Vf,
 };
@@ -304,6 +304,35 @@ fn reader_without_memory(site: &Site, memory: &MissingMemory) -> Result<()> {
     streams::same(&whole[FIRST_RECORD + HEADER..], &rest)
 }
 
+/// A reader that was told to come again, beside one that waits for its memory, hears when
+/// that has ended, even if it only looks for edges.
+fn edge_beside_a_reader(site: &Site, memory: &MissingMemory) -> Result<()> {
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::STOP_COPY)?;
+    file.read_exact(&mut [0; FIRST_RECORD])?;
+    let edges = Edges::of(file.as_fd(), libc::EPOLLIN)?;
+    ensure!(edges.wait(5000)?, "no image comes");
+    // The end of a SAVE may be told of twice.
+    while edges.wait(0)? {}
+    let first = {
+        let (file, addr) = (file.try_clone()?, memory.addr());
+        aside(move || words(sys::read_raw(&file, addr, HEADER)))
+    };
+    memory.wait_for_fault()?;
+    uapi::set_nonblocking(file.as_fd(), true)?;
+    let beside = words(file.read(&mut [0; 1]));
+    ensure!(beside == "EAGAIN", "a read beside it: {beside}");
+    ensure!(!edges.wait(0)?, "an edge, and nothing to read");
+    memory.provide()?;
+    let first = within(&first, LONG, "the first reader")?;
+    ensure!(first == HEADER.to_string(), "the first reader got {first}");
+    ensure!(edges.wait(5000)?, "no edge, and an image to read");
+    Ok(())
+}
+
+/// A test with memory that is missing.
+type WithoutMemory = fn(&Site, &MissingMemory) -> Result<()>;
+
 const TESTS: &[compare::Test] = &[
     ("a signal in a read", signal_in_read),
     ("a read is restarted after a signal", restarted_read),
@@ -333,12 +362,23 @@ pub fn run(results: &mut Results) -> Result<()> {
     results.test("a reset beside a reader, rust driver", |_| {
         reset_beside_a_reader(&site)
     });
-    let name = "beside a reader that waits for its memory, rust driver";
-    match MissingMemory::new() {
-        Err(err) if err.raw_os_error() == Some(libc::ENOSYS) => {
-            results.skip(name, "the kernel has no userfaultfd");
+    let tests: [(&str, WithoutMemory); 2] = [
+        (
+            "beside a reader that waits for its memory, rust driver",
+            reader_without_memory,
+        ),
+        (
+            "edges beside a reader that waits for its memory, rust driver",
+            edge_beside_a_reader,
+        ),
+    ];
+    for (name, test) in tests {
+        match MissingMemory::new() {
+            Err(err) if err.raw_os_error() == Some(libc::ENOSYS) => {
+                results.skip(name, "the kernel has no userfaultfd");
+            }
+            memory => results.test(name, |_| test(&site, &memory?)),
         }
-        memory => results.test(name, |_| reader_without_memory(&site, &memory?)),
     }
     Ok(())
 }
