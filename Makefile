@@ -11,8 +11,9 @@ export TEST SEED FAULT RUNS BENCH KERNEL SCENARIO KDIR
 help:
 	@echo 'make run              migrate between two emulated VFs, and report'
 	@echo 'make run-qemu         have QEMU migrate a running guest, with a commentary'
-	@echo 'make check            run all tests; TEST=GROUP for some of them, SEED=N to have'
-	@echo '                      the random ones again'
+	@echo 'make check            run all tests but the long ones; TEST=GROUP for some of'
+	@echo '                      them, SEED=N to have the random ones again'
+	@echo 'make check-all        the same at full length, and the long ones'
 	@echo 'make check-qemu       all tests of QEMU migrating a running guest'
 	@echo 'make check-qemu-faults  the same with devices that fail, as a table;'
 	@echo '                      FAULT=NAME for some of them'
@@ -42,6 +43,9 @@ run-qemu:
 
 check:
 	$(call vm-test,check $${TEST:+--only="$$TEST"} $${SEED:+--seed="$$SEED"})
+
+check-all:
+	$(call vm-test,check --all $${TEST:+--only="$$TEST"} $${SEED:+--seed="$$SEED"})
 
 check-qemu:
 	$(call vm-test,scenario --kernel=intree -- qemu-suite)
@@ -83,4 +87,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu check check-qemu check-qemu-faults bench tools intree scenario list modules clean
+.PHONY: help run run-qemu check check-all check-qemu check-qemu-faults bench tools intree scenario list modules clean

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `make check`: every test there is, as TAP, with a count at the end.
+//! `make check` and `make check-all`: tests of all kinds as TAP, with a count at the end.
 
 use crate::{
-    accel::Accel, bench, children, machine::Machine, needs::Need, paths::Paths, report::quoted,
-    seed, tap::Test,
+    accel::Accel,
+    bench, children,
+    machine::Machine,
+    needs::Need,
+    paths::Paths,
+    report::{
+        self, quoted,
+        times::{self, Time},
+    },
+    schedule, seed,
+    tap::Test,
 };
-use anyhow::{anyhow, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use std::{
+    cmp::Reverse,
     collections::BTreeSet,
     fs,
     process::{Command, Stdio},
-    sync::{
-        atomic::{AtomicUsize, Ordering},
-        Mutex, PoisonError,
-    },
-    thread,
-    time::Instant,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use vm_common::{
     kernel::Kernel,
@@ -77,15 +83,52 @@ const COMMANDS: &[(&str, &str, &[Need])] = &[
     ),
 ];
 
+/// How much is tested.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// `make check`.
+    Usual,
+    /// `make check-all`: the long suites as well, and as much of what is random as there is.
+    All,
+}
+
+impl Extent {
+    /// The make target.
+    const fn target(self) -> &'static str {
+        match self {
+            Self::Usual => "check",
+            Self::All => "check-all",
+        }
+    }
+
+    /// Whether it has the scenarios of a suite.
+    fn has(self, suite: Suite) -> bool {
+        match suite {
+            Suite::Check => true,
+            Suite::CheckQemu | Suite::CheckQemuFaults => self == Self::All,
+            Suite::Bench => false,
+        }
+    }
+
+    /// The command that runs just one group, with another one's random choices.
+    fn again(self, group: &str, seed: u64) -> String {
+        format!("make {} TEST={} SEED={seed}", self.target(), quoted(group))
+    }
+}
+
 /// Counts, and says what fails.
-pub struct Tally {
+#[derive(Default)]
+struct Tally {
     count: usize,
     failed: usize,
     skipped: usize,
+    times: Vec<Time>,
+    /// How to have the groups again that have failed.
+    again: Vec<String>,
 }
 
 impl Tally {
-    fn add(&mut self, test: &Test, again: &str, log: &str) {
+    fn test(&mut self, test: &Test, log: &str) {
         self.count += 1;
         let count = self.count;
         let result = if test.ok { "ok" } else { "not ok" };
@@ -102,26 +145,54 @@ impl Tally {
                 println!("# {line}");
             }
             println!("# log: {log}");
-            println!("# just this again: {again}");
         }
+    }
+
+    /// The tests of a group, which have all ended.
+    fn group(&mut self, time: Time, tests: &[Test], log: &str, again: String) {
+        println!("# {}: {:.0}s", time.group, time.seconds);
+        for test in tests {
+            self.test(test, log);
+        }
+        if tests.iter().any(|test| !test.ok) {
+            println!("# just this again: {again}");
+            self.again.push(again);
+        }
+        self.times.push(time);
+    }
+
+    /// Ends. Returns whether all went well.
+    fn end(self, whole: Duration, paths: &Paths) -> Result<bool> {
+        println!("1..{}", self.count);
+        times::publish(self.times, whole, &paths.out())?;
+        for again in &self.again {
+            println!("# failed: {again}");
+        }
+        println!(
+            "{} passed, {} failed, {} skipped",
+            self.count - self.failed - self.skipped,
+            self.failed,
+            self.skipped
+        );
+        Ok(self.failed == 0 && self.count > 0)
     }
 }
 
 /// The machines of all tests.
-fn machines() -> Vec<(Kernel, &'static Scenario)> {
+fn machines(extent: Extent) -> Vec<(Kernel, &'static Scenario)> {
     let with = |kernel: Kernel| {
         scenarios::ALL
             .iter()
-            .filter(move |one| one.suite == Suite::Check && one.runs_with(kernel))
+            .filter(move |one| extent.has(one.suite) && one.runs_with(kernel))
             .map(move |one| (kernel, one))
     };
     Kernel::BOTH.into_iter().flat_map(with).collect()
 }
 
 /// The names of all groups of tests.
-fn groups() -> Vec<String> {
+fn groups(extent: Extent) -> Vec<String> {
     let commands = COMMANDS.iter().map(|(name, ..)| (*name).to_string());
-    let machines = machines()
+    let machines = machines(extent)
         .into_iter()
         .map(|(kernel, scenario)| scenario.group(kernel));
     commands
@@ -130,14 +201,26 @@ fn groups() -> Vec<String> {
         .collect()
 }
 
+/// What is run as one.
+enum Job {
+    /// All that needs no machine: cargo and kbuild use all cores, and wait for each other.
+    Commands,
+    /// A machine.
+    Machine(Kernel, &'static Scenario),
+}
+
 /// What is to be checked.
 struct Check<'a> {
     /// Where things are.
     paths: &'a Paths,
+    /// How much of it.
+    extent: Extent,
     /// The names of the groups that are run.
     groups: Vec<String>,
     /// What is random comes from this.
     seed: u64,
+    /// What has come of it.
+    tally: Mutex<Tally>,
 }
 
 impl Check<'_> {
@@ -145,7 +228,15 @@ impl Check<'_> {
         self.groups.iter().any(|one| one == group)
     }
 
-    fn command(&self, tally: &mut Tally, name: &str, command: &str) -> Result<()> {
+    /// Reports the tests of a group together.
+    fn add(&self, time: Time, tests: &[Test], log: &str) {
+        let again = self.extent.again(&time.group, self.seed);
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.group(time, tests, log, again);
+    }
+
+    fn command(&self, name: &str, command: &str) -> Result<()> {
+        let begin = Instant::now();
         let log = self
             .paths
             .out()
@@ -168,16 +259,14 @@ impl Check<'_> {
             skipped: None,
             diagnostics: tail.iter().map(|line| (*line).to_string()).collect(),
         };
-        tally.add(
-            &test,
-            &format!("make check TEST={}", quoted(name)),
-            &log.display().to_string(),
-        );
+        let time = Time::since(name, begin);
+        self.add(time, &[test], &log.display().to_string());
         Ok(())
     }
 
     /// The cargo tests, each of them.
-    fn cargo(&self, tally: &mut Tally) -> Result<()> {
+    fn cargo(&self) -> Result<()> {
+        let begin = Instant::now();
         let log = self.paths.out().join("log/check-cargo.log");
         let output = children::bind(&mut Command::new("cargo"))
             .args([
@@ -193,7 +282,7 @@ impl Check<'_> {
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         fs::write(&log, [&output.stdout[..], &output.stderr[..]].concat())?;
-        let mut found = 0;
+        let mut tests = Vec::new();
         for line in text.lines() {
             let Some((name, result)) = line
                 .strip_prefix("test ")
@@ -201,18 +290,16 @@ impl Check<'_> {
             else {
                 continue;
             };
-            found += 1;
-            let test = Test {
+            tests.push(Test {
                 name: format!("cargo: {name}"),
                 ok: result != "FAILED",
                 skipped: result.starts_with("ignored").then(|| result.to_string()),
                 diagnostics: Vec::new(),
-            };
-            tally.add(&test, "make check TEST=cargo", &log.display().to_string());
+            });
         }
-        let end = Test {
+        tests.push(Test {
             name: "cargo: all tests build and end".to_string(),
-            ok: found > 0 && (output.status.success() || text.contains("FAILED")),
+            ok: !tests.is_empty() && (output.status.success() || text.contains("FAILED")),
             skipped: None,
             diagnostics: String::from_utf8_lossy(&output.stderr)
                 .lines()
@@ -220,27 +307,37 @@ impl Check<'_> {
                 .take(20)
                 .map(str::to_string)
                 .collect(),
-        };
-        tally.add(&end, "make check TEST=cargo", &log.display().to_string());
+        });
+        let time = Time::since(CARGO, begin);
+        self.add(time, &tests, &log.display().to_string());
         Ok(())
     }
 
-    /// Runs one machine, and then reports its tests together.
-    fn machine(
-        &self,
-        tally: &Mutex<Tally>,
-        accel: Accel,
-        (kernel, scenario): (Kernel, &'static Scenario),
-    ) -> Result<()> {
+    /// All that needs no machine.
+    fn commands(&self) -> Result<()> {
+        for (name, command, _) in COMMANDS.iter().filter(|(name, ..)| self.wanted(name)) {
+            self.command(name, command)?;
+        }
+        if self.wanted(CARGO) {
+            self.cargo()?;
+        }
+        Ok(())
+    }
+
+    fn machine(&self, accel: Accel, kernel: Kernel, scenario: &'static Scenario) -> Result<()> {
         let group = scenario.group(kernel);
         let begin = Instant::now();
+        let mut parameters = seed::parameter(self.seed);
+        if self.extent == Extent::All {
+            parameters += " vmtest.all=1";
+        }
         let mut outcome = Machine {
             paths: self.paths,
             accel,
             kernel,
             scenario,
             properties: "",
-            parameters: &seed::parameter(self.seed),
+            parameters: &parameters,
         }
         .run(|_| ())
         .with_context(|| group.clone())?;
@@ -248,99 +345,77 @@ impl Check<'_> {
             let goals = bench::paths::tests(&outcome);
             outcome.tests.extend(goals);
         }
-        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-        println!("# {group}: {:.0}s", begin.elapsed().as_secs_f64());
-        for mut test in outcome.tests {
+        let time = Time {
+            busy: Some(outcome.busy.as_secs_f64()),
+            ..Time::since(&group, begin)
+        };
+        for test in &mut outcome.tests {
             test.name = format!("{group}: {}", test.name);
-            tally.add(
-                &test,
-                &format!("make check TEST={group} SEED={}", self.seed),
-                &outcome.dir.display().to_string(),
-            );
         }
+        self.add(time, &outcome.tests, &outcome.dir.display().to_string());
         Ok(())
     }
 
-    /// Runs all machines, as many at a time as the host has cores.
-    fn machines(&self, tally: &Mutex<Tally>) -> Result<()> {
-        let mut all = machines();
-        all.retain(|(kernel, scenario)| self.wanted(&scenario.group(*kernel)));
-        if all.is_empty() {
-            return Ok(());
+    /// What is to be run, what takes longest first.
+    fn jobs(&self) -> Vec<Job> {
+        let mut machines = machines(self.extent);
+        machines.retain(|(kernel, scenario)| self.wanted(&scenario.group(*kernel)));
+        machines
+            .sort_by_key(|(kernel, scenario)| Reverse((scenario.seconds, kernel.has_checkers())));
+        let commands = COMMANDS.iter().map(|(name, ..)| *name).chain([CARGO]);
+        let mut jobs = Vec::new();
+        if commands.into_iter().any(|name| self.wanted(name)) {
+            jobs.push(Job::Commands);
         }
-        let accel = Accel::probe(self.paths)?;
-        println!("# machines run on {}", accel.name());
-        let next = AtomicUsize::new(0);
-        let workers = thread::available_parallelism().map_or(1, |n| n.get());
-        thread::scope(|scope| {
-            let work = || -> Result<()> {
-                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.machine(tally, accel, *one)?;
-                }
-                Ok(())
-            };
-            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().try_for_each(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| Err(anyhow!("a worker panicked")))
-            })
-        })
+        jobs.extend(machines.into_iter().map(|(k, s)| Job::Machine(k, s)));
+        jobs
     }
 
     /// Runs everything. Returns whether all went well.
-    fn run(&self) -> Result<bool> {
-        let mut tally = Tally {
-            count: 0,
-            failed: 0,
-            skipped: 0,
-        };
+    fn run(self) -> Result<bool> {
+        let begin = Instant::now();
         fs::create_dir_all(self.paths.out().join("log"))?;
+        report::remove(&self.paths.out().join(times::FILE))?;
         println!("TAP version 13");
         println!("# seed {}", self.seed);
-        for (name, command, _) in COMMANDS.iter().filter(|(name, ..)| self.wanted(name)) {
-            self.command(&mut tally, name, command)?;
-        }
-        if self.wanted(CARGO) {
-            self.cargo(&mut tally)?;
-        }
-        let tally = Mutex::new(tally);
-        self.machines(&tally)?;
-        let Tally {
-            count,
-            failed,
-            skipped,
-        } = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-        println!("1..{count}");
-        println!(
-            "{} passed, {failed} failed, {skipped} skipped",
-            count - failed - skipped
-        );
-        Ok(failed == 0 && count > 0)
+        let jobs = self.jobs();
+        let accel = match jobs.iter().any(|job| matches!(job, Job::Machine(..))) {
+            true => Accel::probe(self.paths)?,
+            false => Accel::Tcg,
+        };
+        schedule::run(jobs, |job| match job {
+            Job::Commands => self.commands(),
+            Job::Machine(kernel, scenario) => self.machine(accel, kernel, scenario),
+        })?;
+        let tally = self
+            .tally
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        tally.end(begin.elapsed(), self.paths)
     }
 }
 
 /// The names of the groups that `only` chooses.
-fn wanted(only: Option<&str>) -> Result<Vec<String>> {
-    let wanted = names::chosen(groups(), only);
+fn wanted(extent: Extent, only: Option<&str>) -> Result<Vec<String>> {
+    let wanted = names::chosen(groups(extent), only);
     ensure!(
         !wanted.is_empty(),
         "no group of tests has {:?} in its name; there are\n    {}",
         only.unwrap_or_default(),
-        groups().join("\n    ")
+        groups(extent).join("\n    ")
     );
     Ok(wanted)
 }
 
 /// What the groups need that `only` chooses.
-pub fn needs(only: Option<&str>) -> Result<BTreeSet<Need>> {
-    let wanted = wanted(only)?;
+pub fn needs(extent: Extent, only: Option<&str>) -> Result<BTreeSet<Need>> {
+    let wanted = wanted(extent, only)?;
     let commands = COMMANDS
         .iter()
         .filter(|(name, ..)| wanted.iter().any(|one| one == name))
         .flat_map(|(.., needs)| *needs)
         .copied();
-    let machines = machines()
+    let machines = machines(extent)
         .into_iter()
         .filter(|(kernel, scenario)| wanted.contains(&scenario.group(*kernel)))
         .map(|(kernel, _)| kernel.into());
@@ -348,12 +423,14 @@ pub fn needs(only: Option<&str>) -> Result<BTreeSet<Need>> {
 }
 
 /// Runs all tests, or the groups that `only` chooses. Returns whether all went well.
-pub fn run(paths: &Paths, only: Option<&str>, seed: u64) -> Result<bool> {
-    let groups = wanted(only)?;
+pub fn run(paths: &Paths, extent: Extent, only: Option<&str>, seed: u64) -> Result<bool> {
+    let groups = wanted(extent, only)?;
     Check {
         paths,
+        extent,
         groups,
         seed,
+        tally: Mutex::default(),
     }
     .run()
 }
@@ -365,15 +442,29 @@ mod tests {
 
     #[test]
     fn each_group_can_be_had_alone() {
-        for group in groups() {
-            assert_eq!(wanted(Some(&group)).unwrap(), [group]);
+        for extent in [Extent::Usual, Extent::All] {
+            for group in groups(extent) {
+                assert_eq!(wanted(extent, Some(&group)).unwrap(), [group]);
+            }
+            assert_eq!(wanted(extent, None).unwrap(), groups(extent));
         }
-        assert_eq!(wanted(None).unwrap(), groups());
+    }
+
+    #[test]
+    fn all_is_more_than_usual() {
+        let all = groups(Extent::All);
+        assert!(groups(Extent::Usual)
+            .iter()
+            .all(|group| all.contains(group)));
+        assert!(all.contains(&"intree-qemu-suite".to_string()));
+        assert!(all.contains(&"intree-qemu-faults".to_string()));
+        assert!(!all.iter().any(|group| group.contains("bench")));
+        assert!(wanted(Extent::Usual, Some("intree-qemu-suite")).is_err());
     }
 
     #[test]
     fn a_group_needs_what_it_runs() {
-        let line = |only| needs::line(&needs(only).unwrap());
+        let line = |only| needs::line(&needs(Extent::Usual, only).unwrap());
         assert_eq!(line(None), "sources stock intree");
         assert_eq!(line(Some("stock-migrate")), "stock");
         assert_eq!(line(Some("intree-migrate")), "intree");
@@ -384,7 +475,17 @@ mod tests {
 
     #[test]
     fn a_wrong_name_lists_the_right_ones() {
-        let err = wanted(Some("nosuch")).unwrap_err().to_string();
+        let err = wanted(Extent::Usual, Some("nosuch"))
+            .unwrap_err()
+            .to_string();
         assert!(err.contains("stock-migrate"), "{err}");
+    }
+
+    #[test]
+    fn a_group_that_fails_can_be_had_again() {
+        let again = Extent::All.again("clippy of user space", 7);
+        assert_eq!(again, "make check-all TEST='clippy of user space' SEED=7");
+        let again = Extent::Usual.again("stock-migrate", 7);
+        assert_eq!(again, "make check TEST='stock-migrate' SEED=7");
     }
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use vm_common::{
     kernel::Kernel,
@@ -47,6 +48,8 @@ pub struct Outcome {
     pub data: Vec<Value>,
     /// Where its logs are.
     pub dir: PathBuf,
+    /// How long it has kept a core busy.
+    pub busy: Duration,
 }
 
 impl Outcome {
@@ -88,16 +91,16 @@ impl Machine<'_> {
             .spawn()
             .context("starting qemu-system-x86_64")?;
         hear(News::Progress("booting"));
-        let stopped = watchdog::wait(&mut child, &dir, self.scenario.machine.limit, hear)?;
+        let end = watchdog::wait(&mut child, &dir, self.scenario.machine.limit, hear)?;
         for file in [INITRAMFS, INNER_INITRAMFS] {
             let _ = fs::remove_file(dir.join(file));
         }
-        Ok(judge(dir, stopped))
+        Ok(judge(dir, end))
     }
 }
 
 /// The outcome of a machine that has ended, by itself or for a reason.
-fn judge(dir: PathBuf, stopped: Option<String>) -> Outcome {
+fn judge(dir: PathBuf, watchdog::End { stopped, busy }: watchdog::End) -> Outcome {
     let (mut tests, data, complete) = tap::parse(&read(&dir.join(RESULTS)));
     let console = read(&dir.join(CONSOLE));
     let death = console::death(&console);
@@ -125,5 +128,10 @@ fn judge(dir: PathBuf, stopped: Option<String>) -> Outcome {
         skipped: None,
         diagnostics: console::first_lines(violations.lines()),
     });
-    Outcome { tests, data, dir }
+    Outcome {
+        tests,
+        data,
+        dir,
+        busy,
+    }
 }

@@ -14,12 +14,14 @@ mod machine;
 mod needs;
 mod paths;
 mod report;
+mod schedule;
 mod seed;
 mod tap;
 mod watchdog;
 
 use accel::Accel;
 use anyhow::{bail, Result};
+use check::Extent;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use machine::{Machine, Outcome};
@@ -60,8 +62,11 @@ enum What {
         #[arg(long)]
         fault: Option<String>,
     },
-    /// All tests.
+    /// All tests but the long ones.
     Check {
+        /// Those as well, and as much of what is random as there is.
+        #[arg(long)]
+        all: bool,
         /// Only the group with this name, or those with this in their name.
         #[arg(long)]
         only: Option<String>,
@@ -213,6 +218,13 @@ fn measure(paths: &Paths, runs: u32, only: Option<&str>) -> Result<bool> {
     Ok(true)
 }
 
+fn extent(all: bool) -> Extent {
+    match all {
+        true => Extent::All,
+        false => Extent::Usual,
+    }
+}
+
 /// What a command needs. The names that it is given must be right.
 fn needed(command: &What) -> Result<BTreeSet<Need>> {
     Ok(match command {
@@ -227,7 +239,7 @@ fn needed(command: &What) -> Result<BTreeSet<Need>> {
             .iter()
             .map(|scenario| scenario.kernels[0].into())
             .collect(),
-        What::Check { only, .. } => check::needs(only.as_deref())?,
+        What::Check { all, only, .. } => check::needs(extent(*all), only.as_deref())?,
         What::Scenario { kernel, name, .. } => {
             find(name, *kernel)?;
             [(*kernel).into()].into()
@@ -274,7 +286,9 @@ fn run(cli: &Cli) -> Result<bool> {
             )
         }
         What::Bench { runs, only } => measure(paths, *runs, only.as_deref()),
-        What::Check { only, seed } => check::run(paths, only.as_deref(), seed::or_new(*seed)),
+        What::Check { all, only, seed } => {
+            check::run(paths, extent(*all), only.as_deref(), seed::or_new(*seed))
+        }
         What::Scenario {
             kernel,
             name,

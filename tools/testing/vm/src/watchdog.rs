@@ -18,6 +18,26 @@ use std::{
 /// A machine that says nothing new for so long is hung.
 const SILENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(100);
+/// In which the kernel tells what a process has used of processors.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How a machine has ended.
+pub struct End {
+    /// What has ended it, if not itself.
+    pub stopped: Option<String>,
+    /// How long it has kept a core busy.
+    pub busy: Duration,
+}
+
+/// What a process has used of processors: /proc/PID/stat, taken apart.
+fn busy(stat: &str) -> Option<Duration> {
+    // The name of the program may have anything in it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u32>().ok();
+    let (user, system) = (ticks()?, ticks()?);
+    Some(TICK * (user + system))
+}
 
 /// Why a machine has to be ended, if it must.
 fn overdue(silent: Duration, runs: Duration, limit: Duration) -> Option<String> {
@@ -29,19 +49,23 @@ fn overdue(silent: Duration, runs: Duration, limit: Duration) -> Option<String> 
 }
 
 /// Waits until the machine with its files in `dir` has ended, for `limit` at most.
-/// `hear` gets what it says meanwhile. Returns what has ended it, if not itself.
+/// `hear` gets what it says meanwhile.
 pub fn wait(
     machine: &mut Child,
     dir: &Path,
     limit: Duration,
     mut hear: impl FnMut(News<'_>),
-) -> Result<Option<String>> {
+) -> Result<End> {
+    let stat = format!("/proc/{}/stat", machine.id());
     let results = dir.join(RESULTS);
     let console = dir.join(CONSOLE);
     let begin = Instant::now();
     let mut last_news = begin;
     let (mut seen, mut heard) = (0, 0);
-    loop {
+    let mut used = Duration::ZERO;
+    let stopped = loop {
+        let text = fs::read_to_string(&stat).unwrap_or_default();
+        used = busy(&text).unwrap_or(used);
         let exited = machine.try_wait()?;
         let text = fs::read(&results).unwrap_or_default();
         let size = text.len() as u64 + fs::metadata(&console).map_or(0, |meta| meta.len());
@@ -54,15 +78,19 @@ pub fn wait(
             new.lines().filter_map(News::parse).for_each(&mut hear);
         }
         if let Some(status) = exited {
-            return Ok((!status.success()).then(|| format!("QEMU ended with {status}")));
+            break (!status.success()).then(|| format!("QEMU ended with {status}"));
         }
         if let Some(why) = overdue(last_news.elapsed(), begin.elapsed(), limit) {
             machine.kill()?;
             machine.wait()?;
-            return Ok(Some(why));
+            break Some(why);
         }
         thread::sleep(POLL);
-    }
+    };
+    Ok(End {
+        stopped,
+        busy: used,
+    })
 }
 
 #[cfg(test)]
@@ -75,5 +103,12 @@ mod tests {
         assert_eq!(overdue(short, short, long), None);
         assert!(overdue(SILENCE * 2, short, long).is_some_and(|why| why.contains("hung")));
         assert!(overdue(short, long, short).is_some_and(|why| why.contains("more than 1s")));
+    }
+
+    #[test]
+    fn processor_time_is_read() {
+        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194304 9 8 7 6 250 50 3 4 20 0 5 0 99\n";
+        assert_eq!(busy(stat), Some(Duration::from_secs(3)));
+        assert_eq!(busy(""), None);
     }
 }

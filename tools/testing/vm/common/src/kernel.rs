@@ -24,6 +24,11 @@ impl Kernel {
             Self::Intree => "intree",
         }
     }
+
+    /// Whether it has checkers, which take their time.
+    pub const fn has_checkers(self) -> bool {
+        matches!(self, Self::Intree)
+    }
 }
 
 impl FromStr for Kernel {

@@ -5,6 +5,7 @@
 pub mod faults;
 pub mod qemu;
 pub mod run;
+pub mod times;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
