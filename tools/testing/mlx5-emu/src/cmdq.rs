@@ -59,7 +59,8 @@ pub struct Pending {
     /// The EQ that hears of its end: one that was there when it was sent. For
     /// the CREATE_EQ that makes it, the driver does not look there yet.
     eq: Option<u8>,
-    start: u64,
+    /// When it was sent.
+    pub start: u64,
     due: u64,
     /// The VHCA that it is about was reset meanwhile.
     pub aborted: bool,

@@ -137,6 +137,12 @@ impl Hca {
         Some(&vf.vhca)
     }
 
+    /// Whether the driver does not wait for a command any more.
+    fn was_given_up(&self, host: &mut dyn Host, pending: &Pending) -> bool {
+        let timeout = u64::from(self.config.command_timeout_ms) * 1_000_000;
+        timeout > 0 && host.now().saturating_sub(pending.start) > timeout
+    }
+
     /// Carries a command out.
     pub fn execute(&mut self, host: &mut dyn Host, pending: &Pending) -> Reply {
         let Pending {
@@ -173,11 +179,17 @@ impl Hca {
         };
         let (subject, bytes) = (context.subject, context.bytes);
         if let Err(mut failure) = result {
-            let late = || {
+            let was_reset = || {
                 let vhca = self.vhca(ifc::VHCA_ID.get(&command.input));
                 vhca.is_some_and(|vhca| vhca.was_reset)
             };
-            if failure.status == Status::BadResState as u8 && late() {
+            let late = match failure.status {
+                status if status == Status::BadResState as u8 => was_reset(),
+                // What it is about was destroyed since.
+                status if status == Status::BadRes as u8 => self.was_given_up(host, pending),
+                _ => false,
+            };
+            if late {
                 failure.violation = None;
             }
             output.fill(0);

@@ -195,8 +195,8 @@ impl Tracked {
         );
     }
 
-    /// Asks for a report of everything. Returns the status.
-    fn report(&mut self) -> u8 {
+    /// The request for a report of everything.
+    fn modify(&self) -> Vec<u8> {
         let fields = [
             (ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()),
             (ifc::OBJ_ID, self.id),
@@ -205,7 +205,12 @@ impl Tracked {
             (ifc::TRACK_START, TRACKED),
             (ifc::TRACK_LENGTH, PAGES * 4096),
         ];
-        let modify = input(ifc::MODIFY_GENERAL_OBJECT, ifc::TRACK_RANGES, &fields);
+        input(ifc::MODIFY_GENERAL_OBJECT, ifc::TRACK_RANGES, &fields)
+    }
+
+    /// Asks for a report of everything. Returns the status.
+    fn report(&mut self) -> u8 {
+        let modify = self.modify();
         self.machine.send(&modify, 16).status()
     }
 
@@ -419,6 +424,28 @@ fn an_object_that_is_in_use_stays_and_the_order_of_states_matters() {
     ];
     send(machine, &input(ifc::DESTROY_GENERAL_OBJECT, 16, &fields));
     assert_eq!(destroy(machine, ifc::DESTROY_QP, sender), 0);
+}
+
+#[test]
+fn what_is_asked_of_an_object_after_its_end_is_a_violation_unless_it_is_late() {
+    let mut tracked = Tracked::new();
+    let fields = [
+        (ifc::OBJ_TYPE, ifc::OBJ_PAGE_TRACK.into()),
+        (ifc::OBJ_ID, tracked.id),
+    ];
+    let destroy = input(ifc::DESTROY_GENERAL_OBJECT, 16, &fields);
+    send(&mut tracked.machine, &destroy);
+    tracked.machine.hca.config.command_timeout_ms = 1;
+    for (ns, violations) in [(2_000_000, 0), (500_000, 1)] {
+        tracked.machine.hca.config.command_ns = ns;
+        let modify = tracked.modify();
+        tracked.machine.submit(1, &modify, 16);
+        tracked.machine.ring(1 << 1);
+        tracked.pass(ns);
+        let reply = tracked.machine.reply(1, 16);
+        assert_eq!(reply.status(), Status::BadRes as u8);
+        assert_eq!(tracked.machine.hca.violations, violations);
+    }
 }
 
 #[test]
