@@ -149,6 +149,7 @@ impl Hca {
             function, command, ..
         } = pending;
         let function = *function;
+        let given_up = self.was_given_up(host, pending);
         let mut output = vec![0; command.out_len.min(MAX_OUTPUT)];
         let mut context = Context {
             hca: self,
@@ -161,20 +162,20 @@ impl Hca {
             bytes: 0,
         };
         let told = pending.fault.and_then(|effect| effect.failed);
+        if told.is_some() || given_up {
+            context.objects().undestroyed |= ifc::is_destroy(command.opcode());
+        }
         let result = match told {
             _ if pending.aborted => Err(Failure {
                 status: Status::BadResState as u8,
                 syndrome: 0,
                 violation: None,
             }),
-            Some(failed) => {
-                context.objects().undestroyed |= ifc::is_destroy(command.opcode());
-                Err(Failure {
-                    status: failed.status,
-                    syndrome: failed.syndrome,
-                    violation: None,
-                })
-            }
+            Some(failed) => Err(Failure {
+                status: failed.status,
+                syndrome: failed.syndrome,
+                violation: None,
+            }),
             None => context.run(command.opcode()),
         };
         let (subject, bytes) = (context.subject, context.bytes);
@@ -186,7 +187,7 @@ impl Hca {
             let late = match failure.status {
                 status if status == Status::BadResState as u8 => was_reset(),
                 // What it is about was destroyed since.
-                status if status == Status::BadRes as u8 => self.was_given_up(host, pending),
+                status if status == Status::BadRes as u8 => given_up,
                 _ => false,
             };
             if late {

@@ -525,9 +525,11 @@ pub const ALL: &[Scenario] = &[
         about: "all faults, with both drivers, through iommufd and a container",
         suite: Suite::CheckQemuFaults,
         kernels: &[Intree],
-        seconds: 1800,
+        seconds: 2200,
         machine: Machine {
             limit: HOUR.saturating_mul(2),
+            // More than the LOAD takes that is merely slow, and which is not given up.
+            properties: ",cmd-timeout-ms=10000",
             ..QEMU
         },
     },
