@@ -172,18 +172,35 @@ impl<P: KeepsPages> DmaMapping<P> {
         if self.dir == Direction::ToDevice {
             return;
         }
-        let mut left = len;
-        for seg in &self.segments {
-            let n = seg.len.min(left);
-            if n == 0 {
-                return;
-            }
-            // SAFETY: `dev` is valid and bound, and `seg.len` bytes, of which these are
-            // the first, are mapped for it at `seg.addr`, from the device (type
-            // invariant).
-            unsafe { bindings::vfio_rust_dma_sync_for_cpu(self.dev.as_ptr(), seg.addr, n) };
-            left -= n;
+        for (addr, n) in self.segments_of(len) {
+            // SAFETY: `dev` is valid and bound, and the first `n` bytes of a segment are
+            // at `addr` (`segments_of`), mapped from the device (type invariant).
+            unsafe { bindings::vfio_rust_dma_sync_for_cpu(self.dev.as_ptr(), addr, n) };
         }
+    }
+
+    /// Makes visible to the device what the CPU has written to the first `len` bytes since
+    /// they were mapped. Nothing to do if the device only writes.
+    pub(crate) fn sync_for_device(&self, len: usize) {
+        if self.dir == Direction::FromDevice {
+            return;
+        }
+        for (addr, n) in self.segments_of(len) {
+            // SAFETY: `dev` is valid and bound, and the first `n` bytes of a segment are
+            // at `addr` (`segments_of`), mapped to the device (type invariant).
+            unsafe { bindings::vfio_rust_dma_sync_for_device(self.dev.as_ptr(), addr, n) };
+        }
+    }
+
+    /// Returns the segments that hold the first `len` bytes: the address of each, and how
+    /// many of those bytes are there.
+    fn segments_of(&self, len: usize) -> impl Iterator<Item = (u64, usize)> + '_ {
+        let mut left = len;
+        self.segments.iter().map_while(move |seg| {
+            let n = seg.len.min(left);
+            left -= n;
+            (n > 0).then_some((seg.addr, n))
+        })
     }
 }
 

@@ -124,6 +124,12 @@ void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
 	dma_sync_single_for_cpu(dev, addr, len, DMA_FROM_DEVICE);
 }
 
+void vfio_rust_dma_sync_for_device(struct device *dev, dma_addr_t addr,
+				   size_t len)
+{
+	dma_sync_single_for_device(dev, addr, len, DMA_TO_DEVICE);
+}
+
 void *vfio_rust_dma_alloc_coherent(struct device *dev, size_t len,
 				   dma_addr_t *dma)
 {

@@ -36,6 +36,8 @@ void vfio_rust_dma_unmap(struct device *dev, dma_addr_t addr, size_t len,
 			 bool to_device);
 void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
 				size_t len);
+void vfio_rust_dma_sync_for_device(struct device *dev, dma_addr_t addr,
+				   size_t len);
 
 void *vfio_rust_dma_alloc_coherent(struct device *dev, size_t len,
 				   dma_addr_t *dma);

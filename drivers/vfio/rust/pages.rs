@@ -7,10 +7,11 @@ use super::{
     file::{UserReader, UserWriter},
 };
 use core::ptr::NonNull;
-use kernel::{page::PAGE_SIZE, prelude::*};
+use kernel::{page::PAGE_SIZE, prelude::*, sizes::SZ_2M};
 
-/// Order of the largest allocation that is tried: 2 MiB with 4 KiB pages.
-const MAX_ORDER: u32 = 9;
+/// Bytes of the largest allocation that is tried.
+const MAX_RUN: usize = SZ_2M;
+const MAX_ORDER: u32 = (MAX_RUN / PAGE_SIZE).ilog2();
 
 /// Contents of fresh pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,24 +82,35 @@ impl Pages {
         }
     }
 
-    /// Returns what the length of a buffer for `len` bytes is a multiple of: a page, or a
-    /// 64th of it at most. One small run at its end would have a device that needs pages
-    /// of one size know each small page of the buffer.
-    pub(crate) fn unit(len: usize) -> usize {
-        let unit = (len / 64).clamp(PAGE_SIZE, PAGE_SIZE << MAX_ORDER);
-        1 << unit.ilog2()
-    }
-
     /// Makes a buffer of at least `len` bytes.
     pub(crate) fn with_len(len: usize, fill: Fill) -> Result<Self> {
-        let len = len
-            .checked_next_multiple_of(Self::unit(len))
-            .ok_or(EOVERFLOW)?;
         let mut pages = Self::new();
-        while pages.len < len {
-            pages.grow(len - pages.len, fill)?;
-        }
+        pages.grow_for(len, len, fill)?;
         Ok(pages)
+    }
+
+    /// Makes room for the first `need` bytes of the `len` that there will be at most.
+    ///
+    /// The length of the whole buffer is a multiple of a page, or of a 64th of it at most:
+    /// one small run at its end would have a device that needs pages of one size know each
+    /// small page of the buffer. `fill` is about what `len` bytes fill; what rounds them up
+    /// is zeroed. There is never more than 2 MiB of memory beyond `need`.
+    pub(crate) fn grow_for(&mut self, need: usize, len: usize, fill: Fill) -> Result {
+        let unit = (len / 64).clamp(PAGE_SIZE, MAX_RUN);
+        let unit = 1 << unit.ilog2();
+        let filled = len / unit * unit;
+        let whole = len.checked_next_multiple_of(unit).ok_or(EOVERFLOW)?;
+        // The last unit comes as a whole.
+        let need = if need > filled { whole } else { need };
+        while self.len < need {
+            let (until, fill) = if self.len < filled {
+                (filled, fill)
+            } else {
+                (whole, Fill::Zero)
+            };
+            self.grow(until - self.len, fill)?;
+        }
+        Ok(())
     }
 
     /// Returns the capacity in bytes: a multiple of the page size.

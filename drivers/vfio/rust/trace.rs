@@ -88,7 +88,7 @@ impl Tracer {
     }
 
     /// The device has loaded `bytes` bytes, or failed to.
-    pub(crate) fn load_ends(&self, bytes: u64, result: &Result, ns: i64) {
+    pub(crate) fn load_ends<T>(&self, bytes: u64, result: &Result<T>, ns: i64) {
         let err = errno(result);
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it.

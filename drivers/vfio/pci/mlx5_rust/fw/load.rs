@@ -7,27 +7,51 @@ use super::{
     bindings::{mlx5_ifc_load_vhca_state_out_bits, MLX5_CMD_OP_LOAD_VHCA_STATE},
     device::VfGuard,
     ifc::{constant, field, mailbox},
-    mkey::DmaBuffer,
+    image::{Image, ImageBuffer},
     registry::Owned,
 };
 use crate::vfio::changes::Changes;
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex},
+};
 
 const OUT_BYTES: usize = size_of::<mlx5_ifc_load_vhca_state_out_bits>() / 8;
 
+/// A LOAD that has ended.
+pub(crate) struct Loaded {
+    /// The memory that it was loaded from, or why it was not.
+    pub(crate) result: Result<ImageBuffer>,
+    /// Bytes of the image.
+    pub(crate) len: usize,
+    /// Nanoseconds that it took.
+    pub(crate) took: i64,
+}
+
 /// The means to send LOADs about one VF, one at a time.
-pub(crate) struct LoadCommand(Owned<AsyncCommand<mlx5_ifc_load_vhca_state_out_bits, OUT_BYTES>>);
+#[pin_data]
+pub(crate) struct LoadCommand {
+    command: Owned<AsyncCommand<mlx5_ifc_load_vhca_state_out_bits, OUT_BYTES>>,
+    /// What firmware loads, or has failed to load: it may still read that if mlx5_core has
+    /// given up the command.
+    #[pin]
+    image: Mutex<Option<Image>>,
+}
 
 impl LoadCommand {
     /// Prepares for LOADs. Their ends notify `waiters`.
-    pub(crate) fn new(guard: &VfGuard<'_>, waiters: Arc<Changes>) -> Result<Self> {
-        AsyncCommand::new(guard, waiters).map(Self)
+    pub(crate) fn new(guard: &VfGuard<'_>, waiters: Arc<Changes>) -> Result<impl PinInit<Self>> {
+        let command = AsyncCommand::new(guard, waiters)?;
+        Ok(pin_init!(Self {
+            command,
+            image <- new_mutex!(None, "mlx5_vfio_rust_image"),
+        }))
     }
 
-    /// Starts to load the first `len` bytes of `image`. If that is dropped before
-    /// the end, firmware fails.
-    pub(crate) fn start(&self, guard: &VfGuard<'_>, image: &DmaBuffer, len: usize) -> Result {
-        let len: u32 = len.try_into()?;
+    /// Starts to load `image`. `EBUSY` if another one is under way, or has failed.
+    pub(crate) fn start(&self, guard: &VfGuard<'_>, image: Image) -> Result {
+        let len: u32 = image.len.try_into()?;
         let mut input = mailbox!(mlx5_ifc_load_vhca_state_in_bits)
             .set(
                 field!(mlx5_ifc_load_vhca_state_in_bits, opcode),
@@ -39,26 +63,52 @@ impl LoadCommand {
             )
             .set(
                 field!(mlx5_ifc_load_vhca_state_in_bits, mkey),
-                image.mkey(guard)?,
+                image.buffer.mkey(guard)?,
             )
             .set(field!(mlx5_ifc_load_vhca_state_in_bits, size), len);
-        self.0.send(guard, &mut input)
+        {
+            let mut slot = self.image.lock();
+            if slot.is_some() {
+                return Err(EBUSY);
+            }
+            *slot = Some(image);
+        }
+        self.command
+            .send(guard, &mut input)
+            .inspect_err(|_| self.forget())
     }
 
     /// Waits until no LOAD is under way. `ERESTARTSYS` if a signal comes first.
     pub(crate) fn wait(&self) -> Result {
-        self.0.wait()
+        self.command.wait()
     }
 
-    /// Takes the result of the last LOAD, if it has ended, and the nanoseconds that
-    /// it took.
-    pub(crate) fn take(&self) -> Option<(Result, i64)> {
-        let ended = self.0.take(constant!(MLX5_CMD_OP_LOAD_VHCA_STATE))?;
-        Some((ended.result, ended.took))
+    /// Takes the result of the last LOAD, if it has ended.
+    pub(crate) fn take(&self) -> Option<Loaded> {
+        let ended = self.command.take(constant!(MLX5_CMD_OP_LOAD_VHCA_STATE))?;
+        let mut slot = self.image.lock();
+        let len = slot.as_ref().map_or(0, |image| image.len);
+        let result = match ended.result {
+            Ok(()) => slot.take().map(ImageBuffer::of_loaded).ok_or(ENODEV),
+            Err(err) => Err(err),
+        };
+        Some(Loaded {
+            result,
+            len,
+            took: ended.took,
+        })
     }
 
     /// Waits for the LOAD that firmware is executing, if any, and sends no other.
     pub(crate) fn end(&self) {
-        self.0.end();
+        self.command.end();
+        self.forget();
+    }
+
+    /// Drops an image that firmware does not load.
+    fn forget(&self) {
+        let image = self.image.lock().take();
+        // Without the lock: DESTROY_MKEY.
+        drop(image);
     }
 }

@@ -231,4 +231,10 @@ impl DmaBuffer {
     pub(crate) fn sync_for_cpu(&self, len: usize) -> Result {
         self.mkey.with(|mapping| mapping.sync_for_cpu(len))
     }
+
+    /// Makes visible to firmware what the CPU has written to the first `len` bytes.
+    /// `ENODEV` if firmware cannot reach the pages any more.
+    pub(super) fn sync_for_device(&self, len: usize) -> Result {
+        self.mkey.with(|mapping| mapping.sync_for_device(len))
+    }
 }

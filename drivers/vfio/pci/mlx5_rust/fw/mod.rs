@@ -51,6 +51,7 @@ pub(crate) mod async_command;
 pub(crate) mod device;
 mod events;
 pub(crate) mod gate;
+pub(crate) mod image;
 pub(crate) mod load;
 pub(crate) mod mkey;
 mod page_track;

@@ -15,22 +15,20 @@
 //! access to user memory, nor is `incoming` over a command.
 
 use crate::{
-    fw::{gate::Epoch, load::LoadCommand, mkey::DmaBuffer, pd::Pd},
+    fw::{gate::Epoch, image::ImageBuffer, load::LoadCommand, pd::Pd},
     stream::{Malformed, Parser, Step, HEADER_LEN},
     vf::Vf,
     vfio::{
         changes::Changes,
-        dma::Direction,
         errno,
         file::{Access, DataFile, OpenFile, Readiness, UserReader, Wait},
-        pages::{Fill, Pages},
     },
 };
+use core::mem;
 use kernel::{
     new_mutex,
     prelude::*,
-    sizes::SZ_2M,
-    sync::{lock::mutex::MutexBackend, lock::Guard, Arc, ArcBorrow, Mutex, UniqueArc},
+    sync::{lock::mutex::MutexBackend, lock::Guard, Arc, ArcBorrow, Mutex},
 };
 
 impl From<Malformed> for Error {
@@ -54,10 +52,15 @@ fn complaint(malformed: Malformed) -> &'static CStr {
 }
 
 /// A stream that is being taken in.
+///
+/// There are two buffers: one is filled while firmware loads from the other. What firmware
+/// can reach stays so for the next image that has room there.
 struct Intake {
     parser: Parser,
-    /// The image of the record at hand. Grows as it arrives.
-    image: Pin<UniqueArc<Pages>>,
+    /// The image of the record at hand.
+    image: ImageBuffer,
+    /// The other buffer, unless it is in [`LoadCommand`] or [`Incoming::loaded`].
+    spare: Option<ImageBuffer>,
     /// The last byte of a record that was taken in but not counted.
     owed: Option<u8>,
 }
@@ -73,16 +76,6 @@ enum Writer {
     Gone,
 }
 
-/// The LOAD of an image.
-enum Loading {
-    /// None.
-    Nothing,
-    /// Firmware is loading it, or nobody has taken the result.
-    UnderWay { buffer: DmaBuffer, len: usize },
-    /// It has ended. Its memory is there for the next image.
-    Ended(DmaBuffer),
-}
-
 /// Why nothing is taken in any more.
 #[derive(Clone, Copy)]
 enum Stopped {
@@ -95,7 +88,10 @@ enum Stopped {
 
 struct Incoming {
     writer: Writer,
-    loading: Loading,
+    /// Firmware is loading an image, or nobody has taken the result.
+    loading: bool,
+    /// What the last image was loaded from.
+    loaded: Option<ImageBuffer>,
     stopped: Option<Stopped>,
 }
 
@@ -120,10 +116,6 @@ impl Incoming {
         if self.stopped.is_none() {
             self.stopped = Some(Stopped::Failed { err, told });
         }
-    }
-
-    fn is_loading(&self) -> bool {
-        matches!(self.loading, Loading::UnderWay { .. })
     }
 }
 
@@ -150,6 +142,7 @@ pub(crate) struct ResumingSession {
     epoch: Epoch,
     /// Notified when anything in `incoming` changes, and at the end of a LOAD.
     changes: Arc<Changes>,
+    #[pin]
     command: LoadCommand,
     pd: Pd,
     /// The right to send commands for the session: false once it has ended.
@@ -189,7 +182,8 @@ impl Resuming {
         };
         let intake = Intake {
             parser: Parser::new(),
-            image: UniqueArc::new(Pages::new(), GFP_KERNEL_ACCOUNT)?.into(),
+            image: ImageBuffer::new(),
+            spare: Some(ImageBuffer::new()),
             owed: None,
         };
         let session = Arc::pin_init(
@@ -197,13 +191,14 @@ impl Resuming {
                 vf: vf.clone(),
                 epoch,
                 changes,
-                command,
+                command <- command,
                 pd,
                 commands <- new_mutex!(true, "mlx5_vfio_rust_load_commands"),
                 incoming <- new_mutex!(
                     Incoming {
                         writer: Writer::Idle(intake),
-                        loading: Loading::Nothing,
+                        loading: false,
+                        loaded: None,
                         stopped: None,
                     },
                     "mlx5_vfio_rust_incoming"
@@ -231,7 +226,7 @@ impl Resuming {
                 (Some(Stopped::Failed { err, told: false }), _) => Err(NotFinished::Failed(*err)),
                 (Some(_), _) | (None, Writer::Gone) => Err(NotFinished::Failed(EIO)),
                 (None, Writer::Busy) => Err(NotFinished::GoesOn(EBUSY)),
-                (None, Writer::Idle(_)) if incoming.is_loading() => {
+                (None, Writer::Idle(_)) if incoming.loading => {
                     drop(incoming);
                     self.0.command.wait().map_err(NotFinished::GoesOn)?;
                     continue;
@@ -255,15 +250,14 @@ impl ResumingSession {
     /// Locks what was written, and takes the end of a LOAD in.
     fn lock(&self) -> Guard<'_, Incoming, MutexBackend> {
         let mut incoming = self.incoming.lock();
-        if incoming.is_loading() {
-            if let Some((loaded, took)) = self.command.take() {
-                let loading = core::mem::replace(&mut incoming.loading, Loading::Nothing);
-                if let Loading::UnderWay { buffer, len } = loading {
-                    self.vf.tracer.load_ends(len as u64, &loaded, took);
-                    incoming.loading = Loading::Ended(buffer);
-                }
-                if let Err(err) = loaded {
-                    incoming.fail(err, false);
+        if incoming.loading {
+            if let Some(ended) = self.command.take() {
+                let tracer = &self.vf.tracer;
+                tracer.load_ends(ended.len as u64, &ended.result, ended.took);
+                incoming.loading = false;
+                match ended.result {
+                    Ok(buffer) => incoming.loaded = Some(buffer),
+                    Err(err) => incoming.fail(err, false),
                 }
                 self.changes.notify_all();
             }
@@ -282,15 +276,15 @@ impl ResumingSession {
         self.incoming.lock().stopped = Some(Stopped::Closed);
         self.changes.notify_all();
         self.command.end();
-        let (loading, intake) = {
+        let (loaded, intake) = {
             let mut incoming = self.incoming.lock();
-            let loading = core::mem::replace(&mut incoming.loading, Loading::Nothing);
+            let loaded = incoming.loaded.take();
             // A writer that is at it drops the intake itself.
-            let intake = core::mem::replace(&mut incoming.writer, Writer::Gone);
-            (loading, intake)
+            let intake = mem::replace(&mut incoming.writer, Writer::Gone);
+            (loaded, intake)
         };
         // Without the lock: firmware commands, and freeing memory.
-        drop((loading, intake));
+        drop((loaded, intake));
         self.pd.end();
     }
 
@@ -300,7 +294,7 @@ impl ResumingSession {
             // Anew each time: the PF may have gone.
             let mut incoming = self.lock();
             incoming.check()?;
-            match core::mem::replace(&mut incoming.writer, Writer::Busy) {
+            match mem::replace(&mut incoming.writer, Writer::Busy) {
                 Writer::Idle(intake) => return Ok(intake),
                 Writer::Gone => {
                     incoming.writer = Writer::Gone;
@@ -342,7 +336,7 @@ impl ResumingSession {
         loop {
             let mut incoming = self.lock();
             incoming.check()?;
-            if !incoming.is_loading() {
+            if !incoming.loading {
                 return Ok(());
             }
             drop(incoming);
@@ -359,29 +353,39 @@ impl ResumingSession {
         if !*commands {
             return Err(ENODEV);
         }
-        let spare = self.reclaim()?;
-        let image: Arc<Pages> = core::mem::replace(&mut intake.image, spare).into();
+        let next = self.spare(intake).take().unwrap_or_else(ImageBuffer::new);
+        let buffer = mem::replace(&mut intake.image, next);
         let guard = self.vf.enter(self.epoch).map_err(|_| ENODEV)?;
-        let buffer = DmaBuffer::new(&guard, &self.pd, image, len, Direction::ToDevice)?;
+        let image = buffer.complete(&guard, &self.pd, len)?;
         self.vf.tracer.load_begins(len as u64);
-        self.command.start(&guard, &buffer, len)?;
-        self.incoming.lock().loading = Loading::UnderWay { buffer, len };
+        self.command.start(&guard, image)?;
+        self.incoming.lock().loading = true;
         intake.parser.loaded();
         Ok(())
     }
 
-    /// Takes the memory of the last image back, or begins with none.
-    fn reclaim(&self) -> Result<Pin<UniqueArc<Pages>>> {
-        let last = core::mem::replace(&mut self.incoming.lock().loading, Loading::Nothing);
-        if let Loading::Ended(buffer) = last {
-            let pages = buffer.pages().clone();
-            // DESTROY_MKEY.
-            drop(buffer);
-            if let Some(pages) = Arc::into_unique_or_drop(pages) {
-                return Ok(pages);
+    /// Returns the other buffer, if firmware does not load from it.
+    fn spare<'a>(&self, intake: &'a mut Intake) -> &'a mut Option<ImageBuffer> {
+        if intake.spare.is_none() {
+            intake.spare = self.lock().loaded.take();
+        }
+        &mut intake.spare
+    }
+
+    /// An image of `len` bytes begins. It goes to the smaller buffer, unless only the other
+    /// one has room.
+    fn begin(&self, intake: &mut Intake, len: usize) {
+        self.spare(intake);
+        if let Some(spare) = &mut intake.spare {
+            let image = &mut intake.image;
+            if spare.reachable() < image.reachable() {
+                mem::swap(spare, image);
+            }
+            if image.reachable() < len && len <= spare.reachable() {
+                mem::swap(spare, image);
             }
         }
-        Ok(UniqueArc::new(Pages::new(), GFP_KERNEL_ACCOUNT)?.into())
+        intake.image.begin(len);
     }
 
     /// Takes all in that `from` has.
@@ -424,22 +428,11 @@ impl ResumingSession {
                     })?;
                 }
                 Step::Store { at, len } => {
-                    let n = len.min(left);
-                    let unit = Pages::unit(at + len);
-                    let filled = (at + len) / unit * unit;
-                    while intake.image.len() < at + n {
-                        let have = intake.image.len();
-                        // The device is given the last unit, too, which the image does
-                        // not fill.
-                        let (end, fill) = match have < filled {
-                            true => (filled, Fill::Any),
-                            false => (filled + unit, Fill::Zero),
-                        };
-                        // What a header claims is not believed: memory comes
-                        // as data does.
-                        intake.image.grow((end - have).min(SZ_2M), fill)?;
+                    if at == 0 {
+                        self.begin(intake, len);
                     }
-                    intake.image.write(at, n, from)?;
+                    let n = len.min(left);
+                    intake.image.write(at, n, at + len, from)?;
                     intake.parser.stored(n);
                 }
                 Step::Skip(len) => {
@@ -469,7 +462,7 @@ impl DataFile for ResumingSession {
         let incoming = self.lock();
         let ready = match (&incoming.stopped, &incoming.writer) {
             (Some(_), _) => Readiness::Failed,
-            (None, Writer::Idle(_)) if !incoming.is_loading() => Readiness::Ready,
+            (None, Writer::Idle(_)) if !incoming.loading => Readiness::Ready,
             _ => Readiness::Pending,
         };
         Some((&self.changes, ready))

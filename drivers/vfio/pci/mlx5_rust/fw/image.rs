@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory that images are put into, one after the other, and that firmware loads from.
+//!
+//! Nobody writes to it while firmware may read: an [`ImageBuffer`] can be written to, and
+//! is turned into an [`Image`], which cannot. [`LoadCommand`](super::load::LoadCommand)
+//! keeps that until firmware has loaded it, and makes an [`ImageBuffer`] of it again.
+
+use super::{device::PfGuard, mkey::DmaBuffer, pd::Pd};
+use crate::vfio::{
+    dma::Direction,
+    file::UserReader,
+    pages::{Fill, Pages},
+};
+use kernel::{prelude::*, sync::Arc};
+
+enum Memory {
+    /// Grows as an image arrives. Firmware cannot reach it.
+    Growing(Pages),
+    /// Firmware can reach all of it, and loads nothing from it now.
+    Reachable(DmaBuffer),
+}
+
+/// Memory for an image that arrives.
+pub(crate) struct ImageBuffer(Memory);
+
+/// A whole image, which firmware can reach.
+pub(crate) struct Image {
+    pub(super) buffer: DmaBuffer,
+    pub(super) len: usize,
+}
+
+impl ImageBuffer {
+    /// Makes one without memory.
+    pub(crate) fn new() -> Self {
+        Self(Memory::Growing(Pages::new()))
+    }
+
+    /// Makes one of memory that firmware has loaded an image from.
+    pub(super) fn of_loaded(image: Image) -> Self {
+        Self(Memory::Reachable(image.buffer))
+    }
+
+    /// Returns the number of bytes that there are.
+    fn len(&self) -> usize {
+        match &self.0 {
+            Memory::Growing(pages) => pages.len(),
+            Memory::Reachable(buffer) => buffer.pages().len(),
+        }
+    }
+
+    /// Returns the length of the largest image that firmware could reach here at once.
+    pub(crate) fn reachable(&self) -> usize {
+        match &self.0 {
+            Memory::Growing(_) => 0,
+            Memory::Reachable(_) => self.len(),
+        }
+    }
+
+    /// Begins with an image of `len` bytes. Gives up memory that is too small for it.
+    pub(crate) fn begin(&mut self, len: usize) {
+        if self.reachable() < len {
+            *self = Self::new();
+        }
+    }
+
+    /// Puts `n` bytes from user space at offset `at` of an image of `len` bytes. Memory
+    /// comes as they do.
+    pub(crate) fn write(
+        &mut self,
+        at: usize,
+        n: usize,
+        len: usize,
+        from: &mut UserReader,
+    ) -> Result {
+        match &mut self.0 {
+            Memory::Growing(pages) => {
+                pages.grow_for(at + n, len, Fill::Any)?;
+                pages.write(at, n, from)
+            }
+            Memory::Reachable(buffer) => buffer.pages().write(at, n, from),
+        }
+    }
+
+    /// Makes the first `len` bytes an image that firmware can reach. `EINVAL` if there are
+    /// none, or fewer.
+    pub(crate) fn complete(self, pf: &PfGuard<'_>, pd: &Pd, len: usize) -> Result<Image> {
+        if len == 0 || len > self.len() {
+            return Err(EINVAL);
+        }
+        let buffer = match self.0 {
+            Memory::Growing(pages) => {
+                let pages = Arc::new(pages, GFP_KERNEL_ACCOUNT)?;
+                let all = pages.len();
+                DmaBuffer::new(pf, pd, pages, all, Direction::ToDevice)?
+            }
+            Memory::Reachable(buffer) => {
+                buffer.sync_for_device(len)?;
+                buffer
+            }
+        };
+        Ok(Image { buffer, len })
+    }
+}
