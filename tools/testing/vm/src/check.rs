@@ -341,10 +341,8 @@ impl Check<'_> {
         }
         .run(|_| ())
         .with_context(|| group.clone())?;
-        if scenario.machine.counted {
-            let goals = bench::paths::tests(&outcome);
-            outcome.tests.extend(goals);
-        }
+        let logs = bench::tests(scenario, &outcome);
+        outcome.tests.extend(logs);
         let time = Time {
             busy: Some(outcome.busy.as_secs_f64()),
             ..Time::since(&group, begin)

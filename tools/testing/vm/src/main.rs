@@ -299,7 +299,7 @@ fn run(cli: &Cli) -> Result<bool> {
             let scenario = find(name, *kernel)?;
             let seed = seed::or_new(*seed);
             println!("seed {seed}");
-            let outcome = boot(&Machine {
+            let mut outcome = boot(&Machine {
                 paths,
                 accel: Accel::probe(paths)?,
                 kernel: *kernel,
@@ -311,6 +311,8 @@ fn run(cli: &Cli) -> Result<bool> {
                     names::parameter(only)
                 ),
             })?;
+            let logs = bench::tests(scenario, &outcome);
+            outcome.tests.extend(logs);
             for test in outcome.tests.iter().filter(|test| test.ok) {
                 match &test.skipped {
                     Some(reason) => println!("skipped: {}: {reason}", test.name),

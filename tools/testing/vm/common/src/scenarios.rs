@@ -139,6 +139,13 @@ const COUNTED: Machine = Machine {
     ..USUAL
 };
 
+/// A MiB takes as long to load as to arrive.
+const OVERLAP: Machine = Machine {
+    properties: ",state-size=16320K,chunk-size=1M,load-us-per-mib=20000",
+    parameters: "",
+    ..COUNTED
+};
+
 /// All scenarios.
 pub const ALL: &[Scenario] = &[
     Scenario {
@@ -173,11 +180,14 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "chunks",
-        about: "``streams``, with a firmware that saves in chunks",
+        about: "``streams``, with a firmware that saves in chunks, and loads many images",
         suite: Suite::Check,
         kernels: BOTH,
-        seconds: 30,
-        machine: CHUNKS,
+        seconds: 40,
+        machine: Machine {
+            properties: ",state-size=16M,chunk-size=64K",
+            ..USUAL
+        },
     },
     Scenario {
         name: "chunks-grow",
@@ -545,6 +555,17 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "overlap",
+        about: "as ``bench-overlap``, once: goals that were reached are not lost",
+        suite: Suite::Check,
+        kernels: &[Stock],
+        seconds: 30,
+        machine: Machine {
+            parameters: "vmtest.runs=1",
+            ..OVERLAP
+        },
+    },
+    Scenario {
         name: "bench-paths",
         about: "instructions on the way of each call, state of 16 MiB",
         suite: Suite::Bench,
@@ -559,6 +580,14 @@ pub const ALL: &[Scenario] = &[
         kernels: &[Stock],
         seconds: 300,
         machine: COUNTED,
+    },
+    Scenario {
+        name: "bench-overlap",
+        about: "records that arrive as fast as firmware loads them",
+        suite: Suite::Bench,
+        kernels: &[Stock],
+        seconds: 60,
+        machine: OVERLAP,
     },
     Scenario {
         name: "bench-reinit",

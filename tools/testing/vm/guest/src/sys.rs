@@ -175,6 +175,12 @@ pub fn at_real_time_priority() -> io::Result<()> {
     check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &param) })
 }
 
+/// Has the calling thread wake up when it wants to, and not a bit later.
+pub fn exact_sleep() -> io::Result<()> {
+    // SAFETY: No memory is involved.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) })
+}
+
 /// write() from an address that may not be ours.
 pub fn write_raw(file: &File, addr: usize, len: usize) -> io::Result<usize> {
     // SAFETY: The kernel checks the address.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What firmware did during a downtime, from the emulated HCA's log of commands.
+//! What firmware did during a downtime, or to load a state, from the emulated HCA's log of
+//! commands.
 
 use crate::machine::Outcome;
 use anyhow::{bail, Context, Result};
@@ -109,6 +110,36 @@ impl Downtime {
     }
 }
 
+/// What firmware was told to load a state.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// Commands, LOAD_VHCA_STATE among them.
+    pub commands: u64,
+    /// Images.
+    pub images: u64,
+    /// When the VHCA was stopped.
+    begin: u64,
+    /// When the first image was begun with.
+    first: u64,
+    /// When the last one had been loaded.
+    end: u64,
+    /// What LOAD_VHCA_STATE took.
+    load_ns: u64,
+}
+
+impl Load {
+    /// From when the VHCA was stopped until all was loaded, in milliseconds.
+    pub fn ms(self) -> f64 {
+        (self.end - self.begin) as f64 / 1e6
+    }
+
+    /// How much of the time from the first image on firmware loaded nothing.
+    pub fn idle(self) -> f64 {
+        let whole = (self.end - self.first) as f64;
+        (whole - self.load_ns as f64) / whole
+    }
+}
+
 /// Reads the log of commands.
 pub fn log(outcome: &Outcome) -> Result<String> {
     let path = outcome.dir.join("commands.log");
@@ -161,6 +192,41 @@ pub fn downtime<'a>(
         }
     }
     bail!("the log of commands has no end of a migration")
+}
+
+/// What firmware was told the next time that images were loaded into a VHCA: from when it
+/// is stopped until it runs. Goes to its end.
+pub fn load<'a>(commands: &mut impl Iterator<Item = Command<'a>>, vhca: u64) -> Result<Load> {
+    let mut load = None;
+    for command in commands {
+        let about = command.vhca == Some(vhca);
+        let end = command.start + command.ns;
+        match (command.name, &mut load) {
+            ("SUSPEND_VHCA", _) if about => {
+                load = Some(Load {
+                    begin: end,
+                    ..Load::default()
+                });
+            }
+            ("RESUME_VHCA", Some(done)) if about => match done.images {
+                0 => load = None,
+                _ => return Ok(*done),
+            },
+            (name, Some(load)) => {
+                load.commands += 1;
+                if about && name == "LOAD_VHCA_STATE" {
+                    if load.images == 0 {
+                        load.first = command.start;
+                    }
+                    load.images += 1;
+                    load.load_ns += command.ns;
+                    load.end = end;
+                }
+            }
+            _ => (),
+        }
+    }
+    bail!("the log of commands has nothing that was loaded into VHCA {vhca}")
 }
 
 #[cfg(test)]
@@ -249,5 +315,28 @@ mod tests {
             let work = downtime(&mut commands(&log), &HERE[..1]).unwrap();
             assert_eq!((work[0].save_ns, work[0].bytes), (10, 4));
         }
+    }
+
+    #[test]
+    fn loading_a_state_begins_when_the_device_is_stopped() {
+        let log = text(&[
+            // It is saved.
+            (10, "SUSPEND_VHCA", 1, 5, 0, 1),
+            (20, "SAVE_VHCA_STATE", 0, 5, 9, 1),
+            (30, "RESUME_VHCA", 1, 5, 0, 1),
+            (100, "SUSPEND_VHCA", 0, 5, 0, 1),
+            (110, "SUSPEND_VHCA", 1, 5, 0, 10),
+            (130, "CREATE_MKEY", 0, 0, 0, 0),
+            (140, "LOAD_VHCA_STATE", 0, 5, 9, 20),
+            (180, "LOAD_VHCA_STATE", 0, 5, 9, 40),
+            (230, "DESTROY_MKEY", 0, 0, 0, 0),
+            (240, "RESUME_VHCA", 1, 5, 0, 1),
+        ]);
+        let mut commands = commands(&log);
+        let loaded = load(&mut commands, 5).unwrap();
+        assert_eq!((loaded.commands, loaded.images), (4, 2));
+        assert_eq!(loaded.ms(), 100.0 / 1e6);
+        assert_eq!(loaded.idle(), 0.25);
+        assert!(load(&mut commands, 5).is_err());
     }
 }

@@ -5,13 +5,15 @@
 mod counts;
 pub mod dirty;
 mod firmware;
+mod images;
+pub mod overlap;
 pub mod paths;
 pub mod profile;
 pub mod qemu;
 pub mod reinit;
 mod versions;
 
-use crate::machine::Outcome;
+use crate::{machine::Outcome, tap::Test};
 use anyhow::{ensure, Context, Result};
 use serde_json::{json, Map, Value};
 use std::path::Path;
@@ -41,6 +43,11 @@ const ALL: &[Benchmark] = &[
         name: "bench-profile",
         file: "bench/profile.json",
         publish: profile::publish,
+    },
+    Benchmark {
+        name: "bench-overlap",
+        file: "bench/overlap.json",
+        publish: overlap::publish,
     },
     Benchmark {
         name: "bench-reinit",
@@ -86,6 +93,25 @@ pub fn find(scenario: &Scenario) -> Result<&'static Benchmark> {
     ALL.iter()
         .find(|one| one.name == scenario.name)
         .with_context(|| format!("{} has nothing to publish", scenario.name))
+}
+
+/// The tests of what a machine has left in its logs, beside those that it has made itself:
+/// goals that are reached must not be lost.
+pub fn tests(scenario: &Scenario, outcome: &Outcome) -> Vec<Test> {
+    let tests = match scenario.name {
+        "chunks" => images::tests(outcome),
+        "overlap" => overlap::tests(outcome),
+        "paths" => paths::tests(outcome),
+        _ => return Vec::new(),
+    };
+    tests.unwrap_or_else(|err| {
+        vec![Test {
+            name: "the logs say what was measured".to_string(),
+            ok: false,
+            skipped: None,
+            diagnostics: vec![format!("{err:#}")],
+        }]
+    })
 }
 
 /// The value in the middle, or the mean of both.

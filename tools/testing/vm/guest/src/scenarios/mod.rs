@@ -16,6 +16,7 @@ mod matrix;
 mod memory;
 mod migrate;
 mod nomem;
+mod overlap;
 mod paths;
 mod pipeline;
 mod precopy;
@@ -55,7 +56,7 @@ const ALL: &[(&str, Run)] = &[
     ("migrate", migrate::run),
     ("streams", streams::run),
     ("chunks", streams::run_chunks),
-    ("chunks-grow", streams::run_chunks),
+    ("chunks-grow", streams::run_growing_chunks),
     ("unwritten", streams::run_unwritten),
     ("precopy", precopy::run),
     ("precopy-chunks", precopy::run),
@@ -92,8 +93,10 @@ const ALL: &[(&str, Run)] = &[
     ("conformance-mtty", conformance::run_mtty),
     ("sample", conformance::run_sample),
     ("paths", paths::run),
+    ("overlap", overlap::run),
     ("bench-paths", paths::run),
     ("bench-profile", paths::run_profile),
+    ("bench-overlap", overlap::run),
     ("bench-reinit", reinit::run),
     ("bench-dirty", track::run),
     ("bench-qemu", qemu::run_bench),

@@ -2,9 +2,15 @@
 
 //! Streams go from either driver to either driver.
 
-use super::Bench;
-use crate::{hca::Driver, tap::Results, vf::Vf};
+use super::{compare::Site, Bench};
+use crate::{
+    fault::{self, opcode, Fault, Faults},
+    hca::Driver,
+    tap::Results,
+    vf::Vf,
+};
 use anyhow::{ensure, Result};
+use serde_json::json;
 use std::{
     io::{Cursor, Read, Write},
     path::Path,
@@ -76,23 +82,92 @@ fn interchange(results: &mut Results, bench: &Bench) {
     }
 }
 
+/// Bytes of a record's header.
+const HEADER: usize = 16;
+
+/// The records of a stream, each with its header.
+pub fn records(mut stream: &[u8]) -> Result<Vec<&[u8]>> {
+    let mut records = Vec::new();
+    while !stream.is_empty() {
+        let size: [u8; 8] = stream[..8].try_into()?;
+        let (record, rest) = stream.split_at(HEADER + u64::from_le_bytes(size) as usize);
+        records.push(record);
+        stream = rest;
+    }
+    Ok(records)
+}
+
+/// The images of a stream: what comes before them says how large they are.
+pub fn images(stream: &[u8]) -> Result<Vec<&[u8]>> {
+    Ok(records(stream)?.split_off(1))
+}
+
 /// Where firmware saves in chunks: the C driver asks for that, and its streams
 /// have a record for each.
-pub fn run_chunks(results: &mut Results) -> Result<()> {
+pub fn run_growing_chunks(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     interchange(results, &bench);
     same_stream(results, &bench);
     results.test("each chunk has a record", |_| {
         let (stream, _) = save(bench.of(Driver::Rust).0, 2)?;
-        let (mut records, mut at) = (0, 0);
-        while at < stream.len() {
-            let size: [u8; 8] = stream[at..at + 8].try_into()?;
-            at += 16 + u64::from_le_bytes(size) as usize;
-            records += 1;
-        }
+        let records = records(&stream)?.len();
         ensure!(records > 3, "{records} records");
         Ok(())
     });
+    Ok(())
+}
+
+/// As [`run_growing_chunks`], and there are many.
+pub fn run_chunks(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    // First: the host looks for it in the log of commands.
+    for driver in Driver::BOTH {
+        let (vf, other) = bench.of(driver);
+        let name = format!("firmware loads many images, {} driver", driver.name());
+        results.test(&name, |results| {
+            let (stream, digest) = save(other, 2)?;
+            ensure!(load(vf, &stream)? == digest, "digests differ");
+            results.json(&json!({
+                "loaded": images(&stream)?.len(),
+                "driver": driver.name(),
+                "vhca": fault::vhca(vf)?,
+            }));
+            Ok(())
+        });
+    }
+    let (vf, other) = bench.of(Driver::Rust);
+    results.test(
+        "an image is taken in while firmware loads the one before",
+        |_| overlap(&Site { vf, other }),
+    );
+    run_growing_chunks(results)
+}
+
+/// Images that are loaded while the next one is taken in.
+const OVERLAPPING: usize = 12;
+
+/// Firmware loads an image until the next one is there but for its last byte.
+fn overlap(site: &Site) -> Result<()> {
+    let (stream, digest) = save(site.other, 2)?;
+    let faults = Faults::open()?;
+    let held = Fault::held(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
+    let vf = Vf::open(site.vf, 16)?;
+    let mut file = vf.device().begin(State::RESUMING)?;
+    let images = images(&stream)?;
+    let mut written = stream.len() - images.concat().len() + images[0].len() - 1;
+    file.write_all(&stream[..written])?;
+    for next in &images[1..=OVERLAPPING] {
+        faults.arm(held)?;
+        let until = written + next.len();
+        file.write_all(&stream[written..until])?;
+        written = until;
+        faults.wait_for_held(1)?;
+        faults.release()?;
+    }
+    file.write_all(&stream[written..])?;
+    drop(file);
+    vf.device().set_state(State::RUNNING)?;
+    ensure!(vf.digest()? == digest, "digests differ");
     Ok(())
 }
 
