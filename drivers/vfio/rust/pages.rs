@@ -7,11 +7,19 @@ use super::{
     file::{UserReader, UserWriter},
 };
 use core::ptr::NonNull;
-use kernel::{page::PAGE_SIZE, prelude::*, sizes::SZ_2M};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    sizes::{SZ_2M, SZ_4M},
+};
 
-/// Bytes of the largest allocation that is tried.
-const MAX_RUN: usize = SZ_2M;
-const MAX_ORDER: u32 = (MAX_RUN / PAGE_SIZE).ilog2();
+/// Order of the largest allocation that is tried: 4 MiB. If a run of 2 MiB is freed, the size
+/// of a huge page, the allocator puts it into a list of the CPU, and other pages from there
+/// go back to the zone, one by one.
+const MAX_ORDER: u32 = (SZ_4M / PAGE_SIZE).ilog2();
+
+/// Bytes of the largest page that a device has use for.
+const LARGE_PAGE: usize = SZ_2M;
 
 /// Contents of fresh pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,6 +72,8 @@ impl Drop for Run {
 pub(crate) struct Pages {
     runs: KVVec<Run>,
     len: usize,
+    /// Order of the next allocation at most: larger ones have failed.
+    max_order: u32,
 }
 
 // SAFETY: The pages are owned, and may be freed on another thread.
@@ -79,6 +89,7 @@ impl Pages {
         Self {
             runs: KVVec::new(),
             len: 0,
+            max_order: MAX_ORDER,
         }
     }
 
@@ -94,9 +105,9 @@ impl Pages {
     /// The length of the whole buffer is a multiple of a page, or of a 64th of it at most:
     /// one small run at its end would have a device that needs pages of one size know each
     /// small page of the buffer. `fill` is about what `len` bytes fill; what rounds them up
-    /// is zeroed. There is never more than 2 MiB of memory beyond `need`.
+    /// is zeroed. There is never more than 4 MiB of memory beyond `need`.
     pub(crate) fn grow_for(&mut self, need: usize, len: usize, fill: Fill) -> Result {
-        let unit = (len / 64).clamp(PAGE_SIZE, MAX_RUN);
+        let unit = (len / 64).clamp(PAGE_SIZE, LARGE_PAGE);
         let unit = 1 << unit.ilog2();
         let filled = len / unit * unit;
         let whole = len.checked_next_multiple_of(unit).ok_or(EOVERFLOW)?;
@@ -131,16 +142,19 @@ impl Pages {
             return Err(EINTR);
         }
         let pages = want.div_ceil(PAGE_SIZE).max(1);
-        let mut order = pages.ilog2().min(MAX_ORDER);
+        let mut order = pages.ilog2().min(self.max_order);
         let page = loop {
-            // SAFETY: `order` is at most `MAX_ORDER`. Sleeps, as callers of `grow`
-            // may.
+            // SAFETY: `order` is at most `MAX_ORDER`: `max_order` is, and only falls.
+            // Sleeps, as callers of `grow` may.
             let page =
                 unsafe { bindings::vfio_rust_alloc_pages(order, matches!(fill, Fill::Zero)) };
             match NonNull::new(page) {
                 Some(page) => break page,
                 None if order == 0 => return Err(ENOMEM),
-                None => order -= 1,
+                None => {
+                    order -= 1;
+                    self.max_order = order;
+                }
             }
         };
         // INVARIANT: Allocated just now, with this order, for this object.

@@ -20,8 +20,8 @@ use kernel::{
     sync::{Arc, Mutex},
 };
 
-/// Largest page size, as a shift, that an mkey is given: 2 MiB is what the
-/// buffers are made of at most.
+/// Largest page size, as a shift, that an mkey is given: the length of large buffers is a
+/// multiple of 2 MiB.
 const MAX_PAGE_SHIFT: u32 = 21;
 
 /// Bytes of an MTT, the address of one page.
