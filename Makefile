@@ -18,7 +18,7 @@ help:
 	@echo 'make check-qemu-faults  the same with devices that fail, as a table;'
 	@echo '                      FAULT=NAME for some of them'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
-	@echo '                      BENCH=paths, profile, reinit, dirty or qemu for one of them'
+	@echo '                      BENCH=paths, profile, overlap, reinit, dirty or qemu: just one'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel, to out/modules'
 	@echo 'make tools            build vfio-mig, as out/vfio-mig'
 	@echo 'make intree           build Linux with the driver in its tree'
