@@ -250,6 +250,40 @@ fn charged(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// Beyond an image, what a buffer for it may be charged as, and a control group charges
+/// ahead.
+const SLACK: u64 = 2 << 20;
+
+/// However many images are loaded, there are two buffers, and only one if each is loaded
+/// before the next begins.
+fn two_buffers(site: &Site) -> Result<()> {
+    let stream = stream_of(site)?;
+    let image = streams::images(&stream)?[0];
+    let (next, last) = image.split_at(image.len() - 1);
+    let overlapping = [image, next].concat();
+    let group = Group::of_this_process("buffers")?;
+    let device = Device::open(site.vf)?;
+    let before = group.charged()?;
+    let at_most = |buffers: u64| -> Result<()> {
+        let growth = group.charged()?.saturating_sub(before);
+        let most = buffers * (image.len() as u64 + SLACK);
+        ensure!(growth <= most, "{growth} bytes for {buffers} buffers");
+        Ok(())
+    };
+    let mut file = device.begin(State::RESUMING)?;
+    file.write_all(&stream)?;
+    for _ in 0..3 {
+        file.write_all(image)?;
+        at_most(1)?;
+    }
+    for _ in 0..3 {
+        file.write_all(&overlapping)?;
+        at_most(2)?;
+        file.write_all(last)?;
+    }
+    running(&device)
+}
+
 /// A session in a process that may use `most` bytes: it is killed, or gets ENOMEM.
 fn limited(site: &Site, session: Session, stream: &[u8], most: u64) -> Result<()> {
     let group = Group::new("limited")?;
@@ -308,6 +342,9 @@ pub fn run(results: &mut Results) -> Result<()> {
     }
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
+    results.test("loading has two buffers, however many images come", |_| {
+        two_buffers(&site)
+    });
     for name in KEPT {
         results.test(&format!("an open file holds nothing: {name}"), |_| {
             files_hold_nothing(&site, name)
