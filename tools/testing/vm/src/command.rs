@@ -10,9 +10,9 @@ use std::{
 use vm_common::scenarios::Extra;
 
 /// What the machine boots from, in its folder.
-pub const INITRAMFS: &str = "initramfs.gz";
+pub const INITRAMFS: &str = "initramfs.cpio";
 /// The same, of a machine in the machine.
-pub const INNER_INITRAMFS: &str = "inner.gz";
+pub const INNER_INITRAMFS: &str = "inner.cpio";
 /// The machine's console, in its folder.
 pub const CONSOLE: &str = "console.log";
 /// Its results.
