@@ -327,17 +327,14 @@ impl Check<'_> {
     fn machine(&self, accel: Accel, kernel: Kernel, scenario: &'static Scenario) -> Result<()> {
         let group = scenario.group(kernel);
         let begin = Instant::now();
-        let mut parameters = seed::parameter(self.seed);
-        if self.extent == Extent::All {
-            parameters += " vmtest.all=1";
-        }
         let mut outcome = Machine {
             paths: self.paths,
             accel,
             kernel,
             scenario,
+            all: self.extent == Extent::All,
             properties: "",
-            parameters: &parameters,
+            parameters: &seed::parameter(self.seed),
         }
         .run(|_| ())
         .with_context(|| group.clone())?;

@@ -119,8 +119,13 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             "console=ttyS0 printk.devkmsg=on intel_iommu=on quiet loglevel=7 panic=-1 kmemleak={} \
              no_timer_check \
              vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
-             vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} {} {}",
-            if own.kmemleak { "on" } else { "off" },
+             vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} \
+             {} {} {}",
+            if own.leaks.are_looked_for(machine.all) {
+                "on"
+            } else {
+                "off"
+            },
             machine.scenario.name,
             machine.paths.selftests.display(),
             machine.paths.build.join("vfio-mig").display(),
@@ -128,6 +133,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             machine.paths.build.join("precopy-info-v1.so").display(),
             kernel::image(machine.kernel, machine.paths).display(),
             dir.join(INNER_INITRAMFS).display(),
+            if machine.all { "vmtest.all=1" } else { "" },
             own.parameters,
             machine.parameters
         ))

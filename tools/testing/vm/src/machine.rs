@@ -23,6 +23,9 @@ use vm_common::{
     scenarios::{Extra, Scenario},
 };
 
+/// How much longer a machine may run at full length.
+const LONGER: u32 = 4;
+
 /// How to start a machine.
 pub struct Machine<'a> {
     /// Where things are.
@@ -33,6 +36,8 @@ pub struct Machine<'a> {
     pub kernel: Kernel,
     /// What it does.
     pub scenario: &'a Scenario,
+    /// Whether at full length, as in `make check-all`.
+    pub all: bool,
     /// Properties of the emulated HCA.
     pub properties: &'a str,
     /// More for the kernel's command line.
@@ -91,7 +96,8 @@ impl Machine<'_> {
             .spawn()
             .context("starting qemu-system-x86_64")?;
         hear(News::Progress("booting"));
-        let end = watchdog::wait(&mut child, &dir, self.scenario.machine.limit, hear)?;
+        let limit = self.scenario.machine.limit * if self.all { LONGER } else { 1 };
+        let end = watchdog::wait(&mut child, &dir, limit, hear)?;
         for file in [INITRAMFS, INNER_INITRAMFS] {
             let _ = fs::remove_file(dir.join(file));
         }

@@ -173,6 +173,7 @@ fn show(
         accel,
         kernel,
         scenario,
+        all: false,
         properties: "",
         parameters,
     })?;
@@ -207,6 +208,7 @@ fn measure(paths: &Paths, runs: u32, only: Option<&str>) -> Result<bool> {
             accel,
             kernel: scenario.kernels[0],
             scenario,
+            all: false,
             properties: "",
             parameters: &format!("vmtest.runs={runs}"),
         })?;
@@ -304,6 +306,7 @@ fn run(cli: &Cli) -> Result<bool> {
                 accel: Accel::probe(paths)?,
                 kernel: *kernel,
                 scenario,
+                all: false,
                 properties,
                 parameters: &format!(
                     "{} vmtest.only={}",

@@ -17,6 +17,11 @@ fn scan() -> Result<String> {
     Ok(fs::read_to_string(KMEMLEAK)?)
 }
 
+/// Whether the kernel has checkers, which take their time.
+pub fn kernel_has_checkers() -> bool {
+    fs::exists(DMA_DEBUG).unwrap_or(false)
+}
+
 fn is_off() -> Result<bool> {
     Ok(sys::kernel_parameter("kmemleak")?.as_deref() == Some("off"))
 }
@@ -30,7 +35,7 @@ pub fn check(results: &mut Results) {
         }
         Ok(())
     });
-    if fs::exists(DMA_DEBUG).unwrap_or(false) {
+    if kernel_has_checkers() {
         // What the VFs' drivers have mapped is the PF's. The kernel complains of what
         // is left.
         results.test("no DMA mapping is leaked", |_| {

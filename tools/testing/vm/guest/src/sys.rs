@@ -102,6 +102,13 @@ pub fn seed() -> io::Result<u64> {
     seed.ok_or_else(|| io::Error::other("no number in vmtest.seed="))
 }
 
+/// How much there is of something: the first in `make check`, the second in
+/// `make check-all`.
+pub fn rounds([usual, all]: [u32; 2]) -> io::Result<u32> {
+    let long = kernel_parameter("vmtest.all")?.is_some();
+    Ok(if long { all } else { usual })
+}
+
 /// Loads a module from a file.
 pub fn load_module(path: &str, params: &str) -> io::Result<()> {
     let file = File::open(path)?;

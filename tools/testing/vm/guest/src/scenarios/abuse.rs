@@ -12,21 +12,35 @@ use vfio_mig::{
     stress::{self, Limits},
 };
 
-const MIGRATIONS: u64 = 60;
-const ROUNDS: u64 = 150;
+/// Migrations under stress, in `make check` and in `make check-all`.
+const MIGRATIONS: [u32; 2] = [60, 200];
+/// Rounds of the fuzzer.
+const ROUNDS: [u32; 2] = [150, 500];
 
 /// What firmware refuses meanwhile is no fault: states that are none, ranges that are
 /// not tracked, sessions that are given up.
 const REFUSED: &str = "mlx5_cmd_out_err:";
 
+/// How much of it.
+struct Length {
+    migrations: u64,
+    rounds: u64,
+}
+
 /// `works`: whether the devices can work, so that their states can be compared.
-fn abuse(results: &mut Results, name: &str, devices: [Address; 2], works: bool, seed: u64) {
+fn abuse(
+    results: &mut Results,
+    name: &str,
+    devices: [Address; 2],
+    works: bool,
+    (seed, length): (u64, &Length),
+) {
     let [device, second] = devices;
     results.test(&format!("{name}: stress"), |results| {
         kmsg::expect(REFUSED);
         let limits = Limits {
             seed,
-            count: MIGRATIONS,
+            count: length.migrations,
             time: None,
         };
         let done = stress::run(device, Some(second), limits, |done| {
@@ -47,7 +61,7 @@ fn abuse(results: &mut Results, name: &str, devices: [Address; 2], works: bool, 
         let rounds = Rounds {
             seed,
             first: 0,
-            count: ROUNDS,
+            count: length.rounds,
         };
         let done = fuzz::run(device, rounds, |round| {
             results.progress(&format!("{name}: fuzz, round {round}"));
@@ -60,6 +74,10 @@ fn abuse(results: &mut Results, name: &str, devices: [Address; 2], works: bool, 
 
 pub fn run(results: &mut Results) -> Result<()> {
     let seed = sys::seed()?;
+    let length = Length {
+        migrations: sys::rounds(MIGRATIONS)?.into(),
+        rounds: sys::rounds(ROUNDS)?.into(),
+    };
     let bench = Bench::new()?;
     let (vf, other) = bench.of(Driver::Rust);
     abuse(
@@ -67,7 +85,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         "mlx5_vfio_pci_rust",
         [vf.into(), other.into()],
         true,
-        seed,
+        (seed, &length),
     );
     let devices = conformance::bind_samples()?;
     abuse(
@@ -75,7 +93,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         "vfio_ivshmem_rust",
         devices.map(Address::from),
         false,
-        seed,
+        (seed, &length),
     );
     Ok(())
 }

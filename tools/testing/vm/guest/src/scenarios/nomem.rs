@@ -29,6 +29,9 @@ use vm_common::judge::UNDESTROYED;
 
 /// No request allocates as often.
 const MAX: u32 = 2000;
+/// The step from one that fails to the next is this part of its number at most: in
+/// `make check` and in `make check-all`.
+const STEP: [u32; 2] = [4, 16];
 /// After so many failures, a good migration is tried.
 const EACH: u32 = 16;
 
@@ -136,9 +139,10 @@ fn migrates(site: &Site) -> Result<()> {
 /// Has one allocation of a request fail, then a later one, and so on.
 fn fail_each(site: &Site, request: &Request, rng: &mut Rng) -> Result<u32> {
     let (stream, _) = streams::save(site.other, 2)?;
+    let step = sys::rounds(STEP)?;
     let (mut n, mut rounds) = (0, 0);
     while n < MAX {
-        n += 1 + rng.u32(..=n / 4);
+        n += 1 + rng.u32(..=n / step);
         rounds += 1;
         let mut ready = Ready {
             device: Device::open(site.vf)?,

@@ -35,8 +35,8 @@ use vfio_mig::{
     uapi::{self, LoggingRange, PrecopyInfo},
 };
 
-/// How long all of it goes on.
-const DURATION: Duration = Duration::from_secs(30);
+/// How long all of it goes on, in seconds: in `make check` and in `make check-all`.
+const DURATION: [u32; 2] = [30, 300];
 /// Time between resets of a kind, and between closes, in milliseconds at most.
 const RESETS: u64 = 1500;
 /// Time between reloads of the PF.
@@ -336,6 +336,7 @@ fn works(site: &Site) -> Result<()> {
 
 fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<()> {
     let (stream, _) = streams::save(site.other, 2)?;
+    let duration = Duration::from_secs(sys::rounds(DURATION)?.into());
     let shared = Shared {
         site,
         device: RwLock::new(Some(open(site)?)),
@@ -355,7 +356,7 @@ fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<()> {
             })
             .collect();
         let begin = Instant::now();
-        while begin.elapsed() < DURATION && !shared.over.load(Relaxed) {
+        while begin.elapsed() < duration && !shared.over.load(Relaxed) {
             thread::sleep(Duration::from_secs(1));
             results.progress("all calls at the same time");
         }

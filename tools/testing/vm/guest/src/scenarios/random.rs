@@ -36,8 +36,8 @@ use std::{
 };
 use vfio_mig::{bdf::Bdf, state::State, uapi};
 
-/// Sequences for each kind of test.
-const SEQUENCES: u32 = 40;
+/// Sequences for each kind of test, in `make check` and in `make check-all`.
+const SEQUENCES: [u32; 2] = [24, 120];
 /// Most steps of one.
 const STEPS: usize = 40;
 /// `MLX5_CMD_OP_SUSPEND_VHCA`, `RESUME_VHCA`, `QUERY_VHCA_MIGRATION_STATE`.
@@ -352,10 +352,11 @@ fn play_on(vf: Bdf, stream: &[u8], steps: &[Step]) -> Result<()> {
 /// Plays all sequences of a seed.
 fn play_all(
     seed: u64,
+    sequences: u32,
     steps: impl Strategy<Value = Vec<Step>>,
     play: impl Fn(&[Step]) -> Result<()>,
 ) -> Result<()> {
-    let played = runner(seed).run(&steps, |steps| {
+    let played = runner(seed, sequences).run(&steps, |steps| {
         play(&steps).map_err(|err| TestCaseError::fail(format!("{err:#}")))
     });
     match played {
@@ -364,9 +365,9 @@ fn play_all(
     }
 }
 
-fn runner(seed: u64) -> TestRunner {
+fn runner(seed: u64, sequences: u32) -> TestRunner {
     let config = Config {
-        cases: SEQUENCES,
+        cases: sequences,
         failure_persistence: None,
         max_shrink_iters: 300,
         ..Config::default()
@@ -380,20 +381,23 @@ fn runner(seed: u64) -> TestRunner {
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     let seed = sys::seed()?;
-    let name = format!("{SEQUENCES} random sequences");
+    let sequences = sys::rounds(SEQUENCES)?;
+    let name = format!("{sequences} random sequences");
     results.test(&name, |_| {
         // A reset of the C driver's VF does not wait for the SAVE that it ends. (That of
         // ours does: see the scenario `resets`.)
         kmsg::expect("SAVE_VHCA_STATE");
         let vfs = Driver::BOTH.map(|driver| bench.of(driver).0);
         let (stream, _) = streams::save(bench.of(Driver::C).1, 3)?;
-        play_all(seed, steps(), |steps| play(vfs, &stream, steps))
+        play_all(seed, sequences, steps(), |steps| play(vfs, &stream, steps))
     });
-    let name = format!("{SEQUENCES} random sequences that wait for nothing, rust driver");
+    let name = format!("{sequences} random sequences that wait for nothing, rust driver");
     results.test(&name, |_| {
         let (vf, other) = bench.of(Driver::Rust);
         let (stream, _) = streams::save(other, 3)?;
-        play_all(seed, harmless_steps(), |steps| play_on(vf, &stream, steps))
+        play_all(seed, sequences, harmless_steps(), |steps| {
+            play_on(vf, &stream, steps)
+        })
     });
     Ok(())
 }

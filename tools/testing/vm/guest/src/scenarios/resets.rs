@@ -34,8 +34,8 @@ use vfio_mig::{
     uapi::{self, PrecopyInfo},
 };
 
-/// Arcs that meet a reset.
-const ROUNDS: u32 = 200;
+/// Arcs that meet a reset, in `make check` and in `make check-all`.
+const ROUNDS: [u32; 2] = [200, 1000];
 /// Most milliseconds between the two.
 const APART: u64 = 150;
 /// What does not wait for a held command is over by then.
@@ -142,12 +142,13 @@ fn race(site: &Site, vf: &Vf, rng: &mut Rng) -> Result<String> {
 
 fn races(results: &mut Results, site: &Site) -> Result<()> {
     let seed = sys::seed()?;
-    let name = format!("{ROUNDS} arcs meet a reset: RUNNING means that it runs");
+    let rounds = sys::rounds(ROUNDS)?;
+    let name = format!("{rounds} arcs meet a reset: RUNNING means that it runs");
     results.test(&name, |results| {
         let mut rng = Rng::with_seed(seed);
         let mut refused = Refused::from_now_on()?;
         let vf = Vf::open(site.vf, 16)?;
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             let what =
                 race(site, &vf, &mut rng).with_context(|| format!("seed {seed}, round {round}"))?;
             refused
