@@ -22,8 +22,8 @@ use vm_common::kernel::Kernel;
 pub enum Accel {
     /// The host's.
     Kvm,
-    /// None. On one host thread: with more, QEMU 10.0 has been seen to fail in
-    /// its own memory map while VFs come and go (iotlb_to_section).
+    /// None. On one host thread: with more, QEMU 10.0 looks sections of an old memory map
+    /// up in a new one while VFs come and go. The documentation has more about that.
     Tcg,
 }
 
