@@ -60,6 +60,7 @@ sources_dir() { echo "$CACHE/sources-$(key "$STOCK_PACKAGES" "$STOCK_SOURCE" "$I
 qemu_headers_dir() { echo "$CACHE/qemu-headers-$(key "$(sources_dir)" "$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh")"; }
 stock_dir() { echo "$CACHE/stock-$(key "$(sources_dir)" "$VM_DIR/stock.sh")"; }
 intree_dir() { echo "$CACHE/intree-$(key "$(sources_dir)" "$VM_DIR/intree/config" "$VM_DIR/intree.sh")"; }
+bare_dir() { echo "$CACHE/bare-$(key "$(intree_dir)" "$VM_DIR/intree/bare" "$VM_DIR/bare.sh")"; }
 consumer_dir() { echo "$CACHE/consumer-$(key "$(sysroot_dir)" "$CONSUMER_VERSION" "$CONSUMER_PACKAGES" "$VM_DIR/consumer.sh")"; }
 selftests_dir() { echo "$CACHE/selftests-$(key "$(sources_dir)" "$TOP"/tools/testing/selftests/vfio/* "$VM_DIR/selftests.sh")"; }
 

@@ -10,6 +10,7 @@
 #   sources  the sources of kernels and QEMU
 #   stock    test machines with the stock kernel
 #   intree   test machines with our files in the kernel tree
+#   bare     the same without checkers: machines that measure
 #   tools    out/vfio-mig
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
@@ -92,10 +93,10 @@ needed() {
 }
 
 make_targets() {
-	if needed sources stock intree; then
+	if needed sources stock intree bare; then
 		step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
-	if needed stock intree; then
+	if needed stock intree bare; then
 		# shellcheck disable=SC2016 # expanded by the inner shell
 		step "QEMU's device headers" "15 s" locked qemu-headers "$enter" bash -c '
 			[ -e "$1" ] || "$2" "$3" "$1"' - "$(qemu_headers_dir)" \
@@ -108,8 +109,13 @@ make_targets() {
 			locked stock "$enter" "$VM_DIR/stock.sh"
 		build "our module for the stock kernel" "30 s" module
 	fi
-	if needed intree; then
+	if needed intree bare; then
 		step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
+	fi
+	if needed bare; then
+		step "the same without checkers" "8 min" locked intree "$enter" "$VM_DIR/bare.sh"
+	fi
+	if needed intree; then
 		step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
 		step "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
 	fi

@@ -14,6 +14,8 @@ pub enum Need {
     Stock,
     /// Machines with the in-tree kernel, and its selftests.
     Intree,
+    /// Machines with the in-tree kernel without checkers.
+    Bare,
 }
 
 impl Need {
@@ -23,6 +25,7 @@ impl Need {
             Self::Sources => "sources",
             Self::Stock => "stock",
             Self::Intree => "intree",
+            Self::Bare => "bare",
         }
     }
 }
@@ -32,6 +35,7 @@ impl From<Kernel> for Need {
         match kernel {
             Kernel::Stock => Self::Stock,
             Kernel::Intree => Self::Intree,
+            Kernel::Bare => Self::Bare,
         }
     }
 }

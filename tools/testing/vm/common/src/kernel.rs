@@ -5,16 +5,20 @@
 use std::str::FromStr;
 
 /// A kernel that test machines boot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kernel {
     /// The distribution's, unmodified.
     Stock,
     /// Built with our files in its tree, and with checkers.
     Intree,
+    /// As [`Self::Intree`], without checkers: for measurements.
+    Bare,
 }
 
 impl Kernel {
-    /// Both.
+    /// All.
+    const ALL: [Self; 3] = [Self::Stock, Self::Intree, Self::Bare];
+    /// Those that tests run with.
     pub const BOTH: [Self; 2] = [Self::Stock, Self::Intree];
 
     /// Its name in reports.
@@ -22,6 +26,7 @@ impl Kernel {
         match self {
             Self::Stock => "stock",
             Self::Intree => "intree",
+            Self::Bare => "bare",
         }
     }
 
@@ -35,9 +40,9 @@ impl FromStr for Kernel {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::BOTH
+        Self::ALL
             .into_iter()
             .find(|kernel| kernel.name() == name)
-            .ok_or_else(|| format!("there is no kernel {name:?}, but stock and intree"))
+            .ok_or_else(|| format!("there is no kernel {name:?}, but stock, intree and bare"))
     }
 }
