@@ -17,9 +17,11 @@ if [ "$1" != --needs ]; then
 		flock 9
 	}
 fi
+# What is measured is told apart by it. Without git, or a repository, nobody knows.
+commit=$(git -C "$TOP" describe --always --abbrev=12 --dirty 2> /dev/null || echo unknown)
 # In place of this shell: a signal to it would not reach vm-test.
-exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_BUILD=$CACHE/build" \
+exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_COMMIT=$commit" "VM_BUILD=$CACHE/build" \
 	"VM_STOCK=$(sources_dir)/stock" "VM_STOCK_RELEASE=$STOCK_RELEASE" \
 	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_INTREE=$(intree_dir)/objects" \
-	"VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
+	"VM_BARE=$(bare_dir)/objects" "VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
 	"$CACHE/build/vm-test" "$@"

@@ -338,7 +338,7 @@ impl Check<'_> {
         }
         .run(|_| ())
         .with_context(|| group.clone())?;
-        let logs = bench::tests(scenario, &outcome);
+        let logs = bench::tests(kernel, scenario, &outcome);
         outcome.tests.extend(logs);
         let time = Time {
             busy: Some(outcome.busy.as_secs_f64()),

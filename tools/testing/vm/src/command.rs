@@ -80,6 +80,7 @@ fn counting(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
 /// QEMU with a machine whose files are in `dir`.
 pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
     let own = &machine.scenario.machine;
+    // Elsewhere instructions cannot be counted.
     let accel = match own.counted {
         true => Accel::Tcg,
         false => machine.accel,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The two kernels: their images and modules.
+//! The kernels: their images and modules.
 
 use crate::paths::Paths;
 use anyhow::{bail, Context, Result};
@@ -21,7 +21,7 @@ const DRIVERS: &[&str] = &[
     "vfio_ivshmem_rust",
     "mtty",
 ];
-/// What only exists in the in-tree kernel.
+/// What only exists in the in-tree kernels.
 const ONLY_INTREE: &[&str] = &["iommufd", "mtty"];
 
 /// For machines in the machine: its hardware decides which one loads.
@@ -102,6 +102,9 @@ fn add(name: &str, files: &BTreeMap<String, PathBuf>, list: &mut Vec<Module>) ->
     Ok(())
 }
 
+/// The image of a kernel among its objects.
+const BZIMAGE: &str = "arch/x86/boot/bzImage";
+
 /// The image of a kernel.
 pub fn image(kernel: Kernel, paths: &Paths) -> PathBuf {
     match kernel {
@@ -110,7 +113,8 @@ pub fn image(kernel: Kernel, paths: &Paths) -> PathBuf {
             .join("usr/lib/modules")
             .join(&paths.stock_release)
             .join("vmlinuz"),
-        Kernel::Intree => paths.intree.join("arch/x86/boot/bzImage"),
+        Kernel::Intree => paths.intree.join(BZIMAGE),
+        Kernel::Bare => paths.bare.join(BZIMAGE),
     }
 }
 
@@ -127,6 +131,7 @@ fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
             find_modules(&paths.build.join("stock"), &mut files)?;
         }
         Kernel::Intree => find_modules(&paths.intree, &mut files)?,
+        Kernel::Bare => find_modules(&paths.bare, &mut files)?,
     }
     Ok(files)
 }
@@ -136,18 +141,29 @@ fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
 pub fn modules(kernel: Kernel, paths: &Paths) -> Result<(Vec<Module>, Vec<Module>)> {
     let files = files(kernel, paths)?;
     let mut list = Vec::new();
-    let here = |name: &&&str| kernel == Kernel::Intree || !ONLY_INTREE.contains(name);
+    let here = |name: &&&str| kernel != Kernel::Stock || !ONLY_INTREE.contains(name);
     for name in MODULES.iter().chain(DRIVERS).filter(here) {
         add(name, &files, &mut list)?;
     }
     let more = list.len();
-    if kernel == Kernel::Intree {
+    if kernel != Kernel::Stock {
         for name in KVM {
             add(name, &files, &mut list)?;
         }
     }
     let more = list.split_off(more);
     Ok((list, more))
+}
+
+/// The drivers that are compared, and the module of our abstractions.
+const COMPARED: &[&str] = &["vfio_rust", "mlx5_vfio_pci_rust", "mlx5_vfio_pci"];
+
+/// A driver's module, and that of our abstractions if it needs it.
+pub fn compared_modules(kernel: Kernel, paths: &Paths, driver: &str) -> Result<Vec<Module>> {
+    let mut list = Vec::new();
+    add(driver, &files(kernel, paths)?, &mut list)?;
+    list.retain(|module| COMPARED.contains(&module.name.as_str()));
+    Ok(list)
 }
 
 /// The modules of a machine in the machine, in the order in which they load.

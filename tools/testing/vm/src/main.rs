@@ -21,6 +21,7 @@ mod watchdog;
 
 use accel::Accel;
 use anyhow::{bail, Result};
+use bench::{Benchmark, Measured};
 use check::Extent;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -52,8 +53,12 @@ enum What {
     /// The table of scenarios.
     #[command(long_flag = "list")]
     List,
-    /// One migration with each driver, and a report.
-    Run,
+    /// Migrations with each driver in turn, and a report.
+    Run {
+        /// Migrations with each driver that count.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: Option<u32>,
+    },
     /// QEMU migrates a running guest, and a report.
     RunQemu,
     /// QEMU migrates a guest whose device fails, and a table.
@@ -76,16 +81,19 @@ enum What {
     },
     /// Our driver and the C driver, measured.
     Bench {
-        /// Runs of each kind, of which the median counts.
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-        runs: u32,
+        /// Runs of each kind, of which the median counts. Each benchmark has a number of its
+        /// own.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: Option<u32>,
         /// Only the one with this name, or those with this in their name.
         #[arg(long)]
         only: Option<String>,
     },
+    /// Puts the last results of `bench --only paths` into the checkout.
+    BenchTable,
     /// One scenario in one machine.
     Scenario {
-        /// The kernel: stock or intree.
+        /// The kernel: stock, intree or bare.
         #[arg(long)]
         kernel: Kernel,
         /// Which scenario.
@@ -166,7 +174,10 @@ fn show(
     let scenario = find(name, kernel)?;
     let file = paths.out().join(file);
     report::remove(&file)?;
-    let accel = Accel::probe(paths)?;
+    let accel = match scenario.machine.counted {
+        true => Accel::Tcg,
+        false => Accel::probe(paths)?,
+    };
     println!("{title}, on {}", accel.name());
     let outcome = boot(&Machine {
         paths,
@@ -193,29 +204,58 @@ fn capital(text: &str) -> String {
     })
 }
 
-/// Measures, with each benchmark that `only` chooses.
-fn measure(paths: &Paths, runs: u32, only: Option<&str>) -> Result<bool> {
-    let wanted = bench::wanted(only)?;
-    for scenario in &wanted {
-        report::remove(&paths.out().join(bench::find(scenario)?.file))?;
-    }
-    let accel = Accel::probe(paths)?;
-    for scenario in wanted {
-        let benchmark = bench::find(scenario)?;
-        println!("{}, on {}", capital(scenario.about), accel.name());
+/// Runs the machines of a benchmark. Returns nothing if a test in one of them fails.
+fn measure_one<'a>(
+    paths: &'a Paths,
+    accel: Accel,
+    benchmark: &Benchmark,
+    runs: u32,
+) -> Result<Option<Measured<'a>>> {
+    let mut measured = Measured {
+        paths,
+        machines: Vec::new(),
+    };
+    for (kernel, scenario) in benchmark.machines() {
+        let counted = scenario.machine.counted;
+        let on = if counted { Accel::Tcg } else { accel };
+        println!(
+            "{}, kernel {}, on {}",
+            capital(scenario.about),
+            kernel.name(),
+            on.name()
+        );
+        // The first run of what is counted is discarded.
+        let runs = runs + u32::from(counted);
         let outcome = boot(&Machine {
             paths,
-            accel,
-            kernel: scenario.kernels[0],
+            accel: on,
+            kernel,
             scenario,
             all: false,
             properties: "",
             parameters: &format!("vmtest.runs={runs}"),
         })?;
         if !show_failures(&outcome) {
-            return Ok(false);
+            return Ok(None);
         }
-        (benchmark.publish)(&outcome, &paths.out().join(benchmark.file))?;
+        measured.machines.push((kernel, outcome));
+    }
+    Ok(Some(measured))
+}
+
+/// Measures, with each benchmark that `only` chooses.
+fn measure(paths: &Paths, runs: Option<u32>, only: Option<&str>) -> Result<bool> {
+    let wanted = bench::wanted(only)?;
+    for benchmark in &wanted {
+        report::remove(&paths.out().join(benchmark.file))?;
+    }
+    let accel = Accel::probe(paths)?;
+    for benchmark in wanted {
+        let runs = runs.unwrap_or(benchmark.runs);
+        let Some(measured) = measure_one(paths, accel, benchmark, runs)? else {
+            return Ok(false);
+        };
+        (benchmark.publish)(&measured, &paths.out().join(benchmark.file))?;
     }
     Ok(true)
 }
@@ -230,8 +270,8 @@ fn extent(all: bool) -> Extent {
 /// What a command needs. The names that it is given must be right.
 fn needed(command: &What) -> Result<BTreeSet<Need>> {
     Ok(match command {
-        What::List => BTreeSet::new(),
-        What::Run => [Kernel::Stock.into()].into(),
+        What::List | What::BenchTable => BTreeSet::new(),
+        What::Run { .. } => [Kernel::Stock.into()].into(),
         What::RunQemu => [Kernel::Intree.into()].into(),
         What::CheckQemuFaults { fault } => {
             report::faults::wanted(fault.as_deref())?;
@@ -239,7 +279,8 @@ fn needed(command: &What) -> Result<BTreeSet<Need>> {
         }
         What::Bench { only, .. } => bench::wanted(only.as_deref())?
             .iter()
-            .map(|scenario| scenario.kernels[0].into())
+            .flat_map(|benchmark| benchmark.machines())
+            .map(|(kernel, _)| kernel.into())
             .collect(),
         What::Check { all, only, .. } => check::needs(extent(*all), only.as_deref())?,
         What::Scenario { kernel, name, .. } => {
@@ -260,12 +301,15 @@ fn run(cli: &Cli) -> Result<bool> {
             print!("{}", list::table());
             Ok(true)
         }
-        What::Run => show(
+        What::Run { runs } => show(
             paths,
             "Migrating a VF of an emulated ConnectX",
-            (Kernel::Stock, "migrate"),
-            "",
-            (report::run::FILE, report::run::publish),
+            (Kernel::Stock, "run"),
+            // The first run is discarded.
+            &format!("vmtest.runs={}", runs.unwrap_or(report::run::RUNS) + 1),
+            (report::run::FILE, |outcome: &Outcome, file: &Path| {
+                report::run::publish(paths, outcome, file)
+            }),
         ),
         What::RunQemu => show(
             paths,
@@ -288,6 +332,7 @@ fn run(cli: &Cli) -> Result<bool> {
             )
         }
         What::Bench { runs, only } => measure(paths, *runs, only.as_deref()),
+        What::BenchTable => bench::table::update(paths).map(|()| true),
         What::Check { all, only, seed } => {
             check::run(paths, extent(*all), only.as_deref(), seed::or_new(*seed))
         }
@@ -335,5 +380,48 @@ fn main() -> ExitCode {
             eprintln!("vm-test: {err:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_nothing_is_an_error_before_anything_is_made() {
+        let wrong = Some("nosuch".to_string());
+        let commands = [
+            What::Bench {
+                runs: None,
+                only: wrong.clone(),
+            },
+            What::Check {
+                only: wrong.clone(),
+                seed: None,
+            },
+            What::CheckQemuFaults {
+                fault: wrong.clone(),
+            },
+            What::Scenario {
+                kernel: Kernel::Stock,
+                name: "nosuch".to_string(),
+                properties: String::new(),
+                seed: None,
+                only: String::new(),
+            },
+        ];
+        for command in commands {
+            assert!(needed(&command).is_err(), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn what_measures_needs_the_kernels_of_its_machines() {
+        let line = |only: &str| {
+            let only = Some(only.to_string());
+            needs::line(&needed(&What::Bench { runs: None, only }).unwrap())
+        };
+        assert_eq!(line("paths"), "stock bare");
+        assert_eq!(line("qemu"), "intree");
     }
 }

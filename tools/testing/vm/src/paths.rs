@@ -11,6 +11,9 @@ pub struct Paths {
     /// The checkout.
     #[arg(long, env = "VM_TOP")]
     pub top: PathBuf,
+    /// The commit that is checked out.
+    #[arg(long, env = "VM_COMMIT", default_value = "unknown")]
+    pub commit: String,
     /// What build.sh has built.
     #[arg(long, env = "VM_BUILD")]
     pub build: PathBuf,
@@ -26,6 +29,9 @@ pub struct Paths {
     /// Objects of the in-tree kernel.
     #[arg(long, env = "VM_INTREE")]
     pub intree: PathBuf,
+    /// Objects of the in-tree kernel without checkers.
+    #[arg(long, env = "VM_BARE")]
+    pub bare: PathBuf,
     /// The kernel's VFIO selftests.
     #[arg(long, env = "VM_SELFTESTS")]
     pub selftests: PathBuf,

@@ -3,7 +3,10 @@
 //! The table of scenarios, as text: what `vm-test --list` shows and the
 //! documentation has.
 
-use crate::scenarios::{self, Scenario};
+use crate::{
+    kernel::Kernel,
+    scenarios::{self, Scenario},
+};
 
 /// Widths of the columns, with which a line has 80 characters.
 const WIDTHS: [usize; 5] = [16, 6, 17, 6, 31];
@@ -31,10 +34,11 @@ fn row(cells: [&str; 5]) -> String {
     line.trim_end().to_string() + "\n"
 }
 
-fn kernels(scenario: &Scenario) -> &'static str {
+/// The names of its kernels, or "both" if it runs with those of tests.
+fn kernels(scenario: &Scenario) -> Vec<&'static str> {
     match scenario.kernels {
-        [kernel] => kernel.name(),
-        _ => "both",
+        kernels if *kernels == Kernel::BOTH => vec!["both"],
+        kernels => kernels.iter().map(|kernel| kernel.name()).collect(),
     }
 }
 
@@ -54,17 +58,17 @@ pub fn table() -> String {
     text += &border;
     for scenario in scenarios::ALL {
         let time = time(scenario);
-        let mut first = [
-            scenario.name,
-            kernels(scenario),
-            scenario.suite.name(),
-            &time,
-        ];
-        for line in wrap(scenario.about, WIDTHS[4]) {
-            let [name, kernels, suite, time] = first;
+        let kernels = kernels(scenario);
+        let about = wrap(scenario.about, WIDTHS[4]);
+        for line in 0..kernels.len().max(about.len()) {
             // An empty first column continues a row.
-            text += &row([name, kernels, suite, time, &line]);
-            first = [""; 4];
+            let [name, suite, time] = match line {
+                0 => [scenario.name, scenario.suite.name(), &time],
+                _ => [""; 3],
+            };
+            let kernel = kernels.get(line).copied().unwrap_or_default();
+            let about = about.get(line).map_or("", String::as_str);
+            text += &row([name, kernel, suite, time, about]);
         }
     }
     text + &border

@@ -5,7 +5,7 @@
 //! Init has a function for each entry, the host has a machine for it, and
 //! `vm-test --list` and the documentation show it.
 
-use crate::kernel::Kernel::{self, Intree, Stock};
+use crate::kernel::Kernel::{self, Bare, Intree, Stock};
 use std::time::Duration;
 
 /// Which command runs a scenario.
@@ -19,6 +19,8 @@ pub enum Suite {
     CheckQemuFaults,
     /// `make bench`.
     Bench,
+    /// `make run`.
+    Run,
 }
 
 impl Suite {
@@ -29,6 +31,7 @@ impl Suite {
             Self::CheckQemu => "check-qemu",
             Self::CheckQemuFaults => "check-qemu-faults",
             Self::Bench => "bench",
+            Self::Run => "run",
         }
     }
 }
@@ -107,6 +110,8 @@ pub struct Scenario {
 }
 
 const BOTH: &[Kernel] = &Kernel::BOTH;
+/// Those that instructions are counted with.
+const MEASURED: &[Kernel] = &[Stock, Bare];
 
 const USUAL: Machine = Machine {
     properties: "",
@@ -161,8 +166,9 @@ const COUNTED: Machine = Machine {
     // With two, code that the kernel patches while it boots was executed half patched by
     // QEMU 10.0 with a plugin.
     cpus: 1,
-    // Clearing pages is a function then.
-    parameters: "clearcpuid=rep_good",
+    // Clearing pages is a function then. That it is cleared when it is allocated is what a
+    // distribution's kernel does unless it is told.
+    parameters: "clearcpuid=rep_good init_on_alloc=1",
     limit: HOUR,
     counted: true,
     ..USUAL
@@ -190,7 +196,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "migrate",
-        about: "one migration with each driver, as ``make run`` shows it",
+        about: "one migration with each driver",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 20,
@@ -198,6 +204,14 @@ pub const ALL: &[Scenario] = &[
             properties: ",state-size=16M",
             ..USUAL
         },
+    },
+    Scenario {
+        name: "run",
+        about: "some migrations with each driver in turn, for the report of ``make run``",
+        suite: Suite::Run,
+        kernels: &[Stock],
+        seconds: 30,
+        machine: COUNTED,
     },
     Scenario {
         name: "streams",
@@ -582,7 +596,7 @@ pub const ALL: &[Scenario] = &[
         kernels: &[Stock],
         seconds: 60,
         machine: Machine {
-            parameters: "clearcpuid=rep_good vmtest.runs=2",
+            parameters: "clearcpuid=rep_good init_on_alloc=1 vmtest.runs=2",
             ..COUNTED
         },
     },
@@ -599,11 +613,57 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "bench-paths",
-        about: "instructions on the way of each call, state of 16 MiB",
+        about: "instructions on the way of each call, and memory; state of 16 MiB",
         suite: Suite::Bench,
-        kernels: &[Stock],
+        kernels: MEASURED,
         seconds: 300,
         machine: COUNTED,
+    },
+    Scenario {
+        name: "bench-paths-0",
+        about: "the same where init_on_alloc=0: pages are cleared that are to be",
+        suite: Suite::Bench,
+        kernels: MEASURED,
+        seconds: 60,
+        machine: Machine {
+            parameters: "clearcpuid=rep_good init_on_alloc=0",
+            ..COUNTED
+        },
+    },
+    Scenario {
+        name: "bench-paths-274",
+        about: "firmware commands to load a state that was saved in chunks",
+        suite: Suite::Bench,
+        kernels: &[Stock],
+        seconds: 60,
+        machine: Machine {
+            properties: ",state-size=16M,chunk-size=64K",
+            ..COUNTED
+        },
+    },
+    Scenario {
+        name: "bench-paths-1g",
+        about: "beginning to save a state of 1 GiB",
+        suite: Suite::Bench,
+        kernels: MEASURED,
+        seconds: 120,
+        machine: Machine {
+            properties: ",state-size=1G",
+            memory: 6144,
+            ..COUNTED
+        },
+    },
+    Scenario {
+        name: "bench-paths-vfs",
+        about: "1 to 16 VFs that migrate at once, firmware taking its time",
+        suite: Suite::Bench,
+        kernels: MEASURED,
+        seconds: 300,
+        machine: Machine {
+            properties: ",num-vfs=64,state-size=4M,save-us-per-mib=5000,load-us-per-mib=5000",
+            memory: 4096,
+            ..COUNTED
+        },
     },
     Scenario {
         name: "bench-profile",

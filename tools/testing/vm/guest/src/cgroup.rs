@@ -6,7 +6,8 @@
 use crate::sys;
 use anyhow::{ensure, Context, Result};
 use std::{
-    fs,
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, Write},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -58,6 +59,16 @@ impl Group {
         Ok(current.trim().parse()?)
     }
 
+    /// Begins to look for the most that it is charged for.
+    pub fn watch(&self) -> Result<Peak> {
+        let path = self.dir.join("memory.peak");
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).open(path)?;
+        file.write_all(b"reset")?;
+        let before = read_bytes(&mut file)?;
+        Ok(Peak { file, before })
+    }
+
     /// Has whoever needs more than that many bytes in it killed.
     pub fn limit(&self, bytes: u64) -> Result<()> {
         Ok(fs::write(self.dir.join("memory.max"), bytes.to_string())?)
@@ -77,6 +88,27 @@ impl Group {
             ensure!(begin.elapsed() < PATIENCE, "not {expected}, but {events}");
             thread::sleep(POLL);
         }
+    }
+}
+
+/// The most that a group is charged for.
+pub struct Peak {
+    file: File,
+    before: u64,
+}
+
+/// Reads a file with a number of bytes.
+fn read_bytes(file: &mut File) -> Result<u64> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    Ok(text.trim().parse()?)
+}
+
+impl Peak {
+    /// The most bytes so far, beyond those when it began.
+    pub fn growth(&mut self) -> Result<u64> {
+        Ok(read_bytes(&mut self.file)?.saturating_sub(self.before))
     }
 }
 

@@ -109,6 +109,19 @@ impl Pf {
         Ok(vfs)
     }
 
+    /// Firmware commands that mlx5_core has had answered so far.
+    pub fn commands(&self) -> Result<u64> {
+        let dir = Path::new("/sys/kernel/debug/mlx5").join(self.bdf.to_string());
+        let mut sum = 0;
+        for entry in fs::read_dir(dir.join("commands"))? {
+            let file = entry?.path().join("n");
+            if file.exists() {
+                sum += fs::read_to_string(file)?.trim().parse::<u64>()?;
+            }
+        }
+        Ok(sum)
+    }
+
     /// Has mlx5_core tear it down and set it up again. Its VFs stay.
     pub fn reload(&self) -> Result<()> {
         crate::devlink::reload(&self.bdf.to_string())

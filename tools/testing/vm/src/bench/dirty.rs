@@ -2,8 +2,8 @@
 
 //! What a report of dirty pages costs.
 
-use super::medians;
-use crate::{machine::Outcome, report::write};
+use super::{medians, Measured};
+use crate::report::write;
 use anyhow::Result;
 use serde_json::{json, Map, Value};
 use std::{collections::BTreeSet, fmt::Write as _, path::Path};
@@ -65,7 +65,8 @@ fn render(result: &Value, densities: &BTreeSet<u64>) -> String {
 }
 
 /// Writes dirty.json and shows what is in it.
-pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
+pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
+    let outcome = measured.one()?;
     let result = collect(&outcome.data);
     println!("{}", render(&result, &densities(&outcome.data)));
     write(&result, file)

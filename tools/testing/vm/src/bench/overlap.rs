@@ -5,7 +5,7 @@
 
 use super::{
     firmware::{self, Load},
-    median,
+    median, Measured,
 };
 use crate::{machine::Outcome, report::write, tap::Test};
 use anyhow::{Context, Result};
@@ -89,13 +89,13 @@ fn render(list: &[Value]) -> String {
     text
 }
 
-fn measured(outcome: &Outcome) -> Result<Vec<Value>> {
+fn rows(outcome: &Outcome) -> Result<Vec<Value>> {
     Ok(list(&collect(&outcome.data, &firmware::log(outcome)?)?))
 }
 
 /// Writes overlap.json and shows what is in it.
-pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
-    let list = measured(outcome)?;
+pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
+    let list = rows(measured.one()?)?;
     println!("{}", render(&list));
     write(&json!(list), file)
 }
@@ -116,7 +116,7 @@ fn judge(list: &[Value]) -> Vec<Test> {
 
 /// The tests of a machine that has loaded records.
 pub fn tests(outcome: &Outcome) -> Result<Vec<Test>> {
-    Ok(judge(&measured(outcome)?))
+    Ok(judge(&rows(outcome)?))
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 //! The functions that the instructions of each call are of.
 
 use super::{
-    counts::{self, Count},
-    median,
+    counts::{self, Count, Counts},
+    median, Measured,
 };
-use crate::{machine::Outcome, report::write};
+use crate::report::write;
 use anyhow::{ensure, Result};
 use serde_json::{json, Value};
 use std::{
@@ -44,32 +44,38 @@ fn function_at(functions: &BTreeMap<u64, String>, address: u64) -> &str {
     below.map_or("(unknown)", |(_, name)| name)
 }
 
+/// The median of each function's instructions, in the runs that have executed it.
+fn by_function<'a>(
+    counts: &[Count],
+    functions: &'a BTreeMap<u64, String>,
+) -> BTreeMap<&'a str, f64> {
+    let mut of: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for count in counts {
+        let mut run: BTreeMap<&str, f64> = BTreeMap::new();
+        for (address, block) in &count.section.blocks {
+            let executed = block.instructions as f64;
+            *run.entry(function_at(functions, *address)).or_default() += executed;
+        }
+        for (name, executed) in run {
+            of.entry(name).or_default().push(executed);
+        }
+    }
+    of.into_iter()
+        .map(|(name, runs)| (name, median(runs)))
+        .collect()
+}
+
 /// profile.json's list: for each path, the functions that most instructions are of come
 /// first.
-fn list(counts: &[Count], functions: &BTreeMap<u64, String>) -> Vec<Value> {
-    let paths: BTreeSet<&String> = counts.iter().map(|count| &count.path).collect();
+fn list(counts: &Counts, functions: &BTreeMap<u64, String>) -> Vec<Value> {
     let mut list = Vec::new();
-    for path in paths {
-        let mut of: BTreeMap<&str, [Vec<f64>; 2]> = BTreeMap::new();
-        for (index, driver) in ["rust", "c"].into_iter().enumerate() {
-            for count in counts
-                .iter()
-                .filter(|c| c.path == *path && c.driver == driver)
-            {
-                let mut run: BTreeMap<&str, f64> = BTreeMap::new();
-                for (address, executed) in &count.section.blocks {
-                    *run.entry(function_at(functions, *address)).or_default() += *executed as f64;
-                }
-                for (name, executed) in run {
-                    of.entry(name).or_default()[index].push(executed);
-                }
-            }
-        }
-        // A function that no run of a driver has executed has no median.
-        let middle = |runs: Vec<f64>| if runs.is_empty() { 0.0 } else { median(runs) };
-        let mut rows: Vec<_> = of
+    for path in counts.paths() {
+        let [rust, c] = ["rust", "c"].map(|driver| by_function(counts.of(path, driver), functions));
+        let names: BTreeSet<&str> = rust.keys().chain(c.keys()).copied().collect();
+        let of = |driver: &BTreeMap<&str, f64>, name| driver.get(name).copied().unwrap_or(0.0);
+        let mut rows: Vec<_> = names
             .into_iter()
-            .map(|(name, [rust, c])| (name, middle(rust), middle(c)))
+            .map(|name| (name, of(&rust, name), of(&c, name)))
             .collect();
         rows.sort_by(|a, b| b.1.max(b.2).total_cmp(&a.1.max(a.2)));
         for (function, rust, c) in rows {
@@ -99,7 +105,8 @@ fn render(list: &[Value]) -> String {
 }
 
 /// Writes profile.json and shows the beginning of what is in it.
-pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
+pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
+    let outcome = measured.one()?;
     let functions = functions(&outcome.data);
     ensure!(
         !functions.is_empty(),
@@ -112,7 +119,7 @@ pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::counts::Section, *};
+    use super::{super::counts::tests::section, *};
 
     #[test]
     fn instructions_belong_to_the_function_that_they_are_in() {
@@ -120,20 +127,15 @@ mod tests {
         let data = [json!({ "functions": [[base, "first"], [base + 0x10, "_RNvC1a1b"]] })];
         let functions = functions(&data);
         let count = |driver: &str, at: u64| Count {
-            path: "p".to_string(),
-            driver: driver.to_string(),
-            section: Section {
-                total: 0,
-                blocks: BTreeMap::from([(at, 5), (at + 4, 5), (0x10, 3)]),
-            },
+            said: json!({ "path": "p", "driver": driver }),
+            section: section(&[(at, 5), (at + 4, 5), (0x10, 3)]),
         };
-        let list = list(
-            &[count("rust", base + 8), count("c", base + 0x10)],
-            &functions,
-        );
+        let counts = [count("rust", base + 8), count("c", base + 0x10)];
+        let list = list(&counts.into_iter().collect(), &functions);
         let row = |name: &str| list.iter().find(|row| row["function"] == name).unwrap();
         assert_eq!(row("first")["rust"], 10.0);
         assert_eq!(row("a::b")["c"], 10.0);
+        assert_eq!(row("a::b")["rust"], 0.0);
         assert_eq!(
             (&row(USER)["rust"], &row(USER)["c"]),
             (&json!(3.0), &json!(3.0))

@@ -54,6 +54,7 @@ type Run = fn(&mut Results) -> Result<()>;
 const ALL: &[(&str, Run)] = &[
     ("core", core::run),
     ("migrate", migrate::run),
+    ("run", migrate::run),
     ("streams", streams::run),
     ("chunks", streams::run_chunks),
     ("chunks-grow", streams::run_growing_chunks),
@@ -95,6 +96,10 @@ const ALL: &[(&str, Run)] = &[
     ("paths", paths::run),
     ("overlap", overlap::run),
     ("bench-paths", paths::run),
+    ("bench-paths-0", paths::run_0),
+    ("bench-paths-274", paths::run_chunks),
+    ("bench-paths-1g", paths::run_1g),
+    ("bench-paths-vfs", paths::run_vfs),
     ("bench-profile", paths::run_profile),
     ("bench-overlap", overlap::run),
     ("bench-reinit", reinit::run),
