@@ -104,6 +104,16 @@ pub enum Error {
         /// Why it is not known.
         source: Box<Error>,
     },
+    /// The destination has the state, and runs.
+    #[error(
+        "{device}: the destination runs, and this device could not forget its state: {source}"
+    )]
+    NotFreed {
+        /// The source.
+        device: Address,
+        /// Why not.
+        source: Box<Error>,
+    },
     /// The device is not as it must be after what was done to it.
     #[error("{0}")]
     Unexpected(String),
@@ -170,7 +180,9 @@ impl Error {
             | Self::InUse { source, .. }
             | Self::Io { source, .. } => errno_of(source),
             Self::Interrupted { .. } => Some(libc::EINTR),
-            Self::NotAbandoned { source, .. } | Self::Round { source, .. } => source.errno(),
+            Self::NotAbandoned { source, .. }
+            | Self::NotFreed { source, .. }
+            | Self::Round { source, .. } => source.errno(),
             _ => None,
         }
     }

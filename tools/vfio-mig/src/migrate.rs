@@ -73,11 +73,11 @@ impl Recorder<'_> {
     }
 }
 
-/// Migrates by stop-copy: the source stops, its state is moved, and the
-/// target goes on.
+/// Migrates by stop-copy: the source stops, its state is moved, and the target goes on.
+/// Only then the source frees what it has saved: nobody has to wait for that.
 ///
-/// When this fails the source runs again, and the target forgets the state. They
-/// never run both.
+/// When this fails before the target goes on, the source runs again, and the target
+/// forgets the state. They never run both.
 pub fn stop_copy(
     source: &Device,
     target: &mut dyn Target,
@@ -88,9 +88,10 @@ pub fn stop_copy(
         observer,
         phases: Vec::new(),
     };
-    move_state(source, target, &mut recorder)
-        .and_then(|bytes| start(target, bytes, recorder))
-        .map_err(|err| back_out(source, target, err))
+    let saved = move_state(source, target, &mut recorder)
+        .and_then(|saved| start(target, saved, &mut recorder))
+        .map_err(|err| back_out(source, target, err))?;
+    end(source, saved, target.checksum(), recorder)
 }
 
 /// As [`stop_copy`], but the state goes to `file` first, a regular one, and from there
@@ -107,9 +108,16 @@ pub fn through_file(
         observer,
         phases: Vec::new(),
     };
-    move_through(source, &mut target, file, &mut recorder)
-        .and_then(|bytes| start(&mut target, bytes, recorder))
-        .map_err(|err| back_out(source, &mut target, err))
+    let saved = move_through(source, &mut target, file, &mut recorder)
+        .and_then(|saved| start(&mut target, saved, &mut recorder))
+        .map_err(|err| back_out(source, &mut target, err))?;
+    end(source, saved, target.checksum(), recorder)
+}
+
+/// A state that was moved: the source's file, and its bytes.
+struct Saved {
+    file: File,
+    bytes: u64,
 }
 
 /// After a failure: the source runs again, if the target does not have its
@@ -138,24 +146,38 @@ fn prepare(
     source.data_size()
 }
 
-fn finish(
-    source: &Device,
+/// Has the target go on.
+fn start(
     target: &mut dyn Target,
+    saved: Saved,
     recorder: &mut Recorder<'_>,
-) -> Result<(), Error> {
-    recorder.run("finish", 0, |_| {
-        target.finish()?;
-        source.set_state(State::STOP)?;
-        Ok(((), 0))
+) -> Result<Saved, Error> {
+    recorder.run("finish", 0, |_| Ok((target.finish()?, 0)))?;
+    recorder.run("start the destination", 0, |_| Ok((target.start()?, 0)))?;
+    Ok(saved)
+}
+
+/// Has the source forget what it has saved. The target runs.
+pub(crate) fn free(source: &Device, file: File) -> Result<(), Error> {
+    let stopped = source.set_state(State::STOP);
+    drop(file);
+    stopped.map(drop).map_err(|err| Error::NotFreed {
+        device: source.address(),
+        source: Box::new(err),
     })
 }
 
-fn start(target: &mut dyn Target, bytes: u64, mut recorder: Recorder<'_>) -> Result<Report, Error> {
-    recorder.run("start the destination", 0, |_| Ok((target.start()?, 0)))?;
+fn end(
+    source: &Device,
+    saved: Saved,
+    sha256: Option<String>,
+    mut recorder: Recorder<'_>,
+) -> Result<Report, Error> {
+    recorder.run("free the source", 0, |_| Ok((free(source, saved.file)?, 0)))?;
     Ok(Report {
-        bytes,
+        bytes: saved.bytes,
         phases: recorder.phases,
-        sha256: target.checksum(),
+        sha256,
     })
 }
 
@@ -163,16 +185,14 @@ fn move_state(
     source: &Device,
     mut target: &mut dyn Target,
     recorder: &mut Recorder<'_>,
-) -> Result<u64, Error> {
+) -> Result<Saved, Error> {
     let total = prepare(source, target, recorder)?;
-    let bytes = recorder.run("save and load", total, |observer| {
-        let mut from = source.begin(State::STOP_COPY)?;
-        let bytes = stream::copy(&mut from, &mut target, |n| observer.bytes(n))
+    recorder.run("save and load", total, |observer| {
+        let mut file = source.begin(State::STOP_COPY)?;
+        let bytes = stream::copy(&mut file, &mut target, |n| observer.bytes(n))
             .map_err(|err| target.explain(err))?;
-        Ok((bytes, bytes))
-    })?;
-    finish(source, target, recorder)?;
-    Ok(bytes)
+        Ok((Saved { file, bytes }, bytes))
+    })
 }
 
 fn move_through(
@@ -180,24 +200,23 @@ fn move_through(
     target: &mut DeviceTarget<'_>,
     mut file: Output,
     recorder: &mut Recorder<'_>,
-) -> Result<u64, Error> {
+) -> Result<Saved, Error> {
     let total = prepare(source, target, recorder)?;
     let path = file.path().to_path_buf();
     let what = || path.display().to_string();
-    let bytes = recorder.run("save", total, |observer| {
+    let saved = recorder.run("save", total, |observer| {
         let mut from = source.begin(State::STOP_COPY)?;
         let bytes = stream::copy(&mut from, &mut file, |n| observer.bytes(n))
             .stream_context(stream::WRITING, &what())?;
         file.commit().context(what())?;
-        Ok((bytes, bytes))
+        Ok((Saved { file: from, bytes }, bytes))
     })?;
-    recorder.run("load", bytes, |observer| {
+    recorder.run("load", saved.bytes, |observer| {
         let mut file = File::open(&path).context(what())?;
         let bytes = stream::copy(&mut file, target, |n| observer.bytes(n))
             .stream_context(stream::READING, &what())
             .map_err(|err| target.explain(err))?;
         Ok(((), bytes))
     })?;
-    finish(source, target, recorder)?;
-    Ok(bytes)
+    Ok(saved)
 }

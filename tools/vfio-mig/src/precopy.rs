@@ -92,6 +92,8 @@ pub struct Report {
     /// write(), and to leave RESUMING. All firmware LOADs of the downtime are in
     /// it.
     pub downtime_load_ms: f64,
+    /// Time that the source then took to free what it had saved, in milliseconds.
+    pub free_ms: f64,
     /// SHA-256 of the stream, where one was made.
     pub sha256: Option<String>,
 }
@@ -100,10 +102,11 @@ fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Migrates with pre-copy.
+/// Migrates with pre-copy. As with QEMU, the source frees what it has saved when the
+/// destination runs.
 ///
-/// When this fails the source runs again, and the destination is reset. They
-/// never run both.
+/// When this fails before the destination runs, the source runs again, and the destination
+/// is reset. They never run both.
 pub fn migrate(
     source: &Device,
     target: &mut dyn Target,
@@ -111,7 +114,12 @@ pub fn migrate(
     observer: &mut dyn Observer,
 ) -> Result<Report, Error> {
     source.features()?;
-    run(source, target, options, observer).map_err(|err| migrate::back_out(source, target, err))
+    let (mut report, file) = run(source, target, options, observer)
+        .map_err(|err| migrate::back_out(source, target, err))?;
+    let begin = Instant::now();
+    migrate::free(source, file)?;
+    report.free_ms = ms(begin);
+    Ok(report)
 }
 
 /// The stream on its way.
@@ -142,7 +150,7 @@ fn run(
     target: &mut dyn Target,
     options: Options,
     observer: &mut dyn Observer,
-) -> Result<Report, Error> {
+) -> Result<(Report, File), Error> {
     if options.info == InfoVersion::V2 {
         source.opt_in_precopy_info_v2()?;
     }
@@ -181,13 +189,17 @@ fn run(
     source.set_state(State::STOP_COPY)?;
     // What was saved in PRE_COPY and not read comes first.
     transfer.move_available(observer)?;
-    let Transfer { bytes, load_ms, .. } = transfer;
+    let Transfer {
+        from,
+        to: target,
+        bytes,
+        load_ms,
+    } = transfer;
     let finish = Instant::now();
     target.finish()?;
     let load_ms = load_ms + ms(finish);
-    source.set_state(State::STOP)?;
     target.start()?;
-    Ok(Report {
+    let report = Report {
         info: options.info,
         rounds,
         reinits,
@@ -196,6 +208,8 @@ fn run(
         downtime_ms: ms(stop),
         downtime_bytes: bytes - precopy_bytes,
         downtime_load_ms: load_ms,
+        free_ms: 0.0,
         sha256: target.checksum(),
-    })
+    };
+    Ok((report, from))
 }

@@ -118,12 +118,14 @@ impl Target for DeviceTarget<'_> {
             return Err(Error::NothingToLoad);
         }
         self.device.set_state(State::STOP)?;
-        self.file = None;
         Ok(())
     }
 
     fn start(&mut self) -> Result<(), Error> {
-        self.device.set_state(State::RUNNING).map(|_| ())
+        self.device.set_state(State::RUNNING)?;
+        // It is closed when nobody waits any more.
+        self.file = None;
+        Ok(())
     }
 
     fn abandon(&mut self) -> bool {

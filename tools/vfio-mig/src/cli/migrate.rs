@@ -322,6 +322,9 @@ fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
     row("downtime, loading, ms", &|r| {
         format!("{:.1}", r.downtime_load_ms)
     })?;
+    row("then, freeing the source, ms", &|r| {
+        format!("{:.1}", r.free_ms)
+    })?;
     for sha256 in reports.iter().filter_map(|report| report.sha256.as_ref()) {
         outln!("  sha256 {sha256}")?;
     }

@@ -4,9 +4,9 @@
 
 use super::{
     firmware::{self, Vhcas},
-    medians, versions,
+    medians, versions, Measured,
 };
-use crate::{machine::Outcome, report::write};
+use crate::report::write;
 use anyhow::Result;
 use serde_json::{json, Value};
 use std::{fmt::Write as _, path::Path};
@@ -16,6 +16,7 @@ const FIGURES: &[(&str, &str)] = &[
     ("downtime_ms", "downtime, ms"),
     ("downtime_load_ms", "of it, firmware loads, ms"),
     ("downtime_bytes", "bytes during downtime"),
+    ("free_ms", "then, freeing the source, ms"),
     ("precopy_ms", "pre-copy, ms"),
     ("precopy_bytes", "bytes during pre-copy"),
 ];
@@ -65,7 +66,8 @@ fn render(result: &Value) -> String {
 }
 
 /// Writes reinit.json and shows what is in it.
-pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
+pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
+    let outcome = measured.one()?;
     let mut migrations = outcome.data.clone();
     add_load_times(&mut migrations, &firmware::log(outcome)?)?;
     let result = collect(&migrations);
