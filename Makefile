@@ -9,7 +9,8 @@ VM := tools/testing/vm
 export TEST SEED FAULT RUNS BENCH KERNEL SCENARIO KDIR
 
 help:
-	@echo 'make run              migrate between two emulated VFs, and report'
+	@echo 'make run              migrate between two emulated VFs with our driver and the C'
+	@echo '                      driver, and report; RUNS=N migrations with each'
 	@echo 'make run-qemu         have QEMU migrate a running guest, with a commentary'
 	@echo 'make check            run all tests but the long ones; TEST=GROUP for some of'
 	@echo '                      them, SEED=N to have the random ones again'
@@ -19,10 +20,11 @@ help:
 	@echo '                      FAULT=NAME for some of them'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
 	@echo '                      BENCH=paths, profile, overlap, reinit, dirty or qemu: just one'
+	@echo 'make bench-table      put the results of BENCH=paths into README.md'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel, to out/modules'
 	@echo 'make tools            build vfio-mig, as out/vfio-mig'
 	@echo 'make intree           build Linux with the driver in its tree'
-	@echo 'make scenario KERNEL=stock|intree SCENARIO=...'
+	@echo 'make scenario KERNEL=stock|intree|bare SCENARIO=...'
 	@echo '                      run one scenario in one test machine'
 	@echo 'make list             show all scenarios'
 	@echo 'make clean            remove results and objects; caches stay'
@@ -36,7 +38,7 @@ endef
 
 # From nothing to a report.
 run:
-	$(call vm-test,run)
+	$(call vm-test,run $${RUNS:+--runs="$$RUNS"})
 
 run-qemu:
 	$(call vm-test,run-qemu)
@@ -56,6 +58,9 @@ check-qemu-faults:
 bench:
 	$(call vm-test,bench $${RUNS:+--runs="$$RUNS"} $${BENCH:+--only="$$BENCH"})
 
+bench-table:
+	$(call vm-test,bench-table)
+
 tools:
 	@$(VM)/prepare.sh tools
 
@@ -63,7 +68,7 @@ intree:
 	@$(VM)/prepare.sh intree
 
 scenario:
-	$(if $(KERNEL),,$(error KERNEL= is missing: stock or intree))
+	$(if $(KERNEL),,$(error KERNEL= is missing: stock, intree or bare))
 	$(if $(SCENARIO),,$(error SCENARIO= is missing: 'make list' shows all))
 	$(call vm-test,scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} -- "$$SCENARIO")
 
@@ -87,4 +92,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu check check-all check-qemu check-qemu-faults bench tools intree scenario list modules clean
+.PHONY: help run run-qemu check check-all check-qemu check-qemu-faults bench bench-table tools intree scenario list modules clean

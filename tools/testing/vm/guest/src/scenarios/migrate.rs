@@ -1,34 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One VF's state goes to another, with each driver: the demonstration.
+//! One VF's state goes to another, with each driver in turn: the demonstration.
 
 use super::Bench;
 use crate::{
+    count,
     hca::Driver,
+    sys,
     tap::Results,
     vf::{Vf, IOVA},
 };
 use anyhow::{ensure, Result};
 use mlx5_emu_regs as regs;
 use serde_json::json;
-use vfio_mig::{
-    migrate::{self, Observer},
-    target::DeviceTarget,
-};
+use std::fs;
+use vfio_mig::{migrate, target::DeviceTarget};
 
 /// Pages of memory that each VF writes to.
 const PAGES: u64 = 256;
 /// Rounds of work before, and after.
 const ROUNDS: u64 = 40;
-
-struct Progress<'a>(&'a mut Results, Driver);
-
-impl Observer for Progress<'_> {
-    fn phase(&mut self, name: &'static str, _total: u64) {
-        self.0.progress(&format!("{}: {name}", self.1.name()));
-    }
-    fn bytes(&mut self, _bytes: u64) {}
-}
 
 /// The sequence numbers of the scatter commands among `rounds` of
 /// [`Vf::work`] that begin after `seq`: a round is three commands, and the
@@ -37,7 +28,16 @@ fn scatters(seq: u64, rounds: u64) -> impl Iterator<Item = u64> {
     (0..rounds).map(move |round| seq + round * 3 + 2)
 }
 
-fn migrate(results: &mut Results, bench: &Bench, driver: Driver) -> Result<()> {
+/// The number that a module's build has: a note of its file, which ends in it.
+fn build_id(module: &str) -> Option<String> {
+    const HEADER: usize = 16;
+    let path = format!("/sys/module/{module}/notes/.note.gnu.build-id");
+    let note = fs::read(path).ok()?;
+    let id = note.get(HEADER..)?.iter();
+    Some(id.fold(String::new(), |id, byte| id + &format!("{byte:02x}")))
+}
+
+fn migrate(results: &mut Results, bench: &Bench, driver: Driver, run: u32) -> Result<()> {
     let (source, destination) = bench.of(driver);
     let source = Vf::open(source, PAGES)?;
     let destination = Vf::open(destination, PAGES)?;
@@ -51,11 +51,13 @@ fn migrate(results: &mut Results, bench: &Bench, driver: Driver) -> Result<()> {
         "the VFs do not differ to begin with"
     );
 
-    let report = migrate::stop_copy(
-        source.device(),
-        &mut DeviceTarget::new(destination.device()),
-        &mut Progress(results, driver),
-    )?;
+    let report = count::counted(|| {
+        migrate::stop_copy(
+            source.device(),
+            &mut DeviceTarget::new(destination.device()),
+            &mut (),
+        )
+    })?;
     let after = destination.digest()?;
     let stopped = source.try_command(regs::CMD_DMA_WRITE, &[IOVA, 8])? == regs::STATUS_SUSPENDED;
     let wrong_source = source.wrong_pages(scatters(0, ROUNDS));
@@ -69,8 +71,12 @@ fn migrate(results: &mut Results, bench: &Bench, driver: Driver) -> Result<()> {
     let faults = results.kernel_faults();
 
     results.json(&json!({
+        "path": "migrate",
         "driver": driver.name(),
+        "run": run,
+        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
         "kernel_driver": source.device().driver(),
+        "build_id": build_id(driver.sysfs_name()),
         "access": source.device().access(),
         "state_size": source.read(regs::STATE_SIZE)?,
         "digest_before": format!("{before:016x}"),
@@ -97,11 +103,15 @@ fn migrate(results: &mut Results, bench: &Bench, driver: Driver) -> Result<()> {
 
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
-    for driver in [Driver::Rust, Driver::C] {
-        results.test(
-            &format!("migrate with the {} driver", driver.name()),
-            |results| migrate(results, &bench, driver),
-        );
+    let runs = match sys::kernel_parameter("vmtest.runs")? {
+        Some(runs) => runs.parse()?,
+        None => 1,
+    };
+    for run in 0..runs {
+        for driver in super::in_turn(run) {
+            let name = format!("run {run}, migrate with the {} driver", driver.name());
+            results.test(&name, |results| migrate(results, &bench, driver, run));
+        }
     }
     Ok(())
 }
