@@ -5,9 +5,9 @@
 
 use super::{
     firmware::{self, Vhcas},
-    medians, versions,
+    medians, spreads, versions, Measured,
 };
-use crate::{machine::Outcome, report::write};
+use crate::report::write;
 use anyhow::{Context, Result};
 use serde_json::{json, Value};
 use std::{fmt::Write as _, path::Path};
@@ -74,9 +74,11 @@ fn collect_device(runs: &[&Value], device: usize) -> Value {
     Value::Object(figures)
 }
 
-/// The medians of runs of one kind.
+/// The medians of runs of one kind, and by how much these runs differ.
 fn collect_runs(runs: &[&Value]) -> Value {
-    let mut figures = medians(runs, FIGURES.iter().map(|(name, ..)| *name));
+    let names = || FIGURES.iter().map(|(name, ..)| *name);
+    let mut figures = medians(runs, names());
+    figures.insert("spread".to_string(), spreads(runs, names()));
     let errors = runs.iter().filter_map(|run| run["guest_errors"].as_u64());
     figures.insert("guest_errors".to_string(), json!(errors.sum::<u64>()));
     figures.insert("runs".to_string(), json!(runs.len()));
@@ -113,11 +115,51 @@ fn of_others(version: &Value, figure: &str) -> Option<f64> {
     Some(values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// A part of a spread: 0 is the least, 1 the lower quartile, 4 the most.
+fn spread(version: &Value, figure: &str, part: usize) -> f64 {
+    version["spread"][figure][part].as_f64().unwrap_or(f64::NAN)
+}
+
+/// Whether a figure is told apart: half of the runs of one kind, those in the middle, are
+/// all below half of the other's.
+fn apart(one: &Value, other: &Value, figure: &str) -> bool {
+    let below = |a, b| spread(a, figure, 3) < spread(b, figure, 1);
+    below(one, other) || below(other, one)
+}
+
+/// Whether the drivers' downtimes are told apart.
+fn compare_drivers(result: &Value, version: &str) -> String {
+    let [rust, c] = ["rust", "c"].map(|driver| &result[driver][version]);
+    let figure = "downtime_ms";
+    let of = |driver: &Value| {
+        let part = |part| spread(driver, figure, part);
+        let (least, middle, most) = (part(0), part(2), part(4));
+        format!("{middle:.0} ms ({least:.0} to {most:.0})")
+    };
+    let runs = rust["runs"].as_u64().unwrap_or(0);
+    let told = match apart(rust, c, figure) {
+        true => "told apart",
+        false => "not told apart",
+    };
+    format!(
+        "  downtime, {version}: Rust {}, C {}: {told} by {runs} runs of each\n",
+        of(rust),
+        of(c)
+    )
+}
+
 fn render(result: &Value) -> String {
     let mut text = versions::header();
     for (figure, label, decimals) in FIGURES {
         let of = |version: &Value| version[*figure].as_f64();
         text += &versions::row(result, label, *decimals, of);
+        // Bytes hardly differ.
+        if figure.ends_with("_ms") {
+            text += &versions::words(result, "    least to most", |version| {
+                let part = |part| format!("{:.*}", *decimals, spread(version, figure, part));
+                format!("{} - {}", part(0), part(4))
+            });
+        }
     }
     let errors = |version: &Value| version["guest_errors"].as_f64();
     text += &versions::row(result, "errors the guest found", 0, errors);
@@ -129,6 +171,10 @@ fn render(result: &Value) -> String {
             let of = |version: &Value| find(version, figure);
             text += &versions::row(result, label, *decimals, of);
         }
+    }
+    text += "\n";
+    for version in ["v1", "v2"] {
+        text += &compare_drivers(result, version);
     }
     for (driver, name) in versions::DRIVERS {
         let less = |figure| versions::reduction(&result[driver], |of| of[figure].as_f64());
@@ -150,7 +196,8 @@ fn render(result: &Value) -> String {
 }
 
 /// Writes qemu.json and shows what is in it.
-pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
+pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
+    let outcome = measured.one()?;
     let mut migrations = outcome.data.clone();
     add_firmware(&mut migrations, &firmware::log(outcome)?)?;
     let result = collect(&migrations)?;
@@ -210,6 +257,10 @@ mod tests {
         let v1 = &result["rust"]["v1"];
         assert_eq!((&v1["runs"], &v1["guest_errors"]), (&json!(3), &json!(3)));
         assert_eq!(v1["downtime_ms"], 200.0);
+        assert_eq!(
+            v1["spread"]["downtime_ms"],
+            json!([100.0, 150.0, 200.0, 550.0, 900.0])
+        );
         assert_eq!(v1["devices"][0]["busy"], false);
         assert_eq!(v1["devices"][1]["downtime_ms"], 100.0);
         assert_eq!(result["c"]["v1"]["devices"][1]["busy"], true);
@@ -220,5 +271,22 @@ mod tests {
             text.contains("Rust driver, with REINIT: downtime 75 % less (QEMU's patches: 43 %)")
         );
         assert!(text.contains("that of the busy device 75 % less (67 %)"));
+        assert!(text.contains("100 - 900"), "{text}");
+    }
+
+    #[test]
+    fn drivers_are_told_apart_by_their_quartiles() {
+        let runs = |driver: &str, downtimes: [u64; 3]| {
+            downtimes.map(|ms| migration(driver, "v1", ms)).to_vec()
+        };
+        let compared = |rust, c| {
+            let all = [runs("rust", rust), runs("c", c)].concat();
+            compare_drivers(&collect(&all).unwrap(), "v1")
+        };
+        let text = compared([100, 110, 300], [210, 400, 410]);
+        assert!(text.contains("Rust 110 ms (100 to 300), C 400 ms (210 to 410)"));
+        assert!(text.contains(": told apart by 3 runs"), "{text}");
+        let text = compared([100, 110, 700], [210, 400, 410]);
+        assert!(text.contains(": not told apart"), "{text}");
     }
 }

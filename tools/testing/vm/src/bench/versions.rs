@@ -25,6 +25,15 @@ pub fn header() -> String {
     format!("\n  {:28}{}\n", "", columns.concat())
 }
 
+/// A line of a table: what `text` says of each object.
+pub fn words(result: &Value, label: &str, text: impl Fn(&Value) -> String) -> String {
+    let columns = DRIVERS.map(|(driver, _)| {
+        let column = |version| format!("{:>16}", text(&result[driver][version]));
+        column("v1") + &column("v2")
+    });
+    format!("  {label:28}{}\n", columns.concat())
+}
+
 /// A line of a table: what `figure` finds in each object.
 pub fn row(
     result: &Value,
@@ -32,14 +41,9 @@ pub fn row(
     decimals: usize,
     figure: impl Fn(&Value) -> Option<f64>,
 ) -> String {
-    let columns = DRIVERS.map(|(driver, _)| {
-        let column = |version| {
-            let value = figure(&result[driver][version]).unwrap_or(f64::NAN);
-            format!("{value:>16.decimals$}")
-        };
-        column("v1") + &column("v2")
-    });
-    format!("  {label:28}{}\n", columns.concat())
+    words(result, label, |of| {
+        format!("{:.decimals$}", figure(of).unwrap_or(f64::NAN))
+    })
 }
 
 /// How much less `figure` is with version 2, in per cent.
