@@ -106,7 +106,7 @@ impl Extent {
         match suite {
             Suite::Check => true,
             Suite::CheckQemu | Suite::CheckQemuFaults => self == Self::All,
-            Suite::Bench => false,
+            Suite::Bench | Suite::Run => false,
         }
     }
 

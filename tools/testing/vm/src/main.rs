@@ -359,7 +359,7 @@ fn run(cli: &Cli) -> Result<bool> {
                     names::parameter(only)
                 ),
             })?;
-            let logs = bench::tests(scenario, &outcome);
+            let logs = bench::tests(*kernel, scenario, &outcome);
             outcome.tests.extend(logs);
             for test in outcome.tests.iter().filter(|test| test.ok) {
                 match &test.skipped {
@@ -396,6 +396,7 @@ mod tests {
                 only: wrong.clone(),
             },
             What::Check {
+                all: false,
                 only: wrong.clone(),
                 seed: None,
             },

@@ -6,7 +6,7 @@
 //! The machine counts time in instructions: what it measures does not depend on the host.
 
 use super::{streams, Bench};
-use crate::{fault, hca::Driver, sys, tap::Results};
+use crate::{fault, sys, tap::Results};
 use anyhow::{ensure, Result};
 use serde_json::json;
 use std::{io::Write, thread, time::Duration};
