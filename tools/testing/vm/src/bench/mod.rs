@@ -95,18 +95,14 @@ pub const ALL: &[Benchmark] = &[
 ];
 
 impl Benchmark {
-    /// Its machines.
-    pub fn machines(&self) -> impl Iterator<Item = (Kernel, &'static Scenario)> + '_ {
-        let scenarios = self
-            .scenarios
-            .iter()
-            .filter_map(|name| scenarios::find(name));
-        scenarios.flat_map(|scenario| {
-            scenario
-                .kernels
-                .iter()
-                .map(move |kernel| (*kernel, scenario))
-        })
+    /// Its machines, those with a kernel together.
+    pub fn machines(&self) -> Vec<(Kernel, &'static Scenario)> {
+        let scenarios = self.scenarios.iter().copied().filter_map(scenarios::find);
+        let with_kernels =
+            scenarios.flat_map(|one| one.kernels.iter().map(move |kernel| (*kernel, one)));
+        let mut machines: Vec<_> = with_kernels.collect();
+        machines.sort_by_key(|(kernel, _)| *kernel);
+        machines
     }
 }
 
@@ -221,7 +217,7 @@ mod tests {
             measuring.map(|one| one.name).collect::<BTreeSet<_>>(),
             unique
         );
-        assert!(ALL.iter().all(|one| one.machines().count() > 0));
+        assert!(ALL.iter().all(|one| !one.machines().is_empty()));
     }
 
     #[test]

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The table of goals and results in README.md, and the results that it is made of.
+
+use super::{paths as rows_of_calls, ALL};
+use crate::paths::Paths;
+use anyhow::{ensure, Context, Result};
+use serde_json::{json, Value};
+use std::{fmt::Write as _, fs};
+
+/// The results, in the checkout.
+const RESULTS: &str = "Documentation/dev-tools/vfio-mlx5-paths.json";
+const README: &str = "README.md";
+/// What the table is between.
+const BEGIN: &str = "<!-- make bench-table: begin -->\n";
+const END: &str = "<!-- make bench-table: end -->\n";
+/// Changes with what the file of results looks like.
+const SCHEMA: u32 = 1;
+/// Columns: kernels, and what they are called.
+const KERNELS: [(&str, &str); 2] = [("stock", "stock kernel"), ("bare", "in-tree kernel")];
+
+/// The file of results.
+fn results(rows: &Value, commit: &str) -> Value {
+    json!({
+        "SPDX-License-Identifier": "GPL-2.0",
+        "schema": SCHEMA,
+        "commit": commit,
+        "rows": rows,
+    })
+}
+
+/// What a goal of a row is about, in words.
+fn of(row: &Value) -> &str {
+    match row["goal_of"].as_str() {
+        Some("rust") => row["unit"].as_str().unwrap_or_default(),
+        Some("difference") => "more than C",
+        Some("ratio_to_memfd") => "of a file in memory",
+        Some("ratio_to_pinned") => "of the pages pinned",
+        _ => "of C",
+    }
+}
+
+/// The figure that a goal of a row is about.
+fn figure(row: &Value) -> Option<f64> {
+    match row["goal_of"].as_str()? {
+        "difference" => Some(row["rust"].as_f64()? - row["c"].as_f64()?),
+        figure => row[figure].as_f64(),
+    }
+}
+
+/// A cell: the figure, in bold if it misses the goal.
+fn cell(row: Option<&Value>) -> String {
+    let Some((row, figure)) = row.and_then(|row| Some((row, figure(row)?))) else {
+        return String::new();
+    };
+    let text = rows_of_calls::shown(&json!(figure));
+    match row["met"].as_bool() {
+        Some(true) => text,
+        _ => format!("**{text}**"),
+    }
+}
+
+/// The table of the rows that have a goal.
+fn table(results: &Value) -> String {
+    let rows = results["rows"].as_array().map_or(&[][..], Vec::as_slice);
+    let with_goal = |kernel| {
+        rows.iter()
+            .filter(move |row| row["kernel"] == kernel && row["goal"].is_number())
+    };
+    let (first, _) = KERNELS[0];
+    let mut text = "| what | goal, at most |".to_string();
+    for (_, name) in KERNELS {
+        let _ = write!(text, " {name} |");
+    }
+    text += "\n| --- | --- |";
+    text += &" --- |".repeat(KERNELS.len());
+    text += "\n";
+    for row in with_goal(first) {
+        let path = row["path"].as_str().unwrap_or_default();
+        let goal = rows_of_calls::shown(&row["goal"]);
+        let _ = write!(text, "| {path} | {goal} {} |", of(row));
+        for (kernel, _) in KERNELS {
+            let cell = cell(with_goal(kernel).find(|row| row["path"] == path));
+            let _ = write!(text, " {cell} |");
+        }
+        text += "\n";
+    }
+    let met = with_goal(first).filter(|row| row["met"] == true).count();
+    let all = with_goal(first).count();
+    let _ = writeln!(
+        text,
+        "\n{met} of {all} goals are reached with the stock kernel; figures that miss theirs are bold."
+    );
+    text
+}
+
+/// A text with another table in it.
+fn with_table(text: &str, table: &str) -> Result<String> {
+    let (before, rest) = text.split_once(BEGIN).context("no begin of the table")?;
+    let (_, after) = rest.split_once(END).context("no end of the table")?;
+    Ok(format!("{before}{BEGIN}{table}{END}{after}"))
+}
+
+/// Makes the last results of `make bench BENCH=paths` those of the checkout, and the table
+/// that of README.md.
+pub fn update(paths: &Paths) -> Result<()> {
+    let benchmark = ALL.iter().find(|one| one.name == "paths");
+    let file = paths.out().join(benchmark.context("no paths")?.file);
+    let rows = fs::read_to_string(&file)
+        .with_context(|| format!("{}: run `make bench BENCH=paths` first", file.display()))?;
+    let rows: Value = serde_json::from_str(&rows)?;
+    ensure!(rows.is_array(), "{} has no rows", file.display());
+    let results = results(&rows, &paths.commit);
+    let readme = paths.top.join(README);
+    let text = with_table(&fs::read_to_string(&readme)?, &table(&results))?;
+    let pretty = serde_json::to_string_pretty(&results)? + "\n";
+    fs::write(paths.top.join(RESULTS), pretty)?;
+    fs::write(readme, text)?;
+    println!(
+        "{RESULTS} and {README} have the results of {}",
+        file.display()
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readme_has_the_results_of_the_checkout() {
+        let readme = include_str!("../../../../../README.md");
+        let results = include_str!("../../../../../Documentation/dev-tools/vfio-mlx5-paths.json");
+        let results: Value = serde_json::from_str(results).unwrap();
+        assert_eq!(results["schema"], SCHEMA);
+        assert!(
+            with_table(readme, &table(&results)).unwrap() == readme,
+            "README.md must have this table; `make bench-table` writes it:\n{}",
+            table(&results)
+        );
+    }
+
+    #[test]
+    fn a_row_has_a_figure_for_each_kernel() {
+        let row = |path: &str, kernel: &str, of: &str, goal: Value, met: bool| {
+            json!({
+                "path": path, "kernel": kernel, "unit": "bytes", "rust": 50_000.0, "c": 49_998.0,
+                "ratio": 1.0, "goal": goal, "goal_of": of, "met": met,
+            })
+        };
+        let results = results(
+            &json!([
+                row("a", "stock", "ratio", json!(0.5), false),
+                row("b", "stock", "rust", json!(45_000.0), false),
+                row("c", "stock", "difference", json!(2.0), true),
+                row("no goal", "stock", "ratio", Value::Null, false),
+                row("a", "bare", "ratio", json!(1.0), true),
+            ]),
+            "abc",
+        );
+        let table = table(&results);
+        for line in [
+            "| what | goal, at most | stock kernel | in-tree kernel |",
+            "| a | 0.500 of C | **1.000** | 1.000 |",
+            "| b | 45000 bytes | **50000** |  |",
+            "| c | 2.000 more than C | 2.000 |  |",
+        ] {
+            assert!(
+                table.lines().any(|one| one == line),
+                "{line:?} not in\n{table}"
+            );
+        }
+        assert!(!table.contains("no goal"));
+        assert!(table.contains("1 of 3 goals"));
+    }
+
+    #[test]
+    fn only_the_table_is_replaced() {
+        let text = format!("before\n{BEGIN}old\n{END}after\n");
+        let new = with_table(&text, "new\n").unwrap();
+        assert_eq!(new, format!("before\n{BEGIN}new\n{END}after\n"));
+        assert_eq!(with_table(&new, "new\n").unwrap(), new);
+        assert!(with_table("none", "new\n").is_err());
+    }
+}
