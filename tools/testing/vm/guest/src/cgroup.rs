@@ -59,16 +59,6 @@ impl Group {
         Ok(current.trim().parse()?)
     }
 
-    /// Begins to look for the most that it is charged for.
-    pub fn watch(&self) -> Result<Peak> {
-        let path = self.dir.join("memory.peak");
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).open(path)?;
-        file.write_all(b"reset")?;
-        let before = read_bytes(&mut file)?;
-        Ok(Peak { file, before })
-    }
-
     /// Has whoever needs more than that many bytes in it killed.
     pub fn limit(&self, bytes: u64) -> Result<()> {
         Ok(fs::write(self.dir.join("memory.max"), bytes.to_string())?)
@@ -106,6 +96,16 @@ fn read_bytes(file: &mut File) -> Result<u64> {
 }
 
 impl Peak {
+    /// Begins to look, from what the group with a name is charged for now.
+    pub fn of(name: &str) -> Result<Self> {
+        let path = Path::new(ROOT).join(name).join("memory.peak");
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).open(path)?;
+        file.write_all(b"reset")?;
+        let before = read_bytes(&mut file)?;
+        Ok(Self { file, before })
+    }
+
     /// The most bytes so far, beyond those when it began.
     pub fn growth(&mut self) -> Result<u64> {
         Ok(read_bytes(&mut self.file)?.saturating_sub(self.before))

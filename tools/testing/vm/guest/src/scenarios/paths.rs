@@ -4,7 +4,7 @@
 
 use super::{compare::Site, streams, Bench};
 use crate::{
-    cgroup::Group,
+    cgroup::{Group, Peak},
     count,
     hca::{self, Driver, Pf},
     sys,
@@ -34,6 +34,9 @@ use vfio_mig::{
 
 /// Bytes before the first image: a size record, and its header.
 const BEFORE: usize = 24 + 16;
+/// The control group that is charged for what is counted. On most hosts there is one: with
+/// it, the kernel allocates pages that it charges for in other ways.
+const GROUP: &str = "counted";
 /// Bytes that a session is read with.
 const PIECE: usize = 1 << 20;
 
@@ -204,9 +207,8 @@ fn cleared_later(site: &Site, counter: &mut Counter<'_>) -> Result<()> {
 
 /// The most memory that a session has, of which its user is charged for.
 fn pinned(site: &Site, counter: &mut Counter<'_>) -> Result<()> {
-    let group = Group::of_this_process("session")?;
     let mut session = Session::open(site)?;
-    let mut peak = group.watch()?;
+    let mut peak = Peak::of(GROUP)?;
     let file = session.begin()?;
     session.end(file)?;
     counter.value("bytes", peak.growth()?);
@@ -400,15 +402,15 @@ fn each(results: &mut Results, bench: &Bench, run: u32, paths: &[(&str, Path)]) 
     }
 }
 
-/// Tells where pages are cleared.
-fn tell_clearing(results: &mut Results) -> Result<()> {
+/// What comes before the first count: tells where pages are cleared. Returns who is charged.
+fn begin(results: &mut Results) -> Result<Group> {
     results.json(&json!({ "clearing": clearing(&functions()?)? }));
-    Ok(())
+    Group::of_this_process(GROUP)
 }
 
 fn run_paths(results: &mut Results, paths: &[(&str, Path)]) -> Result<()> {
     let bench = Bench::new()?;
-    tell_clearing(results)?;
+    let _group = begin(results)?;
     for run in 0..super::runs()? {
         each(results, &bench, run, paths);
     }
@@ -444,7 +446,7 @@ pub fn run_vfs(results: &mut Results) -> Result<()> {
             hca::bind(*vf, driver)?;
         }
     }
-    tell_clearing(results)?;
+    let _group = begin(results)?;
     for run in 0..super::runs()? {
         for count in AT_ONCE {
             let name = match count {
@@ -472,7 +474,7 @@ pub fn run_vfs(results: &mut Results) -> Result<()> {
 
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
-    tell_clearing(results)?;
+    let _group = begin(results)?;
     for run in 0..super::runs()? {
         each(results, &bench, run, PATHS);
         for (name, size) in [
