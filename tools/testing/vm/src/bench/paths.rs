@@ -71,7 +71,14 @@ fn measured(measured: &Measured<'_>) -> Result<Vec<Row>> {
 /// Writes paths.json and shows what is in it. A goal that is lost is an error.
 pub fn publish(of: &Measured<'_>, file: &Path) -> Result<()> {
     let rows = measured(of)?;
-    let list: Vec<Value> = rows.iter().map(Row::json).collect();
+    let list: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            let mut json = row.json();
+            json["commit"] = json!(of.paths.commit);
+            json
+        })
+        .collect();
     println!("{}", render(&list));
     write(&json!(list), file)?;
     let stock = rows.iter().filter(|row| row.kernel == Kernel::Stock);

@@ -20,11 +20,10 @@ const SCHEMA: u32 = 1;
 const KERNELS: [(&str, &str); 2] = [("stock", "stock kernel"), ("bare", "in-tree kernel")];
 
 /// The file of results.
-fn results(rows: &Value, commit: &str) -> Value {
+fn results(rows: &Value) -> Value {
     json!({
         "SPDX-License-Identifier": "GPL-2.0",
         "schema": SCHEMA,
-        "commit": commit,
         "rows": rows,
     })
 }
@@ -110,7 +109,7 @@ pub fn update(paths: &Paths) -> Result<()> {
         .with_context(|| format!("{}: run `make bench BENCH=paths` first", file.display()))?;
     let rows: Value = serde_json::from_str(&rows)?;
     ensure!(rows.is_array(), "{} has no rows", file.display());
-    let results = results(&rows, &paths.commit);
+    let results = results(&rows);
     let readme = paths.top.join(README);
     let text = with_table(&fs::read_to_string(&readme)?, &table(&results))?;
     let pretty = serde_json::to_string_pretty(&results)? + "\n";
@@ -148,16 +147,13 @@ mod tests {
                 "ratio": 1.0, "goal": goal, "goal_of": of, "met": met,
             })
         };
-        let results = results(
-            &json!([
+        let results = results(&json!([
                 row("a", "stock", "ratio", json!(0.5), false),
                 row("b", "stock", "rust", json!(45_000.0), false),
                 row("c", "stock", "difference", json!(2.0), true),
                 row("no goal", "stock", "ratio", Value::Null, false),
                 row("a", "bare", "ratio", json!(1.0), true),
-            ]),
-            "abc",
-        );
+        ]));
         let table = table(&results);
         for line in [
             "| what | goal, at most | stock kernel | in-tree kernel |",
