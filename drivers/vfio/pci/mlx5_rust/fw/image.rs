@@ -84,15 +84,30 @@ impl ImageBuffer {
 
     /// Makes the first `len` bytes an image that firmware can reach. `EINVAL` if there are
     /// none, or fewer.
-    pub(crate) fn complete(self, pf: &PfGuard<'_>, pd: &Pd, len: usize) -> Result<Image> {
+    ///
+    /// Gives up `other` if only one of the two can be mapped: bounce buffers are few.
+    pub(crate) fn complete(
+        self,
+        pf: &PfGuard<'_>,
+        pd: &Pd,
+        len: usize,
+        other: &mut Self,
+    ) -> Result<Image> {
         if len == 0 || len > self.len() {
             return Err(EINVAL);
         }
         let buffer = match self.0 {
             Memory::Growing(pages) => {
                 let pages = Arc::new(pages, GFP_KERNEL_ACCOUNT)?;
-                let all = pages.len();
-                DmaBuffer::new(pf, pd, pages, all, Direction::ToDevice)?
+                let map =
+                    || DmaBuffer::new(pf, pd, pages.clone(), pages.len(), Direction::ToDevice);
+                match map() {
+                    Err(_) if other.reachable() > 0 => {
+                        *other = Self::new();
+                        map()?
+                    }
+                    mapped => mapped?,
+                }
             }
             Memory::Reachable(buffer) => {
                 buffer.sync_for_device(len)?;

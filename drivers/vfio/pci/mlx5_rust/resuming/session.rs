@@ -356,7 +356,7 @@ impl ResumingSession {
         let next = self.spare(intake).take().unwrap_or_else(ImageBuffer::new);
         let buffer = mem::replace(&mut intake.image, next);
         let guard = self.vf.enter(self.epoch).map_err(|_| ENODEV)?;
-        let image = buffer.complete(&guard, &self.pd, len)?;
+        let image = buffer.complete(&guard, &self.pd, len, &mut intake.image)?;
         self.vf.tracer.load_begins(len as u64);
         self.command.start(&guard, image)?;
         self.incoming.lock().loading = true;

@@ -12,6 +12,7 @@ use crate::{
 use anyhow::{ensure, Result};
 use serde_json::json;
 use std::{
+    fs::File,
     io::{Cursor, Read, Write},
     path::Path,
 };
@@ -136,39 +137,97 @@ pub fn run_chunks(results: &mut Results) -> Result<()> {
         });
     }
     let (vf, other) = bench.of(Driver::Rust);
+    let site = Site { vf, other };
     results.test(
         "an image is taken in while firmware loads the one before",
-        |_| overlap(&Site { vf, other }),
+        |_| overlap(&site),
     );
+    results.test("firmware cannot reach a second buffer", |_| {
+        one_buffer(&site)
+    });
     run_growing_chunks(results)
 }
 
 /// Images that are loaded while the next one is taken in.
 const OVERLAPPING: usize = 12;
 
-/// Firmware loads an image until the next one is there but for its last byte.
-fn overlap(site: &Site) -> Result<()> {
-    let (stream, digest) = save(site.other, 2)?;
-    let faults = Faults::open()?;
-    let held = Fault::held(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
-    let vf = Vf::open(site.vf, 16)?;
-    let mut file = vf.device().begin(State::RESUMING)?;
-    let images = images(&stream)?;
-    let mut written = stream.len() - images.concat().len() + images[0].len() - 1;
-    file.write_all(&stream[..written])?;
-    for next in &images[1..=OVERLAPPING] {
-        faults.arm(held)?;
-        let until = written + next.len();
-        file.write_all(&stream[written..until])?;
-        written = until;
-        faults.wait_for_held(1)?;
-        faults.release()?;
+/// A state that is loaded, each image while the next one is taken in.
+struct Loading {
+    vf: Vf,
+    file: File,
+    faults: Faults,
+    stream: Vec<u8>,
+    digest: u64,
+    /// Bytes of the stream that were written: an image lacks its last byte.
+    written: usize,
+}
+
+impl Loading {
+    fn new(site: &Site) -> Result<Self> {
+        let (stream, digest) = save(site.other, 2)?;
+        let faults = Faults::open()?;
+        let vf = Vf::open(site.vf, 16)?;
+        let mut file = vf.device().begin(State::RESUMING)?;
+        let images = images(&stream)?;
+        let written = stream.len() - images.concat().len() + images[0].len() - 1;
+        file.write_all(&stream[..written])?;
+        Ok(Self {
+            vf,
+            file,
+            faults,
+            stream,
+            digest,
+            written,
+        })
     }
-    file.write_all(&stream[written..])?;
-    drop(file);
-    vf.device().set_state(State::RUNNING)?;
-    ensure!(vf.digest()? == digest, "digests differ");
-    Ok(())
+
+    /// Firmware loads an image until the next one, of `len` bytes, is there but for its
+    /// last byte.
+    fn next(&mut self, len: usize) -> Result<()> {
+        self.faults.arm(Fault::held(opcode::LOAD_VHCA_STATE))?;
+        let until = self.written + len;
+        self.file.write_all(&self.stream[self.written..until])?;
+        self.written = until;
+        self.faults.wait_for_held(1)?;
+        self.faults.release()
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.file.write_all(&self.stream[self.written..])?;
+        drop(self.file);
+        self.vf.device().set_state(State::RUNNING)?;
+        ensure!(self.vf.digest()? == self.digest, "digests differ");
+        Ok(())
+    }
+
+    /// The lengths of the images after the first.
+    fn lengths(&self) -> Result<Vec<usize>> {
+        let images = images(&self.stream)?;
+        Ok(images[1..].iter().map(|image| image.len()).collect())
+    }
+}
+
+fn overlap(site: &Site) -> Result<()> {
+    let mut loading = Loading::new(site)?;
+    for len in loading.lengths()?.into_iter().take(OVERLAPPING) {
+        loading.next(len)?;
+    }
+    loading.finish()
+}
+
+/// The mkey of the second buffer fails: the first one is given up for it.
+fn one_buffer(site: &Site) -> Result<()> {
+    let mut loading = Loading::new(site)?;
+    let next = loading.lengths()?[0];
+    loading.next(next)?;
+    let before = loading.faults.fired()?;
+    loading.faults.arm(Fault::fail(opcode::CREATE_MKEY))?;
+    let last = &loading.stream[loading.written..=loading.written];
+    loading.file.write_all(last)?;
+    loading.written += 1;
+    let fired = loading.faults.fired()? - before;
+    ensure!(fired == 1, "{fired} mkeys have failed");
+    loading.finish()
 }
 
 /// Bytes at the end of each image that firmware does not write in the scenario
