@@ -10,7 +10,8 @@
 #            and a preload for a QEMU in it     -> $CACHE/build/precopy-info-v1.so
 #   tools    vfio-mig, for a person             -> out/vfio-mig
 #   runner   what starts test machines          -> $CACHE/build/vm-test
-#   module   our module for the stock kernel    -> $CACHE/build/stock
+#   module   our module for the stock kernel    -> $CACHE/build/stock,
+#            and for one with dirty bitmaps     -> $CACHE/build/bitmaps
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -78,10 +79,17 @@ runner)
 	put "$CARGO_TARGET_DIR/release/vm-test"
 	;;
 module)
-	mkdir -p "$out/stock"
-	# Whatever is built here is ours.
-	noting module . "$out/stock" -- make -C "$(stock_dir)/objects" \
-		"LOCALVERSION=$STOCK_LOCALVERSION" "M=$TOP" "MO=$out/stock" "-j$(nproc)" modules
+	mkdir -p "$out/stock" "$out/bitmaps"
+	# module NAME FOLDER ARGUMENT...: whatever is built here is ours.
+	module() {
+		noting "$1" . "$out/$2" -- make -C "$(stock_dir)/objects" \
+			"LOCALVERSION=$STOCK_LOCALVERSION" "M=$TOP" "MO=$out/$2" "-j$(nproc)" \
+			"${@:3}" modules
+	}
+	module module stock
+	module module-bitmaps bitmaps "KCFLAGS=$BITMAPS_FLAG" \
+		"KRUSTFLAGS=--cfg=CONFIG_IOMMUFD_DRIVER" \
+		"KBUILD_EXTRA_SYMBOLS=$(bitmaps_dir)/vfio/Module.symvers"
 	;;
 *) die "build.sh emu|guest|tools|runner|module" ;;
 esac

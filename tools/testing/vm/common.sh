@@ -53,12 +53,16 @@ as_root() {
 	fi
 }
 
+# What a build for a stock kernel with dirty bitmaps is told: bitmaps.sh has made the rest.
+BITMAPS_FLAG=-DCONFIG_IOMMUFD_DRIVER=1
+
 # Where the stages put their results. Names are functions, so that a stage and
 # its users cannot disagree.
 sysroot_dir() { echo "$CACHE/sysroot-$(key "$SUITE" "$SYSROOT_PACKAGES" "$VM_DIR/sysroot.sh")"; }
 sources_dir() { echo "$CACHE/sources-$(key "$STOCK_PACKAGES" "$STOCK_SOURCE" "$INTREE_SOURCE" "$QEMU_SOURCE" "$VM_DIR/sources.sh" "$(sysroot_dir)")"; }
 qemu_headers_dir() { echo "$CACHE/qemu-headers-$(key "$(sources_dir)" "$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh")"; }
 stock_dir() { echo "$CACHE/stock-$(key "$(sources_dir)" "$VM_DIR/stock.sh")"; }
+bitmaps_dir() { echo "$CACHE/bitmaps-$(key "$(stock_dir)" "$BITMAPS_FLAG" "$VM_DIR/bitmaps.sh")"; }
 intree_dir() { echo "$CACHE/intree-$(key "$(sources_dir)" "$VM_DIR/intree/config" "$VM_DIR/intree.sh")"; }
 bare_dir() { echo "$CACHE/bare-$(key "$(intree_dir)" "$VM_DIR/intree/bare" "$VM_DIR/bare.sh")"; }
 consumer_dir() { echo "$CACHE/consumer-$(key "$(sysroot_dir)" "$CONSUMER_VERSION" "$CONSUMER_PACKAGES" "$VM_DIR/consumer.sh")"; }

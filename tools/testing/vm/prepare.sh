@@ -107,6 +107,8 @@ make_targets() {
 	if needed stock; then
 		step "Rust crates of the stock kernel, the C driver" "3 min" \
 			locked stock "$enter" "$VM_DIR/stock.sh"
+		step "the stock kernel's VFIO with dirty bitmaps" "20 s" \
+			locked bitmaps "$enter" "$VM_DIR/bitmaps.sh"
 		build "our module for the stock kernel" "30 s" module
 	fi
 	if needed intree bare; then

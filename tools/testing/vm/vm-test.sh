@@ -22,6 +22,7 @@ commit=$(git -C "$TOP" describe --always --abbrev=12 --dirty 2> /dev/null || ech
 # In place of this shell: a signal to it would not reach vm-test.
 exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_COMMIT=$commit" "VM_BUILD=$CACHE/build" \
 	"VM_STOCK=$(sources_dir)/stock" "VM_STOCK_RELEASE=$STOCK_RELEASE" \
-	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_INTREE=$(intree_dir)/objects" \
-	"VM_BARE=$(bare_dir)/objects" "VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
+	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_BITMAPS=$(bitmaps_dir)" \
+	"VM_INTREE=$(intree_dir)/objects" "VM_BARE=$(bare_dir)/objects" \
+	"VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
 	"$CACHE/build/vm-test" "$@"

@@ -72,7 +72,7 @@ const COMMANDS: &[(&str, &str, &[Need])] = &[
     ),
     (
         "builds without warnings",
-        "tools/testing/vm/check-warnings.sh emu guest runner module intree",
+        "tools/testing/vm/check-warnings.sh emu guest runner module module-bitmaps intree",
         &[Need::Stock, Need::Intree],
     ),
     ("SPDX line in every file", "tools/testing/vm/check-spdx.sh", &[]),

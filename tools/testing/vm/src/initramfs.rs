@@ -105,7 +105,7 @@ fn add_list<W: Write>(archive: &mut Archive<W>, modules: &[Module]) -> Result<()
 }
 
 /// Writes the initramfs for a kernel to `path`.
-pub fn write(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
+pub fn write(paths: &Paths, kernel: Kernel, bitmaps: bool, path: &Path) -> Result<()> {
     let dirs = [
         "bin",
         "dev",
@@ -126,7 +126,7 @@ pub fn write(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
         let contents = fs::read(&from).with_context(|| from.display().to_string())?;
         archive.add(&format!("lib/expectations/{name}"), REGULAR, &contents)?;
     }
-    let (modules, more) = kernel::modules(kernel, paths)?;
+    let (modules, more) = kernel::modules(kernel, paths, bitmaps)?;
     add_modules(&mut archive, &modules)?;
     add_modules(&mut archive, &more)?;
     add_list(&mut archive, &modules)?;

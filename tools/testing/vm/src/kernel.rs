@@ -118,7 +118,9 @@ pub fn image(kernel: Kernel, paths: &Paths) -> PathBuf {
     }
 }
 
-fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
+/// The modules of a kernel, by name. With `bitmaps`, those of the stock kernel that report
+/// dirty pages take the place of its own.
+fn files(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     match kernel {
         Kernel::Stock => {
@@ -129,6 +131,10 @@ fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
             find_modules(&dir.join("kernel"), &mut files)?;
             find_modules(&paths.stock_c_driver, &mut files)?;
             find_modules(&paths.build.join("stock"), &mut files)?;
+            if bitmaps {
+                find_modules(&paths.bitmaps, &mut files)?;
+                find_modules(&paths.build.join("bitmaps"), &mut files)?;
+            }
         }
         Kernel::Intree => find_modules(&paths.intree, &mut files)?,
         Kernel::Bare => find_modules(&paths.bare, &mut files)?,
@@ -138,8 +144,8 @@ fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
 
 /// The modules of a test machine, in the order in which they load; then those
 /// that it may load itself.
-pub fn modules(kernel: Kernel, paths: &Paths) -> Result<(Vec<Module>, Vec<Module>)> {
-    let files = files(kernel, paths)?;
+pub fn modules(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<(Vec<Module>, Vec<Module>)> {
+    let files = files(kernel, paths, bitmaps)?;
     let mut list = Vec::new();
     let here = |name: &&&str| kernel != Kernel::Stock || !ONLY_INTREE.contains(name);
     for name in MODULES.iter().chain(DRIVERS).filter(here) {
@@ -168,7 +174,7 @@ pub fn compared_modules(kernel: Kernel, paths: &Paths, driver: &str) -> Result<V
 
 /// The modules of a machine in the machine, in the order in which they load.
 pub fn inner_modules(kernel: Kernel, paths: &Paths) -> Result<Vec<Module>> {
-    let files = files(kernel, paths)?;
+    let files = files(kernel, paths, false)?;
     let mut list = Vec::new();
     for name in INNER {
         add(name, &files, &mut list)?;

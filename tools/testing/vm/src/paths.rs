@@ -26,6 +26,9 @@ pub struct Paths {
     /// The C driver for the stock kernel.
     #[arg(long, env = "VM_STOCK_C_DRIVER")]
     pub stock_c_driver: PathBuf,
+    /// For the stock kernel: VFIO with dirty bitmaps, and the C driver for that.
+    #[arg(long, env = "VM_BITMAPS")]
+    pub bitmaps: PathBuf,
     /// Objects of the in-tree kernel.
     #[arg(long, env = "VM_INTREE")]
     pub intree: PathBuf,

@@ -9,6 +9,7 @@ mod compat;
 mod conformance;
 mod core;
 mod dirty;
+mod dirty_paths;
 mod files;
 mod loads;
 mod many;

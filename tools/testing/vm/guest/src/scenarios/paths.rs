@@ -2,7 +2,7 @@
 
 //! Benchmark: how many instructions the machine executes in each call.
 
-use super::{compare::Site, streams, Bench};
+use super::{compare::Site, dirty_paths, streams, Bench};
 use crate::{
     cgroup::{Group, Peak},
     count,
@@ -477,6 +477,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     let _group = begin(results)?;
     for run in 0..super::runs()? {
         each(results, &bench, run, PATHS);
+        dirty_paths::count(results, &bench, run)?;
         for (name, size) in [
             ("read, 1 MiB", 1 << 20),
             ("read, 64 KiB", 64 << 10),
