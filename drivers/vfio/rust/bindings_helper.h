@@ -8,6 +8,7 @@
 #include <linux/completion.h>
 #include <linux/fs.h>
 #include <linux/interval_tree.h>
+#include <linux/iova_bitmap.h>
 #include <linux/pci.h>
 #include <linux/vfio.h>
 #include <linux/vfio_pci_core.h>

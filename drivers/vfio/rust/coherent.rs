@@ -76,25 +76,6 @@ impl Coherent {
         }
     }
 
-    /// Returns `count` big endian words of 64 bits from `offset` on, as far as they
-    /// are within the memory. `offset` must be a multiple of 8.
-    pub(crate) fn iter_be64(&self, offset: usize, count: usize) -> impl Iterator<Item = u64> + '_ {
-        let within = match offset % 8 {
-            0 => self.len.saturating_sub(offset) / 8,
-            _ => 0,
-        };
-        // SAFETY: `cpu` is valid for `self.len` bytes (type invariant), and the
-        // offset is not more than that.
-        let first: NonNull<u64> = unsafe { self.cpu.add(offset.min(self.len)) }.cast();
-        (0..count.min(within)).map(move |word| {
-            // SAFETY: `offset + 8 * word + 8` is at most `self.len`, so that these
-            // are 8 bytes of the allocation, which `self` keeps; `cpu` is
-            // page-aligned (type invariant) and `offset` a multiple of 8, so they
-            // are aligned.
-            u64::from_be(unsafe { first.as_ptr().add(word).read_volatile() })
-        })
-    }
-
     /// Reads the big endian word of 32 bits at `offset`. Returns 0 if it is not
     /// aligned or not within the memory.
     pub(crate) fn read_be32(&self, offset: usize) -> u32 {

@@ -2,7 +2,11 @@
 
 //! Device DMA logging: `struct vfio_log_ops`.
 
-use super::{bindings, pci::Driver};
+use super::{
+    bindings,
+    dirty_pages::{self, Addresses, Span},
+    pci::Driver,
+};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{error::from_result, prelude::*};
 
@@ -115,6 +119,11 @@ impl DirtyBitmap<'_> {
         self.range
     }
 
+    fn span(&self) -> Span {
+        let IovaRange { start, last } = self.range;
+        Span { start, last }
+    }
+
     /// Reports `len` bytes from `iova` on, as far as they are in the range.
     ///
     /// Pins pages of user memory: takes `mmap_lock`, and may wait without a bound
@@ -122,21 +131,33 @@ impl DirtyBitmap<'_> {
     /// called with a lock or a guard held that an arc, a reset, closing the
     /// device or a notifier of the PF's driver needs.
     pub(crate) fn set(&mut self, iova: u64, len: u64) {
-        let end = iova
-            .saturating_add(len.saturating_sub(1))
-            .min(self.range.last);
-        let start = iova.max(self.range.start);
-        if len > 0 && start <= end {
-            // SAFETY: `bitmap` is valid, and nobody else accesses it (type
-            // invariant). `start` and `end` are in `range`, which it covers, and
-            // their addresses fit `unsigned long` since those of `range` do.
-            unsafe {
-                bindings::vfio_rust_iova_bitmap_set(
-                    self.bitmap.as_ptr(),
-                    start as c_ulong,
-                    (end - start + 1) as usize,
-                );
-            }
+        if let Some((start, len)) = self.span().part(iova, len) {
+            // SAFETY: What `part()` returns is a part of the range.
+            unsafe { self.set_part(start, len) };
+        }
+    }
+
+    /// Reports `pages`, each of `page_size` bytes, as far as they are in the range. To be
+    /// called as [`Self::set`] is.
+    #[inline]
+    pub(crate) fn set_pages(&mut self, page_size: u64, pages: impl Addresses) {
+        dirty_pages::set_pages(pages, page_size, self.span(), |start, len| {
+            // SAFETY: `dirty_pages::set_pages()` passes parts of the span that it was given,
+            // which is the range.
+            unsafe { self.set_part(start, len) }
+        });
+    }
+
+    /// # Safety
+    ///
+    /// The `len` bytes from `start` on must be a part of the range, and not be empty.
+    #[inline]
+    unsafe fn set_part(&mut self, start: u64, len: u64) {
+        // SAFETY: `bitmap` is valid, and nobody else accesses it (type invariant). It covers
+        // the range, of which this is a part (requirements of this function), and whose
+        // addresses fit `unsigned long`: VFIO has passed the range in two of those.
+        unsafe {
+            bindings::iova_bitmap_set(self.bitmap.as_ptr(), start as c_ulong, len as usize);
         }
     }
 }

@@ -166,6 +166,33 @@ impl<P: KeepsPages> DmaMapping<P> {
         })
     }
 
+    /// Makes visible to the CPU what the device has written to `len` bytes at `offset`.
+    /// Nothing to do if the device only reads.
+    ///
+    /// The device may write there again whenever it is told to: as the CPU does not write,
+    /// the memory need not be given back.
+    pub(crate) fn sync_part_for_cpu(&self, mut offset: usize, mut len: usize) {
+        if self.dir == Direction::ToDevice {
+            return;
+        }
+        for seg in &self.segments {
+            if len == 0 {
+                return;
+            }
+            if offset >= seg.len {
+                offset -= seg.len;
+                continue;
+            }
+            let n = len.min(seg.len - offset);
+            let addr = seg.addr + offset as u64;
+            // SAFETY: `dev` is valid and bound, and `seg.len` bytes, of which these are a
+            // part, are mapped for it at `seg.addr`, from the device (type invariant).
+            unsafe { bindings::vfio_rust_dma_sync_for_cpu(self.dev.as_ptr(), addr, n) };
+            len -= n;
+            offset = 0;
+        }
+    }
+
     /// Makes visible to the CPU what the device has written to the first `len` bytes.
     /// Nothing to do if the device only reads.
     pub(crate) fn sync_for_cpu(&self, len: usize) {

@@ -6,7 +6,6 @@
 #include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/io.h>
-#include <linux/iova_bitmap.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
 #include <linux/pm_runtime.h>
@@ -50,6 +49,12 @@ static size_t mapped(size_t offset, size_t len)
 	if (IS_ENABLED(CONFIG_HIGHMEM))
 		return min_t(size_t, len, PAGE_SIZE - offset % PAGE_SIZE);
 	return len;
+}
+
+/* Of pages that vfio_rust_alloc_pages() has returned: they are in no highmem. */
+void *vfio_rust_page_address(struct page *page)
+{
+	return page_address(page);
 }
 
 unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
@@ -150,12 +155,6 @@ void vfio_rust_dma_rmb(void)
 void vfio_rust_dma_wmb(void)
 {
 	dma_wmb();
-}
-
-void vfio_rust_iova_bitmap_set(struct iova_bitmap *bitmap, unsigned long iova,
-			       size_t len)
-{
-	iova_bitmap_set(bitmap, iova, len);
 }
 
 void vfio_rust_init_completion(struct completion *completion)

@@ -14,7 +14,6 @@
 struct completion;
 struct device;
 struct file;
-struct iova_bitmap;
 struct page;
 struct pci_dev;
 struct vfio_pci_core_device;
@@ -22,6 +21,7 @@ struct wait_queue_head;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
 void vfio_rust_free_pages(struct page *page, unsigned int order);
+void *vfio_rust_page_address(struct page *page);
 unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
 				     size_t offset, size_t len);
 unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
@@ -45,9 +45,6 @@ void vfio_rust_dma_free_coherent(struct device *dev, size_t len, void *cpu,
 				 dma_addr_t dma);
 void vfio_rust_dma_rmb(void);
 void vfio_rust_dma_wmb(void);
-
-void vfio_rust_iova_bitmap_set(struct iova_bitmap *bitmap, unsigned long iova,
-			       size_t len);
 
 void vfio_rust_init_completion(struct completion *completion);
 void vfio_rust_reinit_completion(struct completion *completion);

@@ -33,6 +33,7 @@ pub(crate) mod changes;
 pub(crate) mod coherent;
 pub(crate) mod completion;
 pub(crate) mod dirty_log;
+pub(crate) mod dirty_pages;
 pub(crate) mod dma;
 pub(crate) mod errno;
 pub(crate) mod file;

@@ -4,9 +4,10 @@
 
 use super::{
     bindings,
+    dirty_pages::{Addresses, BLOCK},
     file::{UserReader, UserWriter},
 };
-use core::ptr::NonNull;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
@@ -242,5 +243,93 @@ impl Pages {
                 Err(EFAULT)
             }
         })
+    }
+
+    /// Calls `each` with the words of 64 bits of the piece of each run that lies in
+    /// `offset..offset + len`. `EINVAL` if that is not within the buffer, or not made of
+    /// words.
+    pub(crate) fn for_words(
+        &self,
+        offset: usize,
+        len: usize,
+        mut each: impl FnMut(Words<'_>),
+    ) -> Result {
+        if offset % WORD != 0 || len % WORD != 0 {
+            return Err(EINVAL);
+        }
+        self.for_each_piece(offset, len, |page, at, n| {
+            // SAFETY: `page` is the first one of a run that `grow()` has allocated.
+            let run = unsafe { bindings::vfio_rust_page_address(page.as_ptr()) };
+            let run: NonNull<u8> = NonNull::new(run.cast()).ok_or(EINVAL)?;
+            // SAFETY: `at..at + n` is within the run (`for_each_piece`), which is mapped as
+            // a whole.
+            let (next, end) = unsafe { (run.add(at), run.add(at + n)) };
+            // INVARIANT: The run begins with a page, and is owned by `self`, which is
+            // borrowed until `each` returns. `at` and `n` are multiples of a word: so are
+            // `offset`, `len` and the length of each run. A block that begins at
+            // `last_block` ends at `end`.
+            each(Words {
+                next: next.cast(),
+                last_block: (end.as_ptr() as usize).saturating_sub(BLOCK * WORD),
+                end: end.cast(),
+                pages: PhantomData,
+            });
+            Ok(())
+        })
+    }
+}
+
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
+
+/// Big endian words of 64 bits in a run of a buffer, which a device may write at any time.
+///
+/// # Invariants
+///
+/// - `next` and `end` are aligned pointers into one allocation, or to its end, and what is
+///   between them is valid for reads during `'a`. `next` is not behind `end`.
+/// - If the address of `next` is not more than `last_block`, there is a block between `next`
+///   and `end`.
+pub(crate) struct Words<'a> {
+    next: NonNull<u64>,
+    last_block: usize,
+    end: NonNull<u64>,
+    pages: PhantomData<&'a Pages>,
+}
+
+impl Words<'_> {
+    /// Takes `N` words.
+    ///
+    /// # Safety
+    ///
+    /// There must be as many between `next` and `end`.
+    #[inline(always)]
+    unsafe fn take<const N: usize>(&mut self) -> [u64; N] {
+        let words = core::array::from_fn(|i| {
+            // SAFETY: This is one of `N` words between `next` and `end` (requirements of this
+            // function): it is aligned, and valid for reads (type invariant).
+            u64::from_be(unsafe { self.next.as_ptr().add(i).read_volatile() })
+        });
+        // INVARIANT: `N` words further on, which is not behind `end`.
+        //
+        // SAFETY: As many are in the same allocation (requirements of this function, and type
+        // invariant).
+        self.next = unsafe { self.next.add(N) };
+        words
+    }
+}
+
+impl Addresses for Words<'_> {
+    #[inline(always)]
+    fn next_block(&mut self) -> Option<[u64; BLOCK]> {
+        // SAFETY: There is a block (type invariant).
+        (self.next.as_ptr() as usize <= self.last_block).then(|| unsafe { self.take() })
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<u64> {
+        // SAFETY: `next` is before `end`, and both are aligned: there is a word between them
+        // (type invariant).
+        (self.next != self.end).then(|| unsafe { self.take::<1>() }[0])
     }
 }

@@ -292,10 +292,7 @@ impl DirtyLog for VfMigration {
         let tracking = tracking.ok_or(EINVAL)?;
         let time = Stopwatch::start();
         let mut bytes = 0u64;
-        let reported = tracking.report(dirty.range(), |addr, len| {
-            bytes = bytes.saturating_add(len);
-            dirty.set(addr, len);
-        });
+        let reported = tracking.report(dirty, &mut bytes);
         self.vf.tracer.dirty_report(bytes, &reported, time);
         reported.inspect_err(|err| {
             if *err == ETIMEDOUT {

@@ -17,6 +17,8 @@ mod buffers;
 mod chunks;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/cqe.rs"]
 mod cqe;
+#[path = "../../../../drivers/vfio/rust/dirty_pages.rs"]
+mod dirty_pages;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/saving/precopy.rs"]
 mod precopy;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/remainder.rs"]
@@ -38,6 +40,8 @@ mod bits_tests;
 mod chunks_tests;
 #[cfg(test)]
 mod cqe_tests;
+#[cfg(test)]
+mod dirty_pages_tests;
 #[cfg(test)]
 mod precopy_tests;
 #[cfg(test)]

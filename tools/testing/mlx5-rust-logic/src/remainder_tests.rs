@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::{
-    remainder::{Piece, Remainder},
-    report::{Batch, Run},
-};
+use crate::remainder::{Piece, Remainder};
 use proptest::{collection::vec, prelude::*};
 use std::collections::BTreeSet;
 
@@ -13,26 +10,20 @@ fn piece(first: u64, last: u64) -> Piece {
     Piece { first, last }
 }
 
-/// The page with a number, as the tracker reports it.
-fn page(number: u64) -> Run {
-    Run {
-        start: number * PAGE,
-        len: PAGE,
-    }
+fn found(remainder: &Remainder, first: u64, last: u64) -> Vec<Piece> {
+    remainder.find(piece(first, last)).collect()
 }
 
 fn taken(remainder: &mut Remainder, first: u64, last: u64) -> Vec<Piece> {
-    let mut batch = Batch::new();
-    remainder.find(piece(first, last), &mut batch);
+    let found = found(remainder, first, last);
     remainder.forget(piece(first, last));
-    let run = |run: &Run| piece(run.start, run.start + (run.len - 1));
-    batch.runs().iter().map(run).collect()
+    found
 }
 
 #[test]
 fn the_rest_of_a_page_is_kept_until_it_is_asked_for() {
     let mut remainder = Remainder::new();
-    remainder.keep(&[page(2)], piece(36, 39), PAGE);
+    remainder.keep(2 * PAGE, piece(36, 39), PAGE);
     assert_eq!(taken(&mut remainder, 36, 39), []);
     assert_eq!(taken(&mut remainder, 0, 33), [piece(32, 33)]);
     assert_eq!(taken(&mut remainder, 40, 40), [piece(40, 40)]);
@@ -46,31 +37,30 @@ fn the_rest_of_a_page_is_kept_until_it_is_asked_for() {
 #[test]
 fn a_report_that_fails_takes_nothing() {
     let mut remainder = Remainder::new();
-    remainder.keep(&[page(0)], piece(0, 3), PAGE);
-    let mut batch = Batch::new();
-    remainder.find(piece(0, 7), &mut batch);
-    assert_eq!(batch.runs(), [Run { start: 4, len: 4 }]);
+    remainder.keep(0, piece(0, 3), PAGE);
+    assert_eq!(found(&remainder, 0, 7), [piece(4, 7)]);
     assert_eq!(taken(&mut remainder, 0, u64::MAX), [piece(4, 15)]);
 }
 
 #[test]
 fn whole_pages_leave_nothing() {
     let mut remainder = Remainder::new();
-    let long = Run {
-        start: 0,
-        len: 100 * PAGE,
-    };
-    // A run of a report before this one is not this one's.
-    remainder.keep(&[long], piece(2 * PAGE, 4 * PAGE - 1), PAGE);
-    let empty = Run { start: 5, len: 0 };
-    remainder.keep(&[empty], piece(0, 3), PAGE);
-    assert_eq!(taken(&mut remainder, 0, u64::MAX), []);
+    assert!(!Remainder::is_part(piece(2 * PAGE, 4 * PAGE - 1), PAGE));
+    assert!(Remainder::is_part(piece(2 * PAGE, 4 * PAGE - 2), PAGE));
+    assert!(Remainder::is_part(piece(2 * PAGE + 1, 4 * PAGE - 1), PAGE));
+    // A page of a report before this one is not this one's.
+    for page in 0..100 {
+        remainder.keep(page * PAGE, piece(2 * PAGE, 4 * PAGE - 1), PAGE);
+    }
+    assert!(!remainder.is_used());
+    remainder.keep(0, piece(0, 3), PAGE);
+    assert!(remainder.is_used());
 }
 
 #[test]
 fn the_last_page_of_all() {
     let mut remainder = Remainder::new();
-    remainder.keep(&[page(u64::MAX / PAGE)], piece(0, u64::MAX - 4), PAGE);
+    remainder.keep(u64::MAX / PAGE * PAGE, piece(0, u64::MAX - 4), PAGE);
     assert_eq!(
         taken(&mut remainder, 0, u64::MAX),
         [piece(u64::MAX - 3, u64::MAX)]
@@ -82,11 +72,11 @@ fn the_last_page_of_all() {
 struct Tracker(BTreeSet<u64>);
 
 impl Tracker {
-    fn report(&mut self, first: u64, last: u64) -> Vec<Run> {
+    fn report(&mut self, first: u64, last: u64) -> Vec<u64> {
         let (first, last) = (first / PAGE, last / PAGE);
         let reported: Vec<u64> = self.0.range(first..=last).copied().collect();
         self.0.retain(|page| !reported.contains(page));
-        reported.into_iter().map(page).collect()
+        reported.into_iter().map(|page| page * PAGE).collect()
     }
 }
 
@@ -120,11 +110,10 @@ proptest! {
                     for kept in taken(&mut remainder, asked.first, asked.last) {
                         reported.extend(kept.first..=kept.last);
                     }
-                    let runs = tracker.report(asked.first, asked.last);
-                    for run in &runs {
-                        reported.extend(run.start..run.start + run.len);
+                    for page in tracker.report(asked.first, asked.last) {
+                        reported.extend(page..page + PAGE);
+                        remainder.keep(page, asked, PAGE);
                     }
-                    remainder.keep(&runs, asked, PAGE);
                     for address in asked.first..=asked.last {
                         prop_assert!(!dirty.remove(&address) || reported.contains(&address));
                     }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! [`report`](crate::report): whatever a device sends, all dirty pages are
-//! reported, in batches, and a report comes to an end.
+//! [`report`](crate::report): whatever a device sends, all messages are handed out, in
+//! batches, before the device gets their memory back, and a report comes to an end.
 
 use crate::{
     cqe::{Message, State},
-    report::{Batch, Device, Failed, Fault, Progress, Report, Run},
+    report::{Batch, Device, Failed, Fault, Progress, Report},
 };
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
@@ -23,13 +23,13 @@ struct Ring {
     sent: VecDeque<(Vec<u64>, State)>,
     /// Most messages that are sent.
     slots: usize,
-    /// Most entries that are looked at together.
-    piece: usize,
     requests: Vec<u64>,
     /// Another message is sent only after a wait.
     slow: bool,
     released: usize,
     posted: usize,
+    /// An event is raised for the next message.
+    armed: bool,
     refuses: bool,
     fails: bool,
     /// The memory for messages is gone.
@@ -41,7 +41,6 @@ impl Ring {
         Self {
             reports: reports.into_iter().collect(),
             slots: 4,
-            piece: 8,
             ..Self::default()
         }
     }
@@ -76,47 +75,50 @@ impl Device for Ring {
         Ok(())
     }
 
-    fn message(&mut self) -> Result<Option<Message>, Failed> {
-        if self.fails {
+    fn spare(&self) -> u32 {
+        self.slots as u32
+    }
+
+    fn message(&mut self, index: u32) -> Result<Option<Message>, Failed> {
+        if self.fails && index == 0 {
             return Err(Failed);
         }
         if !self.slow {
             self.send();
         }
-        Ok(self.sent.front().map(|(entries, state)| Message {
-            slot: (self.released % self.slots) as u32,
+        let message = self.sent.get(index as usize);
+        Ok(message.map(|(entries, state)| Message {
+            slot: ((self.released + index as usize) % self.slots) as u32,
             len: entries.len() * 8,
             state: *state,
         }))
     }
 
-    fn extend(
-        &self,
-        batch: &mut Batch,
-        page_size: u64,
-        message: &Message,
-        from: usize,
-    ) -> Result<usize, Failed> {
-        if self.forgotten {
-            return Err(Failed);
-        }
-        assert_eq!(message.slot as usize, self.released % self.slots);
-        let entries = &self.sent[0].0;
-        let end = entries.len().min((from / self.piece + 1) * self.piece);
-        Ok(batch.extend(page_size, entries[from..end].iter().copied()))
+    fn arm(&mut self) {
+        self.armed = true;
     }
 
-    fn release(&mut self) {
-        self.sent.pop_front().expect("nothing to release");
-        self.released += 1;
+    fn make_readable(&self, messages: &[Message]) -> Result<(), Failed> {
+        assert!(!messages.is_empty());
+        match self.forgotten {
+            true => Err(Failed),
+            false => Ok(()),
+        }
+    }
+
+    fn release(&mut self, count: u32) {
+        for _ in 0..count {
+            self.sent.pop_front().expect("nothing to release");
+        }
+        self.released += count as usize;
     }
 
     fn post(&mut self) {
-        self.posted += 1;
         assert!(
-            self.posted <= self.released,
+            self.posted < self.released,
             "the completion queue can overrun"
         );
+        self.posted = self.released;
         if !self.slow {
             self.send();
         }
@@ -144,15 +146,30 @@ fn messages(pages: &[u64], entries: usize) -> Vec<(Vec<u64>, State)> {
 /// What a report has said.
 #[derive(Default, Debug, PartialEq)]
 struct Seen {
-    runs: Vec<Run>,
+    pages: Vec<u64>,
     batches: usize,
     waits: usize,
 }
 
 impl Seen {
+    /// The pages, in order.
     fn pages(&self) -> BTreeSet<u64> {
-        let pages = |run: &Run| run.start / PAGE..(run.start + run.len) / PAGE;
-        self.runs.iter().flat_map(pages).collect()
+        self.pages.iter().copied().collect()
+    }
+
+    /// Takes what the messages in a batch say, which the device must not have overwritten.
+    fn take(&mut self, ring: &Ring, batch: &Batch) {
+        let slot = |message: &Message| message.slot as usize;
+        for message in batch.messages() {
+            assert!(message.len > 0);
+            let oldest = ring.released % ring.slots;
+            let index = (slot(message) + ring.slots - oldest) % ring.slots;
+            let (entries, _) = &ring.sent[index];
+            assert_eq!(entries.len() * 8, message.len);
+            self.pages
+                .extend(entries.iter().map(|address| address / PAGE));
+        }
+        self.batches += 1;
     }
 }
 
@@ -162,13 +179,13 @@ fn finish(report: &mut Report<u64>, ring: &mut Ring) -> (Seen, Result<(), Fault<
     let mut batch = Batch::new();
     loop {
         let progress = report.next_batch(ring, &mut batch);
-        assert!(batch.runs().len() <= Batch::ROOM);
-        seen.runs.extend(batch.runs());
-        seen.batches += 1;
+        let handed_out = !batch.messages().is_empty();
+        assert_eq!(handed_out, progress == Ok(Progress::More), "{progress:?}");
         match progress {
             Ok(Progress::Done) => return (seen, Ok(())),
-            Ok(Progress::More) => assert_eq!(batch.runs().len(), Batch::ROOM),
+            Ok(Progress::More) => seen.take(ring, &batch),
             Ok(Progress::Wait) => {
+                assert!(std::mem::take(&mut ring.armed), "no event would come");
                 seen.waits += 1;
                 ring.send();
                 assert!(!ring.sent.is_empty(), "nothing will ever come");
@@ -181,68 +198,71 @@ fn finish(report: &mut Report<u64>, ring: &mut Ring) -> (Seen, Result<(), Fault<
 #[test]
 fn nothing_is_reported_before_it_was_asked_for() {
     let mut ring = Ring::new([messages(&[1], 8)]);
-    let (seen, end) = finish(&mut Report::new(PAGE), &mut ring);
-    assert_eq!((seen.runs, end), (vec![], Ok(())));
+    let (seen, end) = finish(&mut Report::new(), &mut ring);
+    assert_eq!((seen, end), (Seen::default(), Ok(())));
     assert!(ring.requests.is_empty());
 }
 
 #[test]
 fn an_empty_report_is_complete() {
     let mut ring = Ring::new([messages(&[], 8)]);
-    let mut report = Report::new(PAGE);
+    let mut report = Report::new();
     report.begin(7, 100, 32);
     let (seen, end) = finish(&mut report, &mut ring);
-    assert_eq!((seen.runs, end), (vec![], Ok(())));
+    assert_eq!((seen, end), (Seen::default(), Ok(())));
     assert_eq!((ring.requests, ring.released), (vec![7], 1));
 }
 
 #[test]
-fn pages_that_follow_each_other_or_come_again_are_one_run() {
-    let pages = [3, 4, 5, 5, 4, 6, 9, 8, 8, 20];
-    let mut ring = Ring::new([messages(&pages, 3)]);
-    let mut report = Report::new(PAGE);
+fn messages_are_handed_out_in_batches() {
+    let pages: Vec<u64> = (0..100).collect();
+    let mut ring = Ring::new([messages(&pages, 1)]);
+    ring.slots = 32;
+    let mut report = Report::new();
     report.begin(0, 100, 32);
     let (seen, end) = finish(&mut report, &mut ring);
-    let run = |start: u64, pages: u64| Run {
-        start: start * PAGE,
-        len: pages * PAGE,
-    };
-    assert_eq!(seen.runs, [run(3, 4), run(9, 1), run(8, 1), run(20, 1)]);
     assert_eq!(end, Ok(()));
-}
-
-#[test]
-fn a_run_does_not_go_around_the_address_space() {
-    let last = u64::MAX / PAGE;
-    let mut ring = Ring::new([messages(&[last - 1, last, 0, 1], 8)]);
-    let mut report = Report::new(PAGE);
-    report.begin(0, 100, 32);
-    let (seen, _) = finish(&mut report, &mut ring);
-    let run = |start, len| Run { start, len };
     assert_eq!(
-        seen.runs,
-        [run((last - 1) * PAGE, 2 * PAGE), run(0, 2 * PAGE)]
+        (seen.pages, seen.batches),
+        (pages, 100_usize.div_ceil(Batch::ROOM))
     );
+    assert_eq!((ring.released, ring.posted), (100, 100));
 }
 
 #[test]
-fn a_message_that_has_more_runs_than_a_batch_is_gone_on_with() {
-    let pages: Vec<u64> = (0..1000).map(|i| 2 * i).collect();
-    let mut ring = Ring::new([messages(&pages, 1000)]);
-    let mut report = Report::new(PAGE);
-    report.begin(0, 2000, 4000);
+fn the_device_keeps_what_it_cannot_spare() {
+    let pages: Vec<u64> = (0..9).collect();
+    let mut ring = Ring::new([messages(&pages, 1)]);
+    ring.slots = 2;
+    let mut report = Report::new();
+    report.begin(0, 100, 2);
     let (seen, end) = finish(&mut report, &mut ring);
-    assert_eq!(end, Ok(()));
-    assert_eq!(seen.runs.len(), 1000);
-    assert_eq!(seen.batches, 1000_usize.div_ceil(Batch::ROOM));
-    assert_eq!(ring.released, 1);
+    assert_eq!((seen.pages, seen.batches, end), (pages, 5, Ok(())));
+}
+
+#[test]
+fn empty_messages_are_not_handed_out() {
+    let message = |pages: &[u64], state| (pages.iter().map(|p| p * PAGE).collect(), state);
+    let mut ring = Ring::new([vec![
+        message(&[], State::Reporting),
+        message(&[3], State::Reporting),
+        message(&[], State::Reporting),
+        message(&[5, 6], State::Reporting),
+        message(&[], State::Tracking),
+    ]]);
+    ring.slots = 8;
+    let mut report = Report::new();
+    report.begin(0, 100, 32);
+    let (seen, end) = finish(&mut report, &mut ring);
+    assert_eq!((seen.pages, seen.batches, end), (vec![3, 5, 6], 1, Ok(())));
+    assert_eq!((ring.released, ring.posted), (5, 5));
 }
 
 #[test]
 fn a_slow_device_is_waited_for() {
     let mut ring = Ring::new([messages(&[1, 3, 5, 7], 1)]);
     ring.slow = true;
-    let mut report = Report::new(PAGE);
+    let mut report = Report::new();
     report.begin(0, 100, 32);
     let (seen, end) = finish(&mut report, &mut ring);
     assert_eq!((seen.pages(), end), (BTreeSet::from([1, 3, 5, 7]), Ok(())));
@@ -252,7 +272,7 @@ fn a_slow_device_is_waited_for() {
 #[test]
 fn a_request_that_is_refused_has_no_effect() {
     let mut ring = Ring::new([messages(&[1], 8)]);
-    let mut report = Report::new(PAGE);
+    let mut report = Report::new();
     ring.refuses = true;
     report.begin(1, 100, 32);
     assert_eq!(
@@ -272,7 +292,7 @@ fn a_tracker_that_fails_says_so_after_its_pages() {
         (vec![PAGE], State::Reporting),
         (vec![5 * PAGE], State::Failed),
     ]]);
-    let mut report = Report::new(PAGE);
+    let mut report = Report::new();
     report.begin(0, 100, 32);
     let (seen, end) = finish(&mut report, &mut ring);
     assert_eq!(seen.pages(), BTreeSet::from([1, 5]));
@@ -286,9 +306,10 @@ fn a_tracker_that_fails_says_so_after_its_pages() {
 fn a_message_that_cannot_be_read_any_more_does_not_end_well() {
     let mut ring = Ring::new([messages(&[1, 2], 8)]);
     ring.forgotten = true;
-    let mut report = Report::new(PAGE);
+    let mut report = Report::new();
+    let mut batch = Batch::new();
     report.begin(0, 100, 32);
-    assert_eq!(finish(&mut report, &mut ring).1, Err(Fault::Failed));
+    assert_eq!(report.next_batch(&mut ring, &mut batch), Err(Fault::Failed));
     assert_eq!(ring.released, 0);
 }
 
@@ -296,7 +317,7 @@ fn a_message_that_cannot_be_read_any_more_does_not_end_well() {
 fn a_page_that_comes_ten_times_is_no_error() {
     let pages: Vec<u64> = (0..10).flat_map(|_| 0..100).collect();
     let mut ring = Ring::new([messages(&pages, 8)]);
-    let mut report = Report::new(PAGE);
+    let mut report = Report::new();
     report.begin(0, 100, 32);
     let (seen, end) = finish(&mut report, &mut ring);
     assert_eq!((seen.pages(), end), ((0..100).collect(), Ok(())));
@@ -307,7 +328,7 @@ fn a_flood_ends_one_report_only() {
     // Two reports end while the first request is still being answered.
     let flood: Vec<u64> = (0..40).flat_map(|_| 0..100).collect();
     let mut ring = Ring::new([messages(&flood, 8), messages(&[1, 2], 8)]);
-    let mut report = Report::new(PAGE);
+    let mut report = Report::new();
     let mut faults = 0;
     loop {
         report.begin(7, 100, 32);
@@ -329,7 +350,7 @@ fn a_flood_ends_one_report_only() {
 #[test]
 fn empty_messages_are_a_flood_too() {
     let mut ring = Ring::new([(0..100_000).map(|_| (vec![], State::Reporting)).collect()]);
-    let mut report = Report::new(PAGE);
+    let mut report = Report::new();
     report.begin(0, 100, 32);
     assert_eq!(finish(&mut report, &mut ring).1, Err(Fault::Flood));
     assert!(ring.released < 10_000);
@@ -337,50 +358,36 @@ fn empty_messages_are_a_flood_too() {
 
 #[test]
 fn a_report_that_was_left_is_finished_by_the_next_one() {
-    let pages: Vec<u64> = (0..200).map(|i| 2 * i).collect();
-    let mut ring = Ring::new([messages(&pages, 100), messages(&[500], 8)]);
-    let mut report = Report::new(PAGE);
+    let pages: Vec<u64> = (0..20).collect();
+    let mut ring = Ring::new([messages(&pages, 2), messages(&[500], 8)]);
+    let mut report = Report::new();
     let mut batch = Batch::new();
+    let mut seen = Seen::default();
     report.begin(1, 400, 400);
     assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::More));
-    let mut reported: BTreeSet<u64> = batch.runs().iter().map(|run| run.start / PAGE).collect();
+    seen.take(&ring, &batch);
     report.begin(2, 400, 400);
-    let (seen, end) = finish(&mut report, &mut ring);
+    let (rest, end) = finish(&mut report, &mut ring);
     assert_eq!((ring.requests, end), (vec![1, 2], Ok(())));
-    reported.extend(seen.pages());
-    assert_eq!(reported, pages.into_iter().chain([500]).collect());
+    seen.pages.extend(rest.pages);
+    assert_eq!(seen.pages, (0..20).chain([500]).collect::<Vec<u64>>());
 }
 
 proptest! {
     #[test]
-    fn all_pages_are_reported_and_no_other(
+    fn all_messages_are_handed_out(
         pages in prop::collection::vec(0u64..600, 0..600),
         entries in 1usize..100,
-        slots in 1usize..10,
-        piece in 1usize..64,
+        slots in 1usize..20,
         slow: bool,
     ) {
-        let mut ring = Ring { slots, piece, slow, ..Ring::new([messages(&pages, entries)]) };
-        let mut report = Report::new(PAGE);
+        let mut ring = Ring { slots, slow, ..Ring::new([messages(&pages, entries)]) };
+        let mut report = Report::new();
         report.begin(0, 600, (entries * slots) as u64);
         let (seen, end) = finish(&mut report, &mut ring);
         prop_assert_eq!(end, Ok(()));
-        prop_assert_eq!(seen.pages(), pages.into_iter().collect());
+        prop_assert_eq!(seen.pages, pages);
         prop_assert!(ring.sent.is_empty() && ring.outgoing.is_empty());
-    }
-
-    #[test]
-    fn whatever_addresses_come_are_covered(addresses in prop::collection::vec(any::<u64>(), 1..300)) {
-        let mut ring = Ring::new([vec![(addresses.clone(), State::Tracking)]]);
-        let mut report = Report::new(PAGE);
-        report.begin(0, 300, 300);
-        let (seen, end) = finish(&mut report, &mut ring);
-        prop_assert_eq!(end, Ok(()));
-        for address in addresses {
-            let covered = seen.runs.iter().any(|run| {
-                address.checked_sub(run.start).is_some_and(|at| run.len - at.min(run.len) >= PAGE)
-            });
-            prop_assert!(covered, "{address:#x}");
-        }
+        prop_assert_eq!(ring.posted, ring.released);
     }
 }

@@ -12,6 +12,7 @@ use super::{
     uar::Uar,
 };
 use crate::vfio::coherent::{dma_rmb, Coherent};
+use core::mem::offset_of;
 use kernel::{
     container_of,
     error::to_result,
@@ -22,18 +23,19 @@ use kernel::{
 };
 
 /// Bytes of an entry.
-const CQE_BYTES: usize = cqe::WORDS * 4;
+const CQE_BYTES: usize = size_of::<mlx5_cqe64>();
+/// Where an entry has the word with `wqe_counter` and `op_own`.
+const OWNER: usize = offset_of!(mlx5_cqe64, wqe_counter);
+/// Where it has `byte_cnt`.
+const BYTE_COUNT: usize = offset_of!(mlx5_cqe64, byte_cnt);
+/// Where it has `immediate`, which is in a union without a name: behind `srqn`.
+const IMMEDIATE: usize = offset_of!(mlx5_cqe64, srqn) + size_of::<u32>();
 /// Bytes of the doorbell records: the consumer index, and what was armed for.
 const RECORDS: usize = 8;
 
 // `cqe` has no kernel types, and so none of the headers' names.
 const _: () = {
-    use core::mem::offset_of;
-    assert!(size_of::<mlx5_cqe64>() == CQE_BYTES);
-    assert!(offset_of!(mlx5_cqe64, srqn) + size_of::<u32>() == cqe::IMMEDIATE * 4);
-    assert!(offset_of!(mlx5_cqe64, byte_cnt) == cqe::BYTE_COUNT * 4);
-    assert!(offset_of!(mlx5_cqe64, wqe_counter) == cqe::OWNER_WORD * 4);
-    assert!(offset_of!(mlx5_cqe64, op_own) == cqe::OWNER_WORD * 4 + 3);
+    assert!(offset_of!(mlx5_cqe64, op_own) == OWNER + 3);
     assert!(bindings::MLX5_CQE_INVALID == cqe::INVALID);
     assert!(bindings::MLX5_CQE_RESP_SEND_IMM == cqe::RESP_SEND_IMM);
     assert!(bindings::MLX5_PAGE_TRACK_STATE_TRACKING == cqe::STATE_TRACKING);
@@ -111,7 +113,7 @@ impl CompletionQueue {
         let dma = unsafe { pf.dma_device() }?;
         let ring = Coherent::new(&dma, CQE_BYTES << log_size)?;
         for index in 0..1 << log_size {
-            ring.write_be32(index * CQE_BYTES + cqe::OWNER_WORD * 4, cqe::NEVER_WRITTEN);
+            ring.write_be32(index * CQE_BYTES + OWNER, cqe::NEVER_WRITTEN);
         }
         let records = Coherent::new(&dma, RECORDS)?;
         let uar = Uar::new(pf)?;
@@ -219,13 +221,17 @@ impl CompletionQueue {
         let ring = &memory.as_ref().ok_or(ENODEV)?.ring;
         // CAST: To a type that is not smaller.
         let at = (index & ((1 << self.log_size) - 1)) as usize * CQE_BYTES;
-        let owner = ring.read_be32(at + cqe::OWNER_WORD * 4);
+        let owner = ring.read_be32(at + OWNER);
         if !cqe::is_written(owner, index, self.log_size) {
             return Ok(None);
         }
         dma_rmb();
-        let cqe = core::array::from_fn(|word| ring.read_be32(at + word * 4));
-        cqe::parse(&cqe, slots, room).map(Some).ok_or(EIO)
+        let entry = cqe::Entry {
+            owner,
+            byte_count: ring.read_be32(at + BYTE_COUNT),
+            immediate: ring.read_be32(at + IMMEDIATE),
+        };
+        cqe::parse(entry, slots, room).map(Some).ok_or(EIO)
     }
 
     /// Gives all entries before `index` back to the device.

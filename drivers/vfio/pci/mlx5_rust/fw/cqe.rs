@@ -4,14 +4,12 @@
 //!
 //! No kernel types: the file is also compiled and tested on the host.
 
-/// 32-bit words of an entry.
-pub(crate) const WORDS: usize = 16;
-/// The word that has `op_own` in its lowest byte; written last by the device.
-pub(crate) const OWNER_WORD: usize = WORDS - 1;
+use super::track_limits::LOG_ENTRY;
+
 /// What `op_own` is before the device has ever written it.
 pub(crate) const NEVER_WRITTEN: u32 = INVALID << 4;
 
-// Values and places of the C headers, as `super::cq` asserts.
+// Values of the C headers, as `super::cq` asserts.
 
 /// `MLX5_CQE_INVALID`.
 pub(crate) const INVALID: u32 = 15;
@@ -21,10 +19,6 @@ pub(crate) const RESP_SEND_IMM: u32 = 3;
 pub(crate) const STATE_TRACKING: u32 = 0;
 /// `MLX5_PAGE_TRACK_STATE_REPORTING`.
 pub(crate) const STATE_REPORTING: u32 = 1;
-/// The word that is `immediate`.
-pub(crate) const IMMEDIATE: usize = 9;
-/// The word that is `byte_cnt`.
-pub(crate) const BYTE_COUNT: usize = 11;
 
 /// Whether the device has written an entry: `owner_word` is its last word, `index`
 /// counts entries from the beginning, `log_size` is of the queue.
@@ -57,21 +51,44 @@ pub(crate) struct Message {
     pub(crate) state: State,
 }
 
+impl Message {
+    /// Returns where its entries are in memory that has slots of `room` bytes, and how many
+    /// bytes those are: a multiple of an entry's.
+    pub(crate) fn place(&self, room: usize) -> (usize, usize) {
+        // CAST: To a type that is not smaller.
+        (
+            self.slot as usize * room,
+            self.len >> LOG_ENTRY << LOG_ENTRY,
+        )
+    }
+}
+
+/// What an entry says: the words of it that matter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// `wqe_counter`, and `op_own` in the lowest byte; written last by the device.
+    pub(crate) owner: u32,
+    /// `byte_cnt`.
+    pub(crate) byte_count: u32,
+    /// `immediate`.
+    pub(crate) immediate: u32,
+}
+
 /// Takes an entry apart. `None` where it is not about a message that fits into
 /// `room` bytes, in a queue of `slots`, a power of two.
-pub(crate) fn parse(cqe: &[u32; WORDS], slots: u32, room: usize) -> Option<Message> {
-    if (cqe[OWNER_WORD] & 0xff) >> 4 != RESP_SEND_IMM {
+pub(crate) fn parse(entry: Entry, slots: u32, room: usize) -> Option<Message> {
+    if (entry.owner & 0xff) >> 4 != RESP_SEND_IMM {
         return None;
     }
     // CAST: To a type that is not smaller.
-    let len = cqe[BYTE_COUNT] as usize;
+    let len = entry.byte_count as usize;
     if len > room {
         return None;
     }
     Some(Message {
-        slot: (cqe[OWNER_WORD] >> 16) & slots.checked_sub(1)?,
+        slot: (entry.owner >> 16) & slots.checked_sub(1)?,
         len,
-        state: match cqe[IMMEDIATE] >> 28 {
+        state: match entry.immediate >> 28 {
             STATE_TRACKING => State::Tracking,
             STATE_REPORTING => State::Reporting,
             _ => State::Failed,

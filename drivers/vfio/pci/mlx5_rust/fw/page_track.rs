@@ -19,72 +19,28 @@ use super::{
     device::{Device, PfGuard},
     events::{Subjects, TrackEvents, TrackNotifier},
     ifc::{constant, field, mailbox, part, LargeMailbox, Mailbox},
-    mkey::{Mapped, Mkey},
+    mkey::Mkey,
     pd::Pd,
     qp::{QueuePair, Receive},
     registry::{Owned, Resource},
     remainder::{Piece, Remainder},
     report::{self, Batch, Failed, Fault, Progress, Report},
-    track_limits::{Ring, TrackLimits, LOG_ENTRY},
+    track_limits::{Ring, TrackLimits},
     uar::Uar,
 };
 use crate::vfio::{
-    coherent::Coherent,
     dirty_log::{IovaRange, IovaRanges},
+    dirty_pages::Addresses,
+    dma::{Direction, DmaMapping},
     errno,
+    pages::{Fill, Pages},
 };
-use kernel::{prelude::*, sizes::SZ_64K, sync::Arc};
+use kernel::{prelude::*, sync::Arc};
 
-/// Pieces that the memory for messages is made of.
-const PIECE: usize = SZ_64K;
 /// What a tracker tracks: `track_type`.
 const TRACK_PAGES: u32 = 1;
 /// The fields that a request for a report sets: `modify_field_select`.
 const SELECT_RANGE_AND_STATE: u64 = 0x3;
-
-/// The memory for messages, for the device at addresses from 0 in an mkey.
-struct Memory {
-    pieces: KVec<Coherent>,
-}
-
-impl Memory {
-    /// # Safety
-    ///
-    /// The memory must be freed by the `release` of a [`Resource`], or before `pf` is
-    /// dropped.
-    unsafe fn new(pf: &PfGuard<'_>, len: usize) -> Result<Self> {
-        // SAFETY: By the requirements of this function.
-        let dev = unsafe { pf.dma_device() }?;
-        let mut pieces = KVec::new();
-        for _ in 0..len.div_ceil(PIECE) {
-            pieces.push(Coherent::new(&dev, PIECE)?, GFP_KERNEL)?;
-        }
-        Ok(Self { pieces })
-    }
-
-    /// Returns addresses in `len` bytes from `offset` on: those that are in the
-    /// same piece as the first one.
-    fn entries(&self, offset: usize, len: usize) -> impl Iterator<Item = u64> + '_ {
-        let piece = self.pieces.get(offset / PIECE);
-        piece
-            .into_iter()
-            .flat_map(move |piece| piece.iter_be64(offset % PIECE, len >> LOG_ENTRY))
-    }
-}
-
-impl Mapped for Memory {
-    fn len(&self) -> usize {
-        self.pieces.len() * PIECE
-    }
-
-    fn page_shift(&self) -> u32 {
-        PIECE.trailing_zeros()
-    }
-
-    fn addresses(&self, _shift: u32) -> impl Iterator<Item = u64> {
-        self.pieces.iter().map(Coherent::dma)
-    }
-}
 
 /// A PAGE_TRACK object.
 struct Object {
@@ -136,7 +92,7 @@ struct Tracked {
     object: Owned<Object>,
     _sender: QueuePair,
     receiver: QueuePair,
-    mkey: Owned<Mkey<Memory>>,
+    mkey: Owned<Mkey<DmaMapping<Arc<Pages>>>>,
     cq: CompletionQueue,
     _pd: Pd,
     _uar: Uar,
@@ -203,10 +159,13 @@ impl PageTracker {
         let uar = Uar::new(pf)?;
         let pd = Pd::new(pf)?;
         let cq = CompletionQueue::new(pf, events.clone(), ring.log_slots)?;
-        // SAFETY: The memory belongs to the mkey, whose `release` drops it; or it is
+        // SAFETY: The mapping belongs to the mkey, whose `release` drops it; or it is
         // dropped before this returns.
-        let memory = unsafe { Memory::new(pf, ring.len()) }?;
-        let mkey = Mkey::new(pf, &pd, memory)?;
+        let dma = unsafe { pf.dma_device() }?;
+        // Zeroed: a message may be longer than what the device has written of it.
+        let pages = Arc::new(Pages::with_len(ring.len(), Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
+        let mapping = DmaMapping::new(&dma, pages, ring.len(), Direction::FromDevice)?;
+        let mkey = Mkey::new(pf, &pd, mapping)?;
         let receive = Receive {
             cq: &cq,
             log_size: ring.log_slots,
@@ -248,7 +207,7 @@ impl PageTracker {
         };
         Ok(Self {
             tracked,
-            report: Report::new(1 << log_page),
+            report: Report::new(),
             remainder: Remainder::new(),
             events,
             log_page,
@@ -265,28 +224,39 @@ impl PageTracker {
         &self.events
     }
 
-    /// Begins to report the pages in `range` that the VF has written to since that
-    /// was asked last. `batch`, which must be empty, and the batches that follow have them,
-    /// and maybe others.
-    pub(super) fn begin(&mut self, range: IovaRange, batch: &mut Batch) {
-        self.remainder.find(range.into(), batch);
-        // `None` is a range that firmware refuses.
-        let pages = range.len().unwrap_or(u64::MAX) >> self.log_page;
-        self.report.begin(range, pages, self.tracked.ring.entries());
+    /// Returns the size of a message at most.
+    pub(super) fn message_len(&self) -> usize {
+        self.tracked.ring.message_len()
     }
 
-    /// Replaces the runs in `batch` by the next ones of the report about `range`, which
-    /// are to be reported even after an error. Waits for a firmware command at most.
+    /// Begins to report the pages in `range` that the VF has written to since that
+    /// was asked last. Returns the memory of messages. `EIO` if the tracker is being
+    /// destroyed.
+    pub(super) fn begin(&mut self, range: IovaRange) -> Result<Arc<Pages>> {
+        let pages = self.tracked.mkey.with(|mapping| mapping.pages().clone());
+        // `None` is a range that firmware refuses.
+        let count = range.len().unwrap_or(u64::MAX) >> self.log_page;
+        self.report.begin(range, count, self.tracked.ring.entries());
+        pages.map_err(|_| EIO)
+    }
+
+    /// Returns what earlier reports have left.
+    pub(super) fn remainder(&self) -> &Remainder {
+        &self.remainder
+    }
+
+    /// Replaces the messages in `batch` by the next ones of the report about `range`. Waits
+    /// for a firmware command at most.
     ///
     /// `EIO` if the tracker has failed, which it does for good, or if the device
     /// does not come to an end.
     pub(super) fn next_batch(&mut self, range: IovaRange, batch: &mut Batch) -> Result<Progress> {
         self.check()?;
         let next = self.report.next_batch(&mut self.tracked, batch);
-        self.remainder
-            .keep(batch.runs(), range.into(), self.page_size());
-        if matches!(next, Ok(Progress::Done)) {
-            self.remainder.forget(range.into());
+        match next {
+            Ok(Progress::More) => self.keep_rest(range.into(), batch)?,
+            Ok(Progress::Done) => self.remainder.forget(range.into()),
+            _ => (),
         }
         next.map_err(|fault| match fault {
             Fault::Flood => EIO,
@@ -301,6 +271,25 @@ impl PageTracker {
                 EIO
             }
         })
+    }
+
+    /// Keeps what is beyond `asked` of the pages in `batch`.
+    fn keep_rest(&mut self, asked: Piece, batch: &Batch) -> Result {
+        let page_size = 1 << self.log_page;
+        if !Remainder::is_part(asked, page_size) {
+            return Ok(());
+        }
+        let pages = self.tracked.mkey.with(|mapping| mapping.pages().clone());
+        let pages = pages.map_err(|_| EIO)?;
+        for message in batch.messages() {
+            let (offset, len) = message.place(self.message_len());
+            pages.for_words(offset, len, |mut words| {
+                while let Some(page) = words.next() {
+                    self.remainder.keep(page, asked, page_size);
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// The tracker has failed if firmware did not answer.
@@ -372,39 +361,37 @@ impl report::Device for Tracked {
         pf.execute(&mut input.bytes, &mut output.bytes)
     }
 
-    fn message(&mut self) -> Result<Option<Message>, Failed> {
-        let slots = self.ring.slots();
-        let room = self.ring.message_len();
-        let next = || self.cq.entry(self.seen, slots, room).map_err(|_| Failed);
-        let message = next()?;
-        if message.is_some() {
-            return Ok(message);
-        }
-        // What comes before the CQ is armed raises no event.
+    fn spare(&self) -> u32 {
+        self.ring.slots() / 2
+    }
+
+    fn message(&mut self, index: u32) -> Result<Option<Message>, Failed> {
+        let index = self.seen.wrapping_add(index);
+        let (slots, room) = (self.ring.slots(), self.ring.message_len());
+        self.cq.entry(index, slots, room).map_err(|_| Failed)
+    }
+
+    fn arm(&mut self) {
         self.cq.arm(self.seen);
-        next()
     }
 
-    fn extend(
-        &self,
-        batch: &mut Batch,
-        page_size: u64,
-        message: &Message,
-        from: usize,
-    ) -> Result<usize, Failed> {
-        // CAST: To a type that is not smaller.
-        let at = message.slot as usize * self.ring.message_len();
-        let done = from << LOG_ENTRY;
-        let left = message.len.saturating_sub(done);
-        let added = self
-            .mkey
-            .with(|memory| batch.extend(page_size, memory.entries(at + done, left)));
+    fn make_readable(&self, messages: &[Message]) -> Result<(), Failed> {
+        let place = |message: &Message| message.place(self.ring.message_len());
+        let readable = self.mkey.with(|mapping| {
+            for run in messages.chunk_by(|one, next| one.slot + 1 == next.slot) {
+                if let [first, ..] = run {
+                    let (start, _) = place(first);
+                    let (last, len) = run.last().map_or((start, 0), place);
+                    mapping.sync_part_for_cpu(start, last + len - start);
+                }
+            }
+        });
         // The memory is gone: the tracker is being destroyed.
-        added.map_err(|_| Failed)
+        readable.map_err(|_| Failed)
     }
 
-    fn release(&mut self) {
-        self.seen = self.seen.wrapping_add(1);
+    fn release(&mut self, count: u32) {
+        self.seen = self.seen.wrapping_add(count);
         self.cq.release(self.seen);
     }
 

@@ -9,12 +9,9 @@
 //!
 //! No kernel types: the file is also compiled and tested on the host.
 
-use super::report::{Batch, Run};
-
 /// Most pieces that are kept apart. Reports about whole pages leave none, and one about
 /// any other range leaves two at most.
 const ROOM: usize = 16;
-const _: () = assert!(ROOM <= Batch::ROOM);
 
 /// Memory, by its first and its last address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,11 +23,11 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// Returns the memory of a run, or `None` if it has none.
-    fn of(run: Run) -> Option<Self> {
+    /// Returns the memory of `len` bytes from `start` on, or `None` if that is none.
+    fn of(start: u64, len: u64) -> Option<Self> {
         Some(Self {
-            first: run.start,
-            last: run.start.saturating_add(run.len.checked_sub(1)?),
+            first: start,
+            last: start.saturating_add(len.checked_sub(1)?),
         })
     }
 
@@ -64,7 +61,7 @@ impl Piece {
     }
 
     /// Returns the length in bytes.
-    fn len(self) -> u64 {
+    pub(crate) fn len(self) -> u64 {
         (self.last - self.first).saturating_add(1)
     }
 }
@@ -73,6 +70,8 @@ impl Piece {
 /// with what is between them: clean memory may be taken for dirty, never the other way.
 pub(crate) struct Remainder {
     pieces: [Option<Piece>; ROOM],
+    /// Whether there was ever a piece.
+    used: bool,
 }
 
 impl Remainder {
@@ -80,10 +79,12 @@ impl Remainder {
     pub(crate) const fn new() -> Self {
         Self {
             pieces: [None; ROOM],
+            used: false,
         }
     }
 
     fn add(&mut self, mut piece: Piece) {
+        self.used = true;
         // A page may be reported again and again.
         for slot in &mut self.pieces {
             if let Some(known) = slot.filter(|known| known.and(piece).is_some()) {
@@ -103,34 +104,53 @@ impl Remainder {
         }
     }
 
-    /// A report about `asked` has got `runs` from a tracker with pages of `page_size` bytes,
-    /// a power of two: keeps what is beyond that, of the pages that `asked` has a part of.
-    pub(crate) fn keep(&mut self, runs: &[Run], asked: Piece, page_size: u64) {
+    /// Returns whether a report about `asked` may get more than that from a tracker with pages
+    /// of `page_size` bytes, a power of two.
+    pub(crate) fn is_part(asked: Piece, page_size: u64) -> bool {
+        Self::whole_pages(asked, page_size) != asked
+    }
+
+    /// Returns the pages that `asked` has a part of.
+    fn whole_pages(asked: Piece, page_size: u64) -> Piece {
         let in_page = page_size.saturating_sub(1);
-        let pages = Piece {
+        Piece {
             first: asked.first & !in_page,
             last: asked.last | in_page,
-        };
-        if pages == asked {
-            return;
         }
-        for run in runs.iter().filter_map(|run| Piece::of(*run)?.and(pages)) {
-            for beyond in [run.before(asked), run.behind(asked)].into_iter().flatten() {
+    }
+
+    /// A report about `asked` has got the page at `start` from a tracker with pages of
+    /// `page_size` bytes, a power of two: keeps what is beyond that, of the pages that
+    /// `asked` has a part of.
+    pub(crate) fn keep(&mut self, start: u64, asked: Piece, page_size: u64) {
+        let pages = Self::whole_pages(asked, page_size);
+        let page = Piece::of(start, page_size).and_then(|page| page.and(pages));
+        if let Some(page) = page {
+            for beyond in [page.before(asked), page.behind(asked)]
+                .into_iter()
+                .flatten()
+            {
                 self.add(beyond);
             }
         }
     }
 
-    /// Adds what is in `asked` to `batch`, which is empty.
-    pub(crate) fn find(&self, asked: Piece, batch: &mut Batch) {
-        let found = self.pieces.iter().flatten();
-        for piece in found.filter_map(|piece| piece.and(asked)) {
-            batch.extend(piece.len(), [piece.first]);
-        }
+    /// Returns whether there was ever anything. Most reports are about whole pages.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used
+    }
+
+    /// Returns what is in `asked`.
+    pub(crate) fn find(&self, asked: Piece) -> impl Iterator<Item = Piece> {
+        let found = self.pieces.into_iter().flatten();
+        found.filter_map(move |piece| piece.and(asked))
     }
 
     /// A report about `asked` has come to a good end: what is in it is removed.
     pub(crate) fn forget(&mut self, asked: Piece) {
+        if !self.used {
+            return;
+        }
         for at in 0..ROOM {
             let Some(piece) = self.pieces[at].filter(|piece| piece.and(asked).is_some()) else {
                 continue;

@@ -2,9 +2,9 @@
 
 //! A report of the page tracker: from messages of the device to runs of pages.
 //!
-//! A report is made in batches, so that no lock is held while a bitmap in user
-//! memory is written. Between two batches the place in the device's message is
-//! kept.
+//! A report is made in batches of messages, so that no lock is held while a bitmap in user
+//! memory is written. The device gets the memory of a batch back when the next one is
+//! asked for.
 //!
 //! No kernel types: the file is also compiled and tested on the host.
 
@@ -19,91 +19,39 @@ use super::{
 /// A page may come more than once, but a report must come to an end.
 const PATIENCE: u64 = 16;
 
-/// Dirty memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Run {
-    /// Address of the first byte.
-    pub(crate) start: u64,
-    /// Number of bytes.
-    pub(crate) len: u64,
-}
-
-/// Runs of dirty pages, as many as are reported with one hold of the lock.
+/// Messages whose pages are reported without a lock.
 pub(crate) struct Batch {
-    runs: [Run; Self::ROOM],
+    messages: [Message; Self::ROOM],
     count: usize,
 }
 
 impl Batch {
-    /// Most runs. A batch is meant for the stack: this many have 1 KiB.
-    pub(crate) const ROOM: usize = 64;
+    /// Most messages. A batch is meant for the stack.
+    pub(crate) const ROOM: usize = 8;
 
     /// Returns an empty batch.
     pub(crate) const fn new() -> Self {
+        const NONE: Message = Message {
+            slot: 0,
+            len: 0,
+            state: State::Reporting,
+        };
         Self {
-            runs: [Run { start: 0, len: 0 }; Self::ROOM],
+            messages: [NONE; Self::ROOM],
             count: 0,
         }
     }
 
-    /// Returns the runs, in the order of the device.
-    pub(crate) fn runs(&self) -> &[Run] {
-        self.runs.get(..self.count).unwrap_or_default()
+    /// Returns the messages, in the order of the device.
+    pub(crate) fn messages(&self) -> &[Message] {
+        self.messages.get(..self.count).unwrap_or_default()
     }
 
-    fn is_full(&self) -> bool {
-        self.count == Self::ROOM
-    }
-
-    /// Removes all runs.
-    pub(crate) fn clear(&mut self) {
-        self.count = 0;
-    }
-
-    /// Adds pages of `page_size` bytes while there is room. Returns how many were
-    /// added.
-    ///
-    /// Pages that follow each other, or come again, become one run.
-    pub(crate) fn extend(&mut self, page_size: u64, pages: impl IntoIterator<Item = u64>) -> usize {
-        let mut pages = pages.into_iter();
-        let mut added = 0;
-        let mut last = match self.runs().last() {
-            Some(run) => *run,
-            None => {
-                let Some(start) = pages.next() else {
-                    return 0;
-                };
-                self.count = 1;
-                added = 1;
-                Run {
-                    start,
-                    len: page_size,
-                }
-            }
-        };
-        for page in pages {
-            let offset = page.wrapping_sub(last.start);
-            if offset <= last.len && page >= last.start {
-                last.len = last.len.max(offset.saturating_add(page_size));
-            } else if !self.is_full() {
-                self.set_last(last);
-                self.count += 1;
-                last = Run {
-                    start: page,
-                    len: page_size,
-                };
-            } else {
-                break;
-            }
-            added += 1;
-        }
-        self.set_last(last);
-        added
-    }
-
-    fn set_last(&mut self, run: Run) {
-        if let Some(last) = self.runs.get_mut(self.count.wrapping_sub(1)) {
-            *last = run;
+    /// Adds a message, if there is room.
+    fn push(&mut self, message: Message) {
+        if let Some(free) = self.messages.get_mut(self.count) {
+            *free = message;
+            self.count += 1;
         }
     }
 }
@@ -111,7 +59,7 @@ impl Batch {
 /// What is to be done after a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Progress {
-    /// Ask for the next batch.
+    /// Report the batch, then ask for the next one.
     More,
     /// Wait for an event, then ask for the next batch.
     Wait,
@@ -151,50 +99,49 @@ pub(crate) trait Device {
     /// Has the device report a range.
     fn request(&mut self, range: Self::Range) -> Result<(), Self::Error>;
 
-    /// Returns the oldest message that was not released. If there is none, has
-    /// an event raised when there is.
-    fn message(&mut self) -> Result<Option<Message>, Failed>;
+    /// Returns how many messages the device can be without.
+    fn spare(&self) -> u32;
 
-    /// Adds entries of a message to `batch`, from the one with number `from` on, by
-    /// [`Batch::extend`]: at least one, if there are any and there is room. Returns
-    /// how many were added.
-    fn extend(
-        &self,
-        batch: &mut Batch,
-        page_size: u64,
-        message: &Message,
-        from: usize,
-    ) -> Result<usize, Failed>;
+    /// Returns message number `index`, counted from the oldest one that was not given back,
+    /// if it has come.
+    fn message(&mut self, index: u32) -> Result<Option<Message>, Failed>;
 
-    /// Gives the completion queue entry of the oldest message back to the device.
-    fn release(&mut self);
+    /// Has an event raised when the first one comes.
+    fn arm(&mut self);
 
-    /// Posts the memory of the message that was released last: the device may send
-    /// another one at once.
+    /// Makes messages readable.
+    fn make_readable(&self, messages: &[Message]) -> Result<(), Failed>;
+
+    /// Gives the completion queue entries of the oldest `count` messages back to the device.
+    fn release(&mut self, count: u32);
+
+    /// Posts the memory of the messages that were released: the device may send others at
+    /// once.
     fn post(&mut self);
 }
 
 /// The report that a tracker is making.
 pub(crate) struct Report<R> {
-    page_size: u64,
     /// What is to be requested when the device has ended its report.
     wanted: Option<R>,
     /// Whether the device has not ended its report.
     running: bool,
-    /// The message that was taken apart in part, and the entry to go on with.
-    position: Option<(Message, usize)>,
+    /// Messages of the last batch, and empty ones: they go back to the device.
+    taken: u32,
+    /// What the last one of them says that comes next.
+    state: State,
     /// Entries that may still come.
     left: u64,
 }
 
 impl<R> Report<R> {
     /// Returns the state of a tracker that was not asked for a report yet.
-    pub(crate) fn new(page_size: u64) -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
-            page_size,
             wanted: None,
             running: false,
-            position: None,
+            taken: 0,
+            state: State::Reporting,
             left: 0,
         }
     }
@@ -208,66 +155,95 @@ impl<R> Report<R> {
         self.left = pages.saturating_add(ring).saturating_mul(PATIENCE);
     }
 
-    /// Replaces the runs in `batch` by the next ones. What is there after an
-    /// error was reported, too.
+    /// Replaces the messages in `batch` by the next ones; the device gets the old ones back.
+    /// The new ones are to be reported if this returns [`Progress::More`].
     pub(crate) fn next_batch<D: Device<Range = R>>(
         &mut self,
         device: &mut D,
         batch: &mut Batch,
     ) -> Result<Progress, Fault<D::Error>> {
-        batch.clear();
+        batch.count = 0;
         loop {
-            let Some((message, from)) = self.position else {
-                if !self.running {
-                    let Some(range) = self.wanted.take() else {
-                        return Ok(Progress::Done);
-                    };
-                    device.request(range).map_err(Fault::Refused)?;
-                    self.running = true;
-                }
-                let Some(message) = device.message()? else {
-                    return Ok(Progress::Wait);
+            self.give_back(device)?;
+            if !self.running {
+                let Some(range) = self.wanted.take() else {
+                    return Ok(Progress::Done);
                 };
-                self.position = Some((message, 0));
-                // An empty message counts as well.
-                let entries = (message.len >> LOG_ENTRY).max(1) as u64;
-                self.left = self.left.checked_sub(entries).ok_or(Fault::Flood)?;
-                continue;
-            };
-            if !self.take_apart(device, batch, message, from)? {
-                return Ok(Progress::More);
+                device.request(range).map_err(Fault::Refused)?;
+                self.running = true;
             }
-            self.position = None;
-            // In this order: the two queues have the same size, so that a message
-            // could come before its completion has room.
-            device.release();
-            device.post();
-            match message.state {
-                State::Tracking => self.running = false,
-                State::Reporting => (),
-                State::Failed => return Err(Fault::Failed),
+            if !self.fill(device, batch)? {
+                // What comes before an event is asked for raises none.
+                device.arm();
+                if !self.fill(device, batch)? {
+                    return Ok(Progress::Wait);
+                }
+            }
+            if batch.count > 0 {
+                device.make_readable(batch.messages())?;
+                return Ok(Progress::More);
             }
         }
     }
 
-    /// Adds the entries of a message to `batch`. Returns whether there was room
-    /// for all of them.
-    fn take_apart<D: Device<Range = R>>(
-        &mut self,
-        device: &D,
-        batch: &mut Batch,
-        message: Message,
-        mut from: usize,
-    ) -> Result<bool, Failed> {
-        let entries = message.len >> LOG_ENTRY;
-        while from < entries {
-            let added = device.extend(batch, self.page_size, &message, from)?;
-            if added == 0 {
-                return Ok(!batch.is_full());
-            }
-            from += added;
-            self.position = Some((message, from));
+    /// Gives the messages of the last batch back to the device.
+    fn give_back<D: Device>(&mut self, device: &mut D) -> Result<(), Failed> {
+        if self.taken == 0 {
+            return Ok(());
         }
-        Ok(true)
+        // In this order: the two queues have the same size, so that a message could come
+        // before its completion has room.
+        device.release(self.taken);
+        device.post();
+        self.taken = 0;
+        match self.state {
+            State::Tracking => self.running = false,
+            State::Reporting => (),
+            State::Failed => return Err(Failed),
+        }
+        Ok(())
+    }
+
+    /// Takes the messages that have come, as far as there is room in `batch`, and puts those
+    /// into it that are not empty. Returns whether there were any.
+    fn fill<D: Device<Range = R>>(
+        &mut self,
+        device: &mut D,
+        batch: &mut Batch,
+    ) -> Result<bool, Fault<D::Error>> {
+        // CAST: A small constant.
+        let most = device.spare().min(Batch::ROOM as u32);
+        while self.taken < most {
+            let message = match self.next_message(device) {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                // Those before it are reported first.
+                Err(_) if self.taken > 0 => break,
+                Err(fault) => return Err(fault),
+            };
+            self.taken += 1;
+            self.state = message.state;
+            if message.len > 0 {
+                batch.push(message);
+            }
+            if message.state != State::Reporting {
+                break;
+            }
+        }
+        Ok(self.taken > 0)
+    }
+
+    /// Returns the next message, if it has come.
+    fn next_message<D: Device<Range = R>>(
+        &mut self,
+        device: &mut D,
+    ) -> Result<Option<Message>, Fault<D::Error>> {
+        let Some(message) = device.message(self.taken)? else {
+            return Ok(None);
+        };
+        // An empty message counts as well.
+        let entries = (message.len >> LOG_ENTRY).max(1) as u64;
+        self.left = self.left.checked_sub(entries).ok_or(Fault::Flood)?;
+        Ok(Some(message))
     }
 }

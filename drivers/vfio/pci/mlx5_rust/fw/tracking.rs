@@ -4,8 +4,9 @@
 //!
 //! A report writes to a bitmap in user memory, which may take as long as user
 //! space likes: it can wait for a userfaultfd. So a report holds the tracker's
-//! lock only while it takes a batch of dirty runs from the device, and no lock
-//! while it writes them to the bitmap, or waits for the device.
+//! lock only while it takes a batch of messages from the device, and no lock while it writes
+//! what they say to the bitmap, or waits for the device. The memory of messages stays as long
+//! as somebody reports from it, whatever becomes of the tracker.
 //!
 //! Lock order: the VF's state, then `tracker`. `reporting` is inside of neither;
 //! only reporters take it.
@@ -15,8 +16,12 @@ use super::{
     events::TrackEvents,
     page_track::PageTracker,
     report::{Batch, Progress},
+    track_limits::LOG_ENTRY,
 };
-use crate::vfio::dirty_log::{IovaRange, IovaRanges};
+use crate::vfio::{
+    dirty_log::{DirtyBitmap, IovaRanges},
+    pages::Pages,
+};
 use kernel::{
     new_condvar, new_mutex,
     prelude::*,
@@ -27,16 +32,24 @@ use kernel::{
 #[pin_data]
 pub(crate) struct Tracking {
     page_size: u64,
+    message_len: usize,
     events: Arc<TrackEvents>,
     /// `None` after [`Self::stop`].
     #[pin]
     tracker: Mutex<Option<PageTracker>>,
-    /// Whether a report is being made.
     #[pin]
-    reporting: Mutex<bool>,
+    reporting: Mutex<Reporting>,
     /// Notified when a report ends.
     #[pin]
     ended: CondVar,
+}
+
+/// Whose turn it is to report.
+struct Reporting {
+    /// A report is being made.
+    busy: bool,
+    /// Threads that wait for its end.
+    waiting: u32,
 }
 
 /// The right to report; handed on when it is dropped.
@@ -44,8 +57,11 @@ struct Turn<'a>(&'a Tracking);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.0.reporting.lock() = false;
-        self.0.ended.notify_one();
+        let mut reporting = self.0.reporting.lock();
+        reporting.busy = false;
+        if reporting.waiting > 0 {
+            self.0.ended.notify_one();
+        }
     }
 }
 
@@ -60,9 +76,13 @@ impl Tracking {
         Arc::pin_init(
             pin_init!(Self {
                 page_size: tracker.page_size(),
+                message_len: tracker.message_len(),
                 events: tracker.events().clone(),
                 tracker <- new_mutex!(Some(tracker)),
-                reporting <- new_mutex!(false),
+                reporting <- new_mutex!(Reporting {
+                    busy: false,
+                    waiting: 0,
+                }),
                 ended <- new_condvar!(),
             }),
             GFP_KERNEL,
@@ -88,8 +108,8 @@ impl Tracking {
         drop(tracker);
     }
 
-    /// Calls `each` with address and length of all memory in `range` that the VF
-    /// has written to since that was asked last, or of more than that.
+    /// Sets the bits of all memory that the VF has written to since that was asked last, or of
+    /// more than that, and adds its length to `bytes`.
     ///
     /// The caller must hold no lock that a fault in user memory may depend on. One
     /// report is made at a time; others wait, `ERESTARTSYS` if a signal comes.
@@ -98,25 +118,63 @@ impl Tracking {
     /// come to an end; `ETIMEDOUT` if it does not answer, or sends nothing for the report
     /// timeout, after which the tracker has failed; `EINTR` if the process is killed.
     /// After an error every page of the range may be dirty.
-    pub(crate) fn report(&self, range: IovaRange, mut each: impl FnMut(u64, u64)) -> Result {
+    pub(crate) fn report(&self, dirty: &mut DirtyBitmap<'_>, bytes: &mut u64) -> Result {
+        let range = dirty.range();
         let _turn = self.turn()?;
         let mut batch = Batch::new();
-        let mut progress = self.with_tracker(|tracker| {
-            tracker.begin(range, &mut batch);
-            Ok(Progress::More)
-        });
-        loop {
-            for run in batch.runs() {
-                each(run.start, run.len);
+        let (pages, first) = self.with_tracker(|tracker| {
+            let pages = tracker.begin(range)?;
+            // Else what is left comes first: the end of a report forgets it.
+            let first = !tracker.remainder().is_used();
+            let first = first.then(|| tracker.next_batch(range, &mut batch));
+            Ok((pages, first))
+        })?;
+        let mut progress = match first {
+            Some(progress) => progress,
+            None => {
+                *bytes = self.report_rest(dirty)?;
+                self.with_tracker(|tracker| tracker.next_batch(range, &mut batch))
             }
+        };
+        loop {
             match progress? {
-                Progress::More => (),
+                Progress::More => {
+                    let reported = self.report_batch(&batch, &pages, dirty)?;
+                    *bytes = bytes.saturating_add(reported);
+                }
                 Progress::Wait => self.wait()?,
                 Progress::Done => return Ok(()),
             }
-            batch.clear();
             progress = self.with_tracker(|tracker| tracker.next_batch(range, &mut batch));
         }
+    }
+
+    /// Sets the bits of what earlier reports have left. Returns how many bytes that is.
+    fn report_rest(&self, dirty: &mut DirtyBitmap<'_>) -> Result<u64> {
+        let range = dirty.range().into();
+        let found = self.with_tracker(|tracker| Ok(tracker.remainder().find(range)))?;
+        let mut bytes = 0u64;
+        for piece in found {
+            dirty.set(piece.first, piece.len());
+            bytes = bytes.saturating_add(piece.len());
+        }
+        Ok(bytes)
+    }
+
+    /// Sets the bits of the pages in a batch. Returns how many bytes those have.
+    fn report_batch(
+        &self,
+        batch: &Batch,
+        pages: &Pages,
+        dirty: &mut DirtyBitmap<'_>,
+    ) -> Result<u64> {
+        let mut bytes = 0;
+        for message in batch.messages() {
+            let (offset, len) = message.place(self.message_len);
+            pages.for_words(offset, len, |words| dirty.set_pages(self.page_size, words))?;
+            bytes += (len >> LOG_ENTRY) as u64 * self.page_size;
+        }
+        Ok(bytes)
     }
 
     /// Waits for an event.
@@ -131,14 +189,17 @@ impl Tracking {
     /// Waits until no report is being made.
     fn turn(&self) -> Result<Turn<'_>> {
         let mut reporting = self.reporting.lock();
-        while *reporting {
-            if self.ended.wait_interruptible(&mut reporting) {
+        while reporting.busy {
+            reporting.waiting += 1;
+            let interrupted = self.ended.wait_interruptible(&mut reporting);
+            reporting.waiting -= 1;
+            if interrupted {
                 // It may have been notified instead of another one.
                 self.ended.notify_one();
                 return Err(ERESTARTSYS);
             }
         }
-        *reporting = true;
+        reporting.busy = true;
         Ok(Turn(self))
     }
 
