@@ -57,13 +57,6 @@ impl ImageBuffer {
         }
     }
 
-    /// Begins with an image of `len` bytes. Gives up memory that is too small for it.
-    pub(crate) fn begin(&mut self, len: usize) {
-        if self.reachable() < len {
-            *self = Self::new();
-        }
-    }
-
     /// Puts `n` bytes from user space at offset `at` of an image of `len` bytes. Memory
     /// comes as they do.
     pub(crate) fn write(

@@ -85,8 +85,9 @@ impl LoadCommand {
 
     /// Takes the result of the last LOAD, if it has ended.
     pub(crate) fn take(&self) -> Option<Loaded> {
-        let ended = self.command.take(constant!(MLX5_CMD_OP_LOAD_VHCA_STATE))?;
+        // First: once the result is taken, `end` takes the image.
         let mut slot = self.image.lock();
+        let ended = self.command.take(constant!(MLX5_CMD_OP_LOAD_VHCA_STATE))?;
         let len = slot.as_ref().map_or(0, |image| image.len);
         let result = match ended.result {
             Ok(()) => slot.take().map(ImageBuffer::of_loaded).ok_or(ENODEV),

@@ -28,6 +28,7 @@ use core::mem;
 use kernel::{
     new_mutex,
     prelude::*,
+    sizes::SZ_4M,
     sync::{lock::mutex::MutexBackend, lock::Guard, Arc, ArcBorrow, Mutex},
 };
 
@@ -51,6 +52,9 @@ fn complaint(malformed: Malformed) -> &'static CStr {
     }
 }
 
+/// Bytes that memory is had for before they are taken in.
+const AT_ONCE: usize = SZ_4M;
+
 /// A stream that is being taken in.
 ///
 /// There are two buffers: one is filled while firmware loads from the other. What firmware
@@ -61,6 +65,9 @@ struct Intake {
     image: ImageBuffer,
     /// The other buffer, unless it is in [`LoadCommand`] or [`Incoming::loaded`].
     spare: Option<ImageBuffer>,
+    /// One that is too small for the image at hand. It goes when that is complete: the
+    /// first byte of an image must not wait for firmware.
+    outgrown: Option<ImageBuffer>,
     /// The last byte of a record that was taken in but not counted.
     owed: Option<u8>,
 }
@@ -184,6 +191,7 @@ impl Resuming {
             parser: Parser::new(),
             image: ImageBuffer::new(),
             spare: Some(ImageBuffer::new()),
+            outgrown: None,
             owed: None,
         };
         let session = Arc::pin_init(
@@ -276,16 +284,21 @@ impl ResumingSession {
         self.incoming.lock().stopped = Some(Stopped::Closed);
         self.changes.notify_all();
         self.command.end();
-        let (loaded, intake) = {
+        let (loaded, writer) = {
             let mut incoming = self.incoming.lock();
             let loaded = incoming.loaded.take();
-            // A writer that is at it drops the intake itself.
-            let intake = mem::replace(&mut incoming.writer, Writer::Gone);
-            (loaded, intake)
+            (loaded, mem::replace(&mut incoming.writer, Writer::Gone))
         };
         // Without the lock: firmware commands, and freeing memory.
-        drop((loaded, intake));
-        self.pd.end();
+        drop(loaded);
+        match writer {
+            // It ends the rest: it has the intake, whose mkeys use the PD.
+            Writer::Busy => (),
+            Writer::Idle(_) | Writer::Gone => {
+                drop(writer);
+                self.pd.end();
+            }
+        }
     }
 
     /// Waits for the intake and takes it out.
@@ -320,8 +333,9 @@ impl ResumingSession {
         self.changes.notify_all();
         if matches!(incoming.writer, Writer::Gone) {
             drop(incoming);
-            // Without the lock: freeing memory takes a while.
+            // Without the lock: firmware commands, and freeing memory.
             drop(intake);
+            self.pd.end();
             return Err(ENODEV);
         }
         incoming.writer = Writer::Idle(intake);
@@ -353,6 +367,7 @@ impl ResumingSession {
         if !*commands {
             return Err(ENODEV);
         }
+        intake.outgrown = None;
         let next = self.spare(intake).take().unwrap_or_else(ImageBuffer::new);
         let buffer = mem::replace(&mut intake.image, next);
         let guard = self.vf.enter(self.epoch).map_err(|_| ENODEV)?;
@@ -385,7 +400,10 @@ impl ResumingSession {
                 mem::swap(spare, image);
             }
         }
-        intake.image.begin(len);
+        if (1..len).contains(&intake.image.reachable()) {
+            let outgrown = mem::replace(&mut intake.image, ImageBuffer::new());
+            intake.outgrown = Some(outgrown);
+        }
     }
 
     /// Takes all in that `from` has.
@@ -431,7 +449,8 @@ impl ResumingSession {
                     if at == 0 {
                         self.begin(intake, len);
                     }
-                    let n = len.min(left);
+                    // Memory comes before the data do, which can take arbitrarily long.
+                    let n = len.min(left).min(AT_ONCE);
                     intake.image.write(at, n, at + len, from)?;
                     intake.parser.stored(n);
                 }
