@@ -167,7 +167,7 @@ const COMPARED: &[&str] = &["vfio_rust", "mlx5_vfio_pci_rust", "mlx5_vfio_pci"];
 /// A driver's module, and that of our abstractions if it needs it.
 pub fn compared_modules(kernel: Kernel, paths: &Paths, driver: &str) -> Result<Vec<Module>> {
     let mut list = Vec::new();
-    add(driver, &files(kernel, paths)?, &mut list)?;
+    add(driver, &files(kernel, paths, false)?, &mut list)?;
     list.retain(|module| COMPARED.contains(&module.name.as_str()));
     Ok(list)
 }

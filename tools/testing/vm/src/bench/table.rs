@@ -148,11 +148,11 @@ mod tests {
             })
         };
         let results = results(&json!([
-                row("a", "stock", "ratio", json!(0.5), false),
-                row("b", "stock", "rust", json!(45_000.0), false),
-                row("c", "stock", "difference", json!(2.0), true),
-                row("no goal", "stock", "ratio", Value::Null, false),
-                row("a", "bare", "ratio", json!(1.0), true),
+            row("a", "stock", "ratio", json!(0.5), false),
+            row("b", "stock", "rust", json!(45_000.0), false),
+            row("c", "stock", "difference", json!(2.0), true),
+            row("no goal", "stock", "ratio", Value::Null, false),
+            row("a", "bare", "ratio", json!(1.0), true),
         ]));
         let table = table(&results);
         for line in [

@@ -33,8 +33,11 @@ const SPACE: LoggingRange = LoggingRange {
     length: TRACKED * regs::PAGE,
 };
 
+/// Writes to pages.
+type Write = fn(&mut Written<'_>) -> Result<()>;
+
 /// The reports that are counted, and what was written before.
-const REPORTS: &[(&str, fn(&mut Written<'_>) -> Result<()>)] = &[
+const REPORTS: &[(&str, Write)] = &[
     ("report, 0 %", |_| Ok(())),
     ("report, 1 %", |written| written.scattered(1)),
     ("report, 10 %", |written| written.scattered(10)),
