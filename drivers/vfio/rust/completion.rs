@@ -22,8 +22,7 @@ pub(crate) struct Completion {
 // SAFETY: A `struct completion` has no thread that it belongs to.
 unsafe impl Send for Completion {}
 // SAFETY: All that `&Completion` is passed to may be called from several threads
-// at once: the wait queue's lock protects `done`, but for `reinit`, which writes
-// it with one store.
+// at once: the wait queue's lock protects `done`.
 unsafe impl Sync for Completion {}
 
 impl Completion {
@@ -43,27 +42,6 @@ impl Completion {
     pub(crate) fn complete(&self) {
         // SAFETY: `completion` is initialised by the type invariant.
         unsafe { bindings::complete(self.completion.get()) }
-    }
-
-    /// Lets all waiters go on, now and until [`reinit`](Self::reinit). May be
-    /// called from an interrupt.
-    pub(crate) fn complete_all(&self) {
-        // SAFETY: `completion` is initialised by the type invariant.
-        unsafe { bindings::complete_all(self.completion.get()) }
-    }
-
-    /// Forgets all calls of [`complete`](Self::complete) and
-    /// [`complete_all`](Self::complete_all). One that happens at the same time
-    /// may be forgotten, too.
-    pub(crate) fn reinit(&self) {
-        // SAFETY: `completion` is initialised by the type invariant.
-        unsafe { bindings::vfio_rust_reinit_completion(self.completion.get()) }
-    }
-
-    /// Waits, whatever signals come: for an event that is bound to come soon.
-    pub(crate) fn wait(&self) {
-        // SAFETY: `completion` is initialised by the type invariant.
-        unsafe { bindings::wait_for_completion(self.completion.get()) }
     }
 
     /// Waits for at most `ms` milliseconds. `ETIMEDOUT` after that, `EINTR` if

@@ -162,11 +162,6 @@ void vfio_rust_init_completion(struct completion *completion)
 	init_completion(completion);
 }
 
-void vfio_rust_reinit_completion(struct completion *completion)
-{
-	reinit_completion(completion);
-}
-
 /* Returns 0 after @ms milliseconds, and less if the process is killed. */
 long vfio_rust_wait_killable_timeout(struct completion *completion,
 				     unsigned int ms)
@@ -180,9 +175,14 @@ void vfio_rust_init_waitqueue_head(struct wait_queue_head *queue)
 	init_waitqueue_head(queue);
 }
 
+/*
+ * Nobody waits most of the time. Whoever does is in @queue before it looks at
+ * what the caller has changed.
+ */
 void vfio_rust_wake_up_all(struct wait_queue_head *queue)
 {
-	wake_up_all(queue);
+	if (wq_has_sleeper(queue))
+		wake_up_all(queue);
 }
 
 void vfio_rust_wait_while(struct wait_queue_head *queue, const u32 *word,

@@ -47,7 +47,6 @@ void vfio_rust_dma_rmb(void);
 void vfio_rust_dma_wmb(void);
 
 void vfio_rust_init_completion(struct completion *completion);
-void vfio_rust_reinit_completion(struct completion *completion);
 long vfio_rust_wait_killable_timeout(struct completion *completion,
 				     unsigned int ms);
 

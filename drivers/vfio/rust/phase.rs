@@ -8,6 +8,7 @@
 use super::bindings;
 use kernel::{
     error::to_result,
+    fs::File,
     prelude::*,
     sync::atomic::{Acquire, Atomic, Full, Release},
     types::Opaque,
@@ -64,6 +65,12 @@ impl Phase {
         self.wake();
     }
 
+    /// Changes it to the next number. May be called from an interrupt.
+    pub(super) fn next(&self) {
+        self.now.fetch_add(1, Full);
+        self.wake();
+    }
+
     fn wake(&self) {
         // SAFETY: `queue` is initialised by the type invariant.
         unsafe { bindings::vfio_rust_wake_up_all(self.queue.get()) }
@@ -84,5 +91,21 @@ impl Phase {
         to_result(unsafe {
             bindings::vfio_rust_wait_while_interruptible(self.queue.get(), self.now.as_ptr(), value)
         })
+    }
+    /// Has a poll table hear of changes.
+    ///
+    /// # Safety
+    ///
+    /// `table` must be null or valid until this returns, and be for `file`. The context
+    /// of `file` must keep this object.
+    pub(super) unsafe fn register(
+        &self,
+        file: &File,
+        table: *mut kernel::bindings::poll_table_struct,
+    ) {
+        // SAFETY: `table` is null or valid, and `file` is (requirements of this
+        // function). `queue` is initialised by the type invariant; it stays until the
+        // file is released, which the table is not for any more then.
+        unsafe { kernel::bindings::poll_wait(file.as_ptr(), self.queue.get(), table) }
     }
 }

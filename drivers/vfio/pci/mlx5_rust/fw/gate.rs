@@ -14,7 +14,7 @@
 //! mlx5_vf_get_core_dev(), which takes a lock that the PF's notifications are sent
 //! under.
 
-use crate::vfio::completion::Completion;
+use crate::vfio::changes::Changes;
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -58,19 +58,18 @@ struct State {
 ///
 /// # Invariants
 ///
-/// - A thread that waits has found guards with `state` locked; it is one of `waiters`,
-///   and has reset the completion, before it unlocked that. So whoever takes the last
-///   guard back after that wakes it.
+/// - A thread that waits has found guards with `state` locked, and was one of `waiters`
+///   before it unlocked that. So whoever takes the last guard back after that announces
+///   a change of `idle`, which the thread has looked at before.
 /// - `epoch` only changes with `state` locked.
 #[pin_data]
 pub(super) struct Gate {
     #[pin]
     state: SpinLock<State>,
     epoch: Atomic<u64>,
+    /// Notified when the last guard of a kind was taken back.
     #[pin]
-    pf_idle: Completion,
-    #[pin]
-    vf_idle: Completion,
+    idle: Changes,
 }
 
 impl Gate {
@@ -89,8 +88,7 @@ impl Gate {
                 "mlx5_vfio_rust_gate"
             ),
             epoch: Atomic::new(0),
-            pf_idle <- Completion::new(),
-            vf_idle <- Completion::new(),
+            idle <- Changes::new(),
         })
     }
 
@@ -146,14 +144,8 @@ impl Gate {
 
     /// Wakes who waits for the guard that was just taken back.
     fn left(&self, state: &State) {
-        if state.waiters == 0 {
-            return;
-        }
-        if state.pf_guards == 0 {
-            self.pf_idle.complete_all();
-        }
-        if state.vf_guards == 0 {
-            self.vf_idle.complete_all();
+        if state.waiters > 0 && (state.pf_guards == 0 || state.vf_guards == 0) {
+            self.idle.notify_all();
         }
     }
 
@@ -166,7 +158,7 @@ impl Gate {
             self.advance(&mut state);
             core::mem::take(&mut state.pf_open)
         };
-        let mut state = self.wait(&self.pf_idle, |state| state.pf_guards);
+        let mut state = self.wait(|state| state.pf_guards);
         state.pf_guards += usize::from(was_open);
         was_open
     }
@@ -191,7 +183,7 @@ impl Gate {
             state.vf_open = false;
             self.advance(&mut state);
         }
-        drop(self.wait(&self.vf_idle, |state| state.vf_guards));
+        drop(self.wait(|state| state.vf_guards));
     }
 
     /// Admits guards of the VF again, for a new epoch.
@@ -204,13 +196,10 @@ impl Gate {
     /// Waits until there are no guards of one kind, and returns with the lock. A guard
     /// is held for a few commands at most, each of which mlx5_core ends after a minute.
     /// One that is leaked is waited for without an end.
-    fn wait(
-        &self,
-        idle: &Completion,
-        guards: fn(&State) -> usize,
-    ) -> Guard<'_, State, SpinLockBackend> {
+    fn wait(&self, guards: fn(&State) -> usize) -> Guard<'_, State, SpinLockBackend> {
         let mut waits = false;
         loop {
+            let seen = self.idle.seen();
             {
                 let mut state = self.state.lock();
                 if guards(&state) == 0 {
@@ -219,9 +208,8 @@ impl Gate {
                 }
                 state.waiters += usize::from(!waits);
                 waits = true;
-                idle.reinit();
             }
-            idle.wait();
+            self.idle.wait_uninterruptible(seen);
         }
     }
 }

@@ -304,6 +304,7 @@ impl ResumingSession {
     /// Waits for the intake and takes it out.
     fn take(&self, wait: Wait) -> Result<Intake> {
         loop {
+            let seen = self.changes.seen();
             // Anew each time: the PF may have gone.
             let mut incoming = self.lock();
             incoming.check()?;
@@ -315,9 +316,8 @@ impl ResumingSession {
                 }
                 Writer::Busy if wait == Wait::Never => return Err(EAGAIN),
                 Writer::Busy => {
-                    if self.changes.wait_interruptible(&mut incoming) {
-                        return Err(ERESTARTSYS);
-                    }
+                    drop(incoming);
+                    self.changes.wait(seen)?;
                 }
             }
         }

@@ -356,6 +356,7 @@ impl SavingSession {
     /// Waits for the next part, and lets nobody else read it. `None` at the end.
     fn next_part(&self, wait: Wait) -> Result<Option<Part>> {
         loop {
+            let seen = self.changes.seen();
             let mut outgoing = self.lock();
             if outgoing.phase == Phase::Failed {
                 return Err(ENODEV);
@@ -385,11 +386,12 @@ impl SavingSession {
             if wait == Wait::Never {
                 return Err(EAGAIN);
             }
-            if outgoing.in_flight.is_some() && !outgoing.reading {
-                drop(outgoing);
+            let in_flight = outgoing.in_flight.is_some() && !outgoing.reading;
+            drop(outgoing);
+            if in_flight {
                 self.command.wait()?;
-            } else if self.changes.wait_interruptible(&mut outgoing) {
-                return Err(ERESTARTSYS);
+            } else {
+                self.changes.wait(seen)?;
             }
         }
     }
