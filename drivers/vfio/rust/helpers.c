@@ -41,17 +41,9 @@ void vfio_rust_free_pages(struct page *page, unsigned int order)
 }
 
 /*
- * Bytes from @offset on that kmap_local_page() maps together: all of a run of
- * pages, unless there is highmem.
+ * Pages that vfio_rust_alloc_pages() has returned are in no highmem: a run of
+ * them is mapped as a whole.
  */
-static size_t mapped(size_t offset, size_t len)
-{
-	if (IS_ENABLED(CONFIG_HIGHMEM))
-		return min_t(size_t, len, PAGE_SIZE - offset % PAGE_SIZE);
-	return len;
-}
-
-/* Of pages that vfio_rust_alloc_pages() has returned: they are in no highmem. */
 void *vfio_rust_page_address(struct page *page)
 {
 	return page_address(page);
@@ -60,37 +52,13 @@ void *vfio_rust_page_address(struct page *page)
 unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
 				     size_t offset, size_t len)
 {
-	unsigned long left = 0;
-
-	while (len && !left) {
-		size_t n = mapped(offset, len);
-		void *from = kmap_local_page(page + offset / PAGE_SIZE);
-
-		left = copy_to_user(to, from + offset % PAGE_SIZE, n);
-		kunmap_local(from);
-		len -= n - left;
-		to += n;
-		offset += n;
-	}
-	return len;
+	return copy_to_user(to, page_address(page) + offset, len);
 }
 
 unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
 				       const void __user *from, size_t len)
 {
-	unsigned long left = 0;
-
-	while (len && !left) {
-		size_t n = mapped(offset, len);
-		void *to = kmap_local_page(page + offset / PAGE_SIZE);
-
-		left = copy_from_user(to + offset % PAGE_SIZE, from, n);
-		kunmap_local(to);
-		len -= n - left;
-		from += n;
-		offset += n;
-	}
-	return len;
+	return copy_from_user(page_address(page) + offset, from, len);
 }
 
 bool vfio_rust_fatal_signal_pending(void)

@@ -45,4 +45,5 @@ pub(crate) mod pci;
 pub(crate) mod phase;
 pub(crate) mod session;
 pub(crate) mod trace;
+pub(crate) mod turns;
 mod walk;

@@ -26,14 +26,12 @@ fn fresh(bytes: u64) -> Pending {
 fn initial_bytes_have_a_non_zero_initial_value_and_decrease_as_data_is_read() {
     let mut ledger = Ledger::default();
     ledger.append(Kind::Initial, 100);
-    for read in [0, 40, 59] {
-        ledger.consume(read);
+    for read in [0, 40, 99] {
+        let (info, save) = ledger.report(read, dirty(500), HEADER);
+        assert_eq!((info.initial_bytes, info.dirty_bytes), (100 - read, 0));
+        assert_eq!(save, None);
     }
-    let (info, save) = ledger.report(dirty(500), HEADER);
-    assert_eq!((info.initial_bytes, info.dirty_bytes), (1, 0));
-    assert_eq!(save, None);
-    ledger.consume(1);
-    let (info, save) = ledger.report(dirty(0), HEADER);
+    let (info, save) = ledger.report(100, dirty(0), HEADER);
     assert_eq!((info.initial_bytes, info.dirty_bytes), (0, 0));
     assert_eq!(save, None);
 }
@@ -42,13 +40,11 @@ fn initial_bytes_have_a_non_zero_initial_value_and_decrease_as_data_is_read() {
 fn dirty_bytes_start_at_zero_and_count_what_has_changed() {
     let mut ledger = Ledger::default();
     ledger.append(Kind::Initial, 100);
-    ledger.consume(100);
-    let (info, save) = ledger.report(dirty(500), HEADER);
+    let (info, save) = ledger.report(100, dirty(500), HEADER);
     assert_eq!(info.dirty_bytes, 500 + HEADER);
     assert_eq!(save, Some(Kind::Dirty));
     ledger.append(Kind::Dirty, 500 + HEADER);
-    ledger.consume(16);
-    let (info, save) = ledger.report(dirty(300), HEADER);
+    let (info, save) = ledger.report(116, dirty(300), HEADER);
     assert_eq!(info.dirty_bytes, 500 + 300);
     assert_eq!(save, None);
 }
@@ -57,10 +53,8 @@ fn dirty_bytes_start_at_zero_and_count_what_has_changed() {
 fn a_new_initial_state_counts_what_is_unread_and_what_comes() {
     let mut ledger = Ledger::default();
     ledger.append(Kind::Initial, 100);
-    ledger.consume(100);
     ledger.append(Kind::Dirty, 50);
-    ledger.consume(20);
-    let (info, save) = ledger.report(fresh(1000), HEADER);
+    let (info, save) = ledger.report(120, fresh(1000), HEADER);
     assert_eq!(
         info,
         Info {
@@ -71,7 +65,7 @@ fn a_new_initial_state_counts_what_is_unread_and_what_comes() {
     );
     assert_eq!(save, Some(Kind::Initial));
     ledger.append(Kind::Initial, 900 + HEADER);
-    let (info, _) = ledger.report(dirty(7), HEADER);
+    let (info, _) = ledger.report(120, dirty(7), HEADER);
     assert_eq!(info.initial_bytes, 30 + 900 + HEADER);
     assert!(!info.reinit);
 }
@@ -149,15 +143,13 @@ proptest! {
             match step {
                 Step::Read(part) => {
                     let n = part.index(unread as usize + 1) as u64;
-                    ledger.consume(n);
                     c.pos += n;
                 }
-                Step::ReadAll => {
-                    ledger.consume(unread);
-                    c.pos += unread;
-                }
+                Step::ReadAll => c.pos += unread,
                 Step::Ask(bytes, new_initial) => {
-                    let (info, save) = ledger.report(Pending { bytes, new_initial }, HEADER);
+                    let pending = Pending { bytes, new_initial };
+                    let (info, save) = ledger.report(c.pos, pending, HEADER);
+                    prop_assert_eq!(ledger.unread(c.pos), c.max_pos - c.pos);
                     let seen = (
                         info.initial_bytes,
                         info.dirty_bytes,

@@ -9,14 +9,14 @@
 //!
 //! No kernel types: the file is also compiled and tested on the host.
 
-/// The positions that count in a stream, in bytes from its beginning.
+/// The positions that count in a stream, in bytes from its beginning. The one that was
+/// read to is an argument: readers change it without a lock.
 ///
 /// # Invariants
 ///
-/// `read <= written` and `initial_end <= written`.
+/// `initial_end <= written`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Ledger {
-    read: u64,
     written: u64,
     initial_end: u64,
 }
@@ -52,27 +52,32 @@ pub(crate) enum Kind {
 }
 
 impl Ledger {
-    /// `bytes` were appended to the stream.
-    pub(crate) fn append(&mut self, kind: Kind, bytes: u64) {
+    /// `bytes` were appended to the stream. Returns its length.
+    pub(crate) fn append(&mut self, kind: Kind, bytes: u64) -> u64 {
         // INVARIANT: `written` only grows.
         self.written = self.written.saturating_add(bytes);
         if kind == Kind::Initial {
             self.initial_end = self.written;
         }
+        self.written
     }
 
-    /// `bytes` were read from the stream.
-    pub(crate) fn consume(&mut self, bytes: u64) {
-        // INVARIANT: Nothing is read that was not written.
-        self.read = self.read.saturating_add(bytes).min(self.written);
+    /// Returns the number of bytes behind `read`.
+    pub(crate) fn unread(&self, read: u64) -> u64 {
+        self.written.saturating_sub(read)
     }
 
     /// What to report, and the kind of image that is to be saved now, if any:
     /// one where all that there is was read, or where it is initial.
     ///
-    /// `header` is what an image costs on top of its own bytes.
-    pub(crate) fn report(&mut self, pending: Pending, header: u64) -> (Info, Option<Kind>) {
-        let unread = self.written - self.read;
+    /// All before `read` was read. `header` is what an image costs on top of its own bytes.
+    pub(crate) fn report(
+        &mut self,
+        read: u64,
+        pending: Pending,
+        header: u64,
+    ) -> (Info, Option<Kind>) {
+        let unread = self.unread(read);
         let coming = match pending.bytes {
             0 => 0,
             bytes => bytes.saturating_add(header),
@@ -87,7 +92,7 @@ impl Ledger {
             };
             return (info, (coming > 0).then_some(Kind::Initial));
         }
-        let initial = self.initial_end.saturating_sub(self.read);
+        let initial = self.initial_end.saturating_sub(read);
         if initial > 0 {
             let info = Info {
                 initial_bytes: initial,

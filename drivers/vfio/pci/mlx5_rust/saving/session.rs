@@ -4,7 +4,8 @@
 //!
 //! A session belongs to the VF's state, and to the file; the VF's state ends it.
 //! Locks nest in this order: `commands`, then `outgoing`. Neither is held over an
-//! access to user memory.
+//! access to user memory. Readers take turns: whoever has the turn has the next part of
+//! the stream, and reads on in it without a lock until it ends.
 //!
 //! The end of a SAVE is taken in by whoever takes `outgoing` next, and wants
 //! something of it: a reader, poll(), VFIO_MIG_GET_PRECOPY_INFO, an arc.
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{
     fw::{
+        device::VfGuard,
         gate::Epoch,
         mkey::DmaBuffer,
         pd::Pd,
@@ -31,6 +33,7 @@ use crate::{
         file::{Access, DataFile, OpenFile, PrecopyInfo, Readiness, UserWriter, Wait},
         migration::{DeviceRef, StepError, VfioDevice},
         pages::{Fill, Pages},
+        turns::{GivenBack, Turn, Turns},
     },
 };
 use kernel::{
@@ -38,7 +41,12 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sizes::SZ_8M,
-    sync::{lock::mutex::MutexBackend, lock::Guard, Arc, ArcBorrow, Mutex},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        lock::mutex::MutexBackend,
+        lock::Guard,
+        Arc, ArcBorrow, Mutex,
+    },
 };
 
 /// Longest SAVE: its `size` field has 32 bits, and buffers are whole pages.
@@ -76,54 +84,78 @@ pub(crate) enum Begin {
     Stopped,
 }
 
-/// Parts of an image's record: its header, and the image.
-const RECORD_PARTS: usize = 2;
+/// Bytes of a part before its image, at most.
+const HEAD: usize = HEADER_LEN + SIZE_LEN;
 
-/// Bytes of a part that is no image, at most.
-const SMALL: usize = HEADER_LEN + SIZE_LEN;
-
-/// Where the bytes of a part are.
-#[derive(Clone)]
-enum Source {
-    Bytes([u8; SMALL]),
-    Image {
-        pages: Arc<Pages>,
-        /// The buffer to release at the end.
-        buffer: Index,
-        /// It is one of the chunks that [`Chunks`] counts.
-        chunk: bool,
-    },
+/// An image that was saved.
+struct StoredImage {
+    pages: Arc<Pages>,
+    /// The buffer to release when it was read.
+    buffer: Index,
+    /// It is one of the chunks that [`Chunks`] counts.
+    chunk: bool,
 }
 
-/// A piece of the stream that user space has not read to its end.
-#[derive(Clone)]
+/// A record of the stream that user space has not read to its end.
 struct Part {
-    source: Source,
+    /// The record's header, and what comes before an image.
+    head: [u8; HEAD],
+    /// Bytes of that.
+    head_len: usize,
+    image: Option<StoredImage>,
+    /// The next byte to read.
     at: usize,
-    end: usize,
+    /// Bytes from there on.
+    left: usize,
+    /// Where the record ends in the stream.
+    end: u64,
 }
 
 impl Part {
-    fn bytes<const N: usize>(from: [u8; N]) -> Self {
-        const { assert!(N <= SMALL) };
-        let mut bytes = [0; SMALL];
-        bytes[..N].copy_from_slice(&from);
+    /// Makes a record that begins with `head` and ends at `end` in the stream.
+    fn new<const N: usize>(head: [u8; N], end: u64) -> Self {
+        const { assert!(N <= HEAD) };
+        let mut bytes = [0; HEAD];
+        bytes[..N].copy_from_slice(&head);
         Self {
-            source: Source::Bytes(bytes),
+            head: bytes,
+            head_len: N,
+            image: None,
             at: 0,
-            end: N,
+            left: N,
+            end,
         }
     }
 
-    fn left(&self) -> usize {
-        self.end - self.at
+    /// Adds an image of `len` bytes.
+    fn with_image(self, image: StoredImage, len: usize) -> Self {
+        Self {
+            image: Some(image),
+            left: self.left + len,
+            ..self
+        }
     }
 
-    /// Copies the next `n` bytes to user space. They stay unread.
+    /// Returns how many bytes can be copied at once.
+    fn piece(&self) -> usize {
+        match self.head_len.checked_sub(self.at) {
+            None | Some(0) => self.left,
+            Some(head) => head,
+        }
+    }
+
+    /// Takes the next `n` bytes out, and returns where the next one is in the stream.
+    fn consume(&mut self, n: usize) -> u64 {
+        self.at += n;
+        self.left -= n;
+        self.end - self.left as u64
+    }
+
+    /// Copies the next `n` bytes, of one piece, to user space. They stay unread.
     fn copy(&self, n: usize, out: &mut UserWriter) -> Result {
-        match &self.source {
-            Source::Bytes(bytes) => out.write(&bytes[self.at..self.at + n]),
-            Source::Image { pages, .. } => pages.read(self.at, n, out),
+        match (self.at.checked_sub(self.head_len), &self.image) {
+            (Some(offset), Some(image)) => image.pages.read(offset, n, out),
+            _ => out.write(&self.head[self.at..self.at + n]),
         }
     }
 }
@@ -141,20 +173,14 @@ struct InFlight {
     kind: Kind,
 }
 
-/// The unread stream, and whether a reader copies from it.
+/// The unread stream.
 struct Outgoing {
     phase: Phase,
     /// Firmware can save no changes for now: the initiator is suspended.
     suspended: bool,
-    /// Unread parts. The next one is the last of the vector, so new parts are
-    /// inserted at the front.
+    /// Unread parts behind the one that readers have. The next one is the last of the
+    /// vector, so new parts are inserted at the front.
     parts: KVec<Part>,
-    /// A reader is copying from the next part, which stays where it is. It copies
-    /// without the lock: user memory can take arbitrarily long, and closing must not
-    /// wait for it.
-    reading: bool,
-    /// Somebody waits for that reader.
-    awaits_reader: bool,
     in_flight: Option<InFlight>,
     /// An arc waits for the SAVE that is under way: no other is to start.
     awaited: bool,
@@ -186,6 +212,11 @@ pub(crate) struct SavingSession {
     commands: Mutex<Commands>,
     #[pin]
     outgoing: Mutex<Outgoing>,
+    /// The next part of the stream, for readers in turns. A reader copies without a lock:
+    /// user memory can take arbitrarily long, and closing must not wait for it.
+    reader: Turns<Option<Part>>,
+    /// Bytes of the stream that were read. Only written by whoever has `reader`.
+    read: Atomic<u64>,
 }
 
 /// The right to send commands for a session while no SAVE is under way, and nobody else
@@ -236,6 +267,8 @@ impl Saving {
             pin_init!(SavingSession {
                 vf: vf.clone(),
                 epoch,
+                reader: Turns::new(changes.clone()),
+                read: Atomic::new(0),
                 changes,
                 command,
                 pd,
@@ -248,8 +281,6 @@ impl Saving {
                         phase,
                         suspended: begin == Begin::RunningP2p,
                         parts: KVec::new(),
-                        reading: false,
-                        awaits_reader: false,
                         in_flight: None,
                         awaited: false,
                         tracked: false,
@@ -284,14 +315,14 @@ impl SavingSession {
                 };
                 self.vf.tracer.save_ends(&bytes, took);
                 if outgoing.finish(in_flight, saved).is_err() {
-                    outgoing.fail();
+                    self.fail_locked(&mut outgoing);
                 }
                 self.changes.notify_all();
             }
         }
-        if outgoing.phase != Phase::Failed && !self.vf.device.is_current(self.epoch) {
+        if outgoing.phase != Phase::Failed && !self.is_current() {
             // The VF was reset, or the PF is gone: what is unread is void.
-            outgoing.fail();
+            self.fail_locked(&mut outgoing);
         }
         if self.command.has_ended() {
             outgoing.in_flight = None;
@@ -299,9 +330,21 @@ impl SavingSession {
         outgoing
     }
 
+    /// Returns whether the VF was not reset, and its PF not away, since the session began.
+    fn is_current(&self) -> bool {
+        self.vf.device.is_current(self.epoch)
+    }
+
+    /// Ends the stream early.
     fn fail(&self) {
-        self.outgoing.lock().fail();
+        self.fail_locked(&mut self.outgoing.lock());
         self.changes.notify_all();
+    }
+
+    /// As [`Self::fail`], for whoever has locked the stream.
+    fn fail_locked(&self, outgoing: &mut Outgoing) {
+        outgoing.fail();
+        self.reader.clear();
     }
 
     /// Ends the session. See [`Saving`].
@@ -353,41 +396,108 @@ impl SavingSession {
         }
     }
 
-    /// Waits for the next part, and lets nobody else read it. `None` at the end.
-    fn next_part(&self, wait: Wait) -> Result<Option<Part>> {
+    /// Waits until no other reader has the next part, and takes it.
+    #[inline(never)]
+    fn take_turn(&self, wait: Wait) -> Result<Turn<'_, Option<Part>>> {
+        loop {
+            let seen = self.changes.seen();
+            if let Some(part) = self.reader.take() {
+                return Ok(part);
+            }
+            self.check()?;
+            if wait == Wait::Never {
+                return Err(EAGAIN);
+            }
+            self.changes.wait(seen)?;
+        }
+    }
+
+    /// Reads from the middle of an image, without a lock. `None` if that is not possible,
+    /// or would come to the end of the image.
+    #[inline]
+    fn read_on(&self, part: &mut Option<Part>, out: &mut UserWriter) -> Option<Result<usize>> {
+        let part = part.as_mut()?;
+        let offset = part.at.checked_sub(part.head_len)?;
+        let n = out.left();
+        if n == 0 || n >= part.left || !self.is_current() {
+            return None;
+        }
+        // What could not be copied is still there to be read.
+        if let Err(err) = part.image.as_ref()?.pages.read(offset, n, out) {
+            return Some(Err(err));
+        }
+        self.read.store(part.consume(n), Relaxed);
+        Some(Ok(n))
+    }
+
+    /// Reads whatever is there. Waits for the first byte.
+    #[inline(never)]
+    fn read_parts(
+        &self,
+        part: &mut Option<Part>,
+        wait: Wait,
+        out: &mut UserWriter,
+    ) -> Result<usize> {
+        if out.left() == 0 {
+            return self.check().map(|()| 0);
+        }
+        if !self.next_part(part, wait)? {
+            return Ok(0);
+        }
+        let mut done = 0;
+        let mut copied = Ok(());
+        while let (Some(next), Ok(())) = (&*part, copied) {
+            let n = next.piece().min(out.left());
+            if n == 0 {
+                break;
+            }
+            copied = next.copy(n, out);
+            // What could not be copied is still there to be read.
+            if copied.is_ok() {
+                self.consume(part, n)?;
+                done += n;
+            }
+        }
+        if done == 0 {
+            copied?;
+        }
+        Ok(done)
+    }
+
+    /// Waits for the next part, if a reader has none. Returns false at the end.
+    fn next_part(&self, part: &mut Option<Part>, wait: Wait) -> Result<bool> {
         loop {
             let seen = self.changes.seen();
             let mut outgoing = self.lock();
             if outgoing.phase == Phase::Failed {
                 return Err(ENODEV);
             }
-            if !outgoing.reading {
-                if let Some(part) = outgoing.take_part() {
-                    let due = outgoing.chunks.is_due() && outgoing.in_flight.is_none();
-                    drop(outgoing);
-                    if due {
-                        self.save_next_chunk();
-                    }
-                    return Ok(Some(part));
-                }
+            if part.is_none() {
+                *part = outgoing.parts.pop();
+            }
+            let due = outgoing.chunk_is_due();
+            let in_flight = outgoing.in_flight.is_some();
+            if part.is_none() {
                 if outgoing.phase == Phase::Complete {
-                    return Ok(None);
+                    return Ok(false);
                 }
                 if outgoing.is_at_temporary_end() {
                     return Err(errno::enomsg());
                 }
-                if outgoing.in_flight.is_none() && outgoing.chunks.is_due() {
-                    drop(outgoing);
-                    self.save_next_chunk();
-                    continue;
-                }
             }
-            outgoing.awaits_reader |= outgoing.reading;
+            drop(outgoing);
+            if due {
+                self.save_next_chunk();
+            }
+            if part.is_some() {
+                return Ok(true);
+            }
+            if due {
+                continue;
+            }
             if wait == Wait::Never {
                 return Err(EAGAIN);
             }
-            let in_flight = outgoing.in_flight.is_some() && !outgoing.reading;
-            drop(outgoing);
             if in_flight {
                 self.command.wait()?;
             } else {
@@ -396,30 +506,32 @@ impl SavingSession {
         }
     }
 
-    /// Takes `n` bytes out of the part that a reader has copied them from. If it has room
-    /// for `more`, it gets the next part, if that is there; or else others may read.
-    /// `ENODEV` if the session has failed in between.
-    fn consume(&self, n: usize, more: bool) -> Result<Option<Part>> {
+    /// Takes `n` bytes out of the part that a reader has copied them from. If those were
+    /// the last, the reader gets the next part, if that is there.
+    fn consume(&self, part: &mut Option<Part>, n: usize) -> Result {
+        let Some(next) = part else {
+            return Ok(());
+        };
+        let read = next.consume(n);
+        if next.left > 0 {
+            self.read.store(read, Relaxed);
+            return Ok(());
+        }
         let mut outgoing = self.lock();
-        outgoing.reading = false;
         if outgoing.phase == Phase::Failed {
-            self.changes.notify_all();
             return Err(ENODEV);
         }
-        outgoing.consume(n);
-        let next = match more {
-            true => outgoing.take_part(),
-            false => None,
-        };
-        if !outgoing.reading && core::mem::take(&mut outgoing.awaits_reader) {
-            self.changes.notify_all();
-        }
-        let due = outgoing.chunks.is_due() && outgoing.in_flight.is_none();
+        self.read.store(read, Relaxed);
+        outgoing.release(next);
+        let end = core::mem::replace(part, outgoing.parts.pop());
+        let due = outgoing.chunk_is_due();
         drop(outgoing);
+        // Without the lock: it may be the last user of its pages.
+        drop(end);
         if due {
             self.save_next_chunk();
         }
-        Ok(next)
+        Ok(())
     }
 
     fn begin(&self, begin: Begin) -> Result {
@@ -446,8 +558,8 @@ impl SavingSession {
             // As with the C driver, whose buffer has as many pages.
             let record = stream::size_record(room.next_multiple_of(PAGE_SIZE) as u64);
             outgoing.reserve(1)?;
-            outgoing.push(Part::bytes(record))?;
-            outgoing.ledger.append(kind, record.len() as u64);
+            let end = outgoing.ledger.append(kind, record.len() as u64);
+            outgoing.push(Part::new(record, end))?;
         }
         let request = Request {
             extent: Extent::Whole,
@@ -474,11 +586,12 @@ impl SavingSession {
         added.map_err(|_| EBUSY)
     }
 
-    /// Makes a buffer of at least `need` bytes available. Called with `commands`
-    /// held, or by the arc that begins the session: nobody else adds or takes any.
-    fn provide(&self, need: usize, device: Device) -> Result<Index> {
-        if let Some(index) = self.outgoing.lock().buffers.take(need, device) {
-            return Ok(index);
+    /// Takes a buffer of at least `need` bytes, for an image for whose record there is
+    /// room then. Called with `commands` held, or by the arc that begins the session:
+    /// nobody else adds or takes any.
+    fn buffer_for(&self, need: usize, device: Device) -> Result<(Index, Arc<DmaBuffer>)> {
+        if let Some(taken) = self.outgoing.lock().take_buffer(need, device)? {
+            return Ok(taken);
         }
         // Firmware commands, and memory, without the lock of the stream.
         let small = || self.outgoing.lock().buffers.remove_small(need, device);
@@ -486,30 +599,44 @@ impl SavingSession {
             drop(buffer);
         }
         self.add(self.buffer(need)?, device)?;
-        let index = self.outgoing.lock().buffers.take(need, device);
-        index.ok_or(ENOMEM)
+        let taken = self.outgoing.lock().take_buffer(need, device)?;
+        taken.ok_or(ENOMEM)
     }
 
-    /// Starts a SAVE. None may be under way. Called as [`provide`](Self::provide).
+    /// Starts a SAVE. None may be under way. Called as [`buffer_for`](Self::buffer_for).
     fn start(&self, need: usize, device: Device, request: Request, kind: Kind) -> Result {
-        let buffer = self.provide(need, device)?;
-        let started = self.send(need, request, InFlight { buffer, kind });
-        started.inspect_err(|_| self.outgoing.lock().buffers.release(buffer))
+        let taken = self.buffer_for(need, device)?;
+        match self.vf.enter(self.epoch) {
+            Ok(guard) => self.send(&guard, need, taken, request, kind),
+            Err(err) => {
+                self.outgoing.lock().buffers.release(taken.0);
+                Err(err)
+            }
+        }
     }
 
-    /// Sends a SAVE into a buffer that was taken. Called as [`provide`](Self::provide).
-    fn send(&self, need: usize, request: Request, in_flight: InFlight) -> Result {
-        let buffer = {
-            let mut outgoing = self.outgoing.lock();
-            outgoing.reserve(RECORD_PARTS)?;
-            let buffer = outgoing.buffers.get(in_flight.buffer);
-            buffer.cloned().ok_or(ENODEV)?
-        };
-        let guard = self.vf.enter(self.epoch)?;
+    /// Sends a SAVE into a buffer that was taken. Called as [`buffer_for`](Self::buffer_for).
+    fn send(
+        &self,
+        guard: &VfGuard<'_>,
+        need: usize,
+        (index, buffer): (Index, Arc<DmaBuffer>),
+        request: Request,
+        kind: Kind,
+    ) -> Result {
         self.vf.tracer.save_begins(need as u64);
         // Without the lock: this waits if it has to be sent as a synchronous command.
-        self.command.start(&guard, &buffer, request)?;
-        self.outgoing.lock().in_flight = Some(in_flight);
+        let sent = self.command.start(guard, &buffer, request);
+        let mut outgoing = self.outgoing.lock();
+        if sent.is_err() {
+            outgoing.buffers.release(index);
+            return sent;
+        }
+        outgoing.in_flight = Some(InFlight {
+            buffer: index,
+            kind,
+        });
+        drop(outgoing);
         // A reader may wait for it to begin, or even to end.
         self.changes.notify_all();
         Ok(())
@@ -585,30 +712,42 @@ impl SavingSession {
                 new_initial: v2 && info.new_initial,
             }
         };
-        drop(guard);
-        let (info, save) = {
+        let need = pending.bytes as usize;
+        let (info, save, taken) = {
             let mut outgoing = self.lock();
-            let (info, save) = outgoing.ledger.report(pending, HEADER_LEN as u64);
+            let read = self.read.load(Relaxed);
+            let (info, save) = outgoing.ledger.report(read, pending, HEADER_LEN as u64);
             // A reader that leaves one image after the other unread gets the next
             // one when there is room again: firmware still has it.
             let possible = !outgoing.awaited && outgoing.buffers.can_grow(Device::Running);
             let save = save.filter(|_| possible);
-            (info, save)
+            let taken = match save {
+                Some(_) => outgoing.take_buffer(need, Device::Running),
+                None => Ok(None),
+            };
+            (info, save, taken)
         };
         if let Some(kind) = save {
             let request = Request {
                 extent: Extent::Changes,
                 track: true,
             };
-            let need = pending.bytes as usize;
-            self.start(need, Device::Running, request, kind)
-                .map_err(|err| {
-                    self.fail();
-                    match self.vf.device.is_current(self.epoch) {
-                        true => err,
-                        false => ENODEV,
-                    }
-                })?;
+            let started = match taken {
+                Ok(Some(taken)) => self.send(&guard, need, taken, request, kind),
+                Ok(None) => {
+                    // A reset waits for it, and memory takes a while.
+                    drop(guard);
+                    self.start(need, Device::Running, request, kind)
+                }
+                Err(err) => Err(err),
+            };
+            started.map_err(|err| {
+                self.fail();
+                match self.is_current() {
+                    true => err,
+                    false => ENODEV,
+                }
+            })?;
         }
         let Info {
             initial_bytes,
@@ -673,11 +812,8 @@ impl Idle<'_> {
         }
         let enter = || session.vf.enter(session.epoch);
         let need = enter()?.query_state(Extent::Changes)?.required;
-        let index = session.provide(need, Device::Stopped)?;
-        let buffer = session.outgoing.lock().buffers.remove(index);
-        enter()?
-            .end_tracking(&*buffer.ok_or(ENODEV)?)
-            .map_err(unknown_is_lost)?;
+        let (_, buffer) = session.buffer_for(need, Device::Stopped)?;
+        enter()?.end_tracking(&buffer).map_err(unknown_is_lost)?;
         session.outgoing.lock().tracked = false;
         // Before another thread may send commands: firmware cannot tell any more what
         // has changed.
@@ -690,26 +826,22 @@ impl DataFile for SavingSession {
     const NAME: &'static CStr = c"mlx5vf_mig";
     const ACCESS: Access = Access::Saving;
 
+    // Only called by the operation of the file.
+    #[inline]
     fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize> {
-        if out.left() == 0 {
-            this.check()?;
-            return Ok(0);
+        let mut part = match this.reader.take() {
+            Some(part) => part,
+            None => this.take_turn(wait)?,
+        };
+        let read = match this.read_on(&mut part, out) {
+            Some(read) => read,
+            None => this.read_parts(&mut part, wait, out),
+        };
+        // The session may have failed in between.
+        match part.give_back() {
+            GivenBack::Kept => read,
+            GivenBack::Cleared => Err(ENODEV),
         }
-        let mut done = 0;
-        // Only the first part is waited for.
-        let mut next = this.next_part(wait)?;
-        while let Some(part) = next {
-            let n = part.left().min(out.left());
-            let copied = part.copy(n, out);
-            // What could not be copied is still there to be read.
-            let taken = if copied.is_ok() { n } else { 0 };
-            next = this.consume(taken, copied.is_ok() && out.left() > 0)?;
-            done += taken;
-            if done == 0 {
-                copied?;
-            }
-        }
-        Ok(done)
     }
 
     fn precopy_info(&self) -> Result<PrecopyInfo> {
@@ -718,19 +850,19 @@ impl DataFile for SavingSession {
     }
 
     fn poll(&self) -> Option<(&Changes, Readiness)> {
-        let mut outgoing = self.lock();
-        outgoing.awaits_reader |= outgoing.reading;
+        let taken = self.reader.is_taken();
+        let outgoing = self.lock();
         let ready = match outgoing.phase {
             Phase::Failed => Readiness::Failed,
             // Another reader has the part, and may leave some of it.
-            _ if outgoing.reading => Readiness::Pending,
+            _ if taken => Readiness::Pending,
             Phase::Complete => Readiness::Ready,
             // At the temporary end there is nothing but ENOMSG to be read:
             // "Userspace can wait for more data [...] by using poll".
-            _ if !outgoing.parts.is_empty() => Readiness::Ready,
+            _ if outgoing.ledger.unread(self.read.load(Relaxed)) > 0 => Readiness::Ready,
             _ => Readiness::Pending,
         };
-        let due = outgoing.chunks.is_due() && outgoing.in_flight.is_none();
+        let due = outgoing.chunk_is_due();
         drop(outgoing);
         if due {
             self.save_next_chunk();
@@ -746,37 +878,24 @@ impl Outgoing {
         self.parts = KVec::new();
     }
 
-    /// Has a reader read the next part, and nobody else.
-    fn take_part(&mut self) -> Option<Part> {
-        let part = self.parts.last().cloned()?;
-        self.reading = true;
-        Some(part)
-    }
-
-    /// Takes `n` bytes out of the next part.
-    fn consume(&mut self, n: usize) {
-        self.ledger.consume(n as u64);
-        let Some(part) = self.parts.last_mut() else {
-            return;
-        };
-        part.at += n;
-        if part.left() > 0 {
-            return;
-        }
-        if let Some(Part {
-            source: Source::Image { buffer, chunk, .. },
-            ..
-        }) = self.parts.pop()
-        {
-            self.buffers.release(buffer);
-            if chunk {
+    /// A part was read to its end.
+    fn release(&mut self, part: &Part) {
+        if let Some(image) = &part.image {
+            self.buffers.release(image.buffer);
+            if image.chunk {
                 self.chunks.consumed();
             }
         }
     }
 
-    /// Returns whether all that was saved of the running device was read: there will
-    /// be more only once user space asks for it, or stops the device.
+    /// Returns whether the next chunk is to be saved now.
+    fn chunk_is_due(&self) -> bool {
+        self.chunks.is_due() && self.in_flight.is_none()
+    }
+
+    /// Returns whether all that was saved of the running device was read, for a reader that
+    /// has no part: there will be more only once user space asks for it, or stops the
+    /// device.
     fn is_at_temporary_end(&self) -> bool {
         matches!(self.phase, Phase::PreCopy | Phase::PreCopyFailed)
             && self.in_flight.is_none()
@@ -820,21 +939,28 @@ impl Outgoing {
         }
         buffer.sync_for_cpu(image.len)?;
         let header = stream::header(Tag::FwData, image.len as u64);
-        let part = Part {
-            source: Source::Image {
-                pages,
-                buffer: save.buffer,
-                chunk: self.phase == Phase::StopCopy,
-            },
-            at: 0,
-            end: image.len,
-        };
         self.buffers.saved(save.buffer);
-        self.push(Part::bytes(header))?;
-        self.push(part)?;
-        self.ledger
-            .append(save.kind, (HEADER_LEN + image.len) as u64);
-        Ok(())
+        let stored = StoredImage {
+            pages,
+            buffer: save.buffer,
+            chunk: self.phase == Phase::StopCopy,
+        };
+        let len = (HEADER_LEN + image.len) as u64;
+        let end = self.ledger.append(save.kind, len);
+        self.push(Part::new(header, end).with_image(stored, image.len))
+    }
+
+    /// Takes a buffer of at least `need` bytes, if there is one, for an image for whose
+    /// record there is room then.
+    fn take_buffer(
+        &mut self,
+        need: usize,
+        device: Device,
+    ) -> Result<Option<(Index, Arc<DmaBuffer>)>> {
+        self.reserve(1)?;
+        let index = self.buffers.take(need, device);
+        let taken = index.and_then(|index| Some((index, self.buffers.get(index)?.clone())));
+        Ok(taken)
     }
 
     /// Makes room for more parts, so that there is no error when they come.

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A value that callers have in turns.
+//!
+//! Whoever has it may access user memory, which can take arbitrarily long: so others do not
+//! wait for a lock, but are told that it is not there, and when it comes back.
+
+use super::changes::Changes;
+use core::{
+    cell::UnsafeCell,
+    mem::ManuallyDrop,
+    ops::{Deref, DerefMut},
+};
+use kernel::sync::{
+    atomic::{Acquire, Atomic, Full},
+    Arc,
+};
+
+/// Nobody has the value.
+const FREE: u32 = 0;
+/// Somebody has it. The other bits are only set with this one.
+const TAKEN: u32 = 1 << 0;
+/// Others were told that it is not there.
+const WANTED: u32 = 1 << 1;
+/// It is replaced by the default when it comes back.
+const VOID: u32 = 1 << 2;
+
+/// A value, and whether somebody has it.
+///
+/// # Invariants
+///
+/// `value` belongs to whoever has changed `state` from `FREE`, until that changes it back
+/// to `FREE`: a [`Turn`], of which there is one at a time.
+pub(crate) struct Turns<T> {
+    state: Atomic<u32>,
+    value: UnsafeCell<T>,
+    changes: Arc<Changes>,
+}
+
+// SAFETY: The value goes where the object goes.
+unsafe impl<T: Send> Send for Turns<T> {}
+// SAFETY: By the type invariants there is one `Turn` at a time, which may be another
+// thread's each time: the value is Send. A `Turn` may be shared: the value is Sync.
+unsafe impl<T: Send + Sync> Sync for Turns<T> {}
+
+/// The value, for whoever has it. Comes back when this is dropped.
+///
+/// # Invariants
+///
+/// This object has changed the state of its `Turns` from `FREE`.
+pub(crate) struct Turn<'a, T: Default>(&'a Turns<T>);
+
+impl<T: Default> Turns<T> {
+    /// Makes one with the default value. `changes` are notified when somebody waits for it
+    /// and it comes back.
+    pub(crate) fn new(changes: Arc<Changes>) -> Self {
+        Self {
+            state: Atomic::new(FREE),
+            value: UnsafeCell::new(T::default()),
+            changes,
+        }
+    }
+
+    /// Takes the value, if it is there. `None` announces a change.
+    pub(crate) fn take(&self) -> Option<Turn<'_, T>> {
+        loop {
+            match self.state.cmpxchg(FREE, TAKEN, Full) {
+                // INVARIANT: Just now.
+                Ok(_) => return Some(Turn(self)),
+                Err(now) if self.mark(now, WANTED) => return None,
+                Err(_) => (),
+            }
+        }
+    }
+
+    /// Returns whether somebody has the value, which announces a change.
+    pub(crate) fn is_taken(&self) -> bool {
+        loop {
+            match self.state.load(Acquire) {
+                FREE => return false,
+                now if self.mark(now, WANTED) => return true,
+                _ => (),
+            }
+        }
+    }
+
+    /// Replaces the value by the default: now, or when it comes back.
+    pub(crate) fn clear(&self) {
+        loop {
+            match self.state.cmpxchg(FREE, TAKEN, Full) {
+                Ok(_) => {
+                    // INVARIANT: Just now.
+                    *Turn(self) = T::default();
+                    return;
+                }
+                Err(now) if self.mark(now, VOID) => return,
+                Err(_) => (),
+            }
+        }
+    }
+
+    /// Sets a bit, if the state is `now`, which is not `FREE`.
+    fn mark(&self, now: u32, bit: u32) -> bool {
+        self.state.cmpxchg(now, now | bit, Full).is_ok()
+    }
+}
+
+/// What has become of a value that was given back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GivenBack {
+    /// It is there.
+    Kept,
+    /// It was replaced by the default.
+    Cleared,
+}
+
+impl<T: Default> Turn<'_, T> {
+    /// Gives the value back.
+    pub(crate) fn give_back(self) -> GivenBack {
+        // In place of drop(), which has no result.
+        ManuallyDrop::new(self).end()
+    }
+
+    /// Ends the turn, after which this object must not be used.
+    fn end(&mut self) -> GivenBack {
+        match self.0.state.cmpxchg(TAKEN, FREE, Full) {
+            Ok(_) => GivenBack::Kept,
+            Err(now) => self.end_marked(now),
+        }
+    }
+
+    /// As [`Self::end`], if there are other bits.
+    #[cold]
+    fn end_marked(&mut self, mut now: u32) -> GivenBack {
+        loop {
+            if now & VOID != 0 {
+                **self = T::default();
+            }
+            match self.0.state.cmpxchg(now, FREE, Full) {
+                Ok(_) => break,
+                Err(other) => now = other,
+            }
+        }
+        if now & WANTED != 0 {
+            self.0.changes.notify_all();
+        }
+        match now & VOID {
+            0 => GivenBack::Kept,
+            _ => GivenBack::Cleared,
+        }
+    }
+}
+
+impl<T: Default> Deref for Turn<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: The value belongs to this object (type invariants).
+        unsafe { &*self.0.value.get() }
+    }
+}
+
+impl<T: Default> DerefMut for Turn<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: The value belongs to this object (type invariants), which is borrowed
+        // mutably.
+        unsafe { &mut *self.0.value.get() }
+    }
+}
+
+impl<T: Default> Drop for Turn<'_, T> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
