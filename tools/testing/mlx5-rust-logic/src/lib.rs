@@ -37,6 +37,8 @@ mod bits_compile_tests;
 #[cfg(test)]
 mod bits_tests;
 #[cfg(test)]
+mod buffers_tests;
+#[cfg(test)]
 mod chunks_tests;
 #[cfg(test)]
 mod cqe_tests;

@@ -2,52 +2,43 @@
 
 //! The buffers of a saving session, and what each one is for right now.
 //!
+//! The first image of a running device is as large as the whole state, and so may be the
+//! one of the stopped device: one buffer is for both. Images in between, of what has
+//! changed, have others, however large: an image of the stopped device must not wait until
+//! those are read, nor for memory.
+//!
 //! No kernel types: the file is also compiled and tested on the host.
 
 use super::chunks::BUFFERS;
 
-/// Most buffers of a session: those kept for the stopped device, and images of
-/// the running one, of which there are several only where a reader does not
-/// keep up.
+/// Most buffers of a session: for the stopped device, and for images of the running one,
+/// of which there are several only if a reader does not keep up.
 const SLOTS: usize = BUFFERS + 6;
 
-/// Something that has room for an image.
-pub(crate) trait Room {
-    /// Bytes of it.
-    fn room(&self) -> usize;
+/// Something that an image fits in.
+pub(crate) trait Capacity {
+    /// Returns how many bytes fit.
+    fn capacity(&self) -> usize;
 }
 
-/// What a buffer is for.
+/// Whether an image can wait for memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Use {
-    /// Nothing: the next image goes there.
+pub(crate) enum Urgency {
+    /// One of what has changed while the device runs.
+    Deferrable,
+    /// The first one, and those of the stopped device.
+    Urgent,
+}
+
+/// What a buffer is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Usage {
+    /// Nothing.
     Free,
-    /// As `Free`, but only for an image of the stopped device, which must not
-    /// wait for memory.
-    Reserved,
     /// Firmware writes to it.
     Saving,
     /// An image is in it, which is not read to its end.
     Readable,
-}
-
-/// Which images a buffer is looked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Device {
-    /// Images of the running device.
-    Running,
-    /// Images of the stopped device.
-    Stopped,
-}
-
-impl Device {
-    fn may_have(self, buffer: Use) -> bool {
-        match buffer {
-            Use::Free => true,
-            Use::Reserved => self == Self::Stopped,
-            Use::Saving | Use::Readable => false,
-        }
-    }
 }
 
 /// Names a buffer of a [`Buffers`], as long as it is in use.
@@ -56,7 +47,17 @@ pub(crate) struct Index(usize);
 
 struct Slot<B> {
     buffer: B,
-    used: Use,
+    /// Images that are less urgent do not get it.
+    kept_for: Urgency,
+    usage: Usage,
+}
+
+impl<B> Slot<B> {
+    /// Returns whether an image can have the buffer, if it fits.
+    fn is_free_for(&self, urgency: Urgency) -> bool {
+        let kept = self.kept_for == Urgency::Urgent && urgency == Urgency::Deferrable;
+        self.usage == Usage::Free && !kept
+    }
 }
 
 /// All buffers of a session.
@@ -64,55 +65,53 @@ pub(crate) struct Buffers<B> {
     slots: [Option<Slot<B>>; SLOTS],
 }
 
-impl<B: Room> Buffers<B> {
-    /// None.
+impl<B: Capacity> Buffers<B> {
+    /// Makes it without any buffer.
     pub(crate) fn new() -> Self {
         Self {
             slots: [const { None }; SLOTS],
         }
     }
 
-    /// Keeps a buffer for images of `device`. Gives it back where there is no
-    /// room for it.
-    pub(crate) fn add(&mut self, buffer: B, device: Device) -> Result<(), B> {
+    /// Adds a buffer that less urgent images do not get. Gives it back if there are too
+    /// many.
+    pub(crate) fn add(&mut self, buffer: B, kept_for: Urgency) -> Result<(), B> {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) else {
             return Err(buffer);
         };
         *slot = Some(Slot {
             buffer,
-            used: match device {
-                Device::Running => Use::Free,
-                Device::Stopped => Use::Reserved,
-            },
+            kept_for,
+            usage: Usage::Free,
         });
         Ok(())
     }
 
-    /// Whether [`Self::add`] has room, if what is too small goes.
-    pub(crate) fn can_grow(&self, device: Device) -> bool {
-        self.slots
-            .iter()
-            .any(|slot| slot.as_ref().is_none_or(|slot| device.may_have(slot.used)))
+    /// Returns whether [`Self::add`] takes one more, if those that are too small go.
+    pub(crate) fn can_grow(&self, urgency: Urgency) -> bool {
+        let goes = |slot: &Slot<B>| slot.is_free_for(urgency);
+        self.slots.iter().any(|slot| slot.as_ref().is_none_or(goes))
     }
 
-    /// Takes the smallest buffer with room for `need` bytes, to save into.
-    pub(crate) fn take(&mut self, need: usize, device: Device) -> Option<Index> {
-        let fits = |slot: &Slot<B>| device.may_have(slot.used) && slot.buffer.room() >= need;
-        let (index, slot) = self
-            .slots
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(index, slot)| Some((index, slot.as_mut()?)))
-            .filter(|(_, slot)| fits(slot))
-            .min_by_key(|(_, slot)| slot.buffer.room())?;
-        slot.used = Use::Saving;
-        Some(Index(index))
+    /// Takes the smallest buffer that `need` bytes fit in, to save into.
+    pub(crate) fn take(&mut self, need: usize, urgency: Urgency) -> Option<Index> {
+        let mut smallest = None;
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(slot) = slot else { continue };
+            let capacity = slot.buffer.capacity();
+            let fits = slot.is_free_for(urgency) && capacity >= need;
+            if fits && smallest.is_none_or(|(_, other)| capacity < other) {
+                smallest = Some((Index(index), capacity));
+            }
+        }
+        let (index, _) = smallest?;
+        self.set(index, Usage::Saving);
+        Some(index)
     }
 
-    /// Removes a buffer that images of `device` may have and that has no room
-    /// for `need` bytes.
-    pub(crate) fn remove_small(&mut self, need: usize, device: Device) -> Option<B> {
-        let small = |slot: &Slot<B>| device.may_have(slot.used) && slot.buffer.room() < need;
+    /// Removes a buffer that the image can have, and that `need` bytes do not fit in.
+    pub(crate) fn remove_small(&mut self, need: usize, urgency: Urgency) -> Option<B> {
+        let small = |slot: &Slot<B>| slot.is_free_for(urgency) && slot.buffer.capacity() < need;
         self.slots
             .iter_mut()
             .find(|slot| slot.as_ref().is_some_and(small))?
@@ -120,30 +119,24 @@ impl<B: Room> Buffers<B> {
             .map(|slot| slot.buffer)
     }
 
-    /// Removes a buffer that was taken.
-    pub(crate) fn remove(&mut self, index: Index) -> Option<B> {
-        let slot = self.slots.get_mut(index.0)?.take()?;
-        Some(slot.buffer)
-    }
-
-    /// A buffer.
+    /// Returns a buffer.
     pub(crate) fn get(&self, index: Index) -> Option<&B> {
         Some(&self.slots.get(index.0)?.as_ref()?.buffer)
     }
 
     /// An image was saved into a buffer.
     pub(crate) fn saved(&mut self, index: Index) {
-        self.set(index, Use::Readable);
+        self.set(index, Usage::Readable);
     }
 
-    /// A buffer is of no more use.
+    /// A buffer is not used any more.
     pub(crate) fn release(&mut self, index: Index) {
-        self.set(index, Use::Free);
+        self.set(index, Usage::Free);
     }
 
-    fn set(&mut self, index: Index, used: Use) {
+    fn set(&mut self, index: Index, usage: Usage) {
         if let Some(Some(slot)) = self.slots.get_mut(index.0) {
-            slot.used = used;
+            slot.usage = usage;
         }
     }
 }

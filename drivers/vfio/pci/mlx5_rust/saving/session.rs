@@ -11,7 +11,7 @@
 //! something of it: a reader, poll(), VFIO_MIG_GET_PRECOPY_INFO, an arc.
 
 use super::{
-    buffers::{Buffers, Device, Index, Room},
+    buffers::{Buffers, Capacity, Index, Urgency},
     chunks::{self, Chunks},
     precopy::{Info, Kind, Ledger, Pending},
 };
@@ -160,8 +160,8 @@ impl Part {
     }
 }
 
-impl Room for Arc<DmaBuffer> {
-    fn room(&self) -> usize {
+impl Capacity for Arc<DmaBuffer> {
+    fn capacity(&self) -> usize {
         self.pages().len()
     }
 }
@@ -535,37 +535,39 @@ impl SavingSession {
     }
 
     fn begin(&self, begin: Begin) -> Result {
-        let running = match begin {
-            Begin::Stopped => Device::Stopped,
-            _ => Device::Running,
-        };
+        let running = begin != Begin::Stopped;
         let in_chunks = self.vf.device.in_chunks();
         let info = self.vf.enter(self.epoch)?.query_state(Extent::Whole)?;
-        let room = stopped_room(info.required, info.total, in_chunks, running)?;
-        let kept = if in_chunks { chunks::BUFFERS } else { 1 };
-        for _ in 0..kept {
-            self.add(self.buffer(room)?, Device::Stopped)?;
+        let whole = whole_len(info.required, info.total, in_chunks, running)?;
+        self.add(self.buffer(whole)?, Urgency::Urgent)?;
+        if running {
+            let changes = changes_len(whole, in_chunks);
+            self.add(self.buffer(changes)?, Urgency::Deferrable)?;
+        } else if in_chunks {
+            for _ in 1..chunks::BUFFERS {
+                self.add(self.buffer(whole)?, Urgency::Urgent)?;
+            }
         }
         let kind = match running {
-            Device::Running => {
-                self.add(self.buffer(room)?, Device::Running)?;
-                Kind::Initial
-            }
-            Device::Stopped => Kind::Dirty,
+            true => Kind::Initial,
+            false => Kind::Dirty,
         };
         {
             let mut outgoing = self.outgoing.lock();
             // As with the C driver, whose buffer has as many pages.
-            let record = stream::size_record(room.next_multiple_of(PAGE_SIZE) as u64);
+            let record = stream::size_record(whole.next_multiple_of(PAGE_SIZE) as u64);
             outgoing.reserve(1)?;
             let end = outgoing.ledger.append(kind, record.len() as u64);
             outgoing.push(Part::new(record, end))?;
         }
         let request = Request {
             extent: Extent::Whole,
-            track: running == Device::Running,
+            track: running,
         };
-        self.start(info.required, running, request, kind)
+        // The first image is for the larger buffer. Firmware may fill it, even if it needs
+        // less.
+        let need = if running { whole } else { info.required };
+        self.start(need, Urgency::Urgent, request, kind)
     }
 
     fn buffer(&self, len: usize) -> Result<Arc<DmaBuffer>> {
@@ -580,8 +582,8 @@ impl SavingSession {
         Ok(Arc::new(buffer, GFP_KERNEL_ACCOUNT)?)
     }
 
-    fn add(&self, buffer: Arc<DmaBuffer>, device: Device) -> Result {
-        let added = self.outgoing.lock().buffers.add(buffer, device);
+    fn add(&self, buffer: Arc<DmaBuffer>, urgency: Urgency) -> Result {
+        let added = self.outgoing.lock().buffers.add(buffer, urgency);
         // A buffer that there is no room for is dropped without the lock.
         added.map_err(|_| EBUSY)
     }
@@ -589,23 +591,23 @@ impl SavingSession {
     /// Takes a buffer of at least `need` bytes, for an image for whose record there is
     /// room then. Called with `commands` held, or by the arc that begins the session:
     /// nobody else adds or takes any.
-    fn buffer_for(&self, need: usize, device: Device) -> Result<(Index, Arc<DmaBuffer>)> {
-        if let Some(taken) = self.outgoing.lock().take_buffer(need, device)? {
+    fn buffer_for(&self, need: usize, urgency: Urgency) -> Result<(Index, Arc<DmaBuffer>)> {
+        if let Some(taken) = self.outgoing.lock().take_buffer(need, urgency)? {
             return Ok(taken);
         }
         // Firmware commands, and memory, without the lock of the stream.
-        let small = || self.outgoing.lock().buffers.remove_small(need, device);
+        let small = || self.outgoing.lock().buffers.remove_small(need, urgency);
         while let Some(buffer) = small() {
             drop(buffer);
         }
-        self.add(self.buffer(need)?, device)?;
-        let taken = self.outgoing.lock().take_buffer(need, device)?;
+        self.add(self.buffer(need)?, urgency)?;
+        let taken = self.outgoing.lock().take_buffer(need, urgency)?;
         taken.ok_or(ENOMEM)
     }
 
     /// Starts a SAVE. None may be under way. Called as [`buffer_for`](Self::buffer_for).
-    fn start(&self, need: usize, device: Device, request: Request, kind: Kind) -> Result {
-        let taken = self.buffer_for(need, device)?;
+    fn start(&self, need: usize, urgency: Urgency, request: Request, kind: Kind) -> Result {
+        let taken = self.buffer_for(need, urgency)?;
         match self.vf.enter(self.epoch) {
             Ok(guard) => self.send(&guard, need, taken, request, kind),
             Err(err) => {
@@ -660,7 +662,7 @@ impl SavingSession {
             extent: Extent::Changes,
             track: false,
         };
-        let started = self.start(need, Device::Stopped, request, Kind::Dirty);
+        let started = self.start(need, Urgency::Urgent, request, Kind::Dirty);
         if started.is_err() {
             self.fail();
         }
@@ -701,28 +703,31 @@ impl SavingSession {
         let device = commands.device.as_ref().ok_or_else(|| self.gone())?;
         let v2 = device.precopy_info_v2();
         let guard = self.vf.enter(self.epoch).map_err(|_| ENODEV)?;
-        let pending = if suspended {
-            Pending::default()
+        let (pending, need) = if suspended {
+            (Pending::default(), 0)
         } else {
             let info = guard.query_state(Extent::Changes)?;
-            Pending {
+            let pending = Pending {
                 bytes: info.required as u64,
                 // "VFIO_PRECOPY_INFO_REINIT can be reported only after userspace
                 // opts in": it would not be understood.
                 new_initial: v2 && info.new_initial,
-            }
+            };
+            // As with the first image, firmware gets more than it needs if it saves in
+            // chunks.
+            let total = usize::try_from(info.total).unwrap_or(CHUNK);
+            (pending, info.required.max(total.min(CHUNK)))
         };
-        let need = pending.bytes as usize;
         let (info, save, taken) = {
             let mut outgoing = self.lock();
             let read = self.read.load(Relaxed);
             let (info, save) = outgoing.ledger.report(read, pending, HEADER_LEN as u64);
             // A reader that leaves one image after the other unread gets the next
             // one when there is room again: firmware still has it.
-            let possible = !outgoing.awaited && outgoing.buffers.can_grow(Device::Running);
+            let possible = !outgoing.awaited && outgoing.buffers.can_grow(Urgency::Deferrable);
             let save = save.filter(|_| possible);
             let taken = match save {
-                Some(_) => outgoing.take_buffer(need, Device::Running),
+                Some(_) => outgoing.take_buffer(need, Urgency::Deferrable),
                 None => Ok(None),
             };
             (info, save, taken)
@@ -737,7 +742,7 @@ impl SavingSession {
                 Ok(None) => {
                     // A reset waits for it, and memory takes a while.
                     drop(guard);
-                    self.start(need, Device::Running, request, kind)
+                    self.start(need, Urgency::Deferrable, request, kind)
                 }
                 Err(err) => Err(err),
             };
@@ -789,7 +794,7 @@ impl Idle<'_> {
                 extent,
                 track: false,
             };
-            session.start(info.required, Device::Stopped, request, Kind::Dirty)
+            session.start(info.required, Urgency::Urgent, request, Kind::Dirty)
         });
         saved.inspect_err(|_| session.fail())
     }
@@ -812,7 +817,7 @@ impl Idle<'_> {
         }
         let enter = || session.vf.enter(session.epoch);
         let need = enter()?.query_state(Extent::Changes)?.required;
-        let (_, buffer) = session.buffer_for(need, Device::Stopped)?;
+        let (_, buffer) = session.buffer_for(need, Urgency::Urgent)?;
         enter()?.end_tracking(&buffer).map_err(unknown_is_lost)?;
         session.outgoing.lock().tracked = false;
         // Before another thread may send commands: firmware cannot tell any more what
@@ -955,10 +960,10 @@ impl Outgoing {
     fn take_buffer(
         &mut self,
         need: usize,
-        device: Device,
+        urgency: Urgency,
     ) -> Result<Option<(Index, Arc<DmaBuffer>)>> {
         self.reserve(1)?;
-        let index = self.buffers.take(need, device);
+        let index = self.buffers.take(need, urgency);
         let taken = index.and_then(|index| Some((index, self.buffers.get(index)?.clone())));
         Ok(taken)
     }
@@ -976,19 +981,29 @@ impl Outgoing {
     }
 }
 
-/// Bytes of the buffers for the stopped device, which needs `required` of them
-/// now, and `total` in all.
-fn stopped_room(required: usize, total: u64, in_chunks: bool, device: Device) -> Result<usize> {
+/// Returns the length of a buffer for a whole state, of which `required` bytes are to be
+/// saved at once, and `total` in all.
+fn whole_len(required: usize, total: u64, in_chunks: bool, running: bool) -> Result<usize> {
     if required > MAX_SAVE {
         return Err(EOVERFLOW);
     }
-    let room = if in_chunks {
+    let len = if in_chunks {
         required.max(usize::try_from(total).unwrap_or(CHUNK).min(CHUNK))
-    } else if device == Device::Running {
+    } else if running {
         // It may grow until it is stopped, by a tenth, say.
         required.saturating_add(required / 10)
     } else {
         required
     };
-    Ok(room.min(MAX_SAVE))
+    Ok(len.min(MAX_SAVE))
+}
+
+/// Returns the length of the first buffer for what changes in a state that a buffer of
+/// `whole` bytes is for. Once the device is stopped, it is for every other chunk.
+fn changes_len(whole: usize, in_chunks: bool) -> usize {
+    let chunk = match in_chunks {
+        true => CHUNK.min(whole / 2),
+        false => 0,
+    };
+    chunk.max(whole / 16).max(PAGE_SIZE)
 }

@@ -59,6 +59,12 @@ impl Group {
         Ok(current.trim().parse()?)
     }
 
+    /// The most bytes that it was charged for at a time.
+    pub fn peak(&self) -> Result<u64> {
+        let peak = fs::read_to_string(self.dir.join("memory.peak"))?;
+        Ok(peak.trim().parse()?)
+    }
+
     /// Has whoever needs more than that many bytes in it killed.
     pub fn limit(&self, bytes: u64) -> Result<()> {
         Ok(fs::write(self.dir.join("memory.max"), bytes.to_string())?)

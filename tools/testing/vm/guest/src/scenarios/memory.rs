@@ -7,8 +7,9 @@
 //! counted.
 
 use super::{compare::Site, streams, Bench};
-use crate::{cgroup::Group, hca::Driver, kmsg, sys, tap::Results};
+use crate::{cgroup::Group, hca::Driver, kmsg, sys, tap::Results, vf::Vf};
 use anyhow::{ensure, Context, Result};
+use mlx5_emu_regs as regs;
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
@@ -284,6 +285,67 @@ fn two_buffers(site: &Site) -> Result<()> {
     running(&device)
 }
 
+/// A session in which the device runs on for a while, and is stopped when all before was
+/// read. Returns the most bytes that were charged to its user at a time.
+fn precopy_peak(site: &Site) -> Result<u64> {
+    let group = Group::of_this_process("peak")?;
+    let vf = Vf::open(site.vf, 16)?;
+    let before = group.charged()?;
+    let mut file = vf.device().begin(State::PRE_COPY)?;
+    for pages in [0, 1, 16, 200] {
+        if pages > 0 {
+            vf.command(regs::CMD_CHANGE_STATE, &[pages, 0])?;
+        }
+        uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
+        stream::copy_available(&mut file, &mut io::sink(), |_| ())?;
+    }
+    vf.command(regs::CMD_CHANGE_STATE, &[16, 0])?;
+    vf.device().set_state(State::STOP_COPY)?;
+    stream::copy(&mut file, &mut io::sink(), |_| ())?;
+    Ok(group.peak()?.saturating_sub(before))
+}
+
+/// What a session in pre-copy takes, of what one of the C driver does.
+const MOST_OF_C: f64 = 0.55;
+
+/// A session in pre-copy has one buffer for the whole state, where that of the C driver
+/// has two.
+fn one_buffer(bench: &Bench) -> Result<()> {
+    let peak = |driver| {
+        let (vf, other) = bench.of(driver);
+        precopy_peak(&Site { vf, other })
+    };
+    let (rust, c) = (peak(Driver::Rust)?, peak(Driver::C)?);
+    let ratio = rust as f64 / c as f64;
+    ensure!(ratio <= MOST_OF_C, "{rust} bytes of {c}: {ratio:.3}");
+    Ok(())
+}
+
+/// The device is stopped when half of it has changed, and nobody has read the first image
+/// yet, which the one buffer is used for.
+fn stopped_early(site: &Site) -> Result<()> {
+    let vf = Vf::open(site.vf, 16)?;
+    let mut file = vf.device().begin(State::PRE_COPY)?;
+    // Waits for the first image.
+    let info = uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
+    let half = info.initial_bytes / regs::PAGE / 2;
+    vf.command(regs::CMD_CHANGE_STATE, &[half, 0])?;
+    let digest = vf.digest()?;
+    vf.device().set_state(State::STOP_COPY)?;
+    let mut bytes = Vec::new();
+    stream::copy(&mut file, &mut bytes, |_| ())?;
+    ensure!(
+        bytes.len() as u64 > info.initial_bytes * 5 / 4,
+        "{} bytes for two images",
+        bytes.len()
+    );
+    ensure!(
+        streams::load(site.other, &bytes)? == digest,
+        "digests differ"
+    );
+    Ok(())
+}
+
 /// A session in a process that may use `most` bytes: it is killed, or gets ENOMEM.
 fn limited(site: &Site, session: Session, stream: &[u8], most: u64) -> Result<()> {
     let group = Group::new("limited")?;
@@ -340,10 +402,16 @@ pub fn run(results: &mut Results) -> Result<()> {
         let name = format!("a state is charged to its user, {} driver", driver.name());
         results.test(&name, |_| charged(&site));
     }
+    results.test("pre-copy takes one buffer of a whole state", |_| {
+        one_buffer(&bench)
+    });
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
     results.test("loading has two buffers, however many images come", |_| {
         two_buffers(&site)
+    });
+    results.test("stopped before the first image was read", |_| {
+        stopped_early(&site)
     });
     for name in KEPT {
         results.test(&format!("an open file holds nothing: {name}"), |_| {

@@ -10,7 +10,12 @@ use super::{
     compare::{errno_name, Site},
     streams, Bench,
 };
-use crate::{hca::Driver, injection, kmsg, sys, tap::Results, vf::IOVA};
+use crate::{
+    hca::Driver,
+    injection, kmsg, sys,
+    tap::Results,
+    vf::{Vf, IOVA},
+};
 use anyhow::{bail, ensure, Context, Result};
 use fastrand::Rng;
 use mlx5_emu_regs as regs;
@@ -136,6 +141,45 @@ fn migrates(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// The device is stopped when nobody has read the first image yet, so that the last one
+/// takes a buffer of its own, and one allocation fails: then the device runs again, and can
+/// go on.
+fn stopped_early(site: &Site) -> Result<u32> {
+    let (mut n, mut refused) = (0, 0);
+    while n < MAX {
+        n += 1 + n / 8;
+        let vf = Vf::open(site.vf, 16)?;
+        let mut file = vf.device().begin(State::PRE_COPY)?;
+        // Waits for the first image.
+        let info = uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
+        vf.command(
+            regs::CMD_CHANGE_STATE,
+            &[info.initial_bytes / regs::PAGE / 2, 0],
+        )?;
+        let digest = vf.digest()?;
+        let stop = || uapi::set_state(vf.device().fd(), State::STOP_COPY.0);
+        let (result, failed) = injection::with_failure(n, stop)?;
+        let Err(err) = result else {
+            let mut stream = Vec::new();
+            file.read_to_end(&mut stream)?;
+            let loaded = streams::load(site.other, &stream)?;
+            ensure!(loaded == digest, "failure {n}: another state is loaded");
+            if failed {
+                continue;
+            }
+            ensure!(refused > 0, "no allocation was needed");
+            return Ok(n - 1);
+        };
+        let errno = err.raw_os_error().unwrap_or(0);
+        ensure!(failed && errno == libc::ENOMEM, "{}", errno_name(errno));
+        refused += 1;
+        vf.device().set_state(State::RUNNING)?;
+        vf.work(1, 16)
+            .with_context(|| format!("after failure {n}, the device does not run"))?;
+    }
+    bail!("there is no end to its allocations")
+}
+
 /// Has one allocation of a request fail, then a later one, and so on.
 fn fail_each(site: &Site, request: &Request, rng: &mut Rng) -> Result<u32> {
     let (stream, _) = streams::save(site.other, 2)?;
@@ -192,5 +236,14 @@ pub fn run(results: &mut Results) -> Result<()> {
             Ok(())
         });
     }
+    results.test(
+        "from PRE_COPY to STOP_COPY, before the first image was read",
+        |results| {
+            kmsg::expect(UNDESTROYED);
+            let count = stopped_early(&site)?;
+            results.progress(&format!("{count} allocations"));
+            Ok(())
+        },
+    );
     Ok(())
 }
