@@ -105,60 +105,6 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         )
     }
 
-    /// As [`Owned::send`].
-    fn send_on<I, const IN: usize>(
-        &self,
-        guard: &VfGuard<'_>,
-        input: &mut Mailbox<I, IN>,
-    ) -> Result {
-        if !self.phase.advance(IDLE, BUSY) {
-            return Err(EBUSY);
-        }
-        // SAFETY: `phase` is `BUSY` because of this call, so `started` is its own
-        // (type invariant).
-        unsafe { *self.started.get() = Stopwatch::start() };
-        let (len, out_len) = (IN as c_int, OUT as c_int);
-        // SAFETY: `context` is initialised, and not cleaned up while `phase` is
-        // `BUSY` (type invariant). `input` is `IN` bytes long, and copied before the
-        // call returns. `output` begins with `OUT` aligned bytes, which are, like
-        // `work`, this call's and then mlx5_core's until the callback (type
-        // invariant). Both stay where they are until the context was cleaned up,
-        // which waits for the callback.
-        let status = unsafe {
-            bindings::mlx5_cmd_exec_cb(
-                self.context.get(),
-                input.bytes.as_mut_ptr().cast(),
-                len,
-                self.output.get().cast(),
-                out_len,
-                Some(Self::callback),
-                self.work.get(),
-            )
-        };
-        let no_room = [ENOMEM, EBUSY, EAGAIN].map(Error::to_errno);
-        if no_room.contains(&status) {
-            // SAFETY: `mdev` is valid: `guard` is a guard of it. `input` is `IN` bytes
-            // long. `output` begins with `OUT` aligned bytes, which are still this
-            // call's (type invariant): nothing was sent.
-            let status = unsafe {
-                bindings::mlx5_cmd_do(
-                    guard.mdev(),
-                    input.bytes.as_mut_ptr().cast(),
-                    len,
-                    self.output.get().cast(),
-                    out_len,
-                )
-            };
-            self.finish(status);
-            return Ok(());
-        }
-        if status != 0 {
-            // INVARIANT: Nothing was sent.
-            self.phase.set(IDLE);
-        }
-        kernel::error::to_result(status)
-    }
-
     /// The command has ended. May be called from an interrupt.
     fn finish(&self, status: c_int) {
         // SAFETY: `phase` is `BUSY`, and this is its end: `started` is ours until
@@ -220,7 +166,57 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
         guard: &VfGuard<'_>,
         input: &mut Mailbox<I, IN>,
     ) -> Result {
-        self.on(guard)?.send_on(guard, input)
+        // By itself it knows when it has ended: the registry need not be asked.
+        let this: &AsyncCommand<L, OUT> = self;
+        if !self.is_for(guard) || this.has_ended() {
+            return Err(ENODEV);
+        }
+        if !this.phase.advance(IDLE, BUSY) {
+            return Err(EBUSY);
+        }
+        // SAFETY: `phase` is `BUSY` because of this call, so `started` is its own
+        // (type invariant).
+        unsafe { *this.started.get() = Stopwatch::start() };
+        let (len, out_len) = (IN as c_int, OUT as c_int);
+        // SAFETY: `context` is initialised, and not cleaned up while `phase` is
+        // `BUSY` (type invariant). `input` is `IN` bytes long, and copied before the
+        // call returns. `output` begins with `OUT` aligned bytes, which are, like
+        // `work`, this call's and then mlx5_core's until the callback (type
+        // invariant). Both stay where they are until the context was cleaned up,
+        // which waits for the callback.
+        let status = unsafe {
+            bindings::mlx5_cmd_exec_cb(
+                this.context.get(),
+                input.bytes.as_mut_ptr().cast(),
+                len,
+                this.output.get().cast(),
+                out_len,
+                Some(AsyncCommand::<L, OUT>::callback),
+                this.work.get(),
+            )
+        };
+        let no_room = [ENOMEM, EBUSY, EAGAIN].map(Error::to_errno);
+        if no_room.contains(&status) {
+            // SAFETY: `mdev` is valid: `guard` is a guard of it. `input` is `IN` bytes
+            // long. `output` begins with `OUT` aligned bytes, which are still this
+            // call's (type invariant): nothing was sent.
+            let status = unsafe {
+                bindings::mlx5_cmd_do(
+                    guard.mdev(),
+                    input.bytes.as_mut_ptr().cast(),
+                    len,
+                    this.output.get().cast(),
+                    out_len,
+                )
+            };
+            this.finish(status);
+            return Ok(());
+        }
+        if status != 0 {
+            // INVARIANT: Nothing was sent.
+            this.phase.set(IDLE);
+        }
+        kernel::error::to_result(status)
     }
 
     /// Takes the result of the last command, whose opcode was `opcode`, if it has
@@ -228,7 +224,7 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
     /// status and syndrome.
     pub(super) fn take(&self, opcode: impl Value) -> Option<Ended<L, OUT>> {
         let (status, mut output, took) = self.take_output()?;
-        let result = Device::enter(self.device()).and_then(|pf| {
+        let check = |pf: PfGuard<'_>| {
             // All commands begin with the fields of this one.
             let mut input = mailbox!(mlx5_ifc_nop_in_bits)
                 .try_set(field!(mlx5_ifc_nop_in_bits, opcode), opcode)?;
@@ -242,7 +238,12 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
                     output.bytes.as_mut_ptr().cast(),
                 )
             })
-        });
+        };
+        let result = match status {
+            // -EREMOTEIO if only the status in the output says that it has failed.
+            0 => Ok(()),
+            _ => Device::enter(self.device()).and_then(check),
+        };
         Some(Ended {
             result,
             output,

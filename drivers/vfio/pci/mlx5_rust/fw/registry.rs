@@ -295,11 +295,16 @@ impl<R: Resource> Owned<R> {
     /// there: it was destroyed when its PF went, or could not be, or is on another one.
     /// Its number may be that of something else by now.
     pub(super) fn on(&self, pf: &PfGuard<'_>) -> Result<&R> {
-        if Arc::ptr_eq(&self.device, pf.device()) && self.device.registry.has(self.key) {
+        if self.is_for(pf) && self.device.registry.has(self.key) {
             Ok(&self.resource)
         } else {
             Err(ENODEV)
         }
+    }
+
+    /// Returns whether the resource is, or was, on the PF of `pf`.
+    pub(super) fn is_for(&self, pf: &PfGuard<'_>) -> bool {
+        Arc::ptr_eq(&self.device, pf.device())
     }
 
     /// Destroys the resource, if it was not destroyed yet.
