@@ -8,7 +8,7 @@
 use super::{bindings, changes::Changes};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
-    error::from_err_ptr,
+    error::{from_err_ptr, to_result},
     fs::{File, LocalFile},
     prelude::*,
     sync::{Arc, ArcBorrow},
@@ -17,8 +17,6 @@ use kernel::{
 
 /// `VFIO_MIG_GET_PRECOPY_INFO`, a macro that bindgen does not evaluate.
 const PRECOPY_INFO_COMMAND: u32 = bindings::vfio_rust_precopy_info_command;
-/// Length of `struct vfio_precopy_info` in bytes.
-const PRECOPY_INFO_LEN: usize = size_of::<bindings::vfio_precopy_info>();
 
 /// User memory that a read() fills.
 ///
@@ -444,38 +442,21 @@ impl<T: DataFile> Operations<T> {
             if command != PRECOPY_INFO_COMMAND {
                 return Err(ENOTTY);
             }
-            // INVARIANT: `argument` is the ioctl's, and this command's argument
-            // has this length.
-            let mut from = UserReader {
-                ptr: argument as *const u8,
-                left: PRECOPY_INFO_LEN,
-                taken: 0,
-            };
-            let mut asked = [0; PRECOPY_INFO_LEN];
-            from.read(&mut asked)?;
-            // SAFETY: Both have `PRECOPY_INFO_LEN` bytes, and the structure is made
-            // of integers, which may have any value.
-            let asked = unsafe {
-                core::mem::transmute::<[u8; PRECOPY_INFO_LEN], bindings::vfio_precopy_info>(asked)
-            };
-            if (asked.argsz as usize) < PRECOPY_INFO_LEN {
+            let mut asked = bindings::vfio_precopy_info::default();
+            // SAFETY: `asked` is a local variable, made of integers, which may have any
+            // value. `argument` may be any address: the function checks that it is that
+            // of user memory.
+            to_result(unsafe { bindings::vfio_rust_get_precopy_info(&mut asked, argument) })?;
+            if (asked.argsz as usize) < size_of::<bindings::vfio_precopy_info>() {
                 return Err(EINVAL);
             }
             // SAFETY: `file` has the operations of `T`, and stays open until this
             // function returns (requirements of this function).
             let answer = unsafe { Self::context(file) }.precopy_info()?.answer(asked);
-            // SAFETY: Both have `PRECOPY_INFO_LEN` bytes: two integers of 4 bytes and
-            // two of 8, without padding, so that all of them are initialised.
-            let bytes = unsafe {
-                core::mem::transmute::<bindings::vfio_precopy_info, [u8; PRECOPY_INFO_LEN]>(answer)
-            };
-            // INVARIANT: `argument` is the ioctl's, and this command's argument
-            // has this length.
-            let mut to = UserWriter {
-                ptr: argument as *mut u8,
-                left: PRECOPY_INFO_LEN,
-            };
-            to.write(&bytes)
+            // SAFETY: `answer` is a local variable: two integers of 4 bytes and two of 8,
+            // without padding, so that all of it is initialised. `argument` may be any
+            // address: the function checks that it is that of user memory.
+            to_result(unsafe { bindings::vfio_rust_put_precopy_info(argument, &answer) })
         })();
         match result {
             Ok(()) => 0,

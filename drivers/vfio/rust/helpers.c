@@ -61,6 +61,23 @@ unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
 	return copy_from_user(page_address(page) + offset, from, len);
 }
 
+/* Here the compiler knows how long it is, so that nobody has to check that. */
+int vfio_rust_get_precopy_info(struct vfio_precopy_info *info,
+			       unsigned long arg)
+{
+	if (copy_from_user(info, (void __user *)arg, sizeof(*info)))
+		return -EFAULT;
+	return 0;
+}
+
+int vfio_rust_put_precopy_info(unsigned long arg,
+			       const struct vfio_precopy_info *info)
+{
+	if (copy_to_user((void __user *)arg, info, sizeof(*info)))
+		return -EFAULT;
+	return 0;
+}
+
 bool vfio_rust_fatal_signal_pending(void)
 {
 	return fatal_signal_pending(current);

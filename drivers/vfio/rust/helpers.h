@@ -17,6 +17,7 @@ struct file;
 struct page;
 struct pci_dev;
 struct vfio_pci_core_device;
+struct vfio_precopy_info;
 struct wait_queue_head;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
@@ -26,6 +27,11 @@ unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
 				     size_t offset, size_t len);
 unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
 				       const void __user *from, size_t len);
+
+int vfio_rust_get_precopy_info(struct vfio_precopy_info *info,
+			       unsigned long arg);
+int vfio_rust_put_precopy_info(unsigned long arg,
+			       const struct vfio_precopy_info *info);
 
 bool vfio_rust_fatal_signal_pending(void);
 
