@@ -111,4 +111,10 @@ module! {
     description: "VFIO PCI variant driver for mlx5 virtual functions, in Rust",
     license: "GPL",
     imports_ns: ["IOMMUFD"],
+    params: {
+        mkey_page_shift: u8 {
+            default: 21,
+            description: "Largest page of an mkey, as a power of two: 12 (4 KiB) to 21 (2 MiB)",
+        },
+    },
 }

@@ -30,6 +30,7 @@ struct mlx5_emu_properties {
     uint16_t page_repeats;
     uint8_t log_max_message;
     uint16_t trackers;
+    uint8_t log_max_mkey_page;
     uint64_t suspend_us;
     uint64_t resume_us;
     uint64_t save_us_per_mib;

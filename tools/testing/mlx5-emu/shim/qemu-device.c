@@ -74,6 +74,7 @@ struct Mlx5Emu {
     uint16_t page_repeats;
     uint8_t log_max_message;
     uint16_t trackers;
+    uint8_t log_max_mkey_page;
     uint64_t suspend_us;
     uint64_t resume_us;
     uint64_t save_us_per_mib;
@@ -267,6 +268,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .page_repeats = pf->page_repeats,
         .log_max_message = pf->log_max_message,
         .trackers = pf->trackers,
+        .log_max_mkey_page = pf->log_max_mkey_page,
         .suspend_us = pf->suspend_us,
         .resume_us = pf->resume_us,
         .save_us_per_mib = pf->save_us_per_mib,
@@ -358,6 +360,7 @@ static const Property pf_properties[] = {
     DEFINE_PROP_UINT16("page-repeats", Mlx5Emu, page_repeats, 1),
     DEFINE_PROP_UINT8("log-max-message", Mlx5Emu, log_max_message, 12),
     DEFINE_PROP_UINT16("trackers", Mlx5Emu, trackers, 64),
+    DEFINE_PROP_UINT8("log-max-mkey-page", Mlx5Emu, log_max_mkey_page, 31),
     DEFINE_PROP_UINT64("suspend-us", Mlx5Emu, suspend_us, 0),
     DEFINE_PROP_UINT64("resume-us", Mlx5Emu, resume_us, 0),
     DEFINE_PROP_UINT64("save-us-per-mib", Mlx5Emu, save_us_per_mib, 0),

@@ -520,7 +520,8 @@ impl Context<'_> {
     }
 
     fn create_mkey(&mut self) -> Result<()> {
-        let mkey = Mkey::parse(self.function, self.input)?;
+        let largest = self.hca.config.log_max_mkey_page.into();
+        let mkey = Mkey::parse(self.function, self.input, largest)?;
         if !self.objects().pds.has(mkey.pd) {
             return Err(violation(Status::BadRes, format!("PD {}", mkey.pd)));
         }

@@ -31,6 +31,8 @@ pub struct Config {
     pub log_max_message: u8,
     /// Most page trackers.
     pub trackers: u16,
+    /// Largest page of an mkey, as a shift.
+    pub log_max_mkey_page: u8,
     /// More of it for SUSPEND_VHCA.
     pub suspend_ns: u64,
     /// More of it for RESUME_VHCA.
@@ -70,6 +72,7 @@ impl Default for Config {
             page_repeats: 1,
             log_max_message: 12,
             trackers: 64,
+            log_max_mkey_page: 31,
             suspend_ns: 0,
             resume_ns: 0,
             save_ns_per_mib: 0,

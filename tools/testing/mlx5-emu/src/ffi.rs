@@ -62,6 +62,8 @@ pub struct Properties {
     pub log_max_message: u8,
     /// Most page trackers.
     pub trackers: u16,
+    /// Largest page of an mkey, as a shift.
+    pub log_max_mkey_page: u8,
     /// Microseconds of SUSPEND_VHCA.
     pub suspend_us: u64,
     /// Microseconds of RESUME_VHCA.
@@ -232,6 +234,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
         page_repeats: properties.page_repeats,
         log_max_message: properties.log_max_message,
         trackers: properties.trackers,
+        log_max_mkey_page: properties.log_max_mkey_page,
         suspend_ns: us(properties.suspend_us),
         resume_ns: us(properties.resume_us),
         save_ns_per_mib: us(properties.save_us_per_mib),

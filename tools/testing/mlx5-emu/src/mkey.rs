@@ -45,8 +45,8 @@ impl From<DmaFault> for AccessError {
 }
 
 impl Mkey {
-    /// CREATE_MKEY.
-    pub fn parse(owner: FunctionId, input: &[u8]) -> Result<Self, Status> {
+    /// CREATE_MKEY, with pages of at most `1 << log_max_page` bytes.
+    pub fn parse(owner: FunctionId, input: &[u8], log_max_page: u32) -> Result<Self, Status> {
         if ifc::MKC_FREE.get(input) != 0 || ifc::MKC_ACCESS_MODE.get(input) != ifc::ACCESS_MODE_MTT
         {
             return Err(Status::BadParam);
@@ -54,7 +54,7 @@ impl Mkey {
         let octwords = ifc::MKEY_ACTUAL_OCTWORDS.get(input);
         let log_page_size = ifc::MKC_LOG_PAGE_SIZE.get(input) as u32;
         let len = ifc::MKC_LEN.get(input);
-        if !(12..=31).contains(&log_page_size)
+        if !(12..=log_max_page).contains(&log_page_size)
             || octwords * 2 > MAX_MTTS
             || ifc::MKC_OCTWORDS.get(input) < octwords
         {

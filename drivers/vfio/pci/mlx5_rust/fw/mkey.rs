@@ -9,20 +9,33 @@ use super::{
     pd::Pd,
     registry::{Key, Owned, Resource},
 };
-use crate::vfio::{
-    dma::{Direction, DmaMapping},
-    pages::Pages,
+use crate::{
+    module_parameters,
+    vfio::{
+        dma::{Direction, DmaMapping},
+        pages::Pages,
+    },
 };
+use core::borrow::Borrow;
 use kernel::{
     error::to_result,
     new_mutex,
+    page::PAGE_SHIFT,
     prelude::*,
+    sizes::SZ_2M,
     sync::{Arc, Mutex},
 };
 
-/// Largest page size, as a shift, that an mkey is given: the length of large buffers is a
-/// multiple of 2 MiB.
-const MAX_PAGE_SHIFT: u32 = 21;
+/// Returns the largest page size, as a shift, that an mkey is given. Buffers are made of
+/// 2 MiB at most.
+fn max_page_shift() -> u32 {
+    // Linux 7.2 lends the value, 7.3 copies it.
+    fn copied(value: impl Borrow<u8>) -> u8 {
+        *value.borrow()
+    }
+    let shift = copied(module_parameters::mkey_page_shift.value());
+    u32::from(shift).clamp(PAGE_SHIFT as u32, SZ_2M.ilog2())
+}
 
 /// Bytes of an MTT, the address of one page.
 const MTT_BYTES: usize = 8;
@@ -32,10 +45,11 @@ pub(super) trait Mapped: Send + 'static {
     /// Returns the length in bytes.
     fn len(&self) -> usize;
 
-    /// Returns the largest page size, as a shift, that the mkey can have.
+    /// Returns the largest page size, as a shift, that all of it can be cut into.
     fn page_shift(&self) -> u32;
 
-    /// Returns the address of each page of `1 << shift` bytes.
+    /// Returns the address of each page of `1 << shift` bytes, which are no larger than
+    /// that.
     fn addresses(&self, shift: u32) -> impl Iterator<Item = u64>;
 }
 
@@ -45,7 +59,7 @@ impl Mapped for DmaMapping<Arc<Pages>> {
     }
 
     fn page_shift(&self) -> u32 {
-        self.page_shift().min(MAX_PAGE_SHIFT)
+        self.page_shift()
     }
 
     fn addresses(&self, shift: u32) -> impl Iterator<Item = u64> {
@@ -109,7 +123,7 @@ impl<M: Mapped> Mkey<M> {
         pd: &Pd,
         memory: &M,
     ) -> Result<LargeMailbox<mlx5_ifc_create_mkey_in_bits>> {
-        let shift = memory.page_shift();
+        let shift = memory.page_shift().min(max_page_shift());
         let mtts = memory.len() >> shift;
         // MTTs come in units of two: an octword, in mlx5's use of the word.
         let octwords: u32 = mtts.div_ceil(2).try_into()?;

@@ -71,6 +71,15 @@ fn a_bad_mkey_is_refused() {
 }
 
 #[test]
+fn an_mkey_may_have_to_have_small_pages() {
+    let mut machine = Machine::with_vfs();
+    machine.hca.config.log_max_mkey_page = 12;
+    machine.data_mkey();
+    let refused = machine.mkey(13, &[DATA], 8192);
+    assert_eq!(refused, Err(Status::BadParam as u8));
+}
+
+#[test]
 fn an_object_in_use_stays() {
     let mut machine = Machine::with_vfs();
     let key = machine.data_mkey();

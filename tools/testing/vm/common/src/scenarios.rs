@@ -144,6 +144,13 @@ const SLOW: Machine = Machine {
     ..USUAL
 };
 
+/// Firmware that refuses mkeys with larger pages.
+const SMALL_PAGES: Machine = Machine {
+    properties: ",log-max-mkey-page=12",
+    parameters: "mlx5_vfio_pci_rust.mkey_page_shift=12",
+    ..WELL
+};
+
 const SHARED_MEMORY: Machine = Machine {
     extras: &[Extra::SharedMemory],
     ..USUAL
@@ -259,6 +266,15 @@ pub const ALL: &[Scenario] = &[
             parameters: "init_on_alloc=0",
             ..WELL
         },
+    },
+    Scenario {
+        name: "small-pages",
+        about: "a firmware that takes mkeys with pages of 4 KiB only, and the module \
+                parameter for it",
+        suite: Suite::Check,
+        kernels: &[Stock],
+        seconds: 30,
+        machine: SMALL_PAGES,
     },
     Scenario {
         name: "precopy",
@@ -378,15 +394,15 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "dirty-limits",
-        about: "``dirty``, with a firmware that has one tracker, messages of 4 MiB, and \
-                reports each page three times",
+        about: "``dirty``, with a firmware that has one tracker, messages of 4 MiB and \
+                mkeys of 4 KiB pages, and reports each page three times",
         suite: Suite::Check,
         // The stock kernel has no dirty bitmaps.
         kernels: &[Intree],
         seconds: 60,
         machine: Machine {
-            properties: ",trackers=1,log-max-message=22,page-repeats=3",
-            ..WELL
+            properties: ",trackers=1,log-max-message=22,page-repeats=3,log-max-mkey-page=12",
+            ..SMALL_PAGES
         },
     },
     Scenario {

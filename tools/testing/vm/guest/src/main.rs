@@ -39,9 +39,10 @@ const FILE_SYSTEMS: &[(&str, &str)] = &[
 
 fn load_modules() -> Result<()> {
     let list = fs::read_to_string("/lib/modules.list").context("/lib/modules.list")?;
-    for line in list.lines() {
-        let (name, params) = line.split_once(' ').unwrap_or((line, ""));
-        sys::load_module(&format!("/lib/modules/{name}"), params)
+    for name in list.lines() {
+        let module = name.trim_end_matches(".ko");
+        let params = sys::module_parameters(module)?;
+        sys::load_module(&format!("/lib/modules/{name}"), &params)
             .with_context(|| format!("loading {name}"))?;
     }
     Ok(())

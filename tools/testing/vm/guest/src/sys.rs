@@ -96,6 +96,15 @@ pub fn kernel_parameter(name: &str) -> io::Result<Option<String>> {
     Ok(value.map(str::to_string))
 }
 
+/// What the kernel's command line has for a module: "module.parameter=value", as
+/// modprobe takes it.
+pub fn module_parameters(module: &str) -> io::Result<String> {
+    let line = std::fs::read_to_string("/proc/cmdline")?;
+    let words = line.split_whitespace();
+    let of_module = words.filter_map(|word| word.strip_prefix(module)?.strip_prefix('.'));
+    Ok(of_module.collect::<Vec<_>>().join(" "))
+}
+
 /// What is random in this run comes from this.
 pub fn seed() -> io::Result<u64> {
     let seed = kernel_parameter("vmtest.seed")?.and_then(|seed| seed.parse().ok());

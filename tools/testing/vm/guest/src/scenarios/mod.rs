@@ -60,6 +60,7 @@ const ALL: &[(&str, Run)] = &[
     ("chunks", streams::run_chunks),
     ("chunks-grow", streams::run_growing_chunks),
     ("unwritten", streams::run_unwritten),
+    ("small-pages", streams::run_small_pages),
     ("precopy", precopy::run),
     ("precopy-chunks", precopy::run),
     ("pipeline", pipeline::run),

@@ -10,14 +10,24 @@ use crate::{
     vf::Vf,
 };
 use anyhow::{ensure, Result};
+use mlx5_emu_regs as regs;
 use serde_json::json;
 use std::{
     fs::File,
     io::{Cursor, Read, Write},
+    os::fd::AsFd,
     path::Path,
 };
 use vfio_mig::{
-    bdf::Bdf, device::Device, migrate, output::Output, state::State, stream, target::DeviceTarget,
+    bdf::Bdf,
+    device::Device,
+    migrate,
+    output::Output,
+    precopy,
+    state::State,
+    stream,
+    target::DeviceTarget,
+    uapi::{self, PrecopyInfo},
 };
 
 /// Saves a VF that has worked. Returns the stream and the VF's digest.
@@ -235,6 +245,8 @@ fn one_buffer(site: &Site) -> Result<()> {
 const UNWRITTEN: usize = 1 << 20;
 /// Memory that is not zero any more, where pages for an image come from.
 const STAINED: usize = 256 << 20;
+/// What is in it.
+const STAIN: u8 = 0xa5;
 
 /// Where firmware says that an image has more bytes than it writes: user space must
 /// not see what was in that memory before.
@@ -244,13 +256,59 @@ pub fn run_unwritten(results: &mut Results) -> Result<()> {
     // The C driver does not care: CONFIG_INIT_ON_ALLOC_DEFAULT_ON is for that.
     results.test("what firmware has not written is zero", |_| {
         for _ in 0..3 {
-            drop(std::hint::black_box(vec![0xa5u8; STAINED]));
+            drop(std::hint::black_box(vec![STAIN; STAINED]));
             let (stream, _) = save(bench.of(Driver::Rust).0, 2)?;
             let end = &stream[stream.len() - UNWRITTEN..];
             let first = end.iter().position(|byte| *byte != 0);
             ensure!(first.is_none(), "byte {first:?} of {UNWRITTEN} is not");
             ensure!(stream[stream.len() - UNWRITTEN - 8..][..8] != [0; 8]);
         }
+        Ok(())
+    });
+    // Buffers that had an image of the same VF are used again as they are.
+    results.test(
+        "with pre-copy, what firmware has not written is the VF's",
+        |_| {
+            drop(std::hint::black_box(vec![STAIN; STAINED]));
+            let vf = Vf::open(bench.of(Driver::Rust).0, 16)?;
+            let mut file = vf.device().begin(State::PRE_COPY)?;
+            let mut bytes = Vec::new();
+            for pages in [0, 1, 16, 1] {
+                if pages > 0 {
+                    vf.command(regs::CMD_CHANGE_STATE, &[pages, 0])?;
+                }
+                uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
+                stream::copy_available(&mut file, &mut bytes, |_| ())?;
+            }
+            vf.device().set_state(State::STOP_COPY)?;
+            stream::copy(&mut file, &mut bytes, |_| ())?;
+            let images = bytes.len() / UNWRITTEN;
+            ensure!(images > 4, "{} bytes, too few for five images", bytes.len());
+            let stained = bytes.windows(64).position(|some| *some == [STAIN; 64]);
+            ensure!(stained.is_none(), "at {stained:?} something else is");
+            Ok(())
+        },
+    );
+    Ok(())
+}
+
+/// Where firmware refuses mkeys with larger pages: the module parameter has none made.
+pub fn run_small_pages(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    interchange(results, &bench);
+    let (a, b) = bench.of(Driver::Rust);
+    results.test("a migration with pre-copy", |_| {
+        let (source, destination) = (Vf::open(a, 16)?, Vf::open(b, 16)?);
+        source.work(3, 16)?;
+        let digest = source.digest()?;
+        let mut target = DeviceTarget::new(destination.device());
+        precopy::migrate(
+            source.device(),
+            &mut target,
+            precopy::Options::default(),
+            &mut (),
+        )?;
+        ensure!(destination.digest()? == digest, "digests differ");
         Ok(())
     });
     Ok(())
