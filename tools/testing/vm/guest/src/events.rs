@@ -16,11 +16,16 @@ fn write(file: &str, text: &str) -> Result<()> {
 
 /// Turns them on or off.
 pub fn turn(on: bool) -> Result<()> {
+    turn_events(SYSTEM, on)
+}
+
+/// Turns other events on or off: "system", or "system/event".
+pub fn turn_events(events: &str, on: bool) -> Result<()> {
     if !fs::exists(Path::new(TRACING).join("events"))? {
         sys::mount("tracefs", TRACING)?;
     }
     write(
-        &format!("events/{SYSTEM}/enable"),
+        &format!("events/{events}/enable"),
         if on { "1" } else { "0" },
     )
 }
@@ -32,11 +37,16 @@ pub fn check_exists(event: &str) -> Result<()> {
     Ok(())
 }
 
-/// What was traced since the last time: "event: what", for each event.
+/// What was traced since the last time: "event: what", for each of the driver's events.
 pub fn taken() -> Result<Vec<String>> {
+    taken_of("vfio_rust_")
+}
+
+/// As [`taken`], for events whose names begin with `name`.
+pub fn taken_of(name: &str) -> Result<Vec<String>> {
     let text = fs::read_to_string(Path::new(TRACING).join("trace"))?;
     write("trace", "")?;
-    let event = |line: &str| Some(line[line.find("vfio_rust_")?..].trim().to_string());
+    let event = |line: &str| Some(line[line.find(name)?..].trim().to_string());
     Ok(text
         .lines()
         .filter(|line| !line.starts_with('#'))

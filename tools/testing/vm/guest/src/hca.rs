@@ -80,6 +80,11 @@ impl Pf {
         Ok(Self { bdf })
     }
 
+    /// Its address.
+    pub fn address(&self) -> Bdf {
+        self.bdf
+    }
+
     /// Where it is in sysfs.
     pub fn dir(&self) -> PathBuf {
         sysfs::device_dir(self.bdf)
