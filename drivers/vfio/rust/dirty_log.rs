@@ -132,34 +132,37 @@ impl DirtyBitmap<'_> {
     /// device or a notifier of the PF's driver needs.
     pub(crate) fn set(&mut self, iova: u64, len: u64) {
         if let Some((start, len)) = self.span().part(iova, len) {
-            // SAFETY: What `part()` returns is a part of the range.
-            unsafe { self.set_part(start, len) };
+            // SAFETY: What `part()` returns is a part of the range, and not empty. `bitmap`
+            // covers the range, and nobody else accesses it (type invariant).
+            unsafe { set_part(self.bitmap, start, len) };
         }
     }
 
     /// Reports `pages`, each of `page_size` bytes, as far as they are in the range. To be
     /// called as [`Self::set`] is.
     #[inline]
-    pub(crate) fn set_pages(&mut self, page_size: u64, pages: impl Addresses) {
-        dirty_pages::set_pages(pages, page_size, self.span(), |start, len| {
+    pub(crate) fn set_pages(&mut self, page_size: u64, pages: &impl Addresses) {
+        let bitmap = self.bitmap;
+        dirty_pages::set_pages(pages, page_size, self.span(), move |start, len| {
             // SAFETY: `dirty_pages::set_pages()` passes parts of the span that it was given,
-            // which is the range.
-            unsafe { self.set_part(start, len) }
+            // which is the range, and none that is empty. `bitmap` covers the range, and
+            // nobody else accesses it (type invariant).
+            unsafe { set_part(bitmap, start, len) }
         });
     }
+}
 
-    /// # Safety
-    ///
-    /// The `len` bytes from `start` on must be a part of the range, and not be empty.
-    #[inline]
-    unsafe fn set_part(&mut self, start: u64, len: u64) {
-        // SAFETY: `bitmap` is valid, and nobody else accesses it (type invariant). It covers
-        // the range, of which this is a part (requirements of this function), and whose
-        // addresses fit `unsigned long`: VFIO has passed the range in two of those.
-        unsafe {
-            bindings::iova_bitmap_set(self.bitmap.as_ptr(), start as c_ulong, len as usize);
-        }
-    }
+/// Sets the bits of `len` bytes from `start` on.
+///
+/// # Safety
+///
+/// `bitmap` must be valid, and nobody else may access it. The bytes must be a part of the range
+/// that it covers, and there must be at least one.
+#[inline]
+unsafe fn set_part(bitmap: NonNull<bindings::iova_bitmap>, start: u64, len: u64) {
+    // SAFETY: By the requirements of this function. The addresses of the range fit `unsigned
+    // long`: VFIO has passed it in two of those.
+    unsafe { bindings::iova_bitmap_set(bitmap.as_ptr(), start as c_ulong, len as usize) }
 }
 
 /// DMA logging of a driver.

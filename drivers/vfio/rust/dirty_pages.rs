@@ -12,11 +12,11 @@ pub(crate) const BLOCK: usize = 4;
 
 /// Addresses of pages, in the order of the device.
 pub(crate) trait Addresses {
-    /// Takes a block. `None` if less than that is left.
-    fn next_block(&mut self) -> Option<[u64; BLOCK]>;
+    /// Returns block number `index`, or `None` if there are fewer whole blocks.
+    fn block(&self, index: usize) -> Option<[u64; BLOCK]>;
 
-    /// Takes one.
-    fn next(&mut self) -> Option<u64>;
+    /// Returns address number `index`, or `None` if there are fewer.
+    fn get(&self, index: usize) -> Option<u64>;
 }
 
 /// Memory that a report is about.
@@ -82,17 +82,16 @@ impl Run {
     }
 }
 
-/// What blocks must be like that are set page by page, without a look at each page.
-#[derive(Clone, Copy)]
-struct Lone {
+/// Where blocks must be that are set without a look at each page.
+struct Bounds {
     page_size: u64,
-    /// The first page may be here, at least.
+    /// Where the first page may be, at least.
     first: u64,
-    /// The last page may be here, at most.
+    /// Where the last page may be, at most.
     last: u64,
 }
 
-impl Lone {
+impl Bounds {
     /// The highest bit of an address: a page without it does not go around the address
     /// space.
     const TOP: u64 = 1 << 63;
@@ -111,32 +110,32 @@ impl Lone {
         }
     }
 
-    /// Returns whether all pages are in the span, ascend, and do not follow each other.
+    /// Returns whether pages that ascend are in the span.
     #[inline(always)]
-    fn are(&self, a: u64, b: u64, c: u64, d: u64) -> bool {
+    fn have(&self, a: u64, b: u64, c: u64, d: u64) -> bool {
+        self.first <= a && d <= self.last && (a | b | c) & Self::TOP == 0
+    }
+
+    /// Returns whether pages are in the span, ascend, and do not follow each other.
+    #[inline(always)]
+    fn have_lone(&self, a: u64, b: u64, c: u64, d: u64) -> bool {
         let size = self.page_size;
-        self.are_in_span(a, b, c, d)
+        self.have(a, b, c, d)
             && a.wrapping_add(size) < b
             && b.wrapping_add(size) < c
             && c.wrapping_add(size) < d
     }
 
-    /// Returns whether all pages are in the span, and ascend. Some may follow each other, but
-    /// not all.
+    /// Returns whether pages are in the span, and ascend, of which some may follow each other,
+    /// but not all.
     #[inline(always)]
-    fn are_some(&self, a: u64, b: u64, c: u64, d: u64) -> bool {
+    fn have_some_lone(&self, a: u64, b: u64, c: u64, d: u64) -> bool {
         let size = self.page_size;
-        self.are_in_span(a, b, c, d)
+        self.have(a, b, c, d)
             && a.wrapping_add(size) <= b
             && b.wrapping_add(size) <= c
             && c.wrapping_add(size) <= d
             && a.wrapping_add(size.wrapping_mul(3)) != d
-    }
-
-    /// Returns whether pages that ascend are in the span.
-    #[inline(always)]
-    fn are_in_span(&self, a: u64, b: u64, c: u64, d: u64) -> bool {
-        self.first <= a && d <= self.last && (a | b | c) & Self::TOP == 0
     }
 }
 
@@ -144,103 +143,115 @@ impl Lone {
 /// with start and length of parts of the span only, none of them empty.
 #[inline]
 pub(crate) fn set_pages(
-    mut pages: impl Addresses,
+    pages: &impl Addresses,
     page_size: u64,
     span: Span,
     mut set: impl FnMut(u64, u64),
 ) {
-    let lone = Lone::new(page_size, span);
+    let bounds = Bounds::new(page_size, span);
     let mut run = Run::before(0);
-    while let Some(block) = set_lone(&mut pages, &lone, &mut set) {
-        run = set_runs(&mut pages, block, &lone, span, &mut set);
+    let mut index = 0;
+    loop {
+        index = set_lone(pages, index, &bounds, &mut set);
+        if pages.block(index).is_none() {
+            break;
+        }
+        (index, run) = set_runs(pages, index, &bounds, span, &mut set);
     }
-    while let Some(page) = pages.next() {
+    let mut index = index * BLOCK;
+    while let Some(page) = pages.get(index) {
         if page != run.end {
             run.set(span, &mut set);
             run = Run::before(page);
         }
         run.end = run.end.wrapping_add(page_size);
+        index += 1;
     }
     run.set(span, &mut set);
 }
 
-/// Sets blocks of which some pages at least are lone. Returns the first block that is none.
+/// Sets blocks from number `index` on, as long as some pages of each are lone. Returns the
+/// number of the first block that it has not set.
 ///
 /// Not inlined: reports of little dirty memory spend their time here, and all registers are
 /// needed.
 #[inline(never)]
-fn set_lone<A: Addresses>(
-    pages: &mut A,
-    lone: &Lone,
+fn set_lone(
+    pages: &impl Addresses,
+    mut index: usize,
+    bounds: &Bounds,
     set: &mut impl FnMut(u64, u64),
-) -> Option<[u64; BLOCK]> {
-    let size = lone.page_size;
-    while let Some([a, b, c, d]) = pages.next_block() {
-        if lone.are(a, b, c, d) {
+) -> usize {
+    let size = bounds.page_size;
+    while let Some([a, b, c, d]) = pages.block(index) {
+        if bounds.have_lone(a, b, c, d) {
             set(a, size);
             set(b, size);
             set(c, size);
             set(d, size);
-        } else if !set_some_lone(a, b, c, d, lone, set) {
-            return Some([a, b, c, d]);
+        } else if !set_some_lone(pages, index, bounds, set) {
+            break;
         }
+        index += 1;
     }
-    None
+    index
 }
 
-/// Sets a block, if some of its pages are lone. Returns whether that is so.
+/// Sets block number `index`, if some of its pages are lone. Returns whether that is so.
+///
+/// Reads the block again, so that [`set_lone()`] need not keep it for this.
 #[inline(never)]
 fn set_some_lone(
-    a: u64,
-    b: u64,
-    c: u64,
-    d: u64,
-    lone: &Lone,
+    pages: &impl Addresses,
+    index: usize,
+    bounds: &Bounds,
     set: &mut impl FnMut(u64, u64),
 ) -> bool {
-    if !lone.are_some(a, b, c, d) {
+    let Some([a, b, c, d]) = pages.block(index) else {
+        return false;
+    };
+    if !bounds.have_some_lone(a, b, c, d) {
         return false;
     }
-    let mut run = Run::before(a);
-    for page in [a, b, c, d] {
-        if page != run.end {
-            set(run.start, run.end - run.start);
-            run = Run::before(page);
+    let mut start = a;
+    for (page, next) in [(a, b), (b, c), (c, d)] {
+        let end = page.wrapping_add(bounds.page_size);
+        if next != end {
+            set(start, end.wrapping_sub(start));
+            start = next;
         }
-        run.end += lone.page_size;
     }
-    set(run.start, run.end - run.start);
+    set(start, d.wrapping_add(bounds.page_size).wrapping_sub(start));
     true
 }
 
-/// Joins the pages of `block`, and of those behind it, to runs, and sets runs that end, until
-/// there is a block of lone pages, which is set as well. Returns the run that has not ended.
+/// Joins pages to runs, from block number `index` on, and sets runs that end, until there is
+/// a block of lone pages. Returns the number of that block, and the run that has not ended.
+/// The first block is joined anyway: a device may change what is read again, but must not keep
+/// this from coming to an end.
 #[inline(never)]
-fn set_runs<A: Addresses>(
-    pages: &mut A,
-    mut block: [u64; BLOCK],
-    lone: &Lone,
+fn set_runs(
+    pages: &impl Addresses,
+    mut index: usize,
+    bounds: &Bounds,
     span: Span,
     set: &mut impl FnMut(u64, u64),
-) -> Run {
-    let size = lone.page_size;
-    let mut run = Run::before(block[0]);
-    loop {
-        let [a, b, c, d] = block;
-        let all_follow = a == run.end
+) -> (usize, Run) {
+    let size = bounds.page_size;
+    let mut run = Run::before(0);
+    let from = index;
+    while let Some([a, b, c, d]) = pages.block(index) {
+        let follow = a == run.end
             && b == a.wrapping_add(size)
             && c == b.wrapping_add(size)
             && d == c.wrapping_add(size);
-        if all_follow {
+        if follow {
             run.end = d.wrapping_add(size);
-        } else if a != run.end && lone.are(a, b, c, d) {
+        } else if index != from && a != run.end && bounds.have_lone(a, b, c, d) {
             run.set(span, set);
-            for page in block {
-                set(page, size);
-            }
-            return Run::before(0);
+            return (index, Run::before(0));
         } else {
-            for page in block {
+            for page in [a, b, c, d] {
                 if page != run.end {
                     run.set(span, set);
                     run = Run::before(page);
@@ -248,9 +259,7 @@ fn set_runs<A: Addresses>(
                 run.end = run.end.wrapping_add(size);
             }
         }
-        match pages.next_block() {
-            Some(next) => block = next,
-            None => return run,
-        }
+        index += 1;
     }
+    (index, run)
 }

@@ -267,7 +267,7 @@ impl Pages {
         &self,
         offset: usize,
         len: usize,
-        mut each: impl FnMut(Words<'_>),
+        mut each: impl FnMut(&Words<'_>),
     ) -> Result {
         if offset % WORD != 0 || len % WORD != 0 {
             return Err(EINVAL);
@@ -278,15 +278,13 @@ impl Pages {
             let run: NonNull<u8> = NonNull::new(run.cast()).ok_or(EINVAL)?;
             // SAFETY: `at..at + n` is within the run (`for_each_piece`), which is mapped as
             // a whole.
-            let (next, end) = unsafe { (run.add(at), run.add(at + n)) };
+            let first = unsafe { run.add(at) };
             // INVARIANT: The run begins with a page, and is owned by `self`, which is
             // borrowed until `each` returns. `at` and `n` are multiples of a word: so are
-            // `offset`, `len` and the length of each run. A block that begins at
-            // `last_block` ends at `end`.
-            each(Words {
-                next: next.cast(),
-                last_block: (end.as_ptr() as usize).saturating_sub(BLOCK * WORD),
-                end: end.cast(),
+            // `offset`, `len` and the length of each run.
+            each(&Words {
+                first: first.cast(),
+                count: n / WORD,
                 pages: PhantomData,
             });
             Ok(())
@@ -301,50 +299,37 @@ const WORD: usize = size_of::<u64>();
 ///
 /// # Invariants
 ///
-/// - `next` and `end` are aligned pointers into one allocation, or to its end, and what is
-///   between them is valid for reads during `'a`. `next` is not behind `end`.
-/// - If the address of `next` is not more than `last_block`, there is a block between `next`
-///   and `end`.
+/// `first` is aligned, and valid for reads of `count` words during `'a`.
 pub(crate) struct Words<'a> {
-    next: NonNull<u64>,
-    last_block: usize,
-    end: NonNull<u64>,
+    first: NonNull<u64>,
+    count: usize,
     pages: PhantomData<&'a Pages>,
 }
 
 impl Words<'_> {
-    /// Takes `N` words.
-    ///
     /// # Safety
     ///
-    /// There must be as many between `next` and `end`.
+    /// `index` must be less than `self.count`.
     #[inline(always)]
-    unsafe fn take<const N: usize>(&mut self) -> [u64; N] {
-        let words = core::array::from_fn(|i| {
-            // SAFETY: This is one of `N` words between `next` and `end` (requirements of this
-            // function): it is aligned, and valid for reads (type invariant).
-            u64::from_be(unsafe { self.next.as_ptr().add(i).read_volatile() })
-        });
-        // INVARIANT: `N` words further on, which is not behind `end`.
-        //
-        // SAFETY: As many are in the same allocation (requirements of this function, and type
-        // invariant).
-        self.next = unsafe { self.next.add(N) };
-        words
+    unsafe fn read(&self, index: usize) -> u64 {
+        // SAFETY: This is one of `count` words from `first` on (requirements of this
+        // function), which are aligned, and valid for reads (type invariant).
+        u64::from_be(unsafe { self.first.as_ptr().add(index).read_volatile() })
     }
 }
 
 impl Addresses for Words<'_> {
     #[inline(always)]
-    fn next_block(&mut self) -> Option<[u64; BLOCK]> {
-        // SAFETY: There is a block (type invariant).
-        (self.next.as_ptr() as usize <= self.last_block).then(|| unsafe { self.take() })
+    fn block(&self, index: usize) -> Option<[u64; BLOCK]> {
+        // SAFETY: There are more than `index` whole blocks, and so more words than those of
+        // the blocks before this one, and `i`.
+        let read = |i| unsafe { self.read(index * BLOCK + i) };
+        (index < self.count / BLOCK).then(|| core::array::from_fn(read))
     }
 
     #[inline(always)]
-    fn next(&mut self) -> Option<u64> {
-        // SAFETY: `next` is before `end`, and both are aligned: there is a word between them
-        // (type invariant).
-        (self.next != self.end).then(|| unsafe { self.take::<1>() }[0])
+    fn get(&self, index: usize) -> Option<u64> {
+        // SAFETY: `index` is less than `count`.
+        (index < self.count).then(|| unsafe { self.read(index) })
     }
 }

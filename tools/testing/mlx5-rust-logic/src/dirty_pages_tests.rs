@@ -12,23 +12,19 @@ const PAGE: u64 = 4096;
 struct List<'a>(&'a [u64]);
 
 impl Addresses for List<'_> {
-    fn next_block(&mut self) -> Option<[u64; BLOCK]> {
-        let (block, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*block)
+    fn block(&self, index: usize) -> Option<[u64; BLOCK]> {
+        self.0.chunks_exact(BLOCK).nth(index)?.try_into().ok()
     }
 
-    fn next(&mut self) -> Option<u64> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
+    fn get(&self, index: usize) -> Option<u64> {
+        self.0.get(index).copied()
     }
 }
 
 /// The calls for these addresses, each of which must be for a part of the span.
 fn calls(addresses: &[u64], page_size: u64, span: Span) -> Vec<(u64, u64)> {
     let mut calls = Vec::new();
-    set_pages(List(addresses), page_size, span, |start, len| {
+    set_pages(&List(addresses), page_size, span, |start, len| {
         let last = start.checked_add(len.checked_sub(1).expect("nothing is set"));
         let last = last.expect("around the address space");
         assert!(

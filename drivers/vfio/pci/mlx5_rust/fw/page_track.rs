@@ -283,8 +283,8 @@ impl PageTracker {
         let pages = pages.map_err(|_| EIO)?;
         for message in batch.messages() {
             let (offset, len) = message.place(self.message_len());
-            pages.for_words(offset, len, |mut words| {
-                while let Some(page) = words.next() {
+            pages.for_words(offset, len, |words| {
+                for page in (0..).map_while(|index| words.get(index)) {
                     self.remainder.keep(page, asked, page_size);
                 }
             })?;
