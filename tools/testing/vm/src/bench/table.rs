@@ -14,6 +14,10 @@ const README: &str = "README.md";
 /// What the table is between.
 const BEGIN: &str = "<!-- make bench-table: begin -->\n";
 const END: &str = "<!-- make bench-table: end -->\n";
+/// In place of a table of nothing.
+const UNMEASURED: &str =
+    "No figures of this version are recorded here yet. `make bench BENCH=paths` \
+                          measures, and\n`make bench-table` puts the results here.\n";
 /// Changes with what the file of results looks like.
 const SCHEMA: u32 = 1;
 /// Columns: kernels, and what they are called.
@@ -66,6 +70,9 @@ fn table(results: &Value) -> String {
         rows.iter()
             .filter(move |row| row["kernel"] == kernel && row["goal"].is_number())
     };
+    if rows.is_empty() {
+        return UNMEASURED.to_string();
+    }
     let (first, _) = KERNELS[0];
     let mut text = "| what | goal, at most |".to_string();
     for (_, name) in KERNELS {
