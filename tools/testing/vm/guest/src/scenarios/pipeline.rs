@@ -234,7 +234,8 @@ enum End {
     Finish,
 }
 
-/// A writer whose memory does not come: nobody waits for it, and it can go on.
+/// A writer whose memory does not come: nobody waits for it, and it can go on. It has the
+/// buffers of the session, of which firmware has loaded one, and gives them back.
 fn blocked_writer(results: &mut Results, site: &Site, end: End) {
     let name = match end {
         End::Reset => "a writer that waits for its memory does not hold up a reset",
@@ -252,8 +253,10 @@ fn blocked_writer(results: &mut Results, site: &Site, end: End) {
         }
     };
     results.test(name, |_| {
+        let (stream, _) = streams::save(site.other, 2)?;
         let device = Device::open(site.vf)?;
-        let file = device.begin(State::RESUMING)?;
+        let mut file = device.begin(State::RESUMING)?;
+        file.write_all(&stream)?;
         let writer = {
             let (file, addr) = (file.try_clone()?, memory.addr());
             thread::spawn(move || words(sys::write_raw(&file, addr, 8)))
