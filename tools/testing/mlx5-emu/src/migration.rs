@@ -227,11 +227,21 @@ impl Vhca {
             self.track(false);
             return Ok((image, 0));
         }
-        if self.query(save.incremental)?.next > room {
+        // It may have changed since the driver asked. What does not fit is as good as
+        // changed later: the C driver gives a session up when such a SAVE fails.
+        let of_running = save.incremental && !suspended;
+        let need = match of_running {
+            true => image::partial_len(0),
+            false => self.query(save.incremental)?.next,
+        };
+        if need > room {
             return Err(match suspended {
                 true => Status::BadParam.into(),
                 false => Refusal::Changed,
             });
+        }
+        if of_running {
+            return Ok((self.save_changes(room), 0));
         }
         let Some(chunk) = self.chunk else {
             let image = match self.state.dirty() {
@@ -245,17 +255,13 @@ impl Vhca {
             self.track(save.set_track);
             self.state.track_all();
         }
-        // While it is tracked, what does not fit is as good as changed later.
+        // While it is tracked, what does not fit stays.
         let room = if save.set_track {
             room
         } else {
             room.min(chunk)
         };
-        let pages = self.state.take_dirty(image::pages_in(room));
-        for page in &pages {
-            self.initial.remove(page);
-        }
-        let image = image::save_pages(&self.state, &pages);
+        let image = self.save_changes(room);
         let left = self.state.dirty().map_or(0, |dirty| dirty.len() as u64);
         let more = suspended && left > 0;
         if !save.set_track && !more {
@@ -271,6 +277,15 @@ impl Vhca {
         self.chunk = Some(chunk);
         let next = image::partial_len(left).min(chunk);
         Ok((image, next))
+    }
+
+    /// An image of what has changed, as much as fits into `room` bytes.
+    fn save_changes(&mut self, room: u64) -> Vec<u8> {
+        let pages = self.state.take_dirty(image::pages_in(room));
+        for page in &pages {
+            self.initial.remove(page);
+        }
+        image::save_pages(&self.state, &pages)
     }
 
     /// Whether LOAD_VHCA_STATE is possible.

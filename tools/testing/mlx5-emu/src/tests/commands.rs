@@ -472,6 +472,46 @@ fn save_in_chunks(machine: &mut Machine, key: u32, room: impl Fn(u64) -> u64) ->
 }
 
 #[test]
+fn an_image_of_a_running_vf_has_the_changes_that_fit() {
+    let incremental = [ifc::INCREMENTAL, ifc::SET_TRACK];
+    for chunk_size in [0, 20 << 10] {
+        let mut machine = Machine::with_vfs();
+        machine.hca.config.chunk_size = chunk_size;
+        let key = machine.data_mkey();
+        if chunk_size > 0 {
+            query_chunk(&mut machine, 1);
+        }
+        machine.stop(2);
+        let migrate = |machine: &mut Machine, room, flags: &[ifc::Field]| {
+            let (status, size) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, room, flags);
+            if status != 0 {
+                return Err(status);
+            }
+            let load = machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, size, &[]);
+            assert_eq!(load.0, 0);
+            Ok(size)
+        };
+        migrate(&mut machine, LEN, &[ifc::SET_TRACK]).unwrap();
+        migrate(&mut machine, LEN, &incremental).unwrap();
+        let empty = migrate(&mut machine, LEN, &incremental).unwrap();
+        work(&mut machine, 1);
+        // Three pages, and the driver has asked when it was one.
+        let one = migrate(&mut machine, empty + 5000, &incremental).unwrap();
+        let two = migrate(&mut machine, LEN, &incremental).unwrap();
+        assert_eq!(two - empty, 2 * (one - empty));
+        assert_eq!(migrate(&mut machine, LEN, &incremental), Ok(empty));
+        // Not even the header.
+        assert_eq!(
+            migrate(&mut machine, empty - 1, &incremental),
+            Err(BAD_STATE)
+        );
+        machine.stop(1);
+        assert_eq!(digest(&mut machine, 1), digest(&mut machine, 2));
+        assert_eq!(machine.hca.violations, 0);
+    }
+}
+
+#[test]
 fn a_state_is_saved_in_chunks() {
     let mut machine = Machine::with_vfs();
     machine.stop(1);

@@ -38,8 +38,8 @@ fn info(file: &File) -> String {
     }
 }
 
-/// As [`info`], and then waits for the SAVE that this may have started: a device
-/// that works on meanwhile may outgrow the buffer.
+/// As [`info`], and then waits for the SAVE that this may have started: what a device
+/// changes meanwhile may be in that image or in the next one.
 fn info_and_save(file: &File) -> String {
     let seen = info(file);
     info(file);

@@ -138,8 +138,8 @@ impl<'a> Player<'a> {
         words(info.map(|info| format!("{info:?}")))
     }
 
-    /// Waits for a SAVE that is under way: a device that works on may outgrow
-    /// its buffer, or not. A request may have started one, for which the next
+    /// Waits for a SAVE that is under way: what a device changes meanwhile may be in
+    /// that image or in the next one. A request may have started one, for which the next
     /// waits, and starts none where there is something to read, and no new
     /// initial state left.
     fn settle(&self) -> Result<()> {
