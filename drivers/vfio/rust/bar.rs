@@ -6,7 +6,7 @@
 //! opens the device, and only inside a call that VFIO makes for an open device.
 //! So nothing of the driver's is left to unmap when the device goes.
 
-use super::{bindings, migration::VfioDevice, pages::Pages, pci::BoundDevice};
+use super::{bindings, migration::VfioDevice, pages::Pages, pci::BoundDevice, signal};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{error::to_result, prelude::*};
 
@@ -97,10 +97,7 @@ impl<'a> Bar<'a> {
         let _access = MemoryAccess::new(self)?;
         let mut at = 0;
         for (page, run_len) in pages.runs_of(self.len) {
-            // SAFETY: Reads the flags of the current task, which exists.
-            if unsafe { bindings::vfio_rust_fatal_signal_pending() } {
-                return Err(EINTR);
-            }
+            signal::check_killed()?;
             let n = run_len.min(self.len - at);
             copy(page, self.base.as_ptr().wrapping_byte_add(at), n);
             at += n;

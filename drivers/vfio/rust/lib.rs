@@ -44,6 +44,7 @@ pub(crate) mod pages;
 pub(crate) mod pci;
 pub(crate) mod phase;
 pub(crate) mod session;
+pub(crate) mod signal;
 pub(crate) mod trace;
 pub(crate) mod turns;
 mod walk;

@@ -6,6 +6,7 @@ use super::{
     bindings,
     dirty_pages::{Addresses, BLOCK},
     file::{UserReader, UserWriter},
+    signal,
 };
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
@@ -137,11 +138,7 @@ impl Pages {
     pub(crate) fn grow(&mut self, want: usize, fill: Fill) -> Result {
         // A signal that does not kill must not end a stream: data that was taken
         // cannot be taken again.
-        //
-        // SAFETY: Reads the flags of the current task, which exists.
-        if unsafe { bindings::vfio_rust_fatal_signal_pending() } {
-            return Err(EINTR);
-        }
+        signal::check_killed()?;
         let pages = want.div_ceil(PAGE_SIZE).max(1);
         let mut order = pages.ilog2().min(self.max_order);
         let page = loop {

@@ -179,8 +179,8 @@ fn finish(report: &mut Report<u64>, ring: &mut Ring) -> (Seen, Result<(), Fault<
     let mut batch = Batch::new();
     loop {
         let progress = report.next_batch(ring, &mut batch);
-        let handed_out = !batch.messages().is_empty();
-        assert_eq!(handed_out, progress == Ok(Progress::More), "{progress:?}");
+        let more = progress == Ok(Progress::More);
+        assert!(more || batch.messages().is_empty(), "{progress:?}");
         match progress {
             Ok(Progress::Done) => return (seen, Ok(())),
             Ok(Progress::More) => seen.take(ring, &batch),
@@ -367,10 +367,28 @@ fn a_report_that_was_left_is_finished_by_the_next_one() {
     assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::More));
     seen.take(&ring, &batch);
     report.begin(2, 400, 400);
+    // The tracker keeps what is beyond the range that its messages are about.
+    assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::More));
+    assert_eq!(report.asked(), Some(1));
+    seen.take(&ring, &batch);
     let (rest, end) = finish(&mut report, &mut ring);
     assert_eq!((ring.requests, end), (vec![1, 2], Ok(())));
     seen.pages.extend(rest.pages);
     assert_eq!(seen.pages, (0..20).chain([500]).collect::<Vec<u64>>());
+    assert_eq!(report.asked(), Some(2));
+}
+
+#[test]
+fn whoever_reports_is_asked_between_empty_messages() {
+    let mut ring = Ring::new([(0..100).map(|_| (vec![], State::Reporting)).collect()]);
+    let mut report = Report::new();
+    let mut batch = Batch::new();
+    report.begin(0, 100, 32);
+    for batches in 1..=100 / ring.slots {
+        assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::More));
+        assert!(batch.messages().is_empty());
+        assert!(ring.released < batches * ring.slots);
+    }
 }
 
 proptest! {

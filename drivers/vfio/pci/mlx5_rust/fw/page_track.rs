@@ -148,13 +148,16 @@ impl PageTracker {
         mut ranges: IovaRanges<'_>,
         page_size: u64,
     ) -> Result<Self> {
-        let pf = &Device::enter(device)?;
-        let capabilities = capabilities(pf);
+        let capabilities = capabilities(&Device::enter(device)?);
         let limits = TrackLimits::from(&capabilities);
         let log_page = limits.log_page(page_size);
         let ring = limits.ring().ok_or_else(errno::eopnotsupp)?;
         ranges.combine(capabilities.max_num_range.into());
+        // Zeroed: a message may be longer than what the device has written of it. Without a
+        // guard, for which a PF that goes waits: megabytes take a while.
+        let pages = Arc::new(Pages::with_len(ring.len(), Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
 
+        let pf = &Device::enter(device)?;
         let events = TrackEvents::new()?;
         let uar = Uar::new(pf)?;
         let pd = Pd::new(pf)?;
@@ -162,8 +165,6 @@ impl PageTracker {
         // SAFETY: The mapping belongs to the mkey, whose `release` drops it; or it is
         // dropped before this returns.
         let dma = unsafe { pf.dma_device() }?;
-        // Zeroed: a message may be longer than what the device has written of it.
-        let pages = Arc::new(Pages::with_len(ring.len(), Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
         let mapping = DmaMapping::new(&dma, pages, ring.len(), Direction::FromDevice)?;
         let mkey = Mkey::new(pf, &pd, mapping)?;
         let receive = Receive {
@@ -254,7 +255,7 @@ impl PageTracker {
         self.check()?;
         let next = self.report.next_batch(&mut self.tracked, batch);
         match next {
-            Ok(Progress::More) => self.keep_rest(range.into(), batch)?,
+            Ok(Progress::More) => self.keep_rest(batch)?,
             Ok(Progress::Done) => self.remainder.forget(range.into()),
             _ => (),
         }
@@ -273,8 +274,11 @@ impl PageTracker {
         })
     }
 
-    /// Keeps what is beyond `asked` of the pages in `batch`.
-    fn keep_rest(&mut self, asked: Piece, batch: &Batch) -> Result {
+    /// Keeps what is beyond the range that firmware was asked for, of the pages in `batch`.
+    fn keep_rest(&mut self, batch: &Batch) -> Result {
+        let Some(asked) = self.report.asked().map(Piece::from) else {
+            return Ok(());
+        };
         let page_size = 1 << self.log_page;
         if !Remainder::is_part(asked, page_size) {
             return Ok(());

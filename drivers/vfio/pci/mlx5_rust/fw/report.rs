@@ -59,7 +59,7 @@ impl Batch {
 /// What is to be done after a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Progress {
-    /// Report the batch, then ask for the next one.
+    /// Report the batch, which may be empty, then ask for the next one.
     More,
     /// Wait for an event, then ask for the next batch.
     Wait,
@@ -92,7 +92,7 @@ impl<E> From<Failed> for Fault<E> {
 /// The device's side of a report.
 pub(crate) trait Device {
     /// What can be reported.
-    type Range;
+    type Range: Copy;
     /// How a request fails.
     type Error;
 
@@ -124,6 +124,8 @@ pub(crate) trait Device {
 pub(crate) struct Report<R> {
     /// What is to be requested when the device has ended its report.
     wanted: Option<R>,
+    /// What was requested last, which messages are about.
+    asked: Option<R>,
     /// Whether the device has not ended its report.
     running: bool,
     /// Messages of the last batch, and empty ones: they go back to the device.
@@ -134,11 +136,12 @@ pub(crate) struct Report<R> {
     left: u64,
 }
 
-impl<R> Report<R> {
+impl<R: Copy> Report<R> {
     /// Returns the state of a tracker that was not asked for a report yet.
     pub(crate) const fn new() -> Self {
         Self {
             wanted: None,
+            asked: None,
             running: false,
             taken: 0,
             state: State::Reporting,
@@ -157,6 +160,9 @@ impl<R> Report<R> {
 
     /// Replaces the messages in `batch` by the next ones; the device gets the old ones back.
     /// The new ones are to be reported if this returns [`Progress::More`].
+    ///
+    /// A batch may be empty: the caller holds a lock, which a device that sends empty messages
+    /// for ever must not make it keep.
     pub(crate) fn next_batch<D: Device<Range = R>>(
         &mut self,
         device: &mut D,
@@ -170,6 +176,7 @@ impl<R> Report<R> {
                     return Ok(Progress::Done);
                 };
                 device.request(range).map_err(Fault::Refused)?;
+                self.asked = Some(range);
                 self.running = true;
             }
             if !self.fill(device, batch)? {
@@ -181,9 +188,18 @@ impl<R> Report<R> {
             }
             if batch.count > 0 {
                 device.make_readable(batch.messages())?;
+            }
+            // The last message is often empty.
+            if batch.count > 0 || self.state == State::Reporting {
                 return Ok(Progress::More);
             }
         }
+    }
+
+    /// Returns the range that the messages of the last batch are about: not the one of the
+    /// report at hand, if the report before it was left early.
+    pub(crate) fn asked(&self) -> Option<R> {
+        self.asked
     }
 
     /// Gives the messages of the last batch back to the device.

@@ -21,6 +21,7 @@ use super::{
 use crate::vfio::{
     dirty_log::{DirtyBitmap, IovaRanges},
     pages::Pages,
+    signal,
 };
 use kernel::{
     new_condvar, new_mutex,
@@ -141,6 +142,8 @@ impl Tracking {
                 Progress::More => {
                     let reported = self.report_batch(&batch, &pages, dirty)?;
                     *bytes = bytes.saturating_add(reported);
+                    // A device that always has more does not let this wait.
+                    signal::check_killed()?;
                 }
                 Progress::Wait => self.wait()?,
                 Progress::Done => return Ok(()),

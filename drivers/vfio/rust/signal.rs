@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Signals of the current task.
+
+use super::bindings;
+use kernel::prelude::*;
+
+/// `EINTR` if the current task is killed.
+///
+/// For work that takes long without a wait: who is killed must come to an end.
+pub(crate) fn check_killed() -> Result {
+    // SAFETY: Reads the flags of the current task, which exists.
+    if unsafe { bindings::vfio_rust_fatal_signal_pending() } {
+        return Err(EINTR);
+    }
+    Ok(())
+}
