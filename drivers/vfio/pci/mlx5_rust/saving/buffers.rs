@@ -73,9 +73,22 @@ impl<B: Capacity> Buffers<B> {
         }
     }
 
+    /// Returns whether there is an empty slot for a buffer. The last one is not for images
+    /// that can wait: the stopped device must have one, however many images wait to be read.
+    fn has_empty(&self, urgency: Urgency) -> bool {
+        let empty = self.slots.iter().filter(|slot| slot.is_none()).count();
+        match urgency {
+            Urgency::Deferrable => empty > 1,
+            Urgency::Urgent => empty > 0,
+        }
+    }
+
     /// Adds a buffer that less urgent images do not get. Gives it back if there are too
     /// many.
     pub(crate) fn add(&mut self, buffer: B, kept_for: Urgency) -> Result<(), B> {
+        if !self.has_empty(kept_for) {
+            return Err(buffer);
+        }
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) else {
             return Err(buffer);
         };
@@ -87,10 +100,11 @@ impl<B: Capacity> Buffers<B> {
         Ok(())
     }
 
-    /// Returns whether [`Self::add`] takes one more, if those that are too small go.
+    /// Returns whether there is a buffer for an image of any size, or [`Self::add`] takes one
+    /// if those that are too small go.
     pub(crate) fn can_grow(&self, urgency: Urgency) -> bool {
-        let goes = |slot: &Slot<B>| slot.is_free_for(urgency);
-        self.slots.iter().any(|slot| slot.as_ref().is_none_or(goes))
+        let free = |slot: &Slot<B>| slot.is_free_for(urgency);
+        self.has_empty(urgency) || self.slots.iter().flatten().any(free)
     }
 
     /// Takes the smallest buffer that `need` bytes fit in, to save into.
@@ -132,6 +146,15 @@ impl<B: Capacity> Buffers<B> {
     /// A buffer is not used any more.
     pub(crate) fn release(&mut self, index: Index) {
         self.set(index, Usage::Free);
+    }
+
+    /// Nobody will read the images.
+    pub(crate) fn release_unread(&mut self) {
+        for slot in self.slots.iter_mut().flatten() {
+            if slot.usage == Usage::Readable {
+                slot.usage = Usage::Free;
+            }
+        }
     }
 
     fn set(&mut self, index: Index, usage: Usage) {

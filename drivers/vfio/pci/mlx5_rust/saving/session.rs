@@ -349,9 +349,13 @@ impl SavingSession {
 
     /// Ends the session. See [`Saving`].
     fn end(&self) {
-        // Nobody starts a SAVE after this.
-        self.commands.lock().device = None;
-        self.fail();
+        {
+            // Nobody starts a SAVE after this. At once, or a reader would be told that the
+            // next chunk is due, and would ask for it in vain until the session has failed.
+            let mut commands = self.commands.lock();
+            commands.device = None;
+            self.fail();
+        }
         self.command.end();
         let buffers = {
             let mut outgoing = self.outgoing.lock();
@@ -575,7 +579,8 @@ impl SavingSession {
             return Err(EOVERFLOW);
         }
         // Without a guard, for which a reset waits: gigabytes take a while.
-        let pages = Arc::new(Pages::with_len(len, Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
+        // No memory cannot be mapped, even if firmware needs none.
+        let pages = Arc::new(Pages::with_len(len.max(1), Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
         let len = pages.len();
         let guard = self.vf.enter(self.epoch)?;
         let buffer = DmaBuffer::new(&guard, &self.pd, pages, len, Direction::FromDevice)?;
@@ -652,7 +657,7 @@ impl SavingSession {
         }
         let need = {
             let mut outgoing = self.lock();
-            if outgoing.phase != Phase::StopCopy || outgoing.in_flight.is_some() {
+            if outgoing.phase != Phase::StopCopy || !outgoing.chunk_is_due() {
                 return;
             }
             outgoing.chunks.take_due()
@@ -817,8 +822,21 @@ impl Idle<'_> {
         }
         let enter = || session.vf.enter(session.epoch);
         let need = enter()?.query_state(Extent::Changes)?.required;
-        let (_, buffer) = session.buffer_for(need, Urgency::Urgent)?;
-        enter()?.end_tracking(&buffer).map_err(unknown_is_lost)?;
+        let (index, buffer) = session.buffer_for(need, Urgency::Urgent).or_else(|_| {
+            // Nobody wants the images of a device that is not to be moved: their memory will
+            // do.
+            session.fail();
+            session.buffer_for(need, Urgency::Urgent)
+        })?;
+        let ended = enter().map_err(StepError::Unchanged).and_then(|guard| {
+            let ended = guard.end_tracking(&buffer);
+            ended.map_err(unknown_is_lost)
+        });
+        // Else firmware may write to it yet.
+        if !matches!(ended, Err(StepError::Lost(_))) {
+            session.outgoing.lock().buffers.release(index);
+        }
+        ended?;
         session.outgoing.lock().tracked = false;
         // Before another thread may send commands: firmware cannot tell any more what
         // has changed.
@@ -881,6 +899,8 @@ impl Outgoing {
     fn fail(&mut self) {
         self.phase = Phase::Failed;
         self.parts = KVec::new();
+        // A reader who has a part keeps its pages, and is told that it is not of use.
+        self.buffers.release_unread();
     }
 
     /// A part was read to its end.
@@ -893,9 +913,11 @@ impl Outgoing {
         }
     }
 
-    /// Returns whether the next chunk is to be saved now.
+    /// Returns whether the next chunk is to be saved now. It waits if images of the device
+    /// when it ran have all buffers but one.
     fn chunk_is_due(&self) -> bool {
-        self.chunks.is_due() && self.in_flight.is_none()
+        let possible = self.in_flight.is_none() && self.buffers.can_grow(Urgency::Urgent);
+        self.chunks.is_due() && possible
     }
 
     /// Returns whether all that was saved of the running device was read, for a reader that

@@ -599,6 +599,63 @@ fn nobody_reads(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// As many new initial states as the driver saves, unread. `first`: the first image was read.
+fn all_unread(site: &Site, first: bool) -> Result<(Vf, File, Vec<u8>)> {
+    let (vf, mut file) = begin(site, true)?;
+    info(&file);
+    let mut stream = Vec::new();
+    if first {
+        read(&mut file, usize::MAX, &mut stream);
+    }
+    for _ in 0..12 {
+        create(&vf, 20)?;
+        info_and_save(&file);
+    }
+    Ok((vf, file, stream))
+}
+
+/// The device is stopped when all images wait to be read: there is a buffer for it.
+fn stopped_unread(site: &Site) -> Result<()> {
+    for first in [false, true] {
+        let (vf, mut file, mut stream) = all_unread(site, first)?;
+        vf.device().set_state(State::PRE_COPY_P2P)?;
+        let digest = vf.digest()?;
+        vf.device().set_state(State::STOP_COPY)?;
+        let end = read(&mut file, usize::MAX, &mut stream);
+        ensure!(end.ends_with("the end"), "{end}");
+        ensure!(arrives(site, digest, &stream)? == "same state");
+    }
+    Ok(())
+}
+
+/// The migration is given up when all images wait to be read, which firmware refuses more
+/// often than there are buffers.
+fn given_up_unread(site: &Site) -> Result<()> {
+    for first in [false, true] {
+        let (vf, mut file, _) = all_unread(site, first)?;
+        for _ in 0..12 {
+            vf.command(regs::CMD_FAULT, &[SAVE_VHCA_STATE, BAD_PARAM])?;
+            let refused = outcome(vf.device().set_state(State::RUNNING));
+            ensure!(refused == "EINVAL", "{refused}");
+        }
+        // Nothing was lost by that.
+        let unread = drain(&mut file);
+        ensure!(unread.ends_with("ENOMSG"), "{unread}");
+        create(&vf, 20)?;
+        info_and_save(&file);
+        let unread = drain(&mut file);
+        ensure!(!unread.starts_with('0'), "{unread}");
+        let (vf, file, _) = {
+            drop((vf, file));
+            all_unread(site, first)?
+        };
+        vf.device().set_state(State::RUNNING)?;
+        drop(file);
+        vf.work(1, 16)?;
+    }
+    Ok(())
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
@@ -609,5 +666,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     results.test("memory where nobody reads is bounded", |_| {
         nobody_reads(&site)
     });
+    results.test("stopped where nobody reads", |_| stopped_unread(&site));
+    results.test("given up where nobody reads", |_| given_up_unread(&site));
     Ok(())
 }
