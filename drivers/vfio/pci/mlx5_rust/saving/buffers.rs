@@ -104,7 +104,7 @@ impl<B: Capacity> Buffers<B> {
     /// if those that are too small go.
     pub(crate) fn can_grow(&self, urgency: Urgency) -> bool {
         let free = |slot: &Slot<B>| slot.is_free_for(urgency);
-        self.has_empty(urgency) || self.slots.iter().flatten().any(free)
+        self.slots.iter().flatten().any(free) || self.has_empty(urgency)
     }
 
     /// Takes the smallest buffer that `need` bytes fit in, to save into.

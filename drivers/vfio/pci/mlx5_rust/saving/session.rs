@@ -729,8 +729,9 @@ impl SavingSession {
             let (info, save) = outgoing.ledger.report(read, pending, HEADER_LEN as u64);
             // A reader that leaves one image after the other unread gets the next
             // one when there is room again: firmware still has it.
-            let possible = !outgoing.awaited && outgoing.buffers.can_grow(Urgency::Deferrable);
-            let save = save.filter(|_| possible);
+            let possible =
+                |_: &_| !outgoing.awaited && outgoing.buffers.can_grow(Urgency::Deferrable);
+            let save = save.filter(possible);
             let taken = match save {
                 Some(_) => outgoing.take_buffer(need, Urgency::Deferrable),
                 None => Ok(None),
