@@ -88,7 +88,8 @@ const COMMANDS: &[(&str, &str, &[Need])] = &[
 pub enum Extent {
     /// `make check`.
     Usual,
-    /// `make check-all`: the long suites as well, and as much of what is random as there is.
+    /// `make check-all`: the long suites and the third kernel as well, and as much of what
+    /// is random as there is.
     All,
 }
 
@@ -98,6 +99,14 @@ impl Extent {
         match self {
             Self::Usual => "check",
             Self::All => "check-all",
+        }
+    }
+
+    /// Its kernels.
+    const fn kernels(self) -> &'static [Kernel] {
+        match self {
+            Self::Usual => &Kernel::BOTH,
+            Self::All => &Kernel::ALL,
         }
     }
 
@@ -186,7 +195,7 @@ fn machines(extent: Extent) -> Vec<(Kernel, &'static Scenario)> {
             .filter(move |one| extent.has(one.suite) && one.runs_with(kernel))
             .map(move |one| (kernel, one))
     };
-    Kernel::BOTH.into_iter().flat_map(with).collect()
+    extent.kernels().iter().copied().flat_map(with).collect()
 }
 
 /// The names of all groups of tests.
@@ -451,10 +460,11 @@ mod tests {
         assert!(groups(Extent::Usual)
             .iter()
             .all(|group| all.contains(group)));
-        assert!(all.contains(&"intree-qemu-suite".to_string()));
-        assert!(all.contains(&"intree-qemu-faults".to_string()));
+        for group in ["intree-qemu-suite", "intree-qemu-faults", "bare-random"] {
+            assert!(all.contains(&group.to_string()), "{group}");
+            assert!(wanted(Extent::Usual, Some(group)).is_err(), "{group}");
+        }
         assert!(!all.iter().any(|group| group.contains("bench")));
-        assert!(wanted(Extent::Usual, Some("intree-qemu-suite")).is_err());
     }
 
     #[test]
@@ -466,6 +476,8 @@ mod tests {
         assert_eq!(line(Some("-migrate")), "stock intree");
         assert_eq!(line(Some("SPDX line in every file")), "");
         assert_eq!(line(Some(CARGO)), "");
+        let all = needs::line(&needs(Extent::All, None).unwrap());
+        assert_eq!(all, "sources stock intree bare");
     }
 
     #[test]

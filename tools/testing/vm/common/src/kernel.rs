@@ -11,14 +11,14 @@ pub enum Kernel {
     Stock,
     /// Built with our files in its tree, and with checkers.
     Intree,
-    /// As [`Self::Intree`], without checkers: for measurements.
+    /// As [`Self::Intree`], without checkers: for measurements, and `make check-all`.
     Bare,
 }
 
 impl Kernel {
     /// All.
-    const ALL: [Self; 3] = [Self::Stock, Self::Intree, Self::Bare];
-    /// Those that tests run with.
+    pub const ALL: [Self; 3] = [Self::Stock, Self::Intree, Self::Bare];
+    /// Those of `make check`.
     pub const BOTH: [Self; 2] = [Self::Stock, Self::Intree];
 
     /// Its name in reports.

@@ -30,6 +30,7 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
 };
 use std::{
+    cell::{Cell, RefCell},
     fs::File,
     io::{Read, Write},
     os::fd::AsFd,
@@ -38,6 +39,8 @@ use vfio_mig::{bdf::Bdf, state::State, uapi};
 
 /// Sequences for each kind of test, in `make check` and in `make check-all`.
 const SEQUENCES: [u32; 2] = [24, 120];
+/// After so many, it says how far it is.
+const SAID: u32 = 10;
 /// Most steps of one.
 const STEPS: usize = 40;
 /// `MLX5_CMD_OP_SUSPEND_VHCA`, `RESUME_VHCA`, `QUERY_VHCA_MIGRATION_STATE`.
@@ -349,14 +352,22 @@ fn play_on(vf: Bdf, stream: &[u8], steps: &[Step]) -> Result<()> {
     refused.none().with_context(|| format!("{steps:?}"))
 }
 
-/// Plays all sequences of a seed.
+/// Plays all sequences of a seed. Says how far it is: a machine that says nothing is taken
+/// for hung.
 fn play_all(
+    results: &mut Results,
     seed: u64,
     sequences: u32,
     steps: impl Strategy<Value = Vec<Step>>,
     play: impl Fn(&[Step]) -> Result<()>,
 ) -> Result<()> {
+    let (results, begun) = (RefCell::new(results), Cell::new(0));
     let played = runner(seed, sequences).run(&steps, |steps| {
+        begun.set(begun.get() + 1);
+        if begun.get() % SAID == 0 {
+            let text = format!("{} sequences", begun.get());
+            results.borrow_mut().progress(&text);
+        }
         play(&steps).map_err(|err| TestCaseError::fail(format!("{err:#}")))
     });
     match played {
@@ -383,19 +394,21 @@ pub fn run(results: &mut Results) -> Result<()> {
     let seed = sys::seed()?;
     let sequences = sys::rounds(SEQUENCES)?;
     let name = format!("{sequences} random sequences");
-    results.test(&name, |_| {
+    results.test(&name, |results| {
         // A reset of the C driver's VF does not wait for the SAVE that it ends. (That of
         // ours does: see the scenario `resets`.)
         kmsg::expect("SAVE_VHCA_STATE");
         let vfs = Driver::BOTH.map(|driver| bench.of(driver).0);
         let (stream, _) = streams::save(bench.of(Driver::C).1, 3)?;
-        play_all(seed, sequences, steps(), |steps| play(vfs, &stream, steps))
+        play_all(results, seed, sequences, steps(), |steps| {
+            play(vfs, &stream, steps)
+        })
     });
     let name = format!("{sequences} random sequences that wait for nothing, rust driver");
-    results.test(&name, |_| {
+    results.test(&name, |results| {
         let (vf, other) = bench.of(Driver::Rust);
         let (stream, _) = streams::save(other, 3)?;
-        play_all(seed, sequences, harmless_steps(), |steps| {
+        play_all(results, seed, sequences, harmless_steps(), |steps| {
             play_on(vf, &stream, steps)
         })
     });
