@@ -88,6 +88,11 @@ fn take_after(file: &File, older: &Metadata) -> io::Result<()> {
 
 /// What is at `path`, if anything, and its name without symbolic links.
 fn look_up(path: &Path) -> io::Result<(PathBuf, Option<Metadata>)> {
+    // What /dev/stdout and /dev/fd/N lead to may have no name, as a pipe has none.
+    let nameless = fs::metadata(path).ok().filter(|older| !older.is_file());
+    if let Some(older) = nameless {
+        return Ok((path.to_path_buf(), Some(older)));
+    }
     match fs::canonicalize(path) {
         Ok(target) => {
             let older = fs::metadata(&target)?;
@@ -161,11 +166,21 @@ impl Output {
             return self.file.flush();
         };
         self.file.sync_all()?;
-        fs::rename(temporary, &self.path)?;
-        self.temporary = None;
         let folder = self.path.parent();
         let folder = folder.filter(|dir| !dir.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        // Before the older file goes: from then on the save has not failed.
+        let folder = File::open(folder.unwrap_or(Path::new(".")))?;
+        fs::rename(temporary, &self.path)?;
+        self.temporary = None;
+        match folder.sync_all() {
+            // Not every file system can.
+            Err(err) if err.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            Err(err) => Err(io::Error::new(
+                err.kind(),
+                format!("the file is there, but may not survive a power cut: {err}"),
+            )),
+            Ok(()) => Ok(()),
+        }
     }
 }
 
@@ -191,6 +206,7 @@ impl Drop for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{io::Read, os::fd::AsRawFd};
 
     fn folder(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("vfio-mig-{name}-{}", std::process::id()));
@@ -295,6 +311,19 @@ mod tests {
         }
         drop(Output::create_regular(&dir.join("new")).unwrap());
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_without_a_name_is_written_to() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", writer.as_raw_fd()));
+        let mut output = Output::create(&path).unwrap();
+        drop(writer);
+        output.write_all(b"state").unwrap();
+        output.commit().unwrap();
+        let mut read = Vec::new();
+        File::from(reader).read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"state");
     }
 
     #[test]

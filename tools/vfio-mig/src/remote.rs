@@ -37,6 +37,8 @@ const FAILED: u8 = 0x81;
 const VERSION: &[u8] = b"vfio-mig 1";
 /// Most bytes of a frame: what the other side sends decides about our memory.
 const MAX_FRAME: u32 = 1 << 20;
+/// Most bytes that are shown of a peer's reason.
+const MAX_REASON: usize = 1 << 10;
 /// Bytes that a frame has before its contents.
 const HEADER: usize = 5;
 
@@ -176,14 +178,23 @@ impl RemoteTarget {
         self.silent = timed_out(&kind);
         let result = match kind {
             Ok(DONE) => sent,
-            Ok(FAILED) => Err(io::Error::other(
-                String::from_utf8_lossy(&answer).into_owned(),
-            )),
+            Ok(FAILED) => Err(io::Error::other(reason(&answer))),
             Ok(kind) => Err(bad(format!("unexpected frame {kind:#x}"))),
             Err(err) => Err(sent.err().unwrap_or(err)),
         };
         result.context(self.peer.clone())
     }
+}
+
+/// Why the peer has failed, in its words, which must not command the terminal.
+fn reason(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&answer[..answer.len().min(MAX_REASON)]);
+    let shown = |c: char| match c {
+        '\n' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
 }
 
 impl Write for RemoteTarget {
@@ -307,6 +318,10 @@ fn take(
             (HELLO, Phase::Hello) => {
                 let version = String::from_utf8_lossy(&frame).into_owned();
                 return Err(bad(format!("speaks {version:?}"))).context("the sender");
+            }
+            // Else a peer could keep the device for ever with nothing.
+            (DATA, Phase::Data) if frame.is_empty() => {
+                return Err(bad("sends frames without data")).context("the sender");
             }
             (DATA, Phase::Data) => {
                 let written = target.write_all(&frame);
@@ -457,6 +472,20 @@ mod tests {
         assert_eq!(notes.1, ["prepare"]);
     }
 
+    #[test]
+    fn frames_without_data_are_refused() {
+        let (result, _) = taken(&frames(&[(HELLO, VERSION), (DATA, b"")]));
+        assert!(result.unwrap_err().to_string().contains("without data"));
+    }
+
+    #[test]
+    fn the_reason_of_a_peer_commands_no_terminal() {
+        assert_eq!(reason(b"no room\nleft"), "no room left");
+        let shown = reason(b"\r\x1b[2Kdone\x07\xff");
+        assert_eq!(shown, "\u{fffd}\u{fffd}[2Kdone\u{fffd}\u{fffd}");
+        assert_eq!(reason(&[b'a'; 1 << 20]).len(), MAX_REASON);
+    }
+
     /// A connection to a peer of this process, and the peer.
     fn connected(timeout: Duration) -> (RemoteTarget, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -505,14 +534,9 @@ mod tests {
     #[test]
     fn a_state_without_bytes_is_not_started() {
         let digest = Sha256::digest(b"");
-        for data in [&[][..], &[(DATA, &b""[..])]] {
-            let mut sent = vec![(HELLO, VERSION)];
-            sent.extend(data);
-            sent.extend([(END, &digest[..]), (START, b"")]);
-            let (result, notes) = taken(&frames(&sent));
-            assert!(matches!(result, Err(Error::NothingToLoad)), "{data:?}");
-            assert_eq!(notes.1, ["prepare"], "{data:?}");
-        }
+        let (result, notes) = taken(&frames(&[(HELLO, VERSION), (END, &digest), (START, b"")]));
+        assert!(matches!(result, Err(Error::NothingToLoad)));
+        assert_eq!(notes.1, ["prepare"]);
     }
 
     #[test]
