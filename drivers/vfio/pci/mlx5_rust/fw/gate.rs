@@ -59,8 +59,11 @@ struct State {
 /// # Invariants
 ///
 /// - A thread that waits has found guards with `state` locked, and was one of `waiters`
-///   before it unlocked that. So whoever takes the last guard back after that announces
-///   a change of `idle`, which the thread has looked at before.
+///   before it unlocked that. So whoever takes the last guard back after that, or the last
+///   but that of who closes the gate, announces a change of `idle`, which the thread has
+///   looked at before.
+/// - Who closes the gate for the PF has one of its guards from the section on in which
+///   `pf_open` becomes false.
 /// - `epoch` only changes with `state` locked.
 #[pin_data]
 pub(super) struct Gate {
@@ -144,7 +147,7 @@ impl Gate {
 
     /// Wakes who waits for the guard that was just taken back.
     fn left(&self, state: &State) {
-        if state.waiters > 0 && (state.pf_guards == 0 || state.vf_guards == 0) {
+        if state.waiters > 0 && (state.pf_guards <= 1 || state.vf_guards == 0) {
             self.idle.notify_all();
         }
     }
@@ -156,10 +159,16 @@ impl Gate {
         let was_open = {
             let mut state = self.state.lock();
             self.advance(&mut state);
-            core::mem::take(&mut state.pf_open)
+            let was_open = core::mem::take(&mut state.pf_open);
+            // INVARIANT: It has the guard at once: whoever finds the gate closed waits for
+            // it, even if all others are back.
+            state.pf_guards += usize::from(was_open);
+            was_open
         };
-        let mut state = self.wait(|state| state.pf_guards);
-        state.pf_guards += usize::from(was_open);
+        drop(match was_open {
+            true => self.wait(|state| state.pf_guards - 1),
+            false => self.wait(|state| state.pf_guards),
+        });
         was_open
     }
 
@@ -193,7 +202,7 @@ impl Gate {
         self.advance(&mut state);
     }
 
-    /// Waits until there are no guards of one kind, and returns with the lock. A guard
+    /// Waits until there are no guards that count, and returns with the lock. A guard
     /// is held for a few commands at most, each of which mlx5_core ends after a minute.
     /// One that is leaked is waited for without an end.
     fn wait(&self, guards: fn(&State) -> usize) -> Guard<'_, State, SpinLockBackend> {

@@ -22,6 +22,7 @@ use crate::{
         changes::Changes,
         errno,
         file::{Access, DataFile, OpenFile, Readiness, UserReader, Wait},
+        signal,
     },
 };
 use core::mem;
@@ -284,13 +285,11 @@ impl ResumingSession {
         self.incoming.lock().stopped = Some(Stopped::Closed);
         self.changes.notify_all();
         self.command.end();
-        let (loaded, writer) = {
-            let mut incoming = self.incoming.lock();
-            let loaded = incoming.loaded.take();
-            (loaded, mem::replace(&mut incoming.writer, Writer::Gone))
-        };
-        // Without the lock: firmware commands, and freeing memory.
+        let loaded = self.incoming.lock().loaded.take();
+        // Without the lock: firmware commands, and freeing memory. Before a writer may end the
+        // PD, which its mkey uses.
         drop(loaded);
+        let writer = mem::replace(&mut self.incoming.lock().writer, Writer::Gone);
         match writer {
             // It ends the rest: it has the intake, whose mkeys use the PD.
             Writer::Busy => (),
@@ -437,6 +436,8 @@ impl ResumingSession {
                     return Ok(());
                 }
                 Step::Push(want) => {
+                    // A write of nothing but headers waits for nothing.
+                    signal::check_killed()?;
                     let mut bytes = [0; HEADER_LEN];
                     let bytes = &mut bytes[..want.min(left).min(HEADER_LEN)];
                     from.read(bytes)?;

@@ -941,14 +941,23 @@ impl Outgoing {
                 self.phase = Phase::PreCopyFailed;
                 return Ok(());
             }
-            Err(err) => {
-                self.unknown |= err == SaveError::Unknown;
+            Err(SaveError::Unknown) => {
+                // Firmware may write to the buffer yet.
+                self.unknown = true;
+                return Err(EIO);
+            }
+            Err(_) => {
+                self.buffers.release(save.buffer);
                 return Err(EIO);
             }
         };
         // Whatever becomes of the image.
         self.tracked |= self.phase == Phase::InitialSave;
-        self.append(save, image)?;
+        let buffer = save.buffer;
+        if let Err(err) = self.append(save, image) {
+            self.buffers.release(buffer);
+            return Err(err);
+        }
         self.phase = match self.phase {
             Phase::StopCopy if self.chunks.saved(image.next) => Phase::Complete,
             Phase::InitialSave => Phase::PreCopy,
