@@ -101,10 +101,13 @@ const OBSERVATIONS: &[Observation] = &[
     }),
     ("PRECOPY_INFO outside of PRE_COPY", |site| {
         let device = Device::open(site.vf)?;
-        let saving = precopy_info(&device.begin(State::STOP_COPY)?);
+        let mut saving = device.begin(State::STOP_COPY)?;
+        let in_stop_copy = precopy_info(&saving);
+        // Firmware is done, so that the reset does not come in between.
+        saving.read_exact(&mut [0; 100])?;
         device.reset()?;
         let resuming = precopy_info(&device.begin(State::RESUMING)?);
-        Ok(format!("saving {saving}, resuming {resuming}"))
+        Ok(format!("saving {in_stop_copy}, resuming {resuming}"))
     }),
     ("a saving file after its session", |site| {
         let device = Device::open(site.vf)?;
