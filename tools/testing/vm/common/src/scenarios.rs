@@ -134,7 +134,9 @@ const WELL: Machine = Machine {
 };
 
 const CHUNKS: Machine = Machine {
-    properties: ",chunk-size=64K",
+    // Most changes fit into a chunk: else the C driver, which gives firmware no more memory
+    // than that, makes two images of what is one of ours.
+    properties: ",chunk-size=512K",
     ..USUAL
 };
 
