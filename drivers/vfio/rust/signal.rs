@@ -7,7 +7,8 @@ use kernel::prelude::*;
 
 /// `EINTR` if the current task is killed.
 ///
-/// For work that takes long without a wait: who is killed must come to an end.
+/// A loop that may take long, and never waits, must call this: else the task cannot be
+/// killed until the loop ends.
 pub(crate) fn check_killed() -> Result {
     // SAFETY: Reads the flags of the current task, which exists.
     if unsafe { bindings::vfio_rust_fatal_signal_pending() } {

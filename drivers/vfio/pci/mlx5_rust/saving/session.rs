@@ -900,7 +900,8 @@ impl Outgoing {
     fn fail(&mut self) {
         self.phase = Phase::Failed;
         self.parts = KVec::new();
-        // A reader who has a part keeps its pages, and is told that it is not of use.
+        // A reader may still copy from one of them. The reader has a reference to the pages,
+        // and its read() fails with ENODEV.
         self.buffers.release_unread();
     }
 

@@ -471,16 +471,23 @@ fn save_in_chunks(machine: &mut Machine, key: u32, room: impl Fn(u64) -> u64) ->
     (0, sizes)
 }
 
-#[test]
-fn an_image_of_a_running_vf_has_the_changes_that_fit() {
-    let incremental = [ifc::INCREMENTAL, ifc::SET_TRACK];
-    for chunk_size in [0, 20 << 10] {
+/// Machines whose VF 1 is saved at once, and in chunks, and an mkey of each.
+fn at_once_and_in_chunks() -> impl Iterator<Item = (Machine, u32)> {
+    [0, 20 << 10].into_iter().map(|chunk_size| {
         let mut machine = Machine::with_vfs();
         machine.hca.config.chunk_size = chunk_size;
         let key = machine.data_mkey();
         if chunk_size > 0 {
             query_chunk(&mut machine, 1);
         }
+        (machine, key)
+    })
+}
+
+#[test]
+fn an_image_of_a_running_vf_has_the_changes_that_fit() {
+    let incremental = [ifc::INCREMENTAL, ifc::SET_TRACK];
+    for (mut machine, key) in at_once_and_in_chunks() {
         machine.stop(2);
         let migrate = |machine: &mut Machine, room, flags: &[ifc::Field]| {
             let (status, size) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, room, flags);
@@ -557,13 +564,7 @@ fn tracking_that_was_not_ended_does_not_begin_again() {
         let (status, _) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, flags);
         status
     };
-    for chunk_size in [0, 20 << 10] {
-        let mut machine = Machine::with_vfs();
-        machine.hca.config.chunk_size = chunk_size;
-        let key = machine.data_mkey();
-        if chunk_size > 0 {
-            query_chunk(&mut machine, 1);
-        }
+    for (mut machine, key) in at_once_and_in_chunks() {
         assert_eq!(save(&mut machine, key, &track), 0);
         assert_eq!(save(&mut machine, key, &track), BAD_STATE);
         assert_eq!(machine.hca.violations, 1);

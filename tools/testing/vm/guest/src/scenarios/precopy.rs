@@ -38,8 +38,8 @@ fn info(file: &File) -> String {
     }
 }
 
-/// As [`info`], and then waits for the SAVE that this may have started: what a device
-/// changes meanwhile may be in that image or in the next one.
+/// As [`info`], and then waits for the SAVE that it may have started. A change during a SAVE
+/// is in that image or in the next one.
 fn info_and_save(file: &File) -> String {
     let seen = info(file);
     info(file);

@@ -39,7 +39,7 @@ use vfio_mig::{bdf::Bdf, state::State, uapi};
 
 /// Sequences for each kind of test, in `make check` and in `make check-all`.
 const SEQUENCES: [u32; 2] = [24, 120];
-/// After so many, it says how far it is.
+/// Sequences between two lines of progress.
 const SAID: u32 = 10;
 /// Most steps of one.
 const STEPS: usize = 40;
@@ -141,8 +141,8 @@ impl<'a> Player<'a> {
         words(info.map(|info| format!("{info:?}")))
     }
 
-    /// Waits for a SAVE that is under way: what a device changes meanwhile may be in
-    /// that image or in the next one. A request may have started one, for which the next
+    /// Waits for a SAVE that is under way. A change during a SAVE is in that image or in the
+    /// next one. A request may have started one, for which the next
     /// waits, and starts none where there is something to read, and no new
     /// initial state left.
     fn settle(&self) -> Result<()> {
@@ -352,8 +352,8 @@ fn play_on(vf: Bdf, stream: &[u8], steps: &[Step]) -> Result<()> {
     refused.none().with_context(|| format!("{steps:?}"))
 }
 
-/// Plays all sequences of a seed. Says how far it is: a machine that says nothing is taken
-/// for hung.
+/// Plays all sequences of a seed. Prints progress: the host ends a machine that prints
+/// nothing for long.
 fn play_all(
     results: &mut Results,
     seed: u64,
