@@ -88,7 +88,8 @@ clean:
 	find . \( -path ./.git -o -path ./tools \) -prune -o -type f \( -name '*.o' \
 		-o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
 		-o -name modules.order -o -name Module.symvers \
-		-o -name '*_generated.rs' -o -name kernel_names.txt \) -exec rm -f {} +
+		-o -name '*_generated.rs' -o -name '*_generated.h' -o -name '*.rmeta' \
+		-o -name kernel_names.txt \) -exec rm -f {} +
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)

@@ -3,13 +3,15 @@
 //! The contents of the memory, as a migration stream: a header (magic, version,
 //! 32 reserved bits of zero, size of what follows; little endian) and a copy.
 
-use crate::vfio::{
+use kernel::prelude::*;
+use vfio_rust::{
     bar::Bar,
     file::{UserReader, UserWriter},
+    owner::Owner,
     pages::{Fill, Pages},
     session::Stream,
+    this_module,
 };
-use kernel::prelude::*;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ivshmem\0");
 const VERSION: u64 = 1;
@@ -64,6 +66,7 @@ impl Memory {
 }
 
 impl Stream for Memory {
+    const OWNER: Owner = this_module!();
     const NAME: &'static CStr = c"ivshmem_mig";
 
     fn read(&mut self, out: &mut UserWriter) -> Result<usize> {

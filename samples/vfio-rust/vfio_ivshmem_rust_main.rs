@@ -11,19 +11,15 @@
 #![deny(unsafe_code)]
 
 mod memory;
-// Compiled into each driver, and no driver uses all of it.
-#[allow(dead_code)]
-#[path = "../../drivers/vfio/rust/lib.rs"]
-mod vfio;
 
-use kernel::{prelude::*, ThisModule};
+use kernel::prelude::*;
 use memory::{Memory, HEADER_LEN};
-use vfio::{
+use vfio_rust::{
     bar::Bar,
     file::OpenFile,
     migratable::Migratable,
     migration::{Features, Migration, State, StateArc, StepError, VfioDevice},
-    pci::{BoundDevice, Driver, Id, Ids, Registration},
+    pci::{BoundDevice, Driver, Id, Ids},
     session::Session,
 };
 
@@ -32,9 +28,8 @@ const MSIX_BAR: u32 = 1;
 /// The BAR of the shared memory.
 const MEMORY_BAR: u32 = 2;
 
-vfio_pci_id_table!(
+vfio_rust::vfio_pci_id_table!(
     ID_TABLE,
-    MODULE_ID_TABLE,
     1,
     [Id {
         vendor: 0x1af4,
@@ -124,20 +119,10 @@ impl Migration for SharedMemory {
     }
 }
 
-type Module = Registration<Ivshmem>;
-
-impl kernel::InPlaceModule for Module {
-    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        Registration::new(module)
-    }
-}
-
-module! {
-    type: Module,
+vfio_rust::module_vfio_pci_driver! {
+    type: Ivshmem,
     name: "vfio_ivshmem_rust",
     authors: ["The mlx5_vfio_pci_rust developers"],
     description: "Sample VFIO PCI variant driver for ivshmem-plain, in Rust",
     license: "GPL",
-    // For iova_bitmap_set(), which the abstractions call.
-    imports_ns: ["IOMMUFD"],
 }

@@ -13,7 +13,7 @@ use kernel::{error::to_result, prelude::*};
 impl BoundDevice<'_> {
     /// Returns the length of a memory BAR in bytes, or 0 if there is none of this
     /// index. It stays the same while the device is bound.
-    pub(crate) fn bar_len(&self, index: u32) -> Result<usize> {
+    pub fn bar_len(&self, index: u32) -> Result<usize> {
         // SAFETY: The device is valid as long as `self` (type invariant). `index`
         // may have any value: the function checks it.
         Ok(unsafe { bindings::vfio_rust_bar_len(self.as_raw(), index) }.try_into()?)
@@ -26,7 +26,7 @@ impl BoundDevice<'_> {
 ///
 /// During `'a`, `core` is valid and open, and `base` is the mapping of one of its
 /// BARs, `len` bytes long, which `vfio_pci_core` keeps until the device is closed.
-pub(crate) struct Bar<'a> {
+pub struct Bar<'a> {
     core: NonNull<bindings::vfio_pci_core_device>,
     base: NonNull<c_void>,
     len: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Bar<'a> {
 impl<'a> Bar<'a> {
     /// Returns the BAR of this index. `EIO` if it could not be mapped when the
     /// device was opened.
-    pub(crate) fn of(vdev: &'a VfioDevice<'_>, index: u32) -> Result<Self> {
+    pub fn of(vdev: &'a VfioDevice<'_>, index: u32) -> Result<Self> {
         let core = vdev.as_core();
         // SAFETY: `core` is valid and open during `'a` (invariant of
         // `VfioDevice`): its BARs are mapped. `index` may have any value: the
@@ -57,13 +57,13 @@ impl<'a> Bar<'a> {
     }
 
     /// Returns the length in bytes.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.len
     }
 
     /// Copies the whole BAR to the beginning of `pages`. `EIO` if the device does
     /// not answer, `EINTR` if the process is killed.
-    pub(crate) fn read_into(&self, pages: &Pages) -> Result {
+    pub fn read_into(&self, pages: &Pages) -> Result {
         self.for_each_run(pages, |page, at, n| {
             // SAFETY: `for_each_run` gives `n` bytes of pages that begin with
             // `page`, which are borrowed, and `n` bytes of the BAR at `at`, which
@@ -75,7 +75,7 @@ impl<'a> Bar<'a> {
     /// Copies the beginning of `pages` to the whole BAR. `EIO` if the device does
     /// not answer, `EINTR` if the process is killed: a part of the BAR may have
     /// been written then.
-    pub(crate) fn write_from(&self, pages: &Pages) -> Result {
+    pub fn write_from(&self, pages: &Pages) -> Result {
         self.for_each_run(pages, |page, at, n| {
             // SAFETY: `for_each_run` gives `n` bytes of pages that begin with
             // `page`, which are borrowed, and `n` bytes of the BAR at `at`, which

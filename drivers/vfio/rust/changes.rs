@@ -18,40 +18,44 @@ use kernel::{fs::File, prelude::*};
 ///
 /// Poll tables that have an entry in `count` are for files whose contexts keep this object.
 #[pin_data]
-pub(crate) struct Changes {
+pub struct Changes {
     #[pin]
     count: Phase,
 }
 
 /// The changes that a caller knows of.
 #[derive(Clone, Copy)]
-pub(crate) struct Seen(u32);
+pub struct Seen(u32);
 
 impl Changes {
     /// Makes one that nobody waits on.
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub fn new() -> impl PinInit<Self> {
         // INVARIANT: There are no entries.
         pin_init!(Self { count <- Phase::new(0) })
     }
 
     /// There was a change. May be called from an interrupt.
-    pub(crate) fn notify_all(&self) {
+    #[inline]
+    pub fn notify_all(&self) {
         self.count.next();
     }
 
     /// Returns what to give to [`Self::wait`]. To be called before the caller looks at what
     /// may change: then no change is missed.
-    pub(crate) fn seen(&self) -> Seen {
+    #[inline]
+    pub fn seen(&self) -> Seen {
         Seen(self.count.get())
     }
 
     /// Waits until there was a change since `seen`. `ERESTARTSYS` if a signal comes first.
-    pub(crate) fn wait(&self, seen: Seen) -> Result {
+    #[inline]
+    pub fn wait(&self, seen: Seen) -> Result {
         self.count.wait_while_interruptible(seen.0)
     }
 
     /// As [`Self::wait`], whatever signals come: for a change that is bound to come soon.
-    pub(crate) fn wait_uninterruptible(&self, seen: Seen) {
+    #[inline]
+    pub fn wait_uninterruptible(&self, seen: Seen) {
         self.count.wait_while(seen.0);
     }
 
@@ -61,6 +65,7 @@ impl Changes {
     ///
     /// `table` must be null or valid until this returns, and be for `file`. The context
     /// of `file` must keep this object.
+    #[inline]
     pub(super) unsafe fn register(
         &self,
         file: &File,

@@ -16,7 +16,7 @@ use kernel::prelude::*;
 /// - `cpu` and `dma` are the two addresses of one coherent allocation of `len`
 ///   bytes for `dev`, which this object owns. `cpu` is page-aligned.
 /// - `dev` is valid and bound as long as this object exists.
-pub(crate) struct Coherent {
+pub struct Coherent {
     dev: NonNull<bindings::device>,
     cpu: NonNull<u8>,
     dma: u64,
@@ -32,7 +32,7 @@ unsafe impl Sync for Coherent {}
 
 impl Coherent {
     /// Allocates `len` bytes, aligned to the power of two that is not less.
-    pub(crate) fn new(dev: &DmaDevice, len: usize) -> Result<Self> {
+    pub fn new(dev: &DmaDevice, len: usize) -> Result<Self> {
         if len == 0 {
             return Err(EINVAL);
         }
@@ -52,14 +52,16 @@ impl Coherent {
     }
 
     /// Returns the address of the memory for the device.
-    pub(crate) fn dma(&self) -> u64 {
+    #[inline]
+    pub fn dma(&self) -> u64 {
         self.dma
     }
 
     /// Returns the address of the word of 32 bits at `offset`, for C code that
     /// keeps it no longer than this object. `None` if the word is not aligned or
     /// not within the memory.
-    pub(crate) fn word_ptr(&self, offset: usize) -> Option<NonNull<u32>> {
+    #[inline]
+    pub fn word_ptr(&self, offset: usize) -> Option<NonNull<u32>> {
         let within = offset % 4 == 0 && offset.checked_add(4)? <= self.len;
         // SAFETY: `cpu` is valid for `len` bytes (type invariant), and
         // `offset + 4` is not more than that.
@@ -68,7 +70,8 @@ impl Coherent {
 
     /// Writes a big endian word of 32 bits at `offset`. Does nothing if it is not
     /// aligned or not within the memory.
-    pub(crate) fn write_be32(&self, offset: usize, value: u32) {
+    #[inline]
+    pub fn write_be32(&self, offset: usize, value: u32) {
         if let Some(at) = self.word_ptr(offset) {
             // SAFETY: `word_ptr()` returns an aligned pointer to 4 bytes of the
             // allocation, which this object owns.
@@ -78,7 +81,8 @@ impl Coherent {
 
     /// Reads the big endian word of 32 bits at `offset`. Returns 0 if it is not
     /// aligned or not within the memory.
-    pub(crate) fn read_be32(&self, offset: usize) -> u32 {
+    #[inline]
+    pub fn read_be32(&self, offset: usize) -> u32 {
         self.word_ptr(offset).map_or(0, |at| {
             // SAFETY: `word_ptr()` returns an aligned pointer to 4 bytes of the
             // allocation, which this object owns.
@@ -104,13 +108,15 @@ impl Drop for Coherent {
 }
 
 /// Orders earlier reads of coherent memory before later ones.
-pub(crate) fn dma_rmb() {
+#[inline]
+pub fn dma_rmb() {
     // SAFETY: A barrier has no requirements.
     unsafe { bindings::vfio_rust_dma_rmb() }
 }
 
 /// Orders earlier writes to coherent memory before later ones.
-pub(crate) fn dma_wmb() {
+#[inline]
+pub fn dma_wmb() {
     // SAFETY: A barrier has no requirements.
     unsafe { bindings::vfio_rust_dma_wmb() }
 }

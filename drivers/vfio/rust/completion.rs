@@ -14,7 +14,7 @@ use kernel::{prelude::*, types::Opaque};
 ///
 /// `completion` is initialised, and pinned.
 #[pin_data]
-pub(crate) struct Completion {
+pub struct Completion {
     #[pin]
     completion: Opaque<kernel::bindings::completion>,
 }
@@ -27,7 +27,7 @@ unsafe impl Sync for Completion {}
 
 impl Completion {
     /// Makes a completion that is not complete.
-    pub(crate) fn new() -> impl PinInit<Self> {
+    pub fn new() -> impl PinInit<Self> {
         // INVARIANT: `init_completion()` initialises it in its pinned place.
         pin_init!(Self {
             completion <- Opaque::ffi_init(|slot| {
@@ -39,14 +39,16 @@ impl Completion {
     }
 
     /// Lets one waiter go on, now or later. May be called from an interrupt.
-    pub(crate) fn complete(&self) {
+    #[inline]
+    pub fn complete(&self) {
         // SAFETY: `completion` is initialised by the type invariant.
         unsafe { bindings::complete(self.completion.get()) }
     }
 
     /// Waits for at most `ms` milliseconds. `ETIMEDOUT` after that, `EINTR` if
     /// the process is killed first.
-    pub(crate) fn wait_killable_timeout(&self, ms: u32) -> Result {
+    #[inline]
+    pub fn wait_killable_timeout(&self, ms: u32) -> Result {
         // SAFETY: `completion` is initialised by the type invariant.
         match unsafe { bindings::vfio_rust_wait_killable_timeout(self.completion.get(), ms) } {
             0 => Err(ETIMEDOUT),

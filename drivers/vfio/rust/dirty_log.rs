@@ -12,17 +12,18 @@ use kernel::{error::from_result, prelude::*};
 
 /// A range of I/O virtual addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IovaRange {
+pub struct IovaRange {
     /// First address.
-    pub(crate) start: u64,
+    pub start: u64,
     /// Last address.
-    pub(crate) last: u64,
+    pub last: u64,
 }
 
 impl IovaRange {
     /// Returns the length in bytes, or `None` if the range is empty or spans all
     /// 2^64 addresses.
-    pub(crate) fn len(self) -> Option<u64> {
+    #[inline]
+    pub fn len(self) -> Option<u64> {
         self.last.checked_sub(self.start)?.checked_add(1)
     }
 }
@@ -34,7 +35,7 @@ impl IovaRange {
 ///
 /// `root` is a valid interval tree of `count` nodes, at least one, which nobody
 /// else accesses during `'a`.
-pub(crate) struct IovaRanges<'a> {
+pub struct IovaRanges<'a> {
     root: NonNull<kernel::bindings::rb_root_cached>,
     count: u32,
     _tree: PhantomData<&'a mut ()>,
@@ -64,7 +65,7 @@ impl<'a> IovaRanges<'a> {
 impl IovaRanges<'_> {
     /// Joins neighbours until there are at most `max` ranges. The gaps between
     /// them are logged, too.
-    pub(crate) fn combine(&mut self, max: u32) {
+    pub fn combine(&mut self, max: u32) {
         if max > 0 && self.count > max {
             // SAFETY: `root` is a valid interval tree of `count` nodes, which
             // nobody else accesses (type invariant), and `max` is at least 1.
@@ -76,12 +77,14 @@ impl IovaRanges<'_> {
     }
 
     /// Returns the number of ranges.
-    pub(crate) fn len(&self) -> usize {
+    #[inline]
+    pub fn len(&self) -> usize {
         self.count as usize
     }
 
     /// Returns the ranges in ascending order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = IovaRange> + '_ {
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = IovaRange> + '_ {
         // SAFETY: `root` is a valid interval tree, which does not change as long
         // as `self` is borrowed (type invariant).
         let mut node =
@@ -107,7 +110,7 @@ impl IovaRanges<'_> {
 /// # Invariants
 ///
 /// `bitmap` is valid and covers `range`, and nobody else accesses it during `'a`.
-pub(crate) struct DirtyBitmap<'a> {
+pub struct DirtyBitmap<'a> {
     bitmap: NonNull<bindings::iova_bitmap>,
     range: IovaRange,
     _bitmap: PhantomData<&'a mut ()>,
@@ -115,10 +118,12 @@ pub(crate) struct DirtyBitmap<'a> {
 
 impl DirtyBitmap<'_> {
     /// Returns the range that user space asks about.
-    pub(crate) fn range(&self) -> IovaRange {
+    #[inline]
+    pub fn range(&self) -> IovaRange {
         self.range
     }
 
+    #[inline]
     fn span(&self) -> Span {
         let IovaRange { start, last } = self.range;
         Span { start, last }
@@ -130,7 +135,7 @@ impl DirtyBitmap<'_> {
     /// for a page that another process serves (userfaultfd). So it must not be
     /// called with a lock or a guard held that an arc, a reset, closing the
     /// device or a notifier of the PF's driver needs.
-    pub(crate) fn set(&mut self, iova: u64, len: u64) {
+    pub fn set(&mut self, iova: u64, len: u64) {
         if let Some((start, len)) = self.span().part(iova, len) {
             // SAFETY: What `part()` returns is a part of the range, and not empty. `bitmap`
             // covers the range, and nobody else accesses it (type invariant).
@@ -141,7 +146,7 @@ impl DirtyBitmap<'_> {
     /// Reports `pages`, each of `page_size` bytes, as far as they are in the range. To be
     /// called as [`Self::set`] is.
     #[inline]
-    pub(crate) fn set_pages(&mut self, page_size: u64, pages: &impl Addresses) {
+    pub fn set_pages(&mut self, page_size: u64, pages: &impl Addresses) {
         let bitmap = self.bitmap;
         dirty_pages::set_pages(pages, page_size, self.span(), move |start, len| {
             // SAFETY: `dirty_pages::set_pages()` passes parts of the span that it was given,
@@ -168,7 +173,7 @@ unsafe fn set_part(bitmap: NonNull<bindings::iova_bitmap>, start: u64, len: u64)
 /// DMA logging of a driver.
 ///
 /// VFIO serialises none of these calls, and makes them in any order.
-pub(crate) trait DirtyLog: Send + Sync {
+pub trait DirtyLog: Send + Sync {
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_START: logs `ranges` in pages of about
     /// `page_size` bytes, a power of two. Returns the page size that it logs in.
     /// Fails if logging was started before.

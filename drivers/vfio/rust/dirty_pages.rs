@@ -8,10 +8,10 @@
 //! No kernel types: the file is also compiled and tested on the host.
 
 /// Pages of a block. As many addresses fit into registers that a call leaves alone.
-pub(crate) const BLOCK: usize = 4;
+pub const BLOCK: usize = 4;
 
 /// Addresses of pages, in the order of the device.
-pub(crate) trait Addresses {
+pub trait Addresses {
     /// Returns block number `index`, or `None` if there are fewer whole blocks.
     fn block(&self, index: usize) -> Option<[u64; BLOCK]>;
 
@@ -21,17 +21,18 @@ pub(crate) trait Addresses {
 
 /// Memory that a report is about.
 #[derive(Clone, Copy)]
-pub(crate) struct Span {
+pub struct Span {
     /// First address.
-    pub(crate) start: u64,
+    pub start: u64,
     /// Last address.
-    pub(crate) last: u64,
+    pub last: u64,
 }
 
 impl Span {
     /// Returns start and length of what of `len` bytes from `start` on is in the span, or
     /// `None` if nothing is.
-    pub(crate) fn part(self, start: u64, len: u64) -> Option<(u64, u64)> {
+    #[inline]
+    pub fn part(self, start: u64, len: u64) -> Option<(u64, u64)> {
         let last = start.saturating_add(len.checked_sub(1)?).min(self.last);
         let start = start.max(self.start);
         let len = last.checked_sub(start)?.checked_add(1)?;
@@ -50,6 +51,7 @@ struct Run {
 
 impl Run {
     /// Returns a run of no pages, which a page at `start` follows.
+    #[inline]
     fn before(start: u64) -> Self {
         Self { start, end: start }
     }
@@ -96,6 +98,7 @@ impl Bounds {
     /// space.
     const TOP: u64 = 1 << 63;
 
+    #[inline]
     fn new(page_size: u64, span: Span) -> Self {
         let last = span.last.checked_sub(page_size.wrapping_sub(1));
         let (first, last) = match last {
@@ -142,7 +145,7 @@ impl Bounds {
 /// Sets `pages`, each of `page_size` bytes, as far as they are in the span. `set` is called
 /// with start and length of parts of the span only, none of them empty.
 #[inline]
-pub(crate) fn set_pages(
+pub fn set_pages(
     pages: &impl Addresses,
     page_size: u64,
     span: Span,

@@ -13,7 +13,7 @@ use kernel::{
 
 /// Side that writes the memory while it is mapped.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
     /// The CPU has written, the device reads.
     ToDevice,
     /// The device writes.
@@ -26,7 +26,7 @@ pub(crate) enum Direction {
 ///
 /// The device is valid, and bound to a driver that has set up its DMA masks, until
 /// this object and all that was made with it is dropped.
-pub(crate) struct DmaDevice(NonNull<bindings::device>);
+pub struct DmaDevice(NonNull<bindings::device>);
 
 impl DmaDevice {
     /// Makes mappings and coherent memory possible.
@@ -39,12 +39,13 @@ impl DmaDevice {
     /// with it. Those unmap and free themselves when they are dropped, and only
     /// then; so the caller must know where each of them is kept, and drop it
     /// before the driver of `dev` is unbound. A leaked one counts as well.
-    pub(crate) unsafe fn from_raw(dev: NonNull<kernel::bindings::device>) -> Self {
+    pub unsafe fn from_raw(dev: NonNull<kernel::bindings::device>) -> Self {
         // INVARIANT: By the requirements of this function.
         Self(dev)
     }
 
     /// Returns the device, to map or to unmap for.
+    #[inline]
     pub(super) fn as_raw(&self) -> NonNull<bindings::device> {
         self.0
     }
@@ -57,7 +58,7 @@ impl DmaDevice {
 /// `deref()` must return the same `Pages` whenever it is called and wherever the
 /// pointer is moved to, and those must not be dropped before the pointer is: not
 /// even if the pointer is leaked.
-pub(crate) unsafe trait KeepsPages: Deref<Target = Pages> {}
+pub unsafe trait KeepsPages: Deref<Target = Pages> {}
 
 // SAFETY: An `Arc` points to one allocation, and owns a reference to it.
 unsafe impl KeepsPages for Arc<Pages> {}
@@ -79,7 +80,7 @@ struct Segment {
 ///   or in pieces.
 /// - `dev` is valid and bound as long as this object exists.
 /// - The pages that are mapped are not freed before `pages` is dropped.
-pub(crate) struct DmaMapping<P: KeepsPages> {
+pub struct DmaMapping<P: KeepsPages> {
     dev: NonNull<bindings::device>,
     segments: KVVec<Segment>,
     dir: Direction,
@@ -95,7 +96,7 @@ unsafe impl<P: KeepsPages + Sync> Sync for DmaMapping<P> {}
 
 impl<P: KeepsPages> DmaMapping<P> {
     /// Maps the runs of `pages` that hold the first `len` bytes.
-    pub(crate) fn new(dev: &DmaDevice, pages: P, len: usize, dir: Direction) -> Result<Self> {
+    pub fn new(dev: &DmaDevice, pages: P, len: usize, dir: Direction) -> Result<Self> {
         let dev = dev.as_raw();
         // SAFETY: `dev` is valid and bound (invariant of `DmaDevice`).
         let max = unsafe { bindings::vfio_rust_dma_max_mapping_size(dev.as_ptr()) };
@@ -137,18 +138,18 @@ impl<P: KeepsPages> DmaMapping<P> {
     }
 
     /// Returns the pages that are mapped.
-    pub(crate) fn pages(&self) -> &P {
+    pub fn pages(&self) -> &P {
         &self.pages
     }
 
     /// Returns the number of bytes that are mapped.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.segments.iter().map(|seg| seg.len).sum()
     }
 
     /// Returns the largest page size, as a shift, that all segments can be cut
     /// into.
-    pub(crate) fn page_shift(&self) -> u32 {
+    pub fn page_shift(&self) -> u32 {
         self.segments
             .iter()
             .map(|seg| (seg.addr | seg.len as u64).trailing_zeros())
@@ -159,7 +160,7 @@ impl<P: KeepsPages> DmaMapping<P> {
     /// Returns the device addresses of the buffer in pages of `1 << shift` bytes.
     ///
     /// If `shift` is larger than [`Self::page_shift`], pages are missing.
-    pub(crate) fn addresses(&self, shift: u32) -> impl Iterator<Item = u64> + '_ {
+    pub fn addresses(&self, shift: u32) -> impl Iterator<Item = u64> + '_ {
         self.segments.iter().flat_map(move |seg| {
             let pages = seg.len.checked_shr(shift).unwrap_or(0);
             (0..pages).map(move |i| seg.addr + ((i as u64) << shift))
@@ -171,7 +172,7 @@ impl<P: KeepsPages> DmaMapping<P> {
     ///
     /// The device may write there again whenever it is told to: as the CPU does not write,
     /// the memory need not be given back.
-    pub(crate) fn sync_part_for_cpu(&self, mut offset: usize, mut len: usize) {
+    pub fn sync_part_for_cpu(&self, mut offset: usize, mut len: usize) {
         if self.dir == Direction::ToDevice {
             return;
         }
@@ -195,7 +196,7 @@ impl<P: KeepsPages> DmaMapping<P> {
 
     /// Makes visible to the CPU what the device has written to the first `len` bytes.
     /// Nothing to do if the device only reads.
-    pub(crate) fn sync_for_cpu(&self, len: usize) {
+    pub fn sync_for_cpu(&self, len: usize) {
         if self.dir == Direction::ToDevice {
             return;
         }
@@ -208,7 +209,7 @@ impl<P: KeepsPages> DmaMapping<P> {
 
     /// Makes visible to the device what the CPU has written to the first `len` bytes since
     /// they were mapped. Nothing to do if the device only writes.
-    pub(crate) fn sync_for_device(&self, len: usize) {
+    pub fn sync_for_device(&self, len: usize) {
         if self.dir == Direction::FromDevice {
             return;
         }

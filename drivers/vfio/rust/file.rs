@@ -5,7 +5,7 @@
 //! An anonymous inode with a stream file: no position, no seeking. The file
 //! shares its context with the migration session; either may end first.
 
-use super::{bindings, changes::Changes};
+use super::{bindings, changes::Changes, owner::Owner};
 use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     error::{from_err_ptr, to_result},
@@ -24,7 +24,7 @@ const PRECOPY_INFO_COMMAND: u32 = bindings::vfio_rust_precopy_info_command;
 ///
 /// `ptr` is `left` bytes before the end of a piece of memory that user space
 /// named. Nothing is known about whether that memory can be written.
-pub(crate) struct UserWriter {
+pub struct UserWriter {
     ptr: *mut u8,
     left: usize,
 }
@@ -36,7 +36,7 @@ pub(crate) struct UserWriter {
 /// `ptr` is `taken` bytes behind the beginning of a piece of memory that user
 /// space named, and `left` bytes before its end. Nothing is known about whether
 /// that memory can be read.
-pub(crate) struct UserReader {
+pub struct UserReader {
     ptr: *const u8,
     left: usize,
     taken: usize,
@@ -44,11 +44,13 @@ pub(crate) struct UserReader {
 
 impl UserWriter {
     /// Returns the number of bytes that still fit.
-    pub(crate) fn left(&self) -> usize {
+    #[inline]
+    pub fn left(&self) -> usize {
         self.left
     }
 
     /// Moves past `n` bytes and returns where they begin.
+    #[inline]
     pub(super) fn take(&mut self, n: usize) -> Result<*mut u8> {
         // INVARIANT: `ptr` moves by `n`, which is at most `left`.
         self.left = self.left.checked_sub(n).ok_or(EINVAL)?;
@@ -58,7 +60,8 @@ impl UserWriter {
     }
 
     /// Copies `bytes` out. `EFAULT` if user space cannot take them all.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result {
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) -> Result {
         let to = self.take(bytes.len())?;
         // SAFETY: `bytes` is valid for reads of its length, and borrowed for this
         // call. `to` may be any address: the function checks that it and the
@@ -76,11 +79,13 @@ impl UserWriter {
 
 impl UserReader {
     /// Returns the number of bytes that have not been taken yet.
-    pub(crate) fn left(&self) -> usize {
+    #[inline]
+    pub fn left(&self) -> usize {
         self.left
     }
 
     /// Moves past `n` bytes and returns where they begin.
+    #[inline]
     pub(super) fn take(&mut self, n: usize) -> Result<*const u8> {
         // INVARIANT: `ptr` moves by `n`, which is at most `left`; `taken` cannot
         // overflow, since the sum of `left` and `taken` does not change.
@@ -92,7 +97,8 @@ impl UserReader {
     }
 
     /// Moves past `n` bytes unread.
-    pub(crate) fn skip(&mut self, n: usize) -> Result {
+    #[inline]
+    pub fn skip(&mut self, n: usize) -> Result {
         self.take(n).map(|_| ())
     }
 
@@ -100,7 +106,8 @@ impl UserReader {
     /// have been taken.
     ///
     /// User space may have changed them in between.
-    pub(crate) fn rewind(&mut self, n: usize) -> Result {
+    #[inline]
+    pub fn rewind(&mut self, n: usize) -> Result {
         // INVARIANT: `ptr` moves back by `n`, which is at most `taken`.
         self.taken = self.taken.checked_sub(n).ok_or(EINVAL)?;
         self.left += n;
@@ -110,7 +117,8 @@ impl UserReader {
 
     /// Reads the next byte, and stays before it. `EINVAL` if none is left,
     /// `EFAULT` if user space cannot give it.
-    pub(crate) fn peek_byte(&self) -> Result<u8> {
+    #[inline]
+    pub fn peek_byte(&self) -> Result<u8> {
         if self.left == 0 {
             return Err(EINVAL);
         }
@@ -120,7 +128,8 @@ impl UserReader {
     }
 
     /// Fills `bytes`. `EFAULT` if user space cannot give them all.
-    pub(crate) fn read(&mut self, bytes: &mut [u8]) -> Result {
+    #[inline]
+    pub fn read(&mut self, bytes: &mut [u8]) -> Result {
         let from = self.take(bytes.len())?;
         copy_from_user(bytes, from)
     }
@@ -128,6 +137,7 @@ impl UserReader {
 
 /// Fills `bytes` from user memory at `from`. `EFAULT` if user space cannot give
 /// them all.
+#[inline]
 fn copy_from_user(bytes: &mut [u8], from: *const u8) -> Result {
     // SAFETY: `bytes` is valid for writes of its length, and borrowed for this
     // call. `from` may be any address: the function checks that it and the
@@ -144,7 +154,7 @@ fn copy_from_user(bytes: &mut [u8], from: *const u8) -> Result {
 
 /// Whether a call may wait for the device or for data.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
+pub enum Wait {
     /// The call may wait.
     Allowed,
     /// The file is `O_NONBLOCK`.
@@ -153,7 +163,7 @@ pub(crate) enum Wait {
 
 /// State of a data file, for poll().
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Readiness {
+pub enum Readiness {
     /// A read or write would wait, or a read would find the temporary end of the
     /// stream.
     Pending,
@@ -165,6 +175,7 @@ pub(crate) enum Readiness {
 }
 
 impl Readiness {
+    #[inline]
     fn mask(self, access: Access) -> u32 {
         use kernel::bindings::{POLLERR, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM};
         let (ready, failed) = match access {
@@ -181,15 +192,15 @@ impl Readiness {
 
 /// Answer to VFIO_MIG_GET_PRECOPY_INFO.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PrecopyInfo {
+pub struct PrecopyInfo {
     /// User space has opted in to `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
-    pub(crate) v2: bool,
+    pub v2: bool,
     /// `initial_bytes`.
-    pub(crate) initial_bytes: u64,
+    pub initial_bytes: u64,
     /// `dirty_bytes`.
-    pub(crate) dirty_bytes: u64,
+    pub dirty_bytes: u64,
     /// `VFIO_PRECOPY_INFO_REINIT`. Only for version 2.
-    pub(crate) reinit: bool,
+    pub reinit: bool,
 }
 
 impl PrecopyInfo {
@@ -198,6 +209,7 @@ impl PrecopyInfo {
     /// All but `argsz` is output. Only before version 2, `flags` keeps the value
     /// that user space has put there: "the flags field of struct vfio_precopy_info
     /// is reserved for bug-compatibility reasons".
+    #[inline]
     fn answer(&self, asked: bindings::vfio_precopy_info) -> bindings::vfio_precopy_info {
         let flags = match (self.v2, self.reinit) {
             (false, _) => asked.flags,
@@ -215,7 +227,7 @@ impl PrecopyInfo {
 
 /// Direction of a data file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+pub enum Access {
     /// Device state is read from it.
     Saving,
     /// Device state is written to it.
@@ -223,7 +235,10 @@ pub(crate) enum Access {
 }
 
 /// Operations of a migration data fd.
-pub(crate) trait DataFile: Send + Sync + 'static {
+pub trait DataFile: Send + Sync + 'static {
+    /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
+    /// loaded.
+    const OWNER: Owner;
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
     /// Which of [`read`](Self::read) and [`write`](Self::write) the file has.
@@ -258,7 +273,7 @@ pub(crate) trait DataFile: Send + Sync + 'static {
 /// # Invariants
 ///
 /// The file is valid, and this object owns one reference to it.
-pub(crate) struct OpenFile(NonNull<kernel::bindings::file>);
+pub struct OpenFile(NonNull<kernel::bindings::file>);
 
 // SAFETY: fput() may be called on any thread, and nothing else is done with the
 // file until VFIO installs it.
@@ -266,7 +281,7 @@ unsafe impl Send for OpenFile {}
 
 impl OpenFile {
     /// Opens a file around `context`.
-    pub(crate) fn new<T: DataFile>(context: Arc<T>) -> Result<Self> {
+    pub fn new<T: DataFile>(context: Arc<T>) -> Result<Self> {
         let flags = match T::ACCESS {
             Access::Saving => kernel::bindings::O_RDONLY,
             Access::Resuming => kernel::bindings::O_WRONLY,
@@ -296,6 +311,7 @@ impl OpenFile {
     }
 
     /// Gives the reference to the caller.
+    #[inline]
     pub(super) fn into_raw(self) -> *mut kernel::bindings::file {
         let file = self.0.as_ptr();
         core::mem::forget(self);
@@ -311,19 +327,12 @@ impl Drop for OpenFile {
     }
 }
 
-// The size of `struct module` does not matter here: only its address is taken.
-#[allow(improper_ctypes)]
-extern "C" {
-    /// The target of `THIS_MODULE` in C.
-    static __this_module: kernel::types::Opaque<kernel::bindings::module>;
-}
-
 struct Operations<T: DataFile>(PhantomData<T>);
 
 impl<T: DataFile> Operations<T> {
     const TABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
         // An open file keeps the module loaded.
-        owner: (&raw const __this_module).cast_mut().cast(),
+        owner: T::OWNER.as_raw(),
         read: match T::ACCESS {
             Access::Saving => Some(Self::read),
             Access::Resuming => None,
@@ -442,7 +451,7 @@ impl<T: DataFile> Operations<T> {
             if command != PRECOPY_INFO_COMMAND {
                 return Err(ENOTTY);
             }
-            let mut asked = bindings::vfio_precopy_info::default();
+            let mut asked: bindings::vfio_precopy_info = pin_init::zeroed();
             // SAFETY: `asked` is a local variable, made of integers, which may have any
             // value. `argument` may be any address: the function checks that it is that
             // of user memory.

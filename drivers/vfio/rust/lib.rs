@@ -15,9 +15,9 @@
 //! [`migratable::Migratable`] owns the state, the state lock and deferred resets.
 //! Everything else (regions, interrupts, IOMMU) goes to `vfio_pci_core` unchanged.
 //!
-//! The module is compiled into each driver that uses it: VFIO itself is
-//! modular, so the abstractions cannot live in the built-in `kernel` crate.
-//! They know nothing of any device.
+//! The crate is a module of its own, `vfio_rust`: VFIO itself is modular, so the
+//! abstractions cannot live in the built-in `kernel` crate. They know nothing of any
+//! device.
 //!
 //! All `unsafe` code of a driver's VFIO side is in here. Each SAFETY comment
 //! argues from the `# Invariants` of a type or the `# Safety` of a function.
@@ -26,25 +26,28 @@
 //! `include/uapi/linux/vfio.h`.
 
 #![allow(unsafe_code)]
+// What has a length is copied or mapped by it, and nobody asks whether it is empty.
+#![allow(clippy::len_without_is_empty, clippy::new_without_default)]
 
-pub(crate) mod bar;
+pub mod bar;
 mod bindings;
-pub(crate) mod changes;
-pub(crate) mod coherent;
-pub(crate) mod completion;
-pub(crate) mod dirty_log;
-pub(crate) mod dirty_pages;
-pub(crate) mod dma;
-pub(crate) mod errno;
-pub(crate) mod file;
-pub(crate) mod log;
-pub(crate) mod migratable;
-pub(crate) mod migration;
-pub(crate) mod pages;
-pub(crate) mod pci;
-pub(crate) mod phase;
-pub(crate) mod session;
-pub(crate) mod signal;
-pub(crate) mod trace;
-pub(crate) mod turns;
+pub mod changes;
+pub mod coherent;
+pub mod completion;
+pub mod dirty_log;
+pub mod dirty_pages;
+pub mod dma;
+pub mod errno;
+pub mod file;
+pub mod log;
+pub mod migratable;
+pub mod migration;
+pub mod owner;
+pub mod pages;
+pub mod pci;
+pub mod phase;
+pub mod session;
+pub mod signal;
+pub mod trace;
+pub mod turns;
 mod walk;

@@ -9,16 +9,17 @@ use super::{
 use kernel::prelude::*;
 
 /// Complains in the name of one device.
-pub(crate) struct Complaints(DeviceName);
+pub struct Complaints(DeviceName);
 
 impl Complaints {
     /// Makes complaints about `dev` possible.
-    pub(crate) fn about(dev: &BoundDevice<'_>) -> Result<Self> {
+    pub fn about(dev: &BoundDevice<'_>) -> Result<Self> {
         Ok(Self(DeviceName::of(dev)?))
     }
 
     /// Logs `what` as a warning, unless there were many just now.
-    pub(crate) fn warn(&self, what: &CStr) {
+    #[inline]
+    pub fn warn(&self, what: &CStr) {
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it. `what` ends with a NUL.
         unsafe { bindings::vfio_rust_warn_ratelimited(self.0.as_raw(), what.as_char_ptr()) }

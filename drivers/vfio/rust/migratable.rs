@@ -45,7 +45,7 @@ struct Current {
 
 /// A device that can be migrated: the driver's part, its sessions and its state.
 #[pin_data]
-pub(crate) struct Migratable<T: Migration> {
+pub struct Migratable<T: Migration> {
     #[pin]
     driver: T,
     #[pin]
@@ -57,6 +57,7 @@ pub(crate) struct Migratable<T: Migration> {
 impl Current {
     /// Returns whether the device is being reset, or was reset and its sessions were
     /// not ended.
+    #[inline]
     fn is_reset(&self) -> bool {
         self.resetting || self.reset_pending
     }
@@ -64,7 +65,7 @@ impl Current {
 
 impl<T: Migration> Migratable<T> {
     /// Makes a device in `RUNNING`, with the sessions that `RUNNING` has: none.
-    pub(crate) fn new(driver: impl PinInit<T>, sessions: T::Sessions) -> impl PinInit<Self> {
+    pub fn new(driver: impl PinInit<T>, sessions: T::Sessions) -> impl PinInit<Self> {
         pin_init!(Self {
             driver <- driver,
             sessions <- new_mutex!(sessions, "vfio_rust_state"),
@@ -80,7 +81,7 @@ impl<T: Migration> Migratable<T> {
     }
 
     /// Takes the state lock, and carries out a pending reset.
-    pub(crate) fn lock(&self) -> StateGuard<'_, T> {
+    pub fn lock(&self) -> StateGuard<'_, T> {
         let mut guard = StateGuard {
             migratable: self,
             sessions: ManuallyDrop::new(self.sessions.lock()),
@@ -93,7 +94,7 @@ impl<T: Migration> Migratable<T> {
 
     /// Returns the state. Never waits for the state lock: it is `RUNNING` as
     /// soon as a reset is over, even if an arc is under way.
-    pub(crate) fn state(&self) -> State {
+    pub fn state(&self) -> State {
         self.current.lock().state
     }
 
@@ -190,7 +191,7 @@ impl<T: Migration> Deref for Migratable<T> {
 /// # Invariants
 ///
 /// `sessions` is initialised until `drop` releases it.
-pub(crate) struct StateGuard<'a, T: Migration> {
+pub struct StateGuard<'a, T: Migration> {
     migratable: &'a Migratable<T>,
     sessions: ManuallyDrop<Guard<'a, T::Sessions, MutexBackend>>,
 }

@@ -9,7 +9,7 @@ use kernel::{
     prelude::*,
 };
 
-pub(crate) use super::walk::{State, StateArc};
+pub use super::walk::{State, StateArc};
 
 const _: () = {
     use State::{Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
@@ -25,26 +25,28 @@ const _: () = {
 
 /// Optional parts of the state machine that a driver has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Features(u32);
+pub struct Features(u32);
 
 impl Features {
     /// Only the states that every driver has.
-    pub(crate) const STOP_COPY: Self = Self(bindings::VFIO_MIGRATION_STOP_COPY);
+    pub const STOP_COPY: Self = Self(bindings::VFIO_MIGRATION_STOP_COPY);
 
     /// All states: also [`State::RunningP2p`], [`State::PreCopy`] and
     /// [`State::PreCopyP2p`].
-    pub(crate) const STOP_COPY_P2P_PRE_COPY: Self =
+    pub const STOP_COPY_P2P_PRE_COPY: Self =
         Self(Self::STOP_COPY.0 | bindings::VFIO_MIGRATION_P2P | bindings::VFIO_MIGRATION_PRE_COPY);
 
+    #[inline]
     pub(super) fn as_raw(self) -> u32 {
         self.0
     }
 }
 
 /// How a step failed.
-pub(crate) type StepError = walk::StepError<Error>;
+pub type StepError = walk::StepError<Error>;
 
 impl From<Error> for StepError {
+    #[inline]
     fn from(err: Error) -> Self {
         Self::Unchanged(err)
     }
@@ -54,7 +56,7 @@ impl From<Error> for StepError {
 ///
 /// The state itself, the lock of the sessions and resets belong to
 /// [`Migratable`], which calls these.
-pub(crate) trait Migration: Send + Sync + Sized + 'static {
+pub trait Migration: Send + Sync + Sized + 'static {
     /// The sessions of the device, which the state lock protects.
     type Sessions: Send + Unpin;
 
@@ -116,11 +118,12 @@ pub(crate) trait Migration: Send + Sync + Sized + 'static {
 ///
 /// During `'a`, the device is valid, open, and the first member of a
 /// `vfio_pci_core_device`.
-pub(crate) struct VfioDevice<'a>(NonNull<bindings::vfio_device>, PhantomData<&'a ()>);
+pub struct VfioDevice<'a>(NonNull<bindings::vfio_device>, PhantomData<&'a ()>);
 
 impl VfioDevice<'_> {
     /// Takes a reference that can be kept.
-    pub(crate) fn to_ref(&self) -> DeviceRef {
+    #[inline]
+    pub fn to_ref(&self) -> DeviceRef {
         // SAFETY: The device is valid as long as `self` (type invariant), and so is
         // its `device`, which is a part of it.
         unsafe { kernel::bindings::get_device(&raw mut (*self.0.as_ptr()).device) };
@@ -129,6 +132,7 @@ impl VfioDevice<'_> {
     }
 
     /// Returns the device of the PCI function. Valid as long as `self`.
+    #[inline]
     pub(super) fn parent(&self) -> *mut kernel::bindings::device {
         // SAFETY: The device is valid as long as `self` (type invariant), and its
         // `dev` never changes.
@@ -137,6 +141,7 @@ impl VfioDevice<'_> {
 
     /// Returns the `vfio_pci_core_device` that it begins. Valid and open as long as
     /// `self`.
+    #[inline]
     pub(super) fn as_core(&self) -> NonNull<bindings::vfio_pci_core_device> {
         self.0.cast()
     }
@@ -146,6 +151,7 @@ impl VfioDevice<'_> {
     ///
     /// `from` must be a state that the driver's [`Features`] have, and not
     /// [`State::Error`].
+    #[inline]
     pub(super) fn next_state(&self, from: State, target: u32) -> Result<u32> {
         let mut next = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR;
         // SAFETY: The device is valid by the type invariant, and its
@@ -172,7 +178,7 @@ impl VfioDevice<'_> {
 /// # Invariants
 ///
 /// The device is valid, and this object owns one reference to it.
-pub(crate) struct DeviceRef(NonNull<bindings::vfio_device>);
+pub struct DeviceRef(NonNull<bindings::vfio_device>);
 
 // SAFETY: put_device() may be called on any thread, and so may `release` of
 // `pci::Device`, which it may call.
@@ -183,7 +189,8 @@ unsafe impl Sync for DeviceRef {}
 impl DeviceRef {
     /// Returns whether user space has opted in to
     /// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
-    pub(crate) fn precopy_info_v2(&self) -> bool {
+    #[inline]
+    pub fn precopy_info_v2(&self) -> bool {
         // SAFETY: The device is valid as long as `self` (type invariant). VFIO may
         // write this byte at any time, hence the volatile read.
         unsafe { (&raw const (*self.0.as_ptr()).precopy_info_v2).read_volatile() != 0 }

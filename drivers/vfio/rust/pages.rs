@@ -25,7 +25,7 @@ const LARGE_PAGE: usize = SZ_2M;
 
 /// Contents of fresh pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fill {
+pub enum Fill {
     /// Zeroes: for memory that a device fills and user space reads. A device
     /// that fills less than it reports must not leak older contents.
     Zero,
@@ -46,6 +46,7 @@ struct Run {
 }
 
 impl Run {
+    #[inline]
     fn len(&self) -> usize {
         PAGE_SIZE << self.order
     }
@@ -71,7 +72,7 @@ impl Drop for Run {
 /// # Invariants
 ///
 /// `runs` are in the order of their `start`, without gaps, beginning at 0.
-pub(crate) struct Pages {
+pub struct Pages {
     runs: KVVec<Run>,
     len: usize,
     /// Order of the next allocation at most: larger ones have failed.
@@ -86,7 +87,7 @@ unsafe impl Sync for Pages {}
 
 impl Pages {
     /// Makes a buffer without any page.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         // INVARIANT: No runs, no gaps.
         Self {
             runs: KVVec::new(),
@@ -96,7 +97,7 @@ impl Pages {
     }
 
     /// Makes a buffer of at least `len` bytes.
-    pub(crate) fn with_len(len: usize, fill: Fill) -> Result<Self> {
+    pub fn with_len(len: usize, fill: Fill) -> Result<Self> {
         let mut pages = Self::new();
         pages.grow_for(len, len, fill)?;
         Ok(pages)
@@ -108,7 +109,7 @@ impl Pages {
     /// one small run at its end would have a device that needs pages of one size know each
     /// small page of the buffer. `fill` is about what `len` bytes fill; what rounds them up
     /// is zeroed. There is never more than 4 MiB of memory beyond `need`.
-    pub(crate) fn grow_for(&mut self, need: usize, len: usize, fill: Fill) -> Result {
+    pub fn grow_for(&mut self, need: usize, len: usize, fill: Fill) -> Result {
         let unit = (len / 64).clamp(PAGE_SIZE, LARGE_PAGE);
         let unit = 1 << unit.ilog2();
         let filled = len / unit * unit;
@@ -127,7 +128,8 @@ impl Pages {
     }
 
     /// Returns the capacity in bytes: a multiple of the page size.
-    pub(crate) fn len(&self) -> usize {
+    #[inline]
+    pub fn len(&self) -> usize {
         self.len
     }
 
@@ -135,7 +137,7 @@ impl Pages {
     ///
     /// One run at a time, so that a stream makes the kernel allocate little more
     /// memory than data has arrived for.
-    pub(crate) fn grow(&mut self, want: usize, fill: Fill) -> Result {
+    pub fn grow(&mut self, want: usize, fill: Fill) -> Result {
         // A signal that does not kill must not end a stream: data that was taken
         // cannot be taken again.
         signal::check_killed()?;
@@ -170,6 +172,7 @@ impl Pages {
 
     /// Returns the runs that hold the first `len` bytes: the first page and the
     /// length in bytes of each.
+    #[inline]
     pub(super) fn runs_of(
         &self,
         len: usize,
@@ -183,6 +186,7 @@ impl Pages {
     /// Returns the first page of the run that all of `offset..offset + len` lies in, and
     /// the offset in that run. May not find it if runs before it are not of the largest
     /// order, as most are.
+    #[inline]
     fn in_one_run(&self, offset: usize, len: usize) -> Option<(NonNull<bindings::page>, usize)> {
         let run = self.runs.get(offset / (PAGE_SIZE << MAX_ORDER))?;
         let at = offset.checked_sub(run.start)?;
@@ -218,7 +222,7 @@ impl Pages {
     /// cannot take them all.
     // So that a read of one piece pays for no more than that.
     #[inline(always)]
-    pub(crate) fn read(&self, offset: usize, len: usize, out: &mut UserWriter) -> Result {
+    pub fn read(&self, offset: usize, len: usize, out: &mut UserWriter) -> Result {
         let copy = |page: NonNull<bindings::page>, at, n, out: &mut UserWriter| {
             let to = out.take(n)?;
             // SAFETY: `at..at + n` is within the run that begins with `page`
@@ -240,7 +244,7 @@ impl Pages {
 
     /// Copies `len` bytes from user space to `offset`. `EFAULT` if user space
     /// cannot give them all.
-    pub(crate) fn write(&self, offset: usize, len: usize, from: &mut UserReader) -> Result {
+    pub fn write(&self, offset: usize, len: usize, from: &mut UserReader) -> Result {
         self.for_each_piece(offset, len, |page, at, n| {
             let from = from.take(n)?;
             // SAFETY: `at..at + n` is within the run that begins with `page`
@@ -260,12 +264,7 @@ impl Pages {
     /// Calls `each` with the words of 64 bits of the piece of each run that lies in
     /// `offset..offset + len`. `EINVAL` if that is not within the buffer, or not made of
     /// words.
-    pub(crate) fn for_words(
-        &self,
-        offset: usize,
-        len: usize,
-        mut each: impl FnMut(&Words<'_>),
-    ) -> Result {
+    pub fn for_words(&self, offset: usize, len: usize, mut each: impl FnMut(&Words<'_>)) -> Result {
         if offset % WORD != 0 || len % WORD != 0 {
             return Err(EINVAL);
         }
@@ -297,7 +296,7 @@ const WORD: usize = size_of::<u64>();
 /// # Invariants
 ///
 /// `first` is aligned, and valid for reads of `count` words during `'a`.
-pub(crate) struct Words<'a> {
+pub struct Words<'a> {
     first: NonNull<u64>,
     count: usize,
     pages: PhantomData<&'a Pages>,

@@ -22,17 +22,17 @@ use kernel::{
 
 /// One match of a driver's table: vendor and device.
 #[derive(Clone, Copy)]
-pub(crate) struct Id {
+pub struct Id {
     /// Vendor.
-    pub(crate) vendor: u16,
+    pub vendor: u16,
     /// Device.
-    pub(crate) device: u16,
+    pub device: u16,
 }
 
 /// A table of devices. The driver takes one of them only if `driver_override`
 /// names the driver: a device is for VFIO because its owner says so.
 #[repr(C)]
-pub(crate) struct IdTable<const N: usize> {
+pub struct IdTable<const N: usize> {
     ids: [kernel::bindings::pci_device_id; N],
     end: kernel::bindings::pci_device_id,
 }
@@ -43,7 +43,7 @@ unsafe impl<const N: usize> Sync for IdTable<N> {}
 
 impl<const N: usize> IdTable<N> {
     /// Makes a table of `ids`.
-    pub(crate) const fn new(ids: [Id; N]) -> Self {
+    pub const fn new(ids: [Id; N]) -> Self {
         const EMPTY: kernel::bindings::pci_device_id = pin_init::zeroed();
         let mut table = Self {
             ids: [EMPTY; N],
@@ -62,7 +62,7 @@ impl<const N: usize> IdTable<N> {
     }
 
     /// Returns the table in the form that the PCI core expects.
-    pub(crate) const fn as_ids(&'static self) -> Ids {
+    pub const fn as_ids(&'static self) -> Ids {
         // INVARIANT: `self` is static. `end` is zero, and follows `ids` in memory:
         // the layout is that of C, and both are made of the same type.
         Ids(self.ids.as_ptr())
@@ -74,18 +74,60 @@ impl<const N: usize> IdTable<N> {
 /// # Invariants
 ///
 /// The table is static, and ends with an entry of zeroes.
-pub(crate) struct Ids(*const kernel::bindings::pci_device_id);
+pub struct Ids(*const kernel::bindings::pci_device_id);
 
-/// Defines `static $name`, an [`IdTable`], and the symbol that modpost reads it by.
+/// Defines `static $name`, an [`IdTable`], under the symbol that modpost reads it by.
 #[macro_export]
 macro_rules! vfio_pci_id_table {
-    ($name:ident, $alias:ident, $count:literal, $ids:expr) => {
-        static $name: $crate::vfio::pci::IdTable<$count> = $crate::vfio::pci::IdTable::new($ids);
-
+    ($name:ident, $count:literal, $ids:expr) => {
         #[allow(unsafe_code)]
         #[export_name = concat!("__mod_device_table__", line!(), "__kmod_",
                                                 module_path!(), "__pci__", stringify!($name))]
-        static $alias: $crate::vfio::pci::IdTable<$count> = $crate::vfio::pci::IdTable::new($ids);
+        static $name: $crate::pci::IdTable<$count> = $crate::pci::IdTable::new($ids);
+    };
+}
+
+/// Declares the module of one [`Driver`], as `module!` does, with the driver's type in
+/// `type`.
+///
+/// The module imports `IOMMUFD`: what reports dirty pages is compiled into the driver, and
+/// calls iova_bitmap_set().
+#[macro_export]
+macro_rules! module_vfio_pci_driver {
+    (
+        type: $driver:ty,
+        name: $name:tt,
+        authors: $authors:tt,
+        description: $description:tt,
+        license: $license:tt,
+        $(imports_ns: [$($namespace:tt),* $(,)?],)?
+        $(params: $params:tt,)?
+    ) => {
+        #[::kernel::prelude::pin_data]
+        struct DriverModule {
+            #[pin]
+            _registration: $crate::pci::Registration<$driver>,
+        }
+
+        impl ::kernel::InPlaceModule for DriverModule {
+            fn init(
+                module: &'static ::kernel::ThisModule,
+            ) -> impl ::pin_init::PinInit<Self, ::kernel::error::Error> {
+                ::kernel::try_pin_init!(Self {
+                    _registration <- $crate::pci::Registration::new(module),
+                })
+            }
+        }
+
+        ::kernel::prelude::module! {
+            type: DriverModule,
+            name: $name,
+            authors: $authors,
+            description: $description,
+            license: $license,
+            imports_ns: ["IOMMUFD" $($(, $namespace)*)?],
+            $(params: $params,)?
+        }
     };
 }
 
@@ -94,24 +136,26 @@ macro_rules! vfio_pci_id_table {
 /// # Invariants
 ///
 /// During `'a`, the device is valid and bound to this driver.
-pub(crate) struct BoundDevice<'a>(NonNull<kernel::bindings::pci_dev>, PhantomData<&'a ()>);
+pub struct BoundDevice<'a>(NonNull<kernel::bindings::pci_dev>, PhantomData<&'a ()>);
 
 impl BoundDevice<'_> {
     /// Returns whether the device is a virtual function.
-    pub(crate) fn is_virtfn(&self) -> bool {
+    #[inline]
+    pub fn is_virtfn(&self) -> bool {
         // SAFETY: The device is valid as long as `self` (type invariant).
         unsafe { bindings::vfio_rust_is_virtfn(self.0.as_ptr()) }
     }
 
     /// Returns the device for calls into C. Valid and bound as long as `self`.
-    pub(crate) fn as_raw(&self) -> *mut kernel::bindings::pci_dev {
+    #[inline]
+    pub fn as_raw(&self) -> *mut kernel::bindings::pci_dev {
         self.0.as_ptr()
     }
 }
 
 impl BoundDevice<'_> {
     /// Returns the device, for what is to end when the driver is unbound.
-    pub(crate) fn as_bound(&self) -> &kernel::device::Device<kernel::device::Bound> {
+    pub fn as_bound(&self) -> &kernel::device::Device<kernel::device::Bound> {
         // SAFETY: The device is valid, and bound to this driver, as long as `self`
         // is borrowed (type invariant); its `dev` is a part of it.
         unsafe { kernel::device::Device::from_raw(&raw mut (*self.0.as_ptr()).dev) }
@@ -151,6 +195,7 @@ impl DeviceName {
     }
 
     /// Returns the device for calls into C. Valid as long as `self`.
+    #[inline]
     pub(super) fn as_raw(&self) -> *mut kernel::bindings::device {
         self.0.as_ptr()
     }
@@ -165,7 +210,7 @@ impl Drop for DeviceName {
 }
 
 /// A variant driver. One object of the type belongs to each bound device.
-pub(crate) trait Driver: Send + Sync + Sized + 'static {
+pub trait Driver: Send + Sync + Sized + 'static {
     /// Name of the driver, in messages and sysfs.
     const NAME: &'static CStr;
     /// Devices that the driver can be bound to.
@@ -363,7 +408,7 @@ impl<T: Driver> Device<T> {
 ///
 /// `driver` is registered with the PCI core, and pinned.
 #[pin_data(PinnedDrop)]
-pub(crate) struct Registration<T: Driver> {
+pub struct Registration<T: Driver> {
     #[pin]
     driver: Opaque<kernel::bindings::pci_driver>,
     _driver: PhantomData<T>,
@@ -385,7 +430,7 @@ impl<T: Driver> Registration<T> {
         };
 
     /// Registers the driver.
-    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    pub fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             driver <- Opaque::try_ffi_init(|slot: *mut kernel::bindings::pci_driver| {
                 // SAFETY: `slot` is valid for writes of a `pci_driver`.

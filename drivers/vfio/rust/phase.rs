@@ -20,7 +20,7 @@ use kernel::{
 ///
 /// `queue` is initialised, and pinned.
 #[pin_data]
-pub(crate) struct Phase {
+pub struct Phase {
     now: Atomic<u32>,
     #[pin]
     queue: Opaque<kernel::bindings::wait_queue_head>,
@@ -33,7 +33,7 @@ unsafe impl Sync for Phase {}
 
 impl Phase {
     /// Makes one that is `now`.
-    pub(crate) fn new(now: u32) -> impl PinInit<Self> {
+    pub fn new(now: u32) -> impl PinInit<Self> {
         // INVARIANT: `init_waitqueue_head()` initialises it in its pinned place.
         pin_init!(Self {
             now: Atomic::new(now),
@@ -46,12 +46,14 @@ impl Phase {
     }
 
     /// Returns what it is. What was written before it became that is seen after this.
-    pub(crate) fn get(&self) -> u32 {
+    #[inline]
+    pub fn get(&self) -> u32 {
         self.now.load(Acquire)
     }
 
     /// Changes it to `to` if it is `from`. Returns whether it was.
-    pub(crate) fn advance(&self, from: u32, to: u32) -> bool {
+    #[inline]
+    pub fn advance(&self, from: u32, to: u32) -> bool {
         let was = self.now.cmpxchg(from, to, Full).is_ok();
         if was {
             self.wake();
@@ -60,17 +62,20 @@ impl Phase {
     }
 
     /// Changes it to `to`. May be called from an interrupt.
-    pub(crate) fn set(&self, to: u32) {
+    #[inline]
+    pub fn set(&self, to: u32) {
         self.now.store(to, Release);
         self.wake();
     }
 
     /// Changes it to the next number. May be called from an interrupt.
+    #[inline]
     pub(super) fn next(&self) {
         self.now.fetch_add(1, Full);
         self.wake();
     }
 
+    #[inline]
     fn wake(&self) {
         // SAFETY: `queue` is initialised by the type invariant.
         unsafe { bindings::vfio_rust_wake_up_all(self.queue.get()) }
@@ -78,14 +83,16 @@ impl Phase {
 
     /// Waits until it is not `value`, whatever signals come: for a change that is
     /// bound to come soon.
-    pub(crate) fn wait_while(&self, value: u32) {
+    #[inline]
+    pub fn wait_while(&self, value: u32) {
         // SAFETY: `queue` is initialised by the type invariant. `now` stays for as
         // long as `self` is borrowed, and is only written atomically.
         unsafe { bindings::vfio_rust_wait_while(self.queue.get(), self.now.as_ptr(), value) }
     }
 
     /// Waits until it is not `value`. `ERESTARTSYS` if a signal comes first.
-    pub(crate) fn wait_while_interruptible(&self, value: u32) -> Result {
+    #[inline]
+    pub fn wait_while_interruptible(&self, value: u32) -> Result {
         // SAFETY: `queue` is initialised by the type invariant. `now` stays for as
         // long as `self` is borrowed, and is only written atomically.
         to_result(unsafe {
@@ -98,6 +105,7 @@ impl Phase {
     ///
     /// `table` must be null or valid until this returns, and be for `file`. The context
     /// of `file` must keep this object.
+    #[inline]
     pub(super) unsafe fn register(
         &self,
         file: &File,

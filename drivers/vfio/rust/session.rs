@@ -8,7 +8,10 @@
 //! so whoever holds a state lock only tries that lock, and ends a session by a
 //! flag.
 
-use super::file::{Access, DataFile, OpenFile, UserReader, UserWriter, Wait};
+use super::{
+    file::{Access, DataFile, OpenFile, UserReader, UserWriter, Wait},
+    owner::Owner,
+};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -17,7 +20,10 @@ use kernel::{
 };
 
 /// Data that goes through a data file.
-pub(crate) trait Stream: Send + Unpin + 'static {
+pub trait Stream: Send + Unpin + 'static {
+    /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
+    /// loaded.
+    const OWNER: Owner;
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
 
@@ -51,16 +57,16 @@ impl<S: Stream> Transfer<S> {
 
 /// A data transfer, as long as the device is in the state for it. Dropping it makes
 /// the file useless, so that no way out of that state can forget to do that.
-pub(crate) struct Session<S: Stream>(Arc<Transfer<S>>);
+pub struct Session<S: Stream>(Arc<Transfer<S>>);
 
 impl<S: Stream> Session<S> {
     /// Begins a session in which `stream` is read.
-    pub(crate) fn saving(stream: S) -> Result<(Self, OpenFile)> {
+    pub fn saving(stream: S) -> Result<(Self, OpenFile)> {
         Self::new(stream, SaveFile)
     }
 
     /// Begins a session in which `stream` is written.
-    pub(crate) fn resuming(stream: S) -> Result<(Self, OpenFile)> {
+    pub fn resuming(stream: S) -> Result<(Self, OpenFile)> {
         Self::new(stream, ResumeFile)
     }
 
@@ -76,7 +82,7 @@ impl<S: Stream> Session<S> {
 
     /// Looks at the stream. `EINVAL` if a write has failed or is under way: the
     /// stream is not complete then.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&S) -> Result<R>) -> Result<R> {
+    pub fn with<R>(&self, f: impl FnOnce(&S) -> Result<R>) -> Result<R> {
         let stream = self.0.stream.try_lock().ok_or(EINVAL)?;
         match stream.as_ref() {
             Some(stream) if self.0.open.load(Relaxed) => f(stream),
@@ -98,6 +104,7 @@ impl<S: Stream> Drop for Session<S> {
 struct SaveFile<S: Stream>(Arc<Transfer<S>>);
 
 impl<S: Stream> DataFile for SaveFile<S> {
+    const OWNER: Owner = S::OWNER;
     const NAME: &'static CStr = S::NAME;
     const ACCESS: Access = Access::Saving;
 
@@ -109,6 +116,7 @@ impl<S: Stream> DataFile for SaveFile<S> {
 struct ResumeFile<S: Stream>(Arc<Transfer<S>>);
 
 impl<S: Stream> DataFile for ResumeFile<S> {
+    const OWNER: Owner = S::OWNER;
     const NAME: &'static CStr = S::NAME;
     const ACCESS: Access = Access::Resuming;
 

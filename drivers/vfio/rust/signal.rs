@@ -2,14 +2,14 @@
 
 //! Signals of the current task.
 
-use super::bindings;
+use crate::bindings;
 use kernel::prelude::*;
 
 /// `EINTR` if the current task is killed.
 ///
 /// A loop that may take long, and never waits, must call this: else the task cannot be
 /// killed until the loop ends.
-pub(crate) fn check_killed() -> Result {
+pub fn check_killed() -> Result {
     // SAFETY: Reads the flags of the current task, which exists.
     if unsafe { bindings::vfio_rust_fatal_signal_pending() } {
         return Err(EINTR);

@@ -16,11 +16,12 @@ use kernel::{
 /// Measures how long something takes, if somebody wants to know: reading the clock takes
 /// longer than what it is for.
 #[derive(Clone, Copy)]
-pub(crate) struct Stopwatch(Option<Instant<Monotonic>>);
+pub struct Stopwatch(Option<Instant<Monotonic>>);
 
 impl Stopwatch {
     /// Starts to measure.
-    pub(crate) fn start() -> Self {
+    #[inline]
+    pub fn start() -> Self {
         // SAFETY: Looks at static keys.
         let wanted = unsafe { bindings::vfio_rust_trace_times() };
         Self(wanted.then(Instant::now))
@@ -28,16 +29,19 @@ impl Stopwatch {
 
     /// Returns the time since the start, in nanoseconds; 0 if a tracepoint was turned on
     /// after that.
-    pub(crate) fn ns(self) -> i64 {
+    #[inline]
+    pub fn ns(self) -> i64 {
         self.0.map_or(0, |start| start.elapsed().as_nanos())
     }
 }
 
+#[inline]
 fn errno<T>(result: &Result<T>) -> i32 {
     result.as_ref().map_or_else(|err| err.to_errno(), |_| 0)
 }
 
 /// Traces a step of the driver.
+#[inline]
 pub(super) fn arc<T>(
     vdev: &VfioDevice<'_>,
     arc: StateArc,
@@ -57,23 +61,25 @@ pub(super) fn arc<T>(
 }
 
 /// Traces in the name of one device.
-pub(crate) struct Tracer(DeviceName);
+pub struct Tracer(DeviceName);
 
 impl Tracer {
     /// Makes traces about `dev` possible.
-    pub(crate) fn about(dev: &BoundDevice<'_>) -> Result<Self> {
+    pub fn about(dev: &BoundDevice<'_>) -> Result<Self> {
         Ok(Self(DeviceName::of(dev)?))
     }
 
     /// The device begins to save into a buffer of `room` bytes.
-    pub(crate) fn save_begins(&self, room: u64) {
+    #[inline]
+    pub fn save_begins(&self, room: u64) {
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it.
         unsafe { bindings::vfio_rust_trace_save_begin(self.0.as_raw(), room) };
     }
 
     /// The device has saved a number of bytes, or failed to.
-    pub(crate) fn save_ends(&self, bytes: &Result<u64>, ns: i64) {
+    #[inline]
+    pub fn save_ends(&self, bytes: &Result<u64>, ns: i64) {
         let (bytes, err) = (*bytes.as_ref().unwrap_or(&0), errno(bytes));
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it.
@@ -81,14 +87,15 @@ impl Tracer {
     }
 
     /// The device begins to load `bytes` bytes.
-    pub(crate) fn load_begins(&self, bytes: u64) {
+    #[inline]
+    pub fn load_begins(&self, bytes: u64) {
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it.
         unsafe { bindings::vfio_rust_trace_load_begin(self.0.as_raw(), bytes) };
     }
 
     /// The device has loaded `bytes` bytes, or failed to.
-    pub(crate) fn load_ends<T>(&self, bytes: u64, result: &Result<T>, ns: i64) {
+    pub fn load_ends<T>(&self, bytes: u64, result: &Result<T>, ns: i64) {
         let err = errno(result);
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it.
@@ -96,7 +103,8 @@ impl Tracer {
     }
 
     /// The device has reported `bytes` bytes as dirty, or failed to.
-    pub(crate) fn dirty_report(&self, bytes: u64, result: &Result, time: Stopwatch) {
+    #[inline]
+    pub fn dirty_report(&self, bytes: u64, result: &Result, time: Stopwatch) {
         let err = errno(result);
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it.
@@ -104,7 +112,8 @@ impl Tracer {
     }
 
     /// VFIO_MIG_GET_PRECOPY_INFO answers `info`.
-    pub(crate) fn precopy_info(&self, info: &PrecopyInfo) {
+    #[inline]
+    pub fn precopy_info(&self, info: &PrecopyInfo) {
         let (initial, dirty) = (info.initial_bytes, info.dirty_bytes);
         // SAFETY: The device is valid as long as `self.0`, which owns a reference
         // to it.

@@ -31,7 +31,7 @@ const VOID: u32 = 1 << 2;
 ///
 /// `value` belongs to whoever has changed `state` from `FREE`, until that changes it back
 /// to `FREE`: a [`Turn`], of which there is one at a time.
-pub(crate) struct Turns<T> {
+pub struct Turns<T> {
     state: Atomic<u32>,
     value: UnsafeCell<T>,
     changes: Arc<Changes>,
@@ -48,12 +48,12 @@ unsafe impl<T: Send + Sync> Sync for Turns<T> {}
 /// # Invariants
 ///
 /// This object has changed the state of its `Turns` from `FREE`.
-pub(crate) struct Turn<'a, T: Default>(&'a Turns<T>);
+pub struct Turn<'a, T: Default>(&'a Turns<T>);
 
 impl<T: Default> Turns<T> {
     /// Makes one with the default value. `changes` are notified when somebody waits for it
     /// and it comes back.
-    pub(crate) fn new(changes: Arc<Changes>) -> Self {
+    pub fn new(changes: Arc<Changes>) -> Self {
         Self {
             state: Atomic::new(FREE),
             value: UnsafeCell::new(T::default()),
@@ -62,7 +62,7 @@ impl<T: Default> Turns<T> {
     }
 
     /// Takes the value, if it is there. `None` announces a change.
-    pub(crate) fn take(&self) -> Option<Turn<'_, T>> {
+    pub fn take(&self) -> Option<Turn<'_, T>> {
         loop {
             match self.state.cmpxchg(FREE, TAKEN, Full) {
                 // INVARIANT: Just now.
@@ -74,7 +74,7 @@ impl<T: Default> Turns<T> {
     }
 
     /// Returns whether somebody has the value, which announces a change.
-    pub(crate) fn is_taken(&self) -> bool {
+    pub fn is_taken(&self) -> bool {
         loop {
             match self.state.load(Acquire) {
                 FREE => return false,
@@ -85,7 +85,7 @@ impl<T: Default> Turns<T> {
     }
 
     /// Replaces the value by the default: now, or when it comes back.
-    pub(crate) fn clear(&self) {
+    pub fn clear(&self) {
         loop {
             match self.state.cmpxchg(FREE, TAKEN, Full) {
                 Ok(_) => {
@@ -107,7 +107,7 @@ impl<T: Default> Turns<T> {
 
 /// What has become of a value that was given back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GivenBack {
+pub enum GivenBack {
     /// It is there.
     Kept,
     /// It was replaced by the default.
@@ -116,7 +116,7 @@ pub(crate) enum GivenBack {
 
 impl<T: Default> Turn<'_, T> {
     /// Gives the value back.
-    pub(crate) fn give_back(self) -> GivenBack {
+    pub fn give_back(self) -> GivenBack {
         // In place of drop(), which has no result.
         ManuallyDrop::new(self).end()
     }

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * Tracepoints of variant drivers: arcs, and the data moved between them.
- *
- * Each driver has its own copy, so each names its own system in
- * VFIO_RUST_TRACE_SYSTEM.
- */
+/* Tracepoints of variant drivers: arcs, and the data moved between them. */
 
 #undef TRACE_SYSTEM
-#define TRACE_SYSTEM VFIO_RUST_TRACE_SYSTEM
+#define TRACE_SYSTEM vfio_rust
 
 #if !defined(VFIO_RUST_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
 #define VFIO_RUST_TRACE_H

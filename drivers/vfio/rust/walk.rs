@@ -8,7 +8,7 @@
 /// State of a device: `enum vfio_device_mig_state`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub(crate) enum State {
+pub enum State {
     /// The device has failed and must be reset.
     Error = 0,
     /// The device does not change its state.
@@ -29,7 +29,8 @@ pub(crate) enum State {
 
 impl State {
     /// Returns the state with the value `raw`, if there is one.
-    pub(crate) fn from_raw(raw: u32) -> Option<Self> {
+    #[inline]
+    pub fn from_raw(raw: u32) -> Option<Self> {
         [
             Self::Error,
             Self::Stop,
@@ -47,18 +48,19 @@ impl State {
 
 /// One arc of the state machine: a step that a driver carries out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct StateArc {
+pub struct StateArc {
     /// State at the beginning.
-    pub(crate) from: State,
+    pub from: State,
     /// State at the end.
-    pub(crate) to: State,
+    pub to: State,
 }
 
 impl StateArc {
     /// Returns whether the arc begins a session, and so opens its data file.
     ///
     /// `PRE_COPY_P2P -> STOP_COPY` does not: its session goes on.
-    pub(crate) fn begins_session(self) -> bool {
+    #[inline]
+    pub fn begins_session(self) -> bool {
         use State::{PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
         matches!(
             (self.from, self.to),
@@ -69,7 +71,7 @@ impl StateArc {
 
 /// How a step failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum StepError<E> {
+pub enum StepError<E> {
     /// The device is in the state that it was in.
     Unchanged(E),
     /// The device is lost: its state is `ERROR` until it is reset.

@@ -26,8 +26,18 @@ for folder in "${folders[@]}"; do
 	rsync -r --checksum --delete "$TOP/$folder/" "$src/$folder/"
 done
 
-# The lines that make them part of the tree.
-pci=$src/drivers/vfio/pci
+# The lines that make them part of the tree. Drivers are compiled against the crate.
+vfio=$src/drivers/vfio
+grep -q rust/Kconfig "$vfio/Kconfig" ||
+	sed -i 's|^source "drivers/vfio/pci/Kconfig"|source "drivers/vfio/rust/Kconfig"\n&|' "$vfio/Kconfig"
+# shellcheck disable=SC2016 # make expands it
+grep -q VFIO_RUST "$vfio/Makefile" || echo '
+obj-$(CONFIG_VFIO_RUST) += rust/
+$(obj)/pci: $(if $(CONFIG_VFIO_RUST),$(obj)/rust)' >> "$vfio/Makefile"
+# shellcheck disable=SC2016 # make expands it
+grep -q VFIO_RUST "$src/Kbuild" || echo '
+samples: $(if $(CONFIG_VFIO_RUST),drivers)' >> "$src/Kbuild"
+pci=$vfio/pci
 grep -q mlx5_rust "$pci/Kconfig" ||
 	sed -i 's|^source "drivers/vfio/pci/mlx5/Kconfig"|&\n\nsource "drivers/vfio/pci/mlx5_rust/Kconfig"|' "$pci/Kconfig"
 # shellcheck disable=SC2016 # make expands it

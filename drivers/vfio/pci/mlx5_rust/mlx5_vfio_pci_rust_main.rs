@@ -20,24 +20,19 @@ mod resuming;
 mod saving;
 mod stream;
 mod vf;
-// Compiled into each driver, and no driver uses all of it.
-#[allow(dead_code)]
-#[path = "../../rust/lib.rs"]
-mod vfio;
 
 use fw::device::Device;
-use kernel::{prelude::*, ThisModule};
+use kernel::prelude::*;
 use vf::VfMigration;
-use vfio::{
+use vfio_rust::{
     dirty_log::DirtyLog,
     migratable::Migratable,
     migration::Features,
-    pci::{BoundDevice, Driver, Id, Ids, Registration},
+    pci::{BoundDevice, Driver, Id, Ids},
 };
 
-vfio_pci_id_table!(
+vfio_rust::vfio_pci_id_table!(
     ID_TABLE,
-    MODULE_ID_TABLE,
     1,
     [
         // ConnectX Family mlx5Gen Virtual Function.
@@ -96,21 +91,12 @@ impl Driver for Mlx5Vf {
     }
 }
 
-type Module = Registration<Mlx5Vf>;
-
-impl kernel::InPlaceModule for Module {
-    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        Registration::new(module)
-    }
-}
-
-module! {
-    type: Module,
+vfio_rust::module_vfio_pci_driver! {
+    type: Mlx5Vf,
     name: "mlx5_vfio_pci_rust",
     authors: ["The mlx5_vfio_pci_rust developers"],
     description: "VFIO PCI variant driver for mlx5 virtual functions, in Rust",
     license: "GPL",
-    imports_ns: ["IOMMUFD"],
     params: {
         mkey_page_shift: u8 {
             default: 21,

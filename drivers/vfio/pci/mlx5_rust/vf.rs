@@ -11,14 +11,6 @@ use crate::{
     },
     resuming::session::{NotFinished, Resuming},
     saving::session::{Begin, Saving},
-    vfio::{
-        dirty_log::{DirtyBitmap, DirtyLog, IovaRanges},
-        file::OpenFile,
-        log::Complaints,
-        migration::{Migration, State, StateArc, StepError, VfioDevice},
-        pci::BoundDevice,
-        trace::{Stopwatch, Tracer},
-    },
 };
 use kernel::{
     new_mutex,
@@ -27,6 +19,14 @@ use kernel::{
         atomic::{AtomicFlag, Relaxed},
         Arc, Mutex,
     },
+};
+use vfio_rust::{
+    dirty_log::{DirtyBitmap, DirtyLog, IovaRanges},
+    file::OpenFile,
+    log::Complaints,
+    migration::{Migration, State, StateArc, StepError, VfioDevice},
+    pci::BoundDevice,
+    trace::{Stopwatch, Tracer},
 };
 
 /// What arcs and sessions of one VF share.

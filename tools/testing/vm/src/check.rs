@@ -47,7 +47,7 @@ const COMMANDS: &[(&str, &str, &[Need])] = &[
     ),
     (
         "format of the kernel side",
-        "rustfmt --check --edition 2021 $(find drivers samples -name '*_main.rs')",
+        "rustfmt --check --edition 2021 $(find drivers samples -name '*_main.rs' -o -name lib.rs)",
         &[],
     ),
     (

@@ -16,7 +16,6 @@ use super::{
     ifc::{field, mailbox, Mailbox},
     registry::{Owned, Resource},
 };
-use crate::vfio::{changes::Changes, phase::Phase, trace::Stopwatch};
 use core::cell::UnsafeCell;
 use kernel::{
     container_of,
@@ -27,6 +26,7 @@ use kernel::{
     },
     types::Opaque,
 };
+use vfio_rust::{changes::Changes, phase::Phase, trace::Stopwatch};
 
 /// Nothing is under way.
 const IDLE: u32 = 0;

@@ -11,7 +11,6 @@ use super::{
     registry::{Owned, Resource},
     uar::Uar,
 };
-use crate::vfio::coherent::{dma_rmb, Coherent};
 use core::mem::offset_of;
 use kernel::{
     container_of,
@@ -21,6 +20,7 @@ use kernel::{
     sync::{Arc, Mutex},
     types::Opaque,
 };
+use vfio_rust::coherent::{dma_rmb, Coherent};
 
 /// Bytes of an entry.
 const CQE_BYTES: usize = size_of::<mlx5_cqe64>();

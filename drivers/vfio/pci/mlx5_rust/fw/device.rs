@@ -9,9 +9,9 @@ use super::{
     ifc::{constant, field, mailbox, variant, LargeMailbox},
     registry::Registry,
 };
-use crate::vfio::{dma::DmaDevice, errno, log::Complaints, pci::BoundDevice};
 use core::{mem::ManuallyDrop, ops::Deref, ptr::NonNull};
 use kernel::{error::to_result, prelude::*, sync::Arc};
+use vfio_rust::{dma::DmaDevice, errno, log::Complaints, pci::BoundDevice};
 
 /// Number of a VF on its PF, from 0.
 #[derive(Clone, Copy)]

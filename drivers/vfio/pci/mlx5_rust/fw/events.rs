@@ -7,7 +7,6 @@ use super::{
     device::PfGuard,
     registry::{Owned, Resource},
 };
-use crate::vfio::completion::Completion;
 use core::ffi::c_void;
 use kernel::{
     container_of,
@@ -18,6 +17,7 @@ use kernel::{
     },
     types::Opaque,
 };
+use vfio_rust::completion::Completion;
 
 /// Report timeout, in milliseconds.
 const SILENCE_MS: u32 = 10_000;

@@ -14,7 +14,6 @@
 //! mlx5_vf_get_core_dev(), which takes a lock that the PF's notifications are sent
 //! under.
 
-use crate::vfio::changes::Changes;
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -25,6 +24,7 @@ use kernel::{
         SpinLock,
     },
 };
+use vfio_rust::changes::Changes;
 
 /// The time between two resets of a VF, or two notifications of its PF.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,12 +7,12 @@
 //! keeps that until firmware has loaded it, and makes an [`ImageBuffer`] of it again.
 
 use super::{device::PfGuard, mkey::DmaBuffer, pd::Pd};
-use crate::vfio::{
+use kernel::{prelude::*, sync::Arc};
+use vfio_rust::{
     dma::Direction,
     file::UserReader,
     pages::{Fill, Pages},
 };
-use kernel::{prelude::*, sync::Arc};
 
 enum Memory {
     /// Grows as an image arrives. Firmware cannot reach it.

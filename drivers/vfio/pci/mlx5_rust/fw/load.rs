@@ -10,12 +10,12 @@ use super::{
     image::{Image, ImageBuffer},
     registry::Owned,
 };
-use crate::vfio::changes::Changes;
 use kernel::{
     new_mutex,
     prelude::*,
     sync::{Arc, Mutex},
 };
+use vfio_rust::changes::Changes;
 
 const OUT_BYTES: usize = size_of::<mlx5_ifc_load_vhca_state_out_bits>() / 8;
 

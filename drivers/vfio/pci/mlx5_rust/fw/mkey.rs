@@ -9,13 +9,7 @@ use super::{
     pd::Pd,
     registry::{Key, Owned, Resource},
 };
-use crate::{
-    module_parameters,
-    vfio::{
-        dma::{Direction, DmaMapping},
-        pages::Pages,
-    },
-};
+use crate::module_parameters;
 use core::borrow::Borrow;
 use kernel::{
     error::to_result,
@@ -24,6 +18,10 @@ use kernel::{
     prelude::*,
     sizes::SZ_2M,
     sync::{Arc, Mutex},
+};
+use vfio_rust::{
+    dma::{Direction, DmaMapping},
+    pages::Pages,
 };
 
 /// Returns the largest page size, as a shift, that an mkey is given. Buffers are made of

@@ -28,14 +28,14 @@ use super::{
     track_limits::{Ring, TrackLimits},
     uar::Uar,
 };
-use crate::vfio::{
+use kernel::{prelude::*, sync::Arc};
+use vfio_rust::{
     dirty_log::{IovaRange, IovaRanges},
     dirty_pages::Addresses,
     dma::{Direction, DmaMapping},
     errno,
     pages::{Fill, Pages},
 };
-use kernel::{prelude::*, sync::Arc};
 
 /// What a tracker tracks: `track_type`.
 const TRACK_PAGES: u32 = 1;
@@ -112,7 +112,7 @@ pub(super) struct PageTracker {
 
 /// Returns what the `pg_track_*` capabilities say.
 fn capabilities(pf: &PfGuard<'_>) -> bindings::mlx5_rust_track_limits {
-    let mut limits = bindings::mlx5_rust_track_limits::default();
+    let mut limits: bindings::mlx5_rust_track_limits = pin_init::zeroed();
     // SAFETY: `mdev` is valid: `pf` is a guard of it. `limits` is a local variable.
     unsafe { bindings::mlx5_rust_track_limits_of(pf.mdev(), &mut limits) };
     limits

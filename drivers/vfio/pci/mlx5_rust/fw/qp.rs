@@ -16,8 +16,8 @@ use super::{
     registry::{Key, Owned, Resource},
     uar::Uar,
 };
-use crate::vfio::coherent::{dma_wmb, Coherent};
 use kernel::{new_mutex, prelude::*, sync::Mutex};
+use vfio_rust::coherent::{dma_wmb, Coherent};
 
 /// Bytes of a receive entry: one data segment.
 const ENTRY: usize = 16;

@@ -14,8 +14,8 @@ use super::{
     registry::Owned,
     vhca::Extent,
 };
-use crate::vfio::changes::Changes;
 use kernel::{page::PAGE_SIZE, prelude::*, sync::Arc};
+use vfio_rust::changes::Changes;
 
 /// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`.
 const BAD_RES_STATE: u64 = bindings::MLX5_CMD_STAT_BAD_RES_STATE_ERR as u64;

@@ -18,15 +18,15 @@ use super::{
     report::{Batch, Progress},
     track_limits::LOG_ENTRY,
 };
-use crate::vfio::{
-    dirty_log::{DirtyBitmap, IovaRanges},
-    pages::Pages,
-    signal,
-};
 use kernel::{
     new_condvar, new_mutex,
     prelude::*,
     sync::{Arc, CondVar, Mutex},
+};
+use vfio_rust::{
+    dirty_log::{DirtyBitmap, IovaRanges},
+    pages::Pages,
+    signal,
 };
 
 /// Page tracking.

@@ -18,12 +18,6 @@ use crate::{
     fw::{gate::Epoch, image::ImageBuffer, load::LoadCommand, pd::Pd},
     stream::{Malformed, Parser, Step, HEADER_LEN},
     vf::Vf,
-    vfio::{
-        changes::Changes,
-        errno,
-        file::{Access, DataFile, OpenFile, Readiness, UserReader, Wait},
-        signal,
-    },
 };
 use core::mem;
 use kernel::{
@@ -31,6 +25,13 @@ use kernel::{
     prelude::*,
     sizes::SZ_4M,
     sync::{lock::mutex::MutexBackend, lock::Guard, Arc, ArcBorrow, Mutex},
+};
+use vfio_rust::{
+    changes::Changes,
+    errno,
+    file::{Access, DataFile, OpenFile, Readiness, UserReader, Wait},
+    owner::Owner,
+    signal, this_module,
 };
 
 impl From<Malformed> for Error {
@@ -473,6 +474,7 @@ impl ResumingSession {
 }
 
 impl DataFile for ResumingSession {
+    const OWNER: Owner = this_module!();
     const NAME: &'static CStr = c"mlx5vf_mig";
     const ACCESS: Access = Access::Resuming;
 

@@ -26,15 +26,6 @@ use crate::{
     },
     stream::{self, Tag, HEADER_LEN, SIZE_LEN},
     vf::{unknown_is_lost, Vf},
-    vfio::{
-        changes::Changes,
-        dma::Direction,
-        errno,
-        file::{Access, DataFile, OpenFile, PrecopyInfo, Readiness, UserWriter, Wait},
-        migration::{DeviceRef, StepError, VfioDevice},
-        pages::{Fill, Pages},
-        turns::{GivenBack, Turn, Turns},
-    },
 };
 use kernel::{
     new_mutex,
@@ -47,6 +38,17 @@ use kernel::{
         lock::Guard,
         Arc, ArcBorrow, Mutex,
     },
+};
+use vfio_rust::{
+    changes::Changes,
+    dma::Direction,
+    errno,
+    file::{Access, DataFile, OpenFile, PrecopyInfo, Readiness, UserWriter, Wait},
+    migration::{DeviceRef, StepError, VfioDevice},
+    owner::Owner,
+    pages::{Fill, Pages},
+    this_module,
+    turns::{GivenBack, Turn, Turns},
 };
 
 /// Longest SAVE: its `size` field has 32 bits, and buffers are whole pages.
@@ -847,6 +849,7 @@ impl Idle<'_> {
 }
 
 impl DataFile for SavingSession {
+    const OWNER: Owner = this_module!();
     const NAME: &'static CStr = c"mlx5vf_mig";
     const ACCESS: Access = Access::Saving;
 

@@ -3,11 +3,11 @@
 //! What the driver's tracepoints tell.
 
 use crate::sys;
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
 use std::{fmt::Display, fs, path::Path};
 
 const TRACING: &str = "/sys/kernel/tracing";
-const SYSTEM: &str = "mlx5_vfio_pci_rust";
+const SYSTEM: &str = "vfio_rust";
 
 fn write(file: &str, text: &str) -> Result<()> {
     let path = Path::new(TRACING).join(file);
@@ -28,13 +28,6 @@ pub fn turn_events(events: &str, on: bool) -> Result<()> {
         &format!("events/{events}/enable"),
         if on { "1" } else { "0" },
     )
-}
-
-/// Checks that an event exists: "system/event".
-pub fn check_exists(event: &str) -> Result<()> {
-    let path = Path::new(TRACING).join("events").join(event);
-    ensure!(path.exists(), "{} is not there", path.display());
-    Ok(())
 }
 
 /// What was traced since the last time: "event: what", for each of the driver's events.

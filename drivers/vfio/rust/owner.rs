@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module of a driver, which its open files keep loaded.
+
+use kernel::bindings;
+
+/// The module that a crate is, or is a part of.
+#[derive(Clone, Copy)]
+pub struct Owner(*mut bindings::module);
+
+impl Owner {
+    /// For [`this_module!`](crate::this_module) only.
+    ///
+    /// # Safety
+    ///
+    /// `module` must be the module in which the caller's code is, or null if that is a
+    /// part of the kernel.
+    #[doc(hidden)]
+    pub const unsafe fn from_raw(module: *mut bindings::module) -> Self {
+        Self(module)
+    }
+
+    /// Returns the module, or null.
+    pub(crate) const fn as_raw(self) -> *mut bindings::module {
+        self.0
+    }
+}
+
+/// The [`Owner`] of the code that this stands in.
+#[macro_export]
+macro_rules! this_module {
+    () => {{
+        #[allow(unsafe_code)]
+        const THIS: $crate::owner::Owner = {
+            #[cfg(MODULE)]
+            {
+                // Only the address is taken.
+                #[allow(improper_ctypes)]
+                extern "C" {
+                    static __this_module: ::kernel::types::Opaque<::kernel::bindings::module>;
+                }
+                // SAFETY: The linker gives each module its own `__this_module`.
+                unsafe {
+                    $crate::owner::Owner::from_raw((&raw const __this_module).cast_mut().cast())
+                }
+            }
+            #[cfg(not(MODULE))]
+            // SAFETY: This code is a part of the kernel.
+            unsafe {
+                $crate::owner::Owner::from_raw(::core::ptr::null_mut())
+            }
+        };
+        THIS
+    }};
+}
