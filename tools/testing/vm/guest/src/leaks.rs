@@ -30,7 +30,12 @@ fn is_off() -> Result<bool> {
 pub fn check(results: &mut Results) {
     results.test("the drivers unload", |_| {
         Pf::find()?.set_vfs(0)?;
-        for module in ["mlx5_vfio_pci_rust", "mlx5_vfio_pci"] {
+        for module in [
+            "mlx5_vfio_pci_rust",
+            "vfio_ivshmem_rust",
+            "vfio_rust",
+            "mlx5_vfio_pci",
+        ] {
             sys::unload_module(module).with_context(|| format!("unloading {module}"))?;
         }
         Ok(())

@@ -3,16 +3,16 @@
 //! `vfio-mig test` judges drivers: ours, the C driver, and samples.
 
 use super::Bench;
-use crate::{hca::Driver, kmsg, tap::Results};
+use crate::{events, hca::Driver, kmsg, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     path::Path,
     process::{Command, Stdio},
 };
-use vfio_mig::{bdf::Bdf, sysfs};
+use vfio_mig::{bdf::Bdf, device::Device, state::State, sysfs};
 
 /// A line of KTAP.
 struct Line {
@@ -214,8 +214,36 @@ pub fn bind_samples() -> Result<[Bdf; 2]> {
     Ok([first, second])
 }
 
+/// A data file keeps its driver's module loaded once the device is closed, and that keeps
+/// the module of the abstractions.
+pub fn file_keeps_module(device: Bdf, driver: &str) -> Result<()> {
+    let _file = Device::open(device)?.begin(State::STOP_COPY)?;
+    for module in [driver, "vfio_rust"] {
+        match sys::unload_module(module) {
+            Ok(()) => bail!("{module} is unloaded"),
+            Err(err) => ensure!(
+                err.kind() == ErrorKind::WouldBlock,
+                "unloading {module}: {err}"
+            ),
+        }
+    }
+    Ok(())
+}
+
 pub fn run_sample(results: &mut Results) -> Result<()> {
-    let devices = bind_samples()?.map(|device| device.to_string());
-    suite(results, SAMPLE, &devices);
+    let devices = bind_samples()?;
+    suite(results, SAMPLE, &devices.map(|device| device.to_string()));
+    results.test(&format!("{SAMPLE}: its arcs are traced"), |_| {
+        events::turn(true)?;
+        events::taken()?;
+        Device::open(devices[0])?.set_state(State::STOP)?;
+        let events = events::taken()?;
+        let arcs = events::of(&events, "arc", devices[0]);
+        ensure!(arcs.len() == 1, "{events:?}");
+        Ok(())
+    });
+    results.test(&format!("{SAMPLE}: a data file keeps it loaded"), |_| {
+        file_keeps_module(devices[0], SAMPLE)
+    });
     Ok(())
 }

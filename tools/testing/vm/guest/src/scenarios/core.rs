@@ -2,6 +2,7 @@
 
 //! The model under the unmodified mlx5_core: what all else rests on.
 
+use super::conformance;
 use crate::{
     hca::{self, Driver, Pf},
     leaks, sys,
@@ -94,6 +95,13 @@ pub fn run(results: &mut Results) -> Result<()> {
         let violations = Vf::open(vf, 1)?.violations()?;
         ensure!(violations == 0, "{violations} violations");
         Ok(())
+    });
+    results.test("a data file keeps its driver loaded", |_| {
+        let pf = Pf::find()?;
+        pf.set_vfs(1)?;
+        let vf = pf.vfs()?[0];
+        hca::bind(vf, Driver::Rust)?;
+        conformance::file_keeps_module(vf, Driver::Rust.sysfs_name())
     });
     results.test("mlx5_core unloads", |results| {
         Pf::find()?.set_vfs(0)?;
