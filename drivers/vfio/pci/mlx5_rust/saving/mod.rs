@@ -4,5 +4,7 @@
 
 pub(crate) mod buffers;
 pub(crate) mod chunks;
+mod outgoing;
+mod part;
 pub(crate) mod precopy;
 pub(crate) mod session;

@@ -11,8 +11,10 @@
 //! something of it: a reader, poll(), VFIO_MIG_GET_PRECOPY_INFO, an arc.
 
 use super::{
-    buffers::{Buffers, Capacity, Index, Urgency},
+    buffers::{Buffers, Index, Urgency},
     chunks::{self, Chunks},
+    outgoing::{InFlight, Outgoing, Phase},
+    part::Part,
     precopy::{Info, Kind, Ledger, Pending},
 };
 use crate::{
@@ -21,10 +23,10 @@ use crate::{
         gate::Epoch,
         mkey::DmaBuffer,
         pd::Pd,
-        save::{Image, Request, SaveCommand, SaveError, Saved},
+        save::{Request, SaveCommand},
         vhca::Extent,
     },
-    stream::{self, Tag, HEADER_LEN, SIZE_LEN},
+    stream::{self, HEADER_LEN},
     vf::{unknown_is_lost, Vf},
 };
 use kernel::{
@@ -57,24 +59,6 @@ const MAX_SAVE: usize = u32::MAX as usize + 1 - PAGE_SIZE;
 /// Piece that a stopped device is saved in, where firmware leaves the choice.
 const CHUNK: usize = SZ_8M;
 
-/// Where a saving session is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// The first image of the running device is being saved.
-    InitialSave,
-    /// The device runs, and is tracked.
-    PreCopy,
-    /// The device runs, but firmware cannot tell any more what has changed:
-    /// once it is stopped, it is saved as a whole.
-    PreCopyFailed,
-    /// The device is stopped and being saved.
-    StopCopy,
-    /// All that there will be is there.
-    Complete,
-    /// There will be nothing more, and what there was is gone.
-    Failed,
-}
-
 /// The device of which a session begins to save the state.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
@@ -84,115 +68,6 @@ pub(crate) enum Begin {
     RunningP2p,
     /// It is stopped.
     Stopped,
-}
-
-/// Bytes of a part before its image, at most.
-const HEAD: usize = HEADER_LEN + SIZE_LEN;
-
-/// An image that was saved.
-struct StoredImage {
-    pages: Arc<Pages>,
-    /// The buffer to release when it was read.
-    buffer: Index,
-    /// It is one of the chunks that [`Chunks`] counts.
-    chunk: bool,
-}
-
-/// A record of the stream that user space has not read to its end.
-struct Part {
-    /// The record's header, and what comes before an image.
-    head: [u8; HEAD],
-    /// Bytes of that.
-    head_len: usize,
-    image: Option<StoredImage>,
-    /// The next byte to read.
-    at: usize,
-    /// Bytes from there on.
-    left: usize,
-    /// Where the record ends in the stream.
-    end: u64,
-}
-
-impl Part {
-    /// Makes a record that begins with `head` and ends at `end` in the stream.
-    fn new<const N: usize>(head: [u8; N], end: u64) -> Self {
-        const { assert!(N <= HEAD) };
-        let mut bytes = [0; HEAD];
-        bytes[..N].copy_from_slice(&head);
-        Self {
-            head: bytes,
-            head_len: N,
-            image: None,
-            at: 0,
-            left: N,
-            end,
-        }
-    }
-
-    /// Adds an image of `len` bytes.
-    fn with_image(self, image: StoredImage, len: usize) -> Self {
-        Self {
-            image: Some(image),
-            left: self.left + len,
-            ..self
-        }
-    }
-
-    /// Returns how many bytes can be copied at once.
-    fn piece(&self) -> usize {
-        match self.head_len.checked_sub(self.at) {
-            None | Some(0) => self.left,
-            Some(head) => head,
-        }
-    }
-
-    /// Takes the next `n` bytes out, and returns where the next one is in the stream.
-    fn consume(&mut self, n: usize) -> u64 {
-        self.at += n;
-        self.left -= n;
-        self.end - self.left as u64
-    }
-
-    /// Copies the next `n` bytes, of one piece, to user space. They stay unread.
-    fn copy(&self, n: usize, out: &mut UserWriter) -> Result {
-        match (self.at.checked_sub(self.head_len), &self.image) {
-            (Some(offset), Some(image)) => image.pages.read(offset, n, out),
-            _ => out.write(&self.head[self.at..self.at + n]),
-        }
-    }
-}
-
-impl Capacity for Arc<DmaBuffer> {
-    fn capacity(&self) -> usize {
-        self.pages().len()
-    }
-}
-
-/// A SAVE that is under way, or whose end was not taken in.
-#[derive(Clone, Copy)]
-struct InFlight {
-    buffer: Index,
-    kind: Kind,
-}
-
-/// The unread stream.
-struct Outgoing {
-    phase: Phase,
-    /// Firmware can save no changes for now: the initiator is suspended.
-    suspended: bool,
-    /// Unread parts behind the one that readers have. The next one is the last of the
-    /// vector, so new parts are inserted at the front.
-    parts: KVec<Part>,
-    in_flight: Option<InFlight>,
-    /// An arc waits for the SAVE that is under way: no other is to start.
-    awaited: bool,
-    /// Firmware tracks what changes.
-    tracked: bool,
-    /// Firmware may still carry out a SAVE that mlx5_core has stopped to wait for.
-    unknown: bool,
-    buffers: Buffers<Arc<DmaBuffer>>,
-    ledger: Ledger,
-    chunks: Chunks,
 }
 
 /// Proof of the right to send commands for the session.
@@ -895,125 +770,6 @@ impl DataFile for SavingSession {
             self.save_next_chunk();
         }
         Some((&self.changes, ready))
-    }
-}
-
-impl Outgoing {
-    /// Ends the stream early.
-    fn fail(&mut self) {
-        self.phase = Phase::Failed;
-        self.parts = KVec::new();
-        // A reader may still copy from one of them. The reader has a reference to the pages,
-        // and its read() fails with ENODEV.
-        self.buffers.release_unread();
-    }
-
-    /// A part was read to its end.
-    fn release(&mut self, part: &Part) {
-        if let Some(image) = &part.image {
-            self.buffers.release(image.buffer);
-            if image.chunk {
-                self.chunks.consumed();
-            }
-        }
-    }
-
-    /// Returns whether the next chunk is to be saved now. It waits if images of the device
-    /// when it ran have all buffers but one.
-    fn chunk_is_due(&self) -> bool {
-        let possible = self.in_flight.is_none() && self.buffers.can_grow(Urgency::Urgent);
-        self.chunks.is_due() && possible
-    }
-
-    /// Returns whether all that was saved of the running device was read, for a reader that
-    /// has no part: there will be more only once user space asks for it, or stops the
-    /// device.
-    fn is_at_temporary_end(&self) -> bool {
-        matches!(self.phase, Phase::PreCopy | Phase::PreCopyFailed)
-            && self.in_flight.is_none()
-            && self.parts.is_empty()
-    }
-
-    /// Takes the end of a SAVE in.
-    fn finish(&mut self, save: InFlight, saved: Saved) -> Result {
-        let image = match saved {
-            Ok(image) => image,
-            Err(SaveError::BadState)
-                if matches!(self.phase, Phase::InitialSave | Phase::PreCopy) =>
-            {
-                self.buffers.release(save.buffer);
-                self.phase = Phase::PreCopyFailed;
-                return Ok(());
-            }
-            Err(SaveError::Unknown) => {
-                // Firmware may write to the buffer yet.
-                self.unknown = true;
-                return Err(EIO);
-            }
-            Err(_) => {
-                self.buffers.release(save.buffer);
-                return Err(EIO);
-            }
-        };
-        // Whatever becomes of the image.
-        self.tracked |= self.phase == Phase::InitialSave;
-        let buffer = save.buffer;
-        if let Err(err) = self.append(save, image) {
-            self.buffers.release(buffer);
-            return Err(err);
-        }
-        self.phase = match self.phase {
-            Phase::StopCopy if self.chunks.saved(image.next) => Phase::Complete,
-            Phase::InitialSave => Phase::PreCopy,
-            phase => phase,
-        };
-        Ok(())
-    }
-
-    /// Appends the record of an image.
-    fn append(&mut self, save: InFlight, image: Image) -> Result {
-        let buffer = self.buffers.get(save.buffer).ok_or(ENODEV)?;
-        let pages = buffer.pages().clone();
-        // One without a byte would look like the end of the stream to a reader.
-        if image.len == 0 || image.len > pages.len() {
-            return Err(EIO);
-        }
-        buffer.sync_for_cpu(image.len)?;
-        let header = stream::header(Tag::FwData, image.len as u64);
-        self.buffers.saved(save.buffer);
-        let stored = StoredImage {
-            pages,
-            buffer: save.buffer,
-            chunk: self.phase == Phase::StopCopy,
-        };
-        let len = (HEADER_LEN + image.len) as u64;
-        let end = self.ledger.append(save.kind, len);
-        self.push(Part::new(header, end).with_image(stored, image.len))
-    }
-
-    /// Takes a buffer of at least `need` bytes, if there is one, for an image for whose
-    /// record there is room then.
-    fn take_buffer(
-        &mut self,
-        need: usize,
-        urgency: Urgency,
-    ) -> Result<Option<(Index, Arc<DmaBuffer>)>> {
-        self.reserve(1)?;
-        let index = self.buffers.take(need, urgency);
-        let taken = index.and_then(|index| Some((index, self.buffers.get(index)?.clone())));
-        Ok(taken)
-    }
-
-    /// Makes room for more parts, so that there is no error when they come.
-    fn reserve(&mut self, parts: usize) -> Result {
-        Ok(self.parts.reserve(parts, GFP_KERNEL_ACCOUNT)?)
-    }
-
-    /// Appends a part, at the front of the vector. There must be room for it.
-    fn push(&mut self, part: Part) -> Result {
-        self.parts
-            .insert_within_capacity(0, part)
-            .map_err(|_| ENOMEM)
     }
 }
 

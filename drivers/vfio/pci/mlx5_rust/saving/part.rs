@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Records of a saved stream that wait to be read.
+
+use super::buffers::Index;
+use crate::stream::{HEADER_LEN, SIZE_LEN};
+use kernel::{prelude::*, sync::Arc};
+use vfio_rust::{file::UserWriter, pages::Pages};
+
+/// Bytes of a part before its image, at most.
+const HEAD: usize = HEADER_LEN + SIZE_LEN;
+
+/// An image that was saved.
+pub(super) struct StoredImage {
+    pub(super) pages: Arc<Pages>,
+    /// The buffer to release when it was read.
+    pub(super) buffer: Index,
+    /// It is one of the chunks that [`Chunks`] counts.
+    pub(super) chunk: bool,
+}
+
+/// A record of the stream that user space has not read to its end.
+pub(super) struct Part {
+    /// The record's header, and what comes before an image.
+    pub(super) head: [u8; HEAD],
+    /// Bytes of that.
+    pub(super) head_len: usize,
+    pub(super) image: Option<StoredImage>,
+    /// The next byte to read.
+    pub(super) at: usize,
+    /// Bytes from there on.
+    pub(super) left: usize,
+    /// Where the record ends in the stream.
+    pub(super) end: u64,
+}
+
+impl Part {
+    /// Makes a record that begins with `head` and ends at `end` in the stream.
+    pub(super) fn new<const N: usize>(head: [u8; N], end: u64) -> Self {
+        const { assert!(N <= HEAD) };
+        let mut bytes = [0; HEAD];
+        bytes[..N].copy_from_slice(&head);
+        Self {
+            head: bytes,
+            head_len: N,
+            image: None,
+            at: 0,
+            left: N,
+            end,
+        }
+    }
+
+    /// Adds an image of `len` bytes.
+    pub(super) fn with_image(self, image: StoredImage, len: usize) -> Self {
+        Self {
+            image: Some(image),
+            left: self.left + len,
+            ..self
+        }
+    }
+
+    /// Returns how many bytes can be copied at once.
+    pub(super) fn piece(&self) -> usize {
+        match self.head_len.checked_sub(self.at) {
+            None | Some(0) => self.left,
+            Some(head) => head,
+        }
+    }
+
+    /// Takes the next `n` bytes out, and returns where the next one is in the stream.
+    pub(super) fn consume(&mut self, n: usize) -> u64 {
+        self.at += n;
+        self.left -= n;
+        self.end - self.left as u64
+    }
+
+    /// Copies the next `n` bytes, of one piece, to user space. They stay unread.
+    pub(super) fn copy(&self, n: usize, out: &mut UserWriter) -> Result {
+        match (self.at.checked_sub(self.head_len), &self.image) {
+            (Some(offset), Some(image)) => image.pages.read(offset, n, out),
+            _ => out.write(&self.head[self.at..self.at + n]),
+        }
+    }
+}
