@@ -360,7 +360,7 @@ impl report::Device for Tracked {
                 constant!(MLX5_PAGE_TRACK_STATE_REPORTING),
             );
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
-        let pf = Device::enter(self.object.device())?;
+        let pf = self.enter()?;
         self.object.on(&pf)?;
         pf.execute(&mut input.bytes, &mut output.bytes)
     }
@@ -406,6 +406,12 @@ impl report::Device for Tracked {
 }
 
 impl Tracked {
+    /// Admits whoever sends commands about the tracker. `EIO` if the PF takes none: the
+    /// tracker goes with it.
+    fn enter(&self) -> Result<PfGuard<'_>> {
+        Device::enter(self.object.device()).map_err(|_| EIO)
+    }
+
     /// Asks firmware whether the tracker has failed.
     fn is_in_error(&self) -> Result<bool> {
         let mut input = self.object.about(
@@ -414,7 +420,7 @@ impl Tracked {
             constant!(MLX5_CMD_OP_QUERY_GENERAL_OBJECT),
         );
         let mut output = mailbox!(mlx5_ifc_query_page_track_obj_out_bits);
-        let pf = Device::enter(self.object.device())?;
+        let pf = self.enter()?;
         self.object.on(&pf)?;
         pf.execute(&mut input.bytes, &mut output.bytes)?;
         let state = output.get(field!(
