@@ -19,8 +19,6 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Relaxed, Release},
-        lock::spinlock::SpinLockBackend,
-        lock::Guard,
         SpinLock,
     },
 };
@@ -145,9 +143,10 @@ impl Gate {
         self.left(&state);
     }
 
-    /// Wakes who waits for the guard that was just taken back.
+    /// Wakes those who may have waited for the guard that was just taken back: nobody does
+    /// while guards of the VF are out, which are guards of the PF as well.
     fn left(&self, state: &State) {
-        if state.waiters > 0 && (state.pf_guards <= 1 || state.vf_guards == 0) {
+        if state.waiters > 0 && state.vf_guards == 0 {
             self.idle.notify_all();
         }
     }
@@ -156,20 +155,17 @@ impl Gate {
     /// the epoch. Counts a guard for the caller, who is then alone, and returns true; or
     /// false if the gate was closed already, and whoever did that is done.
     pub(super) fn close_pf(&self) -> bool {
-        let was_open = {
+        let own = {
             let mut state = self.state.lock();
             self.advance(&mut state);
-            let was_open = core::mem::take(&mut state.pf_open);
+            let own = usize::from(core::mem::take(&mut state.pf_open));
             // INVARIANT: It has the guard at once: whoever finds the gate closed waits for
             // it, even if all others are back.
-            state.pf_guards += usize::from(was_open);
-            was_open
+            state.pf_guards += own;
+            own
         };
-        drop(match was_open {
-            true => self.wait(|state| state.pf_guards - 1),
-            false => self.wait(|state| state.pf_guards),
-        });
-        was_open
+        self.wait(|state| state.pf_guards - own);
+        own > 0
     }
 
     /// Admits guards of the PF again, unless the gate has ended. Ends the epoch.
@@ -192,7 +188,7 @@ impl Gate {
             state.vf_open = false;
             self.advance(&mut state);
         }
-        drop(self.wait(|state| state.vf_guards));
+        self.wait(|state| state.vf_guards);
     }
 
     /// Admits guards of the VF again, for a new epoch.
@@ -202,10 +198,10 @@ impl Gate {
         self.advance(&mut state);
     }
 
-    /// Waits until there are no guards that count, and returns with the lock. A guard
-    /// is held for a few commands at most, each of which mlx5_core ends after a minute.
-    /// One that is leaked is waited for without an end.
-    fn wait(&self, guards: fn(&State) -> usize) -> Guard<'_, State, SpinLockBackend> {
+    /// Waits until there are no guards that count. A guard is held for a few commands at
+    /// most, each of which mlx5_core ends after a minute. One that is leaked is waited for
+    /// without an end.
+    fn wait(&self, guards: impl Fn(&State) -> usize) {
         let mut waits = false;
         loop {
             let seen = self.idle.seen();
@@ -213,7 +209,7 @@ impl Gate {
                 let mut state = self.state.lock();
                 if guards(&state) == 0 {
                     state.waiters -= usize::from(waits);
-                    return state;
+                    return;
                 }
                 state.waiters += usize::from(!waits);
                 waits = true;
