@@ -87,8 +87,8 @@ macro_rules! vfio_pci_id_table {
     };
 }
 
-/// Declares the module of one [`Driver`], as `module!` does, with the driver's type in
-/// `type`.
+/// Declares the module of one [`Driver`], the type of which is in `type`. The rest is as
+/// with `module!`.
 ///
 /// The module imports `IOMMUFD`: what reports dirty pages is compiled into the driver, and
 /// calls iova_bitmap_set().
@@ -100,7 +100,6 @@ macro_rules! module_vfio_pci_driver {
         authors: $authors:tt,
         description: $description:tt,
         license: $license:tt,
-        $(imports_ns: [$($namespace:tt),* $(,)?],)?
         $(params: $params:tt,)?
     ) => {
         #[::kernel::prelude::pin_data]
@@ -109,12 +108,15 @@ macro_rules! module_vfio_pci_driver {
             _registration: $crate::pci::Registration<$driver>,
         }
 
+        #[allow(unsafe_code)]
         impl ::kernel::InPlaceModule for DriverModule {
             fn init(
                 module: &'static ::kernel::ThisModule,
             ) -> impl ::pin_init::PinInit<Self, ::kernel::error::Error> {
                 ::kernel::try_pin_init!(Self {
-                    _registration <- $crate::pci::Registration::new(module),
+                    // SAFETY: `module` is the module that this is a part of, and drops the
+                    // registration when it is unloaded.
+                    _registration <- unsafe { $crate::pci::Registration::new(module) },
                 })
             }
         }
@@ -125,7 +127,7 @@ macro_rules! module_vfio_pci_driver {
             authors: $authors,
             description: $description,
             license: $license,
-            imports_ns: ["IOMMUFD" $($(, $namespace)*)?],
+            imports_ns: ["IOMMUFD"],
             $(params: $params,)?
         }
     };
@@ -429,8 +431,15 @@ impl<T: Driver> Registration<T> {
             ..pin_init::zeroed()
         };
 
-    /// Registers the driver.
-    pub fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    /// Registers the driver. For [`module_vfio_pci_driver!`](crate::module_vfio_pci_driver)
+    /// only.
+    ///
+    /// # Safety
+    ///
+    /// `module` must be the module in which the code of `T` is. What this initialises must
+    /// be dropped before that is unloaded.
+    #[doc(hidden)]
+    pub unsafe fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             driver <- Opaque::try_ffi_init(|slot: *mut kernel::bindings::pci_driver| {
                 // SAFETY: `slot` is valid for writes of a `pci_driver`.
@@ -449,7 +458,8 @@ impl<T: Driver> Registration<T> {
                 //
                 // SAFETY: `slot` is pinned and stays valid until `drop`, which
                 // unregisters it. `id_table` and `err_handler` are static, the name
-                // ends with a NUL, and the callbacks are those of `T`.
+                // ends with a NUL, and the callbacks are those of `T`: their code is there
+                // until `drop` (requirements of this function).
                 to_result(unsafe {
                     kernel::bindings::__pci_register_driver(
                         slot,
