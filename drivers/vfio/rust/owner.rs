@@ -5,6 +5,14 @@
 use kernel::bindings;
 
 /// The module that a crate is, or is a part of.
+///
+/// A driver names its own: whether it is a module at all is not what this crate is, which may
+/// be built in while the driver is not.
+///
+/// # Invariants
+///
+/// It is the module in which code is that has named it, or null if that is a part of the
+/// kernel.
 #[derive(Clone, Copy)]
 pub struct Owner(*mut bindings::module);
 
@@ -17,6 +25,7 @@ impl Owner {
     /// part of the kernel.
     #[doc(hidden)]
     pub const unsafe fn from_raw(module: *mut bindings::module) -> Self {
+        // INVARIANT: By the requirements of this function.
         Self(module)
     }
 
@@ -34,15 +43,9 @@ macro_rules! this_module {
         const THIS: $crate::owner::Owner = {
             #[cfg(MODULE)]
             {
-                // Only the address is taken.
-                #[allow(improper_ctypes)]
-                extern "C" {
-                    static __this_module: ::kernel::types::Opaque<::kernel::bindings::module>;
-                }
+                let module = &raw mut ::kernel::bindings::__this_module;
                 // SAFETY: The linker gives each module its own `__this_module`.
-                unsafe {
-                    $crate::owner::Owner::from_raw((&raw const __this_module).cast_mut().cast())
-                }
+                unsafe { $crate::owner::Owner::from_raw(module) }
             }
             #[cfg(not(MODULE))]
             // SAFETY: This code is a part of the kernel.
