@@ -99,6 +99,7 @@ impl Phase {
             bindings::vfio_rust_wait_while_interruptible(self.queue.get(), self.now.as_ptr(), value)
         })
     }
+
     /// Has a poll table hear of changes.
     ///
     /// # Safety
