@@ -8,7 +8,7 @@
 //! - [`saving`], [`resuming`]: the two kinds of session and their data files,
 //! - [`stream`]: the format of what goes through a data file,
 //! - [`fw`]: firmware commands, and the objects they create,
-//! - [`vfio`]: abstractions of VFIO, shared with other drivers.
+//! - [`vfio_rust`]: abstractions of VFIO, shared with other drivers.
 //!
 //! Locks nest in this order: the state lock of a VF, the commands of a session, the
 //! stream of a session. None is held over an access to user memory.
