@@ -12,6 +12,7 @@
 #include <linux/pci.h>
 #include <linux/vfio.h>
 #include <linux/vfio_pci_core.h>
+#include <trace/events/vfio_migration.h>
 
 #include "helpers.h"
 

@@ -18,7 +18,16 @@
 #include "helpers.h"
 
 #define CREATE_TRACE_POINTS
-#include "vfio_rust_trace.h"
+#include <trace/events/vfio_migration.h>
+
+/* Drivers look at their keys, too: inline functions are compiled there. */
+EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_arc);
+EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_save_begin);
+EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_save_end);
+EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_load_begin);
+EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_load_end);
+EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_dirty_report);
+EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_precopy_info);
 
 /*
  * The caller can do without orders above 0: do not reclaim hard for them, and
@@ -314,49 +323,40 @@ void vfio_rust_warn_ratelimited(struct device *dev, const char *what)
 	dev_warn_ratelimited(dev, "%s\n", what);
 }
 
-/* Whether somebody wants to know how long something takes. */
-bool vfio_rust_trace_times(void)
-{
-	return trace_vfio_rust_arc_enabled() ||
-	       trace_vfio_rust_save_end_enabled() ||
-	       trace_vfio_rust_load_end_enabled() ||
-	       trace_vfio_rust_dirty_report_enabled();
-}
-
 void vfio_rust_trace_arc(struct device *dev, u32 from, u32 to, int ret,
 			 s64 ns)
 {
-	trace_vfio_rust_arc(dev, from, to, ret, ns);
+	trace_vfio_migration_arc(dev, from, to, ret, ns);
 }
 
 void vfio_rust_trace_save_begin(struct device *dev, u64 room)
 {
-	trace_vfio_rust_save_begin(dev, room, 0, 0);
+	trace_vfio_migration_save_begin(dev, room);
 }
 
 void vfio_rust_trace_save_end(struct device *dev, u64 bytes, int ret, s64 ns)
 {
-	trace_vfio_rust_save_end(dev, bytes, ret, ns);
+	trace_vfio_migration_save_end(dev, bytes, ret, ns);
 }
 
 void vfio_rust_trace_load_begin(struct device *dev, u64 bytes)
 {
-	trace_vfio_rust_load_begin(dev, bytes, 0, 0);
+	trace_vfio_migration_load_begin(dev, bytes);
 }
 
 void vfio_rust_trace_load_end(struct device *dev, u64 bytes, int ret, s64 ns)
 {
-	trace_vfio_rust_load_end(dev, bytes, ret, ns);
+	trace_vfio_migration_load_end(dev, bytes, ret, ns);
 }
 
 void vfio_rust_trace_dirty_report(struct device *dev, u64 bytes, int ret,
 				  s64 ns)
 {
-	trace_vfio_rust_dirty_report(dev, bytes, ret, ns);
+	trace_vfio_migration_dirty_report(dev, bytes, ret, ns);
 }
 
 void vfio_rust_trace_precopy_info(struct device *dev, u64 initial, u64 dirty,
 				  bool reinit)
 {
-	trace_vfio_rust_precopy_info(dev, initial, dirty, reinit);
+	trace_vfio_migration_precopy_info(dev, initial, dirty, reinit);
 }

@@ -83,7 +83,6 @@ long vfio_rust_compat_ptr_ioctl(struct file *file, unsigned int cmd,
 
 void vfio_rust_warn_ratelimited(struct device *dev, const char *what);
 
-bool vfio_rust_trace_times(void);
 void vfio_rust_trace_arc(struct device *dev, u32 from, u32 to, int ret,
 			 s64 ns);
 void vfio_rust_trace_save_begin(struct device *dev, u64 room);

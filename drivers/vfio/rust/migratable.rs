@@ -16,7 +16,7 @@ use super::{
     bindings, errno,
     file::OpenFile,
     migration::{Migration, VfioDevice},
-    trace::{self, Stopwatch},
+    trace::{self, Event, Stopwatch},
     walk::{walk, State, StateArc, StepError, WalkError, Walker},
 };
 use core::{
@@ -255,7 +255,7 @@ impl<T: Migration> Walker for OnTheWay<'_, T> {
     }
 
     fn step(&mut self, arc: StateArc) -> Result<Option<OpenFile>, StepError<Error>> {
-        let time = Stopwatch::start();
+        let time = Stopwatch::start(Event::Arc);
         let driver = &self.guard.migratable.driver;
         let done = driver.step(self.vdev, &mut self.guard.sessions, arc, self.epoch);
         trace::arc(self.vdev, arc, &done, time);

@@ -37,7 +37,7 @@ put() {
 # that differ from those that were built last become the newest.
 freshen() {
 	local seen=$out/sources
-	find "$TOP/tools" "$TOP/drivers" "$TOP/samples" -type f -print0 |
+	find "$TOP/tools" "$TOP/drivers" "$TOP/include" "$TOP/samples" -type f -print0 |
 		xargs -0 sha256sum | sed "s|  $TOP/|  |" | sort > "$seen.new"
 	touch "$seen"
 	comm -13 "$seen" "$seen.new" | cut -d ' ' -f 3- | sed "s|^|$TOP/|" |

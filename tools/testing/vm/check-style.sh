@@ -13,11 +13,11 @@ bad=0
 while read -r file; do
 	ignore=()
 	# TRACE_EVENT() has a layout of its own, in the kernel as well.
-	[[ $file != *_trace.h ]] ||
+	[[ $file != */include/trace/events/* ]] ||
 		ignore=(--ignore "PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE")
 	perl "$checkpatch" --no-tree --strict --terse --show-types "${ignore[@]}" --file "$file" > "$OUT/log/checkpatch" 2>&1 || {
 		bad=1
 		cat "$OUT/log/checkpatch"
 	}
-done < <(find "$TOP/Kbuild" "$TOP/drivers" "$TOP/samples" -type f)
+done < <(find "$TOP/Kbuild" "$TOP/drivers" "$TOP/include" "$TOP/samples" -type f)
 exit $bad

@@ -25,6 +25,8 @@ fi
 for folder in "${folders[@]}"; do
 	rsync -r --checksum --delete "$TOP/$folder/" "$src/$folder/"
 done
+# These come beside the kernel's own.
+rsync -r --checksum "$TOP/include/" "$src/include/"
 
 # The lines that make them part of the tree. Drivers are compiled against the crate.
 vfio=$src/drivers/vfio
@@ -63,5 +65,6 @@ if [ ! -e "$dir/objects/.config" ]; then
 		}
 	done < <(grep -E '^CONFIG_[A-Z0-9_]+=[^n]' "$VM_DIR/intree/config")
 fi
-noting intree "$(IFS='|'; echo "${folders[*]}")" "${folders[@]/#/$dir/objects/}" -- \
+mapfile -t headers < <(cd "$TOP" && find include -type f)
+noting intree "$(IFS='|'; echo "${folders[*]}|${headers[*]}")" "${folders[@]/#/$dir/objects/}" -- \
 	build "-j$(nproc)" bzImage modules

@@ -26,7 +26,7 @@ use vfio_rust::{
     log::Complaints,
     migration::{Migration, State, StateArc, StepError, VfioDevice},
     pci::BoundDevice,
-    trace::{Stopwatch, Tracer},
+    trace::{Event, Stopwatch, Tracer},
 };
 
 /// What arcs and sessions of one VF share.
@@ -290,7 +290,7 @@ impl DirtyLog for VfMigration {
         let tracking = self.tracking.lock().clone();
         let tracking = tracking.filter(|tracking| !tracking.has_ended());
         let tracking = tracking.ok_or(EINVAL)?;
-        let time = Stopwatch::start();
+        let time = Stopwatch::start(Event::DirtyReport);
         let mut bytes = 0u64;
         let reported = tracking.report(dirty, &mut bytes);
         self.vf.tracer.dirty_report(bytes, &reported, time);

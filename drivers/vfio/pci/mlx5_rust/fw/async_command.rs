@@ -89,7 +89,7 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
                 phase <- Phase::new(IDLE),
                 status: Atomic::new(0),
                 took: Atomic::new(0),
-                started: UnsafeCell::new(Stopwatch::start()),
+                started: UnsafeCell::new(Stopwatch::unused()),
                 output: UnsafeCell::new(Mailbox::new()),
                 waiters,
                 context <- Opaque::ffi_init(|slot| {
@@ -156,8 +156,9 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
 }
 
 impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
-    /// Sends a command to the VF of `guard`. `EBUSY` if the result of the one before
-    /// was not taken, `ENODEV` if this is the means for another PF, or has ended.
+    /// Sends a command to the VF of `guard`; `time` began just before. `EBUSY` if the
+    /// result of the one before was not taken, `ENODEV` if this is the means for another
+    /// PF, or has ended.
     ///
     /// If mlx5_core cannot take an asynchronous command right now, this waits for
     /// the end of a synchronous one.
@@ -165,6 +166,7 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
         &self,
         guard: &VfGuard<'_>,
         input: &mut Mailbox<I, IN>,
+        time: Stopwatch,
     ) -> Result {
         // By itself it knows when it has ended: the registry need not be asked.
         let this: &AsyncCommand<L, OUT> = self;
@@ -176,7 +178,7 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
         }
         // SAFETY: `phase` is `BUSY` because of this call, so `started` is its own
         // (type invariant).
-        unsafe { *this.started.get() = Stopwatch::start() };
+        unsafe { *this.started.get() = time };
         let (len, out_len) = (IN as c_int, OUT as c_int);
         // SAFETY: `context` is initialised, and not cleaned up while `phase` is
         // `BUSY` (type invariant). `input` is `IN` bytes long, and copied before the

@@ -15,7 +15,10 @@ use kernel::{
     prelude::*,
     sync::{Arc, Mutex},
 };
-use vfio_rust::changes::Changes;
+use vfio_rust::{
+    changes::Changes,
+    trace::{Event, Stopwatch},
+};
 
 const OUT_BYTES: usize = size_of::<mlx5_ifc_load_vhca_state_out_bits>() / 8;
 
@@ -73,8 +76,9 @@ impl LoadCommand {
             }
             *slot = Some(image);
         }
+        let time = Stopwatch::start(Event::LoadEnd);
         self.command
-            .send(guard, &mut input)
+            .send(guard, &mut input, time)
             .inspect_err(|_| self.forget())
     }
 

@@ -15,7 +15,10 @@ use super::{
     vhca::Extent,
 };
 use kernel::{page::PAGE_SIZE, prelude::*, sync::Arc};
-use vfio_rust::changes::Changes;
+use vfio_rust::{
+    changes::Changes,
+    trace::{Event, Stopwatch},
+};
 
 /// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`.
 const BAD_RES_STATE: u64 = bindings::MLX5_CMD_STAT_BAD_RES_STATE_ERR as u64;
@@ -78,7 +81,9 @@ impl SaveCommand {
         buffer: &DmaBuffer,
         request: Request,
     ) -> Result {
-        self.0.send(guard, &mut guard.save_input(buffer, request)?)
+        let mut input = guard.save_input(buffer, request)?;
+        let time = Stopwatch::start(Event::SaveEnd);
+        self.0.send(guard, &mut input, time)
     }
 
     /// Returns whether no SAVE can be sent any more.

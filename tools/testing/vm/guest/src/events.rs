@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the driver's tracepoints tell.
+//! What the tracepoints of drivers tell.
 
 use crate::sys;
 use anyhow::{Context, Result};
 use std::{fmt::Display, fs, path::Path};
 
 const TRACING: &str = "/sys/kernel/tracing";
-const SYSTEM: &str = "vfio_rust";
+const SYSTEM: &str = "vfio_migration";
 
 fn write(file: &str, text: &str) -> Result<()> {
     let path = Path::new(TRACING).join(file);
@@ -30,9 +30,22 @@ pub fn turn_events(events: &str, on: bool) -> Result<()> {
     )
 }
 
+/// What a program that decodes an event is told of it.
+pub fn format(event: &str) -> Result<String> {
+    let path = Path::new(TRACING).join("events").join(SYSTEM);
+    let path = path.join(format!("{SYSTEM}_{event}/format"));
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// Turns on one event, and all others off.
+pub fn turn_on_only(event: &str) -> Result<()> {
+    turn(false)?;
+    turn_events(&format!("{SYSTEM}/{SYSTEM}_{event}"), true)
+}
+
 /// What was traced since the last time: "event: what", for each of the driver's events.
 pub fn taken() -> Result<Vec<String>> {
-    taken_of("vfio_rust_")
+    taken_of("vfio_migration_")
 }
 
 /// As [`taken`], for events whose names begin with `name`.
@@ -58,7 +71,7 @@ pub fn number(event: &str, name: &str) -> Result<i64> {
 
 /// All of an event about a device.
 pub fn of<'a>(events: &'a [String], name: &str, device: impl Display) -> Vec<&'a str> {
-    let begin = format!("vfio_rust_{name}: {device} ");
+    let begin = format!("vfio_migration_{name}: {device} ");
     let events = events.iter().map(String::as_str);
     events.filter(|event| event.starts_with(&begin)).collect()
 }

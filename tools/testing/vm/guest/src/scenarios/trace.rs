@@ -233,6 +233,37 @@ fn failure(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// Each event can be turned on alone, and then has a time, if it is one that has.
+fn alone(device: &Device) -> Result<()> {
+    for name in ["arc", "save_begin", "save_end"] {
+        events::turn_on_only(name)?;
+        taken()?;
+        let mut file = device.begin(State::STOP_COPY)?;
+        stream::copy(&mut file, &mut std::io::sink(), |_| ())?;
+        device.set_state(State::RUNNING)?;
+        let events = taken()?;
+        let of_it = of(&events, name, device);
+        ensure!(
+            !of_it.is_empty() && of_it.len() == events.len(),
+            "with {name} on: {events:#?}"
+        );
+        for event in of_it {
+            ensure!(name == "save_begin" || number(event, "ns")? > 0, "{event}");
+        }
+    }
+    events::turn(true)
+}
+
+/// Programs that decode events get numbers for states, and names for the numbers.
+fn format() -> Result<()> {
+    let format = events::format("arc")?;
+    for state in State::ALL {
+        let pair = format!("{{ {}, \"{state}\" }}", state.0);
+        ensure!(format.matches(&pair).count() == 2, "no {pair} in {format}");
+    }
+    Ok(())
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     let (source, destination) = bench.of(Driver::Rust);
@@ -252,6 +283,8 @@ pub fn run(results: &mut Results) -> Result<()> {
         paths(&Device::open(source)?)
     });
     results.test("an arc that fails", |_| failure(&Device::open(source)?));
+    results.test("one event alone", |_| alone(&Device::open(source)?));
+    results.test("numbers and names of states", |_| format());
     results.test("nothing, when it is turned off", |_| {
         events::turn(false)?;
         taken()?;
