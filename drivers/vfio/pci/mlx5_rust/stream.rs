@@ -3,8 +3,8 @@
 //! The format of the migration stream.
 //!
 //! A stream is a sequence of records, each a header and its data. It is the
-//! format of the C driver (`struct mlx5_vf_migration_header`), so that streams
-//! can go from either driver to the other:
+//! format of the C driver, so that streams can go from either driver to the other;
+//! `include/linux/mlx5/vf_migration_stream.h` has it for C. A header:
 //!
 //! ```text
 //! offset  size  field
@@ -17,6 +17,12 @@
 
 /// Bytes of a record's header.
 pub(crate) const HEADER_LEN: usize = 16;
+/// Where a header has `record_size`.
+pub(crate) const SIZE_AT: usize = 0;
+/// Where a header has `flags`.
+pub(crate) const FLAGS_AT: usize = 8;
+/// Where a header has `tag`.
+pub(crate) const TAG_AT: usize = 12;
 
 /// Largest record that is taken: the `size` field of LOAD_VHCA_STATE has 32
 /// bits.
@@ -25,9 +31,14 @@ pub(crate) const MAX_RECORD: u64 = u32::MAX as u64;
 /// Bytes of the data of a [`Tag::StopCopySize`] record.
 pub(crate) const SIZE_LEN: usize = 8;
 
-const FLAG_OPTIONAL: u32 = 1 << 0;
-const TAG_FW_DATA: u32 = 0;
-const TAG_STOP_COPY_SIZE: u32 = 1;
+// Values of the C header, as `fw::stream_header` asserts.
+
+/// `MLX5_MIGF_HEADER_FLAGS_TAG_OPTIONAL`.
+pub(crate) const FLAG_OPTIONAL: u32 = 1 << 0;
+/// `MLX5_MIGF_HEADER_TAG_FW_DATA`.
+pub(crate) const TAG_FW_DATA: u32 = 0;
+/// `MLX5_MIGF_HEADER_TAG_STOP_COPY_SIZE`.
+pub(crate) const TAG_STOP_COPY_SIZE: u32 = 1;
 
 /// What a record holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,9 +56,9 @@ pub(crate) fn header(tag: Tag, len: u64) -> [u8; HEADER_LEN] {
         Tag::StopCopySize => (TAG_STOP_COPY_SIZE, FLAG_OPTIONAL),
     };
     let mut bytes = [0; HEADER_LEN];
-    bytes[..8].copy_from_slice(&len.to_le_bytes());
-    bytes[8..12].copy_from_slice(&u32::to_le_bytes(flags));
-    bytes[12..].copy_from_slice(&u32::to_le_bytes(tag));
+    bytes[SIZE_AT..FLAGS_AT].copy_from_slice(&len.to_le_bytes());
+    bytes[FLAGS_AT..TAG_AT].copy_from_slice(&u32::to_le_bytes(flags));
+    bytes[TAG_AT..].copy_from_slice(&u32::to_le_bytes(tag));
     bytes
 }
 
@@ -210,11 +221,11 @@ impl Parser {
     }
 
     fn parse_header(&self) -> Result<Expect, Malformed> {
-        let size = u64::from(self.le32(0)) | (u64::from(self.le32(4)) << 32);
+        let size = u64::from(self.le32(SIZE_AT)) | (u64::from(self.le32(SIZE_AT + 4)) << 32);
         if size > MAX_RECORD {
             return Err(Malformed::TooLarge);
         }
-        match self.le32(12) {
+        match self.le32(TAG_AT) {
             TAG_FW_DATA if size == 0 => Ok(Expect::Load { len: 0 }),
             TAG_FW_DATA => Ok(Expect::Image {
                 have: 0,
@@ -225,7 +236,7 @@ impl Parser {
             // An estimate, for who wants to prepare memory for it: here memory
             // comes as data does.
             TAG_STOP_COPY_SIZE => Ok(Self::skip(size)),
-            _ if self.le32(8) & FLAG_OPTIONAL == 0 => Err(Malformed::UnknownTag),
+            _ if self.le32(FLAGS_AT) & FLAG_OPTIONAL == 0 => Err(Malformed::UnknownTag),
             _ => Ok(Self::skip(size)),
         }
     }

@@ -9,6 +9,7 @@
 #include <linux/mlx5/eq.h>
 #include <linux/mlx5/mlx5_ifc.h>
 #include <linux/mlx5/qp.h>
+#include <linux/mlx5/vf_migration_stream.h>
 #include <linux/mlx5/vport.h>
 
 #include "helpers.h"

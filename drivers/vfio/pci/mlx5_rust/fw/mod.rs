@@ -44,6 +44,7 @@ mod qp;
 mod registry;
 mod remainder;
 mod report;
+mod stream_header;
 mod track_limits;
 mod uar;
 
