@@ -3,24 +3,25 @@
 //! A data transfer session for a driver that needs no more of its data files than
 //! reading and writing.
 //!
-//! A session and its file share the stream, and either may end first. User memory
-//! is accessed with the stream locked, which can take as long as its owner likes;
-//! so whoever holds a state lock only tries that lock, and ends a session by a
-//! flag.
+//! A session and its file share the stream, and either may end first. Calls on the file
+//! have the stream in turns, without a lock: whoever has it accesses user memory, which can
+//! take as long as its owner likes. Others can be killed while they wait, and whoever holds
+//! a state lock does not wait at all.
 
 use super::{
-    file::{Access, DataFile, OpenFile, UserReader, UserWriter, Wait},
+    changes::Changes,
+    file::{Access, DataFile, OpenFile, Readiness, UserReader, UserWriter, Wait},
     owner::Owner,
+    turns::{GivenBack, Turn, Turns},
 };
 use kernel::{
-    new_mutex,
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
-    sync::{Arc, ArcBorrow, Mutex},
+    sync::{Arc, ArcBorrow},
 };
 
 /// Data that goes through a data file.
-pub trait Stream: Send + Unpin + 'static {
+pub trait Stream: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.
     const OWNER: Owner;
@@ -37,20 +38,61 @@ pub trait Stream: Send + Unpin + 'static {
 }
 
 /// The stream that a session and its file share.
-#[pin_data]
 struct Transfer<S: Stream> {
+    /// The session has not ended, and no write has failed.
     open: Atomic<bool>,
-    #[pin]
-    stream: Mutex<Option<S>>,
+    /// The stream. `None` once the session has ended.
+    stream: Turns<Option<S>>,
+    /// Notified when others wait for the stream and it comes back, and when `open` changes.
+    changes: Arc<Changes>,
 }
 
 impl<S: Stream> Transfer<S> {
-    /// Reads or writes. `ENODEV` if the session has ended.
-    fn with(&self, f: impl FnOnce(&mut S) -> Result<usize>) -> Result<usize> {
-        let mut stream = self.stream.lock();
-        match &mut *stream {
+    /// Waits until nobody else has the stream, and takes it. `ENODEV` if the session has
+    /// ended, `ERESTARTSYS` if a signal comes first.
+    fn take(&self, wait: Wait) -> Result<Turn<'_, Option<S>>> {
+        loop {
+            let seen = self.changes.seen();
+            if let Some(stream) = self.stream.take() {
+                return Ok(stream);
+            }
+            if !self.open.load(Relaxed) {
+                return Err(ENODEV);
+            }
+            if wait == Wait::Never {
+                return Err(EAGAIN);
+            }
+            self.changes.wait(seen)?;
+        }
+    }
+
+    /// Reads or writes. `ENODEV` if the session has ended, even if that was meanwhile.
+    fn with(&self, wait: Wait, f: impl FnOnce(&mut S) -> Result<usize>) -> Result<usize> {
+        let mut turn = self.take(wait)?;
+        let done = match &mut *turn {
             Some(stream) if self.open.load(Relaxed) => f(stream),
             _ => Err(ENODEV),
+        };
+        match turn.give_back() {
+            GivenBack::Kept => done,
+            GivenBack::Cleared => Err(ENODEV),
+        }
+    }
+
+    /// Makes the file useless.
+    fn close(&self) {
+        self.open.store(false, Relaxed);
+        self.changes.notify_all();
+    }
+
+    /// State of the file, for poll().
+    fn readiness(&self) -> Readiness {
+        if !self.open.load(Relaxed) {
+            Readiness::Failed
+        } else if self.stream.is_taken() {
+            Readiness::Pending
+        } else {
+            Readiness::Ready
         }
     }
 }
@@ -71,11 +113,13 @@ impl<S: Stream> Session<S> {
     }
 
     fn new<F: DataFile>(stream: S, file: fn(Arc<Transfer<S>>) -> F) -> Result<(Self, OpenFile)> {
-        let transfer = pin_init!(Transfer {
+        let changes = Arc::pin_init(Changes::new(), GFP_KERNEL_ACCOUNT)?;
+        let transfer = Transfer {
             open: Atomic::new(true),
-            stream <- new_mutex!(Some(stream), "vfio_rust_stream"),
-        });
-        let session = Self(Arc::pin_init(transfer, GFP_KERNEL_ACCOUNT)?);
+            stream: Turns::new(Some(stream), changes.clone()),
+            changes,
+        };
+        let session = Self(Arc::new(transfer, GFP_KERNEL_ACCOUNT)?);
         let file = Arc::new(file(session.0.clone()), GFP_KERNEL_ACCOUNT)?;
         Ok((session, OpenFile::new(file)?))
     }
@@ -83,7 +127,7 @@ impl<S: Stream> Session<S> {
     /// Looks at the stream. `EINVAL` if a write has failed or is under way: the
     /// stream is not complete then.
     pub fn with<R>(&self, f: impl FnOnce(&S) -> Result<R>) -> Result<R> {
-        let stream = self.0.stream.try_lock().ok_or(EINVAL)?;
+        let stream = self.0.stream.take().ok_or(EINVAL)?;
         match stream.as_ref() {
             Some(stream) if self.0.open.load(Relaxed) => f(stream),
             _ => Err(EINVAL),
@@ -93,11 +137,9 @@ impl<S: Stream> Session<S> {
 
 impl<S: Stream> Drop for Session<S> {
     fn drop(&mut self) {
-        self.0.open.store(false, Relaxed);
-        // If a read or write is using the stream, it is freed with the file.
-        if let Some(mut stream) = self.0.stream.try_lock() {
-            *stream = None;
-        }
+        // If a read or write has the stream, it is freed when that gives it back.
+        self.0.stream.clear();
+        self.0.close();
     }
 }
 
@@ -108,8 +150,12 @@ impl<S: Stream> DataFile for SaveFile<S> {
     const NAME: &'static CStr = S::NAME;
     const ACCESS: Access = Access::Saving;
 
-    fn read(this: ArcBorrow<'_, Self>, _wait: Wait, out: &mut UserWriter) -> Result<usize> {
-        this.0.with(|stream| stream.read(out))
+    fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize> {
+        this.0.with(wait, |stream| stream.read(out))
+    }
+
+    fn poll(&self) -> Option<(&Changes, Readiness)> {
+        Some((&self.0.changes, self.0.readiness()))
     }
 }
 
@@ -120,8 +166,13 @@ impl<S: Stream> DataFile for ResumeFile<S> {
     const NAME: &'static CStr = S::NAME;
     const ACCESS: Access = Access::Resuming;
 
-    fn write(this: ArcBorrow<'_, Self>, _wait: Wait, from: &mut UserReader) -> Result<usize> {
-        let written = this.0.with(|stream| stream.write(from));
-        written.inspect_err(|_| this.0.open.store(false, Relaxed))
+    fn write(this: ArcBorrow<'_, Self>, wait: Wait, from: &mut UserReader) -> Result<usize> {
+        // Before the next writer has the stream.
+        let write = |stream: &mut S| stream.write(from).inspect_err(|_| this.0.close());
+        this.0.with(wait, write)
+    }
+
+    fn poll(&self) -> Option<(&Changes, Readiness)> {
+        Some((&self.0.changes, self.0.readiness()))
     }
 }

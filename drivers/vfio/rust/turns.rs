@@ -51,12 +51,12 @@ unsafe impl<T: Send + Sync> Sync for Turns<T> {}
 pub struct Turn<'a, T: Default>(&'a Turns<T>);
 
 impl<T: Default> Turns<T> {
-    /// Makes one with the default value. `changes` are notified when somebody waits for it
-    /// and it comes back.
-    pub fn new(changes: Arc<Changes>) -> Self {
+    /// Makes one with `value`. `changes` are notified when somebody waits for it and it
+    /// comes back.
+    pub fn new(value: T, changes: Arc<Changes>) -> Self {
         Self {
             state: Atomic::new(FREE),
-            value: UnsafeCell::new(T::default()),
+            value: UnsafeCell::new(value),
             changes,
         }
     }

@@ -34,7 +34,7 @@ impl Shared {
     fn new() -> Arc<Self> {
         let changes = Arc::new(Changes::new());
         Arc::new(Self {
-            turns: Turns::new(changes.clone()),
+            turns: Turns::new(Value::default(), changes.clone()),
             changes,
         })
     }

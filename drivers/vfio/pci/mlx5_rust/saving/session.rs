@@ -144,7 +144,7 @@ impl Saving {
             pin_init!(SavingSession {
                 vf: vf.clone(),
                 epoch,
-                reader: Turns::new(changes.clone()),
+                reader: Turns::new(None, changes.clone()),
                 read: Atomic::new(0),
                 changes,
                 command,

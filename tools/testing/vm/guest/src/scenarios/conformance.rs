@@ -3,7 +3,7 @@
 //! `vfio-mig test` judges drivers: ours, the C driver, and samples.
 
 use super::Bench;
-use crate::{events, hca::Driver, kmsg, sys, tap::Results};
+use crate::{hca::Driver, kmsg, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ struct Line {
 
 /// Runs the suite on the first device, with the second one to load into. One test
 /// here for each test there, and one for all of them.
-fn suite(results: &mut Results, driver: &str, devices: &[String; 2]) {
+pub(super) fn suite(results: &mut Results, driver: &str, devices: &[String; 2]) {
     let mut lines = Vec::new();
     results.test(&format!("{driver}: the suite runs"), |results| {
         // Resets end SAVEs and LOADs.
@@ -188,7 +188,7 @@ pub fn run_mtty(results: &mut Results) -> Result<()> {
 }
 
 /// What drives ivshmem-plain.
-const SAMPLE: &str = "vfio_ivshmem_rust";
+pub(super) const SAMPLE: &str = "vfio_ivshmem_rust";
 
 /// The machine's two ivshmem-plain devices, bound to our own sample.
 pub fn bind_samples() -> Result<[Bdf; 2]> {
@@ -227,23 +227,5 @@ pub fn file_keeps_module(device: Bdf, driver: &str) -> Result<()> {
             ),
         }
     }
-    Ok(())
-}
-
-pub fn run_sample(results: &mut Results) -> Result<()> {
-    let devices = bind_samples()?;
-    suite(results, SAMPLE, &devices.map(|device| device.to_string()));
-    results.test(&format!("{SAMPLE}: its arcs are traced"), |_| {
-        events::turn(true)?;
-        events::taken()?;
-        Device::open(devices[0])?.set_state(State::STOP)?;
-        let events = events::taken()?;
-        let arcs = events::of(&events, "arc", devices[0]);
-        ensure!(arcs.len() == 1, "{events:?}");
-        Ok(())
-    });
-    results.test(&format!("{SAMPLE}: a data file keeps it loaded"), |_| {
-        file_keeps_module(devices[0], SAMPLE)
-    });
     Ok(())
 }

@@ -27,6 +27,7 @@ mod races;
 mod random;
 mod reinit;
 mod resets;
+mod sample;
 mod selftests;
 mod streams;
 mod swiotlb;
@@ -94,7 +95,7 @@ const ALL: &[(&str, Run)] = &[
     ("conformance", conformance::run),
     ("conformance-c", conformance::run_c),
     ("conformance-mtty", conformance::run_mtty),
-    ("sample", conformance::run_sample),
+    ("sample", sample::run),
     ("paths", paths::run),
     ("overlap", overlap::run),
     ("bench-paths", paths::run),

@@ -34,12 +34,12 @@ const FIRST_RECORD: usize = 24;
 /// Bytes of a record's header.
 const HEADER: usize = 16;
 /// When a call that waits is disturbed.
-const SOON: Duration = Duration::from_millis(50);
+pub(super) const SOON: Duration = Duration::from_millis(50);
 /// Nothing takes as long as this.
-const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(20);
 
 /// Does something on a thread of its own, and sends what came of it.
-fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+pub(super) fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let _ = sender.send(work());
@@ -48,13 +48,13 @@ fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiv
 }
 
 /// What was sent, which must come soon enough.
-fn within<T>(receiver: &Receiver<T>, time: Duration, what: &str) -> Result<T> {
+pub(super) fn within<T>(receiver: &Receiver<T>, time: Duration, what: &str) -> Result<T> {
     let result = receiver.recv_timeout(time);
     result.with_context(|| format!("{what} did not return within {time:?}"))
 }
 
 /// Fails if the call has returned.
-fn require_waiting<T>(receiver: &Receiver<T>, what: &str) -> Result<()> {
+pub(super) fn require_waiting<T>(receiver: &Receiver<T>, what: &str) -> Result<()> {
     thread::sleep(SOON);
     match receiver.try_recv() {
         Err(mpsc::TryRecvError::Empty) => Ok(()),
@@ -75,7 +75,7 @@ fn saving(site: &Site, faults: &Faults) -> Result<(Device, File)> {
 }
 
 /// All of a stream.
-fn drain(file: &mut File) -> Result<Vec<u8>> {
+pub(super) fn drain(file: &mut File) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
