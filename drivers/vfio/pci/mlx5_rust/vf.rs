@@ -6,7 +6,7 @@ use crate::{
     fw::{
         device::{Device, VfGuard},
         gate::Epoch,
-        tracking::Tracking,
+        tracking::{TrackMemory, Tracking},
         vhca::{Extent, Side},
     },
     resuming::session::{NotFinished, Resuming},
@@ -76,8 +76,12 @@ impl Session {
 #[pin_data]
 pub(crate) struct VfMigration {
     vf: Arc<Vf>,
-    /// The running tracker. Held for no longer than taking a reference takes, or
-    /// starting one.
+    /// The running tracker. Held over the firmware commands that start one, but not while
+    /// its memory is allocated.
+    ///
+    /// Taken by requests to start, to stop and to report, and when user space closes the
+    /// device, which is after its last request. An arc, a reset, a query of the state and a
+    /// notification of the PF do not take it.
     #[pin]
     tracking: Mutex<Option<Arc<Tracking>>>,
 }
@@ -272,11 +276,16 @@ impl Migration for VfMigration {
 
 impl DirtyLog for VfMigration {
     fn start(&self, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64> {
+        let check = |tracking: &Option<Arc<Tracking>>| match tracking {
+            Some(old) if !old.has_ended() => Err(EINVAL),
+            _ => Ok(()),
+        };
+        check(&self.tracking.lock())?;
+        let memory = TrackMemory::new(&self.vf.device)?;
         let mut tracking = self.tracking.lock();
-        if tracking.as_ref().is_some_and(|old| !old.has_ended()) {
-            return Err(EINVAL);
-        }
-        let new = Tracking::start(&self.vf.device, ranges, page_size)?;
+        // Another thread may have been faster.
+        check(&tracking)?;
+        let new = Tracking::start(&self.vf.device, memory, ranges, page_size)?;
         let tracked = new.page_size();
         *tracking = Some(new);
         Ok(tracked)

@@ -110,6 +110,35 @@ pub(super) struct PageTracker {
     log_page: u32,
 }
 
+/// Memory for the messages of a tracker that is to be made, within the limits of the device.
+pub(crate) struct TrackMemory {
+    limits: TrackLimits,
+    /// Most ranges of a tracker.
+    max_ranges: u32,
+    ring: Ring,
+    pages: Arc<Pages>,
+}
+
+impl TrackMemory {
+    /// Allocates it, which may wait until other memory is reclaimed: without a guard, for
+    /// which a PF that goes waits, and the caller should hold no lock.
+    ///
+    /// `EOPNOTSUPP` if the device insists on more than there is ever memory for.
+    pub(crate) fn new(device: &Arc<Device>) -> Result<Self> {
+        let capabilities = capabilities(&Device::enter(device)?);
+        let limits = TrackLimits::from(&capabilities);
+        let ring = limits.ring().ok_or_else(errno::eopnotsupp)?;
+        // Zeroed: a message may be longer than what the device has written of it.
+        let pages = Pages::with_len(ring.len(), Fill::Zero)?;
+        Ok(Self {
+            limits,
+            max_ranges: capabilities.max_num_range.into(),
+            ring,
+            pages: Arc::new(pages, GFP_KERNEL_ACCOUNT)?,
+        })
+    }
+}
+
 /// Returns what the `pg_track_*` capabilities say.
 fn capabilities(pf: &PfGuard<'_>) -> bindings::mlx5_rust_track_limits {
     let mut limits: bindings::mlx5_rust_track_limits = pin_init::zeroed();
@@ -139,23 +168,25 @@ impl From<IovaRange> for Piece {
 }
 
 impl PageTracker {
-    /// Begins to track `ranges` in pages of about `page_size` bytes.
+    /// Begins to track `ranges` in pages of about `page_size` bytes, with `memory` that was
+    /// allocated for `device`.
     ///
     /// `EOPNOTSUPP` if the device cannot track so much, or so little. If firmware
     /// has no tracker left, it is the error that mlx5_core makes of that: `ENOMEM`.
     pub(super) fn new(
         device: &Arc<Device>,
+        memory: TrackMemory,
         mut ranges: IovaRanges<'_>,
         page_size: u64,
     ) -> Result<Self> {
-        let capabilities = capabilities(&Device::enter(device)?);
-        let limits = TrackLimits::from(&capabilities);
+        let TrackMemory {
+            limits,
+            max_ranges,
+            ring,
+            pages,
+        } = memory;
         let log_page = limits.log_page(page_size);
-        let ring = limits.ring().ok_or_else(errno::eopnotsupp)?;
-        ranges.combine(capabilities.max_num_range.into());
-        // Zeroed: a message may be longer than what the device has written of it. Without a
-        // guard, for which a PF that goes waits: megabytes take a while.
-        let pages = Arc::new(Pages::with_len(ring.len(), Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
+        ranges.combine(max_ranges);
 
         let pf = &Device::enter(device)?;
         let events = TrackEvents::new()?;

@@ -29,6 +29,8 @@ use vfio_rust::{
     signal,
 };
 
+pub(crate) use super::page_track::TrackMemory;
+
 /// Page tracking.
 #[pin_data]
 pub(crate) struct Tracking {
@@ -70,10 +72,11 @@ impl Tracking {
     /// Begins to track `ranges` in pages of about `page_size` bytes.
     pub(crate) fn start(
         device: &Arc<Device>,
+        memory: TrackMemory,
         ranges: IovaRanges<'_>,
         page_size: u64,
     ) -> Result<Arc<Self>> {
-        let tracker = PageTracker::new(device, ranges, page_size)?;
+        let tracker = PageTracker::new(device, memory, ranges, page_size)?;
         Arc::pin_init(
             pin_init!(Self {
                 page_size: tracker.page_size(),

@@ -37,6 +37,8 @@ pub mod opcode {
     pub const DESTROY_CQ: u16 = 0x401;
     /// Destroys a queue pair.
     pub const DESTROY_QP: u16 = 0x501;
+    /// Makes a page tracker.
+    pub const CREATE_GENERAL_OBJECT: u16 = 0xa00;
     /// Has a page tracker report.
     pub const MODIFY_GENERAL_OBJECT: u16 = 0xa01;
     /// Asks a page tracker for its state.

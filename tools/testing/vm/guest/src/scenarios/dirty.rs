@@ -73,6 +73,13 @@ pub(super) fn scatter(vf: &Vf, count: u64) -> Result<BTreeSet<u64>> {
     Ok(scattered(vf.seq()?, count, PAGES))
 }
 
+/// Writes to `count` pages, which are reported, and no others.
+pub(super) fn scatter_and_report(vf: &Vf, count: u64) -> Result<()> {
+    let written = scatter(vf, count)?;
+    ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");
+    Ok(())
+}
+
 /// Writes, and reads of what is reported, with tracking of `PAGE` bytes.
 pub(super) fn tracked(site: &Site) -> Result<Vf> {
     let vf = Vf::open(site.vf, PAGES)?;
@@ -495,6 +502,35 @@ fn undestroyed(site: &Site, opcode: u16) -> Result<()> {
     Ok(())
 }
 
+/// A tracker that firmware takes its time to make: no query, arc or reset waits for it.
+fn start_keeps_nothing_waiting(site: &Site) -> Result<()> {
+    let faults = Faults::open()?;
+    let vf = Vf::open(site.vf, PAGES)?;
+    let device = vf.device();
+    faults.arm(Fault::held(opcode::CREATE_GENERAL_OBJECT))?;
+    thread::scope(|scope| -> Result<()> {
+        let starter = scope.spawn(|| outcome(device.start_logging(PAGE, &[ALL])));
+        let others = || -> Result<()> {
+            faults.wait_for_held(1)?;
+            for state in [State::STOP, State::STOP_COPY, State::STOP, State::RUNNING] {
+                device.set_state(state)?;
+                ensure!(device.state()? == state);
+            }
+            device.reset()?;
+            ensure!(!starter.is_finished(), "it was not held");
+            Ok(())
+        };
+        let others = others();
+        faults.release()?;
+        let end = starter.join().ok().context("the starter panicked")?;
+        others?;
+        ensure!(end == "ok", "tracking did not start: {end}");
+        Ok(())
+    })?;
+    device.enable_bus_master()?;
+    scatter_and_report(&vf, 100)
+}
+
 /// SIGKILL, in the middle of a report.
 fn killed(site: &Site) -> Result<()> {
     let mut child = Command::new("/proc/self/exe")
@@ -829,8 +865,12 @@ pub fn run_slow(results: &mut Results) -> Result<()> {
     compare::both(results, &bench, &both, &[]);
     let (vf, other) = bench.of(Driver::Rust);
     let site = Site { vf, other };
-    let tests: [compare::Test; 8] = [
+    let tests: [compare::Test; 9] = [
         ("two reports at once", two_reporters),
+        (
+            "a tracker that is being made keeps nothing waiting",
+            start_keeps_nothing_waiting,
+        ),
         ("a tracker that fails unasked", fails_unasked),
         (
             "VFs take turns with completion vectors",
