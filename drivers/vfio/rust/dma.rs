@@ -95,13 +95,17 @@ unsafe impl<P: KeepsPages + Send> Send for DmaMapping<P> {}
 unsafe impl<P: KeepsPages + Sync> Sync for DmaMapping<P> {}
 
 impl<P: KeepsPages> DmaMapping<P> {
-    /// Maps the runs of `pages` that hold the first `len` bytes.
+    /// Maps the runs of `pages` that hold the first `len` bytes, in pieces as large as the
+    /// device can have.
+    ///
+    /// Where DMA goes through bounce buffers, there may be no room for a large piece, but
+    /// for smaller ones: so a piece that cannot be mapped is halved, down to one page.
     pub fn new(dev: &DmaDevice, pages: P, len: usize, dir: Direction) -> Result<Self> {
         let dev = dev.as_raw();
         // SAFETY: `dev` is valid and bound (invariant of `DmaDevice`).
         let max = unsafe { bindings::vfio_rust_dma_max_mapping_size(dev.as_ptr()) };
         // A piece must stay as aligned as it is long.
-        let max = 1 << max.max(PAGE_SIZE).ilog2();
+        let mut max = 1 << max.max(PAGE_SIZE).ilog2();
         let count = pages.runs_of(len).map(|(_, len)| len.div_ceil(max)).sum();
         // INVARIANT: Nothing is mapped yet. `dev` stays valid and bound until this
         // is dropped (invariant of `DmaDevice`), and `KeepsPages` keeps the pages.
@@ -112,14 +116,18 @@ impl<P: KeepsPages> DmaMapping<P> {
             pages,
         };
         for (page, run_len) in mapping.pages.runs_of(len) {
-            for offset in (0..run_len).step_by(max) {
+            let mut offset = 0;
+            while offset < run_len {
+                // There may be more pieces than `count`.
+                mapping.segments.reserve(1, GFP_KERNEL_ACCOUNT)?;
+                // Runs, and so pieces, are a power of two of pages.
                 let len = max.min(run_len - offset);
                 let mut addr = 0;
                 // SAFETY: `dev` is valid and bound. The run that begins with
                 // `page` is `run_len` bytes long, of which `offset..offset + len`
                 // are a part, and its pages are not freed before `mapping` is
                 // dropped, which unmaps them.
-                to_result(unsafe {
+                let mapped = to_result(unsafe {
                     bindings::vfio_rust_dma_map(
                         dev.as_ptr(),
                         page.as_ptr(),
@@ -128,10 +136,17 @@ impl<P: KeepsPages> DmaMapping<P> {
                         matches!(dir, Direction::ToDevice),
                         &mut addr,
                     )
-                })?;
+                });
+                if mapped.is_err() && len > PAGE_SIZE {
+                    // Larger ones will not do either.
+                    max = len / 2;
+                    continue;
+                }
+                mapped?;
                 // INVARIANT: `len` bytes were mapped at `addr` just now. There is
                 // room for the segment, so this cannot fail and lose it.
                 mapping.segments.push(Segment { addr, len }, GFP_KERNEL)?;
+                offset += len;
             }
         }
         Ok(mapping)

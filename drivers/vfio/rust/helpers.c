@@ -102,12 +102,17 @@ size_t vfio_rust_dma_max_mapping_size(struct device *dev)
 	return dma_max_mapping_size(dev);
 }
 
-/* @offset is in the run of pages that begins with @page. */
+/*
+ * @offset is in the run of pages that begins with @page. Where there is no room
+ * for more than a page, the caller tries less: that is not worth a message.
+ */
 int vfio_rust_dma_map(struct device *dev, struct page *page, size_t offset,
 		      size_t len, bool to_device, dma_addr_t *addr)
 {
-	*addr = dma_map_page(dev, page + offset / PAGE_SIZE, offset % PAGE_SIZE,
-			     len, direction(to_device));
+	*addr = dma_map_page_attrs(dev, page + offset / PAGE_SIZE,
+				   offset % PAGE_SIZE, len,
+				   direction(to_device),
+				   len > PAGE_SIZE ? DMA_ATTR_NO_WARN : 0);
 	return dma_mapping_error(dev, *addr);
 }
 

@@ -477,14 +477,16 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "swiotlb",
-        about: "DMA through bounce buffers: states survive, with our driver",
+        about: "DMA through bounce buffers, of which there are few: states survive, with our \
+                driver",
         suite: Suite::Check,
-        // The stock kernel does not take "track_hiwater".
-        kernels: &[Intree],
-        seconds: 30,
+        kernels: BOTH,
+        seconds: 60,
         machine: Machine {
+            properties: ",state-size=16M",
             // An IOMMU that translates would make them superfluous.
-            parameters: "iommu=pt swiotlb=force,track_hiwater",
+            parameters: "iommu=pt swiotlb=force",
+            bitmaps: true,
             ..WELL
         },
     },

@@ -4,18 +4,29 @@
 //! there after a sync for the CPU, and what it is to read only after one for the
 //! device.
 //!
+//! There are 64 MiB of them, in segments of 256 KiB. No piece is larger than a segment, and
+//! any small one keeps a large one from having it.
+//!
 //! Only our driver: the C driver does not sync, and loses its states here.
 
-use super::{streams, Bench};
+use super::{
+    compare::{self, outcome, Site},
+    dirty, streams, Bench,
+};
 use crate::{
     events,
     hca::{Driver, Pf},
+    kmsg,
     tap::Results,
     vf::Vf,
 };
 use anyhow::{ensure, Context, Result};
 use mlx5_emu_regs as regs;
-use std::{fs, io, os::fd::AsFd};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd,
+};
 use vfio_mig::{
     bdf::Bdf,
     device::Device,
@@ -29,14 +40,17 @@ use vfio_mig::{
     workload::{self, Workload},
 };
 
-/// The most slots of bounce buffers, of 2 KiB each, that were in use at a time.
-const USED: &str = "/sys/kernel/debug/swiotlb/io_tlb_used_hiwater";
+/// Slots of bounce buffers, of 2 KiB each, and how many are in use.
+const SLOTS: &str = "/sys/kernel/debug/swiotlb/io_tlb_nslabs";
+const USED: &str = "/sys/kernel/debug/swiotlb/io_tlb_used";
+const SLOT: u64 = 2 << 10;
+const MIB: u64 = 1 << 20;
+/// What the kernel says if there is none left.
+const FULL: &str = "swiotlb buffer is full";
 /// Bytes of a record's header.
 const HEADER: u64 = 16;
 /// Bytes of the record with the size, which a stream begins with.
 const SIZE_RECORD: u64 = 24;
-/// Slots for half of a state.
-const HALF: u64 = (512 << 10) / (2 << 10);
 
 /// Changes a bit in each round, and knows the state then.
 #[derive(Default)]
@@ -136,15 +150,137 @@ fn what_the_image_has(vf: Bdf) -> Result<()> {
     Ok(())
 }
 
+fn number(file: &str) -> Result<u64> {
+    let text = fs::read_to_string(file).context(file.to_string())?;
+    Ok(text.trim().parse()?)
+}
+
+/// Bytes of bounce buffers that are in use.
+fn used() -> Result<u64> {
+    Ok(number(USED)? * SLOT)
+}
+
+/// Bytes of bounce buffers that are left.
+fn left() -> Result<u64> {
+    Ok(number(SLOTS)? * SLOT - used()?)
+}
+
+/// A session has its buffers mapped.
+fn is_bounced(vf: Bdf) -> Result<()> {
+    let before = used()?;
+    let vf = Vf::open(vf, 16)?;
+    let size = vf.read(regs::STATE_SIZE)?;
+    let _file = vf.device().begin(State::PRE_COPY)?;
+    let bytes = used()?.saturating_sub(before);
+    ensure!(bytes > size, "{bytes} bytes are in use, for {size}");
+    Ok(())
+}
+
+/// A device in PRE_COPY, of which nothing is read: each new initial state is one more image
+/// that has a buffer.
+struct Hoard {
+    vf: Vf,
+    file: File,
+    size: u64,
+}
+
+impl Hoard {
+    fn begin(vf: Bdf) -> Result<Self> {
+        let vf = Vf::open(vf, 16)?;
+        vf.device().opt_in_precopy_info_v2()?;
+        let file = vf.device().begin(State::PRE_COPY)?;
+        let size = vf.read(regs::STATE_SIZE)?;
+        let hoard = Self { vf, file, size };
+        // What is created before the first image is in that one.
+        hoard.wait()?;
+        Ok(hoard)
+    }
+
+    /// Has changes saved if there are any, and waits for the SAVE that is under way.
+    fn wait(&self) -> Result<()> {
+        for _ in 0..2 {
+            uapi::precopy_info(self.file.as_fd(), PrecopyInfo::default())?;
+        }
+        Ok(())
+    }
+
+    /// Saves until no more than about `bytes` are left, and no less.
+    fn leave(&self, bytes: u64) -> Result<()> {
+        loop {
+            let spare = left()?.saturating_sub(bytes);
+            if spare < 128 << 10 {
+                return Ok(());
+            }
+            // An image is longer than its pages, and a buffer than its image.
+            let pages = spare.min(self.size) / regs::PAGE / 32 * 31;
+            let before = left()?;
+            self.vf.command(regs::CMD_CREATE_STATE, &[pages, 0])?;
+            self.wait()?;
+            ensure!(left()? < before, "{pages} pages are not saved");
+        }
+    }
+
+    fn change(&self, bytes: u64) -> Result<()> {
+        let args = [bytes / regs::PAGE, 0];
+        self.vf.command(regs::CMD_CHANGE_STATE, &args)
+    }
+}
+
+/// Starts to track where there is memory for messages, but hardly in large pieces.
+fn tracks_in_the_rest(site: &Site) -> Result<()> {
+    let hoard = Hoard::begin(site.other)?;
+    hoard.leave(2 * MIB + (64 << 10))?;
+    let vf = dirty::tracked(site)?;
+    for count in [10, 1000] {
+        dirty::scatter_and_report(&vf, count)?;
+    }
+    Ok(())
+}
+
+/// The device can be stopped and saved while unread images have two thirds of all.
+fn stops_with_the_rest(site: &Site) -> Result<()> {
+    let hoard = Hoard::begin(site.vf)?;
+    hoard.leave(20 * MIB)?;
+    hoard.change(12 * MIB)?;
+    let digest = hoard.vf.digest()?;
+    let Hoard { vf, mut file, .. } = hoard;
+    vf.device().set_state(State::STOP_COPY)?;
+    let mut bytes = Vec::new();
+    stream::copy(&mut file, &mut bytes, |_| ())?;
+    drop(file);
+    // Else there are no bounce buffers left to load with.
+    drop(vf);
+    let loaded = streams::load(site.other, &bytes)?;
+    ensure!(loaded == digest, "another state was loaded");
+    Ok(())
+}
+
+/// The device cannot be stopped if there is no bounce buffer for the rest of its state: it
+/// runs again, its migration can be given up, and the next one works.
+fn runs_on_without(site: &Site) -> Result<()> {
+    kmsg::expect(FULL);
+    let hoard = Hoard::begin(site.vf)?;
+    hoard.leave(2 * MIB)?;
+    hoard.change(8 * MIB)?;
+    let device = hoard.vf.device();
+    let stopped = outcome(device.set_state(State::STOP_COPY));
+    ensure!(stopped == "ENOMEM", "to STOP_COPY: {stopped}");
+    let state = device.state()?;
+    ensure!(state == State::PRE_COPY_P2P, "the device is in {state:?}");
+    device.set_state(State::RUNNING)?;
+    hoard.vf.work(3, 16)?;
+    drop(hoard);
+    let (bytes, digest) = streams::save(site.vf, 3)?;
+    let loaded = streams::load(site.other, &bytes)?;
+    ensure!(loaded == digest, "another state was loaded");
+    Ok(())
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     let bench = Bench::new()?;
     let (a, b) = bench.of(Driver::Rust);
     results.test("the same stream twice", |_| same_again(a));
-    results.test("the state goes through bounce buffers", |_| {
-        let used: u64 = fs::read_to_string(USED).context(USED)?.trim().parse()?;
-        ensure!(used > HALF, "{used} slots were in use");
-        Ok(())
-    });
+    results.test("the state goes through bounce buffers", |_| is_bounced(a));
     results.test("what an image has is synced, and no more", |_| {
         what_the_image_has(a)
     });
@@ -158,5 +294,20 @@ pub fn run(results: &mut Results) -> Result<()> {
     results.test("with pre-copy", |_| {
         with_precopy(&Device::open(a)?, &Device::open(b)?)
     });
+    let site = Site { vf: a, other: b };
+    let tests: [compare::Test; 3] = [
+        (
+            "tracking starts in what is left, in pieces",
+            tracks_in_the_rest,
+        ),
+        (
+            "a stop with what unread images have left",
+            stops_with_the_rest,
+        ),
+        ("a stop for which nothing is left", runs_on_without),
+    ];
+    for (name, test) in tests {
+        results.test(name, |_| test(&site));
+    }
     Ok(())
 }
