@@ -24,9 +24,9 @@ use core::{
     ops::{Deref, DerefMut},
 };
 use kernel::{
-    new_mutex, new_spinlock,
     prelude::*,
-    sync::{lock::mutex::MutexBackend, lock::Guard, Mutex, SpinLock},
+    static_lock_class,
+    sync::{lock::mutex::MutexBackend, lock::Guard, LockClassKey, Mutex, SpinLock},
 };
 
 /// The state of a device, as GET_STATE reports it.
@@ -54,6 +54,25 @@ pub struct Migratable<T: Migration> {
     current: SpinLock<Current>,
 }
 
+/// Name and class of a lock, for lockdep.
+type LockClass = (&'static CStr, Pin<&'static LockClassKey>);
+
+// Lockdep wants a class to have one name, at one address. A generic function uses one class in
+// all drivers, but each driver has a copy of the name that the function gives it. So these are
+// not generic, and are compiled once, into this module.
+
+/// Returns the class of the state lock.
+#[inline(never)]
+fn state_lock_class() -> LockClass {
+    (c"vfio_rust_state", static_lock_class!())
+}
+
+/// Returns the class of the lock of the state itself.
+#[inline(never)]
+fn current_lock_class() -> LockClass {
+    (c"vfio_rust_current_state", static_lock_class!())
+}
+
 impl Current {
     /// Returns whether the device is being reset, or was reset and its sessions were
     /// not ended.
@@ -68,15 +87,19 @@ impl<T: Migration> Migratable<T> {
     pub fn new(driver: impl PinInit<T>, sessions: T::Sessions) -> impl PinInit<Self> {
         pin_init!(Self {
             driver <- driver,
-            sessions <- new_mutex!(sessions, "vfio_rust_state"),
-            current <- new_spinlock!(
-                Current {
+            sessions <- {
+                let (name, class) = state_lock_class();
+                Mutex::new(sessions, name, class)
+            },
+            current <- {
+                let (name, class) = current_lock_class();
+                let current = Current {
                     state: State::Running,
                     resetting: false,
                     reset_pending: false,
-                },
-                "vfio_rust_current_state"
-            ),
+                };
+                SpinLock::new(current, name, class)
+            },
         })
     }
 
