@@ -38,7 +38,7 @@ obj-$(CONFIG_VFIO_RUST) += rust/
 $(obj)/pci: $(if $(CONFIG_VFIO_RUST),$(obj)/rust)' >> "$vfio/Makefile"
 # shellcheck disable=SC2016 # make expands it
 grep -q VFIO_RUST "$src/Kbuild" || echo '
-samples: $(if $(CONFIG_VFIO_RUST),drivers)' >> "$src/Kbuild"
+samples: $(if $(CONFIG_SAMPLE_VFIO_RUST),drivers)' >> "$src/Kbuild"
 pci=$vfio/pci
 grep -q mlx5_rust "$pci/Kconfig" ||
 	sed -i 's|^source "drivers/vfio/pci/mlx5/Kconfig"|&\n\nsource "drivers/vfio/pci/mlx5_rust/Kconfig"|' "$pci/Kconfig"
