@@ -5,7 +5,7 @@
 use crate::{
     address::Address,
     error::{Context, Error},
-    holders,
+    holders, interrupt,
     iommu::AddressSpace,
     state::{Features, State},
     sysfs, uapi,
@@ -69,6 +69,23 @@ fn in_use(device: Address, err: Error) -> Error {
         }
         err => err,
     }
+}
+
+/// How often a step is tried again that a signal has interrupted.
+const MAX_INTERRUPTIONS: usize = 8;
+
+/// Does what undoes something, again if a signal interrupts it.
+pub(crate) fn uninterrupted(mut step: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+    interrupt::undo(|| {
+        let mut done = step();
+        for _ in 0..MAX_INTERRUPTIONS {
+            match &done {
+                Err(err) if err.errno() == Some(libc::EINTR) => done = step(),
+                _ => break,
+            }
+        }
+        done
+    })
 }
 
 impl Device {
@@ -225,6 +242,32 @@ impl Device {
         Ok(())
     }
 
+    /// Puts the device back to RUNNING, after something was done with it. A signal does
+    /// not stop this.
+    pub fn step_back(&self) -> Result<(), Error> {
+        self.put_back("put back to RUNNING", || {
+            self.set_state(State::RUNNING).map(drop)
+        })
+    }
+
+    /// Has the device forget a state that was not loaded. A signal does not stop this.
+    pub fn forget(&self) -> Result<(), Error> {
+        self.put_back("reset", || self.reset())
+    }
+
+    fn put_back(
+        &self,
+        wanted: &'static str,
+        step: impl FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        uninterrupted(step).map_err(|source| Error::NotPutBack {
+            device: self.address,
+            wanted,
+            left: self.state().ok(),
+            source: Box::new(source),
+        })
+    }
+
     /// The migration features that the driver offers.
     pub fn features(&self) -> Result<Features, Error> {
         let mut data = [0; 4];
@@ -277,7 +320,7 @@ impl Device {
             device: self.address,
             from,
             to,
-            now: self.state().unwrap_or(State::ERROR),
+            now: self.state().ok(),
             source,
         })
     }
@@ -406,5 +449,30 @@ impl Device {
             },
         )
         .map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_does_not_stop_what_undoes() {
+        let step = |left: &mut u32, errno| match *left {
+            0 => Ok(()),
+            _ => {
+                *left -= 1;
+                Err(io::Error::from_raw_os_error(errno)).context("a step")
+            }
+        };
+        let mut left = 3;
+        assert!(uninterrupted(|| step(&mut left, libc::EINTR)).is_ok());
+        let mut left = 3;
+        let err = uninterrupted(|| step(&mut left, libc::EIO)).unwrap_err();
+        assert_eq!((err.errno(), left), (Some(libc::EIO), 2));
+        // Nor does it go on for ever.
+        let mut left = u32::MAX;
+        let err = uninterrupted(|| step(&mut left, libc::EINTR)).unwrap_err();
+        assert_eq!(err.errno(), Some(libc::EINTR));
     }
 }

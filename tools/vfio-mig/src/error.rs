@@ -51,7 +51,10 @@ pub enum Error {
     #[error("{0}: the driver does not support migration of this device")]
     NotMigratable(Address),
     /// A state was not reached.
-    #[error("{device}: cannot go from {from} to {to}: {source}; the device is now in {now}")]
+    #[error(
+        "{device}: cannot go from {from} to {to}: {source}; the device is now in {}",
+        state_name(*.now)
+    )]
     State {
         /// The device.
         device: Address,
@@ -59,8 +62,8 @@ pub enum Error {
         from: State,
         /// Where it was to go.
         to: State,
-        /// Where it is.
-        now: State,
+        /// Where it is, if that is known.
+        now: Option<State>,
         /// Why.
         source: io::Error,
     },
@@ -97,12 +100,46 @@ pub enum Error {
     #[error("nothing to load: the state has no bytes; give one that `vfio-mig save` has written")]
     NothingToLoad,
     /// The destination has the state, and may use it.
-    #[error("{device}: stays stopped, since the destination may run: {source}")]
+    #[error(
+        "{source}; {device} stays stopped, since the destination may run: {why}; look there: if \
+         it does not run, `vfio-mig state {device}` resets this device, which then runs without \
+         its state"
+    )]
     NotAbandoned {
         /// The source.
         device: Address,
-        /// Why it is not known.
+        /// What has failed.
         source: Box<Error>,
+        /// Why it is not known.
+        why: Box<Error>,
+    },
+    /// The destination was told to start, and has not answered.
+    #[error("{0} was told to start")]
+    MayRun(String),
+    /// A device is not as it must be when the tool ends.
+    #[error(
+        "{device} is left in {}, since it could not be {wanted}: {source}; the next one who \
+         opens it resets it: `vfio-mig state {device}` must say RUNNING, or else bind the device \
+         to its driver again",
+        state_name(*.left)
+    )]
+    NotPutBack {
+        /// The device.
+        device: Address,
+        /// What was tried.
+        wanted: &'static str,
+        /// The state that it is in, if that is known.
+        left: Option<State>,
+        /// Why it has failed.
+        source: Box<Error>,
+    },
+    /// Something has failed, and then what undoes it.
+    #[error("{source}; {then}")]
+    NotUndone {
+        /// What has failed first.
+        source: Box<Error>,
+        /// What could not be undone.
+        then: Box<Error>,
     },
     /// The destination has the state, and runs.
     #[error(
@@ -156,11 +193,17 @@ pub enum Error {
 
 /// Some errors have a text of their own instead of an errno.
 fn errno_of(err: &io::Error) -> Option<i32> {
-    err.raw_os_error().or(match err.kind() {
+    let inner = || err.get_ref()?.downcast_ref::<Error>()?.errno();
+    let named = match err.kind() {
         io::ErrorKind::TimedOut => Some(libc::ETIMEDOUT),
         io::ErrorKind::ConnectionReset => Some(libc::ECONNRESET),
         _ => None,
-    })
+    };
+    err.raw_os_error().or_else(inner).or(named)
+}
+
+fn state_name(state: Option<State>) -> String {
+    state.map_or("an unknown state".to_string(), |state| state.to_string())
 }
 
 fn signal_name(signal: i32) -> String {
@@ -171,6 +214,17 @@ fn signal_name(signal: i32) -> String {
 }
 
 impl Error {
+    /// This one, if what it has left behind was undone, or else both.
+    pub fn unless_undone(self, undone: Result<(), Self>) -> Self {
+        match undone {
+            Ok(()) => self,
+            Err(then) => Self::NotUndone {
+                source: Box::new(self),
+                then: Box::new(then),
+            },
+        }
+    }
+
     /// The errno behind it.
     pub fn errno(&self) -> Option<i32> {
         match self {
@@ -182,9 +236,20 @@ impl Error {
             Self::Interrupted { .. } => Some(libc::EINTR),
             Self::NotAbandoned { source, .. }
             | Self::NotFreed { source, .. }
+            | Self::NotPutBack { source, .. }
+            | Self::NotUndone { source, .. }
             | Self::Round { source, .. } => source.errno(),
             _ => None,
         }
+    }
+}
+
+/// What became of something that was done and then, whatever came of it, undone: both
+/// failures, if both have failed.
+pub fn with_undo<T>(done: Result<T, Error>, undone: Result<(), Error>) -> Result<T, Error> {
+    match done {
+        Ok(value) => undone.map(|()| value),
+        Err(err) => Err(err.unless_undone(undone)),
     }
 }
 
@@ -247,5 +312,22 @@ impl<T> Context<T> for io::Result<T> {
             _ => what,
         };
         self.context(hinted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_within_one_of_io_has_its_errno() {
+        let interrupted = Error::Interrupted {
+            signal: libc::SIGTERM,
+        };
+        let err = Err::<(), _>(io::Error::other(interrupted))
+            .context("a peer")
+            .unwrap_err();
+        assert_eq!(err.errno(), Some(libc::EINTR));
+        assert_eq!(err.to_string(), "a peer: interrupted by SIGTERM");
     }
 }

@@ -2,8 +2,16 @@
 
 //! The state of one device, to a stream and from there.
 
-use crate::{device::Device, error::Error, state::State, stream, target};
-use std::io::{Read, Write};
+use crate::{
+    device::Device,
+    error::{with_undo, Error},
+    state::State,
+    stream, target,
+};
+use std::{
+    fs::File,
+    io::{Read, Write},
+};
 
 /// Saves the state of a device by stop-copy. Whatever comes of it, the device runs
 /// again afterwards. `progress` gets the bytes so far.
@@ -12,10 +20,7 @@ pub fn save(device: &Device, to: &mut impl Write, progress: impl FnMut(u64)) -> 
     let saved = device
         .begin(State::STOP_COPY)
         .and_then(|mut from| stream::copy(&mut from, to, progress));
-    let running = device.set_state(State::RUNNING);
-    let bytes = saved?;
-    running?;
-    Ok(bytes)
+    with_undo(saved, device.step_back())
 }
 
 /// Loads a state into a device, which then runs. When this fails the device is
@@ -26,19 +31,27 @@ pub fn load(
     progress: impl FnMut(u64),
 ) -> Result<u64, Error> {
     device.features()?;
-    let mut to = device.begin(State::RESUMING)?;
-    let loaded =
-        stream::copy(from, &mut to, progress).map_err(|err| target::refused_by(device, err));
-    drop(to);
-    let loaded = loaded.and_then(|bytes| {
-        if bytes == 0 {
-            return Err(Error::NothingToLoad);
-        }
-        device.set_state(State::RUNNING)?;
-        Ok(bytes)
-    });
-    if loaded.is_err() {
-        let _ = device.reset();
+    let loaded = device
+        .begin(State::RESUMING)
+        .and_then(|to| load_into(device, to, from, progress));
+    match loaded {
+        Ok(bytes) => Ok(bytes),
+        Err(err) => Err(err.unless_undone(device.forget())),
     }
-    loaded
+}
+
+fn load_into(
+    device: &Device,
+    mut to: File,
+    from: &mut impl Read,
+    progress: impl FnMut(u64),
+) -> Result<u64, Error> {
+    let bytes =
+        stream::copy(from, &mut to, progress).map_err(|err| target::refused_by(device, err))?;
+    drop(to);
+    if bytes == 0 {
+        return Err(Error::NothingToLoad);
+    }
+    device.set_state(State::RUNNING)?;
+    Ok(bytes)
 }

@@ -3,36 +3,78 @@
 //! Ending by a signal only after what was begun has been undone.
 //!
 //! A tool that is killed leaves a device to the kernel, which resets it when its
-//! file is closed, but nobody removes a temporary file. So a signal is noted, and
-//! what moves a state looks for it between two pieces.
+//! file is closed, but nobody removes a temporary file, and a host at the other end
+//! does not hear why. So a signal is noted, and what moves a state looks for it
+//! between two pieces.
+//!
+//! A signal interrupts a system call, but one that comes after the look and before
+//! the call does not, and a pipe that nobody reads would then block the call for
+//! ever. So SIGALRM interrupts every second until [`check`] has seen the signal.
 
-use crate::{error::Error, uapi};
-use nix::sys::signal::Signal;
-use std::{
-    io,
-    sync::atomic::{AtomicI32, Ordering},
+use crate::{
+    error::{Context, Error},
+    uapi,
 };
+use nix::{sys::signal::Signal, unistd::alarm};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-/// The signal that came, or 0.
+/// The first signal that came, or 0.
 static CAUGHT: AtomicI32 = AtomicI32::new(0);
+/// Whether system calls are to be interrupted until the signal has been seen.
+static WAKE: AtomicBool = AtomicBool::new(true);
+/// Whether signals are caught.
+static CATCHING: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn note(signal: libc::c_int) {
-    CAUGHT.store(signal, Ordering::Relaxed);
+    let _ = CAUGHT.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
+    wake(signal);
+}
+
+extern "C" fn wake(_signal: libc::c_int) {
+    if WAKE.load(Ordering::Relaxed) {
+        alarm::set(1);
+    }
 }
 
 /// From now on, the first SIGINT, SIGTERM and SIGHUP only let [`check`] fail. Each
-/// ends the tool at once if it comes a second time.
-pub fn catch() -> io::Result<()> {
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        uapi::on_first_signal(signal, note)?;
+/// ends the tool at once if it comes a second time. One that is ignored stays ignored
+/// (nohup).
+pub fn catch() -> Result<(), Error> {
+    if CATCHING.swap(true, Ordering::Relaxed) {
+        return Ok(());
     }
-    Ok(())
+    let caught = || -> std::io::Result<()> {
+        uapi::on_signal(Signal::SIGALRM, wake)?;
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            uapi::on_first_signal(signal, note)?;
+        }
+        Ok(())
+    };
+    caught().context("catching signals")
 }
 
 /// Fails if a signal came since [`catch`].
 pub fn check() -> Result<(), Error> {
     match CAUGHT.load(Ordering::Relaxed) {
         0 => Ok(()),
-        signal => Err(Error::Interrupted { signal }),
+        signal => {
+            stop_waking();
+            Err(Error::Interrupted { signal })
+        }
     }
+}
+
+/// Stops interrupting system calls for a signal that came.
+fn stop_waking() {
+    WAKE.store(false, Ordering::Relaxed);
+    alarm::cancel();
+}
+
+/// Does `step`, which undoes what was begun: a signal does not interrupt it again and
+/// again.
+pub fn undo<T>(step: impl FnOnce() -> T) -> T {
+    stop_waking();
+    let done = step();
+    WAKE.store(CAUGHT.load(Ordering::Relaxed) == 0, Ordering::Relaxed);
+    done
 }

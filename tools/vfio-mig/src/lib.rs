@@ -34,4 +34,5 @@ pub mod stress;
 pub mod sysfs;
 pub mod target;
 pub mod uapi;
+pub mod wait;
 pub mod workload;

@@ -3,7 +3,8 @@
 //! Migration of one device's state by stop-copy.
 
 use crate::{
-    device::Device,
+    address::Address,
+    device::{self, Device},
     error::{Context, Error, StreamContext},
     output::Output,
     state::State,
@@ -123,13 +124,25 @@ struct Saved {
 /// After a failure: the source runs again, if the target does not have its
 /// state.
 pub(crate) fn back_out(source: &Device, target: &mut dyn Target, err: Error) -> Error {
-    if target.abandon() {
-        let _ = source.set_state(State::RUNNING);
-        return err;
-    }
-    Error::NotAbandoned {
-        device: source.address(),
-        source: Box::new(err),
+    let device = source.address();
+    undone(device, err, target.abandon(), || source.step_back())
+}
+
+/// What to say after `err`: whether the target has forgotten the state, and if so, whether
+/// the source runs.
+fn undone(
+    device: Address,
+    err: Error,
+    abandoned: Result<(), Error>,
+    step_back: impl FnOnce() -> Result<(), Error>,
+) -> Error {
+    match abandoned {
+        Ok(()) => err.unless_undone(step_back()),
+        Err(why) => Error::NotAbandoned {
+            device,
+            source: Box::new(err),
+            why: Box::new(why),
+        },
     }
 }
 
@@ -159,9 +172,9 @@ fn start(
 
 /// Has the source forget what it has saved. The target runs.
 pub(crate) fn free(source: &Device, file: File) -> Result<(), Error> {
-    let stopped = source.set_state(State::STOP);
+    let stopped = device::uninterrupted(|| source.set_state(State::STOP).map(drop));
     drop(file);
-    stopped.map(drop).map_err(|err| Error::NotFreed {
+    stopped.map_err(|err| Error::NotFreed {
         device: source.address(),
         source: Box::new(err),
     })
@@ -219,4 +232,55 @@ fn move_through(
         Ok(((), bytes))
     })?;
     Ok(saved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    fn failed(what: &str, errno: i32) -> Error {
+        Error::Io {
+            what: what.to_string(),
+            source: io::Error::from_raw_os_error(errno),
+        }
+    }
+
+    fn not_put_back(wanted: &'static str) -> Error {
+        Error::NotPutBack {
+            device: "01:00.2".parse().unwrap(),
+            wanted,
+            left: Some(State::ERROR),
+            source: Box::new(failed("it", libc::EIO)),
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_not_put_back_is_told_of() {
+        let device: Address = "01:00.2".parse().unwrap();
+        let text = |abandoned, back| {
+            let first = failed("the migration", libc::ENOSPC);
+            let err = undone(device, first, abandoned, || back);
+            assert_eq!(err.errno(), Some(libc::ENOSPC));
+            err.to_string()
+        };
+        let first = "the migration: No space left on device (os error 28)";
+        assert_eq!(text(Ok(()), Ok(())), first);
+
+        let text_is = text(Ok(()), Err(not_put_back("put back to RUNNING")));
+        let left = "; 0000:01:00.2 is left in ERROR, since it could not be put back to RUNNING: it";
+        assert!(text_is.starts_with(&format!("{first}{left}")), "{text_is}");
+        assert!(text_is.contains("`vfio-mig state 0000:01:00.2`"));
+
+        // The destination may run: then the source must not.
+        let err = undone(
+            device,
+            failed("the migration", libc::ENOSPC),
+            Err(not_put_back("reset")),
+            || unreachable!(),
+        );
+        let text_is = err.to_string();
+        assert!(text_is.contains("could not be reset: it"), "{text_is}");
+        assert!(text_is.contains("0000:01:00.2 stays stopped"), "{text_is}");
+    }
 }

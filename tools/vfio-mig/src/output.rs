@@ -138,7 +138,7 @@ impl Output {
 
     /// Opens a temporary file, for a new file or for `older`, a regular one.
     fn create_or_replace(path: PathBuf, older: Option<Metadata>) -> io::Result<Self> {
-        interrupt::catch()?;
+        interrupt::catch().map_err(io::Error::other)?;
         let mode = match &older {
             Some(older) => older.mode() & 0o600,
             None => 0o666,

@@ -231,17 +231,17 @@ impl Target for RemoteTarget {
         self.request(START, &[])
     }
 
-    fn abandon(&mut self) -> bool {
+    fn abandon(&mut self) -> Result<(), Error> {
         if self.started {
             // Without an answer, it may run.
-            return false;
+            return Err(Error::MayRun(self.peer.clone()));
         }
         // One that is gone, or whose connection is closed, resets its device by
         // itself.
         if !self.silent {
             let _ = self.request(ABANDON, &[]);
         }
-        true
+        Ok(())
     }
 
     fn explain(&self, err: Error) -> Error {
@@ -283,7 +283,7 @@ pub fn serve(
             sha256,
         }),
         Err(err) => {
-            target.abandon();
+            let err = err.unless_undone(target.abandon());
             // The sender may be gone.
             let _ = send(&mut connection, FAILED, err.to_string().as_bytes());
             Err(err)
@@ -354,7 +354,7 @@ fn take(
                 return Ok((bytes, format!("{:x}", digest.finalize())));
             }
             (ABANDON, _) => {
-                target.abandon();
+                target.abandon()?;
                 let _ = send(stream, DONE, &[]);
                 return Err(io::Error::from(io::ErrorKind::ConnectionAborted))
                     .context("the sender has given up");
@@ -424,9 +424,9 @@ mod tests {
             Ok(())
         }
 
-        fn abandon(&mut self) -> bool {
+        fn abandon(&mut self) -> Result<(), Error> {
             self.1.push("abandon");
-            true
+            Ok(())
         }
     }
 
@@ -500,7 +500,7 @@ mod tests {
         let (mut target, _peer) = connected(timeout);
         let begin = Instant::now();
         let err = target.prepare().unwrap_err();
-        assert!(target.abandon());
+        target.abandon().unwrap();
         assert!((timeout..timeout * 2).contains(&begin.elapsed()));
         assert_eq!(err.errno(), Some(libc::ETIMEDOUT));
         let text = err.to_string();
@@ -519,7 +519,7 @@ mod tests {
         };
         assert!(err.to_string().contains("did nothing for 0.2 s"), "{err}");
         let begin = Instant::now();
-        assert!(target.abandon());
+        target.abandon().unwrap();
         assert!(begin.elapsed() < timeout);
     }
 

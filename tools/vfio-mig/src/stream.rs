@@ -52,7 +52,12 @@ pub fn copy_available(
     loop {
         interrupt::check()?;
         let n = match from.read(&mut buf) {
-            Ok(0) => return Ok((bytes, End::Final)),
+            Ok(0) => {
+                // A signal that ends a whole pipeline ends who writes to it, too: then this
+                // is not the end of the state.
+                interrupt::check()?;
+                return Ok((bytes, End::Final));
+            }
             Ok(n) => n,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
             Err(err) if err.raw_os_error() == Some(libc::ENOMSG) => {
@@ -72,8 +77,13 @@ pub fn copy_available(
     }
 }
 
-/// As [`Write::write_all`], but a signal that has asked the tool to end ends it.
-fn write_all(to: &mut impl Write, mut piece: &[u8], bytes: u64) -> Result<(), Error> {
+/// As [`Write::write_all`], but a signal that has asked the tool to end ends it. `bytes`
+/// were written before.
+pub fn write_all(
+    to: &mut (impl Write + ?Sized),
+    mut piece: &[u8],
+    bytes: u64,
+) -> Result<(), Error> {
     while !piece.is_empty() {
         let source = match to.write(piece) {
             Ok(0) => io::ErrorKind::WriteZero.into(),

@@ -32,9 +32,9 @@ pub trait Target: Write {
     /// Goes on where the source has stopped.
     fn start(&mut self) -> Result<(), Error>;
 
-    /// Forgets all of it. Whether it could: if not, nobody knows whether the
-    /// state is in use.
-    fn abandon(&mut self) -> bool;
+    /// Forgets all of it. If this fails, nobody knows whether the state is in use; the
+    /// error says why.
+    fn abandon(&mut self) -> Result<(), Error>;
 
     /// Says more about a write that failed.
     fn explain(&self, err: Error) -> Error {
@@ -128,10 +128,10 @@ impl Target for DeviceTarget<'_> {
         Ok(())
     }
 
-    fn abandon(&mut self) -> bool {
+    fn abandon(&mut self) -> Result<(), Error> {
         self.file = None;
         // A reset always ends in RUNNING, but without the source's state.
-        self.device.reset().is_ok()
+        self.device.forget()
     }
 
     fn explain(&self, err: Error) -> Error {
@@ -191,10 +191,10 @@ impl Target for FileTarget {
         Ok(())
     }
 
-    fn abandon(&mut self) -> bool {
+    fn abandon(&mut self) -> Result<(), Error> {
         // Half a state is of no use to anybody: it goes, an older file stays.
         self.file = None;
-        true
+        Ok(())
     }
 
     fn explain(&self, err: Error) -> Error {
@@ -216,6 +216,6 @@ mod tests {
         let err = stream::copy(&mut &b"state"[..], &mut target, |_| ()).unwrap_err();
         let text = target.explain(err).to_string();
         assert!(text.starts_with("/dev/full: writing"), "{text}");
-        assert!(target.abandon());
+        target.abandon().unwrap();
     }
 }

@@ -458,18 +458,32 @@ pub fn fork() -> io::Result<nix::unistd::ForkResult> {
     Ok(unsafe { nix::unistd::fork() }?)
 }
 
+/// Calls `handler` whenever `signal` comes. System calls are interrupted.
+pub fn on_signal(signal: Signal, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
+    set_handler(signal, handler, SaFlags::empty()).map(|_| ())
+}
+
 /// Calls `handler` when `signal` comes for the first time. A second one does what
-/// the signal does by default. System calls are interrupted.
+/// the signal does by default. System calls are interrupted. A signal that is ignored
+/// stays ignored.
 pub fn on_first_signal(signal: Signal, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
-    let action = SigAction::new(
-        SigHandler::Handler(handler),
-        SaFlags::SA_RESETHAND,
-        SigSet::empty(),
-    );
-    // SAFETY: The handlers of this crate only store to an atomic integer, which
-    // is safe in a signal handler.
-    unsafe { sigaction(signal, &action) }?;
+    let older = set_handler(signal, handler, SaFlags::SA_RESETHAND)?;
+    if older.handler() == SigHandler::SigIgn {
+        // SAFETY: No handler is called.
+        unsafe { sigaction(signal, &older) }?;
+    }
     Ok(())
+}
+
+fn set_handler(
+    signal: Signal,
+    handler: extern "C" fn(libc::c_int),
+    flags: SaFlags,
+) -> io::Result<SigAction> {
+    let action = SigAction::new(SigHandler::Handler(handler), flags, SigSet::empty());
+    // SAFETY: The handlers of this crate only access atomic integers and call alarm(),
+    // both of which are safe in a signal handler.
+    Ok(unsafe { sigaction(signal, &action) }?)
 }
 
 /// Ends this process, without what is done at the end of most.

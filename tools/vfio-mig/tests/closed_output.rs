@@ -69,3 +69,13 @@ fn output_that_cannot_be_written_is_an_error() {
         assert!(said.contains("standard output: No space left"), "{said}");
     }
 }
+
+#[test]
+fn a_terminal_gets_no_state() {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut command = tool(&["save", "ffff:ff:1f.7", "-"]);
+    let output = command.stdout(terminal.slave).output().unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output: a terminal"), "{said}");
+}

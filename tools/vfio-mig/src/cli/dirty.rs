@@ -4,14 +4,15 @@
 
 use super::{out::outln, show, values};
 use serde::Serialize;
-use std::{thread, time::Duration};
+use std::time::Duration;
 use vfio_mig::{
     address::Address,
     device::Device,
-    error::{Context, Error},
+    error::{with_undo, Context, Error},
+    interrupt,
     memory::DeviceMemory,
     uapi::LoggingRange,
-    workload,
+    wait, workload,
 };
 
 #[derive(clap::Args, Debug)]
@@ -128,6 +129,7 @@ fn map(bitmap: &[u64], pages: u64) -> Vec<String> {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    interrupt::catch()?;
     let device = Device::open(args.device)?;
     let memory = DeviceMemory::new(args.length as usize).context("memory for the device")?;
     device.space().map(&memory, args.iova)?;
@@ -137,9 +139,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     };
     let page_size = device.start_logging(args.page_size, &[range])?;
     let logged = log(args, &device, range, page_size, json);
-    // Whatever came of it.
-    let stopped = device.stop_logging();
-    logged.and(stopped)
+    with_undo(logged, device.stop_logging())
 }
 
 /// Reports again and again.
@@ -162,7 +162,7 @@ fn log(
         if args.write_pages > 0 {
             workload::scatter(device, args.iova, args.length, args.write_pages)?;
         }
-        thread::sleep(args.interval);
+        wait::sleep(args.interval)?;
         let bitmap = device.dirty_pages(range, page_size)?;
         let report = report(&bitmap, args.iova, page_size, pages);
         if json {

@@ -16,7 +16,7 @@ use vfio_mig::{
     address::Address,
     device::Device,
     error::{Context, Error, StreamContext},
-    file,
+    file, interrupt,
     output::Output,
     stream,
 };
@@ -55,16 +55,24 @@ fn name_of(file: &Path, dash: &str) -> String {
     }
 }
 
+/// Opens the device, which is put back if a signal comes from here on. Before, there is
+/// nothing to put back, and opening a FIFO may take for ever.
+fn open(device: Address) -> Result<Device, Error> {
+    interrupt::catch()?;
+    Device::open(device)
+}
+
 pub fn save(args: &Args, json: bool) -> Result<(), Error> {
     let bar = bar(json);
     let progress = |bytes| bar.set_position(bytes);
     let to_stdout = args.file == Path::new("-");
     let name = name_of(&args.file, "standard output");
     let saved = if to_stdout {
-        file::save(&Device::open(args.device)?, &mut out::stdout(), progress)
+        let mut to = out::unbuffered_stdout()?;
+        file::save(&open(args.device)?, &mut to, progress)
     } else {
         let mut to = Output::create(&args.file).context(name.clone())?;
-        file::save(&Device::open(args.device)?, &mut to, progress).and_then(|bytes| {
+        file::save(&open(args.device)?, &mut to, progress).and_then(|bytes| {
             to.commit().context(name.clone())?;
             Ok(bytes)
         })
@@ -88,14 +96,11 @@ pub fn load(args: &Args, json: bool) -> Result<(), Error> {
     let progress = |bytes| bar.set_position(bytes);
     let name = name_of(&args.file, "standard input");
     let loaded = if args.file == Path::new("-") {
-        file::load(
-            &Device::open(args.device)?,
-            &mut io::stdin().lock(),
-            progress,
-        )
+        let mut from = io::stdin().lock();
+        file::load(&open(args.device)?, &mut from, progress)
     } else {
         let mut from = open_to_read(&args.file).context(name.clone())?;
-        file::load(&Device::open(args.device)?, &mut from, progress)
+        file::load(&open(args.device)?, &mut from, progress)
     };
     bar.finish_and_clear();
     let bytes = loaded.stream_context(stream::READING, &name)?;

@@ -15,6 +15,7 @@ use vfio_mig::{
     device::Device,
     endpoint::{Endpoint, NotAnEndpoint},
     error::{Context, Error},
+    interrupt,
     migrate::{self, Observer},
     output::Output,
     precopy::{self, InfoVersion},
@@ -208,16 +209,17 @@ impl Args {
         match &self.destination {
             Destination::Device(address) => {
                 let device = self.open_destination(*address)?;
-                work(&Device::open(self.source)?, &mut DeviceTarget::new(&device))
+                let mut target = DeviceTarget::new(&device);
+                work(&self.open_source()?, &mut target)
             }
             Destination::File(path) => {
                 let mut target = FileTarget::create(path)?;
-                work(&Device::open(self.source)?, &mut target)
+                work(&self.open_source()?, &mut target)
             }
             Destination::Tcp(host) => {
                 let timeout = Duration::from_secs(self.timeout);
                 let mut target = RemoteTarget::connect(host, timeout)?;
-                work(&Device::open(self.source)?, &mut target)
+                work(&self.open_source()?, &mut target)
             }
         }
     }
@@ -226,6 +228,13 @@ impl Args {
     fn open_destination(&self, address: Address) -> Result<Device, Error> {
         Device::look_up(self.source)?;
         Device::open(address)
+    }
+
+    /// Opens the source, which is put back if a signal comes from here on. Before, there
+    /// is nothing to put back, and opening a FIFO or a connection may take for ever.
+    fn open_source(&self) -> Result<Device, Error> {
+        interrupt::catch()?;
+        Device::open(self.source)
     }
 
     fn title(&self) -> String {
@@ -251,7 +260,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
             let name = format!("--through {}", path.display());
             let file = Output::create_regular(path).context(name)?;
             let destination = args.open_destination(*destination)?;
-            migrate::through_file(&Device::open(args.source)?, &destination, file, observer)
+            migrate::through_file(&args.open_source()?, &destination, file, observer)
         }
         // check() lets --through pass with a device only.
         _ => args.with_both(|source, target| migrate::stop_copy(source, target, observer)),
@@ -334,6 +343,7 @@ fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
 pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
     let listening = || format!("listening on {}", args.listen);
     let listener = TcpListener::bind(&args.listen).context(listening())?;
+    interrupt::catch()?;
     let device = Device::open(args.device)?;
     device.features()?;
     if !json {

@@ -9,7 +9,9 @@
 
 use std::{
     error, fmt,
-    io::{self, Write},
+    fs::File,
+    io::{self, IsTerminal, Write},
+    os::fd::AsFd,
 };
 use vfio_mig::error::{Context, Error};
 
@@ -48,6 +50,17 @@ pub struct Stream<W>(W);
 /// Standard output.
 pub fn stdout() -> Stream<io::Stdout> {
     Stream(io::stdout())
+}
+
+/// Standard output, for a state: the standard library's own would go on with a write that
+/// a signal has interrupted. Not a terminal, which takes bytes of a state for commands.
+pub fn unbuffered_stdout() -> Result<Stream<File>, Error> {
+    if io::stdout().is_terminal() {
+        let why = "a terminal, which a state would garble; give a file, or > or |";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why)).context("standard output");
+    }
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    Ok(Stream(stdout.context("standard output")?.into()))
 }
 
 /// Standard error.

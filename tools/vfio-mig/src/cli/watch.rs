@@ -5,19 +5,21 @@
 use super::{out::outln, show, values};
 use serde::Serialize;
 use std::{
+    collections::VecDeque,
     fs::File,
     io::{self, IsTerminal},
     os::fd::AsFd,
-    thread,
     time::{Duration, Instant},
 };
 use vfio_mig::{
     address::Address,
     device::Device,
-    error::{Context, Error},
+    error::{with_undo, Context, Error},
+    interrupt,
     state::State,
     stream,
     uapi::{self, PrecopyInfo},
+    wait,
     workload::Workload,
 };
 
@@ -57,17 +59,16 @@ struct Look {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    interrupt::catch()?;
     let device = Device::open(args.device)?;
     let v2 = device.has_feature(uapi::FEATURE_MIG_PRECOPY_INFO_V2, uapi::FEATURE_SET);
     if v2 {
         device.opt_in_precopy_info_v2()?;
     }
-    let stream = device.begin(State::PRE_COPY)?;
-    let watched = look(args, &device, stream, v2, json);
-    // Whatever came of it.
-    let running = device.set_state(State::RUNNING);
-    watched?;
-    running.map(|_| ())
+    let watched = device
+        .begin(State::PRE_COPY)
+        .and_then(|stream| look(args, &device, stream, v2, json));
+    with_undo(watched, device.step_back())
 }
 
 /// Looks again and again.
@@ -77,12 +78,12 @@ fn look(args: &Args, device: &Device, mut stream: File, v2: bool, json: bool) ->
         change_bytes: args.change,
     };
     let begin = Instant::now();
-    let mut left = Vec::new();
+    let mut left = VecDeque::new();
     let mut read_bytes = 0;
     let terminal = io::stdout().is_terminal();
     for round in 0..args.count.unwrap_or(u32::MAX) {
         if round > 0 {
-            thread::sleep(args.interval);
+            wait::sleep(args.interval)?;
         }
         workload.step(device, round)?;
         let info = uapi::precopy_info(stream.as_fd(), PrecopyInfo::default())
@@ -97,8 +98,15 @@ fn look(args: &Args, device: &Device, mut stream: File, v2: bool, json: bool) ->
         if json {
             show::json_line(&look)?;
         } else {
-            left.push(look.initial_bytes.saturating_add(look.dirty_bytes));
-            show_look(&look, &left, terminal)?;
+            if round == 0 {
+                outln!("   seconds  initial_bytes    dirty_bytes           read")?;
+            }
+            // It may go on for days.
+            if left.len() == PLOT {
+                left.pop_front();
+            }
+            left.push_back(look.initial_bytes.saturating_add(look.dirty_bytes));
+            show_look(&look, left.make_contiguous(), terminal)?;
         }
         if !args.keep {
             read_bytes += stream::copy_available(&mut stream, &mut io::sink(), |_| ())?.0;
@@ -108,15 +116,11 @@ fn look(args: &Args, device: &Device, mut stream: File, v2: bool, json: bool) ->
 }
 
 fn show_look(look: &Look, left: &[u64], terminal: bool) -> Result<(), Error> {
-    let shown = &left[left.len().saturating_sub(PLOT)..];
-    let most = shown.iter().copied().max().unwrap_or(0);
+    let most = left.iter().copied().max().unwrap_or(0);
     let reinit = if look.reinit { "REINIT" } else { "" };
-    if left.len() == 1 {
-        outln!("   seconds  initial_bytes    dirty_bytes           read")?;
-    }
     // In a file, the last value says it all.
     let plot = match terminal {
-        true => format!(" {}", show::spark(shown, most)),
+        true => format!(" {}", show::spark(left, most)),
         false => String::new(),
     };
     outln!(

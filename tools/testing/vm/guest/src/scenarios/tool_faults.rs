@@ -7,18 +7,22 @@ use super::{
     compare::{self, Site},
     tool,
 };
-use crate::{sys, tap::Results};
+use crate::{
+    fault::{opcode, Fault, Faults},
+    sys,
+    tap::Results,
+};
 use anyhow::{ensure, Context, Result};
 use std::{
     ffi::OsStr,
     fmt::Debug,
-    fs::{self, File, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io::Write,
     net::TcpStream,
     os::{
         fd::OwnedFd,
         unix::{
-            fs::{chown, FileTypeExt, MetadataExt, PermissionsExt},
+            fs::{chown, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
             net::UnixStream,
         },
     },
@@ -296,9 +300,127 @@ pub fn interrupted_saves(site: &Site) -> Result<()> {
     require_running(site)
 }
 
+/// A command that cannot go on, and what keeps it from that.
+struct Stuck {
+    child: Child,
+    _held: Vec<OwnedFd>,
+}
+
+/// Starts the tool, which gets stuck once it has a device open.
+fn stuck(args: &[&str], held: Vec<OwnedFd>) -> Result<Stuck> {
+    let mut child = Command::new(tool::PATH)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let files = PathBuf::from(format!("/proc/{}/fd", child.id()));
+    let is_device = |file: PathBuf| {
+        let name = file.to_string_lossy().into_owned();
+        name.contains("[vfio-device]") || name.starts_with("/dev/vfio/devices/")
+    };
+    let begin = Instant::now();
+    loop {
+        ensure!(child.try_wait()?.is_none(), "{args:?}: it has ended");
+        ensure!(begin.elapsed() < Duration::from_secs(30), "{args:?}");
+        let mut open = fs::read_dir(&files)?.flatten();
+        if open.any(|fd| fs::read_link(fd.path()).is_ok_and(is_device)) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    // Not needed, but the next step of the tool is what is interesting.
+    thread::sleep(Duration::from_millis(200));
+    ensure!(child.try_wait()?.is_none(), "{args:?}: it is not stuck");
+    Ok(Stuck { child, _held: held })
+}
+
+/// A FIFO with a reader that does not read.
+fn unread_fifo(path: &str) -> Result<OwnedFd> {
+    if !Path::new(path).exists() {
+        sys::make_node(path, libc::S_IFIFO | 0o600, 0, 0)?;
+    }
+    let reader = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    Ok(reader.into())
+}
+
+/// Signals to a tool whose state cannot go on, wherever it comes from or goes to.
+fn signals(site: &Site) -> Result<()> {
+    let vf = site.vf.to_string();
+    let fifo = "/tmp/unread";
+    let to_fifo = format!("file:{fifo}");
+    let mut commands = vec![
+        vec!["save", &vf, "-"],
+        vec!["save", &vf, fifo],
+        vec!["migrate", &vf, &to_fifo],
+        vec!["migrate", &vf, &to_fifo, "--precopy"],
+        vec!["load", &vf, "-"],
+        vec!["watch", &vf, "--interval", "86400"],
+    ];
+    if Device::kernel_has_iommufd() {
+        commands.push(vec!["dirty", &vf, "--interval", "86400"]);
+    }
+    let names = [
+        (libc::SIGTERM, "SIGTERM"),
+        (libc::SIGINT, "SIGINT"),
+        (libc::SIGHUP, "SIGHUP"),
+    ];
+    for (i, args) in commands.iter().enumerate() {
+        // Every signal for the first command, and one for each other one.
+        let count = if i == 0 { names.len() } else { 1 };
+        for (signal, name) in names.iter().cycle().skip(i % names.len()).take(count) {
+            let held = match args.iter().any(|arg| arg.ends_with(fifo)) {
+                true => vec![unread_fifo(fifo)?],
+                false => Vec::new(),
+            };
+            let stuck = stuck(args, held)?;
+            sys::kill(stuck.child.id(), *signal)?;
+            let begin = Instant::now();
+            let output = stuck.child.wait_with_output()?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                output.status.code() == Some(128 + signal),
+                "{args:?}: {}: {said}",
+                output.status
+            );
+            // Nothing follows: the device was put back.
+            let interrupted = said.trim_end().ends_with(&format!("interrupted by {name}"));
+            ensure!(interrupted, "{args:?}: {said}");
+            ensure!(begin.elapsed() < Duration::from_secs(10), "{args:?}");
+        }
+    }
+    fs::remove_file(fifo)?;
+    require_running(site)
+}
+
+/// A source that cannot be put back, since firmware does not let it run again.
+fn not_put_back(site: &Site) -> Result<()> {
+    let (vf, faults) = (site.vf.to_string(), Faults::open()?);
+    let full = ways_to_save(site, "/dev/full");
+    let good = ["save", &vf, "/dev/null"].map(str::to_string).to_vec();
+    // With pre-copy, the disk is full before the source is stopped.
+    for args in full[..2].iter().chain([&good]) {
+        faults.arm(Fault::fail(opcode::RESUME_VHCA))?;
+        let said = fails(args, 1)?;
+        ensure!(faults.armed()? == 0, "{args:?}: it was not put back");
+        let first = if args == &good { "" } else { "No space left" };
+        let then = format!("{vf} is left in ");
+        ensure!(
+            said.contains(first) && said.contains(&then) && said.contains("vfio-mig state"),
+            "{args:?}: {said}"
+        );
+        let state = tool::json(&["--json", "state", &vf])?;
+        ensure!(state["state"] == "RUNNING", "{args:?}: {state}");
+    }
+    require_running(site)
+}
+
 /// All but [`interrupted_saves`].
 pub fn run(results: &mut Results, site: &Site, driver: &str) {
-    let tests: [compare::Test; 7] = [
+    let tests: [compare::Test; 9] = [
         ("a full disk", full_disk),
         ("device nodes stay", device_nodes),
         ("what is no file", no_files),
@@ -306,6 +428,8 @@ pub fn run(results: &mut Results, site: &Site, driver: &str) {
         ("nothing to load", nothing_to_load),
         ("nobody reads the output", closed_output),
         ("messages", messages),
+        ("a source that is not put back", not_put_back),
+        ("signals", signals),
     ];
     for (name, test) in tests {
         results.test(&format!("{name}, {driver} driver"), |_| test(site));

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a caught signal does: in a process of its own, which has just one thread, so a
+//! signal interrupts what is tested and nothing else.
+
+use nix::sys::signal::{raise, Signal};
+use std::{
+    env,
+    io::Write,
+    os::{
+        fd::AsFd,
+        unix::{net::UnixStream, process::ExitStatusExt},
+    },
+    process::{Command, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
+use vfio_mig::{
+    error::Error,
+    interrupt, stream, uapi,
+    wait::{self, Deadline, Signals},
+};
+
+/// What a blocked call may take to hear of a signal; it looks every second.
+const SOON: Duration = Duration::from_secs(10);
+/// When the test has failed, since the process hangs.
+const HUNG: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    match env::args().nth(1).as_deref() {
+        Some("--apart") => apart(),
+        _ => {
+            let tests: [(&str, fn()); 1] = [("a_tool_hears_of_signals", a_tool_hears_of_signals)];
+            for (name, test) in tests {
+                // A panic ends the process, with a status.
+                test();
+                println!("test {name} ... ok");
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn a_tool_hears_of_signals() {
+    let me = env::current_exe().expect("a path");
+    // As nohup starts a program.
+    let mut child = Command::new("sh")
+        .args(["-c", "trap '' HUP; exec \"$0\" --apart"])
+        .arg(me)
+        .spawn()
+        .expect("a shell");
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+        if begin.elapsed() > HUNG {
+            child.kill().expect("a child");
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    // The second SIGTERM has ended it, after all that came before it.
+    assert_eq!(status.signal(), Some(libc::SIGTERM), "{status}");
+}
+
+/// A socket that takes no more, and its other end.
+fn full() -> (UnixStream, UnixStream) {
+    let (mut ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    uapi::set_nonblocking(ours.as_fd(), true).expect("a socket");
+    while ours.write(&[0; 1 << 16]).is_ok() {}
+    uapi::set_nonblocking(ours.as_fd(), false).expect("a socket");
+    (ours, theirs)
+}
+
+fn apart() {
+    interrupt::catch().expect("signals");
+    interrupt::catch().expect("signals, a second time");
+    raise(Signal::SIGHUP).expect("a signal");
+    interrupt::check().expect("an ignored signal stays ignored");
+
+    let (mut ours, _theirs) = full();
+    raise(Signal::SIGTERM).expect("a signal");
+    // Nobody has looked for the signal before this blocks.
+    let begin = Instant::now();
+    let written = stream::write_all(&mut ours, b"x", 0);
+    let is_sigterm =
+        |result| matches!(result, Err(Error::Interrupted { signal }) if signal == libc::SIGTERM);
+    assert!(is_sigterm(written) && begin.elapsed() < SOON);
+
+    raise(Signal::SIGINT).expect("a signal");
+    assert!(is_sigterm(interrupt::check()), "the first one counts");
+    let begin = Instant::now();
+    assert!(wait::sleep(HUNG).is_err() && begin.elapsed() < SOON);
+
+    // What undoes something takes the time that it needs.
+    let time = Duration::from_millis(1500);
+    let late = || wait::ready(&mut [], Deadline::after(time), Signals::Ignore);
+    let begin = Instant::now();
+    assert!(!interrupt::undo(late).expect("poll"));
+    assert!(begin.elapsed() >= time);
+    raise(Signal::SIGTERM).expect("a signal");
+}
