@@ -141,6 +141,9 @@ pub enum Error {
         /// What could not be undone.
         then: Box<Error>,
     },
+    /// The sender has asked the receiver to forget the state.
+    #[error("the sender has given up")]
+    GivenUp,
     /// The destination has the state, and runs.
     #[error(
         "{device}: the destination runs, and this device could not forget its state: {source}"

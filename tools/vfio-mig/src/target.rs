@@ -7,14 +7,17 @@ use crate::{
     error::{Context, Error, StreamContext},
     output::Output,
     state::State,
-    stream, uapi,
+    stream,
+    wait::{self, Deadline, Signals},
 };
+use nix::poll::{PollFd, PollFlags};
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
+    time::Duration,
 };
 
 /// What gets the state of a device. Its steps come in the order in which they are
@@ -47,12 +50,17 @@ pub trait Target: Write {
     }
 }
 
+/// How long a device may take to load what was written, unless another time is given.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Another device of this host.
 pub struct DeviceTarget<'a> {
     device: &'a Device,
     file: Option<File>,
     /// Whether a byte was written.
     written: bool,
+    /// How long [`Target::wait_loaded`] waits.
+    timeout: Duration,
 }
 
 impl<'a> DeviceTarget<'a> {
@@ -62,7 +70,25 @@ impl<'a> DeviceTarget<'a> {
             device,
             file: None,
             written: false,
+            timeout: LOAD_TIMEOUT,
         }
+    }
+
+    /// As this one, but waits for `timeout` until all that was written is loaded.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
+/// Waits until a write to `file` would not block.
+fn wait_writable(file: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    let mut fds = [PollFd::new(file, PollFlags::POLLOUT)];
+    match wait::ready(&mut fds, Deadline::after(timeout), Signals::Heed)? {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("not done after {} s (--timeout)", timeout.as_secs_f64()),
+        )),
     }
 }
 
@@ -106,11 +132,13 @@ impl Target for DeviceTarget<'_> {
 
     /// A driver that loads within write() is always ready.
     fn wait_loaded(&mut self) -> Result<(), Error> {
-        if let Some(file) = &self.file {
-            uapi::poll(file.as_fd(), libc::POLLOUT, -1)
-                .context("waiting for the destination to load")?;
-        }
-        Ok(())
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        wait_writable(file.as_fd(), self.timeout).context(format!(
+            "{}: waiting until it has loaded what it has",
+            self.device.address()
+        ))
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -209,6 +237,7 @@ impl Target for FileTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{os::unix::net::UnixStream, time::Instant};
 
     #[test]
     fn an_error_of_a_file_has_its_name() {
@@ -217,5 +246,20 @@ mod tests {
         let text = target.explain(err).to_string();
         assert!(text.starts_with("/dev/full: writing"), "{text}");
         target.abandon().unwrap();
+    }
+
+    #[test]
+    fn what_is_never_loaded_is_not_waited_for_without_end() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        while (&ours).write(&[0; 4096]).is_ok() {}
+        let timeout = Duration::from_millis(100);
+        let begin = Instant::now();
+        let err = wait_writable(ours.as_fd(), timeout).unwrap_err();
+        assert!((timeout..timeout * 20).contains(&begin.elapsed()));
+        assert_eq!(err.to_string(), "not done after 0.1 s (--timeout)");
+        // With room, or with nobody at the other end, there is nothing to wait for.
+        drop(theirs);
+        wait_writable(ours.as_fd(), timeout).unwrap();
     }
 }

@@ -38,7 +38,8 @@ pub struct Args {
     /// Move most of it while the source runs.
     #[arg(long)]
     precopy: bool,
-    /// Give up a host that says nothing for so many seconds.
+    /// Give up if the destination needs more than so many seconds for a step: to answer,
+    /// to take a piece of the state, or to load what it has.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
     #[command(flatten)]
@@ -51,7 +52,7 @@ struct PrecopyOptions {
     /// Which PRECOPY_INFO to use: version 2 tells of initial bytes that come
     /// later. With "both", migrates with one and then with the other, to a device
     /// of this host.
-    #[arg(long, value_enum, default_value_t = InfoChoice::V2)]
+    #[arg(long, value_name = "VERSION", value_enum, default_value_t = InfoChoice::V2)]
     precopy_info: InfoChoice,
     /// Stop the source when no initial bytes are left, and no more dirty bytes
     /// than this.
@@ -75,7 +76,8 @@ pub struct ReceiveArgs {
     /// that only hosts of yours are in.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4444")]
     listen: Endpoint,
-    /// Give up a sender that says nothing for so many seconds.
+    /// Refuse who connects and is no sender after so many seconds. Give up a sender that
+    /// needs more for a step, and a device that needs more to load what it has.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
 }
@@ -182,6 +184,21 @@ impl precopy::Observer for PrecopyBar {
     }
 }
 
+/// Shows the bytes, and who was refused.
+struct ReceiveBar {
+    bar: ProgressBar,
+}
+
+impl remote::Observer for ReceiveBar {
+    fn refused(&mut self, peer: &str, why: &str) -> Result<(), Error> {
+        self.bar.suspend(|| errln!("refused {peer}: {why}"))
+    }
+
+    fn bytes(&mut self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+}
+
 impl Args {
     /// Fails if the arguments do not fit each other.
     pub fn check(&self) -> Result<(), String> {
@@ -206,10 +223,11 @@ impl Args {
         &self,
         work: impl FnOnce(&Device, &mut dyn Target) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let timeout = Duration::from_secs(self.timeout);
         match &self.destination {
             Destination::Device(address) => {
                 let device = self.open_destination(*address)?;
-                let mut target = DeviceTarget::new(&device);
+                let mut target = DeviceTarget::new(&device).with_timeout(timeout);
                 work(&self.open_source()?, &mut target)
             }
             Destination::File(path) => {
@@ -217,7 +235,6 @@ impl Args {
                 work(&self.open_source()?, &mut target)
             }
             Destination::Tcp(host) => {
-                let timeout = Duration::from_secs(self.timeout);
                 let mut target = RemoteTarget::connect(host, timeout)?;
                 work(&self.open_source()?, &mut target)
             }
@@ -356,8 +373,9 @@ pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
         show::bytes(0)
     };
     let timeout = Duration::from_secs(args.timeout);
-    let received = remote::serve(&device, &listener, timeout, |bytes| bar.set_position(bytes));
-    bar.finish_and_clear();
+    let mut observer = ReceiveBar { bar };
+    let received = remote::serve(&device, listener, timeout, &mut observer);
+    observer.bar.finish_and_clear();
     let received = received?;
     if json {
         return show::json(&received);

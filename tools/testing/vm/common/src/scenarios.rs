@@ -503,7 +503,7 @@ pub const ALL: &[Scenario] = &[
         about: "the vfio-mig command",
         suite: Suite::Check,
         kernels: BOTH,
-        seconds: 60,
+        seconds: 90,
         machine: WELL,
     },
     Scenario {

@@ -9,8 +9,9 @@ use serde_json::Value;
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    process::{Child, Command, Output, Stdio},
+    net::{Shutdown, TcpStream},
+    process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 /// Where it is.
@@ -46,6 +47,7 @@ fn json_lines(args: &[&str]) -> Result<Vec<Value>> {
 /// A process that waits for a state.
 pub struct Receiver {
     child: Child,
+    stderr: BufReader<ChildStderr>,
     address: String,
 }
 
@@ -58,11 +60,12 @@ impl Receiver {
             .stderr(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
-        let stderr = child.stderr.as_mut().context("no stderr")?;
-        BufReader::new(stderr).read_line(&mut line)?;
+        let mut stderr = BufReader::new(child.stderr.take().context("no stderr")?);
+        stderr.read_line(&mut line)?;
         let address = line.trim_end().rsplit(' ').next().unwrap_or_default();
         Ok(Self {
             address: address.to_string(),
+            stderr,
             child,
         })
     }
@@ -72,14 +75,25 @@ impl Receiver {
         &self.address
     }
 
-    /// Whether it went well, and what it said.
-    pub fn end(mut self) -> Result<(bool, String)> {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ends, and what it has said.
+    pub fn end(mut self) -> Result<(ExitStatus, String)> {
         let mut said = String::new();
         let stdout = self.child.stdout.as_mut().context("no stdout")?;
         stdout.read_to_string(&mut said)?;
-        Ok((self.child.wait()?.success(), said))
+        self.stderr.read_to_string(&mut said)?;
+        Ok((self.child.wait()?, said))
     }
 }
+
+/// What a sender says first.
+pub const HELLO: &[u8] = b"\x01\x0a\0\0\0vfio-mig 1";
+/// What a receiver answers.
+pub const DONE: &[u8] = b"\x80\0\0\0\0";
 
 /// To a device of another process, which is as good as another host.
 fn over_tcp(source: &str, destination: &str, more: &[&str]) -> Result<()> {
@@ -89,31 +103,74 @@ fn over_tcp(source: &str, destination: &str, more: &[&str]) -> Result<()> {
     args.extend(more);
     let sent = json(&args)?;
     let sent = if sent.is_array() { &sent[0] } else { &sent };
-    let (good, said) = receiver.end()?;
+    let (status, said) = receiver.end()?;
     let sha256 = sent["sha256"].as_str().context("no checksum")?;
-    ensure!(good && said.contains(sha256), "{sent}: {said}");
+    ensure!(status.success() && said.contains(sha256), "{sent}: {said}");
     Ok(())
 }
 
-/// Senders that stop, or never were any.
+/// Senders that stop.
 fn bad_senders(destination: &str) -> Result<()> {
-    let hello = b"\x01\x0a\0\0\0vfio-mig 1";
-    let data = b"\x02\x04\0\0\0data";
-    for bytes in [
-        &b""[..],
-        b"GET / HTTP/1.0\r\n\r\n",
-        hello,
-        &[&hello[..], data].concat(),
-    ] {
+    for bytes in [HELLO, &[HELLO, b"\x02\x04\0\0\0data"].concat()] {
         let receiver = Receiver::start(destination)?;
-        let mut stream = TcpStream::connect(&receiver.address)?;
-        stream.write_all(bytes)?;
-        drop(stream);
-        let (good, said) = receiver.end()?;
-        ensure!(!good, "{bytes:?}: {said}");
+        TcpStream::connect(&receiver.address)?.write_all(bytes)?;
+        let (status, said) = receiver.end()?;
+        ensure!(status.code() == Some(1), "{bytes:?}: {said}");
         let info = json(&["--json", "info", destination])?;
         ensure!(info["state"] == "RUNNING", "{bytes:?}: {info}");
     }
+    Ok(())
+}
+
+/// Who never was a sender does not use the receiver up, nor keep a sender waiting.
+fn no_senders(source: &str, destination: &str) -> Result<()> {
+    let receiver = Receiver::start(destination)?;
+    let silent = TcpStream::connect(&receiver.address)?;
+    for bytes in [
+        &b""[..],
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"\x01\x0a\0\0\0vfio-mig 2",
+    ] {
+        TcpStream::connect(&receiver.address)?.write_all(bytes)?;
+    }
+    let begin = Instant::now();
+    let to = format!("tcp:{}", receiver.address);
+    json(&["--json", "migrate", source, &to])?;
+    ensure!(begin.elapsed() < Duration::from_secs(30), "it waits");
+    let (status, said) = receiver.end()?;
+    drop(silent);
+    let refused = said.matches("refused 127.0.0.1:").count();
+    ensure!(status.success() && refused == 4, "{said}");
+    for why in [
+        "it closed the connection before HELLO",
+        "it did not say HELLO",
+        "it speaks \"vfio-mig 2\"",
+        "another sender came first",
+    ] {
+        ensure!(said.contains(why), "{why}: {said}");
+    }
+    Ok(())
+}
+
+/// A sender hears why its state was refused, though it has not read all the while.
+fn reason_of_receiver(destination: &str) -> Result<()> {
+    let receiver = Receiver::start(destination)?;
+    let mut stream = TcpStream::connect(&receiver.address)?;
+    stream.write_all(HELLO)?;
+    for _ in 0..8 {
+        stream.write_all(&[2, 0, 0, 8, 0])?;
+        stream.write_all(&[0xff; 512 << 10])?;
+    }
+    stream.shutdown(Shutdown::Write)?;
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers)?;
+    let answers = String::from_utf8_lossy(&answers);
+    let (status, said) = receiver.end()?;
+    let why = "the driver refused the state";
+    ensure!(
+        answers.contains(why) && said.contains(why) && status.code() == Some(1),
+        "{answers}: {said}"
+    );
     Ok(())
 }
 
@@ -204,6 +261,8 @@ pub fn run(results: &mut Results) -> Result<()> {
         });
         results.test(&format!("hosts that are none, {name} driver"), |_| {
             bad_senders(&destination)?;
+            no_senders(&source, &destination)?;
+            reason_of_receiver(&destination)?;
             let output = vfio_mig(&["migrate", &source, "tcp:127.0.0.1:1"])?;
             let error = String::from_utf8_lossy(&output.stderr);
             ensure!(error.contains("connecting to 127.0.0.1:1"), "{error}");

@@ -17,8 +17,8 @@ use std::{
     ffi::OsStr,
     fmt::Debug,
     fs::{self, File, OpenOptions, Permissions},
-    io::Write,
-    net::TcpStream,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     os::{
         fd::OwnedFd,
         unix::{
@@ -181,7 +181,7 @@ fn nothing_to_load(site: &Site) -> Result<()> {
         ensure!(said.contains("nothing to load"), "{from}: {said}");
     }
     // A sender with a checksum of nothing, and then it says to start.
-    let mut bytes = b"\x01\x0a\0\0\0vfio-mig 1\x04\x20\0\0\0".to_vec();
+    let mut bytes = [tool::HELLO, b"\x04\x20\0\0\0"].concat();
     bytes.extend([
         0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,
         0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52,
@@ -190,8 +190,8 @@ fn nothing_to_load(site: &Site) -> Result<()> {
     bytes.extend(b"\x05\0\0\0\0");
     let receiver = tool::Receiver::start(&vf)?;
     TcpStream::connect(receiver.address())?.write_all(&bytes)?;
-    let (good, said) = receiver.end()?;
-    ensure!(!good, "it runs without a state: {said}");
+    let (status, said) = receiver.end()?;
+    ensure!(!status.success(), "it runs without a state: {said}");
     require_running(site)
 }
 
@@ -349,7 +349,7 @@ fn unread_fifo(path: &str) -> Result<OwnedFd> {
 
 /// Signals to a tool whose state cannot go on, wherever it comes from or goes to.
 fn signals(site: &Site) -> Result<()> {
-    let vf = site.vf.to_string();
+    let (vf, other) = (site.vf.to_string(), site.other.to_string());
     let fifo = "/tmp/unread";
     let to_fifo = format!("file:{fifo}");
     let mut commands = vec![
@@ -358,6 +358,7 @@ fn signals(site: &Site) -> Result<()> {
         vec!["migrate", &vf, &to_fifo],
         vec!["migrate", &vf, &to_fifo, "--precopy"],
         vec!["load", &vf, "-"],
+        vec!["receive", &other, "--listen", "127.0.0.1:0"],
         vec!["watch", &vf, "--interval", "86400"],
     ];
     if Device::kernel_has_iommufd() {
@@ -396,6 +397,51 @@ fn signals(site: &Site) -> Result<()> {
     require_running(site)
 }
 
+/// Signals to both ends of a connection, each of which tells the other one.
+fn signals_of_hosts(site: &Site) -> Result<()> {
+    let (vf, other) = (site.vf.to_string(), site.other.to_string());
+    let receiver = tool::Receiver::start(&other)?;
+    let mut sender = TcpStream::connect(receiver.address())?;
+    sender.write_all(tool::HELLO)?;
+    let mut answer = [0; tool::DONE.len()];
+    sender.read_exact(&mut answer)?;
+    ensure!(answer == tool::DONE, "{answer:?}");
+    sys::kill(receiver.id(), libc::SIGTERM)?;
+    let mut reason = Vec::new();
+    sender.read_to_end(&mut reason)?;
+    let reason = String::from_utf8_lossy(&reason);
+    let (status, said) = receiver.end()?;
+    ensure!(
+        reason.ends_with("interrupted by SIGTERM") && status.code() == Some(128 + libc::SIGTERM),
+        "{reason}: {status}: {said}"
+    );
+
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let to = format!("tcp:{}", listener.local_addr()?);
+    let answering = thread::spawn(move || -> Result<Vec<u8>> {
+        let (mut stream, _) = listener.accept()?;
+        let mut hello = [0; tool::HELLO.len()];
+        stream.read_exact(&mut hello)?;
+        stream.write_all(tool::DONE)?;
+        // All that it sends, until it waits for an answer and hears none.
+        let mut sent = Vec::new();
+        stream.read_to_end(&mut sent)?;
+        Ok(sent)
+    });
+    let stuck = stuck(&["migrate", &vf, &to], Vec::new())?;
+    sys::kill(stuck.child.id(), libc::SIGINT)?;
+    let output = stuck.child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.code() == Some(128 + libc::SIGINT) && said.contains("interrupted by SIGINT"),
+        "{}: {said}",
+        output.status
+    );
+    let sent = answering.join().ok().context("a thread panicked")??;
+    ensure!(sent.len() > 1 << 20, "{} bytes", sent.len());
+    require_running(site)
+}
+
 /// A source that cannot be put back, since firmware does not let it run again.
 fn not_put_back(site: &Site) -> Result<()> {
     let (vf, faults) = (site.vf.to_string(), Faults::open()?);
@@ -420,7 +466,7 @@ fn not_put_back(site: &Site) -> Result<()> {
 
 /// All but [`interrupted_saves`].
 pub fn run(results: &mut Results, site: &Site, driver: &str) {
-    let tests: [compare::Test; 9] = [
+    let tests: [compare::Test; 10] = [
         ("a full disk", full_disk),
         ("device nodes stay", device_nodes),
         ("what is no file", no_files),
@@ -430,6 +476,7 @@ pub fn run(results: &mut Results, site: &Site, driver: &str) {
         ("messages", messages),
         ("a source that is not put back", not_put_back),
         ("signals", signals),
+        ("signals to one of two hosts", signals_of_hosts),
     ];
     for (name, test) in tests {
         results.test(&format!("{name}, {driver} driver"), |_| test(site));
