@@ -95,7 +95,11 @@ impl Device {
         let driver = sysfs::driver(device)?;
         match sysfs::is_vfio(device) {
             true => Ok(driver),
-            false => Err(Error::NotVfio { device, driver }),
+            false => Err(Error::NotVfio {
+                device,
+                driver,
+                vfio: sysfs::vfio_devices(),
+            }),
         }
     }
 

@@ -10,8 +10,13 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such device.
-    #[error("{0}: no such device")]
-    NoDevice(Address),
+    #[error("{device}: no such device; {}", bound(.vfio))]
+    NoDevice {
+        /// What was asked for.
+        device: Address,
+        /// What there is.
+        vfio: Vec<Address>,
+    },
     /// No driver.
     #[error("{device}: no driver is bound; write its name to {path}/driver_override and {device} to /sys/bus/pci/drivers_probe")]
     NoDriver {
@@ -21,12 +26,14 @@ pub enum Error {
         path: PathBuf,
     },
     /// Not a VFIO driver.
-    #[error("{device}: bound to {driver}, which is not a VFIO driver")]
+    #[error("{device}: bound to {driver}, which is not a VFIO driver; {}", bound(.vfio))]
     NotVfio {
         /// The device.
         device: Address,
         /// What it is bound to.
         driver: String,
+        /// Devices that have a VFIO driver.
+        vfio: Vec<Address>,
     },
     /// No IOMMU group.
     #[error("{0}: no IOMMU group; is the IOMMU on (intel_iommu=on or amd_iommu=on)?")]
@@ -166,12 +173,14 @@ pub enum Error {
         source: Box<Error>,
     },
     /// Expectations of a test that does not exist.
-    #[error("{}: there is no test {name}; `vfio-mig test --list` has their names", .path.display())]
+    #[error("{}: there is no test {name}; {right}", .path.display())]
     UnknownTest {
         /// The file.
         path: PathBuf,
         /// What it names.
         name: String,
+        /// What it could name.
+        right: String,
     },
     /// It has none of the registers that make an emulated VF work.
     #[error("{0}: not an emulated ConnectX VF: there is no workload for it")]
@@ -203,6 +212,26 @@ fn errno_of(err: &io::Error) -> Option<i32> {
         _ => None,
     };
     err.raw_os_error().or_else(inner).or(named)
+}
+
+/// Most devices that a message names.
+const MAX_NAMED: usize = 16;
+
+/// Which devices can be given.
+fn bound(devices: &[Address]) -> String {
+    let names: Vec<String> = devices
+        .iter()
+        .take(MAX_NAMED)
+        .map(Address::to_string)
+        .collect();
+    match devices.len() - names.len() {
+        _ if names.is_empty() => "no device of this host is bound to a VFIO driver".to_string(),
+        0 => format!("bound to a VFIO driver: {}", names.join(", ")),
+        more => format!(
+            "bound to a VFIO driver: {} and {more} more",
+            names.join(", ")
+        ),
+    }
 }
 
 fn state_name(state: Option<State>) -> String {
@@ -321,6 +350,21 @@ impl<T> Context<T> for io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_device_lists_the_right_ones() {
+        let device: Address = "01:00.2".parse().unwrap();
+        let mut vfio = vec![device; MAX_NAMED];
+        let text = |vfio: &[Address]| {
+            let vfio = vfio.to_vec();
+            Error::NoDevice { device, vfio }.to_string()
+        };
+        assert!(text(&[]).ends_with("; no device of this host is bound to a VFIO driver"));
+        assert!(text(&vfio[..1]).ends_with("; bound to a VFIO driver: 0000:01:00.2"));
+        assert!(text(&vfio).ends_with(".2"));
+        vfio.push(device);
+        assert!(text(&vfio).ends_with(" and 1 more"));
+    }
 
     #[test]
     fn an_error_within_one_of_io_has_its_errno() {

@@ -31,7 +31,10 @@ pub fn driver(device: impl Into<Address>) -> Result<String, Error> {
     let device = device.into();
     let path = device_dir(device);
     if !path.exists() {
-        return Err(Error::NoDevice(device));
+        return Err(Error::NoDevice {
+            device,
+            vfio: vfio_devices(),
+        });
     }
     link_name(&path.join("driver")).ok_or(Error::NoDriver { device, path })
 }
@@ -54,5 +57,52 @@ pub fn cdev(device: Address) -> Option<PathBuf> {
 
 /// Whether a VFIO driver is bound: only those have the folder.
 pub fn is_vfio(device: Address) -> bool {
-    device_dir(device).join("vfio-dev").exists()
+    has_vfio_driver(&device_dir(device))
+}
+
+fn has_vfio_driver(device: &Path) -> bool {
+    device.join("vfio-dev").exists()
+}
+
+/// All devices that a VFIO driver is bound to.
+pub fn vfio_devices() -> Vec<Address> {
+    vfio_devices_of(Path::new("/sys/bus"))
+}
+
+fn vfio_devices_of(buses: &Path) -> Vec<Address> {
+    let mut devices: Vec<Address> = ["pci", "mdev"]
+        .iter()
+        .filter_map(|bus| fs::read_dir(buses.join(bus).join("devices")).ok())
+        .flat_map(Iterator::flatten)
+        .filter(|entry| has_vfio_driver(&entry.path()))
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    devices.sort();
+    devices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_with_a_vfio_driver_are_found() {
+        let buses = std::env::temp_dir().join(format!("vfio-mig-bus-{}", std::process::id()));
+        let uuid = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+        for path in [
+            "pci/devices/0000:01:00.3/vfio-dev".to_string(),
+            "pci/devices/0000:01:00.2/vfio-dev".to_string(),
+            "pci/devices/0000:01:00.4/net".to_string(),
+            format!("mdev/devices/{uuid}/vfio-dev"),
+        ] {
+            fs::create_dir_all(buses.join(path)).unwrap();
+        }
+        let found: Vec<String> = vfio_devices_of(&buses)
+            .iter()
+            .map(Address::to_string)
+            .collect();
+        assert_eq!(found, ["0000:01:00.2", "0000:01:00.3", uuid]);
+        fs::remove_dir_all(&buses).unwrap();
+        assert!(vfio_devices_of(&buses).is_empty());
+    }
 }

@@ -114,6 +114,14 @@ fn numbers_have_a_range() {
         &["fuzz", ABSENT, "--first", "0", "--rounds", most],
         &["test", ABSENT, "--timeout", most],
         &["migrate", ABSENT, OTHER, "--timeout", most],
+        &[
+            "receive",
+            ABSENT,
+            "--listen",
+            "127.0.0.1:0",
+            "--timeout",
+            most,
+        ],
     ] {
         let said = fails(args, 1);
         assert!(said.contains("no such device"), "{args:?}: {said}");
@@ -237,17 +245,76 @@ fn names_of_tests_are_looked_at() {
 fn expectations_name_tests() {
     let dir = folder("expectations");
     let path = dir.join("known.toml");
-    let known = "[[known]]\ntests = ['nosuch']\nsubject = ''\nobserved = []\ncause = ''\n";
-    fs::write(&path, known).unwrap();
-    let path = path.to_str().unwrap();
-    let said = fails(&["test", ABSENT, "--expect", path], 1);
-    let expected = format!("vfio-mig: {path}: there is no test nosuch; ");
-    assert!(said.starts_with(&expected), "{said}");
+    for (wrong, right) in [
+        ("nosuch", "feature, fork"),
+        ("feature.nosuch", "feature.stop_copy"),
+    ] {
+        let known =
+            format!("[[known]]\ntests = ['{wrong}']\nsubject = ''\nobserved = []\ncause = ''\n");
+        fs::write(&path, known).unwrap();
+        let path = path.to_str().unwrap();
+        let said = fails(&["test", ABSENT, "--expect", path], 1);
+        let expected = format!("vfio-mig: {path}: there is no test {wrong}; ");
+        assert!(
+            said.starts_with(&expected) && said.contains(right),
+            "{said}"
+        );
+    }
     fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn wrong_names_list_the_right_ones() {
+    for (args, message) in [
+        (
+            &["nosuch"][..],
+            "commands: info, state, save, load, migrate, receive, watch, dirty",
+        ),
+        (&["migrat", ABSENT], "commands: info, "),
+        (
+            &["watch", ABSENT, "--nosuch"],
+            "options of watch: --interval, --count, --keep",
+        ),
+        (&["--nosuch", "info", ABSENT], "options of info: --json"),
+        (&["--nosuch"], "options of vfio-mig: --json"),
+        (&["state", ABSENT, "nosuch"], "STOP, RUNNING, STOP_COPY"),
+        (
+            &[
+                "migrate",
+                ABSENT,
+                OTHER,
+                "--precopy",
+                "--precopy-info",
+                "v3",
+            ],
+            "v1, v2, both",
+        ),
+        (&["completions", "csh"], "bash"),
+        (
+            &["test", ABSENT, "--only", "feature.nosuch"],
+            "this group: feature.probe, ",
+        ),
+    ] {
+        let said = fails(args, 2);
+        assert!(said.contains(message), "{args:?}: {said}");
+        let output = tool(&[&["--json"], args].concat());
+        let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let text = object["error"].as_str().unwrap();
+        assert!(
+            text.contains(message) && !text.contains("Usage"),
+            "{args:?}: {text}"
+        );
+    }
+    let said = fails(&["info", ABSENT], 1);
+    assert!(said.contains("bound to a VFIO driver"), "{said}");
 }
 
 #[test]
 fn fuzz_has_no_round_to_repeat_without_a_device() {
     let said = fails(&["fuzz", ABSENT], 1);
-    assert_eq!(said, format!("vfio-mig: {ABSENT}: no such device\n"));
+    assert!(
+        said.starts_with(&format!("vfio-mig: {ABSENT}: no such device; ")),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
 }

@@ -16,7 +16,10 @@ mod test;
 mod values;
 mod watch;
 
-use clap::{error::ErrorKind, CommandFactory, Parser, Subcommand};
+use clap::{
+    error::{ContextKind, ContextValue, ErrorKind},
+    CommandFactory, Parser, Subcommand,
+};
 use std::{ffi::OsString, process::ExitCode};
 use vfio_mig::{
     address::{self, Address},
@@ -109,7 +112,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 impl Cli {
     /// Parses the command line, and checks what depends on several of its arguments.
     fn parse_and_check(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(args)?;
+        let cli = Self::try_parse_from(&args).map_err(|err| with_right_names(err, &args))?;
         let (name, checked) = match &cli.command {
             Command::Migrate(args) => ("migrate", args.check()),
             Command::Dirty(args) => ("dirty", args.check()),
@@ -138,6 +141,38 @@ fn usage_error(name: &str, message: String) -> clap::Error {
         None => &mut command,
     };
     command.error(ErrorKind::ValueValidation, message)
+}
+
+/// Adds the names that there are to an error about one that there is not.
+fn with_right_names(mut err: clap::Error, args: &[OsString]) -> clap::Error {
+    let mut command = Cli::command();
+    command.build();
+    let text = match err.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let names: Vec<&str> = command
+                .get_subcommands()
+                .map(|sub| sub.get_name())
+                .collect();
+            format!("commands: {}", names.join(", "))
+        }
+        ErrorKind::UnknownArgument => {
+            let given = args.iter().skip(1).filter_map(|arg| arg.to_str());
+            let command = given
+                .filter_map(|arg| command.find_subcommand(arg))
+                .next()
+                .unwrap_or(&command);
+            let options: Vec<String> = command
+                .get_arguments()
+                .filter_map(|arg| arg.get_long())
+                .map(|long| format!("--{long}"))
+                .collect();
+            format!("options of {}: {}", command.get_name(), options.join(", "))
+        }
+        _ => return err,
+    };
+    let tip = ContextValue::StyledStrs(vec![text.into()]);
+    err.insert(ContextKind::Suggested, tip);
+    err
 }
 
 /// Whether `--json` is in a command line that could not be parsed. No option takes a
@@ -169,12 +204,14 @@ fn not_parsed(err: &clap::Error, json: bool) -> u8 {
 /// `--help` that follow it.
 fn summary(err: &clap::Error) -> String {
     let text = err.render().to_string();
-    let lines = text.trim_start_matches("error: ").lines();
-    let message: Vec<&str> = lines
-        .take_while(|line| !line.is_empty())
+    let message: Vec<&str> = text
+        .trim_start_matches("error: ")
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
         .map(str::trim)
+        .filter(|line| !line.is_empty())
         .collect();
-    message.join(" ")
+    message.join(" ").replace(" tip: ", "; ")
 }
 
 /// Carries the command line out. Returns the exit status.

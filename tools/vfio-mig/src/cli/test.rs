@@ -58,15 +58,30 @@ fn parse_only(text: &str) -> Result<String, String> {
     if tests.iter().any(|test| test.name.contains(text)) {
         return Ok(text.to_string());
     }
-    let groups: BTreeSet<&str> = tests
-        .iter()
-        .filter_map(|test| test.name.split('.').next())
-        .collect();
-    let groups: Vec<&str> = groups.into_iter().collect();
     Err(format!(
-        "no test has this in its name; names begin with {} (`vfio-mig test --list` lists them)",
-        groups.join(", ")
+        "no test has this in its name; {}",
+        right_names(text)
     ))
+}
+
+/// What could be meant by `wrong`, the name of no test: the tests of its group, or else
+/// the groups.
+fn right_names(wrong: &str) -> String {
+    let tests = conformance::tests();
+    let group = |name: &str| name.split('.').next().unwrap_or_default().to_string();
+    let groups: BTreeSet<String> = tests.iter().map(|test| group(&test.name)).collect();
+    let names: Vec<String> = tests
+        .into_iter()
+        .map(|test| test.name)
+        .filter(|name| group(name) == group(wrong))
+        .collect();
+    match names.is_empty() {
+        true => format!(
+            "names begin with {} (`vfio-mig test --list` lists them)",
+            groups.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+        false => format!("tests of this group: {}", names.join(", ")),
+    }
 }
 
 impl Args {
@@ -124,6 +139,7 @@ fn read_expectations(path: &Path) -> Result<Expectations, Error> {
         Some(name) => Err(Error::UnknownTest {
             path: path.to_path_buf(),
             name: name.to_string(),
+            right: right_names(name),
         }),
         None => Ok(known),
     }
