@@ -6,16 +6,17 @@
 use nix::sys::signal::{raise, Signal};
 use std::{
     env,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     os::{
         fd::AsFd,
         unix::{net::UnixStream, process::ExitStatusExt},
     },
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
 };
 use vfio_mig::{
+    conformance::{runner, Expectations, Site, Source, Test},
     error::Error,
     interrupt, stream, uapi,
     wait::{self, Deadline, Signals},
@@ -29,8 +30,12 @@ const HUNG: Duration = Duration::from_secs(60);
 fn main() -> ExitCode {
     match env::args().nth(1).as_deref() {
         Some("--apart") => apart(),
+        Some("--conformance") => conformance(),
         _ => {
-            let tests: [(&str, fn()); 1] = [("a_tool_hears_of_signals", a_tool_hears_of_signals)];
+            let tests: [(&str, fn()); 2] = [
+                ("a_tool_hears_of_signals", a_tool_hears_of_signals),
+                ("a_test_ends_with_its_runner", a_test_ends_with_its_runner),
+            ];
             for (name, test) in tests {
                 // A panic ends the process, with a status.
                 test();
@@ -61,6 +66,39 @@ fn a_tool_hears_of_signals() {
     };
     // The second SIGTERM has ended it, after all that came before it.
     assert_eq!(status.signal(), Some(libc::SIGTERM), "{status}");
+}
+
+/// Runs a conformance test that hangs.
+fn conformance() {
+    let test = Test::new("hangs", Source::Expected("nothing"), |_| {
+        println!("it hangs");
+        thread::sleep(HUNG);
+        Ok(())
+    });
+    let site = Site {
+        device: "ffff:ff:1f.7".parse().expect("an address"),
+        second: None,
+    };
+    let known = Expectations::default();
+    runner::run(&[test], &site, &known, 2 * HUNG, |_| Ok(())).expect("a run");
+}
+
+fn a_test_ends_with_its_runner() {
+    let mut runner = Command::new(env::current_exe().expect("a path"))
+        .arg("--conformance")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a child");
+    let mut said = BufReader::new(runner.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("a line");
+    assert_eq!(line, "it hangs\n");
+    runner.kill().expect("a child");
+    runner.wait().expect("a child");
+    // The test has the other end of the pipe open, too.
+    let begin = Instant::now();
+    said.read_line(&mut line).expect("the end");
+    assert!(begin.elapsed() < SOON, "the test outlives its runner");
 }
 
 /// A socket that takes no more, and its other end.

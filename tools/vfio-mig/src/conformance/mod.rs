@@ -109,7 +109,8 @@ pub struct Test {
 }
 
 impl Test {
-    fn new(
+    /// A test with this body.
+    pub fn new(
         name: impl Into<String>,
         source: Source,
         body: impl Fn(&Site) -> Verdict + Send + Sync + 'static,

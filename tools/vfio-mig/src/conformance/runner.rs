@@ -9,10 +9,11 @@ use super::{
 use crate::error::{Context, Error};
 use nix::{
     sys::{
+        prctl,
         signal::{kill, Signal},
         wait::{waitpid, WaitPidFlag, WaitStatus},
     },
-    unistd::{pipe, ForkResult, Pid},
+    unistd::{getpid, getppid, pipe, ForkResult, Pid},
 };
 use serde::Serialize;
 use std::{
@@ -124,12 +125,22 @@ fn tell(mut to: File, verdict: super::Verdict) {
     let _ = write!(to, "{status} {message}");
 }
 
+/// Has this process end with its parent, `runner`: one whose runner was killed would keep
+/// the device, and nobody would end it if it hangs.
+fn end_with(runner: Pid) {
+    if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != runner {
+        crate::uapi::exit_now(1)
+    }
+}
+
 /// Runs a test in a process of its own. This one must have just this thread.
 fn run_apart(test: &Test, site: &Site, timeout: Duration) -> io::Result<(Status, String)> {
     let (from, to) = pipe()?;
+    let runner = getpid();
     match crate::uapi::fork()? {
         ForkResult::Child => {
             drop(from);
+            end_with(runner);
             tell(File::from(to), test.run(site));
             crate::uapi::exit_now(0)
         }
