@@ -12,12 +12,12 @@ use vfio_mig::{
     fuzz::{self, Rounds},
 };
 
-/// Feed a device's driver with what no good program would: states that were
-/// changed, requests in any order, ioctls with anything in them.
+/// Feed a device's driver with what no good program would.
 ///
-/// After each round the device must come back by a reset, and every now and then a
-/// good migration must work. Look at the kernel's log, too. A round that fails says
-/// how to have it again.
+/// With states that were changed, requests in any order, ioctls with anything in them.
+/// After each round the device must come back by a reset, and every now and then a good
+/// migration must work. Look at the kernel's log, too. A round that fails says how to have
+/// it again.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.

@@ -71,11 +71,8 @@ enum Command {
     Watch(watch::Args),
     /// Log where a device writes to, and show it as a map.
     Dirty(dirty::Args),
-    /// Test whether a device's driver does what the uAPI says.
     Test(test::Args),
-    /// Migrate again and again, in all ways that the device has.
     Stress(stress::Args),
-    /// Feed a device's driver with what no good program would.
     Fuzz(fuzz::Args),
     /// Print completions for a shell.
     Completions {

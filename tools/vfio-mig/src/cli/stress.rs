@@ -10,9 +10,10 @@ use vfio_mig::{
     stress::{self, Limits},
 };
 
-/// Migrate again and again, in all ways that the device has: by stop-copy and with
-/// pre-copy, to another device or back into itself, given up half way, and from
-/// state to state.
+/// Migrate again and again, in all ways that the device has.
+///
+/// By stop-copy and with pre-copy, to another device or back into itself, given up half
+/// way, and from state to state.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.

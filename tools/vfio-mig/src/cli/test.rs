@@ -20,8 +20,10 @@ use vfio_mig::{
     error::{Context, Error},
 };
 
-/// Tests whether a driver does what include/uapi/linux/vfio.h says of migration,
-/// sentence by sentence.
+/// Test whether a device's driver does what the uAPI says.
+///
+/// There is a test for each sentence of include/uapi/linux/vfio.h about migration that can
+/// be checked.
 ///
 /// The device is reset many times, and its state is lost. Prints KTAP: a test that
 /// cannot be run on this device is skipped, with the reason; one that fails as
