@@ -74,7 +74,7 @@ scenario:
 
 # A test compares this table with that of vm-test --list.
 list:
-	@sed -n '/^Scenario  /,/^$$/p' Documentation/dev-tools/vfio-mlx5-testing.rst
+	@sed -n '/^Scenario  /,/^$$/p' Documentation/dev-tools/vfio-rust/testing.rst
 
 # For a kernel on this machine, as any external module. Objects do not go to the
 # checkout: kbuild refuses to build a tree with objects in it into another folder.

@@ -66,6 +66,11 @@ const COMMANDS: &[(&str, &str, &[Need])] = &[
         &[Need::Sources],
     ),
     (
+        "documentation",
+        "tools/testing/vm/check-docs.sh",
+        &[Need::Sources],
+    ),
+    (
         "unsafe only where it may be",
         "tools/testing/vm/check-unsafe.sh",
         &[],

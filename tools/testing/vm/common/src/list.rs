@@ -91,10 +91,10 @@ mod tests {
 
     #[test]
     fn the_documentation_has_the_table() {
-        let document = include_str!("../../../../../Documentation/dev-tools/vfio-mlx5-testing.rst");
+        let document = include_str!("../../../../../Documentation/dev-tools/vfio-rust/testing.rst");
         assert!(
             document.contains(&table()),
-            "vfio-mlx5-testing.rst must have the output of vm-test --list:\n{}",
+            "testing.rst must have the output of vm-test --list:\n{}",
             table()
         );
     }

@@ -9,7 +9,7 @@ use serde_json::{json, Value};
 use std::{fmt::Write as _, fs};
 
 /// The results, in the checkout.
-const RESULTS: &str = "Documentation/dev-tools/vfio-mlx5-paths.json";
+const RESULTS: &str = "Documentation/dev-tools/vfio-rust/paths.json";
 const README: &str = "README.md";
 /// What the table is between.
 const BEGIN: &str = "<!-- make bench-table: begin -->\n";
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn readme_has_the_results_of_the_checkout() {
         let readme = include_str!("../../../../../README.md");
-        let results = include_str!("../../../../../Documentation/dev-tools/vfio-mlx5-paths.json");
+        let results = include_str!("../../../../../Documentation/dev-tools/vfio-rust/paths.json");
         let results: Value = serde_json::from_str(results).unwrap();
         assert_eq!(results["schema"], SCHEMA);
         assert!(

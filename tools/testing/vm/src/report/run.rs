@@ -116,7 +116,7 @@ const CAVEAT: &str = "Instructions are those of the whole machine: kernel, drive
 program that migrates. The machine is emulated, and its clock goes on by a nanosecond with \
 each of them: its times compare the drivers, and are not those of any hardware. Firmware \
 takes no time here; on an adapter it is what takes longest. What it means there is in \
-Documentation/dev-tools/vfio-mlx5-testing.rst.";
+Documentation/dev-tools/vfio-rust/testing.rst.";
 
 /// Makes report.json's object.
 fn collect(data: &[Value], counts: &Counts, commit: &str) -> Value {

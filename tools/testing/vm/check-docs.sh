@@ -1,0 +1,80 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds our pages by the kernel's own htmldocs, as HTML to out/docs. It must have nothing
+# to say about them. Runs in the sysroot.
+#
+#   check-docs.sh [--whole]
+#
+# Beside ours, there are only the indexes that lead to our pages, so that this takes
+# seconds; --whole builds all pages of the kernel, too.
+set -euo pipefail
+# shellcheck source=tools/testing/vm/common.sh
+. "$(dirname "$0")/common.sh"
+
+kernel=$(sources_dir)/$INTREE_SOURCE
+docs=$OUT/docs
+tree=$docs/tree
+locked sphinx "$VM_DIR/sphinx.sh"
+
+# A tree of links to the kernel's source: that is not to be written to.
+rm -rf "$docs"
+mkdir -p "$tree"
+ln -s "$kernel"/* "$tree"
+rm "$tree/Documentation" "$tree/samples"
+mkdir "$tree/samples"
+ln -s "$kernel"/samples/* "$TOP/samples/vfio-rust" "$tree/samples"
+
+pages=$tree/Documentation
+if [ "${1:-}" = --whole ]; then
+	cp -r "$kernel/Documentation" "$tree"
+else
+	mkdir "$pages"
+	cp -r "$kernel"/Documentation/{Makefile,.renames.txt,conf.py,docutils.conf,index.rst} \
+		"$kernel"/Documentation/{images,sphinx,sphinx-static} "$pages"
+fi
+# lay INDEX NEIGHBOUR: our folder into the table of contents of INDEX, as a patch of the
+# kernel's tree would.
+lay() {
+	mkdir -p "$pages/$1"
+	sed "s|^   $2\$|&\n   vfio-rust/index|" "$kernel/Documentation/$1/index.rst" \
+		> "$pages/$1/index.rst"
+	cp -r "$TOP/Documentation/$1/vfio-rust" "$pages/$1"
+}
+lay driver-api vfio
+lay userspace-api iommufd
+lay dev-tools ktap
+
+# A page with two mistakes shows that mistakes are found.
+bad=userspace-api/vfio-rust/with-mistakes
+printf '%s\n' Mistakes ==== > "$pages/$bad.rst"
+
+log=$OUT/log/htmldocs
+make -C "$tree" htmldocs "SPHINXBUILD=$(sphinx_dir)/bin/sphinx-build" "BUILDDIR=$docs" > "$log" 2>&1 || {
+	tail -n 20 "$log"
+	die "htmldocs has failed"
+}
+found=$(grep -c "$bad.rst.*: WARNING: " "$log" || true)
+[ "$found" = 2 ] || die "htmldocs has warned $found times of a page with 2 mistakes"
+rm "$pages/$bad.rst" "$docs/$bad.html"
+
+status=0
+if grep "vfio-rust/.*: \(WARNING\|ERROR\|CRITICAL\): " "$log" | grep -v "$bad.rst"; then
+	status=1
+fi
+while read -r page; do
+	if [ ! -e "$docs/${page%.rst}.html" ]; then
+		echo "$page has not been built"
+		status=1
+	fi
+done < <(cd "$TOP/Documentation" && find . -name '*.rst')
+
+# A page that something of ours names is ours or the kernel's.
+while IFS=: read -r file page; do
+	if [ ! -e "$TOP/$page" ] && [ ! -e "$kernel/$page" ]; then
+		echo "$file: there is no $page"
+		status=1
+	fi
+done < <(cd "$TOP" && grep -roE --exclude-dir=.git --exclude-dir=out --exclude-dir=target \
+	'Documentation/[a-zA-Z0-9_/-]+\.(rst|json|yaml)' .)
+exit $status
