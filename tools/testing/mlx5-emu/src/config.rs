@@ -9,7 +9,7 @@ pub struct Config {
     pub vfs: u16,
     /// Bytes of each VF's state table; rounded up to whole pages.
     pub state_size: u64,
-    /// Largest piece of an image that is saved in chunks; 0 is for no chunks.
+    /// Largest chunk of a stopped VF; 0 is for no chunks.
     pub chunk_size: u64,
     /// Each chunk of a stopped device may need twice the room of the one before.
     pub chunks_grow: bool,

@@ -32,9 +32,9 @@ pub struct Vhca {
     pub running: Running,
     /// What it remembers.
     pub state: VfState,
-    /// Largest piece that it is saved in, where the driver asked for that.
+    /// Largest chunk that it is saved in, if the driver asked for chunks.
     pub chunk: Option<u64>,
-    /// Each of these pieces is twice as large as the one before.
+    /// Each of these chunks is twice as large as the one before.
     pub chunks_grow: bool,
     /// A SAVE has begun to track, and since then none has ended it and the VHCA
     /// was not stopped.
@@ -199,7 +199,7 @@ impl Vhca {
     }
 
     /// SAVE_VHCA_STATE, into at most `room` bytes. Returns the image, and how
-    /// many bytes the next piece of it needs; 0 after the last.
+    /// many bytes the next chunk of it needs; 0 after the last.
     ///
     /// A VHCA that is not suspended changes while it is saved, so the image is
     /// only of use with what changes later: it must track. Or it ends tracking,

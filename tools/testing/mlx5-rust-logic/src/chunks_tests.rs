@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! [`chunks`](crate::chunks): a state in pieces, through two buffers.
+//! [`chunks`](crate::chunks): a state in chunks, through two buffers.
 
 use crate::chunks::{Chunks, BUFFERS};
 use proptest::prelude::*;
 
 #[test]
-fn a_state_in_one_piece_is_over_at_once() {
+fn a_state_in_one_chunk_is_over_at_once() {
     let mut chunks = Chunks::default();
     assert!(chunks.saved(0));
     chunks.consumed();
@@ -14,10 +14,10 @@ fn a_state_in_one_piece_is_over_at_once() {
 }
 
 proptest! {
-    /// Whatever the order in which firmware and reader get on, every piece is
+    /// Whatever the order in which firmware and reader get on, every chunk is
     /// saved once, and no more than two are in memory.
     #[test]
-    fn every_piece_comes_once(pieces in 1usize..20, turns in prop::collection::vec(any::<bool>(), 0..200)) {
+    fn every_chunk_comes_once(count in 1usize..20, turns in prop::collection::vec(any::<bool>(), 0..200)) {
         let mut chunks = Chunks::default();
         let (mut saving, mut saved, mut read) = (true, 0, 0);
         for reader in turns.into_iter().chain([true, false].repeat(60)) {
@@ -27,24 +27,24 @@ proptest! {
             } else if !reader && saving {
                 saving = false;
                 saved += 1;
-                let last = chunks.saved(pieces - saved);
-                prop_assert_eq!(last, saved == pieces);
+                let last = chunks.saved(count - saved);
+                prop_assert_eq!(last, saved == count);
             }
             if let Some(need) = chunks.take_due() {
                 prop_assert!(!saving);
-                prop_assert_eq!(need, pieces - saved);
+                prop_assert_eq!(need, count - saved);
                 saving = true;
             }
             prop_assert!(saved - read + usize::from(saving) <= BUFFERS);
         }
-        prop_assert_eq!((saved, read), (pieces, pieces));
+        prop_assert_eq!((saved, read), (count, count));
     }
 
     /// The end of a SAVE is only noticed when the reader calls. If it was noticed at once,
-    /// by a work item, at most one piece more would be begun each time that the reader is
+    /// by a work item, at most one chunk more would be begun each time that the reader is
     /// away.
     #[test]
-    fn a_reader_that_is_away_costs_one_piece_at_most(
+    fn a_reader_that_is_away_costs_one_chunk_at_most(
         turns in prop::collection::vec(any::<bool>(), 0..200),
     ) {
         let mut at_once = Pipeline::new();
@@ -67,7 +67,7 @@ proptest! {
     }
 }
 
-/// A state of many pieces that is being saved and read.
+/// A state of many chunks that is being saved and read.
 struct Pipeline {
     chunks: Chunks,
     saving: bool,
@@ -101,7 +101,7 @@ impl Pipeline {
         }
     }
 
-    /// Reads a piece to its end.
+    /// Reads a chunk to its end.
     fn read(&mut self) {
         if self.unread > 0 {
             self.unread -= 1;

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When the next piece of a stopped device is saved.
+//! When the next chunk of a stopped device is saved.
 //!
-//! A device may hand its state out in pieces, each of which says how much memory
+//! A device may hand its state out in chunks, each of which says how much memory
 //! the next one needs. Two buffers alternate: while one is read, the other is
 //! filled, and firmware waits where the reader is slower.
 //!
 //! No kernel types: the file is also compiled and tested on the host.
 
-/// Most pieces that are in memory, with the one that is being saved.
+/// Most chunks that are in memory, with the one that is being saved.
 pub(crate) const BUFFERS: usize = 2;
 
-/// The pieces of one state.
+/// The chunks of one state.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Chunks {
-    /// Pieces that were saved, and not read to their end.
+    /// Chunks that were saved, and not read to their end.
     unread: usize,
-    /// Bytes that the next piece needs, where one is missing and none is under
+    /// Bytes that the next chunk needs, where one is missing and none is under
     /// way.
     due: Option<usize>,
 }
 
 impl Chunks {
-    /// A piece was saved, and the next one needs `next` bytes; 0 for the last.
+    /// A chunk was saved, and the next one needs `next` bytes; 0 for the last.
     ///
     /// Returns whether it was the last.
     pub(crate) fn saved(&mut self, next: usize) -> bool {
@@ -31,17 +31,17 @@ impl Chunks {
         self.due.is_none()
     }
 
-    /// A piece was read to its end.
+    /// A chunk was read to its end.
     pub(crate) fn consumed(&mut self) {
         self.unread = self.unread.saturating_sub(1);
     }
 
-    /// Whether a piece can be saved now.
+    /// Whether a chunk can be saved now.
     pub(crate) fn is_due(&self) -> bool {
         self.due.is_some() && self.unread < BUFFERS
     }
 
-    /// The bytes that are needed for the piece to be saved now, which counts as
+    /// The bytes that are needed for the chunk to be saved now, which counts as
     /// under way from here on.
     pub(crate) fn take_due(&mut self) -> Option<usize> {
         if self.is_due() {
