@@ -6,7 +6,7 @@
 //! The device is memory behind a BAR, and does nothing by itself. Its state is the
 //! contents of that memory; others that share it must be moved by other means.
 //!
-//! `Documentation/driver-api/vfio-rust/abstractions.rst` walks through it.
+//! `Documentation/driver-api/vfio-rust/writing.rst` walks through it.
 
 #![deny(unsafe_code)]
 

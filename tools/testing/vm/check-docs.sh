@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Builds our pages by the kernel's own htmldocs, as HTML to out/docs. It must have nothing
+# Builds our pages by the kernel's own htmldocs, as HTML to out/docs/html. It must have nothing
 # to say about them. Runs in the sysroot.
 #
 #   check-docs.sh [--whole]
@@ -15,6 +15,7 @@ set -euo pipefail
 kernel=$(sources_dir)/$INTREE_SOURCE
 docs=$OUT/docs
 tree=$docs/tree
+html=$docs/html
 locked sphinx "$VM_DIR/sphinx.sh"
 
 # A tree of links to the kernel's source: that is not to be written to.
@@ -50,24 +51,35 @@ bad=userspace-api/vfio-rust/with-mistakes
 printf '%s\n' Mistakes ==== > "$pages/$bad.rst"
 
 log=$OUT/log/htmldocs
-make -C "$tree" htmldocs "SPHINXBUILD=$(sphinx_dir)/bin/sphinx-build" "BUILDDIR=$docs" > "$log" 2>&1 || {
+make -C "$tree" htmldocs "SPHINXBUILD=$(sphinx_dir)/bin/sphinx-build" "BUILDDIR=$html" > "$log" 2>&1 || {
 	tail -n 20 "$log"
 	die "htmldocs has failed"
 }
 found=$(grep -c "$bad.rst.*: WARNING: " "$log" || true)
 [ "$found" = 2 ] || die "htmldocs has warned $found times of a page with 2 mistakes"
-rm "$pages/$bad.rst" "$docs/$bad.html"
+rm "$pages/$bad.rst" "$html/$bad.html"
 
 status=0
 if grep "vfio-rust/.*: \(WARNING\|ERROR\|CRITICAL\): " "$log" | grep -v "$bad.rst"; then
 	status=1
 fi
 while read -r page; do
-	if [ ! -e "$docs/${page%.rst}.html" ]; then
+	if [ ! -e "$html/${page%.rst}.html" ]; then
 		echo "$page has not been built"
 		status=1
 	fi
 done < <(cd "$TOP/Documentation" && find . -name '*.rst')
+
+# Who writes a driver finds each function of a C structure in a table.
+for structure in vfio_device_ops vfio_migration_ops vfio_log_ops pci_error_handlers; do
+	while read -r op; do
+		if ! grep -q "^   \* - .*\`\`$op\`\`" "$TOP/Documentation/driver-api/vfio-rust/writing.rst"; then
+			echo "writing.rst does not say who has $op of struct $structure"
+			status=1
+		fi
+	done < <(sed -nE "/^struct $structure \{/,/^\};/s/.*\(\*([a-z_]+)\)\(.*/\1/p" \
+		"$kernel"/include/linux/{vfio,pci}.h)
+done
 
 # A page that something of ours names is ours or the kernel's.
 while IFS=: read -r file page; do
