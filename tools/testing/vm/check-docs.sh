@@ -81,6 +81,14 @@ for structure in vfio_device_ops vfio_migration_ops vfio_log_ops pci_error_handl
 		"$kernel"/include/linux/{vfio,pci}.h)
 done
 
+# Whoever looks for a message of the kernel log finds it.
+while read -r message; do
+	if ! grep -qF "\`\`$message\`\`" "$TOP/Documentation/userspace-api/vfio-rust/operators.rst"; then
+		echo "operators.rst does not explain \"$message\""
+		status=1
+	fi
+done < <(grep -rhoP --include='*.rs' '\bc"\K[^"]* [^"]*(?=")' "$TOP/drivers")
+
 # A page that something of ours names is ours or the kernel's.
 while IFS=: read -r file page; do
 	if [ ! -e "$TOP/$page" ] && [ ! -e "$kernel/$page" ]; then
