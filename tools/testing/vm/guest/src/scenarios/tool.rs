@@ -2,16 +2,20 @@
 
 //! The vfio-mig command, on devices of both drivers.
 
+#[path = "../../../../../vfio-mig/tests/pages/shown.rs"]
+mod shown;
+
 use super::{compare::Site, tool_faults, Bench};
 use crate::{hca::Driver, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
+use shown::Shown;
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpStream},
+    path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
-    time::{Duration, Instant},
 };
 
 /// Where it is.
@@ -133,10 +137,8 @@ fn no_senders(source: &str, destination: &str) -> Result<()> {
     ] {
         TcpStream::connect(&receiver.address)?.write_all(bytes)?;
     }
-    let begin = Instant::now();
     let to = format!("tcp:{}", receiver.address);
     json(&["--json", "migrate", source, &to])?;
-    ensure!(begin.elapsed() < Duration::from_secs(30), "it waits");
     let (status, said) = receiver.end()?;
     drop(silent);
     let refused = said.matches("refused 127.0.0.1:").count();
@@ -172,6 +174,33 @@ fn reason_of_receiver(destination: &str) -> Result<()> {
         "{answers}: {said}"
     );
     Ok(())
+}
+
+/// A command that a page shows, with devices that our driver has here, too.
+fn page(results: &mut Results, bench: &Bench, shown: &Shown) {
+    // How a device is opened depends on the kernel.
+    let shows = |text| shown.output.iter().any(|line| line.contains(text));
+    let other_kernel = match Path::new("/dev/iommu").exists() {
+        true => shows("type 1 container"),
+        false => shows("/dev/iommu"),
+    };
+    if !shown.needs_device || shown.output.is_empty() || other_kernel {
+        return;
+    }
+    let name = format!("{} shows: {}", shown.page, shown.args.join(" "));
+    results.test(&name, |_| {
+        let (vf, other) = bench.of(Driver::Rust);
+        let ours = [vf, other].map(|vf| vf.to_string());
+        let mut devices = shown.args.iter().filter(|arg| arg.starts_with("01:00."));
+        ensure!(
+            devices.all(|arg| ours.contains(&format!("0000:{arg}"))),
+            "our driver has {ours:?}"
+        );
+        let output = vfio_mig(&shown.args)?;
+        let printed = [output.stdout, output.stderr].concat();
+        let compared = shown.compare(&String::from_utf8(printed)?);
+        compared.map_err(anyhow::Error::msg)
+    });
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
@@ -302,7 +331,7 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(text.lines().count() == 5, "{text}");
             Ok(())
         });
-        if std::path::Path::new("/dev/iommu").exists() {
+        if Path::new("/dev/iommu").exists() {
             results.test(&format!("dirty, {name} driver"), |_| {
                 let mut args = vec!["--json", "dirty", &source, "--interval", "0"];
                 args.extend(["--count", "2", "--write-pages", "9", "--length", "4M"]);
@@ -348,6 +377,9 @@ pub fn run(results: &mut Results) -> Result<()> {
         });
         let (vf, other) = bench.of(driver);
         tool_faults::run(results, &Site { vf, other }, name);
+    }
+    for shown in shown::all() {
+        page(results, &bench, &shown);
     }
     results.test("completions, and the manual", |_| {
         for (args, text) in [
