@@ -10,17 +10,12 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use vm_common::kernel::Kernel;
+use vm_common::{drivers, kernel::Kernel};
 
 /// What the drivers stand on, in any order; dependencies come by themselves.
 const MODULES: &[&str] = &["mlx5_core", "vfio_iommu_type1", "vfio_pci_core", "iommufd"];
-/// The drivers, loaded last.
-const DRIVERS: &[&str] = &[
-    "mlx5_vfio_pci",
-    "mlx5_vfio_pci_rust",
-    "vfio_ivshmem_rust",
-    "mtty",
-];
+/// Drivers of the kernel, loaded before ours.
+const DRIVERS: &[&str] = &["mlx5_vfio_pci", "mtty"];
 /// What only exists in the in-tree kernels.
 const ONLY_INTREE: &[&str] = &["iommufd", "mtty"];
 
@@ -148,7 +143,8 @@ pub fn modules(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<(Vec<Modu
     let files = files(kernel, paths, bitmaps)?;
     let mut list = Vec::new();
     let here = |name: &&&str| kernel != Kernel::Stock || !ONLY_INTREE.contains(name);
-    for name in MODULES.iter().chain(DRIVERS).filter(here) {
+    let all = MODULES.iter().chain(DRIVERS).chain(&drivers::OURS);
+    for name in all.filter(here) {
         add(name, &files, &mut list)?;
     }
     let more = list.len();

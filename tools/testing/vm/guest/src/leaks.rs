@@ -5,6 +5,7 @@
 use crate::{hca::Pf, sys, tap::Results};
 use anyhow::{bail, Context, Result};
 use std::{fs, thread, time::Duration};
+use vm_common::drivers;
 
 const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 /// Where the checks of the DMA API report.
@@ -30,12 +31,8 @@ fn is_off() -> Result<bool> {
 pub fn check(results: &mut Results) {
     results.test("the drivers unload", |_| {
         Pf::find()?.set_vfs(0)?;
-        for module in [
-            "mlx5_vfio_pci_rust",
-            "vfio_ivshmem_rust",
-            "vfio_rust",
-            "mlx5_vfio_pci",
-        ] {
+        let ours = drivers::OURS.into_iter().chain([drivers::ABSTRACTIONS]);
+        for module in ours.chain(["mlx5_vfio_pci"]) {
             sys::unload_module(module).with_context(|| format!("unloading {module}"))?;
         }
         Ok(())
