@@ -21,7 +21,7 @@ struct Info<'a> {
     features: Vec<String>,
     states: Vec<State>,
     precopy_info_v2: bool,
-    dirty_tracking: bool,
+    dma_logging: bool,
     state: State,
     data_size: Option<u64>,
 }
@@ -41,7 +41,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
             .filter(|state| features.supports(*state))
             .collect(),
         precopy_info_v2: device.has_feature(uapi::FEATURE_MIG_PRECOPY_INFO_V2, uapi::FEATURE_SET),
-        dirty_tracking: tracks && Device::kernel_has_iommufd(),
+        dma_logging: tracks && Device::kernel_has_iommufd(),
         state: device.state()?,
         data_size: device.data_size().ok(),
     };
@@ -56,9 +56,9 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     outln!("migration        {}", info.features.join(", "))?;
     outln!("states           {}", states.join(", "))?;
     outln!("PRECOPY_INFOv2   {}", yes(info.precopy_info_v2))?;
-    match (tracks, info.dirty_tracking) {
-        (true, false) => outln!("dirty tracking   no: the kernel has no IOMMUFD")?,
-        (_, dirty) => outln!("dirty tracking   {}", yes(dirty))?,
+    match (tracks, info.dma_logging) {
+        (true, false) => outln!("DMA logging      no: the kernel has no IOMMUFD")?,
+        (_, dirty) => outln!("DMA logging      {}", yes(dirty))?,
     }
     outln!("state            {}", info.state)?;
     if let Some(size) = info.data_size {

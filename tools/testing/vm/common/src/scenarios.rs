@@ -375,7 +375,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "dirty",
-        about: "device DMA dirty tracking, both drivers compared",
+        about: "DMA logging, both drivers compared",
         suite: Suite::Check,
         // The stock kernel has no dirty bitmaps.
         kernels: &[Intree],

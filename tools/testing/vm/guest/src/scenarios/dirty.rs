@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Device DMA dirty tracking: what a VF writes is reported, all of it.
+//! DMA logging: what a VF writes is reported, all of it.
 
 use super::{
     badinput::PF_UNBIND,
