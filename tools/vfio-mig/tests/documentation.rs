@@ -8,7 +8,7 @@ use std::{fs, process::Command};
 fn page() -> String {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/../../Documentation/userspace-api/vfio-mig.rst"
+        "/../../Documentation/userspace-api/vfio-rust/vfio-mig.rst"
     );
     fs::read_to_string(path).unwrap()
 }
