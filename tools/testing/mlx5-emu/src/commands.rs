@@ -323,8 +323,9 @@ impl Context<'_> {
         };
         let kind = (ifc::OP_MOD.get(self.input) >> 1) as u16;
         let page = caps::page(kind, function, &self.hca.config)?;
-        let room = self.output.len().saturating_sub(0x10).min(page.len());
-        self.output[0x10..0x10 + room].copy_from_slice(&page[..room]);
+        let output = self.output.get_mut(0x10..).unwrap_or_default();
+        let room = output.len().min(page.len());
+        output[..room].copy_from_slice(&page[..room]);
         Ok(())
     }
 
@@ -421,10 +422,8 @@ impl Context<'_> {
                 let room = self.output.len().saturating_sub(ifc::MANAGE_PAGES_PAS) / 8;
                 let back = lent.take(count.min(room as u32));
                 ifc::OUTPUT_NUM_ENTRIES.set(self.output, back.len() as u64);
-                for (slot, page) in self.output[ifc::MANAGE_PAGES_PAS..]
-                    .chunks_exact_mut(8)
-                    .zip(&back)
-                {
+                let pas = self.output.get_mut(ifc::MANAGE_PAGES_PAS..);
+                for (slot, page) in pas.unwrap_or_default().chunks_exact_mut(8).zip(&back) {
                     slot.copy_from_slice(&page.to_be_bytes());
                 }
                 Ok(())

@@ -616,3 +616,13 @@ fn a_save_counts_bytes_that_it_does_not_write() {
         assert_eq!(machine.hca.violations, 0);
     }
 }
+
+/// Room for a status and nothing else: what does not fit is left out.
+#[test]
+fn an_output_that_is_too_short_does_no_harm() {
+    let mut machine = Machine::with_vfs();
+    for (opcode, op_mod) in [(ifc::QUERY_HCA_CAP, 1), (ifc::MANAGE_PAGES, 2)] {
+        let reply = machine.send(&command(opcode, op_mod, 16), 8);
+        assert_eq!(reply.status(), 0, "{opcode:#x}");
+    }
+}
