@@ -6,7 +6,7 @@ VM := tools/testing/vm
 
 # Recipes take these from the environment: make would write a value into the shell's
 # text as it is, and a quote in it would be one of the shell's.
-export TEST SEED FAULT RUNS BENCH KERNEL SCENARIO KDIR
+export TEST SEED FAULT RUNS BENCH KERNEL SCENARIO FUZZ INPUT KDIR
 
 help:
 	@echo 'make run              migrate between two emulated VFs with our driver and the C'
@@ -18,6 +18,8 @@ help:
 	@echo 'make check-qemu       all tests of QEMU migrating a running guest'
 	@echo 'make check-qemu-faults  the same with devices that fail, as a table;'
 	@echo '                      FAULT=NAME for some of them'
+	@echo 'make fuzz FUZZ=...    fuzz a target until something is found; INPUT=FILE: run just'
+	@echo '                      that input'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
 	@echo '                      BENCH=paths, profile, overlap, reinit, dirty or qemu: just one'
 	@echo 'make bench-table      put the results of BENCH=paths into README.md'
@@ -54,6 +56,9 @@ check-qemu:
 
 check-qemu-faults:
 	$(call vm-test,check-qemu-faults $${FAULT:+--fault="$$FAULT"})
+
+fuzz:
+	$(call vm-test,fuzz --target="$$FUZZ" $${INPUT:+--input="$$INPUT"})
 
 bench:
 	$(call vm-test,bench $${RUNS:+--runs="$$RUNS"} $${BENCH:+--only="$$BENCH"})
@@ -93,4 +98,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu check check-all check-qemu check-qemu-faults bench bench-table tools intree scenario list modules clean
+.PHONY: help run run-qemu check check-all check-qemu check-qemu-faults fuzz bench bench-table tools intree scenario list modules clean

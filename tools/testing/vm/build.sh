@@ -10,6 +10,7 @@
 #            and a preload for a QEMU in it     -> $CACHE/build/precopy-info-v1.so
 #   tools    vfio-mig, for a person             -> out/vfio-mig
 #   runner   what starts test machines          -> $CACHE/build/vm-test
+#   fuzz     libFuzzer with what is fuzzed      -> $CACHE/build/fuzz
 #   module   our module for the stock kernel    -> $CACHE/build/stock,
 #            and for one with dirty bitmaps     -> $CACHE/build/bitmaps
 set -euo pipefail
@@ -78,6 +79,18 @@ runner)
 	noting runner . -- cargo build --release -p vm-test
 	put "$CARGO_TARGET_DIR/release/vm-test"
 	;;
+fuzz)
+	# The compiler has the program count which of its code an input gets to, and show what is
+	# compared. No sanitizer: the code is safe, and panics where something is wrong.
+	options=(-Cpasses=sancov-module)
+	for option in level=4 inline-8bit-counters pc-table trace-compares; do
+		options+=("-Cllvm-args=-sanitizer-coverage-$option")
+	done
+	# With a target: what runs while it is built is not instrumented.
+	RUSTFLAGS="${options[*]}" noting fuzz . -- cargo build --profile fuzz \
+		--target x86_64-unknown-linux-gnu -p mlx5-rust-fuzz --features libfuzzer
+	put "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/fuzz/fuzz"
+	;;
 module)
 	mkdir -p "$out/stock" "$out/bitmaps"
 	# module NAME FOLDER ARGUMENT...: whatever is built here is ours.
@@ -91,5 +104,5 @@ module)
 		"KRUSTFLAGS=--cfg=CONFIG_IOMMUFD_DRIVER" \
 		"KBUILD_EXTRA_SYMBOLS=$(bitmaps_dir)/vfio/Module.symvers"
 	;;
-*) die "build.sh emu|guest|tools|runner|module" ;;
+*) die "build.sh emu|guest|tools|runner|fuzz|module" ;;
 esac

@@ -69,5 +69,9 @@ consumer_dir() { echo "$CACHE/consumer-$(key "$(sysroot_dir)" "$CONSUMER_VERSION
 sphinx_dir() { echo "$CACHE/sphinx-$(key "$(sysroot_dir)" "$INTREE_SOURCE" "$SPHINX_VERSIONS" "$VM_DIR/sphinx.sh")"; }
 selftests_dir() { echo "$CACHE/selftests-$(key "$(sources_dir)" "$TOP"/tools/testing/selftests/vfio/* "$VM_DIR/selftests.sh")"; }
 
+# Inputs that fuzzing has kept, named after what says what their bytes mean. No stage makes
+# it: each run adds to it.
+fuzz_dir() { echo "$CACHE/fuzz-$(key "$TOP"/tools/testing/mlx5-rust-logic/src/fuzz{.rs,/*.rs} "$TOP/tools/testing/fuzz/src/commands.rs")"; }
+
 export CARGO_HOME=$CACHE/cargo
 export CARGO_TARGET_DIR=$CACHE/target

@@ -11,6 +11,7 @@
 #   stock    test machines with the stock kernel
 #   intree   test machines with our files in the kernel tree
 #   bare     the same without checkers: machines that measure
+#   fuzz     what is fuzzed
 #   tools    out/vfio-mig
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
@@ -120,6 +121,9 @@ make_targets() {
 	if needed intree; then
 		step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
 		step "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
+	fi
+	if needed fuzz; then
+		build "what is fuzzed" "1 min" fuzz
 	fi
 	if needed tools; then
 		build "vfio-mig" "1 min" tools

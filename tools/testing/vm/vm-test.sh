@@ -25,4 +25,5 @@ exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_COMMIT=$commit" "VM_BUILD=$CACHE/b
 	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_BITMAPS=$(bitmaps_dir)" \
 	"VM_INTREE=$(intree_dir)/objects" "VM_BARE=$(bare_dir)/objects" \
 	"VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
+	"VM_FUZZ=$(fuzz_dir)" \
 	"$CACHE/build/vm-test" "$@"

@@ -5,7 +5,7 @@
 //!
 //! The very files of the kernel side, so that what is tested here is what runs
 //! there. Everything in them is private; hence the tests are modules of this
-//! crate instead of `tests/`.
+//! crate instead of `tests/`, and so is what a fuzzer calls.
 
 #![cfg_attr(not(test), allow(dead_code))]
 
@@ -31,6 +31,8 @@ mod stream;
 mod track_limits;
 #[path = "../../../../drivers/vfio/rust/walk.rs"]
 mod walk;
+
+pub mod fuzz;
 
 #[cfg(test)]
 mod bits_compile_tests;

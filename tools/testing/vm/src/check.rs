@@ -4,7 +4,7 @@
 
 use crate::{
     accel::Accel,
-    bench, children,
+    bench, children, fuzz,
     machine::Machine,
     needs::Need,
     paths::Paths,
@@ -32,6 +32,8 @@ use vm_common::{
 
 /// The group of the tests of all Rust programs and libraries.
 const CARGO: &str = "cargo";
+/// The group of what is fuzzed.
+const FUZZ: &str = "fuzz";
 
 /// Tests that are commands: name, command, and what it needs.
 const COMMANDS: &[(&str, &str, &[Need])] = &[
@@ -77,8 +79,8 @@ const COMMANDS: &[(&str, &str, &[Need])] = &[
     ),
     (
         "builds without warnings",
-        "tools/testing/vm/check-warnings.sh emu guest runner module module-bitmaps intree",
-        &[Need::Stock, Need::Intree],
+        "tools/testing/vm/check-warnings.sh emu fuzz guest runner module module-bitmaps intree",
+        &[Need::Stock, Need::Intree, Need::Fuzz],
     ),
     ("SPDX line in every file", "tools/testing/vm/check-spdx.sh", &[]),
     (
@@ -104,6 +106,14 @@ impl Extent {
         match self {
             Self::Usual => "check",
             Self::All => "check-all",
+        }
+    }
+
+    /// Seconds that each target is fuzzed.
+    const fn fuzz_seconds(self) -> u32 {
+        match self {
+            Self::Usual => 12,
+            Self::All => 120,
         }
     }
 
@@ -210,7 +220,7 @@ fn groups(extent: Extent) -> Vec<String> {
         .into_iter()
         .map(|(kernel, scenario)| scenario.group(kernel));
     commands
-        .chain([CARGO.to_string()])
+        .chain([CARGO, FUZZ].map(str::to_string))
         .chain(machines)
         .collect()
 }
@@ -327,6 +337,15 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// All targets that are fuzzed.
+    fn fuzz(&self) -> Result<()> {
+        let begin = Instant::now();
+        let (tests, log) = fuzz::all(self.paths, self.extent.fuzz_seconds(), self.seed)?;
+        let time = Time::since(FUZZ, begin);
+        self.add(time, &tests, &log.display().to_string());
+        Ok(())
+    }
+
     /// All that needs no machine.
     fn commands(&self) -> Result<()> {
         for (name, command, _) in COMMANDS.iter().filter(|(name, ..)| self.wanted(name)) {
@@ -334,6 +353,9 @@ impl Check<'_> {
         }
         if self.wanted(CARGO) {
             self.cargo()?;
+        }
+        if self.wanted(FUZZ) {
+            self.fuzz()?;
         }
         Ok(())
     }
@@ -371,7 +393,8 @@ impl Check<'_> {
         machines.retain(|(kernel, scenario)| self.wanted(&scenario.group(*kernel)));
         machines
             .sort_by_key(|(kernel, scenario)| Reverse((scenario.seconds, kernel.has_checkers())));
-        let commands = COMMANDS.iter().map(|(name, ..)| *name).chain([CARGO]);
+        let commands = COMMANDS.iter().map(|(name, ..)| *name);
+        let commands = commands.chain([CARGO, FUZZ]);
         let mut jobs = Vec::new();
         if commands.into_iter().any(|name| self.wanted(name)) {
             jobs.push(Job::Commands);
@@ -428,7 +451,8 @@ pub fn needs(extent: Extent, only: Option<&str>) -> Result<BTreeSet<Need>> {
         .into_iter()
         .filter(|(kernel, scenario)| wanted.contains(&scenario.group(*kernel)))
         .map(|(kernel, _)| kernel.into());
-    Ok(commands.chain(machines).collect())
+    let fuzz = wanted.iter().any(|one| one == FUZZ).then_some(Need::Fuzz);
+    Ok(commands.chain(machines).chain(fuzz).collect())
 }
 
 /// Runs all tests, or the groups that `only` chooses. Returns whether all went well.
@@ -475,14 +499,15 @@ mod tests {
     #[test]
     fn a_group_needs_what_it_runs() {
         let line = |only| needs::line(&needs(Extent::Usual, only).unwrap());
-        assert_eq!(line(None), "sources stock intree");
+        assert_eq!(line(None), "sources stock intree fuzz");
         assert_eq!(line(Some("stock-migrate")), "stock");
         assert_eq!(line(Some("intree-migrate")), "intree");
         assert_eq!(line(Some("-migrate")), "stock intree");
         assert_eq!(line(Some("SPDX line in every file")), "");
         assert_eq!(line(Some(CARGO)), "");
+        assert_eq!(line(Some(FUZZ)), "fuzz");
         let all = needs::line(&needs(Extent::All, None).unwrap());
-        assert_eq!(all, "sources stock intree bare");
+        assert_eq!(all, "sources stock intree bare fuzz");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod check;
 mod children;
 mod command;
 mod console;
+mod fuzz;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -24,11 +25,16 @@ use anyhow::{bail, Result};
 use bench::{Benchmark, Measured};
 use check::Extent;
 use clap::{Parser, Subcommand};
+use fuzz::Fuzz;
 use indicatif::{ProgressBar, ProgressStyle};
 use machine::{Machine, Outcome};
 use needs::Need;
 use paths::Paths;
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 use tap::News;
 use vm_common::{
     kernel::Kernel,
@@ -78,6 +84,15 @@ enum What {
         /// Of what is random, to have a run again.
         #[arg(long)]
         seed: Option<u64>,
+    },
+    /// Fuzzes a target until something is found.
+    Fuzz {
+        /// Which one.
+        #[arg(long, default_value = "")]
+        target: String,
+        /// Only this input, a file in checkout or cache.
+        #[arg(long)]
+        input: Option<PathBuf>,
     },
     /// Our driver and the C driver, measured.
     Bench {
@@ -282,6 +297,10 @@ fn needed(command: &What) -> Result<BTreeSet<Need>> {
             .flat_map(|benchmark| benchmark.machines())
             .map(|(kernel, _)| kernel.into())
             .collect(),
+        What::Fuzz { target, .. } => {
+            fuzz::named(target)?;
+            [Need::Fuzz].into()
+        }
         What::Check { all, only, .. } => check::needs(extent(*all), only.as_deref())?,
         What::Scenario { kernel, name, .. } => {
             find(name, *kernel)?;
@@ -332,6 +351,9 @@ fn run(cli: &Cli) -> Result<bool> {
             )
         }
         What::Bench { runs, only } => measure(paths, *runs, only.as_deref()),
+        What::Fuzz { target, input } => {
+            Fuzz::new(paths, fuzz::named(target)?)?.show(input.as_deref())
+        }
         What::BenchTable => bench::table::update(paths).map(|()| true),
         What::Check { all, only, seed } => {
             check::run(paths, extent(*all), only.as_deref(), seed::or_new(*seed))
@@ -402,6 +424,10 @@ mod tests {
             },
             What::CheckQemuFaults {
                 fault: wrong.clone(),
+            },
+            What::Fuzz {
+                target: "nosuch".to_string(),
+                input: None,
             },
             What::Scenario {
                 kernel: Kernel::Stock,

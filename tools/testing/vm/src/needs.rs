@@ -16,6 +16,8 @@ pub enum Need {
     Intree,
     /// Machines with the in-tree kernel without checkers.
     Bare,
+    /// What is fuzzed.
+    Fuzz,
 }
 
 impl Need {
@@ -26,6 +28,7 @@ impl Need {
             Self::Stock => "stock",
             Self::Intree => "intree",
             Self::Bare => "bare",
+            Self::Fuzz => "fuzz",
         }
     }
 }

@@ -38,6 +38,9 @@ pub struct Paths {
     /// The kernel's VFIO selftests.
     #[arg(long, env = "VM_SELFTESTS")]
     pub selftests: PathBuf,
+    /// Inputs that fuzzing has kept.
+    #[arg(long, env = "VM_FUZZ")]
+    pub fuzz: PathBuf,
     /// The QEMU that uses our VFs.
     #[arg(long, env = "VM_CONSUMER")]
     pub consumer: PathBuf,
