@@ -53,9 +53,11 @@ fn report(times: &[Time], whole: Duration, cores: usize) -> Value {
             })
         })
         .collect();
+    // The sum of nothing is -0.0.
+    let busy = 0.0 + times.iter().filter_map(|time| time.busy).sum::<f64>();
     json!({
         "seconds": rounded(whole.as_secs_f64()),
-        "machines_busy_seconds": rounded(times.iter().filter_map(|time| time.busy).sum()),
+        "machines_busy_seconds": rounded(busy),
         "cores": cores,
         "groups": groups,
     })
