@@ -15,7 +15,7 @@ python3 -m venv "$tmp"
 # Certificates that the host trusts, as in sysroot.sh.
 # shellcheck disable=SC2086 # a list of words
 "$tmp/bin/pip" --cert /etc/ssl/certs/ca-certificates.crt install --quiet \
-	--disable-pip-version-check --retries 1 \
+	--disable-pip-version-check --retries 4 \
 	-r "$(sources_dir)/$INTREE_SOURCE/Documentation/sphinx/requirements.txt" \
 	$SPHINX_VERSIONS || die "pip cannot install $SPHINX_VERSIONS. Run this again when" \
 	"pypi.org can be reached: once is enough. If it no longer has one of them, adapt" \
