@@ -392,7 +392,6 @@ impl report::Device for Tracked {
             );
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
         let pf = self.enter()?;
-        self.object.on(&pf)?;
         pf.execute(&mut input.bytes, &mut output.bytes)
     }
 
@@ -437,10 +436,12 @@ impl report::Device for Tracked {
 }
 
 impl Tracked {
-    /// Admits whoever sends commands about the tracker. `EIO` if the PF takes none: the
-    /// tracker goes with it.
+    /// Admits whoever sends commands about the tracker. `EIO` if the PF takes none, or was
+    /// away: the tracker goes with it.
     fn enter(&self) -> Result<PfGuard<'_>> {
-        Device::enter(self.object.device()).map_err(|_| EIO)
+        let pf = Device::enter(self.object.device()).map_err(|_| EIO)?;
+        self.object.on(&pf).map_err(|_| EIO)?;
+        Ok(pf)
     }
 
     /// Asks firmware whether the tracker has failed.
@@ -452,7 +453,6 @@ impl Tracked {
         );
         let mut output = mailbox!(mlx5_ifc_query_page_track_obj_out_bits);
         let pf = self.enter()?;
-        self.object.on(&pf)?;
         pf.execute(&mut input.bytes, &mut output.bytes)?;
         let state = output.get(field!(
             mlx5_ifc_query_page_track_obj_out_bits,
