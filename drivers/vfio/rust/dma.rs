@@ -138,7 +138,8 @@ impl<P: KeepsPages> DmaMapping<P> {
                     )
                 });
                 if mapped.is_err() && len > PAGE_SIZE {
-                    // Larger ones will not do either.
+                    // Larger ones are not tried again: it takes a walk through all bounce
+                    // buffers to find none.
                     max = len / 2;
                     continue;
                 }

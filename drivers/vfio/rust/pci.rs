@@ -87,8 +87,8 @@ macro_rules! vfio_pci_id_table {
     };
 }
 
-/// Declares the module of one [`Driver`], the type of which is in `type`. The rest is as
-/// with `module!`.
+/// Declares the module of one [`Driver`], the type of which is in `type`. `name`, `authors`,
+/// `description`, `license` and `params` are as with `module!`.
 ///
 /// The module imports `IOMMUFD`: what reports dirty pages is compiled into the driver, and
 /// calls iova_bitmap_set().
@@ -114,8 +114,9 @@ macro_rules! module_vfio_pci_driver {
                 module: &'static ::kernel::ThisModule,
             ) -> impl ::pin_init::PinInit<Self, ::kernel::error::Error> {
                 ::kernel::try_pin_init!(Self {
-                    // SAFETY: `module` is the module that this is a part of, and drops the
-                    // registration when it is unloaded.
+                    // SAFETY: `module` is the module that this is a part of. Only `module!`
+                    // below calls this function, and drops what it makes when the module is
+                    // unloaded.
                     _registration <- unsafe { $crate::pci::Registration::new(module) },
                 })
             }

@@ -15,7 +15,7 @@ pub(super) struct StoredImage {
     pub(super) pages: Arc<Pages>,
     /// The buffer to release when it was read.
     pub(super) buffer: Index,
-    /// It is one of the chunks that [`Chunks`] counts.
+    /// It is one of the chunks that [`Chunks`](super::chunks::Chunks) counts.
     pub(super) chunk: bool,
 }
 
