@@ -108,9 +108,10 @@ pub mod sync {
                 self.0.load(order)
             }
 
-            /// Changes it from `old` to `new`, or returns what it is.
+            /// Changes it from `old` to `new`, or returns what it is. As with the kernel's, one
+            /// that fails has no order.
             pub fn cmpxchg(&self, old: u32, new: u32, order: Ordering) -> Result<u32, u32> {
-                self.0.compare_exchange(old, new, order, Ordering::Acquire)
+                self.0.compare_exchange(old, new, order, Ordering::Relaxed)
             }
         }
     }
