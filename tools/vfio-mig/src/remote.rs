@@ -6,8 +6,9 @@
 //! little endian u32, and so many bytes. The sender has `HELLO` (the version),
 //! `DATA`, `BARRIER` (has it all been loaded?), `END` (SHA-256 of all data),
 //! `START` and `ABANDON`; the receiver answers all but `DATA` with `DONE`, or
-//! with `FAILED` and a reason. It can send `FAILED` at any time. There is neither
-//! encryption nor authentication: for that, there are tunnels.
+//! with `FAILED` and a reason. It can send `FAILED` at any time. After `START`, `FAILED`
+//! says that it has reset its device; where that has failed, too, it only closes the
+//! connection. There is neither encryption nor authentication: for that, there are tunnels.
 //!
 //! A side waits for the beginning of a frame as long as its timeout, and then as long
 //! again until the frame is complete, however the bytes come. [`serve`] waits for a
@@ -52,9 +53,9 @@ const MAX_REASON: usize = 1 << 10;
 const HEADER: usize = 5;
 /// Most peers that are waited for at the same time to say `HELLO`.
 const MAX_CALLERS: usize = 64;
-/// How long, and for how many bytes, a receiver that has failed goes on to read, so
-/// that its reason is not lost: a socket that is closed with something to read resets
-/// the connection.
+/// How long a receiver is waited for that is to forget the state. How long, and for how
+/// many bytes, a receiver that has failed goes on to read, so that its reason is not lost:
+/// a socket that is closed with something to read resets the connection.
 const MAX_LINGER: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 64 << 20;
 
@@ -245,7 +246,7 @@ pub struct RemoteTarget {
     connection: Connection,
     peer: String,
     digest: Sha256,
-    /// It was told to start.
+    /// It was told to start, and has not said that it has failed.
     started: bool,
     /// Nothing more can be sent: a frame was cut short, or the peer has failed or said
     /// nothing for as long as it may.
@@ -281,7 +282,11 @@ impl RemoteTarget {
         let mut answer = Vec::new();
         let err = match self.connection.receive(&mut answer) {
             Ok(DONE) => return Ok(()),
-            Ok(FAILED) => io::Error::other(reason(&answer)),
+            Ok(FAILED) => {
+                // It does not run: else it would not say so.
+                self.started = false;
+                io::Error::other(reason(&answer))
+            }
             Ok(kind) => bad(format!("unexpected frame {kind:#x}")),
             Err(err) => err,
         };
@@ -345,6 +350,9 @@ impl Target for RemoteTarget {
         // itself.
         if !self.ended {
             self.connection.signals = Signals::Ignore;
+            // The source is stopped meanwhile. Without START, the receiver does not run,
+            // whether it answers or not.
+            self.connection.timeout = self.connection.timeout.min(MAX_LINGER);
             let _ = self.request(ABANDON, &[]);
         }
         Ok(())
@@ -399,7 +407,8 @@ fn serve_into(
     let (mut connection, from) = wait_for_sender(&listener, timeout, observer)?;
     // There will be no other one, who would wait in vain.
     drop(listener);
-    let taken = take(&mut connection, target, observer);
+    let mut phase = Phase::Data;
+    let taken = take(&mut connection, target, &mut phase, observer);
     let err = match taken {
         Ok((bytes, sha256)) => {
             return Ok(Received {
@@ -412,9 +421,13 @@ fn serve_into(
     };
     // What is said and read from here on undoes what was begun.
     connection.signals = Signals::Ignore;
-    let err = err.unless_undone(target.abandon());
+    let abandoned = target.abandon();
+    // The source goes on when it hears FAILED, so the device must not run with its state.
+    let may_run = phase == Phase::Started && abandoned.is_err();
+    let err = err.unless_undone(abandoned);
     // The sender may be gone.
     let _ = match err {
+        _ if may_run => Ok(()),
         Error::GivenUp => connection.send(DONE, &[]),
         _ => connection.send(FAILED, err.to_string().as_bytes()),
     };
@@ -595,23 +608,24 @@ fn wait_for_sender(
 enum Phase {
     Data,
     Start,
+    Started,
 }
 
 /// Takes what comes after `HELLO`.
 fn take(
     connection: &mut Connection,
     target: &mut dyn Target,
+    phase: &mut Phase,
     observer: &mut dyn Observer,
 ) -> Result<(u64, String), Error> {
     target.prepare()?;
     connection.send(DONE, &[]).context("the sender")?;
-    let mut phase = Phase::Data;
     let mut digest = Sha256::new();
     let mut bytes = 0;
     let mut frame = Vec::new();
     loop {
         let kind = connection.receive(&mut frame).context("the sender")?;
-        match (kind, &phase) {
+        match (kind, &*phase) {
             // Else a peer could keep the device for ever with nothing.
             (DATA, Phase::Data) if frame.is_empty() => {
                 return Err(bad("sends frames without data")).context("the sender");
@@ -631,9 +645,10 @@ fn take(
                     return Err(bad("the checksum differs")).context("the state");
                 }
                 target.finish()?;
-                phase = Phase::Start;
+                *phase = Phase::Start;
             }
             (START, Phase::Start) => {
+                *phase = Phase::Started;
                 target.start()?;
                 // It runs, whether the sender hears so or not.
                 connection.signals = Signals::Ignore;
@@ -662,6 +677,18 @@ mod tests {
         steps: Vec<&'static str>,
         /// Bytes that it has room for, if there is a limit.
         room: Option<usize>,
+        /// Steps that fail.
+        fails: &'static [&'static str],
+    }
+
+    impl Notes {
+        fn note(&mut self, step: &'static str) -> Result<(), Error> {
+            self.steps.push(step);
+            match self.fails.contains(&step) {
+                true => Err(io::Error::from_raw_os_error(libc::EIO)).context(step),
+                false => Ok(()),
+            }
+        }
     }
 
     impl Write for Notes {
@@ -681,28 +708,23 @@ mod tests {
 
     impl Target for Notes {
         fn prepare(&mut self) -> Result<(), Error> {
-            self.steps.push("prepare");
-            Ok(())
+            self.note("prepare")
         }
 
         fn wait_loaded(&mut self) -> Result<(), Error> {
-            self.steps.push("wait");
-            Ok(())
+            self.note("wait")
         }
 
         fn finish(&mut self) -> Result<(), Error> {
-            self.steps.push("finish");
-            Ok(())
+            self.note("finish")
         }
 
         fn start(&mut self) -> Result<(), Error> {
-            self.steps.push("start");
-            Ok(())
+            self.note("start")
         }
 
         fn abandon(&mut self) -> Result<(), Error> {
-            self.steps.push("abandon");
-            Ok(())
+            self.note("abandon")
         }
     }
 
@@ -1116,12 +1138,71 @@ mod tests {
 
     #[test]
     fn a_receiver_that_may_run_is_not_abandoned() {
-        let (mut target, mut peer) = connected(LONG);
-        peer.write_all(&frames(&[(DONE, b""), (FAILED, b"no")]))
-            .unwrap();
-        target.prepare().unwrap();
+        let bad_frame = frames(&[(9, b"")]);
+        let too_long = [DONE, 0xff, 0xff, 0xff, 0xff];
+        // It is gone, what it says is no answer, or it says nothing.
+        for answer in [&b""[..], &[DONE], &bad_frame, &too_long] {
+            let (mut target, mut peer) = connected(LONG);
+            peer.write_all(&frames(&[(DONE, b"")])).unwrap();
+            target.prepare().unwrap();
+            peer.write_all(answer).unwrap();
+            peer.shutdown(Shutdown::Write).unwrap();
+            assert!(target.start().is_err());
+            let text = target.abandon().unwrap_err().to_string();
+            assert!(text.ends_with("was told to start"), "{text}");
+        }
+        let (mut target, _peer) = connected(Duration::from_millis(200));
         assert!(target.start().is_err());
-        let text = target.abandon().unwrap_err().to_string();
-        assert!(text.ends_with("was told to start"), "{text}");
+        assert!(target.abandon().is_err());
+    }
+
+    /// Has a state sent to a receiver where these steps fail. Returns what the sender
+    /// says, what becomes of it when it then gives up, and the receiver's steps.
+    fn send_in_vain(
+        fails: &'static [&'static str],
+    ) -> (Error, Result<(), Error>, Vec<&'static str>) {
+        let (listener, at) = listen();
+        let notes = Notes {
+            fails,
+            ..Notes::default()
+        };
+        let serving = serve_notes(listener, LONG, notes);
+        let mut target = connect_to(at, LONG);
+        let err = send_state(&mut target).unwrap_err();
+        let abandoned = target.abandon();
+        drop(target);
+        let (result, notes, _) = serving.join().unwrap();
+        assert!(result.is_err());
+        (err, abandoned, notes.steps)
+    }
+
+    #[test]
+    fn the_source_goes_on_if_the_receiver_does_not() {
+        let (err, abandoned, steps) = send_in_vain(&["start"]);
+        assert!(err.to_string().contains("start: "), "{err}");
+        // The device was reset: nobody else has the state.
+        abandoned.unwrap();
+        assert_eq!(steps, ["prepare", "wait", "finish", "start", "abandon"]);
+
+        // It runs in neither place, or in the wrong one: the receiver must not say FAILED.
+        let (err, abandoned, _) = send_in_vain(&["start", "abandon"]);
+        assert_eq!(err.errno(), Some(libc::ECONNRESET), "{err}");
+        assert!(abandoned.is_err());
+
+        // Before START it cannot run.
+        let (err, abandoned, _) = send_in_vain(&["finish", "abandon"]);
+        assert!(err.to_string().contains("finish: "), "{err}");
+        abandoned.unwrap();
+    }
+
+    #[test]
+    fn a_stopped_source_does_not_wait_long_for_a_receiver_to_forget() {
+        let (mut target, mut peer) = connected(LONG);
+        peer.write_all(&frames(&[(DONE, b"")])).unwrap();
+        target.abandon().unwrap();
+        assert_eq!(target.connection.timeout, MAX_LINGER);
+        let mut heard = [0; HEADER];
+        peer.read_exact(&mut heard).unwrap();
+        assert_eq!(heard[0], ABANDON);
     }
 }

@@ -464,9 +464,30 @@ fn not_put_back(site: &Site) -> Result<()> {
     require_running(site)
 }
 
+/// A receiver whose device does not start has reset it and says so: the source goes on.
+fn receiver_not_started(site: &Site) -> Result<()> {
+    let (vf, other, faults) = (site.vf.to_string(), site.other.to_string(), Faults::open()?);
+    for more in [&[][..], &["--precopy"]] {
+        let receiver = tool::Receiver::start(&other)?;
+        let to = format!("tcp:{}", receiver.address());
+        // The first one is the destination's: the source is put back after it has failed.
+        faults.arm(Fault::fail(opcode::RESUME_VHCA))?;
+        let args = [&["migrate", &vf, &to][..], more].concat();
+        let said = fails(&args, 1)?;
+        ensure!(faults.armed()? == 0, "{args:?}: it was not started: {said}");
+        ensure!(
+            said.contains(&format!("{other}: cannot go from")) && !said.contains("stays stopped"),
+            "{args:?}: {said}"
+        );
+        let (status, said) = receiver.end()?;
+        ensure!(status.code() == Some(1), "{args:?}: {status}: {said}");
+    }
+    require_running(site)
+}
+
 /// All but [`interrupted_saves`].
 pub fn run(results: &mut Results, site: &Site, driver: &str) {
-    let tests: [compare::Test; 10] = [
+    let tests: [compare::Test; 11] = [
         ("a full disk", full_disk),
         ("device nodes stay", device_nodes),
         ("what is no file", no_files),
@@ -475,6 +496,7 @@ pub fn run(results: &mut Results, site: &Site, driver: &str) {
         ("nobody reads the output", closed_output),
         ("messages", messages),
         ("a source that is not put back", not_put_back),
+        ("a receiver that does not start", receiver_not_started),
         ("signals", signals),
         ("signals to one of two hosts", signals_of_hosts),
     ];
