@@ -161,6 +161,14 @@ pub enum Error {
         /// Why not.
         source: Box<Error>,
     },
+    /// All was done, but nobody could be told so.
+    #[error("{done}; its report could not be printed: {source}")]
+    NotPrinted {
+        /// What was done.
+        done: &'static str,
+        /// Why it could not be printed.
+        source: Box<Error>,
+    },
     /// The device is not as it must be after what was done to it.
     #[error("{0}")]
     Unexpected(String),
@@ -270,6 +278,7 @@ impl Error {
             | Self::NotFreed { source, .. }
             | Self::NotPutBack { source, .. }
             | Self::NotUndone { source, .. }
+            | Self::NotPrinted { source, .. }
             | Self::Round { source, .. } => source.errno(),
             _ => None,
         }

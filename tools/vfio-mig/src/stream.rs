@@ -2,9 +2,10 @@
 
 //! Moving a migration stream.
 
-use crate::{error::Error, interrupt};
+use crate::{error::Error, interrupt, uapi};
 use std::{
     io::{self, Read, Write},
+    os::fd::AsFd,
     time::Instant,
 };
 
@@ -104,6 +105,18 @@ pub fn write_all(
         });
     }
     Ok(())
+}
+
+/// Writes `text`, which is no state, to somebody who may not read it. A signal that has
+/// asked the tool to end ends this; one that has done so before lets it write only what
+/// does not block.
+pub fn print(to: &mut (impl Write + AsFd), text: &str) -> Result<(), Error> {
+    if let Err(interrupted) = interrupt::check() {
+        if matches!(uapi::poll(to.as_fd(), libc::POLLOUT, 0), Ok(0)) {
+            return Err(interrupted);
+        }
+    }
+    write_all(to, text.as_bytes(), 0)
 }
 
 /// Adds up how long writes take.

@@ -6,7 +6,7 @@
 use nix::sys::signal::{raise, Signal};
 use std::{
     env,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::{
         fd::AsFd,
         unix::{net::UnixStream, process::ExitStatusExt},
@@ -120,10 +120,17 @@ fn apart() {
     raise(Signal::SIGTERM).expect("a signal");
     // Nobody has looked for the signal before this blocks.
     let begin = Instant::now();
-    let written = stream::write_all(&mut ours, b"x", 0);
+    let written = stream::print(&mut ours, "x");
     let is_sigterm =
         |result| matches!(result, Err(Error::Interrupted { signal }) if signal == libc::SIGTERM);
     assert!(is_sigterm(written) && begin.elapsed() < SOON);
+
+    // Nor does who does not read keep it from ending once it has heard, and says why.
+    assert!(is_sigterm(stream::print(&mut ours, "why\n")));
+    let (mut ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+    stream::print(&mut ours, "why\n").expect("a line");
+    let mut line = [0; 4];
+    theirs.read_exact(&mut line).expect("a line");
 
     raise(Signal::SIGINT).expect("a signal");
     assert!(is_sigterm(interrupt::check()), "the first one counts");

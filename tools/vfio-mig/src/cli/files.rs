@@ -39,12 +39,19 @@ fn bar(json: bool) -> ProgressBar {
 
 /// Says how many bytes were moved: on standard error where the state itself is
 /// on standard output.
-fn show_bytes(what: &str, bytes: u64, json: bool, to_stdout: bool) -> Result<(), Error> {
-    if json && !to_stdout {
+fn show_bytes(
+    what: &str,
+    done: &'static str,
+    bytes: u64,
+    json: bool,
+    to_stdout: bool,
+) -> Result<(), Error> {
+    let printed = if json && !to_stdout {
         show::json(&serde_json::json!({ "bytes": bytes }))
     } else {
         errln!("{what}: {bytes} bytes")
-    }
+    };
+    out::after(done, printed)
 }
 
 /// The name of `file` in messages.
@@ -79,7 +86,7 @@ pub fn save(args: &Args, json: bool) -> Result<(), Error> {
     };
     bar.finish_and_clear();
     let bytes = saved.stream_context(stream::WRITING, &name)?;
-    show_bytes("saved", bytes, json, to_stdout)
+    show_bytes("saved", "the state is saved", bytes, json, to_stdout)
 }
 
 /// Opens a file to read, which a folder is not.
@@ -104,5 +111,5 @@ pub fn load(args: &Args, json: bool) -> Result<(), Error> {
     };
     bar.finish_and_clear();
     let bytes = loaded.stream_context(stream::READING, &name)?;
-    show_bytes("loaded", bytes, json, false)
+    show_bytes("loaded", "the state is loaded", bytes, json, false)
 }

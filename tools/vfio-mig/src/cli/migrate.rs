@@ -4,7 +4,7 @@
 
 use super::{
     check_distinct,
-    out::{errln, outln},
+    out::{self, errln, outln},
     show, values,
 };
 use clap::ValueEnum;
@@ -19,7 +19,7 @@ use vfio_mig::{
     migrate::{self, Observer},
     output::Output,
     precopy::{self, InfoVersion},
-    remote::{self, RemoteTarget},
+    remote::{self, Received, RemoteTarget},
     target::{DeviceTarget, FileTarget, Target},
     uapi,
     workload::Workload,
@@ -81,6 +81,9 @@ pub struct ReceiveArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
 }
+
+/// What to say if a report cannot be printed.
+const DONE: &str = "the migration is complete";
 
 /// Where a state can go.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -282,10 +285,14 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
         // check() lets --through pass with a device only.
         _ => args.with_both(|source, target| migrate::stop_copy(source, target, observer)),
     }?;
-    if json {
-        return show::json(&report);
-    }
     bars.bar.finish();
+    out::after(DONE, print_report(args, &report, json))
+}
+
+fn print_report(args: &Args, report: &migrate::Report, json: bool) -> Result<(), Error> {
+    if json {
+        return show::json(report);
+    }
     outln!("{}: {} bytes", args.title(), report.bytes)?;
     for phase in &report.phases {
         outln!(
@@ -326,6 +333,14 @@ fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
         observer.bar.finish_and_clear();
         reports.push(report?);
     }
+    out::after(DONE, print_precopy_reports(args, &reports, json))
+}
+
+fn print_precopy_reports(
+    args: &Args,
+    reports: &[precopy::Report],
+    json: bool,
+) -> Result<(), Error> {
     if json {
         return show::json(&reports);
     }
@@ -376,9 +391,12 @@ pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
     let mut observer = ReceiveBar { bar };
     let received = remote::serve(&device, listener, timeout, &mut observer);
     observer.bar.finish_and_clear();
-    let received = received?;
+    out::after(DONE, print_received(args, &received?, json))
+}
+
+fn print_received(args: &ReceiveArgs, received: &Received, json: bool) -> Result<(), Error> {
     if json {
-        return show::json(&received);
+        return show::json(received);
     }
     outln!(
         "{} -> {}: {} bytes",

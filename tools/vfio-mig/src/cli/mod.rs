@@ -237,6 +237,10 @@ fn run(cli: Cli) -> u8 {
 /// Says what went wrong, unless nobody listens. Returns the exit status.
 fn status_of(err: &Error, json: bool) -> u8 {
     if out::reader_gone(err) {
+        if matches!(err, Error::NotPrinted { .. }) {
+            // It is not as with most commands: what was done stays done.
+            let _ = out::errln!("vfio-mig: {err}");
+        }
         return CLOSED;
     }
     let shown = match json {

@@ -9,11 +9,13 @@
 
 use std::{
     error, fmt,
-    fs::File,
     io::{self, IsTerminal, Write},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
 };
-use vfio_mig::error::{Context, Error};
+use vfio_mig::{
+    error::{Context, Error},
+    stream,
+};
 
 /// Prints a line to standard output. An expression of type `Result<(), Error>`.
 macro_rules! outln {
@@ -52,20 +54,33 @@ pub fn stdout() -> Stream<io::Stdout> {
     Stream(io::stdout())
 }
 
-/// Standard output, for a state: the standard library's own would go on with a write that
-/// a signal has interrupted. Not a terminal, which takes bytes of a state for commands.
-pub fn unbuffered_stdout() -> Result<Stream<File>, Error> {
+/// Writes at once: the standard library's own would go on with a write that a signal has
+/// interrupted, and a tool that nobody reads could not be asked to end.
+pub struct Unbuffered<F>(F);
+
+impl<F: AsFd> Write for Unbuffered<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        nix::unistd::write(&self.0, bytes).map_err(io::Error::from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: AsFd> AsFd for Unbuffered<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Standard output, for a state. Not a terminal, which takes bytes of a state for commands.
+pub fn unbuffered_stdout() -> Result<Stream<Unbuffered<io::Stdout>>, Error> {
     if io::stdout().is_terminal() {
         let why = "a terminal, which a state would garble; give a file, or > or |";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why)).context("standard output");
     }
-    let stdout = io::stdout().as_fd().try_clone_to_owned();
-    Ok(Stream(stdout.context("standard output")?.into()))
-}
-
-/// Standard error.
-fn stderr() -> Stream<io::Stderr> {
-    Stream(io::stderr())
+    Ok(Stream(Unbuffered(io::stdout())))
 }
 
 fn marked(err: io::Error) -> io::Error {
@@ -85,24 +100,48 @@ impl<W: Write> Write for Stream<W> {
     }
 }
 
+impl<W: AsFd> AsFd for Stream<W> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Whether `err` says that nobody reads standard output or standard error.
 pub fn reader_gone(err: &Error) -> bool {
     match err {
         Error::Io { source, .. } | Error::Stream { source, .. } => source
             .get_ref()
             .is_some_and(|inner| inner.is::<ReaderGone>()),
+        Error::NotPrinted { source, .. } => reader_gone(source),
         _ => false,
+    }
+}
+
+/// Prints `line` to `to`, of this name.
+fn print(to: impl AsFd, name: &str, line: fmt::Arguments<'_>) -> Result<(), Error> {
+    match stream::print(&mut Stream(Unbuffered(to)), &format!("{line}\n")) {
+        Err(Error::Stream { source, .. }) => Err(source).context(name),
+        printed => printed,
     }
 }
 
 /// What [`outln!`] does.
 pub fn print_line(line: fmt::Arguments<'_>) -> Result<(), Error> {
-    writeln!(stdout(), "{line}").context("standard output")
+    print(io::stdout(), "standard output", line)
 }
 
 /// What [`errln!`] does.
 pub fn print_error_line(line: fmt::Arguments<'_>) -> Result<(), Error> {
-    writeln!(stderr(), "{line}").context("standard error")
+    print(io::stderr(), "standard error", line)
+}
+
+/// What came of printing a report of what is `done`, which must not look as if that had
+/// failed.
+pub fn after(done: &'static str, printed: Result<(), Error>) -> Result<(), Error> {
+    printed.map_err(|source| Error::NotPrinted {
+        done,
+        source: Box::new(source),
+    })
 }
 
 /// Prints the help to standard output, or a usage error to standard error.
@@ -122,7 +161,7 @@ pub fn flush() -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vfio_mig::stream;
+    use std::{io::Read, os::unix::net::UnixStream};
 
     /// Fails with the errno.
     struct Fails(i32);
@@ -145,6 +184,33 @@ mod tests {
         assert!(!reader_gone(&full));
         assert_eq!(full.errno(), Some(libc::ENOSPC));
         assert!(Stream(Fails(libc::EPIPE)).flush().is_err());
+    }
+
+    #[test]
+    fn what_is_done_has_not_failed_if_nobody_hears_so() {
+        for (errno, gone) in [(libc::EPIPE, true), (libc::ENOSPC, false)] {
+            let printed = Stream(Fails(errno)).write_all(b"x").context("output");
+            let err = after("it is done", printed).unwrap_err();
+            assert_eq!(reader_gone(&err), gone);
+            let text = err.to_string();
+            assert!(
+                text.starts_with("it is done; its report could not be printed: output: "),
+                "{text}"
+            );
+        }
+        assert!(after("it is done", Ok(())).is_ok());
+    }
+
+    #[test]
+    fn a_line_is_written_at_once() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        print(theirs.as_fd(), "output", format_args!("a line")).unwrap();
+        let mut line = [0; 7];
+        ours.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"a line\n");
+        drop(ours);
+        let err = print(theirs, "output", format_args!("a line")).unwrap_err();
+        assert!(reader_gone(&err));
     }
 
     #[test]
