@@ -2,14 +2,14 @@
 
 //! Processes that end, in whatever state a device is in.
 
-use super::{require, Site, Stop, Test, Verdict};
+use super::{require, runner::end_with, Site, Stop, Test, Verdict};
 use crate::{state::State, uapi};
 use nix::{
     sys::{
         signal::{kill, Signal},
         wait::waitpid,
     },
-    unistd::{pipe, ForkResult},
+    unistd::{getpid, pipe, ForkResult},
 };
 use std::{
     fs::File,
@@ -44,8 +44,10 @@ fn closed_before_its_session(site: &Site, state: State) -> Verdict {
 
 fn killed(site: &Site, state: State) -> Verdict {
     let (from, to) = pipe().map_err(io::Error::from)?;
+    let parent = getpid();
     match uapi::fork()? {
         ForkResult::Child => {
+            end_with(parent);
             let held = site.open_in(state);
             let said = match &held {
                 Ok(_) => "ready".to_string(),
@@ -89,8 +91,10 @@ fn read_line(mut from: impl Read) -> io::Result<String> {
 fn forked(site: &Site, state: State) -> Verdict {
     let (device, file) = site.open_in(state)?;
     let (from, to) = pipe().map_err(io::Error::from)?;
+    let parent = getpid();
     match uapi::fork()? {
         ForkResult::Child => {
+            end_with(parent);
             drop(to);
             // Ends when the parent closes its end.
             let _ = File::from(from).read(&mut [0]);

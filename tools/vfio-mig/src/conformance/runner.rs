@@ -125,10 +125,10 @@ fn tell(mut to: File, verdict: super::Verdict) {
     let _ = write!(to, "{status} {message}");
 }
 
-/// Has this process end with its parent, `runner`: one whose runner was killed would keep
-/// the device, and nobody would end it if it hangs.
-fn end_with(runner: Pid) {
-    if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != runner {
+/// Has this process end with its `parent`: one whose parent was killed would keep the
+/// device, and nobody would end it if it hangs. A child does not inherit this.
+pub(super) fn end_with(parent: Pid) {
+    if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != parent {
         crate::uapi::exit_now(1)
     }
 }
