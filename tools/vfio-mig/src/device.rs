@@ -301,7 +301,11 @@ impl Device {
             uapi::FEATURE_SET | uapi::FEATURE_MIG_PRECOPY_INFO_V2,
             &mut [0; 4],
         )
-        .context(format!("{}: opting in to PRECOPY_INFOv2", self.address))
+        .context_with_hint(
+            format!("{}: opting in to PRECOPY_INFOv2", self.address),
+            libc::ENOTTY,
+            "the kernel or the driver does not have it; --precopy-info v1 does without",
+        )
     }
 
     /// Its migration state.
@@ -377,14 +381,16 @@ impl Device {
         )
     }
 
-    /// Ends logging.
+    /// Ends logging. A signal does not stop this.
     pub fn stop_logging(&self) -> Result<(), Error> {
-        uapi::feature(
-            self.fd(),
-            uapi::FEATURE_SET | uapi::FEATURE_DMA_LOGGING_STOP,
-            &mut [0; 4],
-        )
-        .context(format!("{}: stopping DMA logging", self.address))
+        uninterrupted(|| {
+            uapi::feature(
+                self.fd(),
+                uapi::FEATURE_SET | uapi::FEATURE_DMA_LOGGING_STOP,
+                &mut [0; 4],
+            )
+            .context(format!("{}: stopping DMA logging", self.address))
+        })
     }
 
     /// Where region `index` is in the device's file.

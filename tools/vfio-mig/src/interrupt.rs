@@ -75,6 +75,10 @@ fn stop_waking() {
 pub fn undo<T>(step: impl FnOnce() -> T) -> T {
     stop_waking();
     let done = step();
-    WAKE.store(CAUGHT.load(Ordering::Relaxed) == 0, Ordering::Relaxed);
+    // In this order: a signal between the two finds it set.
+    WAKE.store(true, Ordering::Relaxed);
+    if CAUGHT.load(Ordering::Relaxed) != 0 {
+        stop_waking();
+    }
     done
 }

@@ -28,9 +28,10 @@ pub fn parse_bytes(text: &str) -> Result<u64, parse_size::Error> {
     parse_size::Config::new().with_binary().parse_size(text)
 }
 
-/// An address in hexadecimal, with or without "0x".
+/// An address in hexadecimal, with or without "0x" or "0X".
 pub fn parse_hex(text: &str) -> Result<u64, ParseIntError> {
-    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16)
+    let digits = text.strip_prefix("0x").or(text.strip_prefix("0X"));
+    u64::from_str_radix(digits.unwrap_or(text), 16)
 }
 
 #[cfg(test)]
@@ -43,7 +44,9 @@ mod tests {
         assert_eq!(parse_bytes("768M").unwrap(), 768 << 20);
         assert_eq!(parse_bytes("1GiB").unwrap(), 1 << 30);
         assert!(parse_bytes("much").is_err());
-        assert_eq!(parse_hex("0x1000").unwrap(), 4096);
+        for text in ["0x1000", "0X1000", "1000"] {
+            assert_eq!(parse_hex(text).unwrap(), 4096);
+        }
         for text in ["0xz", "0x0x1", ""] {
             assert!(parse_hex(text).is_err(), "{text}");
         }
