@@ -149,8 +149,11 @@ pub enum Error {
         then: Box<Error>,
     },
     /// The sender has asked the receiver to forget the state.
-    #[error("the sender has given up")]
-    GivenUp,
+    #[error("the sender has given up: {why}")]
+    GivenUp {
+        /// What has happened to it.
+        why: String,
+    },
     /// The destination has the state, and runs.
     #[error(
         "{device}: the destination runs, and this device could not forget its state: {source}"
@@ -159,6 +162,14 @@ pub enum Error {
         /// The source.
         device: Address,
         /// Why not.
+        source: Box<Error>,
+    },
+    /// A state is complete, but its device is not as it must be.
+    #[error("the whole state is in {to}; {source}")]
+    Saved {
+        /// Where it is.
+        to: String,
+        /// What is wrong with the device.
         source: Box<Error>,
     },
     /// All was done, but nobody could be told so.
@@ -279,6 +290,7 @@ impl Error {
             | Self::NotPutBack { source, .. }
             | Self::NotUndone { source, .. }
             | Self::NotPrinted { source, .. }
+            | Self::Saved { source, .. }
             | Self::Round { source, .. } => source.errno(),
             _ => None,
         }

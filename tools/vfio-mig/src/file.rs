@@ -16,11 +16,25 @@ use std::{
 /// Saves the state of a device by stop-copy. Whatever comes of it, the device runs
 /// again afterwards. `progress` gets the bytes so far.
 pub fn save(device: &Device, to: &mut impl Write, progress: impl FnMut(u64)) -> Result<u64, Error> {
+    save_with(device, to, |_| Ok(()), progress)
+}
+
+/// As [`save`], and has `commit` keep a complete state: also if the device does not run
+/// again, which is [`Error::NotPutBack`] if nothing else is wrong.
+pub fn save_with<W: Write>(
+    device: &Device,
+    mut to: W,
+    commit: impl FnOnce(W) -> Result<(), Error>,
+    progress: impl FnMut(u64),
+) -> Result<u64, Error> {
     device.features()?;
     let saved = device
         .begin(State::STOP_COPY)
-        .and_then(|mut from| stream::copy(&mut from, to, progress));
-    with_undo(saved, device.step_back())
+        .and_then(|mut from| stream::copy(&mut from, &mut to, progress));
+    // It does not have to wait for a disk.
+    let back = device.step_back();
+    let kept = saved.and_then(|bytes| commit(to).map(|()| bytes));
+    with_undo(kept, back)
 }
 
 /// Loads a state into a device, which then runs. When this fails the device is

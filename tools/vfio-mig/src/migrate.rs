@@ -125,7 +125,8 @@ struct Saved {
 /// state.
 pub(crate) fn back_out(source: &Device, target: &mut dyn Target, err: Error) -> Error {
     let device = source.address();
-    undone(device, err, target.abandon(), || source.step_back())
+    let abandoned = target.abandon(&err);
+    undone(device, err, abandoned, || source.step_back())
 }
 
 /// What to say after `err`: whether the target has forgotten the state, and if so, whether

@@ -4,7 +4,7 @@
 //!
 //! The tool runs as root, so it must not lose what it did not make. A regular
 //! file is written beside its final name and renamed when it is complete: an
-//! older file stays if the save fails. A FIFO, a socket or a character device is
+//! older file stays if the save fails. A FIFO or a character device is
 //! written to as it is, and never removed. A block device is refused: the state
 //! would have no end there, and a disk given by mistake would be lost.
 

@@ -5,7 +5,7 @@
 //! Both sides send frames: a byte that says what it is, its length as a
 //! little endian u32, and so many bytes. The sender has `HELLO` (the version),
 //! `DATA`, `BARRIER` (has it all been loaded?), `END` (SHA-256 of all data),
-//! `START` and `ABANDON`; the receiver answers all but `DATA` with `DONE`, or
+//! `START` and `ABANDON` (with a reason); the receiver answers all but `DATA` with `DONE`, or
 //! with `FAILED` and a reason. It can send `FAILED` at any time. After `START`, `FAILED`
 //! says that it has reset its device; where that has failed, too, it only closes the
 //! connection. There is neither encryption nor authentication: for that, there are tunnels.
@@ -51,6 +51,9 @@ const MAX_FRAME: u32 = 1 << 20;
 const MAX_REASON: usize = 1 << 10;
 /// Bytes that a frame has before its contents.
 const HEADER: usize = 5;
+/// Most `BARRIER`s in a row, without data between them. A sender has one in each round of
+/// pre-copy, of which there are 50, whether the round had data or not.
+const MAX_BARRIERS: u32 = 64;
 /// Most peers that are waited for at the same time to say `HELLO`.
 const MAX_CALLERS: usize = 64;
 /// How long a receiver is waited for that is to forget the state. How long, and for how
@@ -341,7 +344,7 @@ impl Target for RemoteTarget {
         self.request(START, &[])
     }
 
-    fn abandon(&mut self) -> Result<(), Error> {
+    fn abandon(&mut self, why: &Error) -> Result<(), Error> {
         if self.started {
             // Without an answer, it may run.
             return Err(Error::MayRun(self.peer.clone()));
@@ -353,7 +356,7 @@ impl Target for RemoteTarget {
             // The source is stopped meanwhile. Without START, the receiver does not run,
             // whether it answers or not.
             self.connection.timeout = self.connection.timeout.min(MAX_LINGER);
-            let _ = self.request(ABANDON, &[]);
+            let _ = self.request(ABANDON, why.to_string().as_bytes());
         }
         Ok(())
     }
@@ -421,14 +424,14 @@ fn serve_into(
     };
     // What is said and read from here on undoes what was begun.
     connection.signals = Signals::Ignore;
-    let abandoned = target.abandon();
+    let abandoned = target.abandon(&err);
     // The source goes on when it hears FAILED, so the device must not run with its state.
     let may_run = phase == Phase::Started && abandoned.is_err();
     let err = err.unless_undone(abandoned);
     // The sender may be gone.
     let _ = match err {
         _ if may_run => Ok(()),
-        Error::GivenUp => connection.send(DONE, &[]),
+        Error::GivenUp { .. } => connection.send(DONE, &[]),
         _ => connection.send(FAILED, err.to_string().as_bytes()),
     };
     connection.linger();
@@ -517,15 +520,25 @@ fn accept_all(
     // No more at a time: someone who connects again and again must not keep those from
     // being heard who are there.
     for _ in 0..MAX_CALLERS {
+        let mut quiet = None;
+        if callers.len() >= MAX_CALLERS {
+            // Whoever has said something since the last look is to be heard first.
+            quiet = callers
+                .iter_mut()
+                .position(|caller| matches!(caller.listen(), Ok(false)));
+            if quiet.is_none() {
+                return Ok(());
+            }
+        }
         let (stream, from) = match listener.accept() {
             Ok(accepted) => accepted,
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(err) if is_of_connection(&err) => continue,
             Err(err) => return Err(err).context("waiting for the sender"),
         };
-        if callers.len() == MAX_CALLERS {
+        if let Some(quiet) = quiet {
             let why = io::Error::other("too many others have connected");
-            callers.remove(0).refuse(&why, observer)?;
+            callers.remove(quiet).refuse(&why, observer)?;
         }
         callers.push(Caller::new(stream, from, timeout).context(from.to_string())?);
     }
@@ -622,6 +635,7 @@ fn take(
     connection.send(DONE, &[]).context("the sender")?;
     let mut digest = Sha256::new();
     let mut bytes = 0;
+    let mut barriers = 0;
     let mut frame = Vec::new();
     loop {
         let kind = connection.receive(&mut frame).context("the sender")?;
@@ -630,14 +644,24 @@ fn take(
             (DATA, Phase::Data) if frame.is_empty() => {
                 return Err(bad("sends frames without data")).context("the sender");
             }
+            (BARRIER | START, _) if !frame.is_empty() => {
+                return Err(bad(format!("frame {kind:#x} has contents"))).context("the sender");
+            }
             (DATA, Phase::Data) => {
+                barriers = 0;
                 stream::write_all(target, &frame, bytes).map_err(|err| target.explain(err))?;
                 digest.update(&frame);
                 bytes += frame.len() as u64;
                 observer.bytes(bytes);
                 continue;
             }
-            (BARRIER, Phase::Data) => target.wait_loaded()?,
+            (BARRIER, Phase::Data) if barriers == MAX_BARRIERS => {
+                return Err(bad("asks again and again without data")).context("the sender");
+            }
+            (BARRIER, Phase::Data) => {
+                barriers += 1;
+                target.wait_loaded()?;
+            }
             // The device would run with nothing loaded.
             (END, Phase::Data) if bytes == 0 => return Err(Error::NothingToLoad),
             (END, Phase::Data) => {
@@ -655,7 +679,10 @@ fn take(
                 let _ = connection.send(DONE, &[]);
                 return Ok((bytes, format!("{:x}", digest.finalize())));
             }
-            (ABANDON, _) => return Err(Error::GivenUp),
+            (ABANDON, _) => {
+                let why = reason(&frame);
+                return Err(Error::GivenUp { why });
+            }
             _ => return Err(bad(format!("unexpected frame {kind:#x}"))).context("the sender"),
         }
         connection.send(DONE, &[]).context("the sender")?;
@@ -723,7 +750,7 @@ mod tests {
             self.note("start")
         }
 
-        fn abandon(&mut self) -> Result<(), Error> {
+        fn abandon(&mut self, _why: &Error) -> Result<(), Error> {
             self.note("abandon")
         }
     }
@@ -784,6 +811,12 @@ mod tests {
             let result = serve_into(&mut notes, listener, timeout, &mut refused);
             (result, notes, refused)
         })
+    }
+
+    fn terminated() -> Error {
+        Error::Interrupted {
+            signal: libc::SIGTERM,
+        }
     }
 
     fn frames(frames: &[(u8, &[u8])]) -> Vec<u8> {
@@ -869,7 +902,7 @@ mod tests {
         let (mut target, _peer) = connected(timeout);
         let begin = Instant::now();
         let err = target.prepare().unwrap_err();
-        target.abandon().unwrap();
+        target.abandon(&terminated()).unwrap();
         assert!((timeout..timeout * 2).contains(&begin.elapsed()));
         assert_eq!(err.errno(), Some(libc::ETIMEDOUT));
         let text = err.to_string();
@@ -891,7 +924,7 @@ mod tests {
             "{err}"
         );
         let begin = Instant::now();
-        target.abandon().unwrap();
+        target.abandon(&terminated()).unwrap();
         assert!(begin.elapsed() < timeout);
     }
 
@@ -949,6 +982,8 @@ mod tests {
             frames(&[(HELLO, VERSION), (HELLO, VERSION)]),
             frames(&[(HELLO, VERSION), (ABANDON, b"")]),
             frames(&[(HELLO, VERSION), (9, b"")]),
+            frames(&[(HELLO, VERSION), (BARRIER, b"x")]),
+            frames(&[(HELLO, VERSION), (START, b"x")]),
             // It ends, in a header and in a frame.
             frames(&[(HELLO, VERSION)]),
             frames(&[(HELLO, VERSION), (DATA, b"x")])[..17].to_vec(),
@@ -1039,6 +1074,51 @@ mod tests {
         refused.require(silent[0].local_addr().unwrap(), "too many others");
     }
 
+    #[test]
+    fn a_sender_that_has_said_hello_is_heard() {
+        let (listener, at) = listen();
+        listener.set_nonblocking(true).unwrap();
+        let mut sender = peer(at, b"");
+        let from = sender.local_addr().unwrap();
+        let silent: Vec<_> = (1..MAX_CALLERS).map(|_| peer(at, b"")).collect();
+        let mut callers = Vec::new();
+        let mut refused = Refused::default();
+        while callers.len() < MAX_CALLERS {
+            accept_all(&listener, &mut callers, LONG, &mut refused).unwrap();
+        }
+        // Between two looks: the first one says HELLO, and one more connects.
+        sender.write_all(&frames(&[(HELLO, VERSION)])).unwrap();
+        while callers[0].stream.peek(&mut [0]).is_err() {}
+        let late = peer(at, b"");
+        while refused.0.is_empty() {
+            accept_all(&listener, &mut callers, LONG, &mut refused).unwrap();
+        }
+        refused.require(silent[0].local_addr().unwrap(), "too many others");
+        assert_eq!((callers[0].from, callers.len()), (from, MAX_CALLERS));
+        assert!(callers[0].listen().unwrap());
+        drop(late);
+    }
+
+    #[test]
+    fn who_has_nothing_to_send_does_not_keep_the_device() {
+        let barriers = |n: u32| {
+            let mut all = vec![(HELLO, VERSION)];
+            all.extend((0..n).map(|_| (BARRIER, &b""[..])));
+            all
+        };
+        let (result, notes) = taken(&frames(&barriers(MAX_BARRIERS + 1)));
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("again and again without data"), "{text}");
+        assert_eq!(notes.steps.len(), MAX_BARRIERS as usize + 2);
+        // With data, it may ask again.
+        let mut all = barriers(MAX_BARRIERS);
+        all.push((DATA, b"state"));
+        all.extend(&barriers(MAX_BARRIERS)[1..]);
+        let digest = Sha256::digest(b"state");
+        all.extend([(END, &digest[..]), (START, b"")]);
+        assert_eq!(taken(&frames(&all)).0.unwrap().bytes, 5);
+    }
+
     /// Writes until the peer has failed.
     fn write_until_failure(target: &mut RemoteTarget) -> io::Error {
         let piece = vec![1; MAX_FRAME as usize];
@@ -1064,7 +1144,7 @@ mod tests {
         let text = "writing the device's state after 3145728 bytes: there is no room";
         assert_eq!(err.to_string(), text);
         let begin = Instant::now();
-        target.abandon().unwrap();
+        target.abandon(&terminated()).unwrap();
         drop(target);
         let (result, notes, _) = serving.join().unwrap();
         assert_eq!(result.unwrap_err().to_string(), text);
@@ -1128,11 +1208,12 @@ mod tests {
         let mut target = connect_to(at, LONG);
         target.prepare().unwrap();
         target.write_all(b"data").unwrap();
-        target.abandon().unwrap();
+        target.abandon(&terminated()).unwrap();
         assert!(!target.ended, "the receiver has not answered");
         drop(target);
         let (result, notes, _) = serving.join().unwrap();
-        assert!(matches!(result, Err(Error::GivenUp)));
+        let text = result.unwrap_err().to_string();
+        assert_eq!(text, "the sender has given up: interrupted by SIGTERM");
         assert_eq!(notes.steps, ["prepare", "abandon"]);
     }
 
@@ -1148,12 +1229,12 @@ mod tests {
             peer.write_all(answer).unwrap();
             peer.shutdown(Shutdown::Write).unwrap();
             assert!(target.start().is_err());
-            let text = target.abandon().unwrap_err().to_string();
+            let text = target.abandon(&terminated()).unwrap_err().to_string();
             assert!(text.ends_with("was told to start"), "{text}");
         }
         let (mut target, _peer) = connected(Duration::from_millis(200));
         assert!(target.start().is_err());
-        assert!(target.abandon().is_err());
+        assert!(target.abandon(&terminated()).is_err());
     }
 
     /// Has a state sent to a receiver where these steps fail. Returns what the sender
@@ -1169,7 +1250,7 @@ mod tests {
         let serving = serve_notes(listener, LONG, notes);
         let mut target = connect_to(at, LONG);
         let err = send_state(&mut target).unwrap_err();
-        let abandoned = target.abandon();
+        let abandoned = target.abandon(&terminated());
         drop(target);
         let (result, notes, _) = serving.join().unwrap();
         assert!(result.is_err());
@@ -1199,10 +1280,11 @@ mod tests {
     fn a_stopped_source_does_not_wait_long_for_a_receiver_to_forget() {
         let (mut target, mut peer) = connected(LONG);
         peer.write_all(&frames(&[(DONE, b"")])).unwrap();
-        target.abandon().unwrap();
+        target.abandon(&terminated()).unwrap();
         assert_eq!(target.connection.timeout, MAX_LINGER);
-        let mut heard = [0; HEADER];
+        let why = b"interrupted by SIGTERM";
+        let mut heard = [0; HEADER + 22];
         peer.read_exact(&mut heard).unwrap();
-        assert_eq!(heard[0], ABANDON);
+        assert_eq!(heard[..], frames(&[(ABANDON, why)]));
     }
 }

@@ -35,9 +35,9 @@ pub trait Target: Write {
     /// Goes on where the source has stopped.
     fn start(&mut self) -> Result<(), Error>;
 
-    /// Forgets all of it. If this fails, nobody knows whether the state is in use; the
+    /// Forgets all of it, since `why` has happened. If this fails, nobody knows whether the state is in use; the
     /// error says why.
-    fn abandon(&mut self) -> Result<(), Error>;
+    fn abandon(&mut self, why: &Error) -> Result<(), Error>;
 
     /// Says more about a write that failed.
     fn explain(&self, err: Error) -> Error {
@@ -57,6 +57,8 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct DeviceTarget<'a> {
     device: &'a Device,
     file: Option<File>,
+    /// Whether it was asked to go to RESUMING.
+    begun: bool,
     /// Whether a byte was written.
     written: bool,
     /// How long [`Target::wait_loaded`] waits.
@@ -69,6 +71,7 @@ impl<'a> DeviceTarget<'a> {
         Self {
             device,
             file: None,
+            begun: false,
             written: false,
             timeout: LOAD_TIMEOUT,
         }
@@ -126,6 +129,7 @@ impl Write for DeviceTarget<'_> {
 impl Target for DeviceTarget<'_> {
     fn prepare(&mut self) -> Result<(), Error> {
         self.device.features()?;
+        self.begun = true;
         self.file = Some(self.device.begin(State::RESUMING)?);
         Ok(())
     }
@@ -156,8 +160,12 @@ impl Target for DeviceTarget<'_> {
         Ok(())
     }
 
-    fn abandon(&mut self) -> Result<(), Error> {
+    fn abandon(&mut self, _why: &Error) -> Result<(), Error> {
         self.file = None;
+        if !self.begun {
+            // There is nothing to forget, and no reset that could fail.
+            return Ok(());
+        }
         // A reset always ends in RUNNING, but without the source's state.
         self.device.forget()
     }
@@ -219,7 +227,7 @@ impl Target for FileTarget {
         Ok(())
     }
 
-    fn abandon(&mut self) -> Result<(), Error> {
+    fn abandon(&mut self, _why: &Error) -> Result<(), Error> {
         // Half a state is of no use to anybody: it goes, an older file stays.
         self.file = None;
         Ok(())
@@ -243,9 +251,10 @@ mod tests {
     fn an_error_of_a_file_has_its_name() {
         let mut target = FileTarget::create(Path::new("/dev/full")).unwrap();
         let err = stream::copy(&mut &b"state"[..], &mut target, |_| ()).unwrap_err();
-        let text = target.explain(err).to_string();
+        let err = target.explain(err);
+        let text = err.to_string();
         assert!(text.starts_with("/dev/full: writing"), "{text}");
-        target.abandon().unwrap();
+        target.abandon(&err).unwrap();
     }
 
     #[test]

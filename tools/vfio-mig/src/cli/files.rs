@@ -78,14 +78,19 @@ pub fn save(args: &Args, json: bool) -> Result<(), Error> {
         let mut to = out::unbuffered_stdout()?;
         file::save(&open(args.device)?, &mut to, progress)
     } else {
-        let mut to = Output::create(&args.file).context(name.clone())?;
-        file::save(&open(args.device)?, &mut to, progress).and_then(|bytes| {
-            to.commit().context(name.clone())?;
-            Ok(bytes)
-        })
+        let to = Output::create(&args.file).context(name.clone())?;
+        let commit = |to: Output| to.commit().context(name.clone());
+        file::save_with(&open(args.device)?, to, commit, progress)
     };
     bar.finish_and_clear();
-    let bytes = saved.stream_context(stream::WRITING, &name)?;
+    let saved = saved.stream_context(stream::WRITING, &name);
+    let bytes = saved.map_err(|err| match err {
+        Error::NotPutBack { .. } => Error::Saved {
+            to: name,
+            source: Box::new(err),
+        },
+        err => err,
+    })?;
     show_bytes("saved", "the state is saved", bytes, json, to_stdout)
 }
 

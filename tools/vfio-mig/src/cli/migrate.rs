@@ -378,10 +378,8 @@ pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
     interrupt::catch()?;
     let device = Device::open(args.device)?;
     device.features()?;
-    if !json {
-        let at = listener.local_addr().context(listening())?;
-        errln!("waiting for the state of {} at {at}", args.device)?;
-    }
+    let at = listener.local_addr().context(listening())?;
+    errln!("waiting for the state of {} at {at}", args.device)?;
     let bar = if json {
         ProgressBar::hidden()
     } else {

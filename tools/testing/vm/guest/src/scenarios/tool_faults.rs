@@ -514,13 +514,17 @@ fn signals_of_hosts(site: &Site) -> Result<()> {
 fn not_put_back(site: &Site) -> Result<()> {
     let (vf, faults) = (site.vf.to_string(), Faults::open()?);
     let full = ways_to_save(site, "/dev/full");
-    let good = ["save", &vf, "/dev/null"].map(str::to_string).to_vec();
+    let kept = "/tmp/kept";
+    let good = ["save", &vf, kept].map(str::to_string).to_vec();
     // With pre-copy, the disk is full before the source is stopped.
     for args in full[..2].iter().chain([&good]) {
         faults.arm(Fault::fail(opcode::RESUME_VHCA))?;
         let said = fails(args, 1)?;
         ensure!(faults.armed()? == 0, "{args:?}: it was not put back");
-        let first = if args == &good { "" } else { "No space left" };
+        let first = match args == &good {
+            true => "the whole state is in /tmp/kept; ",
+            false => "No space left",
+        };
         let then = format!("{vf} is left in ");
         ensure!(
             said.contains(first) && said.contains(&then) && said.contains("vfio-mig state"),
@@ -529,6 +533,10 @@ fn not_put_back(site: &Site) -> Result<()> {
         let state = tool::json(&["--json", "state", &vf])?;
         ensure!(state["state"] == "RUNNING", "{args:?}: {state}");
     }
+    // A complete state is not lost.
+    let loaded = tool::json(&["--json", "load", &site.other.to_string(), kept])?;
+    ensure!(loaded["bytes"].as_u64() > Some(1 << 20), "{loaded}");
+    fs::remove_file(kept)?;
     require_running(site)
 }
 
