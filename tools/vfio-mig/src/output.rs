@@ -32,6 +32,8 @@ pub struct Output {
     path: PathBuf,
     /// The name that it has until it is complete, if it is a regular file.
     temporary: Option<PathBuf>,
+    /// The folder of both, if it is a regular file.
+    folder: Option<File>,
 }
 
 fn invalid(why: &'static str) -> io::Error {
@@ -120,6 +122,7 @@ impl Output {
                 file: OpenOptions::new().write(true).open(&path)?,
                 path,
                 temporary: None,
+                folder: None,
             }),
             _ => Self::create_or_replace(path, older),
         }
@@ -143,11 +146,15 @@ impl Output {
             Some(older) => older.mode() & 0o600,
             None => 0o666,
         };
+        let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        // One that may not be read cannot be synced: not after the state was saved.
+        let folder = File::open(folder.unwrap_or(Path::new(".")))?;
         let (file, beside) = create_beside(&path, mode)?;
         let this = Self {
             file,
             path,
             temporary: Some(beside),
+            folder: Some(folder),
         };
         if let Some(older) = older {
             take_after(&this.file, &older)?;
@@ -162,14 +169,10 @@ impl Output {
 
     /// Syncs the file and gives it its final name.
     pub fn commit(mut self) -> io::Result<()> {
-        let Some(temporary) = &self.temporary else {
+        let (Some(temporary), Some(folder)) = (&self.temporary, &self.folder) else {
             return self.file.flush();
         };
         self.file.sync_all()?;
-        let folder = self.path.parent();
-        let folder = folder.filter(|dir| !dir.as_os_str().is_empty());
-        // Before the older file goes: from then on the save has not failed.
-        let folder = File::open(folder.unwrap_or(Path::new(".")))?;
         fs::rename(temporary, &self.path)?;
         self.temporary = None;
         match folder.sync_all() {

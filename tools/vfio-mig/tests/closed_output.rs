@@ -71,6 +71,19 @@ fn output_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
+fn an_error_is_no_part_of_a_state() {
+    let args = ["--json", "save", "ffff:ff:1f.7", "-"];
+    let output = tool(&args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty(), "{:?}", output.stdout);
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    let text = error["error"].as_str().unwrap();
+    assert!(text.contains("no such device"), "{text}");
+    let args = ["--json", "save", "ffff:ff:1f.7", "/tmp/no/such/folder"];
+    assert!(!tool(&args).output().unwrap().stdout.is_empty());
+}
+
+#[test]
 fn a_terminal_gets_no_state() {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let mut command = tool(&["save", "ffff:ff:1f.7", "-"]);

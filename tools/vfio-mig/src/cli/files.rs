@@ -37,6 +37,13 @@ fn bar(json: bool) -> ProgressBar {
     }
 }
 
+impl Args {
+    /// Whether the file is standard output or input.
+    pub fn is_standard(&self) -> bool {
+        self.file == Path::new("-")
+    }
+}
+
 /// Says how many bytes were moved: on standard error where the state itself is
 /// on standard output.
 fn show_bytes(
@@ -46,10 +53,11 @@ fn show_bytes(
     json: bool,
     to_stdout: bool,
 ) -> Result<(), Error> {
-    let printed = if json && !to_stdout {
-        show::json(&serde_json::json!({ "bytes": bytes }))
-    } else {
-        errln!("{what}: {bytes} bytes")
+    let object = serde_json::json!({ "bytes": bytes });
+    let printed = match (json, to_stdout) {
+        (true, false) => show::json(&object),
+        (true, true) => show::json_beside_state(&object),
+        (false, _) => errln!("{what}: {bytes} bytes"),
     };
     out::after(done, printed)
 }
@@ -72,7 +80,7 @@ fn open(device: Address) -> Result<Device, Error> {
 pub fn save(args: &Args, json: bool) -> Result<(), Error> {
     let bar = bar(json);
     let progress = |bytes| bar.set_position(bytes);
-    let to_stdout = args.file == Path::new("-");
+    let to_stdout = args.is_standard();
     let name = name_of(&args.file, "standard output");
     let saved = if to_stdout {
         let mut to = out::unbuffered_stdout()?;
@@ -107,7 +115,7 @@ pub fn load(args: &Args, json: bool) -> Result<(), Error> {
     let bar = bar(json);
     let progress = |bytes| bar.set_position(bytes);
     let name = name_of(&args.file, "standard input");
-    let loaded = if args.file == Path::new("-") {
+    let loaded = if args.is_standard() {
         let mut from = io::stdin().lock();
         file::load(&open(args.device)?, &mut from, progress)
     } else {

@@ -185,7 +185,7 @@ fn wants_json(args: &[OsString]) -> bool {
 fn not_parsed(err: &clap::Error, json: bool) -> u8 {
     if !err.use_stderr() {
         let shown = out::print_parsed(err).and_then(|()| out::flush());
-        return shown.map_or_else(|err| status_of(&err, false), |()| GOOD);
+        return shown.map_or_else(|err| status_of(&err, false, false), |()| GOOD);
     }
     let shown = match json {
         true => show::error(&summary(err), None).and_then(|()| out::flush()),
@@ -214,6 +214,7 @@ fn summary(err: &clap::Error) -> String {
 /// Carries the command line out. Returns the exit status.
 fn run(cli: Cli) -> u8 {
     let json = cli.json;
+    let has_state = matches!(&cli.command, Command::Save(args) if args.is_standard());
     let good = |()| GOOD;
     let result: Result<u8, Error> = match cli.command {
         Command::Info(args) => info::run(&args, json).map(good),
@@ -231,11 +232,12 @@ fn run(cli: Cli) -> u8 {
         Command::Man => about::man().map(good),
     };
     let result = result.and_then(|status| out::flush().map(|()| status));
-    result.unwrap_or_else(|err| status_of(&err, json))
+    result.unwrap_or_else(|err| status_of(&err, json, has_state))
 }
 
-/// Says what went wrong, unless nobody listens. Returns the exit status.
-fn status_of(err: &Error, json: bool) -> u8 {
+/// Says what went wrong, unless nobody listens; not on standard output, if that has a
+/// state. Returns the exit status.
+fn status_of(err: &Error, json: bool, has_state: bool) -> u8 {
     if out::reader_gone(err) {
         if matches!(err, Error::NotPrinted { .. }) {
             // It is not as with most commands: what was done stays done.
@@ -243,11 +245,14 @@ fn status_of(err: &Error, json: bool) -> u8 {
         }
         return CLOSED;
     }
-    let shown = match json {
-        true => show::error(&err.to_string(), err.errno()),
-        false => Ok(()),
+    let shown = if json && has_state {
+        show::json_beside_state(&show::error_object(&err.to_string(), err.errno()))
+    } else if json {
+        let shown = show::error(&err.to_string(), err.errno());
+        shown.and(out::errln!("vfio-mig: {err}"))
+    } else {
+        out::errln!("vfio-mig: {err}")
     };
-    let shown = shown.and(out::errln!("vfio-mig: {err}"));
     match (shown, interrupt::check()) {
         (Err(err), _) if out::reader_gone(&err) => CLOSED,
         (_, Err(Error::Interrupted { signal })) => KILLED | signal as u8,

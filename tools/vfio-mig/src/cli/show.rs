@@ -2,7 +2,7 @@
 
 //! What commands show: JSON, progress, plots.
 
-use super::out::outln;
+use super::out::{errln, outln};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io;
@@ -22,9 +22,20 @@ pub fn json_line(value: &impl Serialize) -> Result<(), Error> {
     print_json(serde_json::to_string(value))
 }
 
+/// Prints a value, over several lines, to standard error: standard output has a state.
+pub fn json_beside_state(value: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(value).map_err(io::Error::from);
+    errln!("{}", text.context("JSON")?)
+}
+
+/// An error as an object.
+pub fn error_object(message: &str, errno: Option<i32>) -> impl Serialize {
+    serde_json::json!({ "error": message, "errno": errno })
+}
+
 /// Prints an error as an object.
 pub fn error(message: &str, errno: Option<i32>) -> Result<(), Error> {
-    json(&serde_json::json!({ "error": message, "errno": errno }))
+    json(&error_object(message, errno))
 }
 
 fn style(template: &str) -> ProgressStyle {

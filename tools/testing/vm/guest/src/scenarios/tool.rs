@@ -243,7 +243,9 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(saved["bytes"].as_u64() == Some(len), "{saved}");
             let loaded = json(&["--json", "load", &destination, path])?;
             ensure!(loaded == saved, "{loaded}");
-            let output = vfio_mig(&["save", &source, "-"])?;
+            let output = vfio_mig(&["--json", "save", &source, "-"])?;
+            let said: Value = serde_json::from_slice(&output.stderr)?;
+            ensure!(said == saved, "{said}");
             ensure!(output.stdout.len() as u64 == len, "{}", output.stdout.len());
             ensure!(output.stdout == std::fs::read(path)?, "another state");
             Ok(())
