@@ -330,6 +330,22 @@ fn edge_beside_a_reader(site: &Site, memory: &MissingMemory) -> Result<()> {
     Ok(())
 }
 
+/// A reset while a read copies the first of two records: what it has read is void.
+fn reset_between_two_records(site: &Site, memory: &MissingMemory) -> Result<()> {
+    let device = Device::open(site.vf)?;
+    let file = device.begin(State::STOP_COPY)?;
+    let reader = {
+        let (file, addr) = (file.try_clone()?, memory.addr());
+        aside(move || words(sys::read_raw(&file, addr, FIRST_RECORD + HEADER)))
+    };
+    memory.wait_for_fault()?;
+    device.reset()?;
+    memory.provide()?;
+    let read = within(&reader, LONG, "the reader")?;
+    ensure!(read == "ENODEV", "the read ended with {read}");
+    Ok(())
+}
+
 /// A test with memory that is missing.
 type WithoutMemory = fn(&Site, &MissingMemory) -> Result<()>;
 
@@ -362,7 +378,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     results.test("a reset beside a reader, rust driver", |_| {
         reset_beside_a_reader(&site)
     });
-    let tests: [(&str, WithoutMemory); 2] = [
+    let tests: [(&str, WithoutMemory); 3] = [
         (
             "beside a reader that waits for its memory, rust driver",
             reader_without_memory,
@@ -370,6 +386,10 @@ pub fn run(results: &mut Results) -> Result<()> {
         (
             "edges beside a reader that waits for its memory, rust driver",
             edge_beside_a_reader,
+        ),
+        (
+            "a reset between two records of a read, rust driver",
+            reset_between_two_records,
         ),
     ];
     for (name, test) in tests {
