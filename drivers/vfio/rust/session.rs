@@ -66,7 +66,7 @@ impl<S: Stream> Transfer<S> {
         }
     }
 
-    /// Reads or writes. `ENODEV` if the session has ended, even if that was meanwhile.
+    /// Reads or writes. `ENODEV` if the session has ended, before the call or during it.
     fn with(&self, wait: Wait, f: impl FnOnce(&mut S) -> Result<usize>) -> Result<usize> {
         let mut turn = self.take(wait)?;
         let done = match &mut *turn {

@@ -11,7 +11,7 @@ use loom::{
     thread,
 };
 
-/// A count that is read and then written: two who have it at once lose one.
+/// A count. It is read and then written, so two threads that have it at once lose one step.
 #[derive(Default)]
 struct Value(AtomicU32);
 
