@@ -29,7 +29,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
     os::fd::AsFd,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const HELLO: u8 = 1;
@@ -51,9 +51,14 @@ const MAX_FRAME: u32 = 1 << 20;
 const MAX_REASON: usize = 1 << 10;
 /// Bytes that a frame has before its contents.
 const HEADER: usize = 5;
-/// Most `BARRIER`s in a row, without data between them. A sender has one in each round of
-/// pre-copy, of which there are 50, whether the round had data or not.
+/// Most `BARRIER`s of a sender, which has one in each round of pre-copy, of which there are
+/// 50, whether the round had data or not.
 const MAX_BARRIERS: u32 = 64;
+/// How many times the time-out a receiver waits in all, besides one for each `BARRIER` and
+/// a second for so many bytes of the state. A sender of single bytes, each of them just in
+/// time, would keep the device for ever.
+const MAX_TIMEOUTS: u32 = 10;
+const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 /// Most peers that are waited for at the same time to say `HELLO`.
 const MAX_CALLERS: usize = 64;
 /// How long a receiver is waited for that is to forget the state. How long, and for how
@@ -123,6 +128,8 @@ struct Connection {
     stream: TcpStream,
     timeout: Duration,
     signals: Signals,
+    /// Time that was spent in [`Self::receive`].
+    waited: Duration,
 }
 
 impl Connection {
@@ -133,6 +140,7 @@ impl Connection {
             stream,
             timeout,
             signals: Signals::Heed,
+            waited: Duration::ZERO,
         })
     }
 
@@ -186,15 +194,24 @@ impl Connection {
 
     /// Returns the kind of the next frame, which is then in `buf`.
     fn receive(&mut self, buf: &mut Vec<u8>) -> io::Result<u8> {
-        let begin = Deadline::after(self.timeout);
-        self.wait(PollFlags::POLLIN, begin, "did nothing for")?;
+        let begin = Instant::now();
+        let first = Deadline::after(self.timeout);
+        self.wait(PollFlags::POLLIN, first, "did nothing for")?;
         let deadline = Deadline::after(self.timeout);
         let mut header = [0; HEADER];
         self.read_exact(&mut header, deadline)?;
         let (kind, len) = parse_header(header)?;
         buf.resize(len, 0);
         self.read_exact(buf, deadline)?;
+        self.waited += begin.elapsed();
         Ok(kind)
+    }
+
+    /// Whether the peer, which has sent so much, had this side wait for longer than it may.
+    fn is_too_slow(&self, bytes: u64, barriers: u32) -> bool {
+        let for_steps = self.timeout.saturating_mul(MAX_TIMEOUTS + barriers);
+        let for_bytes = Duration::from_secs(bytes / MIN_BYTES_PER_SECOND);
+        self.waited > for_steps.saturating_add(for_bytes)
     }
 
     /// Whether there is something to read, or the end.
@@ -639,6 +656,9 @@ fn take(
     let mut frame = Vec::new();
     loop {
         let kind = connection.receive(&mut frame).context("the sender")?;
+        if *phase == Phase::Data && connection.is_too_slow(bytes, barriers) {
+            return Err(bad("sends less than 64 KiB a second")).context("the sender");
+        }
         match (kind, &*phase) {
             // Else a peer could keep the device for ever with nothing.
             (DATA, Phase::Data) if frame.is_empty() => {
@@ -648,7 +668,6 @@ fn take(
                 return Err(bad(format!("frame {kind:#x} has contents"))).context("the sender");
             }
             (DATA, Phase::Data) => {
-                barriers = 0;
                 stream::write_all(target, &frame, bytes).map_err(|err| target.explain(err))?;
                 digest.update(&frame);
                 bytes += frame.len() as u64;
@@ -656,7 +675,7 @@ fn take(
                 continue;
             }
             (BARRIER, Phase::Data) if barriers == MAX_BARRIERS => {
-                return Err(bad("asks again and again without data")).context("the sender");
+                return Err(bad("asks again and again whether all is loaded")).context("the sender");
             }
             (BARRIER, Phase::Data) => {
                 barriers += 1;
@@ -692,10 +711,7 @@ fn take(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{
-        thread::{self, JoinHandle},
-        time::Instant,
-    };
+    use std::thread::{self, JoinHandle};
 
     /// Notes what happens to it.
     #[derive(Default)]
@@ -1108,15 +1124,52 @@ mod tests {
         };
         let (result, notes) = taken(&frames(&barriers(MAX_BARRIERS + 1)));
         let text = result.unwrap_err().to_string();
-        assert!(text.contains("again and again without data"), "{text}");
+        assert!(text.contains("again and again"), "{text}");
         assert_eq!(notes.steps.len(), MAX_BARRIERS as usize + 2);
-        // With data, it may ask again.
+        // As often as rounds of pre-copy need it, it may.
         let mut all = barriers(MAX_BARRIERS);
         all.push((DATA, b"state"));
-        all.extend(&barriers(MAX_BARRIERS)[1..]);
         let digest = Sha256::digest(b"state");
         all.extend([(END, &digest[..]), (START, b"")]);
         assert_eq!(taken(&frames(&all)).0.unwrap().bytes, 5);
+    }
+
+    #[test]
+    fn who_sends_single_bytes_does_not_keep_the_device() {
+        let timeout = Duration::from_millis(50);
+        let (listener, at) = listen();
+        let serving = serve_notes(listener, timeout, Notes::default());
+        let mut sender = peer(at, &frames(&[(HELLO, VERSION)]));
+        sender.set_nodelay(true).unwrap();
+        let mut sent = 0;
+        // Ends at the receiver's word; the limit is for when that does not come.
+        while sent < 1000 && sender.write_all(&frames(&[(DATA, b"x")])).is_ok() {
+            sent += 1;
+            thread::sleep(Duration::from_millis(20));
+        }
+        let (result, notes, _) = serving.join().unwrap();
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("less than 64 KiB a second"), "{text}");
+        assert_eq!(notes.steps, ["prepare", "abandon"]);
+        assert!(sent < 1000);
+    }
+
+    #[test]
+    fn a_slow_sender_has_time_for_what_it_sends() {
+        let (mut target, _peer) = connected(Duration::from_secs(60));
+        let connection = &mut target.connection;
+        for (waited, bytes, barriers, too_slow) in [
+            (600, 0, 0, false),
+            (601, 0, 0, true),
+            (601, 0, 1, false),
+            (601, 64 << 10, 0, false),
+            (602, (128 << 10) - 1, 0, true),
+            (600 + (1 << 16), 4 << 30, 0, false),
+        ] {
+            connection.waited = Duration::from_secs(waited);
+            let is = connection.is_too_slow(bytes, barriers);
+            assert_eq!(is, too_slow, "{waited} s, {bytes} bytes, {barriers}");
+        }
     }
 
     /// Writes until the peer has failed.
