@@ -50,6 +50,16 @@ fn with_json_a_usage_error_is_an_object_too() {
 }
 
 #[test]
+fn a_usage_error_is_not_written_where_a_state_was_to_be() {
+    let args = ["--json", "save", "nonsense", "-"];
+    let said = fails(&args, 2);
+    assert!(tool(&args).stdout.is_empty());
+    let object: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let message = object["error"].as_str().unwrap();
+    assert!(message.starts_with("invalid value 'nonsense'"), "{said}");
+}
+
+#[test]
 fn only_another_device_can_be_migrated_to_twice() {
     for to in ["tcp:127.0.0.1:1", "file:/dev/null"] {
         let both = ["--precopy", "--precopy-info", "both"];

@@ -57,7 +57,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     outln!("states           {}", states.join(", "))?;
     outln!("PRECOPY_INFOv2   {}", yes(info.precopy_info_v2))?;
     match (tracks, info.dma_logging) {
-        (true, false) => outln!("DMA logging      no: the kernel has no IOMMUFD")?,
+        (true, false) => outln!("DMA logging      no: there is no /dev/iommu")?,
         (_, dirty) => outln!("DMA logging      {}", yes(dirty))?,
     }
     outln!("state            {}", info.state)?;

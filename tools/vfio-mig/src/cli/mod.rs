@@ -99,10 +99,12 @@ const KILLED: u8 = 128;
 
 /// Parses the command line, `args`, and carries it out.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let json = wants_json(&args);
+    let json = has(&args, "--json");
+    // Standard output is, or was to be, a state.
+    let has_state = has(&args, "-");
     ExitCode::from(match Cli::parse_and_check(args) {
         Ok(cli) => run(cli),
-        Err(err) => not_parsed(&err, json),
+        Err(err) => not_parsed(&err, json, has_state),
     })
 }
 
@@ -172,26 +174,30 @@ fn with_right_names(mut err: clap::Error, args: &[OsString]) -> clap::Error {
     err
 }
 
-/// Whether `--json` is in a command line that could not be parsed. No option takes a
+/// Whether `wanted` is in a command line that could not be parsed. No option takes a
 /// value that begins with a dash.
-fn wants_json(args: &[OsString]) -> bool {
+fn has(args: &[OsString], wanted: &str) -> bool {
     args.iter()
         .take_while(|arg| *arg != "--")
-        .any(|arg| arg == "--json")
+        .any(|arg| arg == wanted)
 }
 
 /// Prints the help or the version, if those were asked for, or else what is wrong
 /// with the command line. Returns the exit status.
-fn not_parsed(err: &clap::Error, json: bool) -> u8 {
+fn not_parsed(err: &clap::Error, json: bool, has_state: bool) -> u8 {
     if !err.use_stderr() {
         let shown = out::print_parsed(err).and_then(|()| out::flush());
         return shown.map_or_else(|err| status_of(&err, false, false), |()| GOOD);
     }
-    let shown = match json {
-        true => show::error(&summary(err), None).and_then(|()| out::flush()),
-        false => Ok(()),
+    let shown = if json && has_state {
+        show::json_beside_state(&show::error_object(&summary(err), None))
+    } else if json {
+        let shown = show::error(&summary(err), None).and_then(|()| out::flush());
+        shown.and_then(|()| out::print_parsed(err))
+    } else {
+        out::print_parsed(err)
     };
-    match shown.and_then(|()| out::print_parsed(err)) {
+    match shown {
         Err(err) if out::reader_gone(&err) => CLOSED,
         _ => USAGE,
     }
