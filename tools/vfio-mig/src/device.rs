@@ -377,7 +377,7 @@ impl Device {
         uapi::logging_report(self.fd(), range, page_size).context_with_hint(
             format!("{}: reporting DMA", self.address),
             libc::EOPNOTSUPP,
-            "the kernel has no bitmaps for it, which come with CONFIG_IOMMUFD",
+            "the kernel has no bitmaps for it, which come with CONFIG_IOMMUFD_DRIVER",
         )
     }
 
