@@ -48,7 +48,7 @@ impl From<Malformed> for Error {
 /// Describes what is wrong, for the kernel log.
 fn complaint(malformed: Malformed) -> &'static CStr {
     match malformed {
-        Malformed::TooLarge => c"migration stream: a record of more than 4 GiB",
+        Malformed::TooLarge => c"migration stream: a record of 4 GiB or more",
         Malformed::UnknownTag => c"migration stream: an unknown record that must not be skipped",
         Malformed::TooSmall => c"migration stream: a record too small for what is in it",
     }

@@ -474,7 +474,7 @@ fn pf_removed(site: &Site, remove: Removal) -> Result<String> {
 fn complaints(site: &Site) -> Result<()> {
     let sorts: [(&str, u64, u32, u32); 3] = [
         (
-            "migration stream: a record of more than 4 GiB",
+            "migration stream: a record of 4 GiB or more",
             1 << 32,
             0,
             0,
