@@ -16,6 +16,7 @@ use core::{
 use kernel::{
     error::{from_err_ptr, from_result, to_result},
     prelude::*,
+    sync::atomic::{Atomic, Full},
     types::Opaque,
     ThisModule,
 };
@@ -113,9 +114,14 @@ macro_rules! module_vfio_pci_driver {
             fn init(
                 module: &'static ::kernel::ThisModule,
             ) -> impl ::pin_init::PinInit<Self, ::kernel::error::Error> {
+                static CALLED: $crate::pci::FirstCall = $crate::pci::FirstCall::new();
                 ::kernel::try_pin_init!(Self {
-                    // SAFETY: `module` is the module that this is a part of. Only `module!`
-                    // below calls this function, and drops what it makes when the module is
+                    _: {
+                        CALLED.check()?;
+                    },
+                    // SAFETY: `module` is the module that this is a part of. This is the first
+                    // call, which is that of `module!` below: no other code of the module
+                    // runs before it. `module!` drops what this makes when the module is
                     // unloaded.
                     _registration <- unsafe { $crate::pci::Registration::new(module) },
                 })
@@ -132,6 +138,29 @@ macro_rules! module_vfio_pci_driver {
             $(params: $params,)?
         }
     };
+}
+
+/// Tells the first call of a function from others. For [`module_vfio_pci_driver!`] only:
+/// safe code can name the type of its own module, and could have it register the driver once
+/// more, forget what registers it, and be unloaded.
+///
+/// [`module_vfio_pci_driver!`]: crate::module_vfio_pci_driver
+#[doc(hidden)]
+pub struct FirstCall(Atomic<i32>);
+
+impl FirstCall {
+    /// Nothing was called yet.
+    pub const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Is an error in all calls but the first.
+    pub fn check(&self) -> Result {
+        match self.0.xchg(1, Full) {
+            0 => Ok(()),
+            _ => Err(EBUSY),
+        }
+    }
 }
 
 /// A device while its driver probes it.
