@@ -6,11 +6,19 @@
 use kernel::prelude::*;
 use vfio_rust::{
     bar::Bar,
-    file::{UserReader, UserWriter},
-    owner::Owner,
-    pages::{Fill, Pages},
+    file::{
+        UserReader,
+        UserWriter, //
+    },
+    kernel::{
+        module::Owner,
+        page::{
+            Fill,
+            Pages, //
+        },
+    },
     session::Stream,
-    this_module,
+    this_module, //
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ivshmem\0");

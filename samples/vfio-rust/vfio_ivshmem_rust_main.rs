@@ -13,14 +13,29 @@
 mod memory;
 
 use kernel::prelude::*;
-use memory::{Memory, HEADER_LEN};
+use memory::{
+    Memory,
+    HEADER_LEN, //
+};
 use vfio_rust::{
     bar::Bar,
     file::OpenFile,
     migratable::Migratable,
-    migration::{Features, Migration, State, StateArc, StepError, VfioDevice},
-    pci::{BoundDevice, Driver, Id, Ids},
-    session::Session,
+    migration::{
+        Features,
+        Migration,
+        State,
+        StateArc,
+        StepError,
+        VfioDevice, //
+    },
+    pci::{
+        BoundDevice,
+        Driver,
+        Id,
+        Ids, //
+    },
+    session::Session, //
 };
 
 /// The BAR of the MSI-X table. Only ivshmem-doorbell has it, under the same id.

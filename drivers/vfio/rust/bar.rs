@@ -6,9 +6,23 @@
 //! opens the device, and only inside a call that VFIO makes for an open device.
 //! So nothing of the driver's is left to unmap when the device goes.
 
-use super::{bindings, migration::VfioDevice, pages::Pages, pci::BoundDevice, signal};
-use core::{marker::PhantomData, ptr::NonNull};
-use kernel::{error::to_result, prelude::*};
+use crate::{
+    bindings,
+    kernel::{
+        page::Pages,
+        task, //
+    },
+    migration::VfioDevice,
+    pci::BoundDevice, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
 
 impl BoundDevice<'_> {
     /// Returns the length of a memory BAR in bytes, or 0 if there is none of this
@@ -97,7 +111,7 @@ impl<'a> Bar<'a> {
         let _access = MemoryAccess::new(self)?;
         let mut at = 0;
         for (page, run_len) in pages.runs_of(self.len) {
-            signal::check_killed()?;
+            task::check_killed()?;
             let n = run_len.min(self.len - at);
             copy(page, self.base.as_ptr().wrapping_byte_add(at), n);
             at += n;

@@ -2,13 +2,23 @@
 
 //! Device DMA logging: `struct vfio_log_ops`.
 
-use super::{
+use crate::{
     bindings,
-    dirty_pages::{self, Addresses, Span},
-    pci::Driver,
+    dirty_pages::{
+        self,
+        Addresses,
+        Span, //
+    },
+    pci::Driver, //
 };
-use core::{marker::PhantomData, ptr::NonNull};
-use kernel::{error::from_result, prelude::*};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::from_result,
+    prelude::*, //
+};
 
 /// A range of I/O virtual addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,14 +5,32 @@
 //! An anonymous inode with a stream file: no position, no seeking. The file
 //! shares its context with the migration session; either may end first.
 
-use super::{bindings, changes::Changes, owner::Owner};
-use core::{marker::PhantomData, ptr::NonNull};
+use crate::{
+    bindings,
+    kernel::{
+        module::Owner,
+        sync::poll::Changes, //
+    },
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 use kernel::{
-    error::{from_err_ptr, to_result},
-    fs::{File, LocalFile},
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
+    fs::{
+        File,
+        LocalFile, //
+    },
     prelude::*,
-    sync::{Arc, ArcBorrow},
-    types::ForeignOwnable,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    types::ForeignOwnable, //
 };
 
 /// `VFIO_MIG_GET_PRECOPY_INFO`, a macro that bindgen does not evaluate.

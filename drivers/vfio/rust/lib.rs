@@ -31,23 +31,13 @@
 
 pub mod bar;
 mod bindings;
-pub mod changes;
-pub mod coherent;
-pub mod completion;
 pub mod dirty_log;
 pub mod dirty_pages;
-pub mod dma;
-pub mod errno;
 pub mod file;
-pub mod log;
+pub mod kernel;
 pub mod migratable;
 pub mod migration;
-pub mod owner;
-pub mod pages;
 pub mod pci;
-pub mod phase;
 pub mod session;
-pub mod signal;
 pub mod trace;
-pub mod turns;
 mod walk;

@@ -12,21 +12,47 @@
 //! the state lock taken only marks itself pending, and the holder carries it out
 //! when it releases the lock. The guard does that, so no path can forget it.
 
-use super::{
-    bindings, errno,
+use crate::{
+    bindings,
     file::OpenFile,
-    migration::{Migration, VfioDevice},
-    trace::{self, Event, Stopwatch},
-    walk::{walk, State, StateArc, StepError, WalkError, Walker},
+    kernel::error,
+    migration::{
+        Migration,
+        VfioDevice, //
+    },
+    trace::{
+        self,
+        Event,
+        Stopwatch, //
+    },
+    walk::{
+        walk,
+        State,
+        StateArc,
+        StepError,
+        WalkError,
+        Walker, //
+    }, //
 };
 use core::{
     mem::ManuallyDrop,
-    ops::{Deref, DerefMut},
+    ops::{
+        Deref,
+        DerefMut, //
+    },
 };
 use kernel::{
     prelude::*,
     static_lock_class,
-    sync::{lock::mutex::MutexBackend, lock::Guard, LockClassKey, Mutex, SpinLock},
+    sync::{
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
+        LockClassKey,
+        Mutex,
+        SpinLock, //
+    }, //
 };
 
 /// The state of a device, as GET_STATE reports it.
@@ -185,7 +211,7 @@ impl<T: Migration> Migratable<T> {
         let mut device = OnTheWay { vdev, guard, epoch };
         walk(&mut device, target).map_err(|err| match err {
             WalkError::NoArc => EINVAL,
-            WalkError::Reset => errno::ecanceled(),
+            WalkError::Reset => error::ecanceled(),
             WalkError::WrongFile(arc) => {
                 vdev.warn(if arc.begins_session() {
                     c"driver bug: an arc that begins a session opened no data file"
@@ -194,7 +220,7 @@ impl<T: Migration> Migratable<T> {
                 });
                 EIO
             }
-            WalkError::Failed(_) if self.current.lock().is_reset() => errno::ecanceled(),
+            WalkError::Failed(_) if self.current.lock().is_reset() => error::ecanceled(),
             WalkError::Failed(err) => err,
         })
     }

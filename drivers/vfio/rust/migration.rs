@@ -2,14 +2,29 @@
 
 //! The VFIO migration state machine (`enum vfio_device_mig_state`).
 
-use super::{bindings, file::OpenFile, migratable::Migratable, pci::Driver, walk};
-use core::{marker::PhantomData, ptr::NonNull};
+use crate::{
+    bindings,
+    file::OpenFile,
+    migratable::Migratable,
+    pci::Driver,
+    walk, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 use kernel::{
-    error::{from_result, to_result},
-    prelude::*,
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*, //
 };
 
-pub use super::walk::{State, StateArc};
+pub use crate::walk::{
+    State,
+    StateArc, //
+};
 
 const _: () = {
     use State::{Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};

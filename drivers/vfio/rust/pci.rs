@@ -2,23 +2,40 @@
 
 //! A VFIO PCI variant driver, and the devices it is bound to.
 
-use super::{
+use crate::{
     bindings,
-    dirty_log::{self, DirtyLog},
+    dirty_log::{
+        self,
+        DirtyLog, //
+    },
     migratable::Migratable,
-    migration::{self, Features, Migration},
+    migration::{
+        self,
+        Features,
+        Migration, //
+    },
 };
 use core::{
-    marker::{PhantomData, PhantomPinned},
-    mem::{offset_of, MaybeUninit},
-    ptr::NonNull,
+    marker::{
+        PhantomData,
+        PhantomPinned, //
+    },
+    mem::{
+        offset_of,
+        MaybeUninit, //
+    },
+    ptr::NonNull, //
 };
 use kernel::{
-    error::{from_err_ptr, from_result, to_result},
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
     prelude::*,
     sync::atomic::{Atomic, Full},
     types::Opaque,
-    ThisModule,
+    ThisModule, //
 };
 
 /// One match of a driver's table: vendor and device.

@@ -8,16 +8,38 @@
 //! take as long as its owner likes. Others can be killed while they wait, and whoever holds
 //! a state lock does not wait at all.
 
-use super::{
-    changes::Changes,
-    file::{Access, DataFile, OpenFile, Readiness, UserReader, UserWriter, Wait},
-    owner::Owner,
-    turns::{GivenBack, Turn, Turns},
+use crate::{
+    file::{
+        Access,
+        DataFile,
+        OpenFile,
+        Readiness,
+        UserReader,
+        UserWriter,
+        Wait, //
+    },
+    kernel::{
+        module::Owner,
+        sync::{
+            poll::Changes,
+            turns::{
+                GivenBack,
+                Turn,
+                Turns, //
+            },
+        },
+    },
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-    sync::{Arc, ArcBorrow},
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        ArcBorrow, //
+    },
 };
 
 /// Data that goes through a data file.

@@ -8,15 +8,25 @@
 //!
 //! C header: `include/trace/events/vfio_migration.h`.
 
-use super::{
+use crate::{
     bindings,
     file::PrecopyInfo,
-    migration::{StateArc, StepError, VfioDevice},
-    pci::{BoundDevice, DeviceName},
+    migration::{
+        StateArc,
+        StepError,
+        VfioDevice, //
+    },
+    pci::{
+        BoundDevice,
+        DeviceName, //
+    }, //
 };
 use kernel::{
     prelude::*,
-    time::{Instant, Monotonic},
+    time::{
+        Instant,
+        Monotonic, //
+    },
 };
 
 /// A tracepoint.

@@ -28,7 +28,12 @@ use vfio_rust::{
     dirty_log::DirtyLog,
     migratable::Migratable,
     migration::Features,
-    pci::{BoundDevice, Driver, Id, Ids},
+    pci::{
+        BoundDevice,
+        Driver,
+        Id,
+        Ids, //
+    }, //
 };
 
 vfio_rust::vfio_pci_id_table!(

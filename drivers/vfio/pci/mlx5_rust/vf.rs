@@ -4,29 +4,62 @@
 
 use crate::{
     fw::{
-        device::{Device, VfGuard},
+        device::{
+            Device,
+            VfGuard, //
+        },
         gate::Epoch,
-        tracking::{TrackMemory, Tracking},
-        vhca::{Extent, Side},
+        tracking::{
+            TrackMemory,
+            Tracking, //
+        },
+        vhca::{
+            Extent,
+            Side, //
+        },
     },
-    resuming::session::{NotFinished, Resuming},
-    saving::session::{Begin, Saving},
+    resuming::session::{
+        NotFinished,
+        Resuming, //
+    },
+    saving::session::{
+        Begin,
+        Saving, //
+    },
 };
 use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        atomic::{AtomicFlag, Relaxed},
-        Arc, Mutex,
-    },
+        atomic::{
+            AtomicFlag,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    }, //
 };
 use vfio_rust::{
-    dirty_log::{DirtyBitmap, DirtyLog, IovaRanges},
+    dirty_log::{
+        DirtyBitmap,
+        DirtyLog,
+        IovaRanges, //
+    },
     file::OpenFile,
-    log::Complaints,
-    migration::{Migration, State, StateArc, StepError, VfioDevice},
+    kernel::print::Complaints,
+    migration::{
+        Migration,
+        State,
+        StateArc,
+        StepError,
+        VfioDevice, //
+    },
     pci::BoundDevice,
-    trace::{Event, Stopwatch, Tracer},
+    trace::{
+        Event,
+        Stopwatch,
+        Tracer, //
+    }, //
 };
 
 /// What arcs and sessions of one VF share.

@@ -13,9 +13,9 @@ extern crate kernel as vfio_rust;
 
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/gate.rs"]
 mod gate;
-#[path = "../../../../drivers/vfio/rust/turns.rs"]
+#[path = "../../../../drivers/vfio/rust/kernel/sync/turns.rs"]
 mod turns;
-use vfio_rust::changes;
+use vfio_rust::kernel::sync::poll;
 
 mod gate_tests;
 mod turns_tests;

@@ -9,24 +9,48 @@
 
 use super::{
     bindings::{
-        self, mlx5_async_ctx, mlx5_async_work, mlx5_cmd_cleanup_async_ctx, mlx5_cmd_init_async_ctx,
+        self,
+        mlx5_async_ctx,
+        mlx5_async_work,
+        mlx5_cmd_cleanup_async_ctx,
+        mlx5_cmd_init_async_ctx, //
     },
     bits::Value,
-    device::{Device, PfGuard, VfGuard},
-    ifc::{field, mailbox, Mailbox},
-    registry::{Owned, Resource},
+    device::{
+        Device,
+        PfGuard,
+        VfGuard, //
+    },
+    ifc::{
+        field,
+        mailbox,
+        Mailbox, //
+    },
+    registry::{
+        Owned,
+        Resource, //
+    },
 };
 use core::cell::UnsafeCell;
 use kernel::{
     container_of,
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
-        Arc,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
     },
-    types::Opaque,
+    types::Opaque, //
 };
-use vfio_rust::{changes::Changes, phase::Phase, trace::Stopwatch};
+use vfio_rust::{
+    kernel::sync::{
+        poll::Changes,
+        wait::Phase, //
+    },
+    trace::Stopwatch, //
+};
 
 /// Nothing is under way.
 const IDLE: u32 = 0;

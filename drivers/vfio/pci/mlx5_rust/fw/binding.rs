@@ -5,10 +5,22 @@
 
 use super::{
     bindings,
-    device::{Device, VfId},
+    device::{
+        Device,
+        VfId, //
+    },
 };
-use core::{ffi::c_void, ptr::NonNull};
-use kernel::{container_of, error::to_result, prelude::*, sync::Arc, types::Opaque};
+use core::{
+    ffi::c_void,
+    ptr::NonNull, //
+};
+use kernel::{
+    container_of,
+    error::to_result,
+    prelude::*,
+    sync::Arc,
+    types::Opaque, //
+};
 use vfio_rust::pci::BoundDevice;
 
 /// The PF's notifications about a VF, registered while the driver is bound.

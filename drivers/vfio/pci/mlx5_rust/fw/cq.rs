@@ -3,13 +3,30 @@
 //! Completion queues.
 
 use super::{
-    bindings::{self, mlx5_core_cq, mlx5_cqe64, mlx5_eqe, mlx5_event, mlx5_ifc_create_cq_in_bits},
-    cqe::{self, Message},
+    bindings::{
+        self,
+        mlx5_core_cq,
+        mlx5_cqe64,
+        mlx5_eqe,
+        mlx5_event,
+        mlx5_ifc_create_cq_in_bits, //
+    },
+    cqe::{
+        self,
+        Message, //
+    },
     device::PfGuard,
     events::TrackEvents,
-    ifc::{field, mailbox, LargeMailbox},
-    registry::{Owned, Resource},
-    uar::Uar,
+    ifc::{
+        field,
+        mailbox,
+        LargeMailbox, //
+    },
+    registry::{
+        Owned,
+        Resource, //
+    },
+    uar::Uar, //
 };
 use core::mem::offset_of;
 use kernel::{
@@ -17,10 +34,16 @@ use kernel::{
     error::to_result,
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex},
-    types::Opaque,
+    sync::{
+        Arc,
+        Mutex, //
+    },
+    types::Opaque, //
 };
-use vfio_rust::coherent::{dma_rmb, Coherent};
+use vfio_rust::kernel::dma::coherent::{
+    dma_rmb,
+    Coherent, //
+};
 
 /// Bytes of an entry.
 const CQE_BYTES: usize = size_of::<mlx5_cqe64>();

@@ -5,13 +5,38 @@
 use super::{
     binding::Binding,
     bindings,
-    gate::{Closed, Epoch, Gate},
-    ifc::{constant, field, mailbox, variant, LargeMailbox},
-    registry::Registry,
+    gate::{
+        Closed,
+        Epoch,
+        Gate, //
+    },
+    ifc::{
+        constant,
+        field,
+        mailbox,
+        variant,
+        LargeMailbox, //
+    },
+    registry::Registry, //
 };
-use core::{mem::ManuallyDrop, ops::Deref, ptr::NonNull};
-use kernel::{error::to_result, prelude::*, sync::Arc};
-use vfio_rust::{dma::DmaDevice, errno, log::Complaints, pci::BoundDevice};
+use core::{
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    sync::Arc, //
+};
+use vfio_rust::{
+    kernel::{
+        dma::DmaDevice,
+        error,
+        print::Complaints, //
+    },
+    pci::BoundDevice, //
+};
 
 /// Number of a VF on its PF, from 0.
 #[derive(Clone, Copy)]
@@ -259,8 +284,8 @@ impl Device {
 impl From<Closed> for Error {
     fn from(closed: Closed) -> Self {
         match closed {
-            Closed::Pf => errno::enotconn(),
-            Closed::Reset => errno::ecanceled(),
+            Closed::Pf => error::enotconn(),
+            Closed::Reset => error::ecanceled(),
         }
     }
 }
@@ -279,7 +304,7 @@ impl PfGuard<'_> {
         if unsafe { bindings::mlx5_rust_vf_is_enabled(self.mdev(), self.vf()) } {
             Ok(())
         } else {
-            Err(errno::enotconn())
+            Err(error::enotconn())
         }
     }
 

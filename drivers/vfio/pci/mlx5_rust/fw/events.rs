@@ -3,21 +3,30 @@
 //! Events about a page tracker.
 
 use super::{
-    bindings::{self, mlx5_nb},
+    bindings::{
+        self,
+        mlx5_nb, //
+    },
     device::PfGuard,
-    registry::{Owned, Resource},
+    registry::{
+        Owned,
+        Resource, //
+    },
 };
 use core::ffi::c_void;
 use kernel::{
     container_of,
     prelude::*,
     sync::{
-        atomic::{AtomicFlag, Relaxed},
-        Arc,
+        atomic::{
+            AtomicFlag,
+            Relaxed, //
+        },
+        Arc, //
     },
-    types::Opaque,
+    types::Opaque, //
 };
-use vfio_rust::completion::Completion;
+use vfio_rust::kernel::sync::completion::Completion;
 
 /// Report timeout, in milliseconds.
 const SILENCE_MS: u32 = 10_000;

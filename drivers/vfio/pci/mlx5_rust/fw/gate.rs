@@ -18,11 +18,16 @@ use kernel::{
     new_spinlock,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Relaxed, Release},
-        SpinLock,
-    },
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        SpinLock, //
+    }, //
 };
-use vfio_rust::changes::Changes;
+use vfio_rust::kernel::sync::poll::Changes;
 
 /// The time between two resets of a VF, or two notifications of its PF.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

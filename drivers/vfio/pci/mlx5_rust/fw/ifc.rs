@@ -8,7 +8,11 @@
 
 use super::{
     bindings::__BindgenUnionField,
-    bits::{Field, Part, Value},
+    bits::{
+        Field,
+        Part,
+        Value, //
+    },
 };
 use core::marker::PhantomData;
 use kernel::prelude::*;

@@ -6,12 +6,24 @@
 //! is turned into an [`Image`], which cannot. [`LoadCommand`](super::load::LoadCommand)
 //! keeps that until firmware has loaded it, and makes an [`ImageBuffer`] of it again.
 
-use super::{device::PfGuard, mkey::DmaBuffer, pd::Pd};
-use kernel::{prelude::*, sync::Arc};
+use super::{
+    device::PfGuard,
+    mkey::DmaBuffer,
+    pd::Pd, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 use vfio_rust::{
-    dma::Direction,
     file::UserReader,
-    pages::{Fill, Pages},
+    kernel::{
+        dma::Direction,
+        page::{
+            Fill,
+            Pages, //
+        },
+    },
 };
 
 enum Memory {

@@ -4,20 +4,36 @@
 
 use super::{
     async_command::AsyncCommand,
-    bindings::{mlx5_ifc_load_vhca_state_out_bits, MLX5_CMD_OP_LOAD_VHCA_STATE},
+    bindings::{
+        mlx5_ifc_load_vhca_state_out_bits,
+        MLX5_CMD_OP_LOAD_VHCA_STATE, //
+    },
     device::VfGuard,
-    ifc::{constant, field, mailbox},
-    image::{Image, ImageBuffer},
-    registry::Owned,
+    ifc::{
+        constant,
+        field,
+        mailbox, //
+    },
+    image::{
+        Image,
+        ImageBuffer, //
+    },
+    registry::Owned, //
 };
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
 };
 use vfio_rust::{
-    changes::Changes,
-    trace::{Event, Stopwatch},
+    kernel::sync::poll::Changes,
+    trace::{
+        Event,
+        Stopwatch, //
+    },
 };
 
 const OUT_BYTES: usize = size_of::<mlx5_ifc_load_vhca_state_out_bits>() / 8;

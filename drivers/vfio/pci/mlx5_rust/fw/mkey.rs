@@ -3,11 +3,23 @@
 //! Host memory that firmware can reach through an mkey.
 
 use super::{
-    bindings::{self, mlx5_ifc_create_mkey_in_bits, MLX5_MKC_ACCESS_MODE_MTT},
+    bindings::{
+        self,
+        mlx5_ifc_create_mkey_in_bits,
+        MLX5_MKC_ACCESS_MODE_MTT, //
+    },
     device::PfGuard,
-    ifc::{constant, field, LargeMailbox},
+    ifc::{
+        constant,
+        field,
+        LargeMailbox, //
+    },
     pd::Pd,
-    registry::{Key, Owned, Resource},
+    registry::{
+        Key,
+        Owned,
+        Resource, //
+    },
 };
 use crate::module_parameters;
 use core::borrow::Borrow;
@@ -17,11 +29,17 @@ use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
     sizes::SZ_2M,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
 };
-use vfio_rust::{
-    dma::{Direction, DmaMapping},
-    pages::Pages,
+use vfio_rust::kernel::{
+    dma::{
+        Direction,
+        DmaMapping, //
+    },
+    page::Pages, //
 };
 
 /// Returns the largest page size, as a shift, that an mkey is given. Buffers are made of

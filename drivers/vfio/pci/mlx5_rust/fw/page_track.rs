@@ -8,33 +8,88 @@
 
 use super::{
     bindings::{
-        self, mlx5_ifc_general_obj_in_cmd_hdr_bits, MLX5_CMD_OP_CREATE_GENERAL_OBJECT,
-        MLX5_CMD_OP_DESTROY_GENERAL_OBJECT, MLX5_CMD_OP_MODIFY_GENERAL_OBJECT,
-        MLX5_CMD_OP_QUERY_GENERAL_OBJECT, MLX5_OBJ_TYPE_PAGE_TRACK, MLX5_PAGE_TRACK_STATE_ERROR,
-        MLX5_PAGE_TRACK_STATE_REPORTING,
+        self,
+        mlx5_ifc_general_obj_in_cmd_hdr_bits,
+        MLX5_CMD_OP_CREATE_GENERAL_OBJECT,
+        MLX5_CMD_OP_DESTROY_GENERAL_OBJECT,
+        MLX5_CMD_OP_MODIFY_GENERAL_OBJECT,
+        MLX5_CMD_OP_QUERY_GENERAL_OBJECT,
+        MLX5_OBJ_TYPE_PAGE_TRACK,
+        MLX5_PAGE_TRACK_STATE_ERROR,
+        MLX5_PAGE_TRACK_STATE_REPORTING, //
     },
-    bits::{Part, Value},
+    bits::{
+        Part,
+        Value, //
+    },
     cq::CompletionQueue,
     cqe::Message,
-    device::{Device, PfGuard},
-    events::{Subjects, TrackEvents, TrackNotifier},
-    ifc::{constant, field, mailbox, part, LargeMailbox, Mailbox},
+    device::{
+        Device,
+        PfGuard, //
+    },
+    events::{
+        Subjects,
+        TrackEvents,
+        TrackNotifier, //
+    },
+    ifc::{
+        constant,
+        field,
+        mailbox,
+        part,
+        LargeMailbox,
+        Mailbox, //
+    },
     mkey::Mkey,
     pd::Pd,
-    qp::{QueuePair, Receive},
-    registry::{Owned, Resource},
-    remainder::{Piece, Remainder},
-    report::{self, Batch, Failed, Fault, Progress, Report},
-    track_limits::{Ring, TrackLimits},
-    uar::Uar,
+    qp::{
+        QueuePair,
+        Receive, //
+    },
+    registry::{
+        Owned,
+        Resource, //
+    },
+    remainder::{
+        Piece,
+        Remainder, //
+    },
+    report::{
+        self,
+        Batch,
+        Failed,
+        Fault,
+        Progress,
+        Report, //
+    },
+    track_limits::{
+        Ring,
+        TrackLimits, //
+    },
+    uar::Uar, //
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 use vfio_rust::{
-    dirty_log::{IovaRange, IovaRanges},
+    dirty_log::{
+        IovaRange,
+        IovaRanges, //
+    },
     dirty_pages::Addresses,
-    dma::{Direction, DmaMapping},
-    errno,
-    pages::{Fill, Pages},
+    kernel::{
+        dma::{
+            Direction,
+            DmaMapping, //
+        },
+        error,
+        page::{
+            Fill,
+            Pages, //
+        },
+    },
 };
 
 /// What a tracker tracks: `track_type`.
@@ -127,7 +182,7 @@ impl TrackMemory {
     pub(crate) fn new(device: &Arc<Device>) -> Result<Self> {
         let capabilities = capabilities(&Device::enter(device)?);
         let limits = TrackLimits::from(&capabilities);
-        let ring = limits.ring().ok_or_else(errno::eopnotsupp)?;
+        let ring = limits.ring().ok_or_else(error::eopnotsupp)?;
         // Zeroed: a message may be longer than what the device has written of it.
         let pages = Pages::with_len(ring.len(), Fill::Zero)?;
         Ok(Self {
@@ -490,7 +545,7 @@ fn create(
     }
     let log_space = limits
         .log_space(ranges.iter().filter_map(IovaRange::len))
-        .ok_or_else(errno::eopnotsupp)?;
+        .ok_or_else(error::eopnotsupp)?;
     input.set(
         field!(
             mlx5_ifc_create_page_track_obj_in_bits,

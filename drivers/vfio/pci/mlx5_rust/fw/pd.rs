@@ -5,9 +5,16 @@
 use super::{
     bindings,
     device::PfGuard,
-    registry::{Key, Owned, Resource},
+    registry::{
+        Key,
+        Owned,
+        Resource, //
+    }, //
 };
-use kernel::{error::to_result, prelude::*};
+use kernel::{
+    error::to_result,
+    prelude::*, //
+};
 
 struct Domain {
     number: u32,

@@ -5,19 +5,45 @@
 
 use super::{
     bindings::{
-        ib_mtu_IB_MTU_4096, MLX5_CMD_OP_CREATE_QP, MLX5_CMD_OP_DESTROY_QP, MLX5_CMD_OP_INIT2RTR_QP,
-        MLX5_CMD_OP_RST2INIT_QP, MLX5_CMD_OP_RTR2RTS_QP, MLX5_NON_ZERO_RQ,
-        MLX5_QPC_PM_STATE_MIGRATED, MLX5_QP_ST_RC, MLX5_ZERO_LEN_RQ,
+        ib_mtu_IB_MTU_4096,
+        MLX5_CMD_OP_CREATE_QP,
+        MLX5_CMD_OP_DESTROY_QP,
+        MLX5_CMD_OP_INIT2RTR_QP,
+        MLX5_CMD_OP_RST2INIT_QP,
+        MLX5_CMD_OP_RTR2RTS_QP,
+        MLX5_NON_ZERO_RQ,
+        MLX5_QPC_PM_STATE_MIGRATED,
+        MLX5_QP_ST_RC,
+        MLX5_ZERO_LEN_RQ, //
     },
-    cq::{log_page_size, CompletionQueue},
+    cq::{
+        log_page_size,
+        CompletionQueue, //
+    },
     device::PfGuard,
-    ifc::{constant, field, mailbox, LargeMailbox},
+    ifc::{
+        constant,
+        field,
+        mailbox,
+        LargeMailbox, //
+    },
     pd::Pd,
-    registry::{Key, Owned, Resource},
-    uar::Uar,
+    registry::{
+        Key,
+        Owned,
+        Resource, //
+    },
+    uar::Uar, //
 };
-use kernel::{new_mutex, prelude::*, sync::Mutex};
-use vfio_rust::coherent::{dma_wmb, Coherent};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::Mutex, //
+};
+use vfio_rust::kernel::dma::coherent::{
+    dma_wmb,
+    Coherent, //
+};
 
 /// Bytes of a receive entry: one data segment.
 const ENTRY: usize = 16;

@@ -8,13 +8,23 @@
 //! destroys it. So nothing that safe code does with a handle, or leaves undone,
 //! makes a resource outlive its PF.
 
-use super::device::{Device, PfGuard};
+use super::device::{
+    Device,
+    PfGuard, //
+};
 use core::ops::Deref;
 use kernel::{
     new_mutex,
     prelude::*,
-    rbtree::{RBTree, RBTreeNodeReservation},
-    sync::{Arc, Mutex, UniqueArc},
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::{
+        Arc,
+        Mutex,
+        UniqueArc, //
+    }, //
 };
 
 /// Memory that the device can still access is not freed.

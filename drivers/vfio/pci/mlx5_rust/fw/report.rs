@@ -9,8 +9,11 @@
 //! No kernel types: the file is also compiled and tested on the host.
 
 use super::{
-    cqe::{Message, State},
-    track_limits::LOG_ENTRY,
+    cqe::{
+        Message,
+        State, //
+    },
+    track_limits::LOG_ENTRY, //
 };
 
 /// How many times the entries that a report can have, if each page comes once

@@ -5,19 +5,33 @@
 use super::{
     async_command::AsyncCommand,
     bindings::{
-        self, mlx5_ifc_save_vhca_state_in_bits, mlx5_ifc_save_vhca_state_out_bits,
-        MLX5_CMD_OP_SAVE_VHCA_STATE,
+        self,
+        mlx5_ifc_save_vhca_state_in_bits,
+        mlx5_ifc_save_vhca_state_out_bits,
+        MLX5_CMD_OP_SAVE_VHCA_STATE, //
     },
     device::VfGuard,
-    ifc::{constant, field, mailbox, Mailbox},
+    ifc::{
+        constant,
+        field,
+        mailbox,
+        Mailbox, //
+    },
     mkey::DmaBuffer,
     registry::Owned,
-    vhca::Extent,
+    vhca::Extent, //
 };
-use kernel::{page::PAGE_SIZE, prelude::*, sync::Arc};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc, //
+};
 use vfio_rust::{
-    changes::Changes,
-    trace::{Event, Stopwatch},
+    kernel::sync::poll::Changes,
+    trace::{
+        Event,
+        Stopwatch, //
+    },
 };
 
 /// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`.

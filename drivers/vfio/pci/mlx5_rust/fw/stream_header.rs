@@ -9,8 +9,9 @@ use super::bindings::{
     mlx5_vf_migf_header_flags_MLX5_MIGF_HEADER_FLAGS_TAG_OPTIONAL as FLAG_OPTIONAL,
     mlx5_vf_migf_header_tag_MLX5_MIGF_HEADER_TAG_FW_DATA as TAG_FW_DATA,
     mlx5_vf_migf_header_tag_MLX5_MIGF_HEADER_TAG_STOP_COPY_SIZE as TAG_STOP_COPY_SIZE,
-    mlx5_vf_migration_header, mlx5_vf_migration_tag_stop_copy_data,
-    MLX5_VF_MIGRATION_MAX_RECORD_SIZE,
+    mlx5_vf_migration_header,
+    mlx5_vf_migration_tag_stop_copy_data,
+    MLX5_VF_MIGRATION_MAX_RECORD_SIZE, //
 };
 use crate::stream;
 use core::mem::offset_of;

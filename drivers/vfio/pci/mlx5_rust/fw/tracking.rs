@@ -15,18 +15,31 @@ use super::{
     device::Device,
     events::TrackEvents,
     page_track::PageTracker,
-    report::{Batch, Progress},
-    track_limits::LOG_ENTRY,
+    report::{
+        Batch,
+        Progress, //
+    },
+    track_limits::LOG_ENTRY, //
 };
 use kernel::{
-    new_condvar, new_mutex,
+    new_condvar,
+    new_mutex,
     prelude::*,
-    sync::{Arc, CondVar, Mutex},
+    sync::{
+        Arc,
+        CondVar,
+        Mutex, //
+    }, //
 };
 use vfio_rust::{
-    dirty_log::{DirtyBitmap, IovaRanges},
-    pages::Pages,
-    signal,
+    dirty_log::{
+        DirtyBitmap,
+        IovaRanges, //
+    },
+    kernel::{
+        page::Pages,
+        task, //
+    },
 };
 
 pub(crate) use super::page_track::TrackMemory;
@@ -146,7 +159,7 @@ impl Tracking {
                     let reported = self.report_batch(&batch, &pages, dirty)?;
                     *bytes = bytes.saturating_add(reported);
                     // A device that always has more does not let this wait.
-                    signal::check_killed()?;
+                    task::check_killed()?;
                 }
                 Progress::Wait => self.wait()?,
                 Progress::Done => return Ok(()),

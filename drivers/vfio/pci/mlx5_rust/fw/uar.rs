@@ -5,10 +5,16 @@
 use super::{
     bindings,
     device::PfGuard,
-    registry::{Owned, Resource},
+    registry::{
+        Owned,
+        Resource, //
+    }, //
 };
 use core::ptr::NonNull;
-use kernel::{error::from_err_ptr, prelude::*};
+use kernel::{
+    error::from_err_ptr,
+    prelude::*, //
+};
 
 /// # Invariants
 ///

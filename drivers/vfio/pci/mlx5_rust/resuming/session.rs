@@ -15,23 +15,51 @@
 //! access to user memory, nor is `incoming` over a command.
 
 use crate::{
-    fw::{gate::Epoch, image::ImageBuffer, load::LoadCommand, pd::Pd},
-    stream::{Malformed, Parser, Step, HEADER_LEN},
-    vf::Vf,
+    fw::{
+        gate::Epoch,
+        image::ImageBuffer,
+        load::LoadCommand,
+        pd::Pd, //
+    },
+    stream::{
+        Malformed,
+        Parser,
+        Step,
+        HEADER_LEN, //
+    },
+    vf::Vf, //
 };
 use core::mem;
 use kernel::{
     new_mutex,
     prelude::*,
     sizes::SZ_4M,
-    sync::{lock::mutex::MutexBackend, lock::Guard, Arc, ArcBorrow, Mutex},
+    sync::{
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
+        Arc,
+        ArcBorrow,
+        Mutex, //
+    }, //
 };
 use vfio_rust::{
-    changes::Changes,
-    errno,
-    file::{Access, DataFile, OpenFile, Readiness, UserReader, Wait},
-    owner::Owner,
-    signal, this_module,
+    file::{
+        Access,
+        DataFile,
+        OpenFile,
+        Readiness,
+        UserReader,
+        Wait, //
+    },
+    kernel::{
+        error,
+        module::Owner,
+        sync::poll::Changes,
+        task, //
+    },
+    this_module, //
 };
 
 impl From<Malformed> for Error {
@@ -39,7 +67,7 @@ impl From<Malformed> for Error {
     fn from(malformed: Malformed) -> Self {
         match malformed {
             Malformed::TooLarge => ENOMEM,
-            Malformed::UnknownTag => errno::eopnotsupp(),
+            Malformed::UnknownTag => error::eopnotsupp(),
             Malformed::TooSmall => EINVAL,
         }
     }
@@ -438,7 +466,7 @@ impl ResumingSession {
                 }
                 Step::Push(want) => {
                     // A write of nothing but headers waits for nothing.
-                    signal::check_killed()?;
+                    task::check_killed()?;
                     let mut bytes = [0; HEADER_LEN];
                     let bytes = &mut bytes[..want.min(left).min(HEADER_LEN)];
                     from.read(bytes)?;

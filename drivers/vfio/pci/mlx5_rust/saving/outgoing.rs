@@ -4,19 +4,41 @@
 //! still to come.
 
 use super::{
-    buffers::{Buffers, Capacity, Index, Urgency},
+    buffers::{
+        Buffers,
+        Capacity,
+        Index,
+        Urgency, //
+    },
     chunks::Chunks,
-    part::{Part, StoredImage},
-    precopy::{Kind, Ledger},
+    part::{
+        Part,
+        StoredImage, //
+    },
+    precopy::{
+        Kind,
+        Ledger, //
+    },
 };
 use crate::{
     fw::{
         mkey::DmaBuffer,
-        save::{Image, SaveError, Saved},
+        save::{
+            Image,
+            SaveError,
+            Saved, //
+        },
     },
-    stream::{self, Tag, HEADER_LEN},
+    stream::{
+        self,
+        Tag,
+        HEADER_LEN, //
+    },
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
 
 /// Where a saving session is.
 #[derive(Clone, Copy, PartialEq, Eq)]

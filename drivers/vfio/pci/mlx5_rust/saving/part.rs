@@ -3,9 +3,18 @@
 //! Records of a saved stream that wait to be read.
 
 use super::buffers::Index;
-use crate::stream::{HEADER_LEN, SIZE_LEN};
-use kernel::{prelude::*, sync::Arc};
-use vfio_rust::{file::UserWriter, pages::Pages};
+use crate::stream::{
+    HEADER_LEN,
+    SIZE_LEN, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use vfio_rust::{
+    file::UserWriter,
+    kernel::page::Pages, //
+};
 
 /// Bytes of a part before its image, at most.
 const HEAD: usize = HEADER_LEN + SIZE_LEN;

@@ -11,11 +11,27 @@
 //! something of it: a reader, poll(), VFIO_MIG_GET_PRECOPY_INFO, an arc.
 
 use super::{
-    buffers::{Buffers, Index, Urgency},
-    chunks::{self, Chunks},
-    outgoing::{InFlight, Outgoing, Phase},
+    buffers::{
+        Buffers,
+        Index,
+        Urgency, //
+    },
+    chunks::{
+        self,
+        Chunks, //
+    },
+    outgoing::{
+        InFlight,
+        Outgoing,
+        Phase, //
+    },
     part::Part,
-    precopy::{Info, Kind, Ledger, Pending},
+    precopy::{
+        Info,
+        Kind,
+        Ledger,
+        Pending, //
+    },
 };
 use crate::{
     fw::{
@@ -23,11 +39,20 @@ use crate::{
         gate::Epoch,
         mkey::DmaBuffer,
         pd::Pd,
-        save::{Request, SaveCommand},
-        vhca::Extent,
+        save::{
+            Request,
+            SaveCommand, //
+        },
+        vhca::Extent, //
     },
-    stream::{self, HEADER_LEN},
-    vf::{unknown_is_lost, Vf},
+    stream::{
+        self,
+        HEADER_LEN, //
+    },
+    vf::{
+        unknown_is_lost,
+        Vf, //
+    },
 };
 use kernel::{
     new_mutex,
@@ -35,22 +60,52 @@ use kernel::{
     prelude::*,
     sizes::SZ_8M,
     sync::{
-        atomic::{Atomic, Relaxed},
-        lock::mutex::MutexBackend,
-        lock::Guard,
-        Arc, ArcBorrow, Mutex,
-    },
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
+        Arc,
+        ArcBorrow,
+        Mutex, //
+    }, //
 };
 use vfio_rust::{
-    changes::Changes,
-    dma::Direction,
-    errno,
-    file::{Access, DataFile, OpenFile, PrecopyInfo, Readiness, UserWriter, Wait},
-    migration::{DeviceRef, StepError, VfioDevice},
-    owner::Owner,
-    pages::{Fill, Pages},
-    this_module,
-    turns::{GivenBack, Turn, Turns},
+    file::{
+        Access,
+        DataFile,
+        OpenFile,
+        PrecopyInfo,
+        Readiness,
+        UserWriter,
+        Wait, //
+    },
+    kernel::{
+        dma::Direction,
+        error,
+        module::Owner,
+        page::{
+            Fill,
+            Pages, //
+        },
+        sync::{
+            poll::Changes,
+            turns::{
+                GivenBack,
+                Turn,
+                Turns, //
+            },
+        }, //
+    },
+    migration::{
+        DeviceRef,
+        StepError,
+        VfioDevice, //
+    },
+    this_module, //
 };
 
 /// Longest SAVE: its `size` field has 32 bits, and buffers are whole pages.
@@ -363,7 +418,7 @@ impl SavingSession {
                     return Ok(false);
                 }
                 if outgoing.is_at_temporary_end() {
-                    return Err(errno::enomsg());
+                    return Err(error::enomsg());
                 }
             }
             drop(outgoing);

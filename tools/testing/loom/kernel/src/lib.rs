@@ -117,46 +117,53 @@ pub mod sync {
     }
 }
 
-pub mod changes {
-    //! Waiting for a change. The order of a kernel wait queue is taken for granted.
-    use loom::sync::{Condvar, Mutex};
+pub mod kernel {
+    //! What `vfio_rust` has.
+    pub mod sync {
+        //! Synchronisation.
 
-    /// A count of changes, and those who wait for the next one.
-    pub struct Changes {
-        count: Mutex<u32>,
-        changed: Condvar,
-    }
+        pub mod poll {
+            //! Waiting for a change. The order of a kernel wait queue is taken for granted.
+            use loom::sync::{Condvar, Mutex};
 
-    /// The changes that a caller knows of.
-    #[derive(Clone, Copy)]
-    pub struct Seen(u32);
-
-    impl Changes {
-        /// Makes one that nobody waits on.
-        #[allow(clippy::new_without_default)]
-        pub fn new() -> Self {
-            Self {
-                count: Mutex::new(0),
-                changed: Condvar::new(),
+            /// A count of changes, and those who wait for the next one.
+            pub struct Changes {
+                count: Mutex<u32>,
+                changed: Condvar,
             }
-        }
 
-        /// There was a change.
-        pub fn notify_all(&self) {
-            *self.count.lock().unwrap() += 1;
-            self.changed.notify_all();
-        }
+            /// The changes that a caller knows of.
+            #[derive(Clone, Copy)]
+            pub struct Seen(u32);
 
-        /// Returns what to give to [`Self::wait_uninterruptible`].
-        pub fn seen(&self) -> Seen {
-            Seen(*self.count.lock().unwrap())
-        }
+            impl Changes {
+                /// Makes one that nobody waits on.
+                #[allow(clippy::new_without_default)]
+                pub fn new() -> Self {
+                    Self {
+                        count: Mutex::new(0),
+                        changed: Condvar::new(),
+                    }
+                }
 
-        /// Waits until there was a change since `seen`.
-        pub fn wait_uninterruptible(&self, seen: Seen) {
-            let mut count = self.count.lock().unwrap();
-            while *count == seen.0 {
-                count = self.changed.wait(count).unwrap();
+                /// There was a change.
+                pub fn notify_all(&self) {
+                    *self.count.lock().unwrap() += 1;
+                    self.changed.notify_all();
+                }
+
+                /// Returns what to give to [`Self::wait_uninterruptible`].
+                pub fn seen(&self) -> Seen {
+                    Seen(*self.count.lock().unwrap())
+                }
+
+                /// Waits until there was a change since `seen`.
+                pub fn wait_uninterruptible(&self, seen: Seen) {
+                    let mut count = self.count.lock().unwrap();
+                    while *count == seen.0 {
+                        count = self.changed.wait(count).unwrap();
+                    }
+                }
             }
         }
     }

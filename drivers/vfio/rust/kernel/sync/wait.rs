@@ -5,13 +5,18 @@
 //! The kernel crate's condition variables need a lock, which an interrupt cannot
 //! take, and a completion cannot be used again while others still wait for it.
 
-use super::bindings;
+use crate::bindings;
 use kernel::{
     error::to_result,
     fs::File,
     prelude::*,
-    sync::atomic::{Acquire, Atomic, Full, Release},
-    types::Opaque,
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Full,
+        Release, //
+    },
+    types::Opaque, //
 };
 
 /// A number, and the threads that wait until it is another.

@@ -2,7 +2,10 @@
 
 //! Memory that the CPU and a device share as long as it exists.
 
-use super::{bindings, dma::DmaDevice};
+use crate::{
+    bindings,
+    kernel::dma::DmaDevice, //
+};
 use core::ptr::NonNull;
 use kernel::prelude::*;
 

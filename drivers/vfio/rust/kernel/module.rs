@@ -40,17 +40,17 @@ impl Owner {
 macro_rules! this_module {
     () => {{
         #[allow(unsafe_code)]
-        const THIS: $crate::owner::Owner = {
+        const THIS: $crate::kernel::module::Owner = {
             #[cfg(MODULE)]
             {
                 let module = &raw mut ::kernel::bindings::__this_module;
                 // SAFETY: The linker gives each module its own `__this_module`.
-                unsafe { $crate::owner::Owner::from_raw(module) }
+                unsafe { $crate::kernel::module::Owner::from_raw(module) }
             }
             #[cfg(not(MODULE))]
             // SAFETY: This code is a part of the kernel.
             unsafe {
-                $crate::owner::Owner::from_raw(::core::ptr::null_mut())
+                $crate::kernel::module::Owner::from_raw(::core::ptr::null_mut())
             }
         };
         THIS

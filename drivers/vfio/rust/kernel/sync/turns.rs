@@ -5,15 +5,22 @@
 //! Whoever has it may access user memory, which can take arbitrarily long: so others do not
 //! wait for a lock, but are told that it is not there, and when it comes back.
 
-use super::changes::Changes;
+use super::poll::Changes;
 use core::{
     cell::UnsafeCell,
     mem::ManuallyDrop,
-    ops::{Deref, DerefMut},
+    ops::{
+        Deref,
+        DerefMut, //
+    }, //
 };
 use kernel::sync::{
-    atomic::{Acquire, Atomic, Full},
-    Arc,
+    atomic::{
+        Acquire,
+        Atomic,
+        Full, //
+    },
+    Arc, //
 };
 
 /// Nobody has the value.

@@ -2,17 +2,29 @@
 
 //! Buffers made of runs of pages, each as long as the allocator gives.
 
-use super::{
+use crate::{
     bindings,
-    dirty_pages::{Addresses, BLOCK},
-    file::{UserReader, UserWriter},
-    signal,
+    dirty_pages::{
+        Addresses,
+        BLOCK, //
+    },
+    file::{
+        UserReader,
+        UserWriter, //
+    },
+    kernel::task, //
 };
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
-    sizes::{SZ_2M, SZ_4M},
+    sizes::{
+        SZ_2M,
+        SZ_4M, //
+    }, //
 };
 
 /// Order of the largest allocation that is tried: 4 MiB. If a run of 2 MiB is freed, the size
@@ -140,7 +152,7 @@ impl Pages {
     pub fn grow(&mut self, want: usize, fill: Fill) -> Result {
         // A signal that does not kill must not end a stream: data that was taken
         // cannot be taken again.
-        signal::check_killed()?;
+        task::check_killed()?;
         let pages = want.div_ceil(PAGE_SIZE).max(1);
         let mut order = pages.ilog2().min(self.max_order);
         let page = loop {
@@ -173,7 +185,7 @@ impl Pages {
     /// Returns the runs that hold the first `len` bytes: the first page and the
     /// length in bytes of each.
     #[inline]
-    pub(super) fn runs_of(
+    pub(crate) fn runs_of(
         &self,
         len: usize,
     ) -> impl Iterator<Item = (NonNull<bindings::page>, usize)> + '_ {

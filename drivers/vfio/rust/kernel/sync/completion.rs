@@ -5,8 +5,11 @@
 //! The kernel crate's `Completion` has no wait with a bound, and cannot wake one
 //! waiter only.
 
-use super::bindings;
-use kernel::{prelude::*, types::Opaque};
+use crate::bindings;
+use kernel::{
+    prelude::*,
+    types::Opaque, //
+};
 
 /// A `struct completion`.
 ///

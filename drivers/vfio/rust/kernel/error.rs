@@ -2,7 +2,10 @@
 
 //! Error codes that the kernel crate does not name in every kernel.
 
-use kernel::{bindings, prelude::*};
+use kernel::{
+    bindings,
+    prelude::*, //
+};
 
 /// Transport endpoint is not connected: the device's PF takes no commands.
 #[inline]

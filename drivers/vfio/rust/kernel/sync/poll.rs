@@ -9,8 +9,11 @@
 //! reference to the file, and epoll forgets a file before that is released
 //! (`eventpoll_release()` in `__fput()`).
 
-use super::phase::Phase;
-use kernel::{fs::File, prelude::*};
+use super::wait::Phase;
+use kernel::{
+    fs::File,
+    prelude::*, //
+};
 
 /// A count of changes, and those who wait for the next one.
 ///
@@ -66,7 +69,7 @@ impl Changes {
     /// `table` must be null or valid until this returns, and be for `file`. The context
     /// of `file` must keep this object.
     #[inline]
-    pub(super) unsafe fn register(
+    pub(crate) unsafe fn register(
         &self,
         file: &File,
         table: *mut kernel::bindings::poll_table_struct,

@@ -2,13 +2,24 @@
 
 //! Streaming DMA mappings of [`Pages`].
 
-use super::{bindings, pages::Pages};
-use core::{ops::Deref, ptr::NonNull};
+pub mod coherent;
+
+use crate::{
+    bindings,
+    kernel::page::Pages, //
+};
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
+};
 use kernel::{
     error::to_result,
-    page::{PAGE_SHIFT, PAGE_SIZE},
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
-    sync::Arc,
+    sync::Arc, //
 };
 
 /// Side that writes the memory while it is mapped.
@@ -35,7 +46,7 @@ impl DmaDevice {
     ///
     /// `dev` must be valid, and bound to a driver that has set up its DMA masks,
     /// until the last of these has been dropped: the returned object, and every
-    /// [`DmaMapping`] and [`Coherent`](super::coherent::Coherent) that was made
+    /// [`DmaMapping`] and [`Coherent`](coherent::Coherent) that was made
     /// with it. Those unmap and free themselves when they are dropped, and only
     /// then; so the caller must know where each of them is kept, and drop it
     /// before the driver of `dev` is unbound. A leaked one counts as well.

@@ -2,9 +2,12 @@
 
 //! Messages that user space can provoke, and that are rate-limited for that.
 
-use super::{
+use crate::{
     bindings,
-    pci::{BoundDevice, DeviceName},
+    pci::{
+        BoundDevice,
+        DeviceName, //
+    },
 };
 use kernel::prelude::*;
 

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel crate lacks.
+//!
+//! Files are named and laid out as those in `rust/kernel`, so that a patch to the kernel
+//! crate is a move. Nothing in here knows of VFIO.
+
+pub mod dma;
+pub mod error;
+pub mod module;
+pub mod page;
+pub mod print;
+pub mod sync;
+pub mod task;
