@@ -6,15 +6,15 @@
 use kernel::prelude::*;
 use vfio_rust::{
     bar::Bar,
-    file::{
-        UserReader,
-        UserWriter, //
-    },
     kernel::{
         module::Owner,
         page::{
             Fill,
             Pages, //
+        },
+        uaccess::{
+            UserReader,
+            UserWriter, //
         },
     },
     session::Stream,

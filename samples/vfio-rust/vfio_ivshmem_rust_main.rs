@@ -19,7 +19,7 @@ use memory::{
 };
 use vfio_rust::{
     bar::Bar,
-    file::OpenFile,
+    kernel::fs::anon_inode::OpenFile,
     migratable::Migratable,
     migration::{
         Features,

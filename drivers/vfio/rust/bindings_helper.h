@@ -5,8 +5,6 @@
 #define VFIO_RUST_BINDINGS_HELPER_H
 
 #include <linux/anon_inodes.h>
-#include <linux/completion.h>
-#include <linux/fs.h>
 #include <linux/interval_tree.h>
 #include <linux/iova_bitmap.h>
 #include <linux/pci.h>

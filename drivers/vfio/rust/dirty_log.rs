@@ -7,8 +7,10 @@ use crate::{
     dirty_pages::{
         self,
         Addresses,
-        Span, //
+        Span,
+        BLOCK, //
     },
+    kernel::page::Words,
     pci::Driver, //
 };
 use core::{
@@ -112,6 +114,19 @@ impl IovaRanges<'_> {
             node = unsafe { bindings::interval_tree_iter_next(node, 0, c_ulong::MAX) };
             Some(range)
         })
+    }
+}
+
+/// Addresses right from memory that a device has written.
+impl Addresses for Words<'_> {
+    #[inline(always)]
+    fn block(&self, index: usize) -> Option<[u64; BLOCK]> {
+        Words::block(self, index)
+    }
+
+    #[inline(always)]
+    fn get(&self, index: usize) -> Option<u64> {
+        Words::get(self, index)
     }
 }
 

@@ -9,11 +9,10 @@
 #ifndef VFIO_RUST_HELPERS_H
 #define VFIO_RUST_HELPERS_H
 
+#include <linux/dma-direction.h>
 #include <linux/types.h>
 
-struct completion;
 struct device;
-struct file;
 struct page;
 struct pci_dev;
 struct vfio_pci_core_device;
@@ -21,7 +20,6 @@ struct vfio_precopy_info;
 struct wait_queue_head;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
-void vfio_rust_free_pages(struct page *page, unsigned int order);
 void *vfio_rust_page_address(struct page *page);
 unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
 				     size_t offset, size_t len);
@@ -35,26 +33,17 @@ int vfio_rust_put_precopy_info(unsigned long arg,
 
 bool vfio_rust_fatal_signal_pending(void);
 
-size_t vfio_rust_dma_max_mapping_size(struct device *dev);
 int vfio_rust_dma_map(struct device *dev, struct page *page, size_t offset,
-		      size_t len, bool to_device, dma_addr_t *addr);
+		      size_t len, enum dma_data_direction dir, dma_addr_t *addr);
 void vfio_rust_dma_unmap(struct device *dev, dma_addr_t addr, size_t len,
-			 bool to_device);
+			 enum dma_data_direction dir);
 void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
-				size_t len);
+				size_t len, enum dma_data_direction dir);
 void vfio_rust_dma_sync_for_device(struct device *dev, dma_addr_t addr,
-				   size_t len);
+				   size_t len, enum dma_data_direction dir);
 
-void *vfio_rust_dma_alloc_coherent(struct device *dev, size_t len,
-				   dma_addr_t *dma);
-void vfio_rust_dma_free_coherent(struct device *dev, size_t len, void *cpu,
-				 dma_addr_t dma);
 void vfio_rust_dma_rmb(void);
 void vfio_rust_dma_wmb(void);
-
-void vfio_rust_init_completion(struct completion *completion);
-long vfio_rust_wait_killable_timeout(struct completion *completion,
-				     unsigned int ms);
 
 void vfio_rust_init_waitqueue_head(struct wait_queue_head *queue);
 void vfio_rust_wake_up_all(struct wait_queue_head *queue);
@@ -62,10 +51,6 @@ void vfio_rust_wait_while(struct wait_queue_head *queue, const u32 *word,
 			  u32 value);
 int vfio_rust_wait_while_interruptible(struct wait_queue_head *queue,
 				       const u32 *word, u32 value);
-
-void vfio_rust_set_drvdata(struct pci_dev *pdev, void *data);
-void *vfio_rust_get_drvdata(struct pci_dev *pdev);
-bool vfio_rust_is_virtfn(struct pci_dev *pdev);
 
 u64 vfio_rust_bar_len(struct pci_dev *pdev, unsigned int index);
 void __iomem *vfio_rust_bar_base(struct vfio_pci_core_device *core,
@@ -77,9 +62,6 @@ void vfio_rust_memory_unlock(struct vfio_pci_core_device *core,
 void vfio_rust_copy_from_bar(struct page *page, const void __iomem *from,
 			     size_t len);
 void vfio_rust_copy_to_bar(void __iomem *to, struct page *page, size_t len);
-
-long vfio_rust_compat_ptr_ioctl(struct file *file, unsigned int cmd,
-				unsigned long arg);
 
 void vfio_rust_warn_ratelimited(struct device *dev, const char *what);
 

@@ -14,8 +14,10 @@
 
 use crate::{
     bindings,
-    file::OpenFile,
-    kernel::error,
+    kernel::{
+        error,
+        fs::anon_inode::OpenFile, //
+    },
     migration::{
         Migration,
         VfioDevice, //
@@ -32,7 +34,7 @@ use crate::{
         StepError,
         WalkError,
         Walker, //
-    }, //
+    },
 };
 use core::{
     mem::ManuallyDrop,

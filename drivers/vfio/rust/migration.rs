@@ -4,7 +4,7 @@
 
 use crate::{
     bindings,
-    file::OpenFile,
+    kernel::fs::anon_inode::OpenFile,
     migratable::Migratable,
     pci::Driver,
     walk, //

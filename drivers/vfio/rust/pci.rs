@@ -192,7 +192,7 @@ impl BoundDevice<'_> {
     #[inline]
     pub fn is_virtfn(&self) -> bool {
         // SAFETY: The device is valid as long as `self` (type invariant).
-        unsafe { bindings::vfio_rust_is_virtfn(self.0.as_ptr()) }
+        unsafe { kernel::bindings::pci_dev::is_virtfn_raw(self.0.as_ptr()) != 0 }
     }
 
     /// Returns the device for calls into C. Valid and bound as long as `self`.
@@ -528,7 +528,7 @@ impl<T: Driver> Registration<T> {
     unsafe fn bound(pdev: *mut kernel::bindings::pci_dev) -> *mut bindings::vfio_pci_core_device {
         // SAFETY: `pdev` is valid: it is bound. `probe` has set its driver data
         // (requirements of this function).
-        unsafe { bindings::vfio_rust_get_drvdata(pdev) }.cast()
+        unsafe { bindings::dev_get_drvdata(&raw const (*pdev).dev) }.cast()
     }
 
     /// Returns the driver's part of the device that `probe` made.
@@ -565,7 +565,7 @@ impl<T: Driver> Registration<T> {
             let core = Device::<T>::core_of(vdev);
             // SAFETY: `pdev` is valid, and being bound to this driver, which its
             // driver data belong to from now on.
-            unsafe { bindings::vfio_rust_set_drvdata(pdev, core.cast()) };
+            unsafe { bindings::dev_set_drvdata(&raw mut (*pdev).dev, core.cast()) };
             // SAFETY: _vfio_alloc_device() made `core`, with `init`, and `pdev`'s
             // driver data point to it.
             to_result(unsafe { bindings::vfio_pci_core_register_device(core) }).inspect_err(

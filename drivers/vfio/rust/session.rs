@@ -9,16 +9,14 @@
 //! a state lock does not wait at all.
 
 use crate::{
-    file::{
-        Access,
-        DataFile,
-        OpenFile,
-        Readiness,
-        UserReader,
-        UserWriter,
-        Wait, //
-    },
+    file::DataFile,
     kernel::{
+        fs::anon_inode::{
+            Access,
+            OpenFile,
+            Readiness,
+            Wait, //
+        },
         module::Owner,
         sync::{
             poll::Changes,
@@ -27,6 +25,10 @@ use crate::{
                 Turn,
                 Turns, //
             },
+        },
+        uaccess::{
+            UserReader,
+            UserWriter, //
         },
     },
 };
@@ -170,7 +172,7 @@ struct SaveFile<S: Stream>(Arc<Transfer<S>>);
 impl<S: Stream> DataFile for SaveFile<S> {
     const OWNER: Owner = S::OWNER;
     const NAME: &'static CStr = S::NAME;
-    const ACCESS: Access = Access::Saving;
+    const ACCESS: Access = Access::Read;
 
     fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize> {
         this.0.with(wait, |stream| stream.read(out))
@@ -186,7 +188,7 @@ struct ResumeFile<S: Stream>(Arc<Transfer<S>>);
 impl<S: Stream> DataFile for ResumeFile<S> {
     const OWNER: Owner = S::OWNER;
     const NAME: &'static CStr = S::NAME;
-    const ACCESS: Access = Access::Resuming;
+    const ACCESS: Access = Access::Write;
 
     fn write(this: ArcBorrow<'_, Self>, wait: Wait, from: &mut UserReader) -> Result<usize> {
         // Before the next writer has the stream.

@@ -45,8 +45,10 @@ use vfio_rust::{
         DirtyLog,
         IovaRanges, //
     },
-    file::OpenFile,
-    kernel::print::Complaints,
+    kernel::{
+        fs::anon_inode::OpenFile,
+        print::Complaints, //
+    },
     migration::{
         Migration,
         State,
@@ -59,7 +61,7 @@ use vfio_rust::{
         Event,
         Stopwatch,
         Tracer, //
-    }, //
+    },
 };
 
 /// What arcs and sessions of one VF share.

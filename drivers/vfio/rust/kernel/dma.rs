@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Streaming DMA mappings of [`Pages`].
+//!
+//! The kernel crate's `scatterlist::SGTable` maps all of its pages or none, cannot be synced
+//! in part, and takes its pages one by one from vmalloc(); its mapping ends with the binding
+//! of a `Device<Bound>`, which nobody has of another driver's device.
 
 pub mod coherent;
 
@@ -13,6 +17,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    dma::DataDirection,
     error::to_result,
     page::{
         PAGE_SHIFT,
@@ -21,15 +26,6 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-
-/// Side that writes the memory while it is mapped.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// The CPU has written, the device reads.
-    ToDevice,
-    /// The device writes.
-    FromDevice,
-}
 
 /// A device that can do DMA.
 ///
@@ -94,7 +90,7 @@ struct Segment {
 pub struct DmaMapping<P: KeepsPages> {
     dev: NonNull<bindings::device>,
     segments: KVVec<Segment>,
-    dir: Direction,
+    dir: DataDirection,
     pages: P,
 }
 
@@ -111,10 +107,13 @@ impl<P: KeepsPages> DmaMapping<P> {
     ///
     /// Where DMA goes through bounce buffers, there may be no room for a large piece, but
     /// for smaller ones: so a piece that cannot be mapped is halved, down to one page.
-    pub fn new(dev: &DmaDevice, pages: P, len: usize, dir: Direction) -> Result<Self> {
+    pub fn new(dev: &DmaDevice, pages: P, len: usize, dir: DataDirection) -> Result<Self> {
+        if dir == DataDirection::None {
+            return Err(EINVAL);
+        }
         let dev = dev.as_raw();
         // SAFETY: `dev` is valid and bound (invariant of `DmaDevice`).
-        let max = unsafe { bindings::vfio_rust_dma_max_mapping_size(dev.as_ptr()) };
+        let max = unsafe { bindings::dma_max_mapping_size(dev.as_ptr()) };
         // A piece must stay as aligned as it is long.
         let mut max = 1 << max.max(PAGE_SIZE).ilog2();
         let count = pages.runs_of(len).map(|(_, len)| len.div_ceil(max)).sum();
@@ -144,7 +143,7 @@ impl<P: KeepsPages> DmaMapping<P> {
                         page.as_ptr(),
                         offset,
                         len,
-                        matches!(dir, Direction::ToDevice),
+                        dir.into(),
                         &mut addr,
                     )
                 });
@@ -200,9 +199,10 @@ impl<P: KeepsPages> DmaMapping<P> {
     /// The device may write there again whenever it is told to: as the CPU does not write,
     /// the memory need not be given back.
     pub fn sync_part_for_cpu(&self, mut offset: usize, mut len: usize) {
-        if self.dir == Direction::ToDevice {
+        if self.dir == DataDirection::ToDevice {
             return;
         }
+        let dev = self.dev.as_ptr();
         for seg in &self.segments {
             if len == 0 {
                 return;
@@ -214,8 +214,8 @@ impl<P: KeepsPages> DmaMapping<P> {
             let n = len.min(seg.len - offset);
             let addr = seg.addr + offset as u64;
             // SAFETY: `dev` is valid and bound, and `seg.len` bytes, of which these are a
-            // part, are mapped for it at `seg.addr`, from the device (type invariant).
-            unsafe { bindings::vfio_rust_dma_sync_for_cpu(self.dev.as_ptr(), addr, n) };
+            // part, are mapped for it at `seg.addr` in direction `dir` (type invariant).
+            unsafe { bindings::vfio_rust_dma_sync_for_cpu(dev, addr, n, self.dir.into()) };
             len -= n;
             offset = 0;
         }
@@ -224,26 +224,28 @@ impl<P: KeepsPages> DmaMapping<P> {
     /// Makes visible to the CPU what the device has written to the first `len` bytes.
     /// Nothing to do if the device only reads.
     pub fn sync_for_cpu(&self, len: usize) {
-        if self.dir == Direction::ToDevice {
+        if self.dir == DataDirection::ToDevice {
             return;
         }
+        let dev = self.dev.as_ptr();
         for (addr, n) in self.segments_of(len) {
             // SAFETY: `dev` is valid and bound, and the first `n` bytes of a segment are
-            // at `addr` (`segments_of`), mapped from the device (type invariant).
-            unsafe { bindings::vfio_rust_dma_sync_for_cpu(self.dev.as_ptr(), addr, n) };
+            // at `addr` (`segments_of`), mapped in direction `dir` (type invariant).
+            unsafe { bindings::vfio_rust_dma_sync_for_cpu(dev, addr, n, self.dir.into()) };
         }
     }
 
     /// Makes visible to the device what the CPU has written to the first `len` bytes since
     /// they were mapped. Nothing to do if the device only writes.
     pub fn sync_for_device(&self, len: usize) {
-        if self.dir == Direction::FromDevice {
+        if self.dir == DataDirection::FromDevice {
             return;
         }
+        let dev = self.dev.as_ptr();
         for (addr, n) in self.segments_of(len) {
             // SAFETY: `dev` is valid and bound, and the first `n` bytes of a segment are
-            // at `addr` (`segments_of`), mapped to the device (type invariant).
-            unsafe { bindings::vfio_rust_dma_sync_for_device(self.dev.as_ptr(), addr, n) };
+            // at `addr` (`segments_of`), mapped in direction `dir` (type invariant).
+            unsafe { bindings::vfio_rust_dma_sync_for_device(dev, addr, n, self.dir.into()) };
         }
     }
 
@@ -270,7 +272,7 @@ impl<P: KeepsPages> Drop for DmaMapping<P> {
                     self.dev.as_ptr(),
                     seg.addr,
                     seg.len,
-                    matches!(self.dir, Direction::ToDevice),
+                    self.dir.into(),
                 );
             }
         }

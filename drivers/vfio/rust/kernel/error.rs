@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Error codes that the kernel crate does not name in every kernel.
+//! Error codes that the kernel crate does not have in every kernel. They are functions, since
+//! it makes no constant of a number for others.
 
 use kernel::{
     bindings,

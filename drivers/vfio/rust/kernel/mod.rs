@@ -7,8 +7,10 @@
 
 pub mod dma;
 pub mod error;
+pub mod fs;
 pub mod module;
 pub mod page;
 pub mod print;
 pub mod sync;
 pub mod task;
+pub mod uaccess;

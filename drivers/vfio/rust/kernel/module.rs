@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The module of a driver, which its open files keep loaded.
+//!
+//! The kernel crate's `this_module()` is not in every kernel, and needs a type that `module!`
+//! makes.
 
 use kernel::bindings;
 

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Buffers made of runs of pages, each as long as the allocator gives.
+//!
+//! The kernel crate's `Page` is a single one, and its `Flags` lack `__GFP_NORETRY`, without
+//! which an allocation of many pages reclaims hard.
 
 use crate::{
     bindings,
-    dirty_pages::{
-        Addresses,
-        BLOCK, //
+    kernel::{
+        task,
+        uaccess::{
+            UserReader,
+            UserWriter, //
+        },
     },
-    file::{
-        UserReader,
-        UserWriter, //
-    },
-    kernel::task, //
 };
 use core::{
     marker::PhantomData,
@@ -70,7 +71,7 @@ impl Drop for Run {
         // (type invariant). Nobody uses them after this: `Pages` lends them for
         // copies that end before it is dropped, and a `DmaMapping` keeps the
         // `Pages` that it has mapped.
-        unsafe { bindings::vfio_rust_free_pages(self.page.as_ptr(), self.order) }
+        unsafe { bindings::__free_pages(self.page.as_ptr(), self.order) }
     }
 }
 
@@ -326,17 +327,19 @@ impl Words<'_> {
     }
 }
 
-impl Addresses for Words<'_> {
+impl Words<'_> {
+    /// Returns words number `index * N` to `index * N + N - 1`, or `None` if there are fewer.
     #[inline(always)]
-    fn block(&self, index: usize) -> Option<[u64; BLOCK]> {
+    pub fn block<const N: usize>(&self, index: usize) -> Option<[u64; N]> {
         // SAFETY: There are more than `index` whole blocks, and so more words than those of
         // the blocks before this one, and `i`.
-        let read = |i| unsafe { self.read(index * BLOCK + i) };
-        (index < self.count / BLOCK).then(|| core::array::from_fn(read))
+        let read = |i| unsafe { self.read(index * N + i) };
+        (index < self.count / N).then(|| core::array::from_fn(read))
     }
 
+    /// Returns word number `index`, or `None` if there are fewer.
     #[inline(always)]
-    fn get(&self, index: usize) -> Option<u64> {
+    pub fn get(&self, index: usize) -> Option<u64> {
         // SAFETY: `index` is less than `count`.
         (index < self.count).then(|| unsafe { self.read(index) })
     }

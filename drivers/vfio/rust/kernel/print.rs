@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Messages that user space can provoke, and that are rate-limited for that.
+//!
+//! The kernel crate's `dev_warn!` has no limit.
 
 use crate::{
     bindings,

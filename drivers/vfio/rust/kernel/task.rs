@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Signals of the current task.
+//!
+//! The kernel crate's `Task::signal_pending()` is also about signals that do not kill.
 
 use crate::bindings;
 use kernel::prelude::*;

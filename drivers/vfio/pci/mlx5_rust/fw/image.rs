@@ -12,18 +12,16 @@ use super::{
     pd::Pd, //
 };
 use kernel::{
+    dma::DataDirection,
     prelude::*,
     sync::Arc, //
 };
-use vfio_rust::{
-    file::UserReader,
-    kernel::{
-        dma::Direction,
-        page::{
-            Fill,
-            Pages, //
-        },
+use vfio_rust::kernel::{
+    page::{
+        Fill,
+        Pages, //
     },
+    uaccess::UserReader, //
 };
 
 enum Memory {
@@ -105,7 +103,7 @@ impl ImageBuffer {
             Memory::Growing(pages) => {
                 let pages = Arc::new(pages, GFP_KERNEL_ACCOUNT)?;
                 let map =
-                    || DmaBuffer::new(pf, pd, pages.clone(), pages.len(), Direction::ToDevice);
+                    || DmaBuffer::new(pf, pd, pages.clone(), pages.len(), DataDirection::ToDevice);
                 match map() {
                     Err(_) if other.reachable() > 0 => {
                         *other = Self::new();

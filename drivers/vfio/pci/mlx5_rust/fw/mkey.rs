@@ -24,6 +24,7 @@ use super::{
 use crate::module_parameters;
 use core::borrow::Borrow;
 use kernel::{
+    dma::DataDirection,
     error::to_result,
     new_mutex,
     page::PAGE_SHIFT,
@@ -35,10 +36,7 @@ use kernel::{
     }, //
 };
 use vfio_rust::kernel::{
-    dma::{
-        Direction,
-        DmaMapping, //
-    },
+    dma::DmaMapping,
     page::Pages, //
 };
 
@@ -230,7 +228,7 @@ impl DmaBuffer {
         pd: &Pd,
         pages: Arc<Pages>,
         len: usize,
-        dir: Direction,
+        dir: DataDirection,
     ) -> Result<Self> {
         if len == 0 || len > pages.len() {
             return Err(EINVAL);

@@ -70,6 +70,7 @@ use super::{
     uar::Uar, //
 };
 use kernel::{
+    dma::DataDirection,
     prelude::*,
     sync::Arc, //
 };
@@ -78,17 +79,13 @@ use vfio_rust::{
         IovaRange,
         IovaRanges, //
     },
-    dirty_pages::Addresses,
     kernel::{
-        dma::{
-            Direction,
-            DmaMapping, //
-        },
+        dma::DmaMapping,
         error,
         page::{
             Fill,
             Pages, //
-        },
+        }, //
     },
 };
 
@@ -251,7 +248,7 @@ impl PageTracker {
         // SAFETY: The mapping belongs to the mkey, whose `release` drops it; or it is
         // dropped before this returns.
         let dma = unsafe { pf.dma_device() }?;
-        let mapping = DmaMapping::new(&dma, pages, ring.len(), Direction::FromDevice)?;
+        let mapping = DmaMapping::new(&dma, pages, ring.len(), DataDirection::FromDevice)?;
         let mkey = Mkey::new(pf, &pd, mapping)?;
         let receive = Receive {
             cq: &cq,

@@ -45,19 +45,19 @@ use kernel::{
     }, //
 };
 use vfio_rust::{
-    file::{
-        Access,
-        DataFile,
-        OpenFile,
-        Readiness,
-        UserReader,
-        Wait, //
-    },
+    file::DataFile,
     kernel::{
         error,
+        fs::anon_inode::{
+            Access,
+            OpenFile,
+            Readiness,
+            Wait, //
+        },
         module::Owner,
         sync::poll::Changes,
-        task, //
+        task,
+        uaccess::UserReader, //
     },
     this_module, //
 };
@@ -504,7 +504,7 @@ impl ResumingSession {
 impl DataFile for ResumingSession {
     const OWNER: Owner = this_module!();
     const NAME: &'static CStr = c"mlx5vf_mig";
-    const ACCESS: Access = Access::Resuming;
+    const ACCESS: Access = Access::Write;
 
     /// Reports EPOLLOUT only while no LOAD is queued or running, and nobody writes: then
     /// a write does not wait, unless it completes an image.

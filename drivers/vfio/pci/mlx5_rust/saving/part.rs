@@ -11,9 +11,9 @@ use kernel::{
     prelude::*,
     sync::Arc, //
 };
-use vfio_rust::{
-    file::UserWriter,
-    kernel::page::Pages, //
+use vfio_rust::kernel::{
+    page::Pages,
+    uaccess::UserWriter, //
 };
 
 /// Bytes of a part before its image, at most.

@@ -55,6 +55,7 @@ use crate::{
     },
 };
 use kernel::{
+    dma::DataDirection,
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
@@ -75,17 +76,17 @@ use kernel::{
 };
 use vfio_rust::{
     file::{
-        Access,
         DataFile,
-        OpenFile,
-        PrecopyInfo,
-        Readiness,
-        UserWriter,
-        Wait, //
+        PrecopyInfo, //
     },
     kernel::{
-        dma::Direction,
         error,
+        fs::anon_inode::{
+            Access,
+            OpenFile,
+            Readiness,
+            Wait, //
+        },
         module::Owner,
         page::{
             Fill,
@@ -98,7 +99,8 @@ use vfio_rust::{
                 Turn,
                 Turns, //
             },
-        }, //
+        },
+        uaccess::UserWriter, //
     },
     migration::{
         DeviceRef,
@@ -515,7 +517,7 @@ impl SavingSession {
         let pages = Arc::new(Pages::with_len(len.max(1), Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
         let len = pages.len();
         let guard = self.vf.enter(self.epoch)?;
-        let buffer = DmaBuffer::new(&guard, &self.pd, pages, len, Direction::FromDevice)?;
+        let buffer = DmaBuffer::new(&guard, &self.pd, pages, len, DataDirection::FromDevice)?;
         Ok(Arc::new(buffer, GFP_KERNEL_ACCOUNT)?)
     }
 
@@ -781,7 +783,7 @@ impl Idle<'_> {
 impl DataFile for SavingSession {
     const OWNER: Owner = this_module!();
     const NAME: &'static CStr = c"mlx5vf_mig";
-    const ACCESS: Access = Access::Saving;
+    const ACCESS: Access = Access::Read;
 
     // Only called by the operation of the file.
     #[inline]

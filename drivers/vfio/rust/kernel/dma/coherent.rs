@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Memory that the CPU and a device share as long as it exists.
+//!
+//! The kernel crate's `Coherent` needs a `Device<Bound>`, which nobody has of another
+//! driver's device, and has its address for the device by a name that differs from kernel to
+//! kernel. Its barriers for coherent memory are not in every kernel.
 
 use crate::{
     bindings,
@@ -42,7 +46,9 @@ impl Coherent {
         let dev = dev.as_raw();
         let mut dma = 0;
         // SAFETY: `dev` is valid and bound (invariant of `DmaDevice`).
-        let cpu = unsafe { bindings::vfio_rust_dma_alloc_coherent(dev.as_ptr(), len, &mut dma) };
+        let cpu = unsafe {
+            bindings::dma_alloc_attrs(dev.as_ptr(), len, &mut dma, bindings::GFP_KERNEL_ACCOUNT, 0)
+        };
         // INVARIANT: `cpu` and `dma` were allocated just now, in whole pages of at
         // least `len` bytes. `dev` stays valid and bound until this is dropped
         // (invariant of `DmaDevice`).
@@ -100,11 +106,12 @@ impl Drop for Coherent {
         // this object owns, and `dev` is valid and bound (type invariant). Nobody
         // uses the memory after this.
         unsafe {
-            bindings::vfio_rust_dma_free_coherent(
+            bindings::dma_free_attrs(
                 self.dev.as_ptr(),
                 self.len,
                 self.cpu.as_ptr().cast(),
                 self.dma,
+                0,
             );
         }
     }

@@ -5,9 +5,10 @@
 //! The kernel crate's `Completion` has no wait with a bound, and cannot wake one
 //! waiter only.
 
-use crate::bindings;
 use kernel::{
+    bindings,
     prelude::*,
+    time::msecs_to_jiffies,
     types::Opaque, //
 };
 
@@ -19,7 +20,7 @@ use kernel::{
 #[pin_data]
 pub struct Completion {
     #[pin]
-    completion: Opaque<kernel::bindings::completion>,
+    completion: Opaque<bindings::completion>,
 }
 
 // SAFETY: A `struct completion` has no thread that it belongs to.
@@ -36,7 +37,7 @@ impl Completion {
             completion <- Opaque::ffi_init(|slot| {
                 // SAFETY: `slot` is valid for writes of a `struct completion`,
                 // and is not moved afterwards.
-                unsafe { bindings::vfio_rust_init_completion(slot) }
+                unsafe { bindings::init_completion(slot) }
             }),
         })
     }
@@ -52,8 +53,9 @@ impl Completion {
     /// the process is killed first.
     #[inline]
     pub fn wait_killable_timeout(&self, ms: u32) -> Result {
+        let (completion, jiffies) = (self.completion.get(), msecs_to_jiffies(ms));
         // SAFETY: `completion` is initialised by the type invariant.
-        match unsafe { bindings::vfio_rust_wait_killable_timeout(self.completion.get(), ms) } {
+        match unsafe { bindings::wait_for_completion_killable_timeout(completion, jiffies) } {
             0 => Err(ETIMEDOUT),
             left if left > 0 => Ok(()),
             _ => Err(EINTR),

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files on an anonymous inode that are streams: no position, no seeking.
+//!
+//! The kernel crate opens no file by itself: its `MiscDevice` has the operations of a device
+//! node.
+//!
+//! C headers: `include/linux/anon_inodes.h`, `include/linux/fs.h`.
+
+use crate::{
+    bindings,
+    kernel::{
+        module::Owner,
+        sync::poll::Changes,
+        uaccess::{
+            UserReader,
+            UserWriter, //
+        },
+    },
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::from_err_ptr,
+    fs::{
+        File,
+        LocalFile, //
+    },
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    types::ForeignOwnable, //
+};
+
+/// Whether a call may wait for the device or for data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// The call may wait.
+    Allowed,
+    /// The file is `O_NONBLOCK`.
+    Never,
+}
+
+/// State of a file, for poll().
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// A read or write would wait, or a read would find the temporary end of the
+    /// stream.
+    Pending,
+    /// A read returns at once, with data or at the end of the stream. A write need
+    /// not wait.
+    Ready,
+    /// A read or write fails at once.
+    Failed,
+}
+
+/// Direction of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It is read.
+    Read,
+    /// It is written.
+    Write,
+}
+
+/// Operations of a file.
+///
+/// The kernel crate's `#[vtable]` would say which of them there are. It wants a module in the
+/// crate of each implementation, in some kernels: this crate has none.
+pub trait StreamFile: Send + Sync + 'static {
+    /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
+    /// loaded.
+    const OWNER: Owner;
+    /// Name of the inode, as /proc shows it.
+    const NAME: &'static CStr;
+    /// Which of [`read`](Self::read) and [`write`](Self::write) the file has.
+    const ACCESS: Access;
+
+    /// Reads from the stream. Returns the number of bytes read, or 0 at its end.
+    fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize>;
+
+    /// Writes to the stream. Returns the number of bytes that were taken.
+    fn write(this: ArcBorrow<'_, Self>, wait: Wait, from: &mut UserReader) -> Result<usize>;
+
+    /// ioctl(), whose argument is a pointer of user space.
+    fn ioctl(&self, command: u32, argument: usize) -> Result;
+
+    /// Returns what poll() waits for, and whether the file is ready now. `None` for a
+    /// file that is always ready.
+    fn poll(&self) -> Option<(&Changes, Readiness)>;
+}
+
+/// A reference to an open file.
+///
+/// # Invariants
+///
+/// The file is valid, and this object owns one reference to it.
+pub struct OpenFile(NonNull<kernel::bindings::file>);
+
+// SAFETY: fput() may be called on any thread, and nothing else is done with the
+// file until somebody installs it.
+unsafe impl Send for OpenFile {}
+
+impl OpenFile {
+    /// Opens a file around `context`.
+    pub fn new<T: StreamFile>(context: Arc<T>) -> Result<Self> {
+        let flags = match T::ACCESS {
+            Access::Read => kernel::bindings::O_RDONLY,
+            Access::Write => kernel::bindings::O_WRONLY,
+        };
+        let private = context.into_foreign();
+        // SAFETY: The name ends with a NUL, the operations are static, and
+        // `private` is the `Arc<T>` that the operations of `T` expect. They own it
+        // if this succeeds.
+        let file = from_err_ptr(unsafe {
+            bindings::anon_inode_getfile(
+                T::NAME.as_char_ptr(),
+                &Operations::<T>::TABLE,
+                private.cast(),
+                flags as i32,
+            )
+        })
+        .inspect_err(|_| {
+            // SAFETY: `private` is from `into_foreign` of this `Arc<T>`, and no file
+            // has taken it over.
+            drop(unsafe { Arc::<T>::from_foreign(private) });
+        })?;
+        // SAFETY: `file` was opened just now, with a valid inode, and nobody else
+        // has it yet. Makes it a stream: no seeking, no pread or pwrite.
+        unsafe { bindings::stream_open((*file).f_inode, file) };
+        // INVARIANT: anon_inode_getfile() returned the only reference.
+        Ok(Self(NonNull::new(file).ok_or(ENOMEM)?))
+    }
+
+    /// Gives the reference to the caller.
+    #[inline]
+    pub(crate) fn into_raw(self) -> *mut kernel::bindings::file {
+        let file = self.0.as_ptr();
+        core::mem::forget(self);
+        file
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // SAFETY: This object owns a reference to the file (type invariant), and
+        // does not use it after this.
+        unsafe { bindings::fput(self.0.as_ptr()) }
+    }
+}
+
+struct Operations<T: StreamFile>(PhantomData<T>);
+
+impl<T: StreamFile> Operations<T> {
+    const TABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
+        // An open file keeps the module loaded.
+        owner: T::OWNER.as_raw(),
+        read: match T::ACCESS {
+            Access::Read => Some(Self::read),
+            Access::Write => None,
+        },
+        write: match T::ACCESS {
+            Access::Read => None,
+            Access::Write => Some(Self::write),
+        },
+        poll: Some(Self::poll),
+        unlocked_ioctl: Some(Self::ioctl),
+        // Only the pointer in the argument has to be converted.
+        compat_ioctl: bindings::compat_ptr_ioctl,
+        release: Some(Self::release),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// `file` must have been opened by [`OpenFile::new::<T>`], and must not be
+    /// released during `'a`.
+    unsafe fn context<'a>(file: *mut kernel::bindings::file) -> ArcBorrow<'a, T> {
+        // SAFETY: `OpenFile::new` set `private_data` to an `Arc<T>` made foreign,
+        // which only `release` takes back: not during `'a` (requirements of this
+        // function).
+        unsafe { <Arc<T> as ForeignOwnable>::borrow((*file).private_data.cast()) }
+    }
+
+    /// Returns whether a call on `file` may wait. User space may change that at
+    /// any time.
+    ///
+    /// # Safety
+    ///
+    /// `file` must be open until this function returns.
+    unsafe fn wait(file: *mut kernel::bindings::file) -> Wait {
+        // SAFETY: `file` is open until this function returns (requirements of this
+        // function), and the reference is not used on another thread.
+        let flags = unsafe { LocalFile::from_raw_file(file) }.flags();
+        if flags & kernel::fs::file::flags::O_NONBLOCK != 0 {
+            Wait::Never
+        } else {
+            Wait::Allowed
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
+    /// until this returns.
+    unsafe extern "C" fn read(
+        file: *mut kernel::bindings::file,
+        buf: *mut c_char,
+        len: usize,
+        pos: *mut kernel::bindings::loff_t,
+    ) -> isize {
+        if !pos.is_null() {
+            return ESPIPE.to_errno() as isize;
+        }
+        // SAFETY: `file` has the operations of `T`, and stays open until this
+        // function returns (requirements of this function).
+        let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
+        let mut out = UserWriter::new(buf, len);
+        match T::read(context, wait, &mut out) {
+            Ok(n) => n as isize,
+            Err(err) => err.to_errno() as isize,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
+    /// until this returns.
+    unsafe extern "C" fn write(
+        file: *mut kernel::bindings::file,
+        buf: *const c_char,
+        len: usize,
+        pos: *mut kernel::bindings::loff_t,
+    ) -> isize {
+        if !pos.is_null() {
+            return ESPIPE.to_errno() as isize;
+        }
+        // SAFETY: `file` has the operations of `T`, and stays open until this
+        // function returns (requirements of this function).
+        let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
+        let mut from = UserReader::new(buf, len);
+        match T::write(context, wait, &mut from) {
+            Ok(n) => n as isize,
+            Err(err) => err.to_errno() as isize,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
+    /// until this returns.
+    unsafe extern "C" fn ioctl(
+        file: *mut kernel::bindings::file,
+        command: c_uint,
+        argument: c_ulong,
+    ) -> c_long {
+        // SAFETY: `file` has the operations of `T`, and stays open until this
+        // function returns (requirements of this function).
+        let context = unsafe { Self::context(file) };
+        match context.ioctl(command, argument) {
+            Ok(()) => 0,
+            Err(err) => err.to_errno() as c_long,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
+    /// until this returns.
+    unsafe extern "C" fn poll(
+        file: *mut kernel::bindings::file,
+        table: *mut kernel::bindings::poll_table_struct,
+    ) -> kernel::bindings::__poll_t {
+        // SAFETY: `file` has the operations of `T`, and stays open until this
+        // function returns (requirements of this function).
+        let context = unsafe { Self::context(file) };
+        // Register before looking, so that no change in between is missed.
+        let Some((changed, _)) = context.poll() else {
+            return Self::mask(Readiness::Ready);
+        };
+        // SAFETY: `table` is null or valid until this function returns, as VFS has
+        // it. `file` stays open that long, and a stream has no position that this
+        // thread could have locked. `changed` is borrowed from the file's context for as
+        // long as that is: nobody can have it mutably, since the file has a reference.
+        unsafe { changed.register(File::from_raw_file(file), table) };
+        context
+            .poll()
+            .map_or(0, |(_, readiness)| Self::mask(readiness))
+    }
+
+    /// Returns what poll() answers.
+    #[inline]
+    fn mask(readiness: Readiness) -> kernel::bindings::__poll_t {
+        use kernel::bindings::{
+            POLLERR,
+            POLLIN,
+            POLLOUT,
+            POLLRDHUP,
+            POLLRDNORM,
+            POLLWRNORM, //
+        };
+        let (ready, failed) = match T::ACCESS {
+            Access::Read => (POLLIN | POLLRDNORM, POLLRDHUP),
+            Access::Write => (POLLOUT | POLLWRNORM, POLLERR),
+        };
+        match readiness {
+            Readiness::Pending => 0,
+            Readiness::Ready => ready,
+            Readiness::Failed => ready | failed,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFS, through [`Self::TABLE`], once for each `file`, when
+    /// nobody else uses it any more.
+    unsafe extern "C" fn release(
+        _inode: *mut kernel::bindings::inode,
+        file: *mut kernel::bindings::file,
+    ) -> c_int {
+        // SAFETY: `private_data` is an `Arc<T>` that `OpenFile::new` made foreign.
+        // It is taken back once, here, and nobody borrows it any more
+        // (requirements of this function).
+        drop(unsafe { Arc::<T>::from_foreign((*file).private_data.cast()) });
+        0
+    }
+}
