@@ -3,11 +3,13 @@
 //! The contents of the memory, as a migration stream: a header (magic, version,
 //! 32 reserved bits of zero, size of what follows; little endian) and a copy.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    ThisModule, //
+};
 use vfio_rust::{
     bar::Bar,
     kernel::{
-        module::Owner,
         page::{
             Fill,
             Pages, //
@@ -74,7 +76,7 @@ impl Memory {
 }
 
 impl Stream for Memory {
-    const OWNER: Owner = this_module!();
+    const OWNER: &'static ThisModule = this_module!();
     const NAME: &'static CStr = c"ivshmem_mig";
 
     fn read(&mut self, out: &mut UserWriter) -> Result<usize> {

@@ -12,7 +12,11 @@
 
 mod memory;
 
-use kernel::prelude::*;
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*, //
+};
 use memory::{
     Memory,
     HEADER_LEN, //
@@ -30,7 +34,6 @@ use vfio_rust::{
         VfioDevice, //
     },
     pci::{
-        BoundDevice,
         Driver,
         Id,
         Ids, //
@@ -64,9 +67,9 @@ impl Driver for Ivshmem {
     type Migration = SharedMemory;
 
     /// Refuses ivshmem-doorbell: its interrupts and peers are state, too.
-    fn new(dev: &BoundDevice<'_>) -> Result<Self> {
-        let len = dev.bar_len(MEMORY_BAR)?;
-        if len == 0 || dev.bar_len(MSIX_BAR)? != 0 {
+    fn new(dev: &pci::Device<Bound>) -> Result<Self> {
+        let len = dev.resource_len(MEMORY_BAR)?.try_into()?;
+        if len == 0 || dev.resource_len(MSIX_BAR)? != 0 {
             return Err(ENODEV);
         }
         let migration = Migratable::new(SharedMemory { len }, None);

@@ -12,8 +12,7 @@ use crate::{
         page::Pages,
         task, //
     },
-    migration::VfioDevice,
-    pci::BoundDevice, //
+    migration::VfioDevice, //
 };
 use core::{
     marker::PhantomData,
@@ -23,16 +22,6 @@ use kernel::{
     error::to_result,
     prelude::*, //
 };
-
-impl BoundDevice<'_> {
-    /// Returns the length of a memory BAR in bytes, or 0 if there is none of this
-    /// index. It stays the same while the device is bound.
-    pub fn bar_len(&self, index: u32) -> Result<usize> {
-        // SAFETY: The device is valid as long as `self` (type invariant). `index`
-        // may have any value: the function checks it.
-        Ok(unsafe { bindings::vfio_rust_bar_len(self.as_raw(), index) }.try_into()?)
-    }
-}
 
 /// A memory BAR of a device that user space has open.
 ///

@@ -13,7 +13,6 @@ use crate::{
             StreamFile,
             Wait, //
         },
-        module::Owner,
         sync::poll::Changes,
         uaccess::{
             UserReader,
@@ -24,7 +23,8 @@ use crate::{
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::ArcBorrow, //
+    sync::ArcBorrow,
+    ThisModule, //
 };
 
 /// `VFIO_MIG_GET_PRECOPY_INFO`, a macro that bindgen does not evaluate.
@@ -69,7 +69,7 @@ impl PrecopyInfo {
 pub trait DataFile: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.
-    const OWNER: Owner;
+    const OWNER: &'static ThisModule;
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
     /// Which of [`read`](Self::read) and [`write`](Self::write) the file has: whether a state
@@ -101,7 +101,7 @@ pub trait DataFile: Send + Sync + 'static {
 }
 
 impl<T: DataFile> StreamFile for T {
-    const OWNER: Owner = T::OWNER;
+    const OWNER: &'static ThisModule = T::OWNER;
     const NAME: &'static CStr = T::NAME;
     const ACCESS: Access = T::ACCESS;
 

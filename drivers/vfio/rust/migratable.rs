@@ -15,6 +15,7 @@
 use crate::{
     bindings,
     kernel::{
+        device::DeviceExt,
         error,
         fs::anon_inode::OpenFile, //
     },
@@ -215,7 +216,7 @@ impl<T: Migration> Migratable<T> {
             WalkError::NoArc => EINVAL,
             WalkError::Reset => error::ecanceled(),
             WalkError::WrongFile(arc) => {
-                vdev.warn(if arc.begins_session() {
+                vdev.parent().warn_ratelimited(if arc.begins_session() {
                     c"driver bug: an arc that begins a session opened no data file"
                 } else {
                     c"driver bug: an arc that begins no session opened a data file"

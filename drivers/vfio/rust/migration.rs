@@ -14,6 +14,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    device::Device,
     error::{
         from_result,
         to_result, //
@@ -146,12 +147,12 @@ impl VfioDevice<'_> {
         DeviceRef(self.0)
     }
 
-    /// Returns the device of the PCI function. Valid as long as `self`.
+    /// Returns the device of the PCI function.
     #[inline]
-    pub(super) fn parent(&self) -> *mut kernel::bindings::device {
-        // SAFETY: The device is valid as long as `self` (type invariant), and its
-        // `dev` never changes.
-        unsafe { (*self.0.as_ptr()).dev }
+    pub(super) fn parent(&self) -> &Device {
+        // SAFETY: The device is valid as long as `self` (type invariant), and keeps its
+        // `dev`, which never changes, for as long.
+        unsafe { Device::from_raw((*self.0.as_ptr()).dev) }
     }
 
     /// Returns the `vfio_pci_core_device` that it begins. Valid and open as long as
@@ -176,14 +177,6 @@ impl VfioDevice<'_> {
             bindings::vfio_mig_get_next_state(self.0.as_ptr(), from as u32, target, &mut next)
         })?;
         Ok(next)
-    }
-
-    /// Logs `what` as a warning about the device, unless there were many just
-    /// now.
-    pub(super) fn warn(&self, what: &CStr) {
-        // SAFETY: The device is valid by the type invariant, and keeps its
-        // parent for as long. `what` ends with a NUL.
-        unsafe { bindings::vfio_rust_warn_ratelimited(self.parent(), what.as_char_ptr()) }
     }
 }
 

@@ -27,13 +27,17 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    device::Bound,
     error::{
         from_err_ptr,
         from_result,
         to_result, //
     },
     prelude::*,
-    sync::atomic::{Atomic, Full},
+    sync::atomic::{
+        Atomic,
+        Full, //
+    },
     types::Opaque,
     ThisModule, //
 };
@@ -180,84 +184,6 @@ impl FirstCall {
     }
 }
 
-/// A device while its driver probes it.
-///
-/// # Invariants
-///
-/// During `'a`, the device is valid and bound to this driver.
-pub struct BoundDevice<'a>(NonNull<kernel::bindings::pci_dev>, PhantomData<&'a ()>);
-
-impl BoundDevice<'_> {
-    /// Returns whether the device is a virtual function.
-    #[inline]
-    pub fn is_virtfn(&self) -> bool {
-        // SAFETY: The device is valid as long as `self` (type invariant).
-        unsafe { kernel::bindings::pci_dev::is_virtfn_raw(self.0.as_ptr()) != 0 }
-    }
-
-    /// Returns the device for calls into C. Valid and bound as long as `self`.
-    #[inline]
-    pub fn as_raw(&self) -> *mut kernel::bindings::pci_dev {
-        self.0.as_ptr()
-    }
-}
-
-impl BoundDevice<'_> {
-    /// Returns the device, for what is to end when the driver is unbound.
-    pub fn as_bound(&self) -> &kernel::device::Device<kernel::device::Bound> {
-        // SAFETY: The device is valid, and bound to this driver, as long as `self`
-        // is borrowed (type invariant); its `dev` is a part of it.
-        unsafe { kernel::device::Device::from_raw(&raw mut (*self.0.as_ptr()).dev) }
-    }
-}
-
-impl AsRef<kernel::device::Device> for BoundDevice<'_> {
-    fn as_ref(&self) -> &kernel::device::Device {
-        // SAFETY: The device is valid as long as `self` is borrowed (type
-        // invariant), and so is its `dev`, which is a part of it.
-        unsafe { kernel::device::Device::from_raw(&raw mut (*self.0.as_ptr()).dev) }
-    }
-}
-
-/// A counted reference to the device of a function. The device outlives the
-/// function, so its name can be used in messages at any time.
-///
-/// # Invariants
-///
-/// The device is valid, and this object owns one reference to it.
-pub(super) struct DeviceName(NonNull<kernel::bindings::device>);
-
-// SAFETY: put_device() may be called on any thread.
-unsafe impl Send for DeviceName {}
-// SAFETY: `&DeviceName` only gives out the pointer, for messages and tracepoints,
-// which may name a device on several threads at once.
-unsafe impl Sync for DeviceName {}
-
-impl DeviceName {
-    /// Takes a reference to the device of `dev`.
-    pub(super) fn of(dev: &BoundDevice<'_>) -> Result<Self> {
-        // SAFETY: `dev` is valid (invariant of `BoundDevice`), and so is its
-        // `dev`, which is a part of it.
-        let dev = unsafe { kernel::bindings::get_device(&raw mut (*dev.as_raw()).dev) };
-        // INVARIANT: get_device() returns its argument, with a reference.
-        Ok(Self(NonNull::new(dev).ok_or(ENODEV)?))
-    }
-
-    /// Returns the device for calls into C. Valid as long as `self`.
-    #[inline]
-    pub(super) fn as_raw(&self) -> *mut kernel::bindings::device {
-        self.0.as_ptr()
-    }
-}
-
-impl Drop for DeviceName {
-    fn drop(&mut self) {
-        // SAFETY: This object owns a reference to the device (type invariant), and
-        // does not use it after this.
-        unsafe { kernel::bindings::put_device(self.0.as_ptr()) }
-    }
-}
-
 /// A variant driver. One object of the type belongs to each bound device.
 pub trait Driver: Send + Sync + Sized + 'static {
     /// Name of the driver, in messages and sysfs.
@@ -270,7 +196,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
     type Migration: Migration;
 
     /// Takes a device, or refuses it.
-    fn new(dev: &BoundDevice<'_>) -> Result<Self>;
+    fn new(dev: &kernel::pci::Device<Bound>) -> Result<Self>;
 
     /// Returns the device's migration, if it has any. The answer does not
     /// change.
@@ -364,13 +290,11 @@ impl<T: Driver> Device<T> {
             // is being bound, and has its `dev` set (requirements of this
             // function).
             to_result(unsafe { bindings::vfio_pci_core_init_dev(vdev) })?;
-            // SAFETY: `vdev` begins a `vfio_pci_core_device`, whose `pdev`
-            // vfio_pci_core_init_dev() has set.
-            let pdev = unsafe { (*Self::core_of(vdev)).pdev };
-            // INVARIANT: `pdev` is the PCI device that `dev` is a part of. `probe`
-            // is being called for it, so it is bound until `T::new` returns.
-            let dev = BoundDevice(NonNull::new(pdev).ok_or(EINVAL)?, PhantomData);
-            let data = T::new(&dev).inspect_err(|_| {
+            // SAFETY: `vdev` has its `dev` set (requirements of this function). `probe` is
+            // being called for it, so it is valid, and bound until this returns.
+            let dev = unsafe { kernel::device::Device::<Bound>::from_raw((*vdev).dev) };
+            let pdev = <&kernel::pci::Device<Bound>>::try_from(dev);
+            let data = pdev.and_then(T::new).inspect_err(|_| {
                 // SAFETY: vfio_pci_core_init_dev() succeeded for `vdev`, which is
                 // not used after this.
                 unsafe { bindings::vfio_pci_core_release_dev(vdev) };

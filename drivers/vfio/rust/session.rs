@@ -17,7 +17,6 @@ use crate::{
             Readiness,
             Wait, //
         },
-        module::Owner,
         sync::{
             poll::Changes,
             turns::{
@@ -42,13 +41,14 @@ use kernel::{
         Arc,
         ArcBorrow, //
     },
+    ThisModule, //
 };
 
 /// Data that goes through a data file.
 pub trait Stream: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.
-    const OWNER: Owner;
+    const OWNER: &'static ThisModule;
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
 
@@ -170,7 +170,7 @@ impl<S: Stream> Drop for Session<S> {
 struct SaveFile<S: Stream>(Arc<Transfer<S>>);
 
 impl<S: Stream> DataFile for SaveFile<S> {
-    const OWNER: Owner = S::OWNER;
+    const OWNER: &'static ThisModule = S::OWNER;
     const NAME: &'static CStr = S::NAME;
     const ACCESS: Access = Access::Read;
 
@@ -186,7 +186,7 @@ impl<S: Stream> DataFile for SaveFile<S> {
 struct ResumeFile<S: Stream>(Arc<Transfer<S>>);
 
 impl<S: Stream> DataFile for ResumeFile<S> {
-    const OWNER: Owner = S::OWNER;
+    const OWNER: &'static ThisModule = S::OWNER;
     const NAME: &'static CStr = S::NAME;
     const ACCESS: Access = Access::Write;
 

@@ -11,22 +11,21 @@
 use crate::{
     bindings,
     file::PrecopyInfo,
+    kernel::device::DeviceExt,
     migration::{
         StateArc,
         StepError,
         VfioDevice, //
-    },
-    pci::{
-        BoundDevice,
-        DeviceName, //
     }, //
 };
 use kernel::{
+    device::Device,
     prelude::*,
+    sync::aref::ARef,
     time::{
         Instant,
         Monotonic, //
-    },
+    }, //
 };
 
 /// A tracepoint.
@@ -132,20 +131,19 @@ pub(super) fn arc<T>(
         Ok(_) => 0,
         Err(StepError::Unchanged(err) | StepError::Lost(err)) => err.to_errno(),
     };
-    // SAFETY: The VFIO device is valid as long as `vdev` lives, and keeps its
-    // parent for as long.
+    // SAFETY: The device is valid as long as `vdev` is borrowed.
     unsafe {
-        bindings::vfio_rust_trace_arc(vdev.parent(), from, to, err, time.ns());
+        bindings::vfio_rust_trace_arc(vdev.parent().as_ptr(), from, to, err, time.ns());
     }
 }
 
 /// Traces in the name of one device.
-pub struct Tracer(DeviceName);
+pub struct Tracer(ARef<Device>);
 
 impl Tracer {
     /// Makes traces about `dev` possible.
-    pub fn about(dev: &BoundDevice<'_>) -> Result<Self> {
-        Ok(Self(DeviceName::of(dev)?))
+    pub fn about(dev: &Device) -> Self {
+        Self(dev.into())
     }
 
     /// The device begins to save into a buffer of `room` bytes.
@@ -154,7 +152,7 @@ impl Tracer {
         if Event::SaveBegin.is_on() {
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_save_begin(self.0.as_raw(), room) };
+            unsafe { bindings::vfio_rust_trace_save_begin(self.0.as_ptr(), room) };
         }
     }
 
@@ -165,7 +163,7 @@ impl Tracer {
             let (bytes, err) = (*bytes.as_ref().unwrap_or(&0), errno(bytes));
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_save_end(self.0.as_raw(), bytes, err, ns) };
+            unsafe { bindings::vfio_rust_trace_save_end(self.0.as_ptr(), bytes, err, ns) };
         }
     }
 
@@ -175,7 +173,7 @@ impl Tracer {
         if Event::LoadBegin.is_on() {
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_load_begin(self.0.as_raw(), bytes) };
+            unsafe { bindings::vfio_rust_trace_load_begin(self.0.as_ptr(), bytes) };
         }
     }
 
@@ -186,7 +184,7 @@ impl Tracer {
             let err = errno(result);
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_load_end(self.0.as_raw(), bytes, err, ns) };
+            unsafe { bindings::vfio_rust_trace_load_end(self.0.as_ptr(), bytes, err, ns) };
         }
     }
 
@@ -197,7 +195,7 @@ impl Tracer {
             let (err, ns) = (errno(result), time.ns());
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_dirty_report(self.0.as_raw(), bytes, err, ns) };
+            unsafe { bindings::vfio_rust_trace_dirty_report(self.0.as_ptr(), bytes, err, ns) };
         }
     }
 
@@ -206,7 +204,7 @@ impl Tracer {
     pub fn precopy_info(&self, info: &PrecopyInfo) {
         if Event::PrecopyInfo.is_on() {
             let (initial, dirty) = (info.initial_bytes, info.dirty_bytes);
-            let (dev, reinit) = (self.0.as_raw(), info.reinit);
+            let (dev, reinit) = (self.0.as_ptr(), info.reinit);
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
             unsafe { bindings::vfio_rust_trace_precopy_info(dev, initial, dirty, reinit) };

@@ -22,14 +22,17 @@ mod stream;
 mod vf;
 
 use fw::device::Device;
-use kernel::prelude::*;
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*, //
+};
 use vf::VfMigration;
 use vfio_rust::{
     dirty_log::DirtyLog,
     migratable::Migratable,
     migration::Features,
     pci::{
-        BoundDevice,
         Driver,
         Id,
         Ids, //
@@ -54,11 +57,13 @@ struct Mlx5Vf {
 }
 
 impl Mlx5Vf {
-    fn migration_of(dev: &BoundDevice<'_>) -> Result<Option<Pin<KBox<Migratable<VfMigration>>>>> {
+    fn migration_of(
+        dev: &pci::Device<Bound>,
+    ) -> Result<Option<Pin<KBox<Migratable<VfMigration>>>>> {
         let Some(device) = Device::of_migratable_vf(dev)? else {
             return Ok(None);
         };
-        let driver = VfMigration::new(dev, device)?;
+        let driver = VfMigration::new(dev.as_ref(), device)?;
         let migration = Migratable::new(driver, vf::Session::Idle);
         Ok(Some(KBox::pin_init(migration, GFP_KERNEL)?))
     }
@@ -72,9 +77,9 @@ impl Driver for Mlx5Vf {
 
     /// Takes any function that the table names. One that cannot be migrated
     /// still works as a VFIO device.
-    fn new(dev: &BoundDevice<'_>) -> Result<Self> {
+    fn new(dev: &pci::Device<Bound>) -> Result<Self> {
         let migration = Self::migration_of(dev).unwrap_or_else(|err| {
-            dev_warn!(dev.as_ref(), "no migration support: {err:?}\n");
+            dev_warn!(dev, "no migration support: {err:?}\n");
             None
         });
         Ok(Self { migration })

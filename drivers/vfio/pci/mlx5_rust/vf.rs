@@ -31,6 +31,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
             AtomicFlag,
             Relaxed, //
@@ -46,8 +47,8 @@ use vfio_rust::{
         IovaRanges, //
     },
     kernel::{
-        fs::anon_inode::OpenFile,
-        print::Complaints, //
+        device::DeviceExt,
+        fs::anon_inode::OpenFile, //
     },
     migration::{
         Migration,
@@ -56,7 +57,6 @@ use vfio_rust::{
         StepError,
         VfioDevice, //
     },
-    pci::BoundDevice,
     trace::{
         Event,
         Stopwatch,
@@ -67,8 +67,8 @@ use vfio_rust::{
 /// What arcs and sessions of one VF share.
 pub(crate) struct Vf {
     pub(crate) device: Arc<Device>,
-    /// Warnings about what user space did wrong.
-    pub(crate) complaints: Complaints,
+    /// The VF, for messages.
+    pub(crate) dev: ARef<kernel::device::Device>,
     pub(crate) tracer: Tracer,
     /// The VF is in `PRE_COPY` or `PRE_COPY_P2P`.
     in_precopy: AtomicFlag,
@@ -133,11 +133,14 @@ pub(crate) fn unknown_is_lost(err: Error) -> StepError {
 
 impl VfMigration {
     /// Migration of the VF behind `device`.
-    pub(crate) fn new(dev: &BoundDevice<'_>, device: Arc<Device>) -> Result<impl PinInit<Self>> {
+    pub(crate) fn new(
+        dev: &kernel::device::Device,
+        device: Arc<Device>,
+    ) -> Result<impl PinInit<Self>> {
         let vf = Vf {
             device,
-            complaints: Complaints::about(dev)?,
-            tracer: Tracer::about(dev)?,
+            dev: dev.into(),
+            tracer: Tracer::about(dev),
             in_precopy: AtomicFlag::new(false),
         };
         let vf = Arc::new(vf, GFP_KERNEL)?;
@@ -201,7 +204,7 @@ impl VfMigration {
                 *session = Session::Idle;
                 // If the VF was reset, or the PF went, that is no fault of the stream.
                 if self.vf.device.is_current(epoch) {
-                    self.vf.complaints.warn(
+                    self.vf.dev.warn_ratelimited(
                         c"leaving RESUMING without a complete and valid state; reset the device",
                     );
                 }
@@ -341,7 +344,7 @@ impl DirtyLog for VfMigration {
         reported.inspect_err(|err| {
             if *err == ETIMEDOUT {
                 let what = c"the page tracker does not answer; stop DMA logging";
-                self.vf.complaints.warn(what);
+                self.vf.dev.warn_ratelimited(what);
             }
         })
     }

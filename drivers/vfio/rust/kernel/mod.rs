@@ -5,12 +5,13 @@
 //! Files are named and laid out as those in `rust/kernel`, so that a patch to the kernel
 //! crate is a move. Nothing in here knows of VFIO.
 
+pub mod device;
 pub mod dma;
 pub mod error;
 pub mod fs;
 pub mod module;
 pub mod page;
-pub mod print;
+pub mod pci;
 pub mod sync;
 pub mod task;
 pub mod uaccess;

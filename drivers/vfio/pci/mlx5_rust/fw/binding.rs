@@ -16,12 +16,12 @@ use core::{
 };
 use kernel::{
     container_of,
+    device::Bound,
     error::to_result,
     prelude::*,
     sync::Arc,
     types::Opaque, //
 };
-use vfio_rust::pci::BoundDevice;
 
 /// The PF's notifications about a VF, registered while the driver is bound.
 ///
@@ -47,7 +47,7 @@ unsafe impl Send for Binding {}
 impl Binding {
     /// Follows the PF for `device`, until the driver of `dev` is unbound.
     pub(super) fn register(
-        dev: &BoundDevice<'_>,
+        dev: &kernel::device::Device<Bound>,
         mdev: NonNull<bindings::mlx5_core_dev>,
         vf: VfId,
         device: &Arc<Device>,
@@ -56,7 +56,7 @@ impl Binding {
         // INVARIANT: mlx5_core keeps the PF's core device until the drivers of all
         // its VFs are unbound. Unbinding drops this object.
         kernel::devres::register(
-            dev.as_bound(),
+            dev,
             try_pin_init!(Self {
                 mdev,
                 vf,

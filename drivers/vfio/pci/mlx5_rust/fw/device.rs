@@ -25,17 +25,19 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    device::Bound,
     error::to_result,
+    pci,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
 };
-use vfio_rust::{
-    kernel::{
-        dma::DmaDevice,
-        error,
-        print::Complaints, //
-    },
-    pci::BoundDevice, //
+use vfio_rust::kernel::{
+    dma::DmaDevice,
+    error,
+    pci::PciDeviceExt, //
 };
 
 /// Number of a VF on its PF, from 0.
@@ -69,7 +71,8 @@ pub(crate) struct Device {
     pub(super) tells_state: bool,
     /// Firmware can track pages (`adv_virtualization`).
     tracks_pages: bool,
-    pub(super) complaints: Complaints,
+    /// The VF, for messages.
+    pub(super) dev: ARef<kernel::device::Device>,
     #[pin]
     gate: Gate,
     #[pin]
@@ -86,11 +89,10 @@ unsafe impl Sync for Device {}
 struct InterfaceUp(NonNull<bindings::mlx5_core_dev>);
 
 impl InterfaceUp {
-    fn of_vf(dev: &BoundDevice<'_>) -> Option<Self> {
-        // SAFETY: `dev` is valid until this function returns (invariant of
-        // `BoundDevice`), and a VF: the caller has looked. The result is null if
-        // its PF is not up, or not of mlx5_core.
-        NonNull::new(unsafe { bindings::mlx5_vf_get_core_dev(dev.as_raw()) }).map(Self)
+    fn of_vf(dev: &pci::Device<Bound>) -> Option<Self> {
+        // SAFETY: `dev` is borrowed until this function returns, and a VF: the caller has
+        // looked. The result is null if its PF is not up, or not of mlx5_core.
+        NonNull::new(unsafe { bindings::mlx5_vf_get_core_dev(dev.as_ptr()) }).map(Self)
     }
 }
 
@@ -144,7 +146,7 @@ impl<'a> Deref for VfGuard<'a> {
 impl Device {
     /// Makes the device behind a VF, if that VF can be migrated. Commands can be
     /// sent to it until the driver of `dev` is unbound.
-    pub(crate) fn of_migratable_vf(dev: &BoundDevice<'_>) -> Result<Option<Arc<Self>>> {
+    pub(crate) fn of_migratable_vf(dev: &pci::Device<Bound>) -> Result<Option<Arc<Self>>> {
         if !dev.is_virtfn() {
             return Ok(None);
         }
@@ -156,9 +158,8 @@ impl Device {
         if !unsafe { bindings::mlx5_rust_can_migrate(mdev) } {
             return Ok(None);
         }
-        // SAFETY: `dev` is valid until this function returns (invariant of
-        // `BoundDevice`).
-        let vf = VfId(unsafe { kernel::bindings::pci_iov_vf_id(dev.as_raw()) });
+        // SAFETY: `dev` is borrowed until this function returns.
+        let vf = VfId(unsafe { kernel::bindings::pci_iov_vf_id(dev.as_ptr()) });
         if vf.0 < 0 {
             return Ok(None);
         }
@@ -172,7 +173,6 @@ impl Device {
         if !info.migratable {
             return Ok(None);
         }
-        let complaints = Complaints::about(dev)?;
         // INVARIANT: `up` keeps `mdev` valid until `Binding` is there, which closes
         // the gate before `mdev` goes. If there is an error, the device is dropped
         // before `up` is.
@@ -184,13 +184,13 @@ impl Device {
                 in_chunks,
                 tells_state,
                 tracks_pages,
-                complaints,
+                dev: dev.as_ref().into(),
                 gate <- Gate::new(),
                 registry <- Registry::new(),
             }),
             GFP_KERNEL,
         )?;
-        Binding::register(dev, up.0, vf, &device)?;
+        Binding::register(dev.as_ref(), up.0, vf, &device)?;
         Ok(Some(device))
     }
 

@@ -26,6 +26,7 @@ use kernel::{
         UniqueArc, //
     }, //
 };
+use vfio_rust::kernel::device::DeviceExt;
 
 /// Memory that the device can still access is not freed.
 const UNDESTROYED: &CStr =
@@ -159,7 +160,7 @@ impl Registry {
                 self.retry(pf, last);
             }
             Err(err) => {
-                pf.device().complaints.warn(UNDESTROYED);
+                pf.device().dev.warn_ratelimited(UNDESTROYED);
                 self.keep(Stuck {
                     key,
                     resource,

@@ -42,11 +42,13 @@ use kernel::{
         Arc,
         ArcBorrow,
         Mutex, //
-    }, //
+    },
+    ThisModule, //
 };
 use vfio_rust::{
     file::DataFile,
     kernel::{
+        device::DeviceExt,
         error,
         fs::anon_inode::{
             Access,
@@ -54,7 +56,6 @@ use vfio_rust::{
             Readiness,
             Wait, //
         },
-        module::Owner,
         sync::poll::Changes,
         task,
         uaccess::UserReader, //
@@ -471,7 +472,7 @@ impl ResumingSession {
                     let bytes = &mut bytes[..want.min(left).min(HEADER_LEN)];
                     from.read(bytes)?;
                     intake.parser.push(bytes).map_err(|malformed| {
-                        self.vf.complaints.warn(complaint(malformed));
+                        self.vf.dev.warn_ratelimited(complaint(malformed));
                         Error::from(malformed)
                     })?;
                 }
@@ -502,7 +503,7 @@ impl ResumingSession {
 }
 
 impl DataFile for ResumingSession {
-    const OWNER: Owner = this_module!();
+    const OWNER: &'static ThisModule = this_module!();
     const NAME: &'static CStr = c"mlx5vf_mig";
     const ACCESS: Access = Access::Write;
 

@@ -72,7 +72,8 @@ use kernel::{
         Arc,
         ArcBorrow,
         Mutex, //
-    }, //
+    },
+    ThisModule, //
 };
 use vfio_rust::{
     file::{
@@ -87,7 +88,6 @@ use vfio_rust::{
             Readiness,
             Wait, //
         },
-        module::Owner,
         page::{
             Fill,
             Pages, //
@@ -781,7 +781,7 @@ impl Idle<'_> {
 }
 
 impl DataFile for SavingSession {
-    const OWNER: Owner = this_module!();
+    const OWNER: &'static ThisModule = this_module!();
     const NAME: &'static CStr = c"mlx5vf_mig";
     const ACCESS: Access = Access::Read;
 

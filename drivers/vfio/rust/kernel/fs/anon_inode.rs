@@ -10,7 +10,6 @@
 use crate::{
     bindings,
     kernel::{
-        module::Owner,
         sync::poll::Changes,
         uaccess::{
             UserReader,
@@ -33,7 +32,8 @@ use kernel::{
         Arc,
         ArcBorrow, //
     },
-    types::ForeignOwnable, //
+    types::ForeignOwnable,
+    ThisModule, //
 };
 
 /// Whether a call may wait for the device or for data.
@@ -74,7 +74,7 @@ pub enum Access {
 pub trait StreamFile: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.
-    const OWNER: Owner;
+    const OWNER: &'static ThisModule;
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
     /// Which of [`read`](Self::read) and [`write`](Self::write) the file has.
@@ -158,7 +158,7 @@ struct Operations<T: StreamFile>(PhantomData<T>);
 impl<T: StreamFile> Operations<T> {
     const TABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
         // An open file keeps the module loaded.
-        owner: T::OWNER.as_raw(),
+        owner: T::OWNER.as_ptr(),
         read: match T::ACCESS {
             Access::Read => Some(Self::read),
             Access::Write => None,

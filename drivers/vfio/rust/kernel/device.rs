@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel crate's `Device` lacks: a pointer for others than the kernel crate, and
+//! messages that are rate-limited, for what user space can provoke.
+
+use crate::bindings;
+use kernel::{
+    device::{
+        Device,
+        DeviceContext, //
+    },
+    prelude::*,
+    types::Opaque, //
+};
+
+/// More of a [`Device`].
+pub trait DeviceExt {
+    /// Returns the device for calls into C. Valid as long as `self`.
+    fn as_ptr(&self) -> *mut kernel::bindings::device;
+
+    /// Logs `what` as a warning about the device, unless there were many just now.
+    fn warn_ratelimited(&self, what: &CStr);
+}
+
+impl<Ctx: DeviceContext> DeviceExt for Device<Ctx> {
+    #[inline]
+    fn as_ptr(&self) -> *mut kernel::bindings::device {
+        // CAST: `Device` is a transparent wrapper of an `Opaque<struct device>`.
+        Opaque::cast_into(core::ptr::from_ref(self).cast())
+    }
+
+    fn warn_ratelimited(&self, what: &CStr) {
+        // SAFETY: The device is valid as long as `self` is borrowed. `what` ends with a NUL.
+        unsafe { bindings::vfio_rust_warn_ratelimited(self.as_ptr(), what.as_char_ptr()) }
+    }
+}
