@@ -3,7 +3,7 @@
 //! `vfio-mig stress` and `vfio-mig fuzz`: whatever user space does, the kernel and
 //! the device are well afterwards.
 
-use super::{conformance, Bench};
+use super::{conformance, Bench, NamedRun};
 use crate::{hca::Driver, kmsg, sys, tap::Results};
 use anyhow::{ensure, Context, Result};
 use vfio_mig::{
@@ -11,6 +11,9 @@ use vfio_mig::{
     fuzz::{self, Rounds},
     stress::{self, Limits},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("abuse", run)];
 
 /// Migrations under stress, in `make check` and in `make check-all`.
 const MIGRATIONS: [u32; 2] = [60, 200];

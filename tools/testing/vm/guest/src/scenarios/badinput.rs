@@ -4,7 +4,7 @@
 
 use super::{
     compare::{self, errno_name, outcome, words, Difference, Observation, Site},
-    streams, Bench,
+    streams, Bench, NamedRun,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -22,6 +22,9 @@ use std::{
 };
 use vfio_mig::{bdf::Bdf, device::Device, state::State};
 use vm_common::judge::UNDESTROYED;
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("badinput", run)];
 
 /// What mlx5_core says of a LOAD that firmware has refused.
 pub const REFUSED_LOAD: &str = "LOAD_VHCA_STATE(0x119)";
@@ -473,12 +476,7 @@ fn pf_removed(site: &Site, remove: Removal) -> Result<String> {
 /// What the driver says of bytes that are no stream, and of a state that is not whole.
 fn complaints(site: &Site) -> Result<()> {
     let sorts: [(&str, u64, u32, u32); 3] = [
-        (
-            "migration stream: a record of 4 GiB or more",
-            1 << 32,
-            0,
-            0,
-        ),
+        ("migration stream: a record of 4 GiB or more", 1 << 32, 0, 0),
         (
             "migration stream: an unknown record that must not be skipped",
             8,

@@ -3,7 +3,7 @@
 //! ioctls as programs of 32 bit make them: they take another way into the kernel,
 //! and must do the same.
 
-use super::{compare::Site, Bench};
+use super::{compare::Site, Bench, NamedRun};
 use crate::{hca::Driver, sys, tap::Results};
 use anyhow::{ensure, Context, Result};
 use std::os::fd::AsFd;
@@ -12,6 +12,9 @@ use vfio_mig::{
     state::State,
     uapi::{self, PrecopyInfo},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("compat", run)];
 
 /// `struct vfio_device_feature` with a `struct vfio_device_feature_mig_state`.
 fn feature(flags: u32, data: [u32; 2]) -> [u32; 4] {

@@ -2,7 +2,7 @@
 
 //! `vfio-mig test` judges drivers: ours, the C driver, and samples.
 
-use super::Bench;
+use super::{Bench, NamedRun};
 use crate::{hca::Driver, kmsg, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use std::{
@@ -13,6 +13,13 @@ use std::{
     process::{Command, Stdio},
 };
 use vfio_mig::{bdf::Bdf, device::Device, state::State, sysfs};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[
+    ("conformance", run),
+    ("conformance-c", run_c),
+    ("conformance-mtty", run_mtty),
+];
 
 /// A line of KTAP.
 struct Line {

@@ -2,7 +2,7 @@
 
 //! The model under the unmodified mlx5_core: what all else rests on.
 
-use super::conformance;
+use super::{conformance, NamedRun};
 use crate::{
     hca::{self, Driver, Pf},
     leaks, sys,
@@ -12,6 +12,9 @@ use crate::{
 use anyhow::{bail, ensure, Context, Result};
 use std::{collections::BTreeSet, thread, time::Duration};
 use vfio_mig::sysfs;
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("core", run)];
 
 /// Health is polled every two seconds, and a counter that stands still is noticed after
 /// three times: fifteen polls.

@@ -5,7 +5,7 @@
 use super::{
     badinput::PF_UNBIND,
     compare::{self, outcome, Difference, Observation, Site},
-    Bench,
+    Bench, NamedRun,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -32,6 +32,14 @@ use vfio_mig::{
     uapi::{self, LoggingRange},
 };
 use vm_common::judge::UNDESTROYED;
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[
+    ("dirty", run),
+    ("dirty-slow", run_slow),
+    ("dirty-limits", run_limits),
+    ("dirty-flood", run_flood),
+];
 
 /// `MLX5_CMD_OP_*` of all commands that make a tracker: ALLOC_PD, CREATE_CQ,
 /// CREATE_MKEY, CREATE_QP, RST2INIT_QP, INIT2RTR_QP, RTR2RTS_QP,

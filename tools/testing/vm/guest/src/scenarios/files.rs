@@ -4,7 +4,7 @@
 
 use super::{
     compare::{self, outcome, words, Observation, Site},
-    Bench,
+    Bench, NamedRun,
 };
 use crate::{sys, tap::Results};
 use anyhow::Result;
@@ -15,6 +15,9 @@ use std::{
     os::unix::fs::FileExt,
 };
 use vfio_mig::{device::Device, state::State, uapi};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("files", run)];
 
 fn read(file: &mut File, len: usize) -> String {
     words(file.read(&mut vec![0; len]))

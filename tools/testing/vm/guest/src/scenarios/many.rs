@@ -2,7 +2,7 @@
 
 //! As many VFs as the emulated HCA has, all in use at the same time.
 
-use super::streams;
+use super::{streams, NamedRun};
 use crate::{
     hca::{self, Driver, Pf},
     tap::Results,
@@ -11,6 +11,9 @@ use crate::{
 use anyhow::{ensure, Context, Result};
 use std::{io::Write, sync::Barrier, thread};
 use vfio_mig::{bdf::Bdf, state::State};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("many", run)];
 
 /// VFs of the HCA.
 const VFS: u16 = 64;

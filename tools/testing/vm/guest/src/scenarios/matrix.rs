@@ -4,11 +4,14 @@
 
 use super::{
     compare::{errno_name, outcome},
-    Bench,
+    Bench, NamedRun,
 };
 use crate::{hca::Driver, tap::Results};
 use anyhow::{bail, Result};
 use vfio_mig::{bdf::Bdf, device::Device, state::State, uapi};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("matrix", run)];
 
 /// Requests that are no state.
 const NO_STATES: [State; 3] = [State(8), State(1 << 16), State(u32::MAX)];

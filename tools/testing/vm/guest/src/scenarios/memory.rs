@@ -6,7 +6,7 @@
 //! Pages of a state are no objects of an allocator that kmemleak follows, so they are
 //! counted.
 
-use super::{compare::Site, streams, Bench};
+use super::{compare::Site, streams, Bench, NamedRun};
 use crate::{cgroup::Group, hca::Driver, kmsg, sys, tap::Results, vf::Vf};
 use anyhow::{ensure, Context, Result};
 use mlx5_emu_regs as regs;
@@ -23,6 +23,9 @@ use vfio_mig::{
     stream,
     uapi::{self, PrecopyInfo},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("memory", run)];
 
 /// Sessions of each kind.
 const SESSIONS: u64 = 8;

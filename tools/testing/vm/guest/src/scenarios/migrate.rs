@@ -2,7 +2,7 @@
 
 //! One VF's state goes to another, with each driver in turn: the demonstration.
 
-use super::Bench;
+use super::{Bench, NamedRun};
 use crate::{
     count,
     hca::Driver,
@@ -15,6 +15,9 @@ use mlx5_emu_regs as regs;
 use serde_json::json;
 use std::fs;
 use vfio_mig::{migrate, target::DeviceTarget};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("migrate", run), ("run", run)];
 
 /// Pages of memory that each VF writes to.
 const PAGES: u64 = 256;

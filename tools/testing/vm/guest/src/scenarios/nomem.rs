@@ -8,7 +8,7 @@
 
 use super::{
     compare::{errno_name, Site},
-    streams, Bench,
+    streams, Bench, NamedRun,
 };
 use crate::{
     hca::Driver,
@@ -31,6 +31,9 @@ use vfio_mig::{
     workload::Workload,
 };
 use vm_common::judge::UNDESTROYED;
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("nomem", run)];
 
 /// No request allocates as often.
 const MAX: u32 = 2000;

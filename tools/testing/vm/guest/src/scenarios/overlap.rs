@@ -5,12 +5,15 @@
 //!
 //! The machine counts time in instructions: what it measures does not depend on the host.
 
-use super::{streams, Bench};
+use super::{streams, Bench, NamedRun};
 use crate::{fault, sys, tap::Results};
 use anyhow::{ensure, Result};
 use serde_json::json;
 use std::{io::Write, thread, time::Duration};
 use vfio_mig::{bdf::Bdf, device::Device, state::State};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("overlap", run), ("bench-overlap", run)];
 
 /// A MiB arrives in this time, and firmware loads it in the same: the property
 /// `load-us-per-mib` in the table of scenarios.

@@ -2,7 +2,7 @@
 
 //! Benchmark: how many instructions the machine executes in each call.
 
-use super::{compare::Site, dirty_paths, streams, Bench};
+use super::{compare::Site, dirty_paths, streams, Bench, NamedRun};
 use crate::{
     cgroup::{Group, Peak},
     count,
@@ -31,6 +31,17 @@ use vfio_mig::{
     target::DeviceTarget,
     uapi::{self, PrecopyInfo},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[
+    ("paths", run),
+    ("bench-paths", run),
+    ("bench-paths-0", run_0),
+    ("bench-paths-274", run_chunks),
+    ("bench-paths-1g", run_1g),
+    ("bench-paths-vfs", run_vfs),
+    ("bench-profile", run_profile),
+];
 
 /// Bytes before the first image: a size record, and its header.
 const BEFORE: usize = 24 + 16;

@@ -7,7 +7,7 @@
 
 use super::{
     compare::{self, words, Site},
-    loads, streams, tool_faults, Bench,
+    loads, streams, tool_faults, Bench, NamedRun,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -31,6 +31,9 @@ use vfio_mig::{
     state::State,
     uapi::{self, PrecopyInfo},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("pipeline", run)];
 
 pub const OUT: i16 = libc::POLLOUT;
 const IN: i16 = libc::POLLIN;

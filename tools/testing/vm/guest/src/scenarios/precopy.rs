@@ -6,7 +6,7 @@
 
 use super::{
     compare::{self, errno_name, outcome, words, Difference, Observation, Site},
-    streams, Bench,
+    streams, Bench, NamedRun,
 };
 use crate::{hca::Driver, sys, tap::Results, vf::Vf};
 use anyhow::{ensure, Context, Result};
@@ -19,6 +19,9 @@ use std::{
     time::Duration,
 };
 use vfio_mig::{bdf::Bdf, state::State, stream, uapi};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("precopy", run), ("precopy-chunks", run)];
 
 /// `MLX5_CMD_OP_*`, as the fault command names them.
 const SUSPEND_VHCA: u64 = 0x115;

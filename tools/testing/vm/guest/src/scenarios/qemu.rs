@@ -6,6 +6,7 @@
 //! good when the guest goes on in the destination, where it was in the source:
 //! what both have heard from it is one sequence.
 
+use super::NamedRun;
 use crate::{
     events,
     hca::{self, Driver, Pf},
@@ -16,6 +17,13 @@ use crate::{
 use anyhow::{ensure, Context, Result};
 use std::fs;
 use vfio_mig::precopy::InfoVersion;
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[
+    ("qemu", run),
+    ("qemu-suite", run_suite),
+    ("bench-qemu", run_bench),
+];
 
 /// VFs, of which a guest has half, and can go to the others.
 const VFS: u16 = 8;

@@ -7,6 +7,7 @@
 use super::{
     badinput::PF_UNBIND,
     qemu::{prepare, Bench},
+    NamedRun,
 };
 use crate::{
     fault::{opcode, Fault, Faults},
@@ -29,6 +30,9 @@ use vm_common::{
     judge::UNDESTROYED,
     names,
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("qemu-fault", run), ("qemu-faults", run_suite)];
 
 /// Drivers, and how QEMU gets at their VFs, in the order in which they are tested.
 const DRIVERS: [Driver; 2] = [Driver::Rust, Driver::C];

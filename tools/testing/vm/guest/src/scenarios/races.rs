@@ -6,7 +6,7 @@
 //! that make no sense. What counts is that the kernel has nothing to complain of, that
 //! all threads come to their ends, and that the VF works after that.
 
-use super::{compare::errno_name, compare::Site, streams, Bench};
+use super::{compare::errno_name, compare::Site, streams, Bench, NamedRun};
 use crate::{
     hca::{Driver, Pf},
     kmsg,
@@ -34,6 +34,9 @@ use vfio_mig::{
     state::State,
     uapi::{self, LoggingRange, PrecopyInfo},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("races", run)];
 
 /// How long all of it goes on, in seconds: in `make check` and in `make check-all`.
 const DURATION: [u32; 2] = [30, 300];

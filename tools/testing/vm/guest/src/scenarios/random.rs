@@ -12,7 +12,7 @@
 
 use super::{
     compare::{errno_name, outcome, words},
-    streams, Bench,
+    streams, Bench, NamedRun,
 };
 use crate::{
     hca::Driver,
@@ -36,6 +36,9 @@ use std::{
     os::fd::AsFd,
 };
 use vfio_mig::{bdf::Bdf, state::State, uapi};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("random", run), ("random-chunks", run)];
 
 /// Sequences for each kind of test, in `make check` and in `make check-all`.
 const SEQUENCES: [u32; 2] = [24, 120];

@@ -8,7 +8,7 @@
 //! move during the downtime; with version 2 the source is kept running until
 //! they have arrived.
 
-use super::Bench;
+use super::{Bench, NamedRun};
 use crate::{hca::Driver, tap::Results, vf::Vf};
 use anyhow::{ensure, Result};
 use mlx5_emu_regs as regs;
@@ -22,6 +22,9 @@ use vfio_mig::{
     target::DeviceTarget,
     workload::Workload,
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("bench-reinit", run)];
 
 /// Of the state table, how much is created anew.
 const CREATED: (u64, u64) = (3, 4);

@@ -7,7 +7,7 @@
 
 use super::{
     compare::{outcome, words, Site},
-    streams, Bench,
+    streams, Bench, NamedRun,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -33,6 +33,9 @@ use vfio_mig::{
     state::State,
     uapi::{self, PrecopyInfo},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("resets", run), ("resets-chunks", run_chunks)];
 
 /// Arcs that meet a reset, in `make check` and in `make check-all`.
 const ROUNDS: [u32; 2] = [200, 1000];

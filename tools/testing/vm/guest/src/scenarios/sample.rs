@@ -8,6 +8,7 @@ use super::{
     conformance::{bind_samples, file_keeps_module, suite, SAMPLE},
     streams,
     waits::{aside, drain, require_waiting, within, LONG, SOON},
+    NamedRun,
 };
 use crate::{
     events,
@@ -23,6 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 use vfio_mig::{bdf::Bdf, device::Device, state::State, uapi};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("sample", run)];
 
 /// Bytes that a call is for.
 const LEN: usize = 8;

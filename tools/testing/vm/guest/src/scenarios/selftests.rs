@@ -6,7 +6,7 @@
 //! Each test is one result here, and so is each program. What upstream skips is
 //! a skip, with upstream's reason; but only what [`SKIPPED`] lists may be.
 
-use super::Bench;
+use super::{Bench, NamedRun};
 use crate::{
     hca::Driver,
     host::{self, in_root, ROOT},
@@ -22,6 +22,9 @@ use std::{
 };
 use vfio_mig::bdf::Bdf;
 use vm_common::judge::Mark;
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("selftests", run)];
 
 /// What the runner of the selftests names them.
 const COLLECTION: &str = "selftests: vfio: ";

@@ -2,7 +2,7 @@
 
 //! Streams go from either driver to either driver.
 
-use super::{compare::Site, Bench};
+use super::{compare::Site, Bench, NamedRun};
 use crate::{
     fault::{self, opcode, Fault, Faults},
     hca::Driver,
@@ -29,6 +29,15 @@ use vfio_mig::{
     target::DeviceTarget,
     uapi::{self, PrecopyInfo},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[
+    ("streams", run),
+    ("chunks", run_chunks),
+    ("chunks-grow", run_growing_chunks),
+    ("unwritten", run_unwritten),
+    ("small-pages", run_small_pages),
+];
 
 /// Saves a VF that has worked. Returns the stream and the VF's digest.
 pub fn save(vf: Bdf, rounds: u64) -> Result<(Vec<u8>, u64)> {

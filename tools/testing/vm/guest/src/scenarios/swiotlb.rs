@@ -11,7 +11,7 @@
 
 use super::{
     compare::{self, outcome, Site},
-    dirty, streams, Bench,
+    dirty, streams, Bench, NamedRun,
 };
 use crate::{
     events,
@@ -39,6 +39,9 @@ use vfio_mig::{
     uapi::{self, PrecopyInfo},
     workload::{self, Workload},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("swiotlb", run)];
 
 /// Slots of bounce buffers, of 2 KiB each, and how many are in use.
 const SLOTS: &str = "/sys/kernel/debug/swiotlb/io_tlb_nslabs";

@@ -6,7 +6,7 @@
 use super::{
     compare::{self, outcome, words, Difference, Observation, Site},
     dirty::{self, ALL},
-    streams, Bench,
+    streams, Bench, NamedRun,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -23,6 +23,9 @@ use std::{
 };
 use vfio_mig::{device::Device, state::State};
 use vm_common::judge::UNDESTROYED;
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("timeout", run)];
 
 /// When the answer comes.
 const LATE: Duration = Duration::from_secs(8);

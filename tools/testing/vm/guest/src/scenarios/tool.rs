@@ -5,7 +5,7 @@
 #[path = "../../../../../vfio-mig/tests/pages/shown.rs"]
 mod shown;
 
-use super::{compare::Site, tool_faults, Bench};
+use super::{compare::Site, tool_faults, Bench, NamedRun};
 use crate::{hca::Driver, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
@@ -17,6 +17,9 @@ use std::{
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("tool", run)];
 
 /// Where it is.
 pub const PATH: &str = "/bin/vfio-mig";

@@ -2,7 +2,7 @@
 
 //! What the driver's tracepoints say of a migration.
 
-use super::Bench;
+use super::{Bench, NamedRun};
 use crate::{
     events::{self, number, taken},
     hca::Driver,
@@ -21,6 +21,9 @@ use vfio_mig::{
     uapi::{LoggingRange, PrecopyInfo},
     workload::{self, Workload},
 };
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("trace", run)];
 
 /// Bytes of a record's header in a stream.
 const HEADER: u64 = 16;

@@ -2,7 +2,7 @@
 
 //! Benchmark: how long a report of dirty pages takes.
 
-use super::Bench;
+use super::{Bench, NamedRun};
 use crate::{
     hca::Driver,
     tap::Results,
@@ -13,6 +13,9 @@ use mlx5_emu_regs as regs;
 use serde_json::json;
 use std::time::Instant;
 use vfio_mig::{bdf::Bdf, uapi::LoggingRange};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("bench-dirty", run)];
 
 /// Memory that is mapped over and over: a MiB.
 const PAGES: u64 = 256;

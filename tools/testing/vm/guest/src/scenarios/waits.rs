@@ -8,7 +8,7 @@
 
 use super::{
     compare::{self, words, Site},
-    streams, Bench,
+    streams, Bench, NamedRun,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -27,6 +27,9 @@ use std::{
     time::Duration,
 };
 use vfio_mig::{device::Device, state::State, uapi};
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[("waits", run)];
 
 /// What a stream begins with, before firmware has saved anything: the record with
 /// the size.
