@@ -13,6 +13,11 @@ use std::{
 };
 use vm_common::judge::{Judge, Mark, MARK};
 
+/// Where the PCI core, with lockdep, complains whenever a PF's driver is unbound
+/// that has VFs: pci_disable_sriov() in the driver's remove() comes without
+/// pci_rescan_remove_lock. It does so whatever the VFs are bound to.
+pub const PF_UNBIND: &str = "drivers/pci/remove.c";
+
 /// Reads the kernel log, from the first message since the boot.
 pub struct KernelLog {
     reader: File,

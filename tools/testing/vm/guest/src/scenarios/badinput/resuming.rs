@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A session in RESUMING that is given any bytes.
+
+use crate::scenarios::{
+    compare::{outcome, words, Site},
+    streams,
+};
+use anyhow::{ensure, Result};
+use std::{
+    fs::File,
+    io::Write,
+    thread,
+    time::{Duration, Instant},
+};
+use vfio_mig::{device::Device, state::State};
+
+/// Bytes before the first record with an image.
+pub(super) const SIZE_RECORD: usize = 24;
+
+pub(super) fn header(size: u64, flags: u32, tag: u32) -> Vec<u8> {
+    let mut bytes = size.to_le_bytes().to_vec();
+    bytes.extend(flags.to_le_bytes());
+    bytes.extend(tag.to_le_bytes());
+    bytes
+}
+
+/// Writes `bytes` to a resuming file, and "all" where it took them.
+pub(super) fn write(file: &mut File, bytes: &[u8]) -> String {
+    match file.write(bytes) {
+        Ok(n) if n == bytes.len() => "all".to_string(),
+        other => words(other),
+    }
+}
+
+/// Writes `bytes` to a resuming file, and goes on until there is an error: it
+/// may come a bit later, from firmware.
+pub(super) fn resume(site: &Site, bytes: &[u8]) -> Result<String> {
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::RESUMING)?;
+    let written = write(&mut file, bytes);
+    let mut next = write(&mut file, &[0]);
+    let begin = Instant::now();
+    while next == "all" && begin.elapsed() < Duration::from_secs(5) {
+        thread::sleep(Duration::from_millis(10));
+        next = write(&mut file, &[0]);
+    }
+    let last = write(&mut file, &[0]);
+    drop((device, file));
+    usable(site)?;
+    Ok(format!("{written}, then {next}, then {last}"))
+}
+
+/// Writes `bytes` and leaves RESUMING.
+pub(super) fn leave(site: &Site, bytes: &[u8]) -> Result<String> {
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::RESUMING)?;
+    let written = write(&mut file, bytes);
+    let left = outcome(device.set_state(State::STOP));
+    let state = device.state()?;
+    drop((device, file));
+    usable(site)?;
+    Ok(format!("{written}, leaving: {left}, {state}"))
+}
+
+/// A good migration still works.
+pub(super) fn usable(site: &Site) -> Result<()> {
+    let (stream, digest) = streams::save(site.other, 2)?;
+    ensure!(
+        streams::load(site.vf, &stream)? == digest,
+        "afterwards, a good migration fails"
+    );
+    Ok(())
+}

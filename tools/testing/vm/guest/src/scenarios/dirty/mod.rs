@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! DMA logging: what a VF writes is reported, all of it.
+
+mod compared;
+mod flood;
+mod killed;
+mod limits;
+mod logged;
+mod slow;
+mod vectors;
+
+use super::{
+    compare::{self, Site},
+    Bench, NamedRun,
+};
+use crate::{
+    hca::Driver,
+    sys,
+    tap::Results,
+    vf::{Vf, IOVA},
+};
+use anyhow::{ensure, Result};
+use compared::{DIFFERENCES, OBSERVATIONS};
+use flood::run_flood;
+use limits::run_limits;
+use logged::{pages, PAGE, PAGES};
+pub(super) use logged::{pages_of, scatter, scatter_and_report, tracked, works_again, ALL};
+use mlx5_emu_regs as regs;
+use slow::run_slow;
+use std::fs;
+use vfio_mig::state::State;
+
+pub use killed::report_for_ever;
+
+/// The scenarios that are here.
+pub const SCENARIOS: &[NamedRun] = &[
+    ("dirty", run),
+    ("dirty-slow", run_slow),
+    ("dirty-limits", run_limits),
+    ("dirty-flood", run_flood),
+];
+
+/// A copy that follows the reports alone is the same in the end.
+fn copy_by_reports(site: &Site) -> Result<()> {
+    let vf = tracked(site)?;
+    let mut copy = vec![0u64; (PAGES * PAGE / 8) as usize];
+    let follow = |copy: &mut Vec<u64>| -> Result<()> {
+        for page in pages(vf.device(), ALL, PAGE)? {
+            for word in page * PAGE / 8..(page + 1) * PAGE / 8 {
+                copy[word as usize] = vf.word(word * 8);
+            }
+        }
+        Ok(())
+    };
+    for round in 0..20 {
+        scatter(&vf, 50 * round)?;
+        let at = IOVA + round * 64 * PAGE + 24;
+        vf.command(regs::CMD_DMA_WRITE, &[at, 3 * PAGE + 8 * round])?;
+        follow(&mut copy)?;
+    }
+    scatter(&vf, 99)?;
+    vf.device().set_state(State::STOP)?;
+    follow(&mut copy)?;
+    let wrong = (0..copy.len()).find(|word| copy[*word] != vf.word(*word as u64 * 8));
+    ensure!(wrong.is_none(), "word {wrong:?} is another one");
+    Ok(())
+}
+
+/// The memory for messages is charged to the process that starts logging.
+fn memory_is_charged(site: &Site) -> Result<()> {
+    const ROOT: &str = "/run/cgroup";
+    const GROUP: &str = "/run/cgroup/logging";
+    fs::create_dir_all(ROOT)?;
+    sys::mount("cgroup2", ROOT)?;
+    fs::write(format!("{ROOT}/cgroup.subtree_control"), "+memory")?;
+    fs::create_dir_all(GROUP)?;
+    let charged = || -> Result<i64> {
+        Ok(fs::read_to_string(format!("{GROUP}/memory.current"))?
+            .trim()
+            .parse()?)
+    };
+    let measure = || -> Result<i64> {
+        let vf = Vf::open(site.vf, PAGES)?;
+        fs::write(format!("{GROUP}/cgroup.procs"), "0")?;
+        let before = charged()?;
+        vf.device().start_logging(PAGE, &[ALL])?;
+        Ok(charged()? - before)
+    };
+    let bytes = measure();
+    fs::write(format!("{ROOT}/cgroup.procs"), "0")?;
+    fs::remove_dir(GROUP)?;
+    sys::unmount(ROOT)?;
+    let bytes = bytes?;
+    ensure!(bytes >= 2 << 20, "{bytes} bytes were charged");
+    Ok(())
+}
+
+pub fn run(results: &mut Results) -> Result<()> {
+    let bench = Bench::new()?;
+    compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
+    for driver in Driver::BOTH {
+        let name = format!("a copy by reports alone, {} driver", driver.name());
+        results.test(&name, |_| {
+            let (vf, other) = bench.of(driver);
+            copy_by_reports(&Site { vf, other })
+        });
+    }
+    let (vf, other) = bench.of(Driver::Rust);
+    results.test(
+        "memory for reports is charged to who starts logging",
+        |_| memory_is_charged(&Site { vf, other }),
+    );
+    Ok(())
+}

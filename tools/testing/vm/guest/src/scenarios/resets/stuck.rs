@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calls on a data file whose memory never comes.
+
+use super::session::{runs, state_is, End, ENDS, SIZE_RECORD};
+use crate::{
+    hca::Pf,
+    scenarios::compare::{words, Site},
+    sys::{self, MissingMemory},
+    tap::Results,
+    vf::Vf,
+};
+use anyhow::{ensure, Context, Result};
+use std::{
+    io::{Read, Write},
+    thread,
+};
+use vfio_mig::state::State;
+
+/// A call on a data file meets a page that never comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stuck {
+    Read,
+    Write,
+}
+
+/// Nobody waits for a call that waits for user memory, whatever ends its session.
+fn stuck_call(site: &Site, stuck: Stuck, end: End) -> Result<()> {
+    let memory = MissingMemory::new()?;
+    let (addr, len) = memory.around();
+    let vf = Vf::open(site.vf, 16)?;
+    let mut file = match stuck {
+        Stuck::Read => vf.device().begin(State::STOP_COPY)?,
+        Stuck::Write => vf.device().begin(State::RESUMING)?,
+    };
+    match stuck {
+        Stuck::Read => file.read_exact(&mut [0; SIZE_RECORD])?,
+        // The header of an image.
+        Stuck::Write => file.write_all(&[0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])?,
+    }
+    let caller = {
+        let file = file.try_clone()?;
+        thread::spawn(move || match stuck {
+            Stuck::Read => words(sys::read_raw(&file, addr, len)),
+            Stuck::Write => words(sys::write_raw(&file, addr, len)),
+        })
+    };
+    memory.wait_for_fault()?;
+    let others = (|| {
+        let state = vf.device().state()?;
+        Pf::find()?.reload()?;
+        state_is(&vf, state)?;
+        let vf = end.carry_out(site, vf)?;
+        runs(&vf)
+    })();
+    // Else the caller would never end.
+    let waited = !caller.is_finished();
+    memory.provide()?;
+    let seen = caller.join().ok().context("the caller panicked")?;
+    others?;
+    ensure!(waited, "the call has not waited for its memory");
+    ensure!(seen == "ENODEV", "the call ended with {seen}");
+    Ok(())
+}
+
+pub(super) fn stuck_calls(results: &mut Results, site: &Site) {
+    for stuck in [Stuck::Read, Stuck::Write] {
+        for end in ENDS {
+            let name = format!("a {stuck:?} that waits for its memory, the PF's reload, {end:?}");
+            match MissingMemory::new() {
+                Err(err) if err.raw_os_error() == Some(libc::ENOSYS) => {
+                    results.skip(&name, "the kernel has no userfaultfd");
+                }
+                _ => results.test(&name, |_| stuck_call(site, stuck, end)),
+            }
+        }
+    }
+}
