@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands about event queues, protection domains, UAR pages and mkeys.
+
+use super::{violation, Context, Failure, Result};
+use crate::{
+    eq::EventQueue,
+    host::FunctionId,
+    ifc::{self, Status},
+    mkey::Mkey,
+    objects,
+};
+/// UAR pages of the PF: from 1 MiB to its MSI-X table at 2 MiB.
+const PF_UARS: std::ops::Range<u32> = 0x100..0x200;
+/// UAR pages of a VF: up to its MSI-X table at 512 KiB.
+const VF_UARS: std::ops::Range<u32> = 0x20..0x80;
+/// Numbers of protection domains.
+const PDS: std::ops::Range<u32> = 1..1 << 16;
+/// Indices of mkeys.
+const MKEYS: std::ops::Range<u32> = 0x10..1 << 20;
+/// Numbers of event queues.
+const EQS: std::ops::Range<u8> = 1..64;
+
+impl Context<'_> {
+    pub(super) fn create_eq(&mut self) -> Result<()> {
+        let eq = EventQueue::parse(self.input)?;
+        let uar = ifc::EQ_UAR.get(self.input) as u32;
+        if !self.objects().uars.has(uar) {
+            return Err(violation(Status::BadRes, format!("UAR {uar:#x}")));
+        }
+        let number = objects::insert(&mut self.objects().eqs, EQS, eq);
+        let number = number.ok_or(Failure::from(Status::Lim))?;
+        ifc::EQ_NUMBER.set(self.output, number.into());
+        Ok(())
+    }
+
+    pub(super) fn destroy_eq(&mut self) -> Result<()> {
+        let number = ifc::EQ_NUMBER.get(self.input) as u8;
+        match self.objects().eqs.remove(&number) {
+            Some(_) => Ok(()),
+            None => Err(violation(Status::BadRes, format!("EQ {number}"))),
+        }
+    }
+
+    pub(super) fn alloc_pd(&mut self) -> Result<()> {
+        self.expect_len(0x10, 0x10)?;
+        let pd = self.objects().pds.alloc(PDS);
+        ifc::OBJECT.set(self.output, pd.ok_or(Failure::from(Status::Lim))?.into());
+        Ok(())
+    }
+
+    pub(super) fn dealloc_pd(&mut self) -> Result<()> {
+        self.expect_len(0x10, 0x10)?;
+        let pd = ifc::OBJECT.get(self.input) as u32;
+        if self.objects().uses_pd(pd) {
+            return Err(self.in_use(format!("PD {pd}")));
+        }
+        match self.objects().pds.free(pd) {
+            true => Ok(()),
+            false => Err(violation(Status::BadRes, format!("PD {pd}"))),
+        }
+    }
+
+    pub(super) fn alloc_uar(&mut self) -> Result<()> {
+        let range = match self.function {
+            FunctionId::PF => PF_UARS,
+            _ => VF_UARS,
+        };
+        let uar = self.objects().uars.alloc(range);
+        ifc::OBJECT.set(self.output, uar.ok_or(Failure::from(Status::Lim))?.into());
+        Ok(())
+    }
+
+    pub(super) fn dealloc_uar(&mut self) -> Result<()> {
+        let uar = ifc::OBJECT.get(self.input) as u32;
+        match self.objects().uars.free(uar) {
+            true => Ok(()),
+            false => Err(violation(Status::BadRes, format!("UAR {uar:#x}"))),
+        }
+    }
+
+    pub(super) fn create_mkey(&mut self) -> Result<()> {
+        let largest = self.hca.config.log_max_mkey_page.into();
+        let mkey = Mkey::parse(self.function, self.input, largest)?;
+        if !self.objects().pds.has(mkey.pd) {
+            return Err(violation(Status::BadRes, format!("PD {}", mkey.pd)));
+        }
+        let index = objects::insert(&mut self.objects().mkeys, MKEYS, mkey);
+        let index = index.ok_or(Failure::from(Status::Lim))?;
+        ifc::OBJECT.set(self.output, index.into());
+        Ok(())
+    }
+
+    pub(super) fn destroy_mkey(&mut self) -> Result<()> {
+        self.expect_len(0x10, 0x10)?;
+        let index = ifc::OBJECT.get(self.input) as u32;
+        if self.hca.moves_state(self.function, index) {
+            // The driver has given up waiting.
+            self.objects().undestroyed = true;
+            return Err(self.in_use(format!("mkey {index:#x}")));
+        }
+        match self.objects().mkeys.remove(&index) {
+            Some(_) => Ok(()),
+            None => Err(violation(Status::BadRes, format!("mkey {index:#x}"))),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commands about the pages that a driver lends to firmware.
+
+use super::{violation, Context, Result};
+use crate::{
+    host::FunctionId,
+    ifc::{self, event, Status},
+    pages,
+};
+impl Context<'_> {
+    /// Asks the PF's driver for pages for a VF, or to take some back.
+    pub(super) fn request_pages(&mut self, vf: FunctionId, count: i64) {
+        if count == 0 {
+            return;
+        }
+        let mut data = [0; 28];
+        data[2..4].copy_from_slice(&vf.0.to_be_bytes());
+        data[4..8].copy_from_slice(&(count as i32).to_be_bytes());
+        self.hca
+            .post_event(self.host, self.function, event::PAGE_REQUEST, &data);
+    }
+
+    /// A driver that disables its function must have taken all pages back, the
+    /// PF's also those of its VFs.
+    pub(super) fn check_pages(&mut self) {
+        let function = self.function;
+        let mine = |id: usize| id == usize::from(function.0) || function == FunctionId::PF;
+        let left: u32 = (0..self.hca.functions.len())
+            .filter(|id| mine(*id))
+            .map(|id| self.hca.functions[id].pages.count())
+            .sum();
+        if left > 0 {
+            let what = format!("DISABLE_HCA: {left} pages not taken back");
+            self.hca.violation(self.host, function, &what);
+        }
+    }
+
+    pub(super) fn query_pages(&mut self) -> Result<()> {
+        let id = self.named_function()?;
+        let want = match ifc::OP_MOD.get(self.input) {
+            1 => pages::BOOT,
+            2 => pages::BOOT + pages::INIT,
+            3 => 0,
+            op_mod => return Err(violation(Status::BadParam, format!("op_mod {op_mod}"))),
+        };
+        let missing = self.hca.functions[usize::from(id.0)].pages.missing(want);
+        ifc::FUNCTION_ID.set(self.output, ifc::FUNCTION_ID.get(self.input));
+        ifc::NUM_PAGES.set(self.output, missing.into());
+        Ok(())
+    }
+
+    pub(super) fn manage_pages(&mut self) -> Result<()> {
+        let id = self.named_function()?;
+        let count = ifc::NUM_PAGES.get(self.input) as u32;
+        let lent = &mut self.hca.functions[usize::from(id.0)].pages;
+        match ifc::OP_MOD.get(self.input) {
+            // The driver has none to give.
+            0 => Ok(()),
+            1 => {
+                let given: Vec<u64> = self
+                    .input
+                    .get(ifc::MANAGE_PAGES_PAS..)
+                    .unwrap_or_default()
+                    .chunks_exact(8)
+                    .take(count as usize)
+                    .map(|pa| u64::from_be_bytes(pa.try_into().unwrap_or_default()))
+                    .collect();
+                if given.len() != count as usize {
+                    return Err(violation(Status::BadInputLen, "fewer pages than it says"));
+                }
+                lent.give(&given)?;
+                Ok(())
+            }
+            2 => {
+                let room = self.output.len().saturating_sub(ifc::MANAGE_PAGES_PAS) / 8;
+                let back = lent.take(count.min(room as u32));
+                ifc::OUTPUT_NUM_ENTRIES.set(self.output, back.len() as u64);
+                let pas = self.output.get_mut(ifc::MANAGE_PAGES_PAS..);
+                for (slot, page) in pas.unwrap_or_default().chunks_exact_mut(8).zip(&back) {
+                    slot.copy_from_slice(&page.to_be_bytes());
+                }
+                Ok(())
+            }
+            op_mod => Err(violation(Status::BadParam, format!("op_mod {op_mod}"))),
+        }
+    }
+}
