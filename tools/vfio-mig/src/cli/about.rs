@@ -7,13 +7,17 @@ use clap::CommandFactory;
 use std::io::{self, Write};
 use vfio_mig::error::{Context, Error};
 
-/// Standard output gets it from memory, since clap_complete panics if it cannot
+/// Standard output gets the script from memory, since clap_complete panics if it cannot
 /// write.
 pub fn completions(shell: clap_complete::Shell) -> Result<(), Error> {
     let mut command = Cli::command();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "vfio-mig", &mut script);
-    out::stdout().write_all(&script).context("standard output")
+    // clap_complete 4.6 writes the hyphen in two ways, and then bash completes no option of
+    // a command (https://github.com/clap-rs/clap/issues/6421).
+    let script = String::from_utf8_lossy(&script).replace("vfio__subcmd__mig", "vfio__mig");
+    let mut to = out::stdout();
+    to.write_all(script.as_bytes()).context("standard output")
 }
 
 /// The sections that say how to call a command.
