@@ -31,9 +31,10 @@ help:
 	@echo 'make list             show all scenarios'
 	@echo 'make clean            remove results and objects; caches stay'
 
-# $(call vm-test,COMMAND ARGUMENT...): with what it needs, made before. In place of the
-# shell: make's signal to that would not reach them.
+# $(call vm-test,COMMAND ARGUMENT...): with what it needs, made before, and names looked up
+# before that. In place of the shell: make's signal to that would not reach them.
 define vm-test
+@exec $(VM)/names.sh judge $@
 @exec $(VM)/prepare.sh for $(1)
 @exec $(VM)/vm-test.sh $(1)
 endef
@@ -73,13 +74,10 @@ intree:
 	@$(VM)/prepare.sh intree
 
 scenario:
-	$(if $(KERNEL),,$(error KERNEL= is missing: stock, intree or bare))
-	$(if $(SCENARIO),,$(error SCENARIO= is missing: 'make list' shows all))
 	$(call vm-test,scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} -- "$$SCENARIO")
 
-# A test compares this table with that of vm-test --list.
 list:
-	@sed -n '/^Scenario  /,/^$$/p' Documentation/dev-tools/vfio-rust/testing.rst
+	@$(VM)/names.sh list
 
 # For a kernel on this machine, as any external module. Objects do not go to the
 # checkout: kbuild refuses to build a tree with objects in it into another folder.

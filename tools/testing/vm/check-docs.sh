@@ -22,11 +22,17 @@ locked sphinx "$VM_DIR/sphinx.sh"
 rm -rf "$docs"
 mkdir -p "$tree"
 ln -s "$kernel"/* "$tree"
-rm "$tree/Documentation" "$tree/include" "$tree/samples"
+rm "$tree/Documentation" "$tree/include" "$tree/samples" "$tree/tools"
 cp -rs "$kernel/include" "$tree"
 cp -r "$TOP/include" "$tree"
 mkdir "$tree/samples"
 ln -s "$kernel"/samples/* "$TOP/samples/vfio-rust" "$tree/samples"
+# A page shows a table of ours.
+mkdir "$tree/tools"
+ln -s "$kernel"/tools/* "$tree/tools"
+rm "$tree/tools/testing"
+mkdir "$tree/tools/testing"
+ln -s "$TOP/tools/testing/vm" "$tree/tools/testing"
 
 pages=$tree/Documentation
 if [ "${1:-}" = --whole ]; then

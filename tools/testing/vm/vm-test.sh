@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs vm-test in the sysroot: vm-test.sh ARGUMENT...
+# Runs vm-test in the sysroot: vm-test.sh ARGUMENT..., or lists scenarios: vm-test.sh --list
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+[ "${1:-}" != --list ] || exec "$VM_DIR/names.sh" list
 as_root "$0" "$@"
 
 # One at a time: machines write to the same folders. The lock is that of vm-test and of

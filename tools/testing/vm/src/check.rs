@@ -20,7 +20,7 @@ use std::{
     cmp::Reverse,
     collections::BTreeSet,
     fs,
-    process::{Command, Stdio},
+    process::{self, Stdio},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -35,59 +35,71 @@ const CARGO: &str = "cargo";
 /// The group of what is fuzzed.
 const FUZZ: &str = "fuzz";
 
-/// Tests that are commands: name, command, and what it needs.
-const COMMANDS: &[(&str, &str, &[Need])] = &[
-    (
-        "shell scripts",
-        "shellcheck -x $(find . -name '*.sh' -not -path './out/*') .ci/run",
-        &[],
-    ),
-    (
-        "format of user space",
-        "cd tools && cargo fmt --all --check",
-        &[],
-    ),
-    (
-        "format of the kernel side",
-        "rustfmt --check --edition 2021 $(find drivers samples -name '*_main.rs' -o -name lib.rs)",
-        &[],
-    ),
-    (
-        "clippy of user space",
-        "cd tools && cargo clippy --workspace --all-targets --release -- -D warnings",
-        &[],
-    ),
-    (
-        "clippy of the kernel side",
-        "tools/testing/vm/check-clippy.sh",
-        &[Need::Stock],
-    ),
-    (
-        "checkpatch of the kernel side",
-        "tools/testing/vm/check-style.sh",
-        &[Need::Sources],
-    ),
-    (
-        "documentation",
-        "tools/testing/vm/check-docs.sh",
-        &[Need::Sources],
-    ),
-    (
-        "unsafe only where it may be",
-        "tools/testing/vm/check-unsafe.sh",
-        &[],
-    ),
-    (
-        "builds without warnings",
-        "tools/testing/vm/check-warnings.sh emu fuzz guest runner module module-bitmaps intree",
-        &[Need::Stock, Need::Intree, Need::Fuzz],
-    ),
-    ("SPDX line in every file", "tools/testing/vm/check-spdx.sh", &[]),
-    (
-        "quotes of the uAPI",
-        "\"$VM_BUILD/vfio-mig\" test --check-quotes \"$VM_INTREE/../source/include/uapi/linux/vfio.h\"",
-        &[Need::Intree],
-    ),
+/// A group with one test, which is a command.
+struct Command {
+    name: &'static str,
+    /// For a shell, in the checkout.
+    command: &'static str,
+    needs: &'static [Need],
+}
+
+/// All such groups.
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "shell scripts",
+        command: "shellcheck -x $(find . -name '*.sh' -not -path './out/*') .ci/run",
+        needs: &[],
+    },
+    Command {
+        name: "format of user space",
+        command: "cd tools && cargo fmt --all --check",
+        needs: &[],
+    },
+    Command {
+        name: "format of the kernel side",
+        command: "rustfmt --check --edition 2021 $(find drivers samples -name '*_main.rs' -o -name lib.rs)",
+        needs: &[],
+    },
+    Command {
+        name: "clippy of user space",
+        command: "cd tools && cargo clippy --workspace --all-targets --release -- -D warnings",
+        needs: &[],
+    },
+    Command {
+        name: "clippy of the kernel side",
+        command: "tools/testing/vm/check-clippy.sh",
+        needs: &[Need::Stock],
+    },
+    Command {
+        name: "checkpatch of the kernel side",
+        command: "tools/testing/vm/check-style.sh",
+        needs: &[Need::Sources],
+    },
+    Command {
+        name: "documentation",
+        command: "tools/testing/vm/check-docs.sh",
+        needs: &[Need::Sources],
+    },
+    Command {
+        name: "unsafe only where it may be",
+        command: "tools/testing/vm/check-unsafe.sh",
+        needs: &[],
+    },
+    Command {
+        name: "builds without warnings",
+        command: "tools/testing/vm/check-warnings.sh emu fuzz guest runner module module-bitmaps intree",
+        needs: &[Need::Stock, Need::Intree, Need::Fuzz],
+    },
+    Command {
+        name: "SPDX line in every file",
+        command: "tools/testing/vm/check-spdx.sh",
+        needs: &[],
+    },
+    Command {
+        name: "quotes of the uAPI",
+        command: "\"$VM_BUILD/vfio-mig\" test --check-quotes \"$VM_INTREE/../source/include/uapi/linux/vfio.h\"",
+        needs: &[Need::Intree],
+    },
 ];
 
 /// How much is tested.
@@ -214,8 +226,8 @@ fn machines(extent: Extent) -> Vec<(Kernel, &'static Scenario)> {
 }
 
 /// The names of all groups of tests.
-fn groups(extent: Extent) -> Vec<String> {
-    let commands = COMMANDS.iter().map(|(name, ..)| (*name).to_string());
+pub fn groups(extent: Extent) -> Vec<String> {
+    let commands = COMMANDS.iter().map(|one| one.name.to_string());
     let machines = machines(extent)
         .into_iter()
         .map(|(kernel, scenario)| scenario.group(kernel));
@@ -259,7 +271,7 @@ impl Check<'_> {
         tally.group(time, tests, log, again);
     }
 
-    fn command(&self, name: &str, command: &str) -> Result<()> {
+    fn command(&self, &Command { name, command, .. }: &Command) -> Result<()> {
         let begin = Instant::now();
         let log = self
             .paths
@@ -267,7 +279,7 @@ impl Check<'_> {
             .join("log")
             .join(format!("check-{}.log", name.replace(' ', "-")));
         let file = fs::File::create(&log).with_context(|| log.display().to_string())?;
-        let status = children::bind(&mut Command::new("bash"))
+        let status = children::bind(&mut process::Command::new("bash"))
             .args(["-c", command])
             .current_dir(&self.paths.top)
             .stdin(Stdio::null())
@@ -292,7 +304,7 @@ impl Check<'_> {
     fn cargo(&self) -> Result<()> {
         let begin = Instant::now();
         let log = self.paths.out().join("log/check-cargo.log");
-        let output = children::bind(&mut Command::new("cargo"))
+        let output = children::bind(&mut process::Command::new("cargo"))
             .args([
                 "test",
                 "--workspace",
@@ -348,8 +360,8 @@ impl Check<'_> {
 
     /// All that needs no machine.
     fn commands(&self) -> Result<()> {
-        for (name, command, _) in COMMANDS.iter().filter(|(name, ..)| self.wanted(name)) {
-            self.command(name, command)?;
+        for one in COMMANDS.iter().filter(|one| self.wanted(one.name)) {
+            self.command(one)?;
         }
         if self.wanted(CARGO) {
             self.cargo()?;
@@ -393,7 +405,7 @@ impl Check<'_> {
         machines.retain(|(kernel, scenario)| self.wanted(&scenario.group(*kernel)));
         machines
             .sort_by_key(|(kernel, scenario)| Reverse((scenario.seconds, kernel.has_checkers())));
-        let commands = COMMANDS.iter().map(|(name, ..)| *name);
+        let commands = COMMANDS.iter().map(|one| one.name);
         let commands = commands.chain([CARGO, FUZZ]);
         let mut jobs = Vec::new();
         if commands.into_iter().any(|name| self.wanted(name)) {
@@ -444,8 +456,8 @@ pub fn needs(extent: Extent, only: Option<&str>) -> Result<BTreeSet<Need>> {
     let wanted = wanted(extent, only)?;
     let commands = COMMANDS
         .iter()
-        .filter(|(name, ..)| wanted.iter().any(|one| one == name))
-        .flat_map(|(.., needs)| *needs)
+        .filter(|one| wanted.iter().any(|name| name == one.name))
+        .flat_map(|one| one.needs)
         .copied();
     let machines = machines(extent)
         .into_iter()

@@ -12,6 +12,8 @@ mod fuzz;
 mod initramfs;
 mod kernel;
 mod machine;
+#[cfg(test)]
+mod names_tests;
 mod needs;
 mod paths;
 mod report;
@@ -38,7 +40,7 @@ use std::{
 use tap::News;
 use vm_common::{
     kernel::Kernel,
-    list, names,
+    names,
     scenarios::{self, Scenario},
 };
 
@@ -56,9 +58,6 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// The table of scenarios.
-    #[command(long_flag = "list")]
-    List,
     /// Migrations with each driver in turn, and a report.
     Run {
         /// Migrations with each driver that count.
@@ -133,7 +132,7 @@ fn find(name: &str, kernel: Kernel) -> Result<&'static Scenario> {
         bail!(
             "there is no scenario {name:?}; with the {} kernel there are\n{}",
             kernel.name(),
-            list::lines(all.map(|one| one.name))
+            names::lines(all.map(|one| one.name))
         );
     };
     if !scenario.runs_with(kernel) {
@@ -285,7 +284,7 @@ fn extent(all: bool) -> Extent {
 /// What a command needs. The names that it is given must be right.
 fn needed(command: &What) -> Result<BTreeSet<Need>> {
     Ok(match command {
-        What::List | What::BenchTable => BTreeSet::new(),
+        What::BenchTable => BTreeSet::new(),
         What::Run { .. } => [Kernel::Stock.into()].into(),
         What::RunQemu => [Kernel::Intree.into()].into(),
         What::CheckQemuFaults { fault } => {
@@ -316,10 +315,6 @@ fn run(cli: &Cli) -> Result<bool> {
     }
     let paths = &cli.paths;
     match &cli.command {
-        What::List => {
-            print!("{}", list::table());
-            Ok(true)
-        }
         What::Run { runs } => show(
             paths,
             "Migrating a VF of an emulated ConnectX",

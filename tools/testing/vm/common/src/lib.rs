@@ -6,6 +6,5 @@ pub mod drivers;
 pub mod faults;
 pub mod judge;
 pub mod kernel;
-pub mod list;
 pub mod names;
 pub mod scenarios;

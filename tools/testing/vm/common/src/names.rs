@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Choosing by name.
+//! Names: choosing by them, and lists of them.
 
 /// The names that `only` chooses: the one that it is, or else all that have it in them.
 pub fn chosen<N: AsRef<str>>(names: impl IntoIterator<Item = N>, only: Option<&str>) -> Vec<N> {
@@ -18,6 +18,21 @@ pub fn chosen<N: AsRef<str>>(names: impl IntoIterator<Item = N>, only: Option<&s
 /// A name as the value of a kernel parameter: a space would end it.
 pub fn parameter(name: &str) -> String {
     name.replace(' ', "-")
+}
+
+/// Names, in lines that fit into a terminal.
+pub fn lines<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for name in names {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + name.len() <= 80 => {
+                line.push(' ');
+                line.push_str(name);
+            }
+            _ => lines.push(format!("    {name}")),
+        }
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 //! The table of scenarios: what a test machine can be started for.
 //!
-//! Init has a function for each entry, the host has a machine for it, and
-//! `vm-test --list` and the documentation show it.
+//! Init has a function for each entry, and the host a machine. The documentation shows the
+//! table, and names.sh reads it from here.
 
 use crate::kernel::Kernel::{self, Bare, Intree, Stock};
 use std::time::Duration;

@@ -23,7 +23,7 @@ use serde_json::{json, Map, Value};
 use std::path::Path;
 use vm_common::{
     kernel::Kernel,
-    list, names,
+    names,
     scenarios::{self, Scenario},
 };
 
@@ -130,7 +130,7 @@ pub fn wanted(only: Option<&str>) -> Result<Vec<&'static Benchmark>> {
         !chosen.is_empty(),
         "there is no benchmark {:?}, but\n{}",
         only.unwrap_or_default(),
-        list::lines(names())
+        names::lines(names())
     );
     Ok(ALL
         .iter()

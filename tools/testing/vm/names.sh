@@ -1,0 +1,159 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Names, for whoever has built nothing yet: they are read from the tables of the sources,
+# which rustfmt keeps in one form. A test compares them with those that vm-test has.
+#
+#   names.sh list           all scenarios, for a person
+#   names.sh table          the same, with tabs between columns
+#   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, FAULT= or FUZZ= can be:
+#                           SCENARIO= for $KERNEL, TEST= for $TARGET if that is check-all
+#   names.sh takes TARGET   the variables of a make target
+#   names.sh judge TARGET   an error if one of them is wrong
+set -euo pipefail
+vm=$(dirname "$0")
+
+# The table of scenarios: name, kernels, make target, seconds, sentence.
+table() {
+	awk '
+		/^pub const ALL/, /^\];/ {
+			# A string goes on in the next line after a backslash.
+			sub(/^ +/, ""); sub(/\\$/, "")
+			entry = entry $0
+		}
+		/^Scenario \{/ { entry = "" }
+		/^suite: / { sub(/suite: Suite::/, ""); sub(/,/, ""); suite = $0 }
+		/^kernels: / { sub(/kernels: /, ""); gsub(/[&\[\],]/, ""); kernels = tolower($0) }
+		/^seconds: / {
+			name = about = entry
+			sub(/^name: "/, "", name); sub(/".*/, "", name)
+			sub(/^[^,]*,about: ?"/, "", about); sub(/",suite: .*/, "", about)
+			gsub(/[A-Z]/, "-&", suite)
+			sub(/measured/, "stock bare", kernels)
+			gsub(/[^0-9]/, "")
+			printf "%s\t%s\t%s\t%s\t%s\n", name, kernels, tolower(substr(suite, 2)), $0, about
+		}' "$vm/common/src/scenarios.rs"
+}
+
+# scenarios KERNEL MAKE-TARGET...: those of the targets that run with a kernel.
+scenarios() {
+	table | awk -F '\t' -v kernel="$1" -v targets=" ${*:2} " '
+		index(targets, " " $3 " ") && (index(" " $2 " ", " " kernel " ") ||
+			$2 == "both" && (kernel != "bare" || $3 == "check")) { print $1 }'
+}
+
+# groups: of tests.
+groups() {
+	local kernel kernels='stock intree' targets=check
+	if [ "${TARGET:-}" = check-all ]; then
+		kernels='stock intree bare'
+		targets='check check-qemu check-qemu-faults'
+	fi
+	sed -n 's/^        name: "\(.*\)",$/\1/p; s/^const \(CARGO\|FUZZ\): &str = "\(.*\)";$/\2/p' \
+		"$vm/src/check.rs"
+	for kernel in $kernels; do
+		# shellcheck disable=SC2086 # a list of words
+		scenarios "$kernel" $targets | sed "s/^/$kernel-/"
+	done
+}
+
+# names VARIABLE
+names() {
+	case $1 in
+	TEST) groups ;;
+	KERNEL) sed -n 's/^            Self::.* => "\(.*\)",$/\1/p' "$vm/common/src/kernel.rs" ;;
+	SCENARIO)
+		[ -n "${KERNEL:-}" ] || { table | cut -f 1 && return; }
+		scenarios "$KERNEL" run check check-qemu check-qemu-faults bench
+		;;
+	BENCH) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/bench/mod.rs" ;;
+	FUZZ) sed -n 's/^    Target { name: "\([^"]*\)".*/\1/p' "$vm/../fuzz/src/lib.rs" ;;
+	FAULT)
+		sed -n '/^pub const ALL/,/^];/s/.*\(intact\|one_reset\|vf_removed\)("\(.*\)").*/\2/p' \
+			"$vm/common/src/faults.rs"
+		;;
+	esac
+}
+
+# wrong VARIABLE MESSAGE: an error that says what it can be.
+wrong() {
+	printf '%s; choose from\n' "$2"
+	names "$1" | sed 's/^/    /'
+	exit 1
+} >&2
+
+# exactly VARIABLE: must be one of the names.
+exactly() {
+	local with=
+	[ "$1" != SCENARIO ] || with=" with KERNEL=$KERNEL"
+	[ -n "${!1:-}" ] || wrong "$1" "$1= is missing"
+	names "$1" | grep -Fx -e "${!1}" > /dev/null || wrong "$1" "there is no $1=${!1}$with"
+}
+
+# part VARIABLE: may be a name, or a part of names.
+part() {
+	[ -z "${!1:-}" ] || names "$1" | grep -F -e "${!1}" > /dev/null ||
+		wrong "$1" "no name has $1=${!1} in it"
+}
+
+# number VARIABLE LEAST: may be a number of 0 or 1 at least.
+number() {
+	[[ -z ${!1:-} || ${!1} =~ ^0*[$2-9][0-9]*$ ]] || {
+		echo "$1=${!1} is not a number of $2 or more" >&2
+		exit 1
+	}
+}
+
+# takes TARGET
+takes() {
+	case $1 in
+	run) echo RUNS ;;
+	check | check-all) echo TEST SEED ;;
+	check-qemu-faults) echo FAULT ;;
+	bench) echo BENCH RUNS ;;
+	fuzz) echo FUZZ INPUT ;;
+	scenario) echo KERNEL SCENARIO SEED ;;
+	esac
+}
+
+# judge TARGET
+judge() {
+	local variable TARGET=$1
+	for variable in $(takes "$1"); do
+		case $variable in
+		KERNEL | SCENARIO | FUZZ) exactly "$variable" ;;
+		TEST | FAULT | BENCH) part "$variable" ;;
+		SEED) number SEED 0 ;;
+		RUNS) number RUNS 1 ;;
+		INPUT)
+			[ -z "${INPUT:-}" ] || [ -f "$INPUT" ] || {
+				echo "there is no file INPUT=$INPUT" >&2
+				exit 1
+			}
+			;;
+		esac
+	done
+}
+
+# All scenarios, with sentences in lines of their own width.
+list() {
+	table | awk -F '\t' '
+		function row(name, kernels, target, time, about) {
+			printf "%-16s %-12s %-17s %-6s %s\n", name, kernels, target, time, about
+		}
+		BEGIN { row("Scenario", "Kernels", "make", "Time", "What it is about") }
+		{
+			time = $4 < 100 ? $4 " s" : int(($4 + 59) / 60) " min"
+			row($1, $2 == "both" ? "stock intree" : $2, $3, time, $5)
+		}'
+}
+
+case ${1:-} in
+list | table) "$1" ;;
+takes | judge) "$1" "${2:?}" ;;
+TEST | KERNEL | SCENARIO | BENCH | FAULT | FUZZ) names "$1" ;;
+*)
+	sed -n '/^#   /s/^# //p' "$0" >&2
+	exit 1
+	;;
+esac

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! names.sh reads the tables without a compiler: it must find just what is in them.
+//! completion.sh offers what names.sh finds.
+
+use crate::{
+    bench,
+    check::{self, Extent},
+};
+use mlx5_rust_fuzz::TARGETS;
+use std::process::{Command, Output};
+use vm_common::{faults, kernel::Kernel, scenarios};
+
+fn script(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/names.sh"));
+    for name in ["TEST", "KERNEL", "SCENARIO", "BENCH", "FAULT", "FUZZ"] {
+        command.env_remove(name);
+    }
+    command
+        .args(args)
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn names(variable: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let output = script(&[variable], variables);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_string).collect()
+}
+
+#[test]
+fn the_script_finds_all_names() {
+    let kernels = Kernel::ALL.map(Kernel::name);
+    assert_eq!(names("KERNEL", &[]), kernels);
+    for kernel in Kernel::ALL {
+        let with = scenarios::ALL.iter().filter(|one| one.runs_with(kernel));
+        let with: Vec<&str> = with.map(|one| one.name).collect();
+        assert_eq!(names("SCENARIO", &[("KERNEL", kernel.name())]), with);
+    }
+    let benchmarks: Vec<&str> = bench::ALL.iter().map(|one| one.name).collect();
+    assert_eq!(names("BENCH", &[]), benchmarks);
+    let faults: Vec<&str> = faults::ALL.iter().map(|one| one.name).collect();
+    assert_eq!(names("FAULT", &[]), faults);
+    let targets: Vec<&str> = TARGETS.iter().map(|one| one.name).collect();
+    assert_eq!(names("FUZZ", &[]), targets);
+    for (extent, target) in [(Extent::Usual, "check"), (Extent::All, "check-all")] {
+        let [mut found, mut groups] = [names("TEST", &[("TARGET", target)]), check::groups(extent)];
+        found.sort();
+        groups.sort();
+        assert_eq!(found, groups, "{target}");
+    }
+}
+
+#[test]
+fn the_script_finds_the_whole_table() {
+    let table: Vec<String> = scenarios::ALL
+        .iter()
+        .map(|one| {
+            let kernels = match one.kernels {
+                kernels if *kernels == Kernel::BOTH => "both".to_string(),
+                kernels => kernels
+                    .iter()
+                    .map(|one| one.name())
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            };
+            let target = one.suite.name();
+            format!(
+                "{}\t{kernels}\t{target}\t{}\t{}",
+                one.name, one.seconds, one.about
+            )
+        })
+        .collect();
+    assert_eq!(names("table", &[]), table);
+    assert_eq!(names("list", &[]).len(), table.len() + 1);
+}
+
+/// The variables of a target, and what must be in the error.
+type Wrong<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+#[test]
+fn a_wrong_name_lists_the_right_ones() {
+    let wrong: [Wrong<'_>; 13] = [
+        ("check", &[("TEST", "nosuch")], "stock-migrate"),
+        ("check", &[("TEST", "bare-migrate")], "stock-migrate"),
+        ("check-all", &[("TEST", "nosuch")], "intree-qemu-suite"),
+        ("check", &[("SEED", "x")], "SEED=x"),
+        ("run", &[("RUNS", "0")], "RUNS=0"),
+        ("bench", &[("BENCH", "nosuch")], "profile"),
+        (
+            "check-qemu-faults",
+            &[("FAULT", "nosuch")],
+            "page tracker in error",
+        ),
+        ("fuzz", &[], "commands"),
+        ("fuzz", &[("FUZZ", "strea")], "stream"),
+        (
+            "fuzz",
+            &[("FUZZ", "stream"), ("INPUT", "/nosuch")],
+            "/nosuch",
+        ),
+        ("scenario", &[("SCENARIO", "many")], "bare"),
+        ("scenario", &[("KERNEL", "stock")], "small-pages"),
+        (
+            "scenario",
+            &[("KERNEL", "stock"), ("SCENARIO", "many")],
+            "with KERNEL=stock",
+        ),
+    ];
+    for (target, variables, right) in wrong {
+        let output = script(&["judge", target], variables);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{target} {variables:?}");
+        assert!(said.contains(right), "{target} {variables:?}: {said}");
+    }
+}
+
+#[test]
+fn a_right_name_is_taken() {
+    let right: [(&str, &[(&str, &str)]); 6] = [
+        ("check", &[]),
+        ("check", &[("TEST", "shell"), ("SEED", "7")]),
+        ("check-all", &[("TEST", "bare-migrate")]),
+        ("bench", &[("BENCH", "paths"), ("RUNS", "10")]),
+        ("check-qemu-faults", &[("FAULT", "page tracker's")]),
+        ("scenario", &[("KERNEL", "intree"), ("SCENARIO", "many")]),
+    ];
+    for (target, variables) in right {
+        let output = script(&["judge", target], variables);
+        assert!(
+            output.status.success(),
+            "{target} {variables:?}: {output:?}"
+        );
+    }
+}
+
+/// What bash completes these words to, of which the last one is being typed.
+fn completed(words: &[&str]) -> Vec<String> {
+    let top = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
+    let text = r#"
+        . tools/testing/vm/completion.sh
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+        _vfio_rust_make
+        printf '%s\n' "${COMPREPLY[@]}""#;
+    let output = Command::new("bash")
+        .args(["-euc", text, "bash"])
+        .args(words)
+        .current_dir(top)
+        .output()
+        .unwrap();
+    assert!(output.stderr.is_empty(), "{words:?}: {output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_string).collect()
+}
+
+#[test]
+fn bash_completes_targets_variables_and_names() {
+    let cases: [(&[&str], &[&str]); 8] = [
+        (&["make", "sc"], &["scenario"]),
+        (
+            &["make", "scenario", ""],
+            &["KERNEL=", "SCENARIO=", "SEED="],
+        ),
+        (
+            &["make", "scenario", "KERNEL", "="],
+            &["stock", "intree", "bare"],
+        ),
+        (
+            &["make", "scenario", "KERNEL", "=", "stock", "SC"],
+            &["SCENARIO="],
+        ),
+        (
+            &[
+                "make", "scenario", "KERNEL", "=", "bare", "SCENARIO", "=", "ra",
+            ],
+            &["random", "random-chunks"],
+        ),
+        (
+            &["make", "check", "TEST", "=", "shell\\ "],
+            &["shell\\ scripts"],
+        ),
+        (&["make", "check", "TEST", "=", "bare-mi"], &[""]),
+        (
+            &["make", "check-all", "TEST", "=", "bare-mi"],
+            &["bare-migrate"],
+        ),
+    ];
+    for (words, replies) in cases {
+        assert_eq!(completed(words), replies, "{words:?}");
+    }
+}
