@@ -142,8 +142,12 @@ fn files(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<BTreeMap<String
 pub fn modules(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<(Vec<Module>, Vec<Module>)> {
     let files = files(kernel, paths, bitmaps)?;
     let mut list = Vec::new();
-    let here = |name: &&&str| kernel != Kernel::Stock || !ONLY_INTREE.contains(name);
-    let all = MODULES.iter().chain(DRIVERS).chain(&drivers::OURS);
+    let here = |name: &&str| kernel != Kernel::Stock || !ONLY_INTREE.contains(name);
+    let all = MODULES
+        .iter()
+        .chain(DRIVERS)
+        .copied()
+        .chain(drivers::ours());
     for name in all.filter(here) {
         add(name, &files, &mut list)?;
     }

@@ -13,6 +13,7 @@ use std::{
     process::{Command, Stdio},
 };
 use vfio_mig::{bdf::Bdf, device::Device, state::State, sysfs};
+use vm_common::drivers::lacks;
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[
@@ -83,51 +84,12 @@ pub(super) fn suite(results: &mut Results, driver: &str, devices: &[String; 2]) 
     }
 }
 
-/// What a driver's devices lack, so that some tests are inapplicable: in the words
-/// with which `vfio-mig test` skips them.
-const LACKS: &[(&str, &[&str])] = &[
-    ("mlx5_vfio_pci_rust", &["the device supports all states"]),
-    (
-        "mlx5_vfio_pci",
-        &[
-            "the device supports all states",
-            "an invalid state leaves the device in STOP, and no other way to ERROR is known",
-        ],
-    ),
-    (
-        "mtty",
-        &[
-            "the device supports all states",
-            "an invalid state leaves the device in RESUMING, and no other way to ERROR is known",
-            "not a PCI function",
-            "the device has no MSI-X",
-            "the device does nothing by itself (only an emulated ConnectX VF can be told to)",
-        ],
-    ),
-    (
-        SAMPLE,
-        &[
-            "the device does not support RUNNING_P2P",
-            "the device does not support PRE_COPY",
-            "the device does not support PRE_COPY_P2P",
-            "the device has no DMA logging",
-            "the device has no MSI-X",
-            "the device does nothing by itself (only an emulated ConnectX VF can be told to)",
-        ],
-    ),
-];
-
 /// What some kernels lack.
 const KERNELS_LACK: &[&str] = &[
     "the kernel has no dirty bitmaps (they come with IOMMUFD)",
     "the kernel has no PRECOPY_INFOv2",
     "the kernel has no PRECOPY_INFOv2, or the device no PRE_COPY",
 ];
-
-fn lacks(driver: &str) -> &'static [&'static str] {
-    let of = LACKS.iter().find(|(name, _)| *name == driver);
-    of.map_or(&[], |(_, lacks)| lacks)
-}
 
 fn is_declared(driver: &str, reason: &str) -> bool {
     lacks(driver).contains(&reason) || KERNELS_LACK.contains(&reason)
