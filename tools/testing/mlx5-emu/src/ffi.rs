@@ -12,6 +12,8 @@ use crate::{
     log::CommandRecord,
 };
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
     ffi::{c_char, c_int, c_void, CStr},
     fs::File,
     io::Write,
@@ -88,10 +90,52 @@ struct Shim {
     wake: Option<u64>,
 }
 
-/// A model, and its way to the shim.
-pub struct Device {
+struct Model {
     hca: Hca,
     shim: Shim,
+}
+
+/// A write to a BAR.
+struct Posted {
+    function: FunctionId,
+    offset: u64,
+    value: u32,
+}
+
+/// More writes than that are not kept: a page of a function's DMA has 1024.
+const MAX_POSTED: usize = 1 << 16;
+
+/// A model, and its way to the shim.
+///
+/// The DMA of a function may go to a BAR of another one. The shim calls back then, while
+/// the model still does the DMA: writes are posted until that is over, as on a bus, and a
+/// read is answered as one that nobody takes.
+pub struct Device {
+    model: RefCell<Model>,
+    posted: RefCell<VecDeque<Posted>>,
+}
+
+impl Device {
+    /// Calls the model, and then what was posted meanwhile. Returns `None` if the model
+    /// is being called.
+    fn call<R>(&self, f: impl FnOnce(&mut Model) -> R) -> Option<R> {
+        let result = f(&mut *self.model.try_borrow_mut().ok()?);
+        loop {
+            // Not in the condition, where it would be borrowed until the end.
+            let next = self.posted.borrow_mut().pop_front();
+            let Some(write) = next else { break };
+            let Model { hca, shim } = &mut *self.model.borrow_mut();
+            hca.write(shim, write.function, write.offset, write.value);
+        }
+        Some(result)
+    }
+
+    fn post(&self, write: Posted) {
+        let mut posted = self.posted.borrow_mut();
+        if posted.len() < MAX_POSTED {
+            posted.push_back(write);
+        }
+    }
 }
 
 impl Host for Shim {
@@ -250,7 +294,10 @@ pub unsafe extern "C" fn mlx5_emu_new(
     };
     let mut hca = Hca::new(config);
     hca.faults = faults;
-    Box::into_raw(Box::new(Device { hca, shim }))
+    Box::into_raw(Box::new(Device {
+        model: RefCell::new(Model { hca, shim }),
+        posted: RefCell::default(),
+    }))
 }
 
 /// Ends a device.
@@ -266,41 +313,49 @@ pub unsafe extern "C" fn mlx5_emu_free(device: *mut Device) {
 
 /// Reads 4 bytes of BAR 0.
 #[no_mangle]
-pub extern "C" fn mlx5_emu_read(device: &mut Device, function: u16, offset: u64) -> u32 {
-    device
-        .hca
-        .read(&mut device.shim, FunctionId(function), offset)
+pub extern "C" fn mlx5_emu_read(device: &Device, function: u16, offset: u64) -> u32 {
+    let read = |Model { hca, shim }: &mut Model| hca.read(shim, FunctionId(function), offset);
+    device.call(read).unwrap_or(u32::MAX)
 }
 
 /// Writes 4 bytes of BAR 0.
 #[no_mangle]
-pub extern "C" fn mlx5_emu_write(device: &mut Device, function: u16, offset: u64, value: u32) {
-    device
-        .hca
-        .write(&mut device.shim, FunctionId(function), offset, value);
+pub extern "C" fn mlx5_emu_write(device: &Device, function: u16, offset: u64, value: u32) {
+    let function = FunctionId(function);
+    let written = device.call(|Model { hca, shim }| hca.write(shim, function, offset, value));
+    if written.is_none() {
+        device.post(Posted {
+            function,
+            offset,
+            value,
+        });
+    }
 }
 
 /// Reads 4 bytes of the PF's control capability.
 #[no_mangle]
-pub extern "C" fn mlx5_emu_control_read(device: &mut Device, offset: u64) -> u32 {
-    device.hca.control_read(offset)
+pub extern "C" fn mlx5_emu_control_read(device: &Device, offset: u64) -> u32 {
+    let read = |model: &mut Model| model.hca.control_read(offset);
+    device.call(read).unwrap_or(u32::MAX)
 }
 
-/// Writes 4 bytes of the PF's control capability.
+/// Writes 4 bytes of the PF's control capability. The DMA of functions does not get there.
 #[no_mangle]
-pub extern "C" fn mlx5_emu_control_write(device: &mut Device, offset: u64, value: u32) {
-    device.hca.control_write(&mut device.shim, offset, value);
+pub extern "C" fn mlx5_emu_control_write(device: &Device, offset: u64, value: u32) {
+    device.call(|Model { hca, shim }| hca.control_write(shim, offset, value));
 }
 
 /// A function was reset.
 #[no_mangle]
-pub extern "C" fn mlx5_emu_reset(device: &mut Device, function: u16) {
-    device.hca.reset(FunctionId(function));
+pub extern "C" fn mlx5_emu_reset(device: &Device, function: u16) {
+    device.call(|model| model.hca.reset(FunctionId(function)));
 }
 
 /// The timer has fired.
 #[no_mangle]
-pub extern "C" fn mlx5_emu_timer(device: &mut Device) {
-    device.shim.wake = None;
-    device.hca.timer(&mut device.shim);
+pub extern "C" fn mlx5_emu_timer(device: &Device) {
+    device.call(|Model { hca, shim }| {
+        shim.wake = None;
+        hca.timer(shim);
+    });
 }
