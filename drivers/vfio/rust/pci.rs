@@ -262,6 +262,16 @@ impl<T: Driver> Device<T> {
         ..pin_init::zeroed()
     };
 
+    /// What `vfio_pci_core` asks only some drivers. Ours answer what vfio-pci does:
+    /// BARs can be exported as dma-bufs. `vfio_pci_core` revokes those for resets, and
+    /// before `close_device` disables the device.
+    const PCI_OPS: bindings::vfio_pci_device_ops = bindings::vfio_pci_device_ops {
+        #[cfg(CONFIG_VFIO_PCI_DMABUF)]
+        get_dmabuf_phys: Some(bindings::vfio_pci_core_get_dmabuf_phys),
+        #[cfg(not(CONFIG_VFIO_PCI_DMABUF))]
+        get_dmabuf_phys: None,
+    };
+
     /// # Safety
     ///
     /// `vdev` must belong to a `Device<T>` that was initialised and not yet
@@ -290,6 +300,9 @@ impl<T: Driver> Device<T> {
             // is being bound, and has its `dev` set (requirements of this
             // function).
             to_result(unsafe { bindings::vfio_pci_core_init_dev(vdev) })?;
+            // SAFETY: `vdev` begins a `vfio_pci_core_device`, which nobody else has
+            // (requirements of this function).
+            unsafe { (*Self::core_of(vdev)).pci_ops = &Self::PCI_OPS };
             // SAFETY: `vdev` has its `dev` set (requirements of this function). `probe` is
             // being called for it, so it is valid, and bound until this returns.
             let dev = unsafe { kernel::device::Device::<Bound>::from_raw((*vdev).dev) };

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The migration test. The Makefile includes this before ../lib.mk, which takes
-# TEST_PROGS and TEST_GEN_FILES from here.
+# The migration test, and that of dma-bufs. The Makefile includes this before
+# ../lib.mk, which takes TEST_PROGS and TEST_GEN_* from here.
 #
 # vfio-mig is what VFIO_MIG= names, or else built by cargo from tools/vfio-mig of
 # this tree. With neither, the test skips.
 
 TEST_PROGS += vfio_migration_test.sh
+TEST_GEN_PROGS += vfio_pci_dmabuf_test
 
 # As lib.mk is going to do it, and its first rule is to stay the default.
 VFIO_MIG_OUTPUT := $(or $(OUTPUT),$(shell pwd))

@@ -19,6 +19,8 @@ const DRIVERS: &[&str] = &["mlx5_vfio_pci", "mtty"];
 /// What only exists in the in-tree kernels.
 const ONLY_INTREE: &[&str] = &["iommufd", "mtty"];
 
+/// What only some scenarios load.
+const LATER: &[&str] = &["vfio_pci"];
 /// For machines in the machine: its hardware decides which one loads.
 const KVM: &[&str] = &["kvm_amd", "kvm_intel"];
 /// What such a machine needs.
@@ -152,6 +154,9 @@ pub fn modules(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<(Vec<Modu
         add(name, &files, &mut list)?;
     }
     let more = list.len();
+    for name in LATER {
+        add(name, &files, &mut list)?;
+    }
     if kernel != Kernel::Stock {
         for name in KVM {
             add(name, &files, &mut list)?;

@@ -11,7 +11,7 @@ use crate::{
 use std::{io, os::fd::AsFd};
 
 /// Every feature that migration has, and which of GET and SET there is.
-const FEATURES: &[(u32, u32, &str)] = &[
+const MIGRATION: &[(u32, u32, &str)] = &[
     (uapi::FEATURE_MIGRATION, uapi::FEATURE_GET, "MIGRATION"),
     (
         uapi::FEATURE_MIG_DEVICE_STATE,
@@ -25,6 +25,17 @@ const FEATURES: &[(u32, u32, &str)] = &[
     ),
 ];
 
+/// Features that a device may have beside.
+const OTHERS: &[(u32, u32, &str)] = &[(uapi::FEATURE_DMA_BUF, uapi::FEATURE_GET, "DMA_BUF")];
+
+/// Those that there are: all that migration has, and others that the device says it has.
+fn features(device: &Device) -> Vec<(u32, u32, &'static str)> {
+    let others = OTHERS
+        .iter()
+        .filter(|(number, ..)| feature(device, uapi::FEATURE_PROBE | number).is_ok());
+    MIGRATION.iter().chain(others).copied().collect()
+}
+
 fn feature(device: &Device, flags: u32) -> io::Result<[u32; 4]> {
     let mut data = [0; 4];
     uapi::feature(device.fd(), flags, &mut data)?;
@@ -37,7 +48,7 @@ fn feature_of(device: &Device, argsz: u32, flags: u32) -> io::Result<()> {
 
 fn probing(site: &Site) -> Verdict {
     let device = site.open()?;
-    for (number, methods, name) in FEATURES {
+    for (number, methods, name) in features(&device) {
         for method in [0, uapi::FEATURE_GET, uapi::FEATURE_SET] {
             let flags = uapi::FEATURE_PROBE | number | (methods & method);
             if let Err(err) = feature(&device, flags) {
@@ -50,7 +61,7 @@ fn probing(site: &Site) -> Verdict {
 
 fn probing_a_method_that_is_not_there(site: &Site) -> Verdict {
     let device = site.open()?;
-    for (number, methods, name) in FEATURES {
+    for (number, methods, name) in features(&device) {
         for method in [uapi::FEATURE_GET, uapi::FEATURE_SET] {
             if methods & method == 0 {
                 let flags = uapi::FEATURE_PROBE | number | method;
@@ -65,7 +76,7 @@ fn probing_a_method_that_is_not_there(site: &Site) -> Verdict {
 
 fn probing_without_data(site: &Site) -> Verdict {
     let device = site.open()?;
-    for (number, methods, name) in FEATURES {
+    for (number, methods, name) in features(&device) {
         let flags = uapi::FEATURE_PROBE | number | methods;
         // Just argsz and flags.
         if let Err(err) = feature_of(&device, 8, flags) {
@@ -102,7 +113,7 @@ fn small_argsz(site: &Site) -> Verdict {
         let of = format!("argsz {argsz}");
         require_errno(feature_of(&device, argsz, flags), libc::EINVAL, &of)?;
     }
-    for (number, methods, name) in FEATURES {
+    for (number, methods, name) in features(&device) {
         let flags = number | (methods & uapi::FEATURE_GET);
         let of = format!("{name} without room for its data");
         require_errno(feature_of(&device, 8, flags), libc::EINVAL, &of)?;

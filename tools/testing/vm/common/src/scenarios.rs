@@ -420,6 +420,15 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "dmabuf",
+        about: "BARs as dma-bufs, as vfio-pci exports them; a peer's DMA gets there until \
+                they are revoked",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 30,
+        machine: USUAL,
+    },
+    Scenario {
         name: "matrix",
         about: "every state request from every state, both drivers compared",
         suite: Suite::Check,

@@ -10,6 +10,7 @@ mod conformance;
 mod core;
 mod dirty;
 mod dirty_paths;
+mod dmabuf;
 mod files;
 mod loads;
 mod many;
@@ -63,6 +64,7 @@ const ALL: &[&[NamedRun]] = &[
     conformance::SCENARIOS,
     core::SCENARIOS,
     dirty::SCENARIOS,
+    dmabuf::SCENARIOS,
     files::SCENARIOS,
     many::SCENARIOS,
     matrix::SCENARIOS,

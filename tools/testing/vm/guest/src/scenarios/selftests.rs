@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The VFIO selftests of the kernel tree on VFs of our driver: upstream's,
-//! unmodified, and our migration test with them, by `make run_tests`.
+//! unmodified, and our tests with them, by `make run_tests`. Our test of dma-bufs
+//! is then run with other drivers: it is to pass with vfio-pci, and to skip with
+//! the C driver.
 //!
 //! Each test is one result here, and so is each program. What upstream skips is
 //! a skip, with upstream's reason; but only what [`SKIPPED`] lists may be.
 
 use super::{Bench, NamedRun};
 use crate::{
-    hca::Driver,
+    hca::{self, Driver},
     host::{self, in_root, ROOT},
     kmsg, sys,
     tap::Results,
@@ -30,6 +32,10 @@ pub const SCENARIOS: &[NamedRun] = &[("selftests", run)];
 const COLLECTION: &str = "selftests: vfio: ";
 /// Ours.
 const MIGRATION: &str = "vfio_migration_test.sh";
+/// Ours, of dma-bufs.
+const DMA_BUFS: &str = "vfio_pci_dmabuf_test";
+/// What it says of a driver that exports none.
+const NO_DMA_BUFS: &str = "exports no dma-bufs: Operation not supported";
 /// Seconds for a program. The runner's 45 are meant for hardware.
 const TIMEOUT: u32 = 600;
 
@@ -265,6 +271,28 @@ fn run_tests(
     Ok(())
 }
 
+/// Runs the test of dma-bufs on a VF, all of whose tests must pass, or skip.
+fn dma_bufs(folder: &str, vf: Bdf, passes: bool) -> Result<()> {
+    let output = in_root(&format!("{folder}/{DMA_BUFS}"))
+        .arg(vf.to_string())
+        .output()
+        .context(DMA_BUFS)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let said = || format!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    let verdicts: Vec<Verdict> = text
+        .lines()
+        .filter_map(|line| Some(result(line)?.0))
+        .collect();
+    let expected = |verdict: &Verdict| match verdict {
+        Verdict::Ok => passes,
+        Verdict::Skipped(reason) => !passes && reason.ends_with(NO_DMA_BUFS),
+        Verdict::Failed => false,
+    };
+    let good = verdicts.iter().all(expected) && !verdicts.is_empty();
+    ensure!(good && output.status.success(), "{}", said());
+    Ok(())
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     if !fs::exists("/dev/iommu")? {
         results.skip(
@@ -277,7 +305,8 @@ pub fn run(results: &mut Results) -> Result<()> {
     let tests = parameter("vmtest.selftests")? + "/tools/testing/selftests";
     let vfio_mig = parameter("vmtest.vfio_mig")?;
     let folder = format!("{tests}/vfio");
-    let vfs = Bench::new()?.of(Driver::Rust);
+    let bench = Bench::new()?;
+    let vfs = bench.of(Driver::Rust);
     host::mount()?;
     make_writable(&folder)?;
 
@@ -301,6 +330,16 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(skipped.contains(*name), "{name} was not skipped");
         }
         Ok(())
+    });
+
+    let (c, other) = bench.of(Driver::C);
+    results.test(&format!("{DMA_BUFS} skips with the C driver"), |_| {
+        dma_bufs(&folder, c, false)
+    });
+    results.test(&format!("{DMA_BUFS} passes with vfio-pci"), |_| {
+        sys::load_module("/lib/modules/vfio_pci.ko", "")?;
+        hca::bind_to(other, "vfio-pci")?;
+        dma_bufs(&folder, other, true)
     });
     Ok(())
 }
