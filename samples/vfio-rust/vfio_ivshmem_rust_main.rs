@@ -108,8 +108,8 @@ impl Migration for SharedMemory {
         let begun = match (arc.from, arc.to) {
             // A device that does nothing by itself need not be stopped.
             (Running, Stop) | (Stop, Running) | (StopCopy, Stop) => None,
-            (Stop, StopCopy) => Some(Session::saving(Memory::copy_of(&memory)?)?),
-            (Stop, Resuming) => Some(Session::resuming(Memory::empty(&memory))?),
+            (Stop, StopCopy) => Some(Session::saving(vdev, Memory::copy_of(&memory)?)?),
+            (Stop, Resuming) => Some(Session::resuming(vdev, Memory::empty(&memory))?),
             (Resuming, Stop) => {
                 let written = session.take().ok_or(EINVAL);
                 let loaded = written.and_then(|s| s.with(|all| all.load(&memory)));

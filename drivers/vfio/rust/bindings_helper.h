@@ -14,8 +14,4 @@
 
 #include "helpers.h"
 
-/* A macro with a cast inside, which bindgen does not evaluate. */
-static const unsigned int vfio_rust_precopy_info_command =
-	VFIO_MIG_GET_PRECOPY_INFO;
-
 #endif /* VFIO_RUST_BINDINGS_HELPER_H */

@@ -9,6 +9,7 @@ use crate::{
     kernel::{
         fs::anon_inode::{
             Access,
+            OpenFile,
             Readiness,
             StreamFile,
             Wait, //
@@ -19,50 +20,40 @@ use crate::{
             UserWriter, //
         },
     },
+    migration::{
+        DeviceRef,
+        VfioDevice, //
+    },
 };
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::ArcBorrow,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
     ThisModule, //
 };
 
-/// `VFIO_MIG_GET_PRECOPY_INFO`, a macro that bindgen does not evaluate.
-const PRECOPY_INFO_COMMAND: u32 = bindings::vfio_rust_precopy_info_command;
+/// Whether a file may report `VFIO_PRECOPY_INFO_REINIT`: "can be reported only after
+/// userspace opts in".
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reinit {
+    /// User space knows of it.
+    Allowed,
+    /// User space would not understand it.
+    Never,
+}
 
 /// Answer to VFIO_MIG_GET_PRECOPY_INFO.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PrecopyInfo {
-    /// User space has opted in to `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
-    pub v2: bool,
     /// `initial_bytes`.
     pub initial_bytes: u64,
     /// `dirty_bytes`.
     pub dirty_bytes: u64,
-    /// `VFIO_PRECOPY_INFO_REINIT`. Only for version 2.
+    /// `VFIO_PRECOPY_INFO_REINIT`. Counts only if that is [`Reinit::Allowed`].
     pub reinit: bool,
-}
-
-impl PrecopyInfo {
-    /// Returns the answer to a request.
-    ///
-    /// All but `argsz` is output. Only before version 2, `flags` keeps the value
-    /// that user space has put there: "the flags field of struct vfio_precopy_info
-    /// is reserved for bug-compatibility reasons".
-    #[inline]
-    fn answer(&self, asked: bindings::vfio_precopy_info) -> bindings::vfio_precopy_info {
-        let flags = match (self.v2, self.reinit) {
-            (false, _) => asked.flags,
-            (true, false) => 0,
-            (true, true) => bindings::VFIO_PRECOPY_INFO_REINIT,
-        };
-        bindings::vfio_precopy_info {
-            argsz: asked.argsz,
-            flags,
-            initial_bytes: self.initial_bytes,
-            dirty_bytes: self.dirty_bytes,
-        }
-    }
 }
 
 /// Operations of a migration data fd.
@@ -88,8 +79,8 @@ pub trait DataFile: Send + Sync + 'static {
         Err(EBADF)
     }
 
-    /// VFIO_MIG_GET_PRECOPY_INFO.
-    fn precopy_info(&self) -> Result<PrecopyInfo> {
+    /// VFIO_MIG_GET_PRECOPY_INFO. VFIO's own function has checked the request.
+    fn precopy_info(&self, _reinit: Reinit) -> Result<PrecopyInfo> {
         Err(ENOTTY)
     }
 
@@ -100,43 +91,57 @@ pub trait DataFile: Send + Sync + 'static {
     }
 }
 
-impl<T: DataFile> StreamFile for T {
+/// Opens a file of `vdev` around `context`.
+pub fn open<T: DataFile>(vdev: &VfioDevice<'_>, context: Arc<T>) -> Result<OpenFile> {
+    OpenFile::new(Opened {
+        vdev: vdev.to_ref(),
+        context,
+    })
+}
+
+/// What an open data file owns.
+struct Opened<T: DataFile> {
+    /// Tells what user space has opted in to. Keeps what VFIO has of the device, not what
+    /// the driver has.
+    vdev: DeviceRef,
+    context: Arc<T>,
+}
+
+impl<T: DataFile> StreamFile for Opened<T> {
     const OWNER: &'static ThisModule = T::OWNER;
     const NAME: &'static CStr = T::NAME;
     const ACCESS: Access = T::ACCESS;
 
     #[inline]
-    fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize> {
-        <T as DataFile>::read(this, wait, out)
+    fn read(&self, wait: Wait, out: &mut UserWriter) -> Result<usize> {
+        T::read(self.context.as_arc_borrow(), wait, out)
     }
 
     #[inline]
-    fn write(this: ArcBorrow<'_, Self>, wait: Wait, from: &mut UserReader) -> Result<usize> {
-        <T as DataFile>::write(this, wait, from)
+    fn write(&self, wait: Wait, from: &mut UserReader) -> Result<usize> {
+        T::write(self.context.as_arc_borrow(), wait, from)
     }
 
     #[inline]
     fn ioctl(&self, command: u32, argument: usize) -> Result {
-        if command != PRECOPY_INFO_COMMAND || T::ACCESS != Access::Read {
+        if T::ACCESS == Access::Write {
             return Err(ENOTTY);
         }
-        let mut asked: bindings::vfio_precopy_info = pin_init::zeroed();
-        // SAFETY: `asked` is a local variable, made of integers, which may have any
-        // value. `argument` may be any address: the function checks that it is that
-        // of user memory.
-        to_result(unsafe { bindings::vfio_rust_get_precopy_info(&mut asked, argument) })?;
-        if (asked.argsz as usize) < size_of::<bindings::vfio_precopy_info>() {
-            return Err(EINVAL);
+        let (mut info, reinit) = self.vdev.check_precopy(command, argument)?;
+        let answer = self.context.precopy_info(reinit)?;
+        info.initial_bytes = answer.initial_bytes;
+        info.dirty_bytes = answer.dirty_bytes;
+        if answer.reinit && reinit == Reinit::Allowed {
+            info.flags |= bindings::VFIO_PRECOPY_INFO_REINIT;
         }
-        let answer = self.precopy_info()?.answer(asked);
-        // SAFETY: `answer` is a local variable: two integers of 4 bytes and two of 8,
+        // SAFETY: `info` is a local variable: two integers of 4 bytes and two of 8,
         // without padding, so that all of it is initialised. `argument` may be any
         // address: the function checks that it is that of user memory.
-        to_result(unsafe { bindings::vfio_rust_put_precopy_info(argument, &answer) })
+        to_result(unsafe { bindings::vfio_rust_put_precopy_info(argument, &info) })
     }
 
     #[inline]
     fn poll(&self) -> Option<(&Changes, Readiness)> {
-        <T as DataFile>::poll(self)
+        self.context.poll()
     }
 }

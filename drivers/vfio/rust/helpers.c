@@ -32,15 +32,20 @@ EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_load_end);
 EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_dirty_report);
 EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_precopy_info);
 
-/* Here the compiler knows how long it is, so that nobody has to check that. */
-int vfio_rust_get_precopy_info(struct vfio_precopy_info *info,
-			       unsigned long arg)
+/*
+ * @reinit is whether user space knows of VFIO_PRECOPY_INFO_REINIT. It is asked
+ * for first: user space may opt in to that at any time, and @info's flags must
+ * be cleared if it has.
+ */
+int vfio_rust_check_precopy(struct vfio_device *vdev, unsigned int cmd,
+			    unsigned long arg, struct vfio_precopy_info *info,
+			    bool *reinit)
 {
-	if (copy_from_user(info, (void __user *)arg, sizeof(*info)))
-		return -EFAULT;
-	return 0;
+	*reinit = READ_ONCE(vdev->precopy_info_v2);
+	return vfio_check_precopy_ioctl(vdev, cmd, arg, info);
 }
 
+/* Here the compiler knows how long it is, so that nobody has to check that. */
 int vfio_rust_put_precopy_info(unsigned long arg,
 			       const struct vfio_precopy_info *info)
 {

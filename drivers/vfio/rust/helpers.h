@@ -15,6 +15,7 @@
 struct device;
 struct page;
 struct pci_dev;
+struct vfio_device;
 struct vfio_pci_core_device;
 struct vfio_precopy_info;
 struct wait_queue_head;
@@ -26,8 +27,9 @@ unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
 unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
 				       const void __user *from, size_t len);
 
-int vfio_rust_get_precopy_info(struct vfio_precopy_info *info,
-			       unsigned long arg);
+int vfio_rust_check_precopy(struct vfio_device *vdev, unsigned int cmd,
+			    unsigned long arg, struct vfio_precopy_info *info,
+			    bool *reinit);
 int vfio_rust_put_precopy_info(unsigned long arg,
 			       const struct vfio_precopy_info *info);
 

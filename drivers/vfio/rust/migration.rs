@@ -4,6 +4,7 @@
 
 use crate::{
     bindings,
+    file::Reinit,
     kernel::fs::anon_inode::OpenFile,
     migratable::Migratable,
     pci::Driver,
@@ -139,7 +140,7 @@ pub struct VfioDevice<'a>(NonNull<bindings::vfio_device>, PhantomData<&'a ()>);
 impl VfioDevice<'_> {
     /// Takes a reference that can be kept.
     #[inline]
-    pub fn to_ref(&self) -> DeviceRef {
+    pub(super) fn to_ref(&self) -> DeviceRef {
         // SAFETY: The device is valid as long as `self` (type invariant), and so is
         // its `device`, which is a part of it.
         unsafe { kernel::bindings::get_device(&raw mut (*self.0.as_ptr()).device) };
@@ -180,28 +181,47 @@ impl VfioDevice<'_> {
     }
 }
 
-/// A counted reference to a VFIO device, for a session to keep: it ends before the
-/// device does.
+/// A counted reference to a VFIO device, for its data files to keep. They may outlive the
+/// binding of the driver, whose part of the device is gone then.
 ///
 /// # Invariants
 ///
 /// The device is valid, and this object owns one reference to it.
-pub struct DeviceRef(NonNull<bindings::vfio_device>);
+pub(super) struct DeviceRef(NonNull<bindings::vfio_device>);
 
 // SAFETY: put_device() may be called on any thread, and so may `release` of
 // `pci::Device`, which it may call.
 unsafe impl Send for DeviceRef {}
-// SAFETY: `&DeviceRef` only reads a byte of the device.
+// SAFETY: `&DeviceRef` only reads a byte of the device, which several threads may do.
 unsafe impl Sync for DeviceRef {}
 
 impl DeviceRef {
-    /// Returns whether user space has opted in to
-    /// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`.
+    /// Checks that an ioctl is VFIO_MIG_GET_PRECOPY_INFO, as the C drivers do, and reads
+    /// its argument. All but `argsz` is output. Only if user space has not opted in to
+    /// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`, `flags` keeps the value that it has put
+    /// there: "the flags field of struct vfio_precopy_info is reserved for
+    /// bug-compatibility reasons".
     #[inline]
-    pub fn precopy_info_v2(&self) -> bool {
-        // SAFETY: The device is valid as long as `self` (type invariant). VFIO may
-        // write this byte at any time, hence the volatile read.
-        unsafe { (&raw const (*self.0.as_ptr()).precopy_info_v2).read_volatile() != 0 }
+    pub(super) fn check_precopy(
+        &self,
+        command: c_uint,
+        argument: c_ulong,
+    ) -> Result<(bindings::vfio_precopy_info, Reinit)> {
+        let mut info = pin_init::zeroed();
+        let mut reinit = false;
+        // SAFETY: The device is valid as long as `self` (type invariant). `info` and
+        // `reinit` are local variables; `info` is made of integers, which may have any
+        // value. `argument` may be any address: the function checks that it is that of
+        // user memory.
+        to_result(unsafe {
+            let vdev = self.0.as_ptr();
+            bindings::vfio_rust_check_precopy(vdev, command, argument, &mut info, &mut reinit)
+        })?;
+        let reinit = match reinit {
+            true => Reinit::Allowed,
+            false => Reinit::Never,
+        };
+        Ok((info, reinit))
     }
 }
 

@@ -23,8 +23,7 @@ use core::{
     mem::{
         offset_of,
         MaybeUninit, //
-    },
-    ptr::NonNull, //
+    }, //
 };
 use kernel::{
     device::Bound,
@@ -185,6 +184,10 @@ impl FirstCall {
 }
 
 /// A variant driver. One object of the type belongs to each bound device.
+///
+/// It is dropped when the driver is unbound, once nobody has the device open. A data file
+/// may still be open then, and keep memory of the driver, but nothing that needs the
+/// device: mappings for DMA and notifications of other drivers must have ended.
 pub trait Driver: Send + Sync + Sized + 'static {
     /// Name of the driver, in messages and sysfs.
     const NAME: &'static CStr;
@@ -214,20 +217,15 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// [`Migration::reset_prepare`] or [`Migration::reset_done`]: no command may
     /// reach the device once this has returned.
     fn closing(&self) {}
-
-    /// The driver is being unbound. Nobody has the device open.
-    ///
-    /// A data file may still be open, and keep memory of the driver. Mappings for
-    /// DMA and notifications of other drivers must end here.
-    fn unbind(&self) {}
 }
 
 /// A device as VFIO allocates it: VFIO's part, then the driver's.
 ///
 /// # Invariants
 ///
-/// `core` begins with the `vfio_device`, and `data` is initialised between a
-/// successful `init` and `release`.
+/// `core` begins with the `vfio_device`. `data` is initialised from a successful `init` to
+/// the end of the binding, which calls `drop_data`; the device itself stays until
+/// `release`.
 #[repr(C)]
 pub(super) struct Device<T: Driver> {
     core: Opaque<bindings::vfio_pci_core_device>,
@@ -274,13 +272,26 @@ impl<T: Driver> Device<T> {
 
     /// # Safety
     ///
-    /// `vdev` must belong to a `Device<T>` that was initialised and not yet
-    /// released, and stays so for `'a`.
+    /// `vdev` must belong to a `Device<T>` that was initialised, and whose binding does
+    /// not end during `'a`.
     pub(super) unsafe fn data<'a>(vdev: *mut bindings::vfio_device) -> &'a T {
         // SAFETY: `vdev` belongs to a `Device<T>`, of which it is the first member
         // of the first member, and whose `data` is initialised and not dropped
         // during `'a` (requirements of this function, type invariant).
         unsafe { (*vdev.cast::<Self>()).data.assume_init_ref() }
+    }
+
+    /// Drops the driver's part, at the end of the binding.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` must belong to a `Device<T>` that was initialised. It must not be registered
+    /// any more, and neither [`Self::data`] nor this function may be called for it again.
+    unsafe fn drop_data(vdev: *mut bindings::vfio_device) {
+        // SAFETY: `vdev` belongs to a `Device<T>`, whose `data` is initialised (type
+        // invariant), and which is not used after this: VFIO calls nothing for a device
+        // that is not registered but `release` (requirements of this function).
+        unsafe { (*vdev.cast::<Self>()).data.assume_init_drop() };
     }
 
     /// Returns the `vfio_pci_core_device` that begins with `vdev`.
@@ -342,10 +353,6 @@ impl<T: Driver> Device<T> {
     /// Only called by VFIO, through [`Self::OPS`], once after `init` succeeded,
     /// when nobody else has a reference to the device any more.
     unsafe extern "C" fn release(vdev: *mut bindings::vfio_device) {
-        // SAFETY: `vdev` begins a `Device<T>`, whose `data` `init` has initialised
-        // (type invariant), and which nobody else uses any more (requirements of
-        // this function).
-        unsafe { (*vdev.cast::<Self>()).data.assume_init_drop() };
         // SAFETY: vfio_pci_core_init_dev() succeeded for `vdev` in `init`, and the
         // device is not used after this.
         unsafe { bindings::vfio_pci_core_release_dev(vdev) };
@@ -507,9 +514,9 @@ impl<T: Driver> Registration<T> {
             // driver data point to it.
             to_result(unsafe { bindings::vfio_pci_core_register_device(core) }).inspect_err(
                 |_| {
-                    // SAFETY: `vdev` belongs to an initialised `Device<T>`, to which
-                    // this function has the only reference.
-                    unsafe { Device::<T>::data(vdev) }.unbind();
+                    // SAFETY: `vdev` belongs to an initialised `Device<T>`, which was not
+                    // registered. The binding ends here: there is no `remove`.
+                    unsafe { Device::<T>::drop_data(vdev) };
                     // SAFETY: _vfio_alloc_device() returned this reference, and
                     // `vdev` is not used after this.
                     unsafe { kernel::bindings::put_device(&raw mut (*vdev).device) };
@@ -527,9 +534,10 @@ impl<T: Driver> Registration<T> {
         let core = unsafe { Self::bound(pdev) };
         // SAFETY: `probe` registered `core`. Waits until nobody has it open.
         unsafe { bindings::vfio_pci_core_unregister_device(core) };
-        // SAFETY: `core` begins an initialised `Device<T>`, to which this function
-        // has a reference.
-        unsafe { Device::<T>::data(core.cast()) }.unbind();
+        // SAFETY: `core` begins an initialised `Device<T>`, which is not registered any
+        // more. The binding ends here: the PCI core holds the device lock, with which it
+        // calls everything else that looks at the device.
+        unsafe { Device::<T>::drop_data(core.cast()) };
         // SAFETY: `probe` left this reference to this function, and `core` is not
         // used after this.
         unsafe { kernel::bindings::put_device(&raw mut (*core).vdev.device) };

@@ -9,7 +9,10 @@
 //! a state lock does not wait at all.
 
 use crate::{
-    file::DataFile,
+    file::{
+        self,
+        DataFile, //
+    },
     kernel::{
         fs::anon_inode::{
             Access,
@@ -30,6 +33,7 @@ use crate::{
             UserWriter, //
         },
     },
+    migration::VfioDevice, //
 };
 use kernel::{
     prelude::*,
@@ -126,17 +130,21 @@ impl<S: Stream> Transfer<S> {
 pub struct Session<S: Stream>(Arc<Transfer<S>>);
 
 impl<S: Stream> Session<S> {
-    /// Begins a session in which `stream` is read.
-    pub fn saving(stream: S) -> Result<(Self, OpenFile)> {
-        Self::new(stream, SaveFile)
+    /// Begins a session of `vdev` in which `stream` is read.
+    pub fn saving(vdev: &VfioDevice<'_>, stream: S) -> Result<(Self, OpenFile)> {
+        Self::new(vdev, stream, SaveFile)
     }
 
-    /// Begins a session in which `stream` is written.
-    pub fn resuming(stream: S) -> Result<(Self, OpenFile)> {
-        Self::new(stream, ResumeFile)
+    /// Begins a session of `vdev` in which `stream` is written.
+    pub fn resuming(vdev: &VfioDevice<'_>, stream: S) -> Result<(Self, OpenFile)> {
+        Self::new(vdev, stream, ResumeFile)
     }
 
-    fn new<F: DataFile>(stream: S, file: fn(Arc<Transfer<S>>) -> F) -> Result<(Self, OpenFile)> {
+    fn new<F: DataFile>(
+        vdev: &VfioDevice<'_>,
+        stream: S,
+        file: fn(Arc<Transfer<S>>) -> F,
+    ) -> Result<(Self, OpenFile)> {
         let changes = Arc::pin_init(Changes::new(), GFP_KERNEL_ACCOUNT)?;
         let transfer = Transfer {
             open: Atomic::new(true),
@@ -145,7 +153,7 @@ impl<S: Stream> Session<S> {
         };
         let session = Self(Arc::new(transfer, GFP_KERNEL_ACCOUNT)?);
         let file = Arc::new(file(session.0.clone()), GFP_KERNEL_ACCOUNT)?;
-        Ok((session, OpenFile::new(file)?))
+        Ok((session, file::open(vdev, file)?))
     }
 
     /// Looks at the stream. `EINVAL` if a write has failed or is under way: the

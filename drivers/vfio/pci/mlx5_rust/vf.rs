@@ -258,7 +258,7 @@ impl VfMigration {
             (PreCopyP2p, StopCopy) => self.stop_and_copy(session.saving()?, epoch)?,
             (StopCopy, Stop) => *session = Session::Idle,
             (Stop, Loading) => {
-                let (resuming, file) = Resuming::new(&self.vf, epoch)?;
+                let (resuming, file) = Resuming::new(&self.vf, vdev, epoch)?;
                 *session = Session::Resuming(resuming);
                 return Ok(Some(file));
             }

@@ -46,7 +46,10 @@ use kernel::{
     ThisModule, //
 };
 use vfio_rust::{
-    file::DataFile,
+    file::{
+        self,
+        DataFile, //
+    },
     kernel::{
         device::DeviceExt,
         error,
@@ -60,6 +63,7 @@ use vfio_rust::{
         task,
         uaccess::UserReader, //
     },
+    migration::VfioDevice,
     this_module, //
 };
 
@@ -211,7 +215,11 @@ impl Drop for Resuming {
 
 impl Resuming {
     /// Begins to load a state into the stopped device.
-    pub(crate) fn new(vf: &Arc<Vf>, epoch: Epoch) -> Result<(Self, OpenFile)> {
+    pub(crate) fn new(
+        vf: &Arc<Vf>,
+        vdev: &VfioDevice<'_>,
+        epoch: Epoch,
+    ) -> Result<(Self, OpenFile)> {
         let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
         let (command, pd) = {
             let guard = vf.enter(epoch)?;
@@ -247,7 +255,7 @@ impl Resuming {
         )?;
         // From here on an error ends the session.
         let resuming = Self(session.clone());
-        let file = OpenFile::new(session)?;
+        let file = file::open(vdev, session)?;
         Ok((resuming, file))
     }
 

@@ -77,8 +77,10 @@ use kernel::{
 };
 use vfio_rust::{
     file::{
+        self,
         DataFile,
-        PrecopyInfo, //
+        PrecopyInfo,
+        Reinit, //
     },
     kernel::{
         error,
@@ -103,7 +105,6 @@ use vfio_rust::{
         uaccess::UserWriter, //
     },
     migration::{
-        DeviceRef,
         StepError,
         VfioDevice, //
     },
@@ -127,12 +128,6 @@ pub(crate) enum Begin {
     Stopped,
 }
 
-/// Proof of the right to send commands for the session.
-struct Commands {
-    /// `None` once the session has ended.
-    device: Option<DeviceRef>,
-}
-
 /// A saving session, and its data file.
 #[pin_data]
 pub(crate) struct SavingSession {
@@ -142,8 +137,9 @@ pub(crate) struct SavingSession {
     changes: Arc<Changes>,
     command: SaveCommand,
     pd: Pd,
+    /// The right to send commands for the session: false once it has ended.
     #[pin]
-    commands: Mutex<Commands>,
+    commands: Mutex<bool>,
     #[pin]
     outgoing: Mutex<Outgoing>,
     /// The next part of the stream, for readers in turns. A reader copies without a lock:
@@ -157,7 +153,7 @@ pub(crate) struct SavingSession {
 /// can start one.
 pub(crate) struct Idle<'a> {
     session: &'a SavingSession,
-    _commands: Guard<'a, Commands, MutexBackend>,
+    _commands: Guard<'a, bool, MutexBackend>,
 }
 
 /// A saving session that the VF is in. Dropping it ends the session: nothing is sent
@@ -192,7 +188,6 @@ impl Saving {
             let command = SaveCommand::new(&guard, changes.clone())?;
             (command, Pd::new(&guard)?)
         };
-        let device = vdev.to_ref();
         let phase = match begin {
             Begin::Stopped => Phase::StopCopy,
             _ => Phase::InitialSave,
@@ -206,10 +201,7 @@ impl Saving {
                 changes,
                 command,
                 pd,
-                commands <- new_mutex!(
-                    Commands { device: Some(device) },
-                    "mlx5_vfio_rust_save_commands"
-                ),
+                commands <- new_mutex!(true, "mlx5_vfio_rust_save_commands"),
                 outgoing <- new_mutex!(
                     Outgoing {
                         phase,
@@ -230,7 +222,7 @@ impl Saving {
         )?;
         // From here on an error ends the session.
         let saving = Self(session.clone());
-        let file = OpenFile::new(session)?;
+        let file = file::open(vdev, session)?;
         saving.begin(begin)?;
         Ok((saving, file))
     }
@@ -287,7 +279,7 @@ impl SavingSession {
             // Nobody starts a SAVE after this. At once, or a reader would be told that the
             // next chunk is due, and would ask for it in vain until the session has failed.
             let mut commands = self.commands.lock();
-            commands.device = None;
+            *commands = false;
             self.fail();
         }
         self.command.end();
@@ -586,7 +578,7 @@ impl SavingSession {
     /// Saves the next chunk of the stopped device, if that is due.
     fn save_next_chunk(&self) {
         let commands = self.commands.lock();
-        if commands.device.is_none() {
+        if !*commands {
             return;
         }
         let need = {
@@ -622,7 +614,7 @@ impl SavingSession {
 
     /// Answers VFIO_MIG_GET_PRECOPY_INFO. Starts to save what has changed, once all
     /// before it was read.
-    fn report(&self) -> Result<PrecopyInfo> {
+    fn report(&self, reinit: Reinit) -> Result<PrecopyInfo> {
         let (commands, suspended) = loop {
             let commands = self.commands.lock();
             let outgoing = self.lock();
@@ -639,8 +631,9 @@ impl SavingSession {
                 phase => break (commands, outgoing.suspended || phase != Phase::PreCopy),
             }
         };
-        let device = commands.device.as_ref().ok_or_else(|| self.gone())?;
-        let v2 = device.precopy_info_v2();
+        if !*commands {
+            return Err(self.gone());
+        }
         let guard = self.vf.enter(self.epoch).map_err(|_| ENODEV)?;
         let (pending, need) = if suspended {
             (Pending::default(), 0)
@@ -648,9 +641,7 @@ impl SavingSession {
             let info = guard.query_state(Extent::Changes)?;
             let pending = Pending {
                 bytes: info.required as u64,
-                // "VFIO_PRECOPY_INFO_REINIT can be reported only after userspace
-                // opts in": it would not be understood.
-                new_initial: v2 && info.new_initial,
+                new_initial: reinit == Reinit::Allowed && info.new_initial,
             };
             // As with the first image, firmware gets more than it needs if it saves in
             // chunks.
@@ -700,7 +691,6 @@ impl SavingSession {
             reinit,
         } = info;
         Ok(PrecopyInfo {
-            v2,
             initial_bytes,
             dirty_bytes,
             reinit,
@@ -803,8 +793,8 @@ impl DataFile for SavingSession {
         }
     }
 
-    fn precopy_info(&self) -> Result<PrecopyInfo> {
-        self.report()
+    fn precopy_info(&self, reinit: Reinit) -> Result<PrecopyInfo> {
+        self.report(reinit)
             .inspect(|info| self.vf.tracer.precopy_info(info))
     }
 

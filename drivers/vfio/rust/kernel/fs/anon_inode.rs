@@ -28,10 +28,6 @@ use kernel::{
         LocalFile, //
     },
     prelude::*,
-    sync::{
-        Arc,
-        ArcBorrow, //
-    },
     types::ForeignOwnable,
     ThisModule, //
 };
@@ -81,10 +77,10 @@ pub trait StreamFile: Send + Sync + 'static {
     const ACCESS: Access;
 
     /// Reads from the stream. Returns the number of bytes read, or 0 at its end.
-    fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize>;
+    fn read(&self, wait: Wait, out: &mut UserWriter) -> Result<usize>;
 
     /// Writes to the stream. Returns the number of bytes that were taken.
-    fn write(this: ArcBorrow<'_, Self>, wait: Wait, from: &mut UserReader) -> Result<usize>;
+    fn write(&self, wait: Wait, from: &mut UserReader) -> Result<usize>;
 
     /// ioctl(), whose argument is a pointer of user space.
     fn ioctl(&self, command: u32, argument: usize) -> Result;
@@ -107,14 +103,14 @@ unsafe impl Send for OpenFile {}
 
 impl OpenFile {
     /// Opens a file around `context`.
-    pub fn new<T: StreamFile>(context: Arc<T>) -> Result<Self> {
+    pub fn new<T: StreamFile>(context: T) -> Result<Self> {
         let flags = match T::ACCESS {
             Access::Read => kernel::bindings::O_RDONLY,
             Access::Write => kernel::bindings::O_WRONLY,
         };
-        let private = context.into_foreign();
+        let private = KBox::new(context, GFP_KERNEL_ACCOUNT)?.into_foreign();
         // SAFETY: The name ends with a NUL, the operations are static, and
-        // `private` is the `Arc<T>` that the operations of `T` expect. They own it
+        // `private` is the `KBox<T>` that the operations of `T` expect. They own it
         // if this succeeds.
         let file = from_err_ptr(unsafe {
             bindings::anon_inode_getfile(
@@ -125,9 +121,9 @@ impl OpenFile {
             )
         })
         .inspect_err(|_| {
-            // SAFETY: `private` is from `into_foreign` of this `Arc<T>`, and no file
+            // SAFETY: `private` is from `into_foreign` of this `KBox<T>`, and no file
             // has taken it over.
-            drop(unsafe { Arc::<T>::from_foreign(private) });
+            drop(unsafe { KBox::<T>::from_foreign(private) });
         })?;
         // SAFETY: `file` was opened just now, with a valid inode, and nobody else
         // has it yet. Makes it a stream: no seeking, no pread or pwrite.
@@ -179,11 +175,11 @@ impl<T: StreamFile> Operations<T> {
     ///
     /// `file` must have been opened by [`OpenFile::new::<T>`], and must not be
     /// released during `'a`.
-    unsafe fn context<'a>(file: *mut kernel::bindings::file) -> ArcBorrow<'a, T> {
-        // SAFETY: `OpenFile::new` set `private_data` to an `Arc<T>` made foreign,
+    unsafe fn context<'a>(file: *mut kernel::bindings::file) -> &'a T {
+        // SAFETY: `OpenFile::new` set `private_data` to a `KBox<T>` made foreign,
         // which only `release` takes back: not during `'a` (requirements of this
         // function).
-        unsafe { <Arc<T> as ForeignOwnable>::borrow((*file).private_data.cast()) }
+        unsafe { <KBox<T> as ForeignOwnable>::borrow((*file).private_data.cast()) }
     }
 
     /// Returns whether a call on `file` may wait. User space may change that at
@@ -220,7 +216,7 @@ impl<T: StreamFile> Operations<T> {
         // function returns (requirements of this function).
         let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
         let mut out = UserWriter::new(buf, len);
-        match T::read(context, wait, &mut out) {
+        match context.read(wait, &mut out) {
             Ok(n) => n as isize,
             Err(err) => err.to_errno() as isize,
         }
@@ -243,7 +239,7 @@ impl<T: StreamFile> Operations<T> {
         // function returns (requirements of this function).
         let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
         let mut from = UserReader::new(buf, len);
-        match T::write(context, wait, &mut from) {
+        match context.write(wait, &mut from) {
             Ok(n) => n as isize,
             Err(err) => err.to_errno() as isize,
         }
@@ -322,10 +318,10 @@ impl<T: StreamFile> Operations<T> {
         _inode: *mut kernel::bindings::inode,
         file: *mut kernel::bindings::file,
     ) -> c_int {
-        // SAFETY: `private_data` is an `Arc<T>` that `OpenFile::new` made foreign.
+        // SAFETY: `private_data` is a `KBox<T>` that `OpenFile::new` made foreign.
         // It is taken back once, here, and nobody borrows it any more
         // (requirements of this function).
-        drop(unsafe { Arc::<T>::from_foreign((*file).private_data.cast()) });
+        drop(unsafe { KBox::<T>::from_foreign((*file).private_data.cast()) });
         0
     }
 }
