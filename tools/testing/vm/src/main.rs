@@ -53,11 +53,11 @@ struct Cli {
     #[arg(long)]
     needs: bool,
     #[command(subcommand)]
-    command: What,
+    command: Command,
 }
 
 #[derive(Subcommand, Debug)]
-enum What {
+enum Command {
     /// Migrations with each driver in turn, and a report.
     Run {
         /// Migrations with each driver that count.
@@ -282,26 +282,26 @@ fn extent(all: bool) -> Extent {
 }
 
 /// What a command needs. The names that it is given must be right.
-fn needed(command: &What) -> Result<BTreeSet<Need>> {
+fn needed(command: &Command) -> Result<BTreeSet<Need>> {
     Ok(match command {
-        What::BenchTable => BTreeSet::new(),
-        What::Run { .. } => [Kernel::Stock.into()].into(),
-        What::RunQemu => [Kernel::Intree.into()].into(),
-        What::CheckQemuFaults { fault } => {
+        Command::BenchTable => BTreeSet::new(),
+        Command::Run { .. } => [Kernel::Stock.into()].into(),
+        Command::RunQemu => [Kernel::Intree.into()].into(),
+        Command::CheckQemuFaults { fault } => {
             report::faults::wanted(fault.as_deref())?;
             [Kernel::Intree.into()].into()
         }
-        What::Bench { only, .. } => bench::wanted(only.as_deref())?
+        Command::Bench { only, .. } => bench::wanted(only.as_deref())?
             .iter()
             .flat_map(|benchmark| benchmark.machines())
             .map(|(kernel, _)| kernel.into())
             .collect(),
-        What::Fuzz { target, .. } => {
+        Command::Fuzz { target, .. } => {
             fuzz::named(target)?;
             [Need::Fuzz].into()
         }
-        What::Check { all, only, .. } => check::needs(extent(*all), only.as_deref())?,
-        What::Scenario { kernel, name, .. } => {
+        Command::Check { all, only, .. } => check::needs(extent(*all), only.as_deref())?,
+        Command::Scenario { kernel, name, .. } => {
             find(name, *kernel)?;
             [(*kernel).into()].into()
         }
@@ -315,7 +315,7 @@ fn run(cli: &Cli) -> Result<bool> {
     }
     let paths = &cli.paths;
     match &cli.command {
-        What::Run { runs } => show(
+        Command::Run { runs } => show(
             paths,
             "Migrating a VF of an emulated ConnectX",
             (Kernel::Stock, "run"),
@@ -325,14 +325,14 @@ fn run(cli: &Cli) -> Result<bool> {
                 report::run::publish(paths, outcome, file)
             }),
         ),
-        What::RunQemu => show(
+        Command::RunQemu => show(
             paths,
             "Migrating a running guest with VFs by QEMU",
             (Kernel::Intree, "qemu"),
             "",
             (report::qemu::FILE, report::qemu::publish),
         ),
-        What::CheckQemuFaults { fault } => {
+        Command::CheckQemuFaults { fault } => {
             let wanted = report::faults::wanted(fault.as_deref())?;
             let only = names::parameter(fault.as_deref().unwrap_or_default());
             show(
@@ -345,15 +345,15 @@ fn run(cli: &Cli) -> Result<bool> {
                 }),
             )
         }
-        What::Bench { runs, only } => measure(paths, *runs, only.as_deref()),
-        What::Fuzz { target, input } => {
+        Command::Bench { runs, only } => measure(paths, *runs, only.as_deref()),
+        Command::Fuzz { target, input } => {
             Fuzz::new(paths, fuzz::named(target)?)?.show(input.as_deref())
         }
-        What::BenchTable => bench::table::update(paths).map(|()| true),
-        What::Check { all, only, seed } => {
+        Command::BenchTable => bench::table::update(paths).map(|()| true),
+        Command::Check { all, only, seed } => {
             check::run(paths, extent(*all), only.as_deref(), seed::or_new(*seed))
         }
-        What::Scenario {
+        Command::Scenario {
             kernel,
             name,
             properties,
@@ -408,23 +408,23 @@ mod tests {
     fn a_name_of_nothing_is_an_error_before_anything_is_made() {
         let wrong = Some("nosuch".to_string());
         let commands = [
-            What::Bench {
+            Command::Bench {
                 runs: None,
                 only: wrong.clone(),
             },
-            What::Check {
+            Command::Check {
                 all: false,
                 only: wrong.clone(),
                 seed: None,
             },
-            What::CheckQemuFaults {
+            Command::CheckQemuFaults {
                 fault: wrong.clone(),
             },
-            What::Fuzz {
+            Command::Fuzz {
                 target: "nosuch".to_string(),
                 input: None,
             },
-            What::Scenario {
+            Command::Scenario {
                 kernel: Kernel::Stock,
                 name: "nosuch".to_string(),
                 properties: String::new(),
@@ -441,7 +441,7 @@ mod tests {
     fn what_measures_needs_the_kernels_of_its_machines() {
         let line = |only: &str| {
             let only = Some(only.to_string());
-            needs::line(&needed(&What::Bench { runs: None, only }).unwrap())
+            needs::line(&needed(&Command::Bench { runs: None, only }).unwrap())
         };
         assert_eq!(line("paths"), "stock bare");
         assert_eq!(line("qemu"), "intree");

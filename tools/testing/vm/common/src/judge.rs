@@ -71,8 +71,8 @@ pub enum Mark<'a> {
 }
 
 impl<'a> Mark<'a> {
-    /// As it stands in the log, without [`MARK`].
-    pub fn text(self) -> String {
+    /// Returns what follows [`MARK`] in the log.
+    pub fn line(self) -> String {
         match self {
             Self::Begin(name) => format!("begin {name}"),
             Self::Expect(text) => format!("expect {text}"),
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn marks_are_read_as_they_are_written() {
         for mark in [Mark::Begin("a b"), Mark::Expect("c d"), Mark::End] {
-            let line = format!("[    1.0] {MARK}{}\r", mark.text());
+            let line = format!("[    1.0] {MARK}{}\r", mark.line());
             assert_eq!(Mark::parse(&line), Some(mark));
         }
     }

@@ -133,6 +133,6 @@ pub fn expect(text: &str) {
 /// Adds a mark to the kernel log.
 pub fn mark(mark: Mark<'_>) {
     if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
-        let _ = log.write_all(format!("{MARK}{}\n", mark.text()).as_bytes());
+        let _ = log.write_all(format!("{MARK}{}\n", mark.line()).as_bytes());
     }
 }

@@ -451,8 +451,8 @@ impl MissingMemory {
         File::from(self.uffd.try_clone()?).read_exact(&mut [0; 32])
     }
 
-    /// Lets who waits for it go on.
-    pub fn provide(&self) -> io::Result<()> {
+    /// Resolves the fault: the page is there, with zeroes.
+    pub fn resolve_fault(&self) -> io::Result<()> {
         self.ioctl(UFFDIO_ZEROPAGE, [self.addr as u64, PAGE as u64, 0, 0])
     }
 }

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     /// A log of commands: start, name, op_mod, VHCA, bytes and nanoseconds.
-    fn text(commands: &[(u64, &str, u64, u64, u64, u64)]) -> String {
+    fn event_log(commands: &[(u64, &str, u64, u64, u64, u64)]) -> String {
         let line = |(start, name, op_mod, vhca, bytes, ns): &(_, _, _, _, _, _)| {
             format!(
                 "{start} fn=0 op=0x1 {name} op_mod=0x{op_mod:x} vhca={vhca} status=0x0 \
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn devices_share_a_downtime() {
-        let log = text(&[
+        let log = event_log(&[
             // The destination, and pre-copy.
             (10, "SUSPEND_VHCA", 0, 5, 0, 1),
             (20, "SAVE_VHCA_STATE", 0, 1, 1000, 10),
@@ -302,14 +302,14 @@ mod tests {
 
     #[test]
     fn a_source_that_stops_for_another_reason_begins_no_downtime() {
-        let end = text(&[
+        let end = event_log(&[
             (200, "SAVE_VHCA_STATE", 0, 1, 9, 10),
             (300, "SUSPEND_VHCA", 0, 1, 0, 1),
             (310, "SAVE_VHCA_STATE", 0, 1, 4, 10),
             (320, "RESUME_VHCA", 1, 5, 0, 1),
         ]);
-        let suspended = text(&[(100, "SUSPEND_VHCA", 0, 1, 0, 1)]);
-        let resumed = text(&[(101, "RESUME_VHCA", 1, 1, 0, 1)]);
+        let suspended = event_log(&[(100, "SUSPEND_VHCA", 0, 1, 0, 1)]);
+        let resumed = event_log(&[(101, "RESUME_VHCA", 1, 1, 0, 1)]);
         for begin in [suspended.clone(), suspended + &resumed] {
             let log = begin + &end;
             let work = downtime(&mut commands(&log), &HERE[..1]).unwrap();
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn loading_a_state_begins_when_the_device_is_stopped() {
-        let log = text(&[
+        let log = event_log(&[
             // It is saved.
             (10, "SUSPEND_VHCA", 1, 5, 0, 1),
             (20, "SAVE_VHCA_STATE", 0, 5, 9, 1),

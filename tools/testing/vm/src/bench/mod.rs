@@ -2,6 +2,7 @@
 
 //! `make bench`: our driver and the C driver side by side, in the same machine.
 
+mod code_size;
 pub mod counts;
 pub mod dirty;
 mod firmware;
@@ -14,7 +15,6 @@ pub mod qemu;
 pub mod reinit;
 mod rows;
 pub mod table;
-mod text;
 mod versions;
 
 use crate::{machine::Outcome, paths::Paths, tap::Test};

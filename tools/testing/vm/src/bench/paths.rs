@@ -3,9 +3,10 @@
 //! What each call takes: instructions of the machine, commands, memory.
 
 use super::{
+    code_size,
     goals::{self, Kept},
     rows::{self, Row},
-    text, Measured,
+    Measured,
 };
 use crate::{machine::Outcome, report::write, tap::Test};
 use anyhow::{bail, Result};
@@ -63,7 +64,7 @@ fn measured(measured: &Measured<'_>) -> Result<Vec<Row>> {
     for (kernel, outcome) in &measured.machines {
         all.extend(rows::of(*kernel, outcome)?);
     }
-    all.push(text::row(Kernel::Stock, measured.paths)?);
+    all.push(code_size::row(Kernel::Stock, measured.paths)?);
     all.sort_by_key(|row| row.kernel);
     Ok(all)
 }

@@ -157,21 +157,21 @@ impl Qemu {
         qmp.send(command, arguments)
     }
 
-    fn text(&self, kind: &str) -> String {
+    fn read_file(&self, kind: &str) -> String {
         let bytes = fs::read(our_file(&self.name, kind)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// What its guest has reported.
     pub fn reports(&self) -> String {
-        self.text("report")
+        self.read_file("report")
     }
 
     /// What it and its guest have said last.
     pub fn said(&self) -> String {
         let mut said = Vec::new();
         for kind in ["log", "trace", "console", "report"] {
-            let text = self.text(kind);
+            let text = self.read_file(kind);
             let lines: Vec<&str> = text.lines().collect();
             for line in &lines[lines.len().saturating_sub(LAST_LINES)..] {
                 said.push(format!("{}.{kind}: {line}", self.name));

@@ -3,7 +3,7 @@
 //! `vfio-mig stress` and `vfio-mig fuzz`: whatever user space does, the kernel and
 //! the device are well afterwards.
 
-use super::{conformance, Bench, NamedRun};
+use super::{conformance, NamedRun, Vfs};
 use crate::{hca::Driver, kmsg, sys, tap::Results};
 use anyhow::{ensure, Context, Result};
 use vfio_mig::{
@@ -81,8 +81,8 @@ pub fn run(results: &mut Results) -> Result<()> {
         migrations: sys::rounds(MIGRATIONS)?.into(),
         rounds: sys::rounds(ROUNDS)?.into(),
     };
-    let bench = Bench::new()?;
-    let (vf, other) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let (vf, other) = vfs.of(Driver::Rust);
     abuse(
         results,
         "mlx5_vfio_pci_rust",

@@ -2,7 +2,7 @@
 
 //! The same thing done with both drivers: it must look the same.
 
-use super::Bench;
+use super::Vfs;
 use crate::{hca::Driver, tap::Results};
 use anyhow::{bail, Result};
 use std::io;
@@ -38,14 +38,14 @@ pub struct Difference {
 /// difference that is not in `differences`, or not just as it is there.
 pub fn both(
     results: &mut Results,
-    bench: &Bench,
+    vfs: &Vfs,
     observations: &[Observation],
     differences: &[Difference],
 ) {
     for (name, observe) in observations {
         results.test(name, |results| {
             let [c, rust] = Driver::BOTH.map(|driver| {
-                let (vf, other) = bench.of(driver);
+                let (vf, other) = vfs.of(driver);
                 observe(&Site { vf, other })
             });
             let (c, rust) = (c?, rust?);

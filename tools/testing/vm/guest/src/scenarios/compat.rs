@@ -3,7 +3,7 @@
 //! ioctls as programs of 32 bit make them: they take another way into the kernel,
 //! and must do the same.
 
-use super::{compare::Site, Bench, NamedRun};
+use super::{compare::Site, NamedRun, Vfs};
 use crate::{hca::Driver, sys, tap::Results};
 use anyhow::{ensure, Context, Result};
 use std::os::fd::AsFd;
@@ -59,9 +59,9 @@ fn precopy_info(site: &Site) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     for driver in Driver::BOTH {
-        let (vf, other) = bench.of(driver);
+        let (vf, other) = vfs.of(driver);
         let site = Site { vf, other };
         let name = driver.name();
         results.test(&format!("state, {name} driver"), |_| state(&site));

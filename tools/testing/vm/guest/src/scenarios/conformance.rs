@@ -2,7 +2,7 @@
 
 //! `vfio-mig test` judges drivers: ours, the C driver, and samples.
 
-use super::{Bench, NamedRun};
+use super::{NamedRun, Vfs};
 use crate::{hca::Driver, kmsg, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use std::{
@@ -120,8 +120,8 @@ fn parse(line: &str, about: &mut Vec<String>) -> Option<Line> {
 }
 
 fn on_vfs(results: &mut Results, driver: Driver) -> Result<()> {
-    let bench = Bench::new()?;
-    let (vf, other) = bench.of(driver);
+    let vfs = Vfs::new()?;
+    let (vf, other) = vfs.of(driver);
     suite(
         results,
         driver.sysfs_name(),

@@ -5,7 +5,7 @@
 use super::{
     paths::Counter,
     track::{missing, ones, Written},
-    Bench,
+    Vfs,
 };
 use crate::{
     hca::Driver,
@@ -80,11 +80,11 @@ fn count_reports(results: &mut Results, driver: Driver, vf: Bdf, run: u32) -> Re
 }
 
 /// Counts with each driver.
-pub(super) fn count(results: &mut Results, bench: &Bench, run: u32) -> Result<()> {
+pub(super) fn count(results: &mut Results, vfs: &Vfs, run: u32) -> Result<()> {
     for driver in super::in_turn(run) {
         let name = format!("run {run}, DMA logging, {} driver", driver.name());
         results.test(&name, |results| {
-            count_reports(results, driver, bench.of(driver).0, run)
+            count_reports(results, driver, vfs.of(driver).0, run)
         });
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! BARs as dma-bufs: what our driver answers is what vfio-pci does, and a peer's DMA gets
 //! to what was exported until it is revoked.
 
-use super::{compare::words, Bench, NamedRun};
+use super::{compare::words, NamedRun, Vfs};
 use crate::{
     hca::{self, Driver},
     kmsg, sys,
@@ -401,9 +401,9 @@ fn migrating(exporter: Bdf, peer: Bdf) -> Result<()> {
 }
 
 fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    let c = bench.of(Driver::C);
-    let (ours, peer) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let c = vfs.of(Driver::C);
+    let (ours, peer) = vfs.of(Driver::Rust);
     results.test("vfio-pci loads", |_| {
         Ok(sys::load_module("/lib/modules/vfio_pci.ko", "")?)
     });

@@ -4,7 +4,7 @@
 
 use super::{
     compare::{self, outcome, words, Observation, Site},
-    Bench, NamedRun,
+    NamedRun, Vfs,
 };
 use crate::{sys, tap::Results};
 use anyhow::Result;
@@ -198,7 +198,7 @@ const OBSERVATIONS: &[Observation] = &[
 ];
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    compare::both(results, &bench, OBSERVATIONS, &[]);
+    let vfs = Vfs::new()?;
+    compare::both(results, &vfs, OBSERVATIONS, &[]);
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use super::{
     compare::{errno_name, outcome},
-    Bench, NamedRun,
+    NamedRun, Vfs,
 };
 use crate::{hca::Driver, tap::Results};
 use anyhow::{bail, Result};
@@ -33,8 +33,8 @@ fn request(device: &Device, from: State, to: State) -> Result<String> {
     Ok(format!("{result}, data fd: {fd}, then {end}"))
 }
 
-fn open(bench: &Bench) -> Result<[Device; 2]> {
-    let of = |driver| Device::open(bench.of(driver).0);
+fn open(vfs: &Vfs) -> Result<[Device; 2]> {
+    let of = |driver| Device::open(vfs.of(driver).0);
     Ok([of(Driver::C)?, of(Driver::Rust)?])
 }
 
@@ -56,9 +56,9 @@ fn from_error(vf: Bdf, to: State) -> Result<String> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     results.test("migration features", |_| {
-        let [c, rust] = open(&bench)?;
+        let [c, rust] = open(&vfs)?;
         let (c, rust) = (c.features()?.names(), rust.features()?.names());
         if c != ["STOP_COPY", "P2P", "PRE_COPY"] || rust != c {
             bail!("C: {c:?}, Rust: {rust:?}");
@@ -71,7 +71,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         .flat_map(|from| requests.clone().map(move |to| (from, to)))
     {
         results.test(&format!("{from} -> {to}"), |_| {
-            let [c, rust] = open(&bench)?;
+            let [c, rust] = open(&vfs)?;
             let (c, rust) = (request(&c, from, to)?, request(&rust, from, to)?);
             if c != rust {
                 bail!("C:    {c}\nRust: {rust}");
@@ -80,7 +80,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         });
     }
     results.test("only a reset leads out of ERROR", |_| {
-        let (vf, _) = bench.of(Driver::Rust);
+        let (vf, _) = vfs.of(Driver::Rust);
         for to in [
             State::STOP,
             State::RUNNING,

@@ -6,7 +6,7 @@
 //! Pages of a state are no objects of an allocator that kmemleak follows, so they are
 //! counted.
 
-use super::{compare::Site, streams, Bench, NamedRun};
+use super::{compare::Site, streams, NamedRun, Vfs};
 use crate::{cgroup::Group, hca::Driver, kmsg, sys, tap::Results, vf::Vf};
 use anyhow::{ensure, Context, Result};
 use mlx5_emu_regs as regs;
@@ -30,7 +30,7 @@ pub const SCENARIOS: &[NamedRun] = &[("memory", run)];
 /// Sessions of each kind.
 const SESSIONS: u64 = 8;
 /// Between two looks at the free memory.
-const SETTLING: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(200);
 /// After that, memory does not come back any more.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -44,10 +44,10 @@ fn free() -> Result<u64> {
 
 /// Free memory when nothing is freed any more: some pages wait for an RCU grace period
 /// or for work.
-fn settled_free() -> Result<u64> {
+fn stable_free() -> Result<u64> {
     let mut last = free()?;
     loop {
-        thread::sleep(SETTLING);
+        thread::sleep(POLL);
         let now = free()?;
         if now <= last {
             return Ok(now);
@@ -65,14 +65,14 @@ fn at_last(most: u64, missing: impl Fn() -> Result<u64>) -> Result<u64> {
         if bytes < most || begin.elapsed() > PATIENCE {
             return Ok(bytes);
         }
-        thread::sleep(SETTLING);
+        thread::sleep(POLL);
     }
 }
 
 /// There is as much free memory as before [`SESSIONS`] of `what`, of `size` bytes each.
 fn all_is_back(before: u64, size: u64, what: &str) -> Result<()> {
     let most = size * SESSIONS / 4;
-    let lost = at_last(most, || Ok(before.saturating_sub(settled_free()?)))?;
+    let lost = at_last(most, || Ok(before.saturating_sub(stable_free()?)))?;
     ensure!(
         lost < most,
         "{lost} bytes are lost after {SESSIONS} {what} of {size} bytes"
@@ -200,7 +200,7 @@ fn comes_back(site: &Site, session: Session) -> Result<()> {
     let size = stream.len() as u64;
     // What is allocated once, is now.
     session(&Device::open(site.vf)?, &stream)?;
-    let before = settled_free()?;
+    let before = stable_free()?;
     for _ in 0..SESSIONS {
         session(&Device::open(site.vf)?, &stream)?;
     }
@@ -214,7 +214,7 @@ fn files_hold_nothing(site: &Site, name: &str) -> Result<()> {
     let size = stream.len() as u64;
     let device = Device::open(site.vf)?;
     drop(session(&device, &stream)?);
-    let before = settled_free()?;
+    let before = stable_free()?;
     let files = (0..SESSIONS)
         .map(|_| session(&device, &stream)?.context("its file is closed"))
         .collect::<Result<Vec<File>>>()?;
@@ -313,9 +313,9 @@ const MOST_OF_C: f64 = 0.55;
 
 /// A session in pre-copy has one buffer for the whole state, where that of the C driver
 /// has two.
-fn one_buffer(bench: &Bench) -> Result<()> {
+fn one_buffer(vfs: &Vfs) -> Result<()> {
     let peak = |driver| {
-        let (vf, other) = bench.of(driver);
+        let (vf, other) = vfs.of(driver);
         precopy_peak(&Site { vf, other })
     };
     let (rust, c) = (peak(Driver::Rust)?, peak(Driver::C)?);
@@ -381,7 +381,7 @@ fn out_of_memory(site: &Site, name: &str) -> Result<()> {
     let stream = stream_of(site)?;
     let size = stream.len() as u64;
     session(&Device::open(site.vf)?, &stream)?;
-    let before = settled_free()?;
+    let before = stable_free()?;
     for _ in 0..SESSIONS {
         limited(site, session, &stream, size / 2)?;
         let device = Device::open(site.vf)?;
@@ -392,9 +392,9 @@ fn out_of_memory(site: &Site, name: &str) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     for driver in Driver::BOTH {
-        let (vf, other) = bench.of(driver);
+        let (vf, other) = vfs.of(driver);
         let site = Site { vf, other };
         for (name, session) in KINDS {
             if driver == Driver::Rust || WHOLE.contains(name) {
@@ -406,9 +406,9 @@ pub fn run(results: &mut Results) -> Result<()> {
         results.test(&name, |_| charged(&site));
     }
     results.test("pre-copy takes one buffer of a whole state", |_| {
-        one_buffer(&bench)
+        one_buffer(&vfs)
     });
-    let (vf, other) = bench.of(Driver::Rust);
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     results.test("loading has two buffers, however many images come", |_| {
         two_buffers(&site)

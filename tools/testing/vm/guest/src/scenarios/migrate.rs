@@ -2,7 +2,7 @@
 
 //! One VF's state goes to another, with each driver in turn: the demonstration.
 
-use super::{Bench, NamedRun};
+use super::{NamedRun, Vfs};
 use crate::{
     count,
     hca::Driver,
@@ -40,8 +40,8 @@ fn build_id(module: &str) -> Option<String> {
     Some(id.fold(String::new(), |id, byte| id + &format!("{byte:02x}")))
 }
 
-fn migrate(results: &mut Results, bench: &Bench, driver: Driver, run: u32) -> Result<()> {
-    let (source, destination) = bench.of(driver);
+fn migrate(results: &mut Results, vfs: &Vfs, driver: Driver, run: u32) -> Result<()> {
+    let (source, destination) = vfs.of(driver);
     let source = Vf::open(source, PAGES)?;
     let destination = Vf::open(destination, PAGES)?;
     let violations = source.violations()?;
@@ -105,7 +105,7 @@ fn migrate(results: &mut Results, bench: &Bench, driver: Driver, run: u32) -> Re
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     let runs = match sys::kernel_parameter("vmtest.runs")? {
         Some(runs) => runs.parse()?,
         None => 1,
@@ -113,7 +113,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     for run in 0..runs {
         for driver in super::in_turn(run) {
             let name = format!("run {run}, migrate with the {} driver", driver.name());
-            results.test(&name, |results| migrate(results, &bench, driver, run));
+            results.test(&name, |results| migrate(results, &vfs, driver, run));
         }
     }
     Ok(())

@@ -102,11 +102,11 @@ pub fn find(name: &str) -> Option<Run> {
 }
 
 /// Two VFs of each driver.
-pub struct Bench {
+pub struct Vfs {
     vfs: Vec<Bdf>,
 }
 
-impl Bench {
+impl Vfs {
     /// Creates and binds them.
     pub fn new() -> Result<Self> {
         let pf = Pf::find()?;

@@ -8,7 +8,7 @@
 
 use super::{
     compare::{errno_name, Site},
-    streams, Bench, NamedRun,
+    streams, NamedRun, Vfs,
 };
 use crate::{
     hca::Driver,
@@ -223,8 +223,8 @@ fn fail_each(site: &Site, request: &Request, rng: &mut Rng) -> Result<u32> {
 
 pub fn run(results: &mut Results) -> Result<()> {
     injection::set_up()?;
-    let bench = Bench::new()?;
-    let (vf, other) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     let seed = sys::seed()?;
     let mut rng = Rng::with_seed(seed);

@@ -5,7 +5,7 @@
 //!
 //! The machine counts time in instructions: what it measures does not depend on the host.
 
-use super::{streams, Bench, NamedRun};
+use super::{streams, NamedRun, Vfs};
 use crate::{fault, sys, tap::Results};
 use anyhow::{ensure, Result};
 use serde_json::json;
@@ -49,14 +49,14 @@ fn load(vf: Bdf, pieces: &[&[u8]]) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     sys::exact_sleep()?;
     for run in 0..super::runs()? {
         for (name, pieces) in PATTERNS {
             for driver in super::in_turn(run) {
                 let title = format!("run {run}, {name}, {} driver", driver.name());
                 results.test(&title, |results| {
-                    let (vf, other) = bench.of(driver);
+                    let (vf, other) = vfs.of(driver);
                     let stream = streams::saved(&Device::open(other)?)?;
                     let images = streams::images(&stream)?.len();
                     ensure!(images == IMAGES, "{images} images");

@@ -2,7 +2,7 @@
 
 //! Benchmark: how many instructions the machine executes in each call.
 
-use super::{compare::Site, dirty_paths, streams, Bench, NamedRun};
+use super::{compare::Site, dirty_paths, streams, NamedRun, Vfs};
 use crate::{
     cgroup::{Group, Peak},
     count,
@@ -392,12 +392,12 @@ pub fn run_profile(results: &mut Results) -> Result<()> {
 }
 
 /// Counts each path with each driver.
-fn each(results: &mut Results, bench: &Bench, run: u32, paths: &[(&str, Path)]) {
+fn each(results: &mut Results, vfs: &Vfs, run: u32, paths: &[(&str, Path)]) {
     for (name, path) in paths {
         for driver in super::in_turn(run) {
             let title = format!("run {run}, {name}, {} driver", driver.name());
             results.test(&title, |results| {
-                let (vf, other) = bench.of(driver);
+                let (vf, other) = vfs.of(driver);
                 let driver = driver.name();
                 path(
                     &Site { vf, other },
@@ -423,10 +423,10 @@ fn begin(results: &mut Results) -> Result<()> {
 }
 
 fn run_paths(results: &mut Results, paths: &[(&str, Path)]) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     begin(results)?;
     for run in 0..super::runs()? {
-        each(results, &bench, run, paths);
+        each(results, &vfs, run, paths);
     }
     Ok(())
 }
@@ -487,11 +487,11 @@ pub fn run_vfs(results: &mut Results) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     begin(results)?;
     for run in 0..super::runs()? {
-        each(results, &bench, run, PATHS);
-        dirty_paths::count(results, &bench, run)?;
+        each(results, &vfs, run, PATHS);
+        dirty_paths::count(results, &vfs, run)?;
         for (name, size) in [
             ("read, 1 MiB", 1 << 20),
             ("read, 64 KiB", 64 << 10),

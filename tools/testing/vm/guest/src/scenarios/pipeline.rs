@@ -7,7 +7,7 @@
 
 use super::{
     compare::{self, words, Site},
-    loads, streams, tool_faults, Bench, NamedRun,
+    loads, streams, tool_faults, NamedRun, Vfs,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -200,8 +200,8 @@ fn arcs_come_next(site: &Site) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    let (vf, other) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     let tests: [compare::Test; 5] = [
         ("reset and close while firmware loads", reset_while_loading),
@@ -276,7 +276,7 @@ fn blocked_writer(results: &mut Results, site: &Site, end: End) {
             device.reset()?;
             ensure!(device.state()? == State::RUNNING);
         }
-        memory.provide()?;
+        memory.resolve_fault()?;
         let written = writer.join().ok().context("the writer panicked")?;
         match end {
             End::Reset => ensure!(written == "ENODEV", "the writer got {written}"),

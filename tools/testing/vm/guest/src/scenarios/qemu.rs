@@ -33,11 +33,11 @@ const MANY: usize = 4;
 const IN_A_ROW: u32 = 10;
 
 /// Makes VFs.
-pub struct Bench {
+pub struct GuestVfs {
     vfs: Vec<Assigned>,
 }
 
-impl Bench {
+impl GuestVfs {
     fn new() -> Result<Self> {
         let pf = Pf::find()?;
         pf.set_vfs(0)?;
@@ -81,7 +81,7 @@ impl Bench {
 }
 
 /// Has everything ready; `None` where the kernel cannot do that.
-pub fn prepare(results: &mut Results) -> Result<Option<(Common, Bench)>> {
+pub fn prepare(results: &mut Results) -> Result<Option<(Common, GuestVfs)>> {
     if !fs::exists("/dev/iommu")? {
         results.skip(
             "QEMU migrates a guest with a VF",
@@ -90,9 +90,9 @@ pub fn prepare(results: &mut Results) -> Result<Option<(Common, Bench)>> {
         return Ok(None);
     }
     let common = Common::new()?;
-    let bench = Bench::new()?;
+    let vfs = GuestVfs::new()?;
     host::mount()?;
-    Ok(Some((common, bench)))
+    Ok(Some((common, vfs)))
 }
 
 /// What can be done with a guest.
@@ -142,22 +142,22 @@ fn migrate_often(guest: &mut Guest<'_>, results: &mut Results) -> Result<()> {
 
 /// One guest goes from one VF to another.
 pub fn run(results: &mut Results) -> Result<()> {
-    let Some((common, bench)) = prepare(results)? else {
+    let Some((common, vfs)) = prepare(results)? else {
         return Ok(());
     };
-    bench.bind(results, Driver::Rust)?;
+    vfs.bind(results, Driver::Rust)?;
     events::turn(true)?;
     let steps: [(&str, Step); 1] = [("it migrates", migrate)];
-    run_steps(results, &common, Access::Iommufd, bench.take(1), &steps);
+    run_steps(results, &common, Access::Iommufd, vfs.take(1), &steps);
     Ok(())
 }
 
 /// All that happens to guests.
 pub fn run_suite(results: &mut Results) -> Result<()> {
-    let Some((common, bench)) = prepare(results)? else {
+    let Some((common, vfs)) = prepare(results)? else {
         return Ok(());
     };
-    bench.bind(results, Driver::Rust)?;
+    vfs.bind(results, Driver::Rust)?;
     events::turn(true)?;
     let one: [(&str, Step); 8] = [
         ("it migrates", migrate),
@@ -182,8 +182,8 @@ pub fn run_suite(results: &mut Results) -> Result<()> {
         ("it migrates back with multifd", migrate_with_multifd),
     ];
     for access in [Access::Iommufd, Access::Container] {
-        run_steps(results, &common, access, bench.take(1), &one);
-        run_steps(results, &common, access, bench.take(MANY), &many);
+        run_steps(results, &common, access, vfs.take(1), &one);
+        run_steps(results, &common, access, vfs.take(MANY), &many);
     }
     Ok(())
 }
@@ -192,7 +192,7 @@ pub fn run_suite(results: &mut Results) -> Result<()> {
 fn measure(
     results: &mut Results,
     common: &Common,
-    bench: &Bench,
+    vfs: &GuestVfs,
     (driver, info): (Driver, InfoVersion),
     run: u32,
 ) -> Result<()> {
@@ -203,17 +203,17 @@ fn measure(
         traced: false,
         info,
     };
-    bench.bind(results, driver)?;
-    let mut guest = Guest::boot(results, common, config, bench.take(MANY))?;
+    vfs.bind(results, driver)?;
+    let mut guest = Guest::boot(results, common, config, vfs.take(MANY))?;
     guest.migrate_busy(results, run)
 }
 
 /// Benchmark: a guest with a busy VF and idle ones.
 pub fn run_bench(results: &mut Results) -> Result<()> {
-    let Some((common, bench)) = prepare(results)? else {
+    let Some((common, vfs)) = prepare(results)? else {
         return Ok(());
     };
     super::each_version(results, |results, run, driver, info| {
-        measure(results, &common, &bench, (driver, info), run)
+        measure(results, &common, &vfs, (driver, info), run)
     })
 }

@@ -6,7 +6,7 @@
 //! that make no sense. What counts is that the kernel has nothing to complain of, that
 //! all threads come to their ends, and that the VF works after that.
 
-use super::{compare::errno_name, compare::Site, streams, Bench, NamedRun};
+use super::{compare::errno_name, compare::Site, streams, NamedRun, Vfs};
 use crate::{
     hca::{Driver, Pf},
     kmsg,
@@ -383,8 +383,8 @@ fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    let (vf, other) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     let seed = sys::seed()?;
     results.test("all calls at the same time", |results| {

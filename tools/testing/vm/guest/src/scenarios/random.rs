@@ -12,7 +12,7 @@
 
 use super::{
     compare::{errno_name, outcome, words},
-    streams, Bench, NamedRun,
+    streams, NamedRun, Vfs,
 };
 use crate::{
     hca::Driver,
@@ -313,10 +313,10 @@ impl<'a> Player<'a> {
 }
 
 /// Plays a sequence with both drivers.
-fn play(vfs: [Bdf; 2], stream: &[u8], steps: &[Step]) -> Result<()> {
+fn play(pair: [Bdf; 2], stream: &[u8], steps: &[Step]) -> Result<()> {
     let mut players = [
-        Player::new(vfs[0], stream, true)?,
-        Player::new(vfs[1], stream, true)?,
+        Player::new(pair[0], stream, true)?,
+        Player::new(pair[1], stream, true)?,
     ];
     for (i, step) in steps.iter().enumerate() {
         let mut seen = Vec::new();
@@ -393,7 +393,7 @@ fn runner(seed: u64, sequences: u32) -> TestRunner {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     let seed = sys::seed()?;
     let sequences = sys::rounds(SEQUENCES)?;
     let name = format!("{sequences} random sequences");
@@ -401,15 +401,15 @@ pub fn run(results: &mut Results) -> Result<()> {
         // A reset of the C driver's VF does not wait for the SAVE that it ends. (That of
         // ours does: see the scenario `resets`.)
         kmsg::expect("SAVE_VHCA_STATE");
-        let vfs = Driver::BOTH.map(|driver| bench.of(driver).0);
-        let (stream, _) = streams::save(bench.of(Driver::C).1, 3)?;
+        let pair = Driver::BOTH.map(|driver| vfs.of(driver).0);
+        let (stream, _) = streams::save(vfs.of(Driver::C).1, 3)?;
         play_all(results, seed, sequences, steps(), |steps| {
-            play(vfs, &stream, steps)
+            play(pair, &stream, steps)
         })
     });
     let name = format!("{sequences} random sequences that wait for nothing, rust driver");
     results.test(&name, |results| {
-        let (vf, other) = bench.of(Driver::Rust);
+        let (vf, other) = vfs.of(Driver::Rust);
         let (stream, _) = streams::save(other, 3)?;
         play_all(results, seed, sequences, harmless_steps(), |steps| {
             play_on(vf, &stream, steps)

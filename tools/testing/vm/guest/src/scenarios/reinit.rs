@@ -8,7 +8,7 @@
 //! move during the downtime; with version 2 the source is kept running until
 //! they have arrived.
 
-use super::{Bench, NamedRun};
+use super::{NamedRun, Vfs};
 use crate::{hca::Driver, tap::Results, vf::Vf};
 use anyhow::{ensure, Result};
 use mlx5_emu_regs as regs;
@@ -100,9 +100,9 @@ fn migrate(
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     super::each_version(results, |results, run, driver, info| {
-        let (source, destination) = bench.of(driver);
+        let (source, destination) = vfs.of(driver);
         migrate(results, (driver, [source, destination]), info, run)
     })
 }

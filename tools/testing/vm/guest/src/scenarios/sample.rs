@@ -103,7 +103,7 @@ fn caller_without_memory(bdf: Bdf, transfer: &Transfer, memory: &MissingMemory) 
         killed = dies(pid)?;
         if !killed {
             // Else nobody would ever end it.
-            memory.provide()?;
+            memory.resolve_fault()?;
         }
         Ok(())
     })?;
@@ -119,7 +119,7 @@ fn caller_without_memory(bdf: Bdf, transfer: &Transfer, memory: &MissingMemory) 
     });
     let others = within(&others, LONG, "a reset, or closing the device");
     if killed {
-        memory.provide()?;
+        memory.resolve_fault()?;
     }
     let first = within(&first, LONG, "the first caller")?;
     ensure!(killed, "a call that waits for it could not be killed");
@@ -147,7 +147,7 @@ fn reader_goes_on(bdf: Bdf, memory: &MissingMemory) -> Result<()> {
     memory.wait_for_fault()?;
     let second = aside(move || drain(&mut file));
     require_waiting(&second, "a second read")?;
-    memory.provide()?;
+    memory.resolve_fault()?;
     let first = within(&first, LONG, "the first reader")?;
     ensure!(first == LEN.to_string(), "the first reader got {first}");
     let rest = within(&second, LONG, "the second reader")??;

@@ -8,7 +8,7 @@
 //! Each test is one result here, and so is each program. What upstream skips is
 //! a skip, with upstream's reason; but only what [`SKIPPED`] lists may be.
 
-use super::{Bench, NamedRun};
+use super::{NamedRun, Vfs};
 use crate::{
     hca::{self, Driver},
     host::{self, in_root, ROOT},
@@ -305,13 +305,13 @@ pub fn run(results: &mut Results) -> Result<()> {
     let tests = parameter("vmtest.selftests")? + "/tools/testing/selftests";
     let vfio_mig = parameter("vmtest.vfio_mig")?;
     let folder = format!("{tests}/vfio");
-    let bench = Bench::new()?;
-    let vfs = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let ours = vfs.of(Driver::Rust);
     host::mount()?;
     make_writable(&folder)?;
 
     let mut listener = Listener::new(results);
-    let outcome = run_tests(&mut listener, &tests, &vfio_mig, vfs);
+    let outcome = run_tests(&mut listener, &tests, &vfio_mig, ours);
     let Listener {
         ended,
         skipped,
@@ -332,7 +332,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         Ok(())
     });
 
-    let (c, other) = bench.of(Driver::C);
+    let (c, other) = vfs.of(Driver::C);
     results.test(&format!("{DMA_BUFS} skips with the C driver"), |_| {
         dma_bufs(&folder, c, false)
     });

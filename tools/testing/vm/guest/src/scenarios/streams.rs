@@ -2,7 +2,7 @@
 
 //! Streams go from either driver to either driver.
 
-use super::{compare::Site, Bench, NamedRun};
+use super::{compare::Site, NamedRun, Vfs};
 use crate::{
     fault::{self, opcode, Fault, Faults},
     hca::Driver,
@@ -89,13 +89,13 @@ fn in_pieces(from: Bdf, to: Bdf, size: usize) -> Result<()> {
 }
 
 /// What either driver has saved, either driver loads.
-fn interchange(results: &mut Results, bench: &Bench) {
+fn interchange(results: &mut Results, vfs: &Vfs) {
     for from in Driver::BOTH {
         for to in Driver::BOTH {
             let name = format!("saved by {}, loaded by {}", from.name(), to.name());
             results.test(&name, |_| {
-                let (bytes, digest) = save(bench.of(from).0, 12)?;
-                ensure!(load(bench.of(to).1, &bytes)? == digest, "digests differ");
+                let (bytes, digest) = save(vfs.of(from).0, 12)?;
+                ensure!(load(vfs.of(to).1, &bytes)? == digest, "digests differ");
                 Ok(())
             });
         }
@@ -125,11 +125,11 @@ pub fn images(stream: &[u8]) -> Result<Vec<&[u8]>> {
 /// Where firmware saves in chunks: the C driver asks for that, and its streams
 /// have a record for each.
 pub fn run_growing_chunks(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    interchange(results, &bench);
-    same_stream(results, &bench);
+    let vfs = Vfs::new()?;
+    interchange(results, &vfs);
+    same_stream(results, &vfs);
     results.test("each chunk has a record", |_| {
-        let (stream, _) = save(bench.of(Driver::Rust).0, 2)?;
+        let (stream, _) = save(vfs.of(Driver::Rust).0, 2)?;
         let records = records(&stream)?.len();
         ensure!(records > 3, "{records} records");
         Ok(())
@@ -139,10 +139,10 @@ pub fn run_growing_chunks(results: &mut Results) -> Result<()> {
 
 /// As [`run_growing_chunks`], and there are many.
 pub fn run_chunks(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     // First: the host looks for it in the log of commands.
     for driver in Driver::BOTH {
-        let (vf, other) = bench.of(driver);
+        let (vf, other) = vfs.of(driver);
         let name = format!("firmware loads many images, {} driver", driver.name());
         results.test(&name, |results| {
             let (stream, digest) = save(other, 2)?;
@@ -155,7 +155,7 @@ pub fn run_chunks(results: &mut Results) -> Result<()> {
             Ok(())
         });
     }
-    let (vf, other) = bench.of(Driver::Rust);
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     results.test(
         "an image is taken in while firmware loads the one before",
@@ -260,13 +260,13 @@ const STAIN: u8 = 0xa5;
 /// Where firmware says that an image has more bytes than it writes: user space must
 /// not see what was in that memory before.
 pub fn run_unwritten(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    interchange(results, &bench);
+    let vfs = Vfs::new()?;
+    interchange(results, &vfs);
     // The C driver does not care: CONFIG_INIT_ON_ALLOC_DEFAULT_ON is for that.
     results.test("what firmware has not written is zero", |_| {
         for _ in 0..3 {
             drop(std::hint::black_box(vec![STAIN; STAINED]));
-            let (stream, _) = save(bench.of(Driver::Rust).0, 2)?;
+            let (stream, _) = save(vfs.of(Driver::Rust).0, 2)?;
             let end = &stream[stream.len() - UNWRITTEN..];
             let first = end.iter().position(|byte| *byte != 0);
             ensure!(first.is_none(), "byte {first:?} of {UNWRITTEN} is not");
@@ -279,7 +279,7 @@ pub fn run_unwritten(results: &mut Results) -> Result<()> {
         "with pre-copy, what firmware has not written is the VF's",
         |_| {
             drop(std::hint::black_box(vec![STAIN; STAINED]));
-            let vf = Vf::open(bench.of(Driver::Rust).0, 16)?;
+            let vf = Vf::open(vfs.of(Driver::Rust).0, 16)?;
             let mut file = vf.device().begin(State::PRE_COPY)?;
             let mut bytes = Vec::new();
             for pages in [0, 1, 16, 1] {
@@ -303,9 +303,9 @@ pub fn run_unwritten(results: &mut Results) -> Result<()> {
 
 /// Where firmware refuses mkeys with larger pages: the module parameter has none made.
 pub fn run_small_pages(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    interchange(results, &bench);
-    let (a, b) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    interchange(results, &vfs);
+    let (a, b) = vfs.of(Driver::Rust);
     results.test("a migration with pre-copy", |_| {
         let (source, destination) = (Vf::open(a, 16)?, Vf::open(b, 16)?);
         source.work(3, 16)?;
@@ -323,12 +323,12 @@ pub fn run_small_pages(results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-fn same_stream(results: &mut Results, bench: &Bench) {
+fn same_stream(results: &mut Results, vfs: &Vfs) {
     results.test(
         "both drivers make the same stream of the same state",
         |_| {
-            let (c, _) = save(bench.of(Driver::C).0, 9)?;
-            let (rust, _) = save(bench.of(Driver::Rust).0, 9)?;
+            let (c, _) = save(vfs.of(Driver::C).0, 9)?;
+            let (rust, _) = save(vfs.of(Driver::Rust).0, 9)?;
             same(&c, &rust)
         },
     );
@@ -347,18 +347,18 @@ pub fn same(c: &[u8], rust: &[u8]) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    interchange(results, &bench);
-    same_stream(results, &bench);
+    let vfs = Vfs::new()?;
+    interchange(results, &vfs);
+    same_stream(results, &vfs);
     results.test("pieces do not matter", |_| {
-        let (from, to) = bench.of(Driver::Rust);
+        let (from, to) = vfs.of(Driver::Rust);
         for size in [4095, 4097, 65_537] {
             in_pieces(from, to, size)?;
         }
         Ok(())
     });
     results.test("through a file", |_| {
-        let (from, to) = bench.of(Driver::Rust);
+        let (from, to) = vfs.of(Driver::Rust);
         let source = Vf::open(from, 16)?;
         let destination = Vf::open(to, 16)?;
         source.work(5, 16)?;
@@ -369,7 +369,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         Ok(())
     });
     results.test("back and forth", |_| {
-        let (a, b) = bench.of(Driver::Rust);
+        let (a, b) = vfs.of(Driver::Rust);
         let (a, b) = (Vf::open(a, 16)?, Vf::open(b, 16)?);
         let mut at = &a;
         let mut next = &b;

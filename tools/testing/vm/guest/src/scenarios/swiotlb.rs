@@ -11,7 +11,7 @@
 
 use super::{
     compare::{self, outcome, Site},
-    dirty, streams, Bench, NamedRun,
+    dirty, streams, NamedRun, Vfs,
 };
 use crate::{
     events,
@@ -280,8 +280,8 @@ fn runs_on_without(site: &Site) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    let (a, b) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let (a, b) = vfs.of(Driver::Rust);
     results.test("the same stream twice", |_| same_again(a));
     results.test("the state goes through bounce buffers", |_| is_bounced(a));
     results.test("what an image has is synced, and no more", |_| {

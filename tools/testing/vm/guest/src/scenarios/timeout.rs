@@ -6,7 +6,7 @@
 use super::{
     compare::{self, outcome, words, Difference, Observation, Site},
     dirty::{self, ALL},
-    streams, Bench, NamedRun,
+    streams, NamedRun, Vfs,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -181,9 +181,9 @@ fn late_report(site: &Site) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
-    let (vf, other) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    compare::both(results, &vfs, OBSERVATIONS, DIFFERENCES);
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     results.test("an mkey that is destroyed too late", |_| {
         late_destroy(&site)

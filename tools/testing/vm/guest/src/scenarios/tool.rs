@@ -5,7 +5,7 @@
 #[path = "../../../../../vfio-mig/tests/pages/shown.rs"]
 mod shown;
 
-use super::{compare::Site, tool_faults, Bench, NamedRun};
+use super::{compare::Site, tool_faults, NamedRun, Vfs};
 use crate::{hca::Driver, sys, tap::Results};
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
@@ -180,7 +180,7 @@ fn reason_of_receiver(destination: &str) -> Result<()> {
 }
 
 /// A command that a page shows, with devices that our driver has here, too.
-fn page(results: &mut Results, bench: &Bench, shown: &Shown) {
+fn page(results: &mut Results, vfs: &Vfs, shown: &Shown) {
     // How a device is opened depends on the kernel.
     let shows = |text| shown.output.iter().any(|line| line.contains(text));
     let other_kernel = match Path::new("/dev/iommu").exists() {
@@ -192,7 +192,7 @@ fn page(results: &mut Results, bench: &Bench, shown: &Shown) {
     }
     let name = format!("{} shows: {}", shown.page, shown.args.join(" "));
     results.test(&name, |_| {
-        let (vf, other) = bench.of(Driver::Rust);
+        let (vf, other) = vfs.of(Driver::Rust);
         let ours = [vf, other].map(|vf| vf.to_string());
         let mut devices = shown.args.iter().filter(|arg| arg.starts_with("01:00."));
         ensure!(
@@ -207,10 +207,10 @@ fn page(results: &mut Results, bench: &Bench, shown: &Shown) {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     sys::loopback_up()?;
     for driver in Driver::BOTH {
-        let (source, destination) = bench.of(driver);
+        let (source, destination) = vfs.of(driver);
         let (source, destination) = (source.to_string(), destination.to_string());
         let name = driver.name();
         results.test(&format!("info, {name} driver"), |_| {
@@ -380,11 +380,11 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(text.contains(&format!("{saved} bytes")), "{text}");
             Ok(())
         });
-        let (vf, other) = bench.of(driver);
+        let (vf, other) = vfs.of(driver);
         tool_faults::run(results, &Site { vf, other }, name);
     }
     for shown in shown::all() {
-        page(results, &bench, &shown);
+        page(results, &vfs, &shown);
     }
     results.test("completions, and the manual", |_| {
         for (args, text) in [
@@ -420,7 +420,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     results.test(
         "a file that cannot be written leaves the source running",
         |_| {
-            let (source, destination) = bench.of(Driver::Rust);
+            let (source, destination) = vfs.of(Driver::Rust);
             let (source, destination) = (source.to_string(), destination.to_string());
             let through = "/no/such/folder/state";
             let output = vfio_mig(&["migrate", &source, &destination, "--through", through])?;

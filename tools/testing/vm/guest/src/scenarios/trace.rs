@@ -2,7 +2,7 @@
 
 //! What the driver's tracepoints say of a migration.
 
-use super::{Bench, NamedRun};
+use super::{NamedRun, Vfs};
 use crate::{
     events::{self, number, taken},
     hca::Driver,
@@ -268,8 +268,8 @@ fn format() -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    let (source, destination) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let (source, destination) = vfs.of(Driver::Rust);
     events::turn(true)?;
     results.test("a migration with pre-copy", |_| {
         let (source, destination) = (Vf::open(source, 16)?, Vf::open(destination, 16)?);

@@ -2,7 +2,7 @@
 
 //! Benchmark: how long a report of dirty pages takes.
 
-use super::{Bench, NamedRun};
+use super::{NamedRun, Vfs};
 use crate::{
     hca::Driver,
     tap::Results,
@@ -162,11 +162,11 @@ fn measure(results: &mut Results, driver: Driver, vf: Bdf, run: u32) -> Result<(
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     for run in 0..super::runs()? {
         for driver in super::in_turn(run) {
             results.test(&format!("run {run}, {} driver", driver.name()), |results| {
-                measure(results, driver, bench.of(driver).0, run)
+                measure(results, driver, vfs.of(driver).0, run)
             });
         }
     }

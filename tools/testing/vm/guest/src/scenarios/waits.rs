@@ -8,7 +8,7 @@
 
 use super::{
     compare::{self, words, Site},
-    streams, Bench, NamedRun,
+    streams, NamedRun, Vfs,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -300,7 +300,7 @@ fn reader_without_memory(site: &Site, memory: &MissingMemory) -> Result<()> {
         aside(move || drain(&mut file))
     };
     require_waiting(&second, "a second read")?;
-    memory.provide()?;
+    memory.resolve_fault()?;
     let first = within(&first, LONG, "the first reader")?;
     ensure!(first == HEADER.to_string(), "the first reader got {first}");
     let rest = within(&second, LONG, "the second reader")??;
@@ -326,7 +326,7 @@ fn edge_beside_a_reader(site: &Site, memory: &MissingMemory) -> Result<()> {
     let beside = words(file.read(&mut [0; 1]));
     ensure!(beside == "EAGAIN", "a read beside it: {beside}");
     ensure!(!edges.wait(0)?, "an edge, and nothing to read");
-    memory.provide()?;
+    memory.resolve_fault()?;
     let first = within(&first, LONG, "the first reader")?;
     ensure!(first == HEADER.to_string(), "the first reader got {first}");
     ensure!(edges.wait(5000)?, "no edge, and an image to read");
@@ -343,7 +343,7 @@ fn reset_between_two_records(site: &Site, memory: &MissingMemory) -> Result<()> 
     };
     memory.wait_for_fault()?;
     device.reset()?;
-    memory.provide()?;
+    memory.resolve_fault()?;
     let read = within(&reader, LONG, "the reader")?;
     ensure!(read == "ENODEV", "the read ended with {read}");
     Ok(())
@@ -362,9 +362,9 @@ const TESTS: &[compare::Test] = &[
 ];
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     for driver in Driver::BOTH {
-        let (vf, other) = bench.of(driver);
+        let (vf, other) = vfs.of(driver);
         for (name, test) in TESTS {
             let name = format!("{name}, {} driver", driver.name());
             results.test(&name, |_| test(&Site { vf, other }));
@@ -373,7 +373,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     // The C driver never frees a session whose SAVE was ended by a reset, gives a reader
     // what is saved while STOP_COPY is left, and has all callers wait for a reader's
     // memory.
-    let (vf, other) = bench.of(Driver::Rust);
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     results.test("leaving STOP_COPY beside a reader, rust driver", |_| {
         request_beside_a_reader(&site)

@@ -10,7 +10,7 @@ mod streams;
 
 use super::{
     compare::{self, Difference, Observation, Site},
-    Bench, NamedRun,
+    NamedRun, Vfs,
 };
 use crate::{
     fault::opcode,
@@ -30,10 +30,10 @@ pub use processes::hold;
 pub const SCENARIOS: &[NamedRun] = &[("badinput", run)];
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     // First: the kernel limits the rate of messages.
     results.test("the kernel log says what was wrong", |_| {
-        let (vf, other) = bench.of(Driver::Rust);
+        let (vf, other) = vfs.of(Driver::Rust);
         complaints(&Site { vf, other })
     });
     let compared: [(&[Observation], &[Difference]); 4] = [
@@ -43,7 +43,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         (pf::OBSERVATIONS, pf::DIFFERENCES),
     ];
     for (observations, differences) in compared {
-        compare::both(results, &bench, observations, differences);
+        compare::both(results, &vfs, observations, differences);
     }
     for (what, opcode) in [
         ("an mkey", opcode::DESTROY_MKEY),
@@ -52,21 +52,21 @@ pub fn run(results: &mut Results) -> Result<()> {
         results.test(&format!("{what} that is not destroyed"), |_| {
             // The rate of messages is limited.
             thread::sleep(Duration::from_secs(5));
-            let (vf, other) = bench.of(Driver::Rust);
+            let (vf, other) = vfs.of(Driver::Rust);
             undestroyed(&Site { vf, other }, opcode)
         });
     }
     results.test("an mkey that is not destroyed within a session", |_| {
         thread::sleep(Duration::from_secs(5));
-        let (vf, other) = bench.of(Driver::Rust);
+        let (vf, other) = vfs.of(Driver::Rust);
         undestroyed_between(&Site { vf, other })
     });
     results.test("a reload of the PF that does not enable a VF", |_| {
-        let (vf, other) = bench.of(Driver::Rust);
+        let (vf, other) = vfs.of(Driver::Rust);
         not_enabled(&Site { vf, other }, 2)
     });
     results.test("a reset in the middle of a save", |_| {
-        let (vf, other) = bench.of(Driver::Rust);
+        let (vf, other) = vfs.of(Driver::Rust);
         reset_while_saving(&Site { vf, other })
     });
     let removals: [(&str, Removal); 2] = [
@@ -86,7 +86,7 @@ pub fn run(results: &mut Results) -> Result<()> {
                 if pf.driver().is_err() {
                     pf.set_bound(true)?;
                 }
-                let (vf, other) = Bench::new()?.of(driver);
+                let (vf, other) = Vfs::new()?.of(driver);
                 seen.push(pf_removed(&Site { vf, other }, remove)?);
             }
             let pf = Pf::find()?;

@@ -7,7 +7,7 @@ use crate::{
     hca::Driver,
     scenarios::{
         compare::{self, outcome, Site},
-        Bench,
+        Vfs,
     },
     tap::Results,
 };
@@ -39,8 +39,8 @@ fn flood_ends_one_report(site: &Site) -> Result<()> {
 /// Reports with more messages than there is room for: only with the Rust driver,
 /// since the C driver posts a receive entry before the completion queue has room.
 pub fn run_flood(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    let (vf, other) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let (vf, other) = vfs.of(Driver::Rust);
     let tests: [compare::Test; 2] = [
         ("reports of more messages than there is room for", flooded),
         ("a report that does not end", flood_ends_one_report),

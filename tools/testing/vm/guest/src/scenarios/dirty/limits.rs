@@ -10,7 +10,7 @@ use crate::{
     kmsg,
     scenarios::{
         compare::{self, outcome, Observation, Site},
-        Bench,
+        Vfs,
     },
     tap::Results,
     vf::Vf,
@@ -35,10 +35,10 @@ fn one_tracker_too_many(site: &Site) -> Result<String> {
 
 /// Both drivers at the limits of firmware.
 pub fn run_limits(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
+    let vfs = Vfs::new()?;
+    compare::both(results, &vfs, OBSERVATIONS, DIFFERENCES);
     let one_too_many: [Observation; 1] =
         [("a tracker more than firmware has", one_tracker_too_many)];
-    compare::both(results, &bench, &one_too_many, &[]);
+    compare::both(results, &vfs, &one_too_many, &[]);
     Ok(())
 }

@@ -12,7 +12,7 @@ mod vectors;
 
 use super::{
     compare::{self, Site},
-    Bench, NamedRun,
+    NamedRun, Vfs,
 };
 use crate::{
     hca::Driver,
@@ -97,16 +97,16 @@ fn memory_is_charged(site: &Site) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    compare::both(results, &bench, OBSERVATIONS, DIFFERENCES);
+    let vfs = Vfs::new()?;
+    compare::both(results, &vfs, OBSERVATIONS, DIFFERENCES);
     for driver in Driver::BOTH {
         let name = format!("a copy by reports alone, {} driver", driver.name());
         results.test(&name, |_| {
-            let (vf, other) = bench.of(driver);
+            let (vf, other) = vfs.of(driver);
             copy_by_reports(&Site { vf, other })
         });
     }
-    let (vf, other) = bench.of(Driver::Rust);
+    let (vf, other) = vfs.of(Driver::Rust);
     results.test(
         "memory for reports is charged to who starts logging",
         |_| memory_is_charged(&Site { vf, other }),

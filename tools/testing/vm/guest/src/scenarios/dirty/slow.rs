@@ -17,7 +17,7 @@ use crate::{
     kmsg,
     scenarios::{
         compare::{self, outcome, Observation, Site},
-        Bench,
+        Vfs,
     },
     sys,
     tap::Results,
@@ -192,7 +192,7 @@ fn missing_bitmap(results: &mut Results, site: &Site) {
             };
             let others = others();
             // Else the reporter would never end.
-            memory.provide()?;
+            memory.resolve_fault()?;
             let end = reporter.join().ok().context("the reporter panicked")?;
             others.map(|()| end)
         })?;
@@ -261,10 +261,10 @@ fn pf_removed(site: &Site) -> Result<()> {
 /// Where a report takes its time, and devices do not end it: only with the Rust
 /// driver, since the C driver waits for ever, and cannot be killed.
 pub fn run_slow(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     let both: [Observation; 2] = [OBSERVATIONS[0], ("sparse memory of 6 GiB", sparse)];
-    compare::both(results, &bench, &both, &[]);
-    let (vf, other) = bench.of(Driver::Rust);
+    compare::both(results, &vfs, &both, &[]);
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     let tests: [compare::Test; 9] = [
         ("two reports at once", two_reporters),

@@ -5,7 +5,7 @@
 use super::session::{change, create, info, read};
 use crate::{
     hca::Driver,
-    scenarios::{compare::Site, streams, Bench},
+    scenarios::{compare::Site, streams, Vfs},
     tap::Results,
     vf::Vf,
 };
@@ -54,14 +54,14 @@ pub(super) fn arrives(site: &Site, digest: u64, stream: &[u8]) -> Result<&'stati
 }
 
 /// What either driver has saved of a running device, either driver loads.
-pub(super) fn interchange(results: &mut Results, bench: &Bench) {
+pub(super) fn interchange(results: &mut Results, vfs: &Vfs) {
     for from in Driver::BOTH {
         for to in Driver::BOTH {
             let name = format!("pre-copied by {}, loaded by {}", from.name(), to.name());
             results.test(&name, |_| {
-                let (bytes, digest) = whole_stream(bench.of(from).0)?;
+                let (bytes, digest) = whole_stream(vfs.of(from).0)?;
                 let mut slow = Cursor::new(&bytes);
-                let vf = Vf::open(bench.of(to).1, 16)?;
+                let vf = Vf::open(vfs.of(to).1, 16)?;
                 let mut file = vf.device().begin(State::RESUMING)?;
                 stream::copy(&mut slow, &mut file, |_| ())?;
                 vf.device().set_state(State::RUNNING)?;
@@ -73,8 +73,8 @@ pub(super) fn interchange(results: &mut Results, bench: &Bench) {
     results.test(
         "both drivers make the same stream of the same running device",
         |_| {
-            let (c, _) = whole_stream(bench.of(Driver::C).0)?;
-            let (rust, _) = whole_stream(bench.of(Driver::Rust).0)?;
+            let (c, _) = whole_stream(vfs.of(Driver::C).0)?;
+            let (rust, _) = whole_stream(vfs.of(Driver::Rust).0)?;
             streams::same(&c, &rust)
         },
     );

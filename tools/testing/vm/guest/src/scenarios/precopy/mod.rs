@@ -14,7 +14,7 @@ mod unread;
 
 use super::{
     compare::{self, Difference, Observation, Site},
-    Bench, NamedRun,
+    NamedRun, Vfs,
 };
 use crate::{hca::Driver, tap::Results};
 use anyhow::Result;
@@ -26,7 +26,7 @@ use unread::{given_up_unread, nobody_reads, stopped_unread};
 pub const SCENARIOS: &[NamedRun] = &[("precopy", run), ("precopy-chunks", run)];
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
+    let vfs = Vfs::new()?;
     let compared: [(&[Observation], &[Difference]); 4] = [
         (info::OBSERVATIONS, info::DIFFERENCES),
         (reinit::OBSERVATIONS, &[]),
@@ -34,10 +34,10 @@ pub fn run(results: &mut Results) -> Result<()> {
         (failures::OBSERVATIONS, failures::DIFFERENCES),
     ];
     for (observations, differences) in compared {
-        compare::both(results, &bench, observations, differences);
+        compare::both(results, &vfs, observations, differences);
     }
-    interchange(results, &bench);
-    let (vf, other) = bench.of(Driver::Rust);
+    interchange(results, &vfs);
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     results.test("a reset while a reader waits", |_| waiting_reader(&site));
     results.test("memory where nobody reads is bounded", |_| {

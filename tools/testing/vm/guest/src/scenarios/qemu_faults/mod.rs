@@ -9,7 +9,7 @@ mod outcome;
 mod trial;
 
 use super::{
-    qemu::{prepare, Bench},
+    qemu::{prepare, GuestVfs},
     NamedRun,
 };
 use crate::{
@@ -67,7 +67,7 @@ fn chosen(only: &str) -> Vec<String> {
 /// Runs some of the faults with a driver.
 fn run_all(
     results: &mut Results,
-    (common, bench): (&Common, &Bench),
+    (common, vfs): (&Common, &GuestVfs),
     (driver, access): (Driver, Access),
     wanted: &dyn Fn(&Entry, &str) -> bool,
 ) {
@@ -101,12 +101,12 @@ fn run_all(
             }
             let mut here = match guest.take() {
                 Some(guest) => guest,
-                None => Guest::boot(results, common, config, bench.take(1))?,
+                None => Guest::boot(results, common, config, vfs.take(1))?,
             };
             let outcome = run_fault(results, &mut here, driver, entry, *fail);
             if entry.expected == Expected::VfRemoved {
                 drop(here);
-                bench.restore(results, driver)?;
+                vfs.restore(results, driver)?;
             } else if outcome.as_ref().is_ok_and(|seen| seen.again.is_ok()) {
                 // A guest that cannot migrate is none for the next test.
                 guest = Some(here);
@@ -118,26 +118,26 @@ fn run_all(
 
 /// One fault of each side.
 pub fn run(results: &mut Results) -> Result<()> {
-    let Some((common, bench)) = prepare(results)? else {
+    let Some((common, vfs)) = prepare(results)? else {
         return Ok(());
     };
-    bench.bind(results, Driver::Rust)?;
+    vfs.bind(results, Driver::Rust)?;
     let these = (Driver::Rust, Access::Iommufd);
-    run_all(results, (&common, &bench), these, &|entry, _| entry.quick);
+    run_all(results, (&common, &vfs), these, &|entry, _| entry.quick);
     Ok(())
 }
 
 /// All faults, or those that `vmtest.only=` chooses.
 pub fn run_suite(results: &mut Results) -> Result<()> {
-    let Some((common, bench)) = prepare(results)? else {
+    let Some((common, vfs)) = prepare(results)? else {
         return Ok(());
     };
     let chosen = chosen(&sys::kernel_parameter("vmtest.only")?.unwrap_or_default());
     for driver in DRIVERS {
-        bench.bind(results, driver)?;
+        vfs.bind(results, driver)?;
         for access in ACCESS {
             let wanted = |_: &Entry, title: &str| chosen.contains(&names::parameter(title));
-            run_all(results, (&common, &bench), (driver, access), &wanted);
+            run_all(results, (&common, &vfs), (driver, access), &wanted);
         }
         // What may be in use by firmware yet stays until then.
         Pf::find()?.reload()?;

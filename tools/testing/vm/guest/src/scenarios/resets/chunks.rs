@@ -9,7 +9,7 @@ use crate::{
     reset::Way,
     scenarios::{
         compare::{words, Site},
-        Bench,
+        Vfs,
     },
     tap::Results,
     vf::Vf,
@@ -68,8 +68,8 @@ fn waits_for_one_chunk(site: &Site, end: impl FnOnce(&Vf) -> Result<()>) -> Resu
 }
 
 pub fn run_chunks(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    let (vf, other) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     results.test("STOP_COPY -> STOP waits for one chunk", |_| {
         waits_for_one_chunk(&site, |vf| {

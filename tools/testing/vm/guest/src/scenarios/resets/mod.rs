@@ -13,7 +13,7 @@ mod session;
 mod stuck;
 mod written;
 
-use super::{compare::Site, Bench, NamedRun};
+use super::{compare::Site, NamedRun, Vfs};
 use crate::{hca::Driver, tap::Results};
 use anyhow::Result;
 use chunks::run_chunks;
@@ -30,8 +30,8 @@ use written::written_then_ended;
 pub const SCENARIOS: &[NamedRun] = &[("resets", run), ("resets-chunks", run_chunks)];
 
 pub fn run(results: &mut Results) -> Result<()> {
-    let bench = Bench::new()?;
-    let (vf, other) = bench.of(Driver::Rust);
+    let vfs = Vfs::new()?;
+    let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
     stuck_calls(results, &site);
     results.test("PRECOPY_INFO, while the device is stopped", |_| {

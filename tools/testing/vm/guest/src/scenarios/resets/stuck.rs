@@ -55,7 +55,7 @@ fn stuck_call(site: &Site, stuck: Stuck, end: End) -> Result<()> {
     })();
     // Else the caller would never end.
     let waited = !caller.is_finished();
-    memory.provide()?;
+    memory.resolve_fault()?;
     let seen = caller.join().ok().context("the caller panicked")?;
     others?;
     ensure!(waited, "the call has not waited for its memory");
