@@ -49,8 +49,8 @@ groups() {
 		kernels='stock intree bare'
 		targets='check check-qemu check-qemu-faults'
 	fi
-	sed -n 's/^        name: "\(.*\)",$/\1/p; s/^const \(CARGO\|FUZZ\): &str = "\(.*\)";$/\2/p' \
-		"$vm/src/check.rs"
+	sed -n 's/^        name: "\(.*\)",$/\1/p; s/^.*const \(CARGO\|FUZZ\): &str = "\(.*\)";$/\2/p' \
+		"$vm/src/check/groups.rs"
 	for kernel in $kernels; do
 		# shellcheck disable=SC2086 # a list of words
 		scenarios "$kernel" $targets | sed "s/^/$kernel-/"

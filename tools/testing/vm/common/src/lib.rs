@@ -7,4 +7,5 @@ pub mod faults;
 pub mod judge;
 pub mod kernel;
 pub mod names;
+pub mod scenario;
 pub mod scenarios;

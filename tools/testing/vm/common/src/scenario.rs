@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a scenario is, and its machine.
+
+use crate::kernel::Kernel::{self, Bare};
+use std::time::Duration;
+
+/// Which command runs a scenario.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suite {
+    /// `make check`.
+    Check,
+    /// `make check-qemu`.
+    CheckQemu,
+    /// `make check-qemu-faults`.
+    CheckQemuFaults,
+    /// `make bench`.
+    Bench,
+    /// `make run`.
+    Run,
+}
+
+impl Suite {
+    /// Its name in lists: the make target.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::CheckQemu => "check-qemu",
+            Self::CheckQemuFaults => "check-qemu-faults",
+            Self::Bench => "bench",
+            Self::Run => "run",
+        }
+    }
+}
+
+/// Something in a machine beside the emulated HCA.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extra {
+    /// The host's files, read-only by 9p.
+    HostFiles,
+    /// Two ivshmem-plain, which have no driver of their own.
+    SharedMemory,
+    /// A machine in the machine: what it boots, beside the host's files.
+    Guest,
+}
+
+/// Where kmemleak looks for memory that the drivers have lost, if the kernel has it. It
+/// unwinds the stack at each allocation, and scans all memory twice: a machine with it keeps
+/// a core busy for eight seconds more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leaks {
+    /// Wherever the scenario is run.
+    Always,
+    /// In `make check-all`: other scenarios allocate in the same places.
+    All,
+    /// Nowhere.
+    Never,
+}
+
+impl Leaks {
+    /// Whether it does in a run: of `make check-all`, or not.
+    pub const fn are_looked_for(self, all: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::All => all,
+            Self::Never => false,
+        }
+    }
+}
+
+/// The machine that a scenario needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Properties of the emulated HCA, each with a comma before it.
+    pub properties: &'static str,
+    /// Processors.
+    pub cpus: u32,
+    /// Memory, in MiB.
+    pub memory: u32,
+    /// The machine is stopped if it runs for longer.
+    pub limit: Duration,
+    /// What it has beside the HCA.
+    pub extras: &'static [Extra],
+    /// More of the kernel's command line.
+    pub parameters: &'static str,
+    /// Where leaks are looked for.
+    pub leaks: Leaks,
+    /// Whether instructions are counted. The machine is emulated then.
+    pub counted: bool,
+    /// Whether the stock kernel has dirty bitmaps, which its distribution leaves out.
+    pub bitmaps: bool,
+}
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What it tests or measures.
+    pub about: &'static str,
+    /// The command that runs it.
+    pub suite: Suite,
+    /// The kernels that it can run with.
+    pub kernels: &'static [Kernel],
+    /// Expected time in seconds, emulated, on an idle host with two cores.
+    pub seconds: u32,
+    /// Its machine.
+    pub machine: Machine,
+}
+
+impl Scenario {
+    /// Whether it can run with a kernel.
+    pub fn runs_with(&self, kernel: Kernel) -> bool {
+        // What is of neither of the two kernels alone needs no more than the third has.
+        let third = kernel == Bare && self.suite == Suite::Check && self.kernels == Kernel::BOTH;
+        third || self.kernels.contains(&kernel)
+    }
+
+    /// Whether its machine has something.
+    pub fn has(&self, extra: Extra) -> bool {
+        self.machine.extras.contains(&extra)
+    }
+
+    /// The name of its tests with a kernel, and of their folder.
+    pub fn group(&self, kernel: Kernel) -> String {
+        format!("{}-{}", kernel.name(), self.name)
+    }
+}
