@@ -34,7 +34,6 @@ mod streams;
 mod swiotlb;
 mod timeout;
 mod tool;
-mod tool_faults;
 mod trace;
 mod track;
 mod waits;

@@ -7,7 +7,7 @@
 
 use super::{
     compare::{self, words, Site},
-    loads, streams, tool_faults, NamedRun, Vfs,
+    loads, streams, tool, NamedRun, Vfs,
 };
 use crate::{
     fault::{self, opcode, Fault, Faults},
@@ -216,7 +216,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         ),
         (
             "vfio-mig puts things back when a signal comes",
-            tool_faults::interrupted_saves,
+            tool::interrupted_saves,
         ),
     ];
     for (name, test) in tests.into_iter().chain(loads::TESTS) {

@@ -2,182 +2,33 @@
 
 //! The vfio-mig command, on devices of both drivers.
 
-#[path = "../../../../../vfio-mig/tests/pages/shown.rs"]
+mod command;
+mod files;
+mod hosts;
+mod output;
+#[path = "../../../../../../vfio-mig/tests/pages/shown.rs"]
 mod shown;
+mod signals;
 
-use super::{compare::Site, tool_faults, NamedRun, Vfs};
+use super::{
+    compare::{self, Site},
+    NamedRun, Vfs,
+};
 use crate::{hca::Driver, sys, tap::Results};
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Result};
+use command::{json, json_lines, vfio_mig, PATH};
+use files::{device_nodes, full_disk, no_files, not_put_back, nothing_to_load, owner_and_mode};
+use hosts::{bad_senders, no_senders, over_tcp, reason_of_receiver, receiver_not_started};
+use output::{closed_output, full_output, messages, unread_output};
 use serde_json::Value;
 use shown::Shown;
-use std::{
-    ffi::OsStr,
-    io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpStream},
-    path::Path,
-    process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
-};
+use signals::{signals, signals_of_hosts};
+use std::{path::Path, process::Command};
+
+pub use signals::interrupted_saves;
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("tool", run)];
-
-/// Where it is.
-pub const PATH: &str = "/bin/vfio-mig";
-
-/// Runs it.
-pub fn vfio_mig(args: &[impl AsRef<OsStr>]) -> Result<Output> {
-    Command::new(PATH).args(args).output().context("vfio-mig")
-}
-
-/// Runs it, and returns its object.
-pub fn json(args: &[&str]) -> Result<Value> {
-    let output = vfio_mig(args)?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// Several objects, one in each line.
-fn json_lines(args: &[&str]) -> Result<Vec<Value>> {
-    let output = vfio_mig(args)?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr));
-    }
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?)
-}
-
-/// A process that waits for a state.
-pub struct Receiver {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-    address: String,
-}
-
-impl Receiver {
-    /// Starts it.
-    pub fn start(device: &str) -> Result<Self> {
-        let mut child = Command::new(PATH)
-            .args(["receive", device, "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        let mut stderr = BufReader::new(child.stderr.take().context("no stderr")?);
-        stderr.read_line(&mut line)?;
-        let address = line.trim_end().rsplit(' ').next().unwrap_or_default();
-        Ok(Self {
-            address: address.to_string(),
-            stderr,
-            child,
-        })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// How it ends, and what it has said.
-    pub fn end(mut self) -> Result<(ExitStatus, String)> {
-        let mut said = String::new();
-        let stdout = self.child.stdout.as_mut().context("no stdout")?;
-        stdout.read_to_string(&mut said)?;
-        self.stderr.read_to_string(&mut said)?;
-        Ok((self.child.wait()?, said))
-    }
-}
-
-/// What a sender says first.
-pub const HELLO: &[u8] = b"\x01\x0a\0\0\0vfio-mig 1";
-/// What a receiver answers.
-pub const DONE: &[u8] = b"\x80\0\0\0\0";
-
-/// To a device of another process, which is as good as another host.
-fn over_tcp(source: &str, destination: &str, more: &[&str]) -> Result<()> {
-    let receiver = Receiver::start(destination)?;
-    let to = format!("tcp:{}", receiver.address);
-    let mut args = vec!["--json", "migrate", source, &to];
-    args.extend(more);
-    let sent = json(&args)?;
-    let sent = if sent.is_array() { &sent[0] } else { &sent };
-    let (status, said) = receiver.end()?;
-    let sha256 = sent["sha256"].as_str().context("no checksum")?;
-    ensure!(status.success() && said.contains(sha256), "{sent}: {said}");
-    Ok(())
-}
-
-/// Senders that stop.
-fn bad_senders(destination: &str) -> Result<()> {
-    for bytes in [HELLO, &[HELLO, b"\x02\x04\0\0\0data"].concat()] {
-        let receiver = Receiver::start(destination)?;
-        TcpStream::connect(&receiver.address)?.write_all(bytes)?;
-        let (status, said) = receiver.end()?;
-        ensure!(status.code() == Some(1), "{bytes:?}: {said}");
-        let info = json(&["--json", "info", destination])?;
-        ensure!(info["state"] == "RUNNING", "{bytes:?}: {info}");
-    }
-    Ok(())
-}
-
-/// Who never was a sender does not use the receiver up, nor keep a sender waiting.
-fn no_senders(source: &str, destination: &str) -> Result<()> {
-    let receiver = Receiver::start(destination)?;
-    let silent = TcpStream::connect(&receiver.address)?;
-    for bytes in [
-        &b""[..],
-        b"GET / HTTP/1.0\r\n\r\n",
-        b"\x01\x0a\0\0\0vfio-mig 2",
-    ] {
-        TcpStream::connect(&receiver.address)?.write_all(bytes)?;
-    }
-    let to = format!("tcp:{}", receiver.address);
-    json(&["--json", "migrate", source, &to])?;
-    let (status, said) = receiver.end()?;
-    drop(silent);
-    let refused = said.matches("refused 127.0.0.1:").count();
-    ensure!(status.success() && refused == 4, "{said}");
-    for why in [
-        "it closed the connection before HELLO",
-        "it did not say HELLO",
-        "it speaks \"vfio-mig 2\"",
-        "another sender came first",
-    ] {
-        ensure!(said.contains(why), "{why}: {said}");
-    }
-    Ok(())
-}
-
-/// A sender hears why its state was refused, though it has not read all the while.
-fn reason_of_receiver(destination: &str) -> Result<()> {
-    let receiver = Receiver::start(destination)?;
-    let mut stream = TcpStream::connect(&receiver.address)?;
-    stream.write_all(HELLO)?;
-    for _ in 0..8 {
-        stream.write_all(&[2, 0, 0, 8, 0])?;
-        stream.write_all(&[0xff; 512 << 10])?;
-    }
-    stream.shutdown(Shutdown::Write)?;
-    let mut answers = Vec::new();
-    stream.read_to_end(&mut answers)?;
-    let answers = String::from_utf8_lossy(&answers);
-    let (status, said) = receiver.end()?;
-    let why = "the driver refused the state";
-    ensure!(
-        answers.contains(why) && said.contains(why) && status.code() == Some(1),
-        "{answers}: {said}"
-    );
-    Ok(())
-}
 
 /// A command that a page shows, with devices that our driver has here, too.
 fn page(results: &mut Results, vfs: &Vfs, shown: &Shown) {
@@ -204,6 +55,28 @@ fn page(results: &mut Results, vfs: &Vfs, shown: &Shown) {
         let compared = shown.compare(&String::from_utf8(printed)?);
         compared.map_err(anyhow::Error::msg)
     });
+}
+
+/// What must not be lost, and what the tool says, if something is in its way.
+fn run_faults(results: &mut Results, site: &Site, driver: &str) {
+    let tests: [compare::Test; 13] = [
+        ("a full disk", full_disk),
+        ("device nodes stay", device_nodes),
+        ("what is no file", no_files),
+        ("owner and mode of a file", owner_and_mode),
+        ("nothing to load", nothing_to_load),
+        ("nobody reads the output", closed_output),
+        ("output that cannot be written", full_output),
+        ("output that is not read", unread_output),
+        ("messages", messages),
+        ("a source that is not put back", not_put_back),
+        ("a receiver that does not start", receiver_not_started),
+        ("signals", signals),
+        ("signals to one of two hosts", signals_of_hosts),
+    ];
+    for (name, test) in tests {
+        results.test(&format!("{name}, {driver} driver"), |_| test(site));
+    }
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
@@ -381,7 +254,7 @@ pub fn run(results: &mut Results) -> Result<()> {
             Ok(())
         });
         let (vf, other) = vfs.of(driver);
-        tool_faults::run(results, &Site { vf, other }, name);
+        run_faults(results, &Site { vf, other }, name);
     }
     for shown in shown::all() {
         page(results, &vfs, &shown);
