@@ -2,9 +2,13 @@
 
 //! The model on a machine made of a hash map.
 
-mod commands;
+mod chunks;
 mod driver;
 mod faults;
+mod functions;
+mod migration;
+mod objects;
 mod queue;
 mod state;
 mod track;
+mod tracker;

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Functions that are enabled, disabled and reset.
+
+use super::{
+    driver::{command, Machine},
+    migration::{digest, work, BAD_STATE},
+    objects::LEN,
+};
+use crate::{
+    host::FunctionId,
+    ifc::{self, Status},
+};
+
+#[test]
+fn a_reset_brings_a_vf_back_to_its_beginning() {
+    let mut machine = Machine::with_vfs();
+    let fresh = digest(&mut machine, 2);
+    work(&mut machine, 1);
+    machine.stop(1);
+    machine.hca.reset(FunctionId(1));
+    assert_eq!(digest(&mut machine, 1), fresh);
+    // The driver did not know: its command is late, not wrong.
+    assert_eq!(machine.about(ifc::RESUME_VHCA, 0, 1), BAD_STATE);
+    assert_eq!(machine.hca.violations, 0);
+    // It knows now.
+    machine.stop(1);
+}
+
+/// ENABLE_HCA or DISABLE_HCA, by the PF about another function.
+fn enable(machine: &mut Machine, opcode: u16, function: u16) -> u8 {
+    let mut input = command(opcode, 0, 16);
+    ifc::FUNCTION_ID.set(&mut input, function.into());
+    machine.send(&input, 16).status()
+}
+
+#[test]
+fn what_disables_or_resets_a_vf_wipes_it() {
+    let disable = |machine: &mut Machine| {
+        assert_eq!(enable(machine, ifc::DISABLE_HCA, 1), 0);
+        assert_eq!(machine.about(ifc::SUSPEND_VHCA, 0, 1), Status::BadRes as u8);
+        assert_eq!(enable(machine, ifc::ENABLE_HCA, 1), 0);
+    };
+    let reset = |machine: &mut Machine| machine.hca.reset(FunctionId(1));
+    let ways: [&dyn Fn(&mut Machine); 2] = [&disable, &reset];
+    for wipe in ways {
+        let mut machine = Machine::with_vfs();
+        let key = machine.data_mkey();
+        let fresh = digest(&mut machine, 2);
+        machine.drive(FunctionId(1));
+        assert_eq!(
+            machine.send(&command(ifc::ENABLE_HCA, 0, 16), 16).status(),
+            0
+        );
+        machine.data_mkey();
+        machine.drive(FunctionId::PF);
+        work(&mut machine, 1);
+        let track = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &[ifc::SET_TRACK]);
+        assert_eq!(track.0, 0);
+        machine.stop(1);
+
+        wipe(&mut machine);
+        assert_eq!(digest(&mut machine, 1), fresh);
+        let objects = &machine.hca.functions[1].objects;
+        assert!(objects.counts().iter().all(|(_, count)| *count == 0));
+        // It runs, and is not tracked.
+        machine.stop(1);
+        let flags = [ifc::INCREMENTAL];
+        let save = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &flags);
+        assert_eq!(save.0, BAD_STATE);
+        // Its driver starts from the beginning.
+        machine.drive(FunctionId(1));
+        assert_eq!(
+            machine.send(&command(ifc::ENABLE_HCA, 0, 16), 16).status(),
+            0
+        );
+    }
+}
+
+#[test]
+fn a_vf_enables_itself_and_is_enabled_by_the_pf() {
+    let mut machine = Machine::with_vfs();
+    machine.drive(FunctionId(1));
+    let me = |machine: &mut Machine, opcode| machine.send(&command(opcode, 0, 16), 16).status();
+    assert_eq!(me(&mut machine, ifc::ENABLE_HCA), 0);
+    assert_eq!(me(&mut machine, ifc::ENABLE_HCA), Status::BadSysState as u8);
+    machine.data_mkey();
+    assert_eq!(me(&mut machine, ifc::DISABLE_HCA), 0);
+    assert!(machine.hca.functions[1].objects.mkeys.is_empty());
+    // The PF's migration commands still work.
+    machine.drive(FunctionId::PF);
+    machine.stop(1);
+    assert_eq!(enable(&mut machine, ifc::DISABLE_HCA, 1), 0);
+}
+
+#[test]
+fn a_driver_that_disables_its_function_gets_no_answer_any_more() {
+    let mut machine = Machine::with_vfs();
+    machine.hca.config.command_ns = 100;
+    machine.submit(1, &command(ifc::ALLOC_PD, 0, 16), 16);
+    machine.ring(1 << 1);
+    machine.hca.release(FunctionId::PF);
+    machine.memory.now = 100;
+    machine.hca.timer(&mut machine.memory);
+    assert_eq!(machine.slot(1)[63], 1);
+}
+
+#[test]
+fn what_is_left_at_teardown_is_a_violation() {
+    let mut machine = Machine::with_vfs();
+    machine.data_mkey();
+    machine.hca.functions[0].up = true;
+    assert_eq!(
+        machine
+            .send(&command(ifc::TEARDOWN_HCA, 0, 16), 16)
+            .status(),
+        0
+    );
+    let left = machine.memory.violations.join("\n");
+    assert!(left.contains("1 mkeys") && left.contains("1 PDs"), "{left}");
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! mkeys, and objects of functions.
+
+use super::{
+    driver::{command, Machine, DATA},
+    migration::BAD_STATE,
+};
+use crate::{
+    host::FunctionId,
+    ifc::{self, Status},
+};
+
+pub(super) const LEN: u64 = 512 << 10;
+
+#[test]
+fn an_mkey_translates_pages_of_any_size() {
+    for shift in [12, 13, 16] {
+        let page = 1u64 << shift;
+        let mut machine = Machine::with_vfs();
+        // In reverse, so that the list matters.
+        let count = LEN / page;
+        let pages: Vec<u64> = (0..count).rev().map(|i| DATA + i * page).collect();
+        let key = machine.mkey(shift, &pages, LEN).unwrap();
+        machine.stop(1);
+        let (status, size) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &[]);
+        assert_eq!(status, 0, "{shift}");
+        machine.stop(2);
+        let load = machine.transfer(ifc::LOAD_VHCA_STATE, 2, key, size, &[]);
+        assert_eq!(load.0, 0, "{shift}");
+        assert_eq!(machine.hca.violations, 0);
+    }
+}
+
+#[test]
+fn a_bad_mkey_is_refused() {
+    let mut machine = Machine::with_vfs();
+    let page = |shift: u32, pages: &[u64], len| Machine::with_vfs().mkey(shift, pages, len);
+    assert_eq!(page(11, &[DATA], 2048), Err(Status::BadParam as u8));
+    assert_eq!(page(12, &[DATA + 512], 4096), Err(Status::BadParam as u8));
+    assert_eq!(page(12, &[DATA], 4096 * 3), Err(Status::BadParam as u8));
+    assert_eq!(page(12, &[DATA], u64::MAX), Err(Status::BadParam as u8));
+    let key = machine.data_mkey();
+    machine.stop(1);
+    for bad in [key + 1, key + 256, 0, u32::MAX] {
+        let (status, _) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, bad, LEN, &[]);
+        assert_eq!(status, Status::BadRes as u8);
+    }
+    let (status, _) = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN + 1, &[]);
+    assert_eq!(status, Status::BadParam as u8);
+    assert_eq!(machine.memory.violations.len(), 5);
+}
+
+#[test]
+fn an_mkey_may_have_to_have_small_pages() {
+    let mut machine = Machine::with_vfs();
+    machine.hca.config.log_max_mkey_page = 12;
+    machine.data_mkey();
+    let refused = machine.mkey(13, &[DATA], 8192);
+    assert_eq!(refused, Err(Status::BadParam as u8));
+}
+
+#[test]
+fn an_object_in_use_stays() {
+    let mut machine = Machine::with_vfs();
+    let key = machine.data_mkey();
+    let mut dealloc = command(ifc::DEALLOC_PD, 0, 16);
+    ifc::OBJECT.set(&mut dealloc, 1);
+    assert_eq!(machine.send(&dealloc, 16).status(), BAD_STATE);
+    let mut destroy = command(ifc::DESTROY_MKEY, 0, 16);
+    ifc::OBJECT.set(&mut destroy, (key >> 8).into());
+    assert_eq!(machine.send(&destroy, 16).status(), 0);
+    assert_eq!(machine.send(&destroy, 16).status(), Status::BadRes as u8);
+    assert_eq!(machine.send(&dealloc, 16).status(), 0);
+}
+
+#[test]
+fn each_function_has_numbers_of_its_own() {
+    let mut machine = Machine::with_vfs();
+    let key = machine.data_mkey();
+    machine.drive(FunctionId(1));
+    // The same numbers, of other objects.
+    assert_eq!(machine.data_mkey(), key);
+    let mut destroy = command(ifc::DESTROY_MKEY, 0, 16);
+    ifc::OBJECT.set(&mut destroy, (key >> 8).into());
+    assert_eq!(machine.send(&destroy, 16).status(), 0);
+    assert_eq!(machine.send(&destroy, 16).status(), Status::BadRes as u8);
+
+    machine.drive(FunctionId::PF);
+    machine.stop(1);
+    let save = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &[]);
+    assert_eq!(save.0, 0, "the PF's mkey is gone");
+    assert_eq!(machine.send(&destroy, 16).status(), 0);
+    // What only another function has is not there.
+    machine.drive(FunctionId(2));
+    machine.data_mkey();
+    machine.drive(FunctionId::PF);
+    assert_eq!(machine.send(&destroy, 16).status(), Status::BadRes as u8);
+    assert_eq!(machine.hca.violations, 2);
+}
