@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A TCP connection between two hosts.
+
+use super::frames::{header, parse_header, HEADER};
+use crate::{
+    endpoint::Endpoint,
+    wait::{self, Deadline, Signals},
+};
+use nix::poll::{PollFd, PollFlags};
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs},
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+/// How many times the time-out a receiver waits in all, besides one for each `BARRIER` and
+/// a second for so many bytes of the state. A sender of single bytes, each of them just in
+/// time, would keep the device for ever.
+const MAX_TIMEOUTS: u32 = 10;
+const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
+
+/// How long a receiver is waited for that is to forget the state. How long, and for how
+/// many bytes, a receiver that has failed goes on to read, so that its reason is not lost:
+/// a socket that is closed with something to read resets the connection.
+pub(super) const MAX_LINGER: Duration = Duration::from_secs(2);
+const MAX_LINGER_BYTES: usize = 64 << 20;
+
+fn closed() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionReset,
+        "the other side has closed the connection",
+    )
+}
+
+pub(super) fn timed_out(what: &str, timeout: Duration) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!(
+            "the other side {what} {} s (--timeout)",
+            timeout.as_secs_f64()
+        ),
+    )
+}
+
+/// A socket tells its end by EPIPE, ECONNRESET or no byte.
+pub(super) fn explain(err: io::Error) -> io::Error {
+    match err.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => closed(),
+        _ => err,
+    }
+}
+
+/// A TCP connection that moves whole frames, each in limited time.
+pub(super) struct Connection {
+    /// Never blocks.
+    stream: TcpStream,
+    pub(super) timeout: Duration,
+    pub(super) signals: Signals,
+    /// Time that was spent in [`Self::receive`].
+    pub(super) waited: Duration,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream,
+            timeout,
+            signals: Signals::Heed,
+            waited: Duration::ZERO,
+        })
+    }
+
+    /// Waits for `events`; fails with `late` when it is too late.
+    fn wait(&self, events: PollFlags, deadline: Deadline, late: &str) -> io::Result<()> {
+        let mut fds = [PollFd::new(self.stream.as_fd(), events)];
+        match wait::ready(&mut fds, deadline, self.signals)? {
+            true => Ok(()),
+            false => Err(timed_out(late, self.timeout)),
+        }
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8], deadline: Deadline) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.wait(PollFlags::POLLOUT, deadline, "did not take a frame in")?;
+            match self.stream.write(bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(err) if is_no_error(&err) => (),
+                Err(err) => return Err(explain(err)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads some bytes, or none at the end.
+    fn read(&mut self, buf: &mut [u8], deadline: Deadline) -> io::Result<usize> {
+        loop {
+            self.wait(PollFlags::POLLIN, deadline, "did not end a frame in")?;
+            match self.stream.read(buf) {
+                Err(err) if is_no_error(&err) => (),
+                result => return result.map_err(explain),
+            }
+        }
+    }
+
+    fn read_exact(&mut self, mut buf: &mut [u8], deadline: Deadline) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.read(buf, deadline)? {
+                0 => return Err(closed()),
+                n => buf = &mut buf[n..],
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, kind: u8, bytes: &[u8]) -> io::Result<()> {
+        let deadline = Deadline::after(self.timeout);
+        self.write_all(&header(kind, bytes)?, deadline)?;
+        self.write_all(bytes, deadline)
+    }
+
+    /// Returns the kind of the next frame, which is then in `buf`.
+    pub(super) fn receive(&mut self, buf: &mut Vec<u8>) -> io::Result<u8> {
+        let begin = Instant::now();
+        let first = Deadline::after(self.timeout);
+        self.wait(PollFlags::POLLIN, first, "did nothing for")?;
+        let deadline = Deadline::after(self.timeout);
+        let mut header = [0; HEADER];
+        self.read_exact(&mut header, deadline)?;
+        let (kind, len) = parse_header(header)?;
+        buf.resize(len, 0);
+        self.read_exact(buf, deadline)?;
+        self.waited += begin.elapsed();
+        Ok(kind)
+    }
+
+    /// Whether the peer, which has sent so much, had this side wait for longer than it may.
+    pub(super) fn is_too_slow(&self, bytes: u64, barriers: u32) -> bool {
+        let for_steps = self.timeout.saturating_mul(MAX_TIMEOUTS + barriers);
+        let for_bytes = Duration::from_secs(bytes / MIN_BYTES_PER_SECOND);
+        self.waited > for_steps.saturating_add(for_bytes)
+    }
+
+    /// Whether there is something to read, or the end.
+    pub(super) fn has_heard(&self) -> bool {
+        match self.stream.peek(&mut [0]) {
+            Ok(_) => true,
+            Err(err) => !is_no_error(&err),
+        }
+    }
+
+    /// Ends the connection so that the peer gets all that was sent.
+    pub(super) fn linger(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        let deadline = Deadline::after(self.timeout.min(MAX_LINGER));
+        let mut buf = vec![0; 64 << 10];
+        let mut bytes = 0;
+        while bytes < MAX_LINGER_BYTES {
+            match self.read(&mut buf, deadline) {
+                Ok(0) | Err(_) => return,
+                Ok(n) => bytes += n,
+            }
+        }
+    }
+}
+
+/// Whether a socket that never blocks has just nothing to do.
+fn is_no_error(err: &io::Error) -> bool {
+    matches!(
+        err.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
+
+/// Connects to one of the addresses of `to`, all of them within `timeout`.
+pub(super) fn connect(to: &Endpoint, timeout: Duration) -> io::Result<TcpStream> {
+    let deadline = Deadline::after(timeout);
+    let addresses: Vec<SocketAddr> = to.to_socket_addrs()?.collect();
+    let mut last = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+    for (address, others) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
+        // One that does not answer leaves the others their share.
+        let share = deadline.left().unwrap_or(timeout) / others;
+        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
+            Ok(stream) => return Ok(stream),
+            Err(err) => last = err,
+        }
+    }
+    Err(last)
+}

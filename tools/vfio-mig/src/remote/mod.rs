@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Another host as a [`crate::target::Target`], over TCP.
+//!
+//! Both sides send frames: a byte that says what it is, its length as a
+//! little endian u32, and so many bytes. The sender has `HELLO` (the version),
+//! `DATA`, `BARRIER` (has it all been loaded?), `END` (SHA-256 of all data),
+//! `START` and `ABANDON` (with a reason); the receiver answers all but `DATA` with `DONE`, or
+//! with `FAILED` and a reason. It can send `FAILED` at any time. After `START`, `FAILED`
+//! says that it has reset its device; where that has failed, too, it only closes the
+//! connection. There is neither encryption nor authentication: for that, there are tunnels.
+//!
+//! A side waits for the beginning of a frame as long as its timeout, and then as long
+//! again until the frame is complete, however the bytes come. [`serve`] waits for a
+//! `HELLO` from whoever connects, from all of them at the same time.
+
+mod callers;
+mod connection;
+mod frames;
+mod receiver;
+mod sender;
+#[cfg(test)]
+mod tests;
+
+pub use receiver::{serve, Observer, Received};
+pub use sender::RemoteTarget;

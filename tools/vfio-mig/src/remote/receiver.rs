@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The side that has the destination.
+
+use super::{
+    callers::wait_for_sender,
+    connection::Connection,
+    frames::{bad, reason, ABANDON, BARRIER, DATA, DONE, END, FAILED, START},
+};
+use crate::{
+    device::Device,
+    error::{Context, Error},
+    stream,
+    target::{DeviceTarget, Target},
+    wait::Signals,
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::{net::TcpListener, time::Duration};
+
+/// Most `BARRIER`s of a sender, which has one in each round of pre-copy, of which there are
+/// 50, whether the round had data or not.
+pub(super) const MAX_BARRIERS: u32 = 64;
+
+/// What was received.
+#[derive(Clone, Debug, Serialize)]
+pub struct Received {
+    /// Who sent it.
+    pub from: String,
+    /// Bytes of the state.
+    pub bytes: u64,
+    /// SHA-256 of them, which is what the sender has, too.
+    pub sha256: String,
+}
+
+/// Hears of the progress of [`serve`].
+pub trait Observer {
+    /// A peer was refused, for this reason.
+    fn refused(&mut self, peer: &str, why: &str) -> Result<(), Error>;
+    /// So many bytes have been received.
+    fn bytes(&mut self, bytes: u64);
+}
+
+/// Waits for one sender, and loads what it sends into `device`, which then runs.
+/// When this fails the device is reset. Who connects and is no sender is refused.
+pub fn serve(
+    device: &Device,
+    listener: TcpListener,
+    timeout: Duration,
+    observer: &mut dyn Observer,
+) -> Result<Received, Error> {
+    let mut target = DeviceTarget::new(device).with_timeout(timeout);
+    serve_into(&mut target, listener, timeout, observer)
+}
+
+pub(super) fn serve_into(
+    target: &mut dyn Target,
+    listener: TcpListener,
+    timeout: Duration,
+    observer: &mut dyn Observer,
+) -> Result<Received, Error> {
+    let (mut connection, from) = wait_for_sender(&listener, timeout, observer)?;
+    // There will be no other one, who would wait in vain.
+    drop(listener);
+    let mut phase = Phase::Data;
+    let taken = take(&mut connection, target, &mut phase, observer);
+    let err = match taken {
+        Ok((bytes, sha256)) => {
+            return Ok(Received {
+                from: from.to_string(),
+                bytes,
+                sha256,
+            })
+        }
+        Err(err) => err,
+    };
+    // What is said and read from here on undoes what was begun.
+    connection.signals = Signals::Ignore;
+    let abandoned = target.abandon(&err);
+    // The source goes on when it hears FAILED, so the device must not run with its state.
+    let may_run = phase == Phase::Started && abandoned.is_err();
+    let err = err.unless_undone(abandoned);
+    // The sender may be gone.
+    let _ = match err {
+        _ if may_run => Ok(()),
+        Error::GivenUp { .. } => connection.send(DONE, &[]),
+        _ => connection.send(FAILED, err.to_string().as_bytes()),
+    };
+    connection.linger();
+    Err(err)
+}
+
+/// What the receiver has heard.
+#[derive(PartialEq, Eq)]
+enum Phase {
+    Data,
+    Start,
+    Started,
+}
+
+/// Takes what comes after `HELLO`.
+fn take(
+    connection: &mut Connection,
+    target: &mut dyn Target,
+    phase: &mut Phase,
+    observer: &mut dyn Observer,
+) -> Result<(u64, String), Error> {
+    target.prepare()?;
+    connection.send(DONE, &[]).context("the sender")?;
+    let mut digest = Sha256::new();
+    let mut bytes = 0;
+    let mut barriers = 0;
+    let mut frame = Vec::new();
+    loop {
+        let kind = connection.receive(&mut frame).context("the sender")?;
+        if *phase == Phase::Data && connection.is_too_slow(bytes, barriers) {
+            return Err(bad("sends less than 64 KiB a second")).context("the sender");
+        }
+        match (kind, &*phase) {
+            // Else a peer could keep the device for ever with nothing.
+            (DATA, Phase::Data) if frame.is_empty() => {
+                return Err(bad("sends frames without data")).context("the sender");
+            }
+            (BARRIER | START, _) if !frame.is_empty() => {
+                return Err(bad(format!("frame {kind:#x} has contents"))).context("the sender");
+            }
+            (DATA, Phase::Data) => {
+                stream::write_all(target, &frame, bytes).map_err(|err| target.explain(err))?;
+                digest.update(&frame);
+                bytes += frame.len() as u64;
+                observer.bytes(bytes);
+                continue;
+            }
+            (BARRIER, Phase::Data) if barriers == MAX_BARRIERS => {
+                return Err(bad("asks again and again whether all is loaded"))
+                    .context("the sender");
+            }
+            (BARRIER, Phase::Data) => {
+                barriers += 1;
+                target.wait_loaded()?;
+            }
+            // The device would run with nothing loaded.
+            (END, Phase::Data) if bytes == 0 => return Err(Error::NothingToLoad),
+            (END, Phase::Data) => {
+                if digest.clone().finalize()[..] != frame[..] {
+                    return Err(bad("the checksum differs")).context("the state");
+                }
+                target.finish()?;
+                *phase = Phase::Start;
+            }
+            (START, Phase::Start) => {
+                *phase = Phase::Started;
+                target.start()?;
+                // It runs, whether the sender hears so or not.
+                connection.signals = Signals::Ignore;
+                let _ = connection.send(DONE, &[]);
+                return Ok((bytes, format!("{:x}", digest.finalize())));
+            }
+            (ABANDON, _) => {
+                let why = reason(&frame);
+                return Err(Error::GivenUp { why });
+            }
+            _ => return Err(bad(format!("unexpected frame {kind:#x}"))).context("the sender"),
+        }
+        connection.send(DONE, &[]).context("the sender")?;
+    }
+}
