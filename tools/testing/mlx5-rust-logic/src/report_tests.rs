@@ -5,7 +5,7 @@
 
 use crate::{
     cqe::{Message, State},
-    report::{Batch, Device, Failed, Fault, Progress, Report},
+    report::{Batch, Failed, Fault, Progress, Report, Tracker},
 };
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
@@ -58,7 +58,7 @@ impl Ring {
     }
 }
 
-impl Device for Ring {
+impl Tracker for Ring {
     type Range = u64;
     type Error = &'static str;
 

@@ -46,6 +46,8 @@ mod remainder;
 mod report;
 mod stream_header;
 mod track_limits;
+mod track_memory;
+mod track_object;
 mod uar;
 
 pub(crate) mod async_command;

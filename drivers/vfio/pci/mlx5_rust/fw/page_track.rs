@@ -7,39 +7,13 @@
 //! shares it.
 
 use super::{
-    bindings::{
-        self,
-        mlx5_ifc_general_obj_in_cmd_hdr_bits,
-        MLX5_CMD_OP_CREATE_GENERAL_OBJECT,
-        MLX5_CMD_OP_DESTROY_GENERAL_OBJECT,
-        MLX5_CMD_OP_MODIFY_GENERAL_OBJECT,
-        MLX5_CMD_OP_QUERY_GENERAL_OBJECT,
-        MLX5_OBJ_TYPE_PAGE_TRACK,
-        MLX5_PAGE_TRACK_STATE_ERROR,
-        MLX5_PAGE_TRACK_STATE_REPORTING, //
-    },
-    bits::{
-        Part,
-        Value, //
-    },
     cq::CompletionQueue,
     cqe::Message,
-    device::{
-        Device,
-        PfGuard, //
-    },
+    device::Device,
     events::{
         Subjects,
         TrackEvents,
         TrackNotifier, //
-    },
-    ifc::{
-        constant,
-        field,
-        mailbox,
-        part,
-        LargeMailbox,
-        Mailbox, //
     },
     mkey::Mkey,
     pd::Pd,
@@ -47,10 +21,7 @@ use super::{
         QueuePair,
         Receive, //
     },
-    registry::{
-        Owned,
-        Resource, //
-    },
+    registry::Owned,
     remainder::{
         Piece,
         Remainder, //
@@ -63,9 +34,12 @@ use super::{
         Progress,
         Report, //
     },
-    track_limits::{
-        Ring,
-        TrackLimits, //
+    track_limits::Ring,
+    track_memory::TrackMemory,
+    track_object::{
+        self,
+        TrackContext,
+        TrackObject, //
     },
     uar::Uar, //
 };
@@ -81,59 +55,9 @@ use vfio_rust::{
     },
     kernel::{
         dma::DmaMapping,
-        error,
-        page::{
-            Fill,
-            Pages, //
-        }, //
+        page::Pages, //
     },
 };
-
-/// What a tracker tracks: `track_type`.
-const TRACK_PAGES: u32 = 1;
-/// The fields that a request for a report sets: `modify_field_select`.
-const SELECT_RANGE_AND_STATE: u64 = 0x3;
-
-/// A PAGE_TRACK object.
-struct Object {
-    id: u32,
-}
-
-impl Object {
-    /// Fills in the header of a command about it, which is a part of `input`.
-    fn about<L, const N: usize>(
-        &self,
-        input: Mailbox<L, N>,
-        header: Part<L, mlx5_ifc_general_obj_in_cmd_hdr_bits>,
-        opcode: impl Value,
-    ) -> Mailbox<L, N> {
-        input
-            .set(
-                header.field(field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, opcode)),
-                opcode,
-            )
-            .set(
-                header.field(field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_type)),
-                constant!(MLX5_OBJ_TYPE_PAGE_TRACK),
-            )
-            .set(
-                header.field(field!(mlx5_ifc_general_obj_in_cmd_hdr_bits, obj_id)),
-                self.id,
-            )
-    }
-}
-
-impl Resource for Object {
-    fn destroy(&self, pf: &PfGuard<'_>) -> Result {
-        let mut input = self.about(
-            mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits),
-            Part::WHOLE,
-            constant!(MLX5_CMD_OP_DESTROY_GENERAL_OBJECT),
-        );
-        let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
-        pf.execute(&mut input.bytes, &mut output.bytes)
-    }
-}
 
 /// A tracker, and what it reports through.
 ///
@@ -141,7 +65,7 @@ impl Resource for Object {
 /// QPs, the mkey with the memory, the completion queue.
 struct Tracked {
     _notifier: Owned<TrackNotifier>,
-    object: Owned<Object>,
+    object: Owned<TrackObject>,
     _sender: QueuePair,
     receiver: QueuePair,
     mkey: Owned<Mkey<DmaMapping<Arc<Pages>>>>,
@@ -160,54 +84,6 @@ pub(super) struct PageTracker {
     remainder: Remainder,
     events: Arc<TrackEvents>,
     log_page: u32,
-}
-
-/// Memory for the messages of a tracker that is to be made, within the limits of the device.
-pub(crate) struct TrackMemory {
-    limits: TrackLimits,
-    /// Most ranges of a tracker.
-    max_ranges: u32,
-    ring: Ring,
-    pages: Arc<Pages>,
-}
-
-impl TrackMemory {
-    /// Allocates it, which may wait until other memory is reclaimed: without a guard, for
-    /// which a PF that goes waits, and the caller should hold no lock.
-    ///
-    /// `EOPNOTSUPP` if the device insists on more than there is ever memory for.
-    pub(crate) fn new(device: &Arc<Device>) -> Result<Self> {
-        let capabilities = capabilities(&Device::enter(device)?);
-        let limits = TrackLimits::from(&capabilities);
-        let ring = limits.ring().ok_or_else(error::eopnotsupp)?;
-        // Zeroed: a message may be longer than what the device has written of it.
-        let pages = Pages::with_len(ring.len(), Fill::Zero)?;
-        Ok(Self {
-            limits,
-            max_ranges: capabilities.max_num_range.into(),
-            ring,
-            pages: Arc::new(pages, GFP_KERNEL_ACCOUNT)?,
-        })
-    }
-}
-
-/// Returns what the `pg_track_*` capabilities say.
-fn capabilities(pf: &PfGuard<'_>) -> bindings::mlx5_rust_track_limits {
-    let mut limits: bindings::mlx5_rust_track_limits = pin_init::zeroed();
-    // SAFETY: `mdev` is valid: `pf` is a guard of it. `limits` is a local variable.
-    unsafe { bindings::mlx5_rust_track_limits_of(pf.mdev(), &mut limits) };
-    limits
-}
-
-impl From<&bindings::mlx5_rust_track_limits> for TrackLimits {
-    fn from(limits: &bindings::mlx5_rust_track_limits) -> Self {
-        let pair = |min: u8, max: u8| (u32::from(min), u32::from(max));
-        Self {
-            log_message: pair(limits.log_min_msg_size, limits.log_max_msg_size),
-            log_page: pair(limits.log_min_page_size, limits.log_max_page_size),
-            log_space: pair(limits.log_min_addr_space, limits.log_max_addr_space),
-        }
-    }
 }
 
 impl From<IovaRange> for Piece {
@@ -265,12 +141,12 @@ impl PageTracker {
         sender.init(pf)?;
         sender.connect(pf, receiver.number())?;
         sender.start(pf)?;
-        let context = Context {
+        let context = TrackContext {
             log_page,
             log_message: ring.log_message,
             sender: sender.number(),
         };
-        let object = create(pf, &limits, &ranges, context)?;
+        let object = track_object::create(pf, &limits, &ranges, context)?;
         let subjects = Subjects {
             qpns: [receiver.number(), sender.number()],
             object: object.id,
@@ -389,7 +265,7 @@ impl PageTracker {
     /// `EIO` if the tracker has failed.
     fn check(&self) -> Result {
         if self.events.take_changed() {
-            let in_error = self.tracked.is_in_error().inspect_err(|err| {
+            let in_error = self.tracked.object.is_in_error().inspect_err(|err| {
                 // Who could not ask has to ask again.
                 self.events.change();
                 self.unanswered(*err);
@@ -405,46 +281,12 @@ impl PageTracker {
     }
 }
 
-impl report::Device for Tracked {
+impl report::Tracker for Tracked {
     type Range = IovaRange;
     type Error = Error;
 
     fn request(&mut self, range: IovaRange) -> Result {
-        let mut input = self
-            .object
-            .about(
-                mailbox!(mlx5_ifc_modify_page_track_obj_in_bits),
-                part!(
-                    mlx5_ifc_modify_page_track_obj_in_bits,
-                    general_obj_in_cmd_hdr
-                ),
-                constant!(MLX5_CMD_OP_MODIFY_GENERAL_OBJECT),
-            )
-            .set(
-                field!(
-                    mlx5_ifc_modify_page_track_obj_in_bits,
-                    obj_context.modify_field_select
-                ),
-                SELECT_RANGE_AND_STATE,
-            )
-            .set(
-                field!(
-                    mlx5_ifc_modify_page_track_obj_in_bits,
-                    obj_context.range_start_address
-                ),
-                range.start,
-            )
-            .set(
-                field!(mlx5_ifc_modify_page_track_obj_in_bits, obj_context.length),
-                range.len().ok_or(EINVAL)?,
-            )
-            .set(
-                field!(mlx5_ifc_modify_page_track_obj_in_bits, obj_context.state),
-                constant!(MLX5_PAGE_TRACK_STATE_REPORTING),
-            );
-        let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
-        let pf = self.enter()?;
-        pf.execute(&mut input.bytes, &mut output.bytes)
+        self.object.request(range)
     }
 
     fn spare(&self) -> u32 {
@@ -485,131 +327,4 @@ impl report::Device for Tracked {
         self.receiver
             .post(self.seen.wrapping_add(self.ring.slots()));
     }
-}
-
-impl Tracked {
-    /// Admits whoever sends commands about the tracker. `EIO` if the PF takes none, or was
-    /// away: the tracker goes with it.
-    fn enter(&self) -> Result<PfGuard<'_>> {
-        let pf = Device::enter(self.object.device()).map_err(|_| EIO)?;
-        self.object.on(&pf).map_err(|_| EIO)?;
-        Ok(pf)
-    }
-
-    /// Asks firmware whether the tracker has failed.
-    fn is_in_error(&self) -> Result<bool> {
-        let mut input = self.object.about(
-            mailbox!(mlx5_ifc_general_obj_in_cmd_hdr_bits),
-            Part::WHOLE,
-            constant!(MLX5_CMD_OP_QUERY_GENERAL_OBJECT),
-        );
-        let mut output = mailbox!(mlx5_ifc_query_page_track_obj_out_bits);
-        let pf = self.enter()?;
-        pf.execute(&mut input.bytes, &mut output.bytes)?;
-        let state = output.get(field!(
-            mlx5_ifc_query_page_track_obj_out_bits,
-            obj_context.state
-        ));
-        Ok(state == u64::from(MLX5_PAGE_TRACK_STATE_ERROR))
-    }
-}
-
-/// What a tracker is created with, besides its ranges.
-struct Context {
-    log_page: u32,
-    log_message: u32,
-    sender: u32,
-}
-
-/// CREATE_GENERAL_OBJECT. `EOPNOTSUPP` if the ranges are smaller, or larger,
-/// than what the device can track.
-fn create(
-    pf: &PfGuard<'_>,
-    limits: &TrackLimits,
-    ranges: &IovaRanges<'_>,
-    context: Context,
-) -> Result<Owned<Object>> {
-    let range_bytes = size_of::<bindings::mlx5_ifc_page_track_range_bits>() / 8;
-    let mut input = LargeMailbox::new(ranges.len() * range_bytes)?;
-    for (mut entry, range) in input.entries().zip(ranges.iter()) {
-        // VFIO lets empty ranges through.
-        let len = range.len().ok_or(EINVAL)?;
-        entry.set(
-            field!(mlx5_ifc_page_track_range_bits, start_address),
-            range.start,
-        );
-        entry.set(field!(mlx5_ifc_page_track_range_bits, length), len);
-    }
-    let log_space = limits
-        .log_space(ranges.iter().filter_map(IovaRange::len))
-        .ok_or_else(error::eopnotsupp)?;
-    input.set(
-        field!(
-            mlx5_ifc_create_page_track_obj_in_bits,
-            general_obj_in_cmd_hdr.opcode
-        ),
-        constant!(MLX5_CMD_OP_CREATE_GENERAL_OBJECT),
-    );
-    input.set(
-        field!(
-            mlx5_ifc_create_page_track_obj_in_bits,
-            general_obj_in_cmd_hdr.obj_type
-        ),
-        constant!(MLX5_OBJ_TYPE_PAGE_TRACK),
-    );
-    input.set(
-        field!(mlx5_ifc_create_page_track_obj_in_bits, obj_context.vhca_id),
-        pf.device().vhca_id,
-    );
-    input.set(
-        field!(
-            mlx5_ifc_create_page_track_obj_in_bits,
-            obj_context.track_type
-        ),
-        constant!(TRACK_PAGES),
-    );
-    input.try_set(
-        field!(
-            mlx5_ifc_create_page_track_obj_in_bits,
-            obj_context.log_addr_space_size
-        ),
-        log_space,
-    )?;
-    input.try_set(
-        field!(
-            mlx5_ifc_create_page_track_obj_in_bits,
-            obj_context.log_page_size
-        ),
-        context.log_page,
-    )?;
-    input.try_set(
-        field!(
-            mlx5_ifc_create_page_track_obj_in_bits,
-            obj_context.log_msg_size
-        ),
-        context.log_message,
-    )?;
-    input.try_set(
-        field!(
-            mlx5_ifc_create_page_track_obj_in_bits,
-            obj_context.reporting_qpn
-        ),
-        context.sender,
-    )?;
-    input.try_set(
-        field!(
-            mlx5_ifc_create_page_track_obj_in_bits,
-            obj_context.num_ranges
-        ),
-        u32::try_from(ranges.len())?,
-    )?;
-    Owned::new(pf, |pf| {
-        let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
-        pf.execute(&mut input.bytes, &mut output.bytes)?;
-        let id = output.get(field!(mlx5_ifc_general_obj_out_cmd_hdr_bits, obj_id));
-        Ok(Object {
-            // CAST: The field has 32 bits.
-            id: id as u32,
-        })
-    })
 }

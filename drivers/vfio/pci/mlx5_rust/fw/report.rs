@@ -93,7 +93,7 @@ impl<E> From<Failed> for Fault<E> {
 }
 
 /// The device's side of a report.
-pub(crate) trait Device {
+pub(crate) trait Tracker {
     /// What can be reported.
     type Range: Copy;
     /// How a request fails.
@@ -166,7 +166,7 @@ impl<R: Copy> Report<R> {
     ///
     /// A batch may be empty: the caller holds a lock, which a device that sends empty messages
     /// for ever must not make it keep.
-    pub(crate) fn next_batch<D: Device<Range = R>>(
+    pub(crate) fn next_batch<D: Tracker<Range = R>>(
         &mut self,
         device: &mut D,
         batch: &mut Batch,
@@ -206,7 +206,7 @@ impl<R: Copy> Report<R> {
     }
 
     /// Gives the messages of the last batch back to the device.
-    fn give_back<D: Device>(&mut self, device: &mut D) -> Result<(), Failed> {
+    fn give_back<D: Tracker>(&mut self, device: &mut D) -> Result<(), Failed> {
         if self.taken == 0 {
             return Ok(());
         }
@@ -225,7 +225,7 @@ impl<R: Copy> Report<R> {
 
     /// Takes the messages that have come, as far as there is room in `batch`, and puts those
     /// into it that are not empty. Returns whether there were any.
-    fn fill<D: Device<Range = R>>(
+    fn fill<D: Tracker<Range = R>>(
         &mut self,
         device: &mut D,
         batch: &mut Batch,
@@ -253,7 +253,7 @@ impl<R: Copy> Report<R> {
     }
 
     /// Returns the next message, if it has come.
-    fn next_message<D: Device<Range = R>>(
+    fn next_message<D: Tracker<Range = R>>(
         &mut self,
         device: &mut D,
     ) -> Result<Option<Message>, Fault<D::Error>> {

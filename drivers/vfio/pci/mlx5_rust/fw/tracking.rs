@@ -42,7 +42,7 @@ use vfio_rust::{
     },
 };
 
-pub(crate) use super::page_track::TrackMemory;
+pub(crate) use super::track_memory::TrackMemory;
 
 /// Page tracking.
 #[pin_data]

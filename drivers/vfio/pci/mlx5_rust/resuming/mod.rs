@@ -2,4 +2,6 @@
 
 //! Loading a device.
 
+mod file;
+mod intake;
 pub(crate) mod session;

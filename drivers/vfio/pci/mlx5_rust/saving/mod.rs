@@ -4,7 +4,11 @@
 
 pub(crate) mod buffers;
 pub(crate) mod chunks;
+mod commands;
+mod file;
+mod idle;
 mod outgoing;
-mod part;
 pub(crate) mod precopy;
+mod precopy_info;
+mod record;
 pub(crate) mod session;

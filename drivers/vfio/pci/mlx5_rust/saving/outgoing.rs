@@ -11,13 +11,13 @@ use super::{
         Urgency, //
     },
     chunks::Chunks,
-    part::{
-        Part,
-        StoredImage, //
-    },
     precopy::{
         Kind,
         Ledger, //
+    },
+    record::{
+        Record,
+        StoredImage, //
     },
 };
 use crate::{
@@ -42,7 +42,7 @@ use kernel::{
 
 /// Where a saving session is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum Stage {
     /// The first image of the running device is being saved.
     InitialSave,
     /// The device runs, and is tracked.
@@ -73,12 +73,12 @@ pub(super) struct InFlight {
 
 /// The unread stream.
 pub(super) struct Outgoing {
-    pub(super) phase: Phase,
+    pub(super) stage: Stage,
     /// Firmware can save no changes for now: the initiator is suspended.
     pub(super) suspended: bool,
-    /// Unread parts behind the one that readers have. The next one is the last of the
-    /// vector, so new parts are inserted at the front.
-    pub(super) parts: KVec<Part>,
+    /// Unread records behind the one that readers have. The next one is the last of the
+    /// vector, so new records are inserted at the front.
+    pub(super) records: KVec<Record>,
     pub(super) in_flight: Option<InFlight>,
     /// An arc waits for the SAVE that is under way: no other is to start.
     pub(super) awaited: bool,
@@ -94,16 +94,16 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// Ends the stream early.
     pub(super) fn fail(&mut self) {
-        self.phase = Phase::Failed;
-        self.parts = KVec::new();
+        self.stage = Stage::Failed;
+        self.records = KVec::new();
         // A reader may still copy from one of them. The reader has a reference to the pages,
         // and its read() fails with ENODEV.
         self.buffers.release_unread();
     }
 
-    /// A part was read to its end.
-    pub(super) fn release(&mut self, part: &Part) {
-        if let Some(image) = &part.image {
+    /// A record was read to its end.
+    pub(super) fn release(&mut self, record: &Record) {
+        if let Some(image) = &record.image {
             self.buffers.release(image.buffer);
             if image.chunk {
                 self.chunks.consumed();
@@ -119,12 +119,12 @@ impl Outgoing {
     }
 
     /// Returns whether all that was saved of the running device was read, for a reader that
-    /// has no part: there will be more only once user space asks for it, or stops the
+    /// has no record: there will be more only once user space asks for it, or stops the
     /// device.
     pub(super) fn is_at_temporary_end(&self) -> bool {
-        matches!(self.phase, Phase::PreCopy | Phase::PreCopyFailed)
+        matches!(self.stage, Stage::PreCopy | Stage::PreCopyFailed)
             && self.in_flight.is_none()
-            && self.parts.is_empty()
+            && self.records.is_empty()
     }
 
     /// Takes the end of a SAVE in.
@@ -132,10 +132,10 @@ impl Outgoing {
         let image = match saved {
             Ok(image) => image,
             Err(SaveError::BadState)
-                if matches!(self.phase, Phase::InitialSave | Phase::PreCopy) =>
+                if matches!(self.stage, Stage::InitialSave | Stage::PreCopy) =>
             {
                 self.buffers.release(save.buffer);
-                self.phase = Phase::PreCopyFailed;
+                self.stage = Stage::PreCopyFailed;
                 return Ok(());
             }
             Err(SaveError::Unknown) => {
@@ -149,16 +149,16 @@ impl Outgoing {
             }
         };
         // Whatever becomes of the image.
-        self.tracked |= self.phase == Phase::InitialSave;
+        self.tracked |= self.stage == Stage::InitialSave;
         let buffer = save.buffer;
         if let Err(err) = self.append(save, image) {
             self.buffers.release(buffer);
             return Err(err);
         }
-        self.phase = match self.phase {
-            Phase::StopCopy if self.chunks.saved(image.next) => Phase::Complete,
-            Phase::InitialSave => Phase::PreCopy,
-            phase => phase,
+        self.stage = match self.stage {
+            Stage::StopCopy if self.chunks.saved(image.next) => Stage::Complete,
+            Stage::InitialSave => Stage::PreCopy,
+            stage => stage,
         };
         Ok(())
     }
@@ -177,11 +177,11 @@ impl Outgoing {
         let stored = StoredImage {
             pages,
             buffer: save.buffer,
-            chunk: self.phase == Phase::StopCopy,
+            chunk: self.stage == Stage::StopCopy,
         };
         let len = (HEADER_LEN + image.len) as u64;
         let end = self.ledger.append(save.kind, len);
-        self.push(Part::new(header, end).with_image(stored, image.len))
+        self.push(Record::new(header, end).with_image(stored, image.len))
     }
 
     /// Takes a buffer of at least `need` bytes, if there is one, for an image for whose
@@ -197,15 +197,15 @@ impl Outgoing {
         Ok(taken)
     }
 
-    /// Makes room for more parts, so that there is no error when they come.
-    pub(super) fn reserve(&mut self, parts: usize) -> Result {
-        Ok(self.parts.reserve(parts, GFP_KERNEL_ACCOUNT)?)
+    /// Makes room for more records, so that there is no error when they come.
+    pub(super) fn reserve(&mut self, records: usize) -> Result {
+        Ok(self.records.reserve(records, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Appends a part, at the front of the vector. There must be room for it.
-    pub(super) fn push(&mut self, part: Part) -> Result {
-        self.parts
-            .insert_within_capacity(0, part)
+    /// Appends a record, at the front of the vector. There must be room for it.
+    pub(super) fn push(&mut self, record: Record) -> Result {
+        self.records
+            .insert_within_capacity(0, record)
             .map_err(|_| ENOMEM)
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     cqe::{is_written, parse, Entry, Message, State, NEVER_WRITTEN, RESP_SEND_IMM},
     dirty_pages::{set_pages, Addresses, Span, BLOCK},
     remainder::{Piece, Remainder},
-    report::{Batch, Device, Failed, Fault, Progress, Report},
+    report::{Batch, Failed, Fault, Progress, Report, Tracker},
 };
 
 /// Bytes of a page, as a shift.
@@ -271,7 +271,7 @@ impl<'a> Hostile<'a> {
     }
 }
 
-impl Device for Hostile<'_> {
+impl Tracker for Hostile<'_> {
     type Range = Range;
     type Error = ();
 

@@ -16,7 +16,7 @@ use vfio_rust::kernel::{
     uaccess::UserWriter, //
 };
 
-/// Bytes of a part before its image, at most.
+/// Bytes of a record before its image, at most.
 const HEAD: usize = HEADER_LEN + SIZE_LEN;
 
 /// An image that was saved.
@@ -29,7 +29,7 @@ pub(super) struct StoredImage {
 }
 
 /// A record of the stream that user space has not read to its end.
-pub(super) struct Part {
+pub(super) struct Record {
     /// The record's header, and what comes before an image.
     pub(super) head: [u8; HEAD],
     /// Bytes of that.
@@ -43,7 +43,7 @@ pub(super) struct Part {
     pub(super) end: u64,
 }
 
-impl Part {
+impl Record {
     /// Makes a record that begins with `head` and ends at `end` in the stream.
     pub(super) fn new<const N: usize>(head: [u8; N], end: u64) -> Self {
         const { assert!(N <= HEAD) };

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How a stream that is written is taken in: records, and the buffers for their images.
+
+use super::session::ResumingSession;
+use crate::{
+    fw::image::ImageBuffer,
+    stream::{
+        Malformed,
+        Parser,
+        Step,
+        HEADER_LEN, //
+    },
+};
+use core::mem;
+use kernel::{
+    prelude::*,
+    sizes::SZ_4M, //
+};
+use vfio_rust::kernel::{
+    device::DeviceExt,
+    error,
+    fs::anon_inode::Wait,
+    task,
+    uaccess::UserReader, //
+};
+
+impl From<Malformed> for Error {
+    /// Returns the error of the C driver, if it has one.
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::TooLarge => ENOMEM,
+            Malformed::UnknownTag => error::eopnotsupp(),
+            Malformed::TooSmall => EINVAL,
+        }
+    }
+}
+
+/// Describes what is wrong, for the kernel log.
+fn complaint(malformed: Malformed) -> &'static CStr {
+    match malformed {
+        Malformed::TooLarge => c"migration stream: a record of 4 GiB or more",
+        Malformed::UnknownTag => c"migration stream: an unknown record that must not be skipped",
+        Malformed::TooSmall => c"migration stream: a record too small for what is in it",
+    }
+}
+
+/// Bytes that memory is had for before they are taken in.
+const AT_ONCE: usize = SZ_4M;
+
+/// A stream that is being taken in.
+///
+/// There are two buffers: one is filled while firmware loads from the other. What firmware
+/// can reach stays so for the next image that has room there.
+pub(super) struct Intake {
+    pub(super) parser: Parser,
+    /// The image of the record at hand.
+    pub(super) image: ImageBuffer,
+    /// The other buffer, unless it is in the LOAD, or in `Incoming`.
+    pub(super) spare: Option<ImageBuffer>,
+    /// One that is too small for the image at hand. It goes when that is complete: the
+    /// first byte of an image must not wait for firmware.
+    pub(super) outgrown: Option<ImageBuffer>,
+    /// The last byte of a record that was taken in but not counted.
+    pub(super) owed: Option<u8>,
+}
+
+/// Why a turn ended.
+pub(super) enum Interrupted {
+    /// The wait for a LOAD was broken off, or not allowed.
+    Wait(Error),
+    /// The first byte is not the one that is owed.
+    WrongByte,
+    /// The stream is of no more use.
+    Failed(Error),
+}
+
+impl From<Error> for Interrupted {
+    fn from(err: Error) -> Self {
+        Self::Failed(err)
+    }
+}
+
+impl ResumingSession {
+    /// Has the image loaded that is complete. No LOAD is under way.
+    fn load(&self, intake: &mut Intake, len: usize) -> Result {
+        let commands = self.commands.lock();
+        if !*commands {
+            return Err(ENODEV);
+        }
+        intake.outgrown = None;
+        let next = self.spare(intake).take().unwrap_or_else(ImageBuffer::new);
+        let buffer = mem::replace(&mut intake.image, next);
+        let guard = self.vf.enter(self.epoch).map_err(|_| ENODEV)?;
+        let image = buffer.complete(&guard, &self.pd, len, &mut intake.image)?;
+        self.vf.tracer.load_begins(len as u64);
+        self.command.start(&guard, image)?;
+        self.incoming.lock().loading = true;
+        intake.parser.loaded();
+        Ok(())
+    }
+
+    /// Returns the other buffer, if firmware does not load from it.
+    fn spare<'a>(&self, intake: &'a mut Intake) -> &'a mut Option<ImageBuffer> {
+        if intake.spare.is_none() {
+            intake.spare = self.lock().loaded.take();
+        }
+        &mut intake.spare
+    }
+
+    /// An image of `len` bytes begins. It goes to the smaller buffer, unless only the other
+    /// one has room.
+    fn begin(&self, intake: &mut Intake, len: usize) {
+        self.spare(intake);
+        if let Some(spare) = &mut intake.spare {
+            let image = &mut intake.image;
+            if spare.reachable() < image.reachable() {
+                mem::swap(spare, image);
+            }
+            if image.reachable() < len && len <= spare.reachable() {
+                mem::swap(spare, image);
+            }
+        }
+        if (1..len).contains(&intake.image.reachable()) {
+            let outgrown = mem::replace(&mut intake.image, ImageBuffer::new());
+            intake.outgrown = Some(outgrown);
+        }
+    }
+
+    /// Takes all in that `from` has.
+    pub(super) fn take_in(
+        &self,
+        intake: &mut Intake,
+        wait: Wait,
+        from: &mut UserReader,
+    ) -> Result<(), Interrupted> {
+        if from.left() == 0 {
+            return Ok(());
+        }
+        if let Some(owed) = intake.owed {
+            if from.peek_byte()? != owed {
+                return Err(Interrupted::WrongByte);
+            }
+            from.skip(1)?;
+            intake.owed = None;
+        }
+        loop {
+            let left = from.left();
+            match intake.parser.step() {
+                Step::Load { len } => {
+                    self.wait_loaded(wait)?;
+                    self.load(intake, len)?;
+                }
+                _ if left == 0 => {
+                    if intake.parser.is_at_boundary() {
+                        self.wait_loaded(wait)?;
+                    }
+                    return Ok(());
+                }
+                Step::Push(want) => {
+                    // A write of nothing but headers waits for nothing.
+                    task::check_killed()?;
+                    let mut bytes = [0; HEADER_LEN];
+                    let bytes = &mut bytes[..want.min(left).min(HEADER_LEN)];
+                    from.read(bytes)?;
+                    intake.parser.push(bytes).map_err(|malformed| {
+                        self.vf.dev.warn_ratelimited(complaint(malformed));
+                        Error::from(malformed)
+                    })?;
+                }
+                Step::Store { at, len } => {
+                    if at == 0 {
+                        self.begin(intake, len);
+                    }
+                    // Memory comes before the data do, which can take arbitrarily long.
+                    let n = len.min(left).min(AT_ONCE);
+                    intake.image.write(at, n, at + len, from)?;
+                    intake.parser.stored(n);
+                }
+                Step::Skip(len) => {
+                    let n = left.min(len.try_into().unwrap_or(usize::MAX));
+                    from.skip(n)?;
+                    intake.parser.skipped(n as u64);
+                }
+            }
+        }
+    }
+}

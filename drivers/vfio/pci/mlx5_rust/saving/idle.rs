@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What arcs have a saving session do, while it sends nothing else.
+
+use super::{
+    buffers::Urgency,
+    outgoing::{
+        Outgoing,
+        Stage, //
+    },
+    precopy::Kind,
+    session::Idle, //
+};
+use crate::{
+    fw::{
+        save::Request,
+        vhca::Extent, //
+    },
+    vf::unknown_is_lost, //
+};
+use kernel::prelude::*;
+use vfio_rust::migration::StepError;
+
+impl Idle<'_> {
+    /// `ENODEV` if the session has failed.
+    pub(crate) fn check(&self) -> Result {
+        self.session.check()
+    }
+
+    /// The initiator was suspended, or resumed.
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        self.session.outgoing.lock().suspended = suspended;
+    }
+
+    /// The device was stopped: saves the rest of its state.
+    pub(crate) fn save_stopped(&self) -> Result {
+        let session = self.session;
+        let extent = match session.lock().stage {
+            Stage::PreCopyFailed => Extent::Whole,
+            _ => Extent::Changes,
+        };
+        let guard = session.vf.enter(session.epoch);
+        let info = guard.and_then(|guard| guard.query_state(extent));
+        let saved = info.and_then(|info| {
+            session.outgoing.lock().stage = Stage::StopCopy;
+            let request = Request {
+                extent,
+                track: false,
+            };
+            session.start(info.required, Urgency::Urgent, request, Kind::Dirty)
+        });
+        saved.inspect_err(|_| session.fail())
+    }
+
+    /// Has firmware stop to track the running device, which is the end of the session.
+    /// The device is lost, with `ETIMEDOUT`, if firmware may begin to track it yet.
+    pub(crate) fn end_tracking(&self) -> Result<(), StepError> {
+        let session = self.session;
+        let Outgoing {
+            tracked, unknown, ..
+        } = *session.lock();
+        if session.command.has_ended() {
+            return Ok(());
+        }
+        if unknown {
+            return Err(StepError::Lost(ETIMEDOUT));
+        }
+        if !tracked {
+            return Ok(());
+        }
+        let enter = || session.vf.enter(session.epoch);
+        let need = enter()?.query_state(Extent::Changes)?.required;
+        let (index, buffer) = session.buffer_for(need, Urgency::Urgent).or_else(|_| {
+            // Nobody wants the images of a device that is not to be moved: their memory will
+            // do.
+            session.fail();
+            session.buffer_for(need, Urgency::Urgent)
+        })?;
+        let ended = enter().map_err(StepError::Unchanged).and_then(|guard| {
+            let ended = guard.end_tracking(&buffer);
+            ended.map_err(unknown_is_lost)
+        });
+        // Else firmware may write to it yet.
+        if !matches!(ended, Err(StepError::Lost(_))) {
+            session.outgoing.lock().buffers.release(index);
+        }
+        ended?;
+        session.outgoing.lock().tracked = false;
+        // Before another thread may send commands: firmware cannot tell any more what
+        // has changed.
+        session.fail();
+        Ok(())
+    }
+}
