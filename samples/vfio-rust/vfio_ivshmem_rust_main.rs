@@ -26,7 +26,6 @@ use vfio_rust::{
     kernel::fs::anon_inode::OpenFile,
     migratable::Migratable,
     migration::{
-        Features,
         Migration,
         State,
         StateArc,
@@ -46,24 +45,17 @@ const MSIX_BAR: u32 = 1;
 /// The BAR of the shared memory.
 const MEMORY_BAR: u32 = 2;
 
-vfio_rust::vfio_pci_id_table!(
-    ID_TABLE,
-    1,
-    [Id {
-        vendor: 0x1af4,
-        device: 0x1110,
-    }]
-);
+vfio_rust::vfio_pci_id_table!(ID_TABLE, 1, [Id::new(0x1af4, 0x1110)]);
 
 /// A device that the driver is bound to.
 struct Ivshmem {
     migration: Pin<KBox<Migratable<SharedMemory>>>,
 }
 
+#[vtable]
 impl Driver for Ivshmem {
     const NAME: &'static CStr = c"vfio_ivshmem_rust";
     const IDS: Ids = ID_TABLE.as_ids();
-    const FEATURES: Features = Features::STOP_COPY;
     type Migration = SharedMemory;
 
     /// Refuses ivshmem-doorbell: its interrupts and peers are state, too.
@@ -131,7 +123,7 @@ impl Migration for SharedMemory {
         *session = None;
     }
 
-    fn data_size(&self) -> Result<u64> {
+    fn data_size(&self, _vdev: &VfioDevice<'_>) -> Result<u64> {
         let size = self.len.checked_add(HEADER_LEN).ok_or(EOVERFLOW)?;
         Ok(size as u64)
     }

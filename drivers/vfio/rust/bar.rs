@@ -64,6 +64,60 @@ impl<'a> Bar<'a> {
         self.len
     }
 
+    /// Returns the address of a register of `len` bytes. `EINVAL` if it is not aligned, or
+    /// not within the BAR.
+    fn register(&self, offset: usize, len: usize) -> Result<*mut c_void> {
+        let end = offset.checked_add(len).filter(|end| *end <= self.len);
+        if end.is_none() || offset % len != 0 {
+            return Err(EINVAL);
+        }
+        Ok(self.base.as_ptr().wrapping_byte_add(offset))
+    }
+
+    /// Reads a little endian register of 16 bits. `EIO` if user space has turned memory
+    /// decoding off.
+    pub fn read16(&self, offset: usize) -> Result<u16> {
+        let mut value = 0;
+        let at = self.register(offset, 2)?;
+        // SAFETY: `core` is valid and open (type invariant), and `at` is the address of two
+        // bytes of its BAR. `value` is a local variable.
+        to_result(unsafe {
+            bindings::vfio_pci_core_ioread16(self.core.as_ptr(), true, &mut value, at)
+        })?;
+        Ok(u16::from_le(value))
+    }
+
+    /// Writes a little endian register of 16 bits. `EIO` if user space has turned memory
+    /// decoding off.
+    pub fn write16(&self, offset: usize, value: u16) -> Result {
+        let (at, value) = (self.register(offset, 2)?, value.to_le());
+        // SAFETY: `core` is valid and open (type invariant), and `at` is the address of two
+        // bytes of its BAR.
+        to_result(unsafe { bindings::vfio_pci_core_iowrite16(self.core.as_ptr(), true, value, at) })
+    }
+
+    /// Reads a little endian register of 32 bits. `EIO` if user space has turned memory
+    /// decoding off.
+    pub fn read32(&self, offset: usize) -> Result<u32> {
+        let mut value = 0;
+        let at = self.register(offset, 4)?;
+        // SAFETY: `core` is valid and open (type invariant), and `at` is the address of four
+        // bytes of its BAR. `value` is a local variable.
+        to_result(unsafe {
+            bindings::vfio_pci_core_ioread32(self.core.as_ptr(), true, &mut value, at)
+        })?;
+        Ok(u32::from_le(value))
+    }
+
+    /// Writes a little endian register of 32 bits. `EIO` if user space has turned memory
+    /// decoding off.
+    pub fn write32(&self, offset: usize, value: u32) -> Result {
+        let (at, value) = (self.register(offset, 4)?, value.to_le());
+        // SAFETY: `core` is valid and open (type invariant), and `at` is the address of four
+        // bytes of its BAR.
+        to_result(unsafe { bindings::vfio_pci_core_iowrite32(self.core.as_ptr(), true, value, at) })
+    }
+
     /// Copies the whole BAR to the beginning of `pages`. `EIO` if the device does
     /// not answer, `EINTR` if the process is killed.
     pub fn read_into(&self, pages: &Pages) -> Result {

@@ -14,4 +14,13 @@
 
 #include "helpers.h"
 
+/* Values of an enum without a name, and macros with a cast inside: bindgen has neither. */
+static const unsigned int vfio_rust_region_bar0 = VFIO_PCI_BAR0_REGION_INDEX;
+static const unsigned int vfio_rust_region_bar5 = VFIO_PCI_BAR5_REGION_INDEX;
+static const unsigned int vfio_rust_region_rom = VFIO_PCI_ROM_REGION_INDEX;
+static const unsigned int vfio_rust_region_config = VFIO_PCI_CONFIG_REGION_INDEX;
+static const unsigned int vfio_rust_region_vga = VFIO_PCI_VGA_REGION_INDEX;
+static const unsigned int vfio_rust_ioctl_reset = VFIO_DEVICE_RESET;
+static const unsigned int vfio_rust_ioctl_ioeventfd = VFIO_DEVICE_IOEVENTFD;
+
 #endif /* VFIO_RUST_BINDINGS_HELPER_H */

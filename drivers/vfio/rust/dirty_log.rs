@@ -11,6 +11,7 @@ use crate::{
         BLOCK, //
     },
     kernel::page::Words,
+    migration::VfioDevice,
     pci::Driver, //
 };
 use core::{
@@ -202,14 +203,19 @@ pub trait DirtyLog: Send + Sync {
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_START: logs `ranges` in pages of about
     /// `page_size` bytes, a power of two. Returns the page size that it logs in.
     /// Fails if logging was started before.
-    fn start(&self, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64>;
+    fn start(
+        &self,
+        vdev: &VfioDevice<'_>,
+        ranges: IovaRanges<'_>,
+        page_size: u64,
+    ) -> Result<u64>;
 
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP.
-    fn stop(&self);
+    fn stop(&self, vdev: &VfioDevice<'_>);
 
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT: reports the pages that the device
     /// has written to since the last report, and forgets them.
-    fn report(&self, dirty: &mut DirtyBitmap<'_>) -> Result;
+    fn report(&self, vdev: &VfioDevice<'_>, dirty: &mut DirtyBitmap<'_>) -> Result;
 }
 
 /// `struct vfio_log_ops` of a driver.
@@ -226,13 +232,19 @@ impl<T: Driver> Operations<T> {
     ///
     /// `vdev` must be a device that VFIO passes to a function of
     /// [`Self::TABLE`], and that function must not return during `'a`.
-    unsafe fn log<'a>(vdev: *mut bindings::vfio_device) -> Result<&'a dyn DirtyLog> {
+    unsafe fn log<'a>(
+        vdev: *mut bindings::vfio_device,
+    ) -> Result<(&'a dyn DirtyLog, VfioDevice<'a>)> {
         // SAFETY: `TABLE` is only set for the `vfio_device` of a
-        // `pci::Device<T>` that is initialised, and VFIO keeps it registered
-        // until the function that it calls has returned.
-        unsafe { super::pci::Device::<T>::data(vdev) }
-            .dirty_log()
-            .ok_or(ENOTTY)
+        // `pci::Device<T>` that is initialised, and VFIO keeps it registered, and
+        // open, until the function that it calls has returned.
+        let (driver, device) = unsafe {
+            (
+                super::pci::Device::<T>::data(vdev),
+                VfioDevice::from_raw(vdev),
+            )
+        };
+        Ok((driver.dirty_log().ok_or(ENOTTY)?, device))
     }
 
     /// # Safety
@@ -248,7 +260,7 @@ impl<T: Driver> Operations<T> {
     ) -> c_int {
         from_result(|| {
             // SAFETY: `vdev` is VFIO's argument to this function.
-            let log = unsafe { Self::log(vdev) }?;
+            let (log, vdev) = unsafe { Self::log(vdev) }?;
             let root = NonNull::new(ranges).ok_or(EINVAL)?;
             // SAFETY: `root` has `count` nodes, and nobody else accesses it until
             // this returns (requirements of this function).
@@ -256,7 +268,7 @@ impl<T: Driver> Operations<T> {
             // SAFETY: `page_size` is valid, and nobody else accesses it until
             // this returns (requirements of this function).
             let hint = unsafe { *page_size };
-            let tracked = log.start(ranges, hint)?;
+            let tracked = log.start(&vdev, ranges, hint)?;
             // SAFETY: `page_size` is valid, and nobody else accesses it until
             // this returns (requirements of this function).
             unsafe { *page_size = tracked };
@@ -270,7 +282,8 @@ impl<T: Driver> Operations<T> {
     unsafe extern "C" fn log_stop(vdev: *mut bindings::vfio_device) -> c_int {
         from_result(|| {
             // SAFETY: `vdev` is VFIO's argument to this function.
-            unsafe { Self::log(vdev) }?.stop();
+            let (log, vdev) = unsafe { Self::log(vdev) }?;
+            log.stop(&vdev);
             Ok(0)
         })
     }
@@ -288,7 +301,7 @@ impl<T: Driver> Operations<T> {
     ) -> c_int {
         from_result(|| {
             // SAFETY: `vdev` is VFIO's argument to this function.
-            let log = unsafe { Self::log(vdev) }?;
+            let (log, vdev) = unsafe { Self::log(vdev) }?;
             let (start, len) = (iova as u64, length as u64);
             let last = len.checked_sub(1).and_then(|len| start.checked_add(len));
             // INVARIANT: `bitmap` covers these addresses, and nobody else accesses
@@ -301,7 +314,7 @@ impl<T: Driver> Operations<T> {
                 },
                 _bitmap: PhantomData,
             };
-            log.report(&mut dirty)?;
+            log.report(&vdev, &mut dirty)?;
             Ok(0)
         })
     }

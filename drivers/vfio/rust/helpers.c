@@ -6,6 +6,7 @@
 #include <linux/pci.h>
 #include <linux/pm_runtime.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/vfio_pci_core.h>
 
@@ -73,6 +74,27 @@ void __iomem *vfio_rust_bar_base(struct vfio_pci_core_device *core,
 		return NULL;
 	base = vfio_pci_core_get_iomap(core, index);
 	return IS_ERR(base) ? NULL : base;
+}
+
+/* Adds the capability of a region of which only parts can be mapped. */
+int vfio_rust_add_sparse_mmap(struct vfio_info_cap *caps,
+			      const struct vfio_region_sparse_mmap_area *areas,
+			      u32 count)
+{
+	struct vfio_region_info_cap_sparse_mmap *sparse;
+	size_t size = struct_size(sparse, areas, count);
+	int ret;
+
+	sparse = kzalloc(size, GFP_KERNEL);
+	if (!sparse)
+		return -ENOMEM;
+	sparse->header.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP;
+	sparse->header.version = 1;
+	sparse->nr_areas = count;
+	memcpy(sparse->areas, areas, size - offsetof(typeof(*sparse), areas));
+	ret = vfio_info_add_capability(caps, &sparse->header, size);
+	kfree(sparse);
+	return ret;
 }
 
 /*

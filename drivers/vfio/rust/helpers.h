@@ -16,8 +16,10 @@ struct device;
 struct page;
 struct pci_dev;
 struct vfio_device;
+struct vfio_info_cap;
 struct vfio_pci_core_device;
 struct vfio_precopy_info;
+struct vfio_region_sparse_mmap_area;
 struct wait_queue_head;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
@@ -57,6 +59,9 @@ int vfio_rust_wait_while_interruptible(struct wait_queue_head *queue,
 u64 vfio_rust_bar_len(struct pci_dev *pdev, unsigned int index);
 void __iomem *vfio_rust_bar_base(struct vfio_pci_core_device *core,
 				 unsigned int index);
+int vfio_rust_add_sparse_mmap(struct vfio_info_cap *caps,
+			      const struct vfio_region_sparse_mmap_area *areas,
+			      u32 count);
 int vfio_rust_memory_lock(struct vfio_pci_core_device *core,
 			  bool *was_decoding);
 void vfio_rust_memory_unlock(struct vfio_pci_core_device *core,

@@ -13,7 +13,8 @@
 //! - [`dirty_log::DirtyLog`]: logging of the device's writes to memory.
 //!
 //! [`migratable::Migratable`] owns the state, the state lock and deferred resets.
-//! Everything else (regions, interrupts, IOMMU) goes to `vfio_pci_core` unchanged.
+//! Everything else goes to `vfio_pci_core`: interrupts, IOMMU, and what a driver has no
+//! hook for ([`region`], [`ioctl`]).
 //!
 //! The crate is a module of its own, `vfio_rust`: VFIO itself is modular, so the
 //! abstractions cannot live in the built-in `kernel` crate. They know nothing of any
@@ -34,10 +35,12 @@ mod bindings;
 pub mod dirty_log;
 pub mod dirty_pages;
 pub mod file;
+pub mod ioctl;
 pub mod kernel;
 pub mod migratable;
 pub mod migration;
 pub mod pci;
+pub mod region;
 pub mod session;
 pub mod trace;
 mod walk;

@@ -40,7 +40,7 @@ const _: () = {
     assert!(PreCopyP2p as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY_P2P);
 };
 
-/// Optional parts of the state machine that a driver has.
+/// Optional parts of the state machine that a driver has, in any combination.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Features(u32);
 
@@ -48,10 +48,15 @@ impl Features {
     /// Only the states that every driver has.
     pub const STOP_COPY: Self = Self(bindings::VFIO_MIGRATION_STOP_COPY);
 
-    /// All states: also [`State::RunningP2p`], [`State::PreCopy`] and
-    /// [`State::PreCopyP2p`].
-    pub const STOP_COPY_P2P_PRE_COPY: Self =
-        Self(Self::STOP_COPY.0 | bindings::VFIO_MIGRATION_P2P | bindings::VFIO_MIGRATION_PRE_COPY);
+    /// Adds [`State::RunningP2p`], and [`State::PreCopyP2p`] if there is pre-copy.
+    pub const fn with_p2p(self) -> Self {
+        Self(self.0 | bindings::VFIO_MIGRATION_P2P)
+    }
+
+    /// Adds [`State::PreCopy`], and [`State::PreCopyP2p`] if there is peer-to-peer.
+    pub const fn with_pre_copy(self) -> Self {
+        Self(self.0 | bindings::VFIO_MIGRATION_PRE_COPY)
+    }
 
     #[inline]
     pub(super) fn as_raw(self) -> u32 {
@@ -111,7 +116,7 @@ pub trait Migration: Send + Sync + Sized + 'static {
 
     /// VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: returns an estimate, in bytes, of the
     /// data that STOP_COPY would stream now. Called without the state lock.
-    fn data_size(&self) -> Result<u64>;
+    fn data_size(&self, vdev: &VfioDevice<'_>) -> Result<u64>;
 
     /// The device is about to be reset: no command may reach it once this has
     /// returned.
@@ -129,15 +134,63 @@ pub trait Migration: Send + Sync + Sized + 'static {
     fn reset_done(&self) {}
 }
 
+/// The migration of a driver whose devices have none.
+pub enum NoMigration {}
+
+impl Migration for NoMigration {
+    type Sessions = ();
+    type Epoch = ();
+
+    fn epoch(&self) {
+        match *self {}
+    }
+
+    fn step(
+        &self,
+        _: &VfioDevice<'_>,
+        _: &mut (),
+        _: StateArc,
+        _: (),
+    ) -> Result<Option<OpenFile>, StepError> {
+        match *self {}
+    }
+
+    fn end_sessions(&self, _: &mut ()) {
+        match *self {}
+    }
+
+    fn data_size(&self, _: &VfioDevice<'_>) -> Result<u64> {
+        match *self {}
+    }
+}
+
 /// A VFIO device that user space has open.
 ///
 /// # Invariants
 ///
-/// During `'a`, the device is valid, open, and the first member of a
-/// `vfio_pci_core_device`.
+/// During `'a`, the device is valid, enabled by vfio_pci_core_enable(), and the first
+/// member of a `vfio_pci_core_device`.
 pub struct VfioDevice<'a>(NonNull<bindings::vfio_device>, PhantomData<&'a ()>);
 
 impl VfioDevice<'_> {
+    /// # Safety
+    ///
+    /// During the lifetime of the result, `raw` must be valid, enabled by
+    /// vfio_pci_core_enable(), and begin a `pci::Device<T>`.
+    #[inline]
+    pub(super) unsafe fn from_raw(raw: *mut bindings::vfio_device) -> Self {
+        // INVARIANT: By the requirements of this function.
+        //
+        // SAFETY: A valid device is at no null pointer.
+        Self(unsafe { NonNull::new_unchecked(raw) }, PhantomData)
+    }
+
+    /// Returns the device for calls into C. Valid and enabled as long as `self`.
+    #[inline]
+    pub(super) fn as_raw(&self) -> *mut bindings::vfio_device {
+        self.0.as_ptr()
+    }
+
     /// Takes a reference that can be kept.
     #[inline]
     pub(super) fn to_ref(&self) -> DeviceRef {
@@ -266,13 +319,11 @@ impl<T: Driver> Operations<T> {
         raw: *mut bindings::vfio_device,
         target: bindings::vfio_device_mig_state,
     ) -> *mut kernel::bindings::file {
-        let result = NonNull::new(raw).ok_or(EINVAL).and_then(|vdev| {
-            // SAFETY: `raw` is VFIO's argument to this function.
-            let migration = unsafe { Self::migration(raw) }?;
-            // INVARIANT: VFIO keeps the device open until this returns. It is the
-            // first member of a `Device<T>`, which begins with the
-            // `vfio_pci_core_device`.
-            let vdev = VfioDevice(vdev, PhantomData);
+        // SAFETY: `raw` is VFIO's argument to this function.
+        let result = unsafe { Self::migration(raw) }.and_then(|migration| {
+            // SAFETY: VFIO keeps the device open until this returns. It begins a
+            // `Device<T>`.
+            let vdev = unsafe { VfioDevice::from_raw(raw) };
             migration.set_target(&vdev, target)
         });
         match result {
@@ -302,15 +353,19 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], with a valid `length` that
-    /// nobody else accesses until this returns.
+    /// Only called by VFIO, through [`Self::TABLE`], for a device that stays open until
+    /// this returns, with a valid `length` that nobody else accesses until then.
     unsafe extern "C" fn get_data_size(
         vdev: *mut bindings::vfio_device,
         length: *mut c_ulong,
     ) -> c_int {
         from_result(|| {
             // SAFETY: `vdev` is VFIO's argument to this function.
-            let size = unsafe { Self::migration(vdev) }?.data_size()?;
+            let migration = unsafe { Self::migration(vdev) }?;
+            // SAFETY: VFIO keeps the device open until this returns. It begins a
+            // `Device<T>`.
+            let vdev = unsafe { VfioDevice::from_raw(vdev) };
+            let size = migration.data_size(&vdev)?;
             // SAFETY: `length` is valid, and nobody else accesses it (requirements
             // of this function).
             unsafe { *length = size.try_into()? };

@@ -8,11 +8,23 @@ use crate::{
         self,
         DirtyLog, //
     },
+    ioctl::{
+        self,
+        Ioctl, //
+    },
     migratable::Migratable,
     migration::{
         self,
         Features,
-        Migration, //
+        Migration,
+        VfioDevice, //
+    },
+    region::{
+        self,
+        Mapping,
+        RegionInfo,
+        RegionRead,
+        RegionWrite, //
     },
 };
 use core::{
@@ -41,13 +53,52 @@ use kernel::{
     ThisModule, //
 };
 
-/// One match of a driver's table: vendor and device.
+/// One match of a driver's table. What it does not name may be anything.
 #[derive(Clone, Copy)]
-pub struct Id {
-    /// Vendor.
-    pub vendor: u16,
-    /// Device.
-    pub device: u16,
+pub struct Id(kernel::bindings::pci_device_id);
+
+impl Id {
+    const ANY: u32 = u32::MAX;
+
+    /// Matches this vendor and device.
+    pub const fn new(vendor: u16, device: u16) -> Self {
+        let mut id = Self::any();
+        id.0.vendor = vendor as u32;
+        id.0.device = device as u32;
+        id
+    }
+
+    /// Matches all devices of this vendor: to be narrowed by [`with_class`](Self::with_class).
+    pub const fn of_vendor(vendor: u16) -> Self {
+        let mut id = Self::any();
+        id.0.vendor = vendor as u32;
+        id
+    }
+
+    const fn any() -> Self {
+        let mut id: kernel::bindings::pci_device_id = pin_init::zeroed();
+        id.vendor = Self::ANY;
+        id.device = Self::ANY;
+        id.subvendor = Self::ANY;
+        id.subdevice = Self::ANY;
+        id.override_only = bindings::PCI_ID_F_VFIO_DRIVER_OVERRIDE;
+        Self(id)
+    }
+
+    /// Matches only this subsystem.
+    pub const fn with_subsystem(mut self, vendor: u16, device: u16) -> Self {
+        self.0.subvendor = vendor as u32;
+        self.0.subdevice = device as u32;
+        self
+    }
+
+    /// Matches only this class: base class, subclass and interface, in 24 bits, of which
+    /// those in `mask` count.
+    pub const fn with_class(mut self, class: u32, mask: u32) -> Self {
+        self.0.class = class;
+        self.0.class_mask = mask;
+        self
+    }
 }
 
 /// A table of devices. The driver takes one of them only if `driver_override`
@@ -72,11 +123,7 @@ impl<const N: usize> IdTable<N> {
         };
         let mut i = 0;
         while i < N {
-            table.ids[i].vendor = ids[i].vendor as u32;
-            table.ids[i].device = ids[i].device as u32;
-            table.ids[i].subvendor = u32::MAX;
-            table.ids[i].subdevice = u32::MAX;
-            table.ids[i].override_only = bindings::PCI_ID_F_VFIO_DRIVER_OVERRIDE;
+            table.ids[i] = ids[i].0;
             i += 1;
         }
         table
@@ -183,19 +230,41 @@ impl FirstCall {
     }
 }
 
+/// Whether user space may attach the device to several address spaces at once, by process
+/// address space ids. Needs iommufd.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pasids {
+    /// It may not.
+    Unsupported,
+    /// It may, as with vfio-pci.
+    ///
+    /// DMA logging would have to tell the address spaces apart, and VFIO has no way to say
+    /// so: a device with this has none.
+    Supported,
+}
+
 /// A variant driver. One object of the type belongs to each bound device.
 ///
 /// It is dropped when the driver is unbound, once nobody has the device open. A data file
 /// may still be open then, and keep memory of the driver, but nothing that needs the
 /// device: mappings for DMA and notifications of other drivers must have ended.
+///
+/// Methods with a default are optional. [`ioctl`](Self::ioctl), [`read`](Self::read),
+/// [`write`](Self::write), [`mmap`](Self::mmap), [`region_info`](Self::region_info) and
+/// [`match_token`](Self::match_token) cost nothing if a driver does not have them: VFIO
+/// calls the function of `vfio_pci_core` itself. It serialises none of these calls.
+#[vtable]
 pub trait Driver: Send + Sync + Sized + 'static {
     /// Name of the driver, in messages and sysfs.
     const NAME: &'static CStr;
     /// Devices that the driver can be bound to.
     const IDS: Ids;
     /// Optional parts of the migration state machine that the driver has.
-    const FEATURES: Features;
-    /// Steps between migration states.
+    const FEATURES: Features = Features::STOP_COPY;
+    /// Whether process address space ids can be used.
+    const PASIDS: Pasids = Pasids::Unsupported;
+    /// Steps between migration states. [`NoMigration`](migration::NoMigration) if there
+    /// are none.
     type Migration: Migration;
 
     /// Takes a device, or refuses it.
@@ -211,12 +280,87 @@ pub trait Driver: Send + Sync + Sized + 'static {
         None
     }
 
+    /// User space is opening the device, which decodes its BARs by now: the last step that
+    /// may fail. [`closing`](Self::closing) is called if it has not.
+    fn open(&self, _vdev: &VfioDevice<'_>) -> Result {
+        Ok(())
+    }
+
     /// User space is closing the device. Its sessions have ended.
     ///
     /// `vfio_pci_core` resets the function after this, without a call of
     /// [`Migration::reset_prepare`] or [`Migration::reset_done`]: no command may
     /// reach the device once this has returned.
     fn closing(&self) {}
+
+    /// The device is about to be reset, for what is not the migration's: called after
+    /// [`Migration::reset_prepare`], with the same locks held.
+    fn reset_prepare(&self) {}
+
+    /// The device has been reset, for what is not the migration's: called before
+    /// [`Migration::reset_done`], with the same locks held.
+    fn reset_done(&self) {}
+
+    /// Carries out an ioctl that VFIO leaves to its drivers. Returns what the call returns,
+    /// which is not negative.
+    fn ioctl(&self, _vdev: &VfioDevice<'_>, request: &Ioctl<'_>) -> Result<isize> {
+        request.forward()
+    }
+
+    /// Reads from a region. Returns the number of bytes.
+    fn read(&self, _vdev: &VfioDevice<'_>, read: &mut RegionRead<'_>) -> Result<usize> {
+        read.forward()
+    }
+
+    /// Writes to a region. Returns the number of bytes.
+    fn write(&self, _vdev: &VfioDevice<'_>, write: &mut RegionWrite<'_>) -> Result<usize> {
+        write.forward()
+    }
+
+    /// Refuses to map a piece of a region. If it does not, `vfio_pci_core` maps the piece,
+    /// if that is in a BAR that can be mapped.
+    ///
+    /// Called with the lock of the caller's memory map held, so this must not access
+    /// user memory, nor wait for somebody who does.
+    fn mmap(&self, _vdev: &VfioDevice<'_>, _mapping: &Mapping) -> Result {
+        Ok(())
+    }
+
+    /// Tells what a region is.
+    fn region_info(&self, _vdev: &VfioDevice<'_>, info: &mut RegionInfo<'_>) -> Result {
+        info.forward()
+    }
+
+    /// Judges the VF token that a user names who is about to open the device.
+    fn match_token(&self, token: &Token<'_>) -> Result {
+        token.forward()
+    }
+}
+
+/// A VF token that a user has named, or not.
+///
+/// # Invariants
+///
+/// During `'a`, `vdev` begins a registered `vfio_pci_core_device`.
+pub struct Token<'a> {
+    vdev: *mut bindings::vfio_device,
+    uuid: Option<&'a bindings::uuid_t>,
+}
+
+impl Token<'_> {
+    /// Returns the token, if there is one.
+    pub fn uuid(&self) -> Option<&[u8; 16]> {
+        self.uuid.map(|uuid| &uuid.b)
+    }
+
+    /// Has `vfio_pci_core` judge it: whether it is that of the PF, if the PF belongs to a
+    /// user as well.
+    pub fn forward(&self) -> Result {
+        let uuid = self.uuid.map_or(core::ptr::null(), core::ptr::from_ref);
+        // SAFETY: `vdev` begins a registered `vfio_pci_core_device` (type invariant).
+        // `uuid` is null, or borrowed.
+        to_result(unsafe { bindings::vfio_pci_core_match_token_uuid(self.vdev, uuid) })
+    }
 }
 
 /// A device as VFIO allocates it: VFIO's part, then the driver's.
@@ -240,15 +384,18 @@ impl<T: Driver> Device<T> {
         release: Some(Self::release),
         open_device: Some(Self::open_device),
         close_device: Some(Self::close_device),
-        ioctl: Some(bindings::vfio_pci_core_ioctl),
-        get_region_info_caps: Some(bindings::vfio_pci_ioctl_get_region_info),
+        ioctl: ioctl::Operations::<T>::IOCTL,
+        get_region_info_caps: region::Operations::<T>::INFO,
         device_feature: Some(bindings::vfio_pci_core_ioctl_feature),
-        read: Some(bindings::vfio_pci_core_read),
-        write: Some(bindings::vfio_pci_core_write),
-        mmap: Some(bindings::vfio_pci_core_mmap),
+        read: region::Operations::<T>::READ,
+        write: region::Operations::<T>::WRITE,
+        mmap: region::Operations::<T>::MMAP,
         request: Some(bindings::vfio_pci_core_request),
         match_: Some(bindings::vfio_pci_core_match),
-        match_token_uuid: Some(bindings::vfio_pci_core_match_token_uuid),
+        match_token_uuid: match T::HAS_MATCH_TOKEN {
+            true => Some(Self::match_token_uuid),
+            false => Some(bindings::vfio_pci_core_match_token_uuid),
+        },
         #[cfg(CONFIG_IOMMUFD)]
         bind_iommufd: Some(bindings::vfio_iommufd_physical_bind),
         #[cfg(CONFIG_IOMMUFD)]
@@ -257,6 +404,16 @@ impl<T: Driver> Device<T> {
         attach_ioas: Some(bindings::vfio_iommufd_physical_attach_ioas),
         #[cfg(CONFIG_IOMMUFD)]
         detach_ioas: Some(bindings::vfio_iommufd_physical_detach_ioas),
+        #[cfg(CONFIG_IOMMUFD)]
+        pasid_attach_ioas: match T::PASIDS {
+            Pasids::Supported => Some(bindings::vfio_iommufd_physical_pasid_attach_ioas),
+            Pasids::Unsupported => None,
+        },
+        #[cfg(CONFIG_IOMMUFD)]
+        pasid_detach_ioas: match T::PASIDS {
+            Pasids::Supported => Some(bindings::vfio_iommufd_physical_pasid_detach_ioas),
+            Pasids::Unsupported => None,
+        },
         ..pin_init::zeroed()
     };
 
@@ -329,7 +486,9 @@ impl<T: Driver> Device<T> {
                 let slot = unsafe { &mut (*vdev.cast::<Self>()).data };
                 // INVARIANT: `data` is initialised here, and `init` succeeds.
                 let data = slot.write(data);
-                (data.migration().is_some(), data.dirty_log().is_some())
+                // What a tracker reports has no PASID, so pages would be lost.
+                let has_log = T::PASIDS == Pasids::Unsupported && data.dirty_log().is_some();
+                (data.migration().is_some(), has_log)
             };
             if has_log {
                 // SAFETY: `vdev` is valid and not registered yet, so that nobody
@@ -363,19 +522,47 @@ impl<T: Driver> Device<T> {
     /// Only called by VFIO, through [`Self::OPS`], for a registered `vdev` that
     /// stays registered until this returns.
     unsafe extern "C" fn open_device(vdev: *mut bindings::vfio_device) -> c_int {
-        // SAFETY: `vdev` is registered (requirements of this function), and begins
-        // a `vfio_pci_core_device`.
-        let err = unsafe { bindings::vfio_pci_core_enable(Self::core_of(vdev)) };
-        if err == 0 {
-            // SAFETY: `vdev` is registered until this returns (requirements of
-            // this function), so it belongs to an initialised `Device<T>`.
-            if let Some(migration) = unsafe { Self::data(vdev) }.migration() {
+        from_result(|| {
+            let core = Self::core_of(vdev);
+            // SAFETY: `vdev` is registered (requirements of this function), and begins
+            // a `vfio_pci_core_device`.
+            to_result(unsafe { bindings::vfio_pci_core_enable(core) })?;
+            // SAFETY: `vdev` is registered until this returns (requirements of this
+            // function), so it belongs to an initialised `Device<T>`; it is enabled.
+            let (driver, opened) = unsafe { (Self::data(vdev), VfioDevice::from_raw(vdev)) };
+            driver.open(&opened).inspect_err(|_| {
+                // SAFETY: vfio_pci_core_enable() succeeded for this device.
+                unsafe { bindings::vfio_pci_core_disable(core) };
+            })?;
+            if let Some(migration) = driver.migration() {
                 migration.opened();
             }
             // SAFETY: vfio_pci_core_enable() succeeded for this device.
-            unsafe { bindings::vfio_pci_core_finish_enable(Self::core_of(vdev)) };
-        }
-        err
+            unsafe { bindings::vfio_pci_core_finish_enable(core) };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Only called by VFIO, through [`Self::OPS`], for a `vdev` that stays registered
+    /// until this returns, with a `uuid` that is null or valid until then.
+    unsafe extern "C" fn match_token_uuid(
+        vdev: *mut bindings::vfio_device,
+        uuid: *const bindings::uuid_t,
+    ) -> c_int {
+        from_result(|| {
+            // INVARIANT: `vdev` begins a `Device<T>`, and is registered until this returns
+            // (requirements of this function).
+            let token = Token {
+                vdev,
+                // SAFETY: `uuid` is null or valid (requirements of this function).
+                uuid: unsafe { uuid.as_ref() },
+            };
+            // SAFETY: `vdev` is registered until this returns (requirements of this
+            // function), so it belongs to an initialised `Device<T>`.
+            unsafe { Self::data(vdev) }.match_token(&token).map(|()| 0)
+        })
     }
 
     /// # Safety
@@ -550,9 +737,11 @@ impl<T: Driver> Registration<T> {
     unsafe extern "C" fn reset_prepare(pdev: *mut kernel::bindings::pci_dev) {
         // SAFETY: `probe` took `pdev`, and its device lock, which `remove` is called
         // with, is held until this returns (requirements of this function).
-        if let Some(migration) = unsafe { Self::driver(pdev) }.migration() {
+        let driver = unsafe { Self::driver(pdev) };
+        if let Some(migration) = driver.migration() {
             migration.reset_prepare();
         }
+        driver.reset_prepare();
     }
 
     /// # Safety
@@ -562,7 +751,9 @@ impl<T: Driver> Registration<T> {
     unsafe extern "C" fn reset_done(pdev: *mut kernel::bindings::pci_dev) {
         // SAFETY: `probe` took `pdev`, and its device lock, which `remove` is called
         // with, is held until this returns (requirements of this function).
-        if let Some(migration) = unsafe { Self::driver(pdev) }.migration() {
+        let driver = unsafe { Self::driver(pdev) };
+        driver.reset_done();
+        if let Some(migration) = driver.migration() {
             migration.reset_done();
         }
     }

@@ -11,7 +11,9 @@
 use crate::{
     file::{
         self,
-        DataFile, //
+        DataFile,
+        PrecopyInfo,
+        Reinit, //
     },
     kernel::{
         fs::anon_inode::{
@@ -63,6 +65,11 @@ pub trait Stream: Send + Sync + 'static {
     /// Takes the next data. Returns its length. An error is final: nobody knows how
     /// much of the data was taken.
     fn write(&mut self, from: &mut UserReader) -> Result<usize>;
+
+    /// VFIO_MIG_GET_PRECOPY_INFO, for a stream that is read while the device runs.
+    fn precopy_info(&mut self, _reinit: Reinit) -> Result<PrecopyInfo> {
+        Err(ENOTTY)
+    }
 }
 
 /// The stream that a session and its file share.
@@ -94,8 +101,8 @@ impl<S: Stream> Transfer<S> {
         }
     }
 
-    /// Reads or writes. `ENODEV` if the session has ended, before the call or during it.
-    fn with(&self, wait: Wait, f: impl FnOnce(&mut S) -> Result<usize>) -> Result<usize> {
+    /// Uses the stream. `ENODEV` if the session has ended, before the call or during it.
+    fn with<R>(&self, wait: Wait, f: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
         let mut turn = self.take(wait)?;
         let done = match &mut *turn {
             Some(stream) if self.open.load(Relaxed) => f(stream),
@@ -156,11 +163,11 @@ impl<S: Stream> Session<S> {
         Ok((session, file::open(vdev, file)?))
     }
 
-    /// Looks at the stream. `EINVAL` if a write has failed or is under way: the
-    /// stream is not complete then.
-    pub fn with<R>(&self, f: impl FnOnce(&S) -> Result<R>) -> Result<R> {
-        let stream = self.0.stream.take().ok_or(EINVAL)?;
-        match stream.as_ref() {
+    /// Uses the stream. `EINVAL` if a write has failed, or a call is under way: a stream
+    /// that is written is not complete then.
+    pub fn with<R>(&self, f: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
+        let mut stream = self.0.stream.take().ok_or(EINVAL)?;
+        match stream.as_mut() {
             Some(stream) if self.0.open.load(Relaxed) => f(stream),
             _ => Err(EINVAL),
         }
@@ -184,6 +191,11 @@ impl<S: Stream> DataFile for SaveFile<S> {
 
     fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize> {
         this.0.with(wait, |stream| stream.read(out))
+    }
+
+    fn precopy_info(&self, reinit: Reinit) -> Result<PrecopyInfo> {
+        self.0
+            .with(Wait::Allowed, |stream| stream.precopy_info(reinit))
     }
 
     fn poll(&self) -> Option<(&Changes, Readiness)> {

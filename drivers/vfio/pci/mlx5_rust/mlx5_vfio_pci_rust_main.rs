@@ -44,10 +44,7 @@ vfio_rust::vfio_pci_id_table!(
     1,
     [
         // ConnectX Family mlx5Gen Virtual Function.
-        Id {
-            vendor: 0x15b3,
-            device: 0x101e,
-        },
+        Id::new(0x15b3, 0x101e),
     ]
 );
 
@@ -69,10 +66,11 @@ impl Mlx5Vf {
     }
 }
 
+#[vtable]
 impl Driver for Mlx5Vf {
     const NAME: &'static CStr = c"mlx5_vfio_pci_rust";
     const IDS: Ids = ID_TABLE.as_ids();
-    const FEATURES: Features = Features::STOP_COPY_P2P_PRE_COPY;
+    const FEATURES: Features = Features::STOP_COPY.with_p2p().with_pre_copy();
     type Migration = VfMigration;
 
     /// Takes any function that the table names. One that cannot be migrated

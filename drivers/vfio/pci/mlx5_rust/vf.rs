@@ -297,7 +297,7 @@ impl Migration for VfMigration {
         *session = Session::Idle;
     }
 
-    fn data_size(&self) -> Result<u64> {
+    fn data_size(&self, _vdev: &VfioDevice<'_>) -> Result<u64> {
         let guard = self.vf.enter(self.vf.device.epoch())?;
         Ok(guard.query_state(Extent::Whole)?.total)
     }
@@ -313,7 +313,12 @@ impl Migration for VfMigration {
 }
 
 impl DirtyLog for VfMigration {
-    fn start(&self, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64> {
+    fn start(
+        &self,
+        _vdev: &VfioDevice<'_>,
+        ranges: IovaRanges<'_>,
+        page_size: u64,
+    ) -> Result<u64> {
         let check = |tracking: &Option<Arc<Tracking>>| match tracking {
             Some(old) if !old.has_ended() => Err(EINVAL),
             _ => Ok(()),
@@ -329,11 +334,11 @@ impl DirtyLog for VfMigration {
         Ok(tracked)
     }
 
-    fn stop(&self) {
+    fn stop(&self, _vdev: &VfioDevice<'_>) {
         self.end_tracking();
     }
 
-    fn report(&self, dirty: &mut DirtyBitmap<'_>) -> Result {
+    fn report(&self, _vdev: &VfioDevice<'_>, dirty: &mut DirtyBitmap<'_>) -> Result {
         let tracking = self.tracking.lock().clone();
         let tracking = tracking.filter(|tracking| !tracking.has_ended());
         let tracking = tracking.ok_or(EINVAL)?;

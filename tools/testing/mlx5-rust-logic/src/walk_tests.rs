@@ -13,9 +13,11 @@ const STATES: [State; 8] = [
     Error, Stop, Running, StopCopy, Resuming, RunningP2p, PreCopy, PreCopyP2p,
 ];
 
-/// The arcs of a device with all optional features, and whether each opens a
-/// data file (include/uapi/linux/vfio.h).
-const ARCS: [(State, State, bool); 14] = [
+/// The arcs of a device, and whether each opens a data file, by what it has of pre-copy and
+/// peer-to-peer (vfio_mig_get_next_state() in drivers/vfio/vfio_main.c).
+type Arcs = &'static [(State, State, bool)];
+
+const ALL: Arcs = &[
     (Running, RunningP2p, false),
     (RunningP2p, Running, false),
     (RunningP2p, Stop, false),
@@ -32,6 +34,38 @@ const ARCS: [(State, State, bool); 14] = [
     (PreCopyP2p, StopCopy, false),
 ];
 
+const P2P: Arcs = &[
+    (Running, RunningP2p, false),
+    (RunningP2p, Running, false),
+    (RunningP2p, Stop, false),
+    (Stop, RunningP2p, false),
+    (Stop, StopCopy, true),
+    (StopCopy, Stop, false),
+    (Stop, Resuming, true),
+    (Resuming, Stop, false),
+];
+
+const PRE_COPY: Arcs = &[
+    (Running, Stop, false),
+    (Stop, Running, false),
+    (Stop, StopCopy, true),
+    (StopCopy, Stop, false),
+    (Stop, Resuming, true),
+    (Resuming, Stop, false),
+    (Running, PreCopy, true),
+    (PreCopy, Running, false),
+    (PreCopy, StopCopy, false),
+];
+
+const NEITHER: Arcs = &[
+    (Running, Stop, false),
+    (Stop, Running, false),
+    (Stop, StopCopy, true),
+    (StopCopy, Stop, false),
+    (Stop, Resuming, true),
+    (Resuming, Stop, false),
+];
+
 /// The error of VFIO for a target that no arc leads to.
 const REFUSED: &str = "refused by VFIO";
 
@@ -46,6 +80,7 @@ struct Device<'a> {
     reset_pending: bool,
     sessions_ended: bool,
     steps: Vec<StateArc>,
+    arcs: Arcs,
     /// Replaces what VFIO says.
     next_state: Option<u32>,
     driver: Driver<'a>,
@@ -57,6 +92,7 @@ fn device<'a>(state: State, driver: impl FnMut(StateArc, &mut bool) -> Step + 'a
         reset_pending: false,
         sessions_ended: false,
         steps: Vec::new(),
+        arcs: ALL,
         next_state: None,
         driver: Box::new(driver),
     }
@@ -64,7 +100,12 @@ fn device<'a>(state: State, driver: impl FnMut(StateArc, &mut bool) -> Step + 'a
 
 /// A step as it should be.
 fn obey(arc: StateArc) -> Step {
-    let (_, _, opens) = ARCS[ARCS
+    obey_with(ALL, arc)
+}
+
+/// A step of a device with these arcs, as it should be.
+fn obey_with(arcs: Arcs, arc: StateArc) -> Step {
+    let (_, _, opens) = arcs[arcs
         .iter()
         .position(|(from, to, _)| (*from, *to) == (arc.from, arc.to))
         .expect("an arc of the state machine")];
@@ -72,14 +113,14 @@ fn obey(arc: StateArc) -> Step {
 }
 
 /// The first state of a shortest path.
-fn first_step(from: State, target: State) -> Option<State> {
+fn first_step(arcs: Arcs, from: State, target: State) -> Option<State> {
     let mut paths = VecDeque::from([(from, None)]);
     let mut seen = vec![from];
     while let Some((at, first)) = paths.pop_front() {
         if at == target {
             return first;
         }
-        for (_, to, _) in ARCS.iter().filter(|(begin, _, _)| *begin == at) {
+        for (_, to, _) in arcs.iter().filter(|(begin, _, _)| *begin == at) {
             if !seen.contains(to) {
                 seen.push(*to);
                 paths.push_back((*to, first.or(Some(*to))));
@@ -105,7 +146,7 @@ impl Walker for Device<'_> {
         STATES
             .into_iter()
             .find(|state| *state as u32 == target)
-            .and_then(|target| first_step(from, target))
+            .and_then(|target| first_step(self.arcs, from, target))
             .map(|next| next as u32)
             .ok_or(REFUSED)
     }
@@ -162,10 +203,36 @@ fn every_path_ends_in_its_target_with_the_file_of_its_last_arc() {
 }
 
 #[test]
+fn every_combination_of_features_walks_its_own_arcs() {
+    for arcs in [P2P, PRE_COPY, NEITHER] {
+        let has = |state: State| arcs.iter().any(|(from, _, _)| *from == state);
+        for from in STATES.into_iter().filter(|from| has(*from)) {
+            for target in STATES[1..].iter().copied() {
+                let mut device = device(from, |arc, _| obey_with(arcs, arc));
+                device.arcs = arcs;
+                let walked = walk(&mut device, target as u32);
+                if !has(target) {
+                    assert_eq!(walked, Err(WalkError::Failed(REFUSED)));
+                    assert_eq!(device.state, from);
+                    continue;
+                }
+                let last = device.steps.last().copied();
+                let opens = last.is_some_and(StateArc::begins_session);
+                assert_eq!(walked.map(|file| file.is_some()), Ok(opens));
+                assert_eq!(device.state, target, "{from:?} -> {target:?}");
+            }
+        }
+        for (from, to, opens) in arcs.iter().copied() {
+            assert_eq!(StateArc { from, to }.begins_session(), opens);
+        }
+    }
+}
+
+#[test]
 fn four_arcs_begin_a_session() {
     for from in STATES {
         for to in STATES {
-            let opens = ARCS.contains(&(from, to, true));
+            let opens = ALL.contains(&(from, to, true));
             assert_eq!(StateArc { from, to }.begins_session(), opens);
         }
     }
@@ -248,7 +315,7 @@ fn a_file_that_a_reset_made_stale_is_closed() {
 
 #[test]
 fn a_driver_that_forgets_a_file_or_opens_one_too_many_is_stopped() {
-    for (from, to, opens) in ARCS {
+    for (from, to, opens) in ALL.iter().copied() {
         let file = Rc::new(());
         let mut device = device(from, |_, _| Ok((!opens).then(|| file.clone())));
         let walked = walk(&mut device, to as u32);
