@@ -99,7 +99,7 @@ module)
 			"LOCALVERSION=$STOCK_LOCALVERSION" "M=$TOP" "MO=$out/$2" "-j$(nproc)" \
 			"${@:3}" modules
 	}
-	module module stock
+	module module stock CONFIG_SAMPLE_VFIO_RUST_SKELETONS=m
 	module module-bitmaps bitmaps "KCFLAGS=$BITMAPS_FLAG" \
 		"KRUSTFLAGS=--cfg=CONFIG_IOMMUFD_DRIVER" \
 		"KBUILD_EXTRA_SYMBOLS=$(bitmaps_dir)/vfio/Module.symvers"

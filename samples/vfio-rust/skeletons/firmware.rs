@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the skeletons command their devices: a mailbox in a BAR, which no real device has.
+//!
+//! It stands for what differs from vendor to vendor: registers of the VF (hisi_acc), or
+//! functions of the PF's driver (the others), each of which takes a command to where it is
+//! carried out, and waits for its end.
+//!
+//! A command belongs to an epoch, which ends with a reset. It looks at that before each
+//! access to the mailbox, and does not wait for a reset, nor a reset for it: who resets the
+//! device may hold the lock that such an access takes.
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full, //
+        },
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
+        Mutex, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+};
+use vfio_rust::{
+    bar::Bar,
+    kernel::error,
+    migration::{
+        StepError,
+        VfioDevice, //
+    },
+};
+
+/// Registers of the mailbox, 32 bits each.
+const COMMAND: usize = 0x00;
+const STATUS: usize = 0x04;
+const ARGUMENT: usize = 0x08;
+const DATA: usize = 0x0c;
+
+/// Values of `STATUS`; any other is an error.
+const DONE: u32 = 0;
+const BUSY: u32 = 1;
+
+/// Longest time that a command takes, in milliseconds.
+const TIMEOUT: usize = 1000;
+
+/// Longest state that is believed, in bytes.
+const MAX_STATE: usize = 1 << 20;
+
+/// What a device can be told.
+#[derive(Clone, Copy)]
+pub(crate) struct Command(pub(crate) u32);
+
+impl Command {
+    pub(crate) const SUSPEND: Self = Self(1);
+    pub(crate) const RESUME: Self = Self(2);
+    /// Returns the length of the state in `DATA`.
+    const LENGTH: Self = Self(3);
+    /// Returns the word of the state with the index `ARGUMENT` in `DATA`.
+    const SAVE: Self = Self(4);
+    /// Takes the word of the state with the index `ARGUMENT` from `DATA`.
+    const LOAD: Self = Self(5);
+}
+
+/// The mailbox of a device.
+#[pin_data]
+pub(crate) struct Firmware {
+    /// Index of the BAR that it is in.
+    bar: u32,
+    /// Where it is there.
+    base: usize,
+    /// Counts the beginnings and the ends of resets.
+    epoch: Atomic<u32>,
+    /// Held by whoever sends a command.
+    #[pin]
+    turn: Mutex<()>,
+}
+
+impl Firmware {
+    /// Makes one at offset `base` of a BAR.
+    pub(crate) fn new(bar: u32, base: usize) -> impl PinInit<Self> {
+        pin_init!(Self {
+            bar,
+            base,
+            epoch: Atomic::new(0),
+            turn <- new_mutex!((), "vfio_skeleton_firmware"),
+        })
+    }
+
+    /// Returns the epoch.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Acquire)
+    }
+
+    /// A reset begins or ends.
+    pub(crate) fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Full);
+    }
+
+    /// Admits whoever commands the device in an epoch.
+    pub(crate) fn enter<'a>(&'a self, vdev: &'a VfioDevice<'_>, epoch: u32) -> Result<Mailbox<'a>> {
+        Ok(Mailbox {
+            bar: Bar::of(vdev, self.bar)?,
+            firmware: self,
+            epoch,
+            _turn: self.turn.lock(),
+        })
+    }
+}
+
+/// The right to command a device.
+pub(crate) struct Mailbox<'a> {
+    bar: Bar<'a>,
+    firmware: &'a Firmware,
+    epoch: u32,
+    _turn: Guard<'a, (), MutexBackend>,
+}
+
+impl Mailbox<'_> {
+    /// Returns where a register is. `ECANCELED` if the device is being reset, or was.
+    fn at(&self, register: usize) -> Result<usize> {
+        let Firmware { base, .. } = *self.firmware;
+        match self.epoch % 2 == 0 && self.epoch == self.firmware.epoch() {
+            true => Ok(base + register),
+            false => Err(error::ecanceled()),
+        }
+    }
+
+    /// Has the device carry `command` out, and waits for that. The device is lost if nobody
+    /// knows whether it has.
+    pub(crate) fn send(&self, command: Command) -> Result<(), StepError> {
+        let sent = self.call(command, 0, 0);
+        sent.map(|_| ()).map_err(|err| match err == ETIMEDOUT {
+            true => StepError::Lost(err),
+            false => StepError::Unchanged(err),
+        })
+    }
+
+    /// Has the device carry `command` out with two words, and returns the one that it
+    /// answers.
+    pub(crate) fn call(&self, command: Command, argument: u32, data: u32) -> Result<u32> {
+        self.bar.write32(self.at(ARGUMENT)?, argument)?;
+        self.bar.write32(self.at(DATA)?, data)?;
+        self.bar.write32(self.at(COMMAND)?, command.0)?;
+        for _ in 0..TIMEOUT {
+            match self.bar.read32(self.at(STATUS)?)? {
+                DONE => return self.bar.read32(self.at(DATA)?),
+                BUSY => fsleep(Delta::from_millis(1)),
+                _ => return Err(EIO),
+            }
+        }
+        Err(ETIMEDOUT)
+    }
+
+    /// Returns the length of the state.
+    pub(crate) fn state_len(&self) -> Result<usize> {
+        let len = self.call(Command::LENGTH, 0, 0)? as usize;
+        match len % 4 == 0 && len <= MAX_STATE {
+            true => Ok(len),
+            false => Err(EIO),
+        }
+    }
+
+    /// Returns the state of the device.
+    pub(crate) fn save(&self) -> Result<KVVec<u8>> {
+        let len = self.state_len()?;
+        let mut state = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT)?;
+        for index in 0..len / 4 {
+            let word = self.call(Command::SAVE, index as u32, 0)?;
+            state.extend_from_slice(&word.to_le_bytes(), GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(state)
+    }
+
+    /// Gives the device a state. `EINVAL` if it has another length.
+    pub(crate) fn load(&self, state: &[u8]) -> Result {
+        if state.len() != self.state_len()? {
+            return Err(EINVAL);
+        }
+        for (index, word) in state.chunks(4).enumerate() {
+            let word = u32::from_le_bytes(word.try_into().map_err(|_| EINVAL)?);
+            self.call(Command::LOAD, index as u32, word)?;
+        }
+        Ok(())
+    }
+}

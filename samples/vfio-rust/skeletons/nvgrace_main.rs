@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Skeleton of `drivers/vfio/pci/nvgrace-gpu`: GPUs whose memory is no power of two, which a
+//! BAR must be, and which take a while to be ready. Nothing migrates.
+//!
+//! The memory of the C driver's devices is in no BAR, but where the platform's tables say. Here
+//! it is in BAR 4: what is in no BAR of the device, safe code cannot map.
+
+#![deny(unsafe_code)]
+
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        AtomicFlag,
+        Relaxed, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+};
+use vfio_rust::{
+    bar::Bar,
+    ioctl::{
+        Ioctl,
+        IOEVENTFD, //
+    },
+    kernel::task,
+    migratable::Migratable,
+    migration::{
+        NoMigration,
+        VfioDevice, //
+    },
+    pci::{
+        Driver,
+        Id,
+        Ids, //
+    },
+    region::{
+        Area,
+        Mapping,
+        Region,
+        RegionInfo,
+        RegionRead,
+        RegionWrite, //
+    }, //
+};
+
+/// The BAR of the memory.
+const MEMORY: u32 = 4;
+/// Registers in BAR 0: whether the memory can be used, and how long it is, in MiB.
+const STATUS: usize = 0x00;
+const SIZE: usize = 0x04;
+/// `STATUS` of memory that can be used.
+const READY: u32 = 0xff;
+/// Longest time from a reset to that, in seconds.
+const TIMEOUT: usize = 30;
+
+vfio_rust::vfio_pci_id_table!(
+    ID_TABLE,
+    1,
+    // All 3D controllers of one vendor.
+    [Id::of_vendor(0x10de).with_class(0x030200, 0xffff00)]
+);
+
+struct NvGrace {
+    bar_len: u64,
+    /// Bytes of the BAR that have memory behind them.
+    usable: Atomic<u64>,
+    /// The GPU was reset, and nobody has waited for it since.
+    reset: AtomicFlag,
+}
+
+impl NvGrace {
+    /// Waits until the memory can be used.
+    fn wait(&self, vdev: &VfioDevice<'_>) -> Result {
+        let registers = Bar::of(vdev, 0)?;
+        for _ in 0..TIMEOUT {
+            if registers.read32(STATUS)? == READY {
+                let len = u64::from(registers.read32(SIZE)?) << 20;
+                self.usable.store(len.min(self.bar_len), Relaxed);
+                self.reset.store(false, Relaxed);
+                return Ok(());
+            }
+            task::check_killed()?;
+            fsleep(Delta::from_secs(1));
+        }
+        Err(ETIMEDOUT)
+    }
+
+    /// Returns the length of the memory, which the first access after a reset waits for.
+    fn usable(&self, vdev: &VfioDevice<'_>) -> Result<u64> {
+        if self.reset.load(Relaxed) {
+            self.wait(vdev)?;
+        }
+        Ok(self.usable.load(Relaxed))
+    }
+}
+
+#[vtable]
+impl Driver for NvGrace {
+    const NAME: &'static CStr = c"vfio_skeleton_nvgrace";
+    const IDS: Ids = ID_TABLE.as_ids();
+    type Migration = NoMigration;
+
+    fn new(dev: &pci::Device<Bound>) -> Result<Self> {
+        Ok(Self {
+            bar_len: dev.resource_len(MEMORY)?,
+            usable: Atomic::new(0),
+            reset: AtomicFlag::new(false),
+        })
+    }
+
+    fn migration(&self) -> Option<&Migratable<NoMigration>> {
+        None
+    }
+
+    fn open(&self, vdev: &VfioDevice<'_>) -> Result {
+        self.wait(vdev)
+    }
+
+    fn reset_done(&self) {
+        self.reset.store(true, Relaxed);
+    }
+
+    /// An eventfd would write to memory without waiting for it.
+    fn ioctl(&self, _vdev: &VfioDevice<'_>, request: &Ioctl<'_>) -> Result<isize> {
+        match request.command() {
+            IOEVENTFD => Err(ENOTTY),
+            _ => request.forward(),
+        }
+    }
+
+    fn region_info(&self, vdev: &VfioDevice<'_>, info: &mut RegionInfo<'_>) -> Result {
+        info.forward()?;
+        match info.region() {
+            Region::Bar(MEMORY) => info.only_mappable(&[Area {
+                offset: 0,
+                len: self.usable(vdev)?,
+            }]),
+            _ => Ok(()),
+        }
+    }
+
+    fn mmap(&self, vdev: &VfioDevice<'_>, mapping: &Mapping) -> Result {
+        match mapping.region() {
+            Region::Bar(MEMORY) => mapping.check_end(self.usable(vdev)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// What has no memory behind it reads as ones.
+    fn read(&self, vdev: &VfioDevice<'_>, read: &mut RegionRead<'_>) -> Result<usize> {
+        if read.region() != Region::Bar(MEMORY) {
+            return read.forward();
+        }
+        let usable = self.usable(vdev)?;
+        read.clip(self.bar_len)?;
+        let (begin, n) = (read.offset(), read.len());
+        let mut hole = usable.max(begin);
+        while hole < begin + n as u64 {
+            read.put(hole, &[0xff; 64])?;
+            hole += 64;
+        }
+        if begin < usable {
+            read.clip(usable)?;
+            read.forward()?;
+        }
+        Ok(n)
+    }
+
+    /// What has no memory behind it keeps nothing.
+    fn write(&self, vdev: &VfioDevice<'_>, write: &mut RegionWrite<'_>) -> Result<usize> {
+        if write.region() != Region::Bar(MEMORY) {
+            return write.forward();
+        }
+        let usable = self.usable(vdev)?;
+        write.clip(self.bar_len)?;
+        let n = write.len();
+        if write.offset() < usable {
+            write.clip(usable)?;
+            write.forward()?;
+        }
+        Ok(n)
+    }
+}
+
+vfio_rust::module_vfio_pci_driver! {
+    type: NvGrace,
+    name: "vfio_skeleton_nvgrace",
+    authors: ["The mlx5_vfio_pci_rust developers"],
+    description: "Skeleton of a VFIO PCI variant driver in Rust, of the shape of nvgrace",
+    license: "GPL",
+}

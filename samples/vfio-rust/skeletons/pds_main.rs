@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Skeleton of `drivers/vfio/pci/pds`: VFs of AMD's DSC. Peer-to-peer without pre-copy, and
+//! DMA logging by the device.
+
+#![deny(unsafe_code)]
+
+mod firmware;
+mod image;
+mod vf;
+
+use firmware::Command;
+use kernel::{
+    device::Bound,
+    page::PAGE_SHIFT,
+    pci,
+    prelude::*, //
+};
+use vf::Vf;
+use vfio_rust::{
+    dirty_log::{
+        DirtyBitmap,
+        DirtyLog,
+        IovaRanges, //
+    },
+    kernel::pci::PciDeviceExt,
+    migratable::Migratable,
+    migration::{
+        Features,
+        Migration,
+        VfioDevice, //
+    },
+    pci::{
+        Driver,
+        Id,
+        Ids, //
+    }, //
+};
+
+/// Logs writes to `data` pages from number `argument` on.
+const TRACK: Command = Command(6);
+/// Ends that.
+const UNTRACK: Command = Command(7);
+/// Returns which of 32 pages from number `argument` on were written.
+const WRITTEN: Command = Command(8);
+
+vfio_rust::vfio_pci_id_table!(ID_TABLE, 1, [Id::new(0x1dd8, 0x1003)]);
+
+struct Pds {
+    migration: Pin<KBox<Migratable<Vf>>>,
+}
+
+#[vtable]
+impl Driver for Pds {
+    const NAME: &'static CStr = c"vfio_skeleton_pds";
+    const IDS: Ids = ID_TABLE.as_ids();
+    const FEATURES: Features = Features::STOP_COPY.with_p2p();
+    type Migration = Vf;
+
+    fn new(dev: &pci::Device<Bound>) -> Result<Self> {
+        if !dev.is_virtfn() {
+            return Err(ENODEV);
+        }
+        let migration = Migratable::new(Vf::new(0, 0, 0), None);
+        Ok(Self {
+            migration: KBox::pin_init(migration, GFP_KERNEL)?,
+        })
+    }
+
+    fn migration(&self) -> Option<&Migratable<Vf>> {
+        Some(&self.migration)
+    }
+
+    fn dirty_log(&self) -> Option<&dyn DirtyLog> {
+        let vf: &Vf = &self.migration;
+        Some(vf)
+    }
+}
+
+impl DirtyLog for Vf {
+    /// Has the device log its writes to all pages of the ranges.
+    fn start(
+        &self,
+        vdev: &VfioDevice<'_>,
+        ranges: IovaRanges<'_>,
+        _page_size: u64,
+    ) -> Result<u64> {
+        let firmware = self.firmware.enter(vdev, self.epoch())?;
+        for range in ranges.iter() {
+            let pages = range.len().ok_or(EOVERFLOW)? >> PAGE_SHIFT;
+            let first = (range.start >> PAGE_SHIFT).try_into()?;
+            firmware.call(TRACK, first, pages.try_into()?)?;
+        }
+        Ok(1 << PAGE_SHIFT)
+    }
+
+    fn stop(&self, vdev: &VfioDevice<'_>) {
+        // Nobody asks whether it has stopped.
+        let firmware = self.firmware.enter(vdev, self.epoch());
+        let _ = firmware.and_then(|firmware| firmware.call(UNTRACK, 0, 0));
+    }
+
+    fn report(&self, vdev: &VfioDevice<'_>, dirty: &mut DirtyBitmap<'_>) -> Result {
+        let range = dirty.range();
+        let mut page = range.start >> PAGE_SHIFT;
+        while page <= range.last >> PAGE_SHIFT {
+            let written = {
+                let firmware = self.firmware.enter(vdev, self.epoch())?;
+                firmware.call(WRITTEN, page.try_into()?, 0)?
+            };
+            // Without the lock: this accesses memory of the user.
+            for bit in (0..32).filter(|bit| written >> bit & 1 == 1) {
+                dirty.set((page + bit) << PAGE_SHIFT, 1 << PAGE_SHIFT);
+            }
+            page += 32;
+        }
+        Ok(())
+    }
+}
+
+vfio_rust::module_vfio_pci_driver! {
+    type: Pds,
+    name: "vfio_skeleton_pds",
+    authors: ["The mlx5_vfio_pci_rust developers"],
+    description: "Skeleton of a VFIO PCI variant driver in Rust, of the shape of pds",
+    license: "GPL",
+}
