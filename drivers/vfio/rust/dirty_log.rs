@@ -203,12 +203,7 @@ pub trait DirtyLog: Send + Sync {
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_START: logs `ranges` in pages of about
     /// `page_size` bytes, a power of two. Returns the page size that it logs in.
     /// Fails if logging was started before.
-    fn start(
-        &self,
-        vdev: &VfioDevice<'_>,
-        ranges: IovaRanges<'_>,
-        page_size: u64,
-    ) -> Result<u64>;
+    fn start(&self, vdev: &VfioDevice<'_>, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64>;
 
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP.
     fn stop(&self, vdev: &VfioDevice<'_>);

@@ -79,12 +79,7 @@ impl Driver for Pds {
 
 impl DirtyLog for Vf {
     /// Has the device log its writes to all pages of the ranges.
-    fn start(
-        &self,
-        vdev: &VfioDevice<'_>,
-        ranges: IovaRanges<'_>,
-        _page_size: u64,
-    ) -> Result<u64> {
+    fn start(&self, vdev: &VfioDevice<'_>, ranges: IovaRanges<'_>, _page_size: u64) -> Result<u64> {
         let firmware = self.firmware.enter(vdev, self.epoch())?;
         for range in ranges.iter() {
             let pages = range.len().ok_or(EOVERFLOW)? >> PAGE_SHIFT;

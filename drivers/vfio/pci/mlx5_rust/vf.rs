@@ -313,12 +313,7 @@ impl Migration for VfMigration {
 }
 
 impl DirtyLog for VfMigration {
-    fn start(
-        &self,
-        _vdev: &VfioDevice<'_>,
-        ranges: IovaRanges<'_>,
-        page_size: u64,
-    ) -> Result<u64> {
+    fn start(&self, _vdev: &VfioDevice<'_>, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64> {
         let check = |tracking: &Option<Arc<Tracking>>| match tracking {
             Some(old) if !old.has_ended() => Err(EINVAL),
             _ => Ok(()),

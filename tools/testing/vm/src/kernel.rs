@@ -20,7 +20,7 @@ const DRIVERS: &[&str] = &["mlx5_vfio_pci", "mtty"];
 const ONLY_INTREE: &[&str] = &["iommufd", "mtty"];
 
 /// What only some scenarios load.
-const LATER: &[&str] = &["vfio_pci"];
+const LATER: &[&str] = &["vfio_pci", drivers::HOOKS];
 /// For machines in the machine: its hardware decides which one loads.
 const KVM: &[&str] = &["kvm_amd", "kvm_intel"];
 /// What such a machine needs.

@@ -56,6 +56,8 @@ pub const ALL: &[Tested] = &[
 
 /// What our drivers stand on.
 pub const ABSTRACTIONS: &str = "vfio_rust";
+/// A driver for tests of the abstractions, which one scenario loads.
+pub const HOOKS: &str = "vfio_skeleton_hooks";
 
 /// Returns the modules of our drivers.
 pub fn ours() -> impl Iterator<Item = &'static str> {

@@ -482,6 +482,14 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "hooks",
+        about: "what a driver may hook: regions, ioctls, opening",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 20,
+        machine: SHARED_MEMORY,
+    },
+    Scenario {
         name: "qemu",
         about: "QEMU live-migrates a running guest from VF to VF",
         suite: Suite::Check,

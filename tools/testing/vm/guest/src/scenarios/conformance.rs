@@ -161,6 +161,11 @@ pub(super) const SAMPLE: &str = "vfio_ivshmem_rust";
 
 /// The machine's two ivshmem-plain devices, bound to our own sample.
 pub fn bind_samples() -> Result<[Bdf; 2]> {
+    bind_ivshmem(SAMPLE)
+}
+
+/// The machine's two ivshmem-plain devices, bound to a driver.
+pub fn bind_ivshmem(driver: &str) -> Result<[Bdf; 2]> {
     let mut devices = Vec::new();
     for entry in fs::read_dir("/sys/bus/pci/devices")? {
         let entry = entry?;
@@ -175,10 +180,10 @@ pub fn bind_samples() -> Result<[Bdf; 2]> {
     };
     for device in [first, second] {
         let dir = sysfs::device_dir(device);
-        fs::write(dir.join("driver_override"), SAMPLE)?;
+        fs::write(dir.join("driver_override"), driver)?;
         fs::write("/sys/bus/pci/drivers_probe", device.to_string())?;
         let bound = sysfs::driver(device)?;
-        ensure!(bound == SAMPLE, "{device} is bound to {bound}");
+        ensure!(bound == driver, "{device} is bound to {bound}");
     }
     Ok([first, second])
 }

@@ -12,6 +12,7 @@ mod dirty;
 mod dirty_paths;
 mod dmabuf;
 mod files;
+mod hooks;
 mod loads;
 mod many;
 mod matrix;
@@ -65,6 +66,7 @@ const ALL: &[&[NamedRun]] = &[
     dirty::SCENARIOS,
     dmabuf::SCENARIOS,
     files::SCENARIOS,
+    hooks::SCENARIOS,
     many::SCENARIOS,
     matrix::SCENARIOS,
     memory::SCENARIOS,
