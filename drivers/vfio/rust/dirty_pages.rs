@@ -266,3 +266,147 @@ fn set_runs(
     }
     (index, run)
 }
+
+#[cfg(any(test, CONFIG_VFIO_RUST_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_VFIO_RUST_KUNIT_TEST,
+    kernel::prelude::kunit_tests(vfio_rust_dirty_pages)
+)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const PAGE: u64 = 4096;
+
+    /// Almost all addresses: as much as a report can be about.
+    pub(crate) const ALL: Span = Span {
+        start: 0,
+        last: u64::MAX - 1,
+    };
+
+    pub(crate) struct List<'a>(pub(crate) &'a [u64]);
+
+    impl Addresses for List<'_> {
+        fn block(&self, index: usize) -> Option<[u64; BLOCK]> {
+            self.0.chunks_exact(BLOCK).nth(index)?.try_into().ok()
+        }
+
+        fn get(&self, index: usize) -> Option<u64> {
+            self.0.get(index).copied()
+        }
+    }
+
+    /// Returns whether the calls for these addresses are those.
+    fn are_calls(addresses: &[u64], page_size: u64, span: Span, calls: &[(u64, u64)]) -> bool {
+        let mut expected = calls.iter();
+        let mut same = true;
+        set_pages(&List(addresses), page_size, span, |start, len| {
+            same &= expected.next() == Some(&(start, len));
+        });
+        same && expected.next().is_none()
+    }
+
+    /// Returns whether the calls for pages are those, all as numbers of pages.
+    fn are_page_calls<const N: usize>(pages: [u64; N], calls: &[(u64, u64)]) -> bool {
+        let mut expected = calls.iter();
+        let mut same = true;
+        set_pages(
+            &List(&pages.map(|page| page * PAGE)),
+            PAGE,
+            ALL,
+            |start, len| {
+                same &= expected.next() == Some(&(start / PAGE, len / PAGE));
+            },
+        );
+        same && expected.next().is_none()
+    }
+
+    #[test]
+    fn pages_that_follow_each_other_are_set_together() {
+        let all: [u64; 100] = core::array::from_fn(|i| 7 + i as u64);
+        assert!(are_page_calls(all, &[(7, 100)]));
+        assert!(are_page_calls([3, 4, 5, 9], &[(3, 3), (9, 1)]));
+        assert!(are_page_calls([3, 4, 9], &[(3, 2), (9, 1)]));
+        // Not across the border of two blocks that have lone pages.
+        assert!(are_page_calls(
+            [1, 2, 3, 5, 6, 8, 9, 12],
+            &[(1, 3), (5, 1), (6, 1), (8, 2), (12, 1)]
+        ));
+    }
+
+    #[test]
+    fn lone_pages_are_set_one_by_one() {
+        let lone: [u64; 50] = core::array::from_fn(|i| 3 * i as u64);
+        assert!(are_page_calls(lone, &lone.map(|page| (page, 1))));
+        let back: [u64; 50] = core::array::from_fn(|i| lone[lone.len() - 1 - i]);
+        assert!(are_page_calls(back, &back.map(|page| (page, 1))));
+    }
+
+    #[test]
+    fn a_run_goes_on_behind_lone_pages() {
+        assert!(are_page_calls(
+            [1, 3, 5, 7, 9, 10, 11, 12, 13, 14, 15, 16, 20, 22, 24, 26],
+            &[
+                (1, 1),
+                (3, 1),
+                (5, 1),
+                (7, 1),
+                (9, 8),
+                (20, 1),
+                (22, 1),
+                (24, 1),
+                (26, 1)
+            ]
+        ));
+        // The block behind a run begins with a page of the run, and is else one of lone pages.
+        assert!(are_page_calls(
+            [1, 2, 3, 4, 5, 7, 9, 11],
+            &[(1, 5), (7, 1), (9, 1), (11, 1)]
+        ));
+    }
+
+    #[test]
+    fn what_is_outside_of_the_span_is_left_out() {
+        let span = Span {
+            start: 2 * PAGE + 16,
+            last: 5 * PAGE + 15,
+        };
+        let pages: [u64; 9] = core::array::from_fn(|i| i as u64 * PAGE);
+        assert!(are_calls(&pages, PAGE, span, &[(span.start, 3 * PAGE)]));
+        let lone: [u64; 8] = core::array::from_fn(|i| 2 * i as u64 * PAGE);
+        let parts = [(span.start, PAGE - 16), (4 * PAGE, PAGE)];
+        assert!(are_calls(&lone, PAGE, span, &parts));
+        assert!(are_calls(&[0], 1 << 30, span, &[(span.start, 3 * PAGE)]));
+    }
+
+    #[test]
+    fn pages_at_both_ends_of_the_address_space_are_no_run() {
+        let top = u64::MAX - PAGE + 1;
+        let around = [top - PAGE, top, 0, PAGE];
+        let runs = [(top - PAGE, 2 * PAGE - 1), (0, 2 * PAGE)];
+        assert!(are_calls(&around, PAGE, ALL, &runs));
+        assert!(are_calls(&[top], PAGE, ALL, &[(top, PAGE - 1)]));
+    }
+
+    #[test]
+    fn addresses_that_no_page_has_do_no_harm() {
+        let is_harmless = |addresses: &[u64], page_size: u64| {
+            let mut harmless = true;
+            set_pages(&List(addresses), page_size, ALL, |start, len| {
+                let last = len.checked_sub(1).and_then(|more| start.checked_add(more));
+                harmless &= last.is_some_and(|last| last <= ALL.last);
+            });
+            harmless
+        };
+        let top = u64::MAX - PAGE / 2;
+        for block in [
+            [top, 0, 2 * PAGE, 4 * PAGE],
+            [0, top, 0, 2 * PAGE],
+            [1, 2, 3, top],
+        ] {
+            assert!(is_harmless(&block, PAGE));
+        }
+        for page_size in [0, 1, 1 << 63, u64::MAX] {
+            assert!(is_harmless(&[0, 1 << 20, 1 << 40, 1 << 62], page_size));
+        }
+    }
+}

@@ -164,3 +164,425 @@ pub(crate) fn walk<W: Walker>(
         }
     }
 }
+
+#[cfg(any(test, CONFIG_VFIO_RUST_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_VFIO_RUST_KUNIT_TEST,
+    kernel::prelude::kunit_tests(vfio_rust_walk)
+)]
+mod tests {
+    use super::{
+        State::{Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy},
+        *,
+    };
+    use core::cell::Cell;
+
+    const STATES: [State; 8] = [
+        Error, Stop, Running, StopCopy, Resuming, RunningP2p, PreCopy, PreCopyP2p,
+    ];
+
+    /// The arcs of a device, and whether each opens a data file, by what it has of pre-copy and
+    /// peer-to-peer (vfio_mig_get_next_state() in drivers/vfio/vfio_main.c).
+    type Arcs = &'static [(State, State, bool)];
+
+    const ALL: Arcs = &[
+        (Running, RunningP2p, false),
+        (RunningP2p, Running, false),
+        (RunningP2p, Stop, false),
+        (Stop, RunningP2p, false),
+        (Stop, StopCopy, true),
+        (StopCopy, Stop, false),
+        (Stop, Resuming, true),
+        (Resuming, Stop, false),
+        (Running, PreCopy, true),
+        (PreCopy, Running, false),
+        (PreCopy, PreCopyP2p, false),
+        (PreCopyP2p, PreCopy, false),
+        (RunningP2p, PreCopyP2p, true),
+        (PreCopyP2p, StopCopy, false),
+    ];
+
+    const P2P: Arcs = &[
+        (Running, RunningP2p, false),
+        (RunningP2p, Running, false),
+        (RunningP2p, Stop, false),
+        (Stop, RunningP2p, false),
+        (Stop, StopCopy, true),
+        (StopCopy, Stop, false),
+        (Stop, Resuming, true),
+        (Resuming, Stop, false),
+    ];
+
+    const PRE_COPY: Arcs = &[
+        (Running, Stop, false),
+        (Stop, Running, false),
+        (Stop, StopCopy, true),
+        (StopCopy, Stop, false),
+        (Stop, Resuming, true),
+        (Resuming, Stop, false),
+        (Running, PreCopy, true),
+        (PreCopy, Running, false),
+        (PreCopy, StopCopy, false),
+    ];
+
+    const NEITHER: Arcs = &[
+        (Running, Stop, false),
+        (Stop, Running, false),
+        (Stop, StopCopy, true),
+        (StopCopy, Stop, false),
+        (Stop, Resuming, true),
+        (Resuming, Stop, false),
+    ];
+
+    /// The error of VFIO for a target that no arc leads to.
+    const REFUSED: &str = "refused by VFIO";
+
+    /// More steps than any path has.
+    const MOST: usize = 10;
+
+    /// A data file, which counts as open until it is dropped.
+    #[derive(PartialEq, Debug)]
+    struct File<'a>(&'a Cell<usize>);
+
+    impl<'a> File<'a> {
+        fn open(files: &'a Cell<usize>) -> Self {
+            files.set(files.get() + 1);
+            Self(files)
+        }
+    }
+
+    impl Drop for File<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() - 1);
+        }
+    }
+
+    /// Whether a data file is opened.
+    type Step = Result<bool, StepError<&'static str>>;
+
+    /// A device whose driver does what a test says.
+    struct Device<'a, D> {
+        state: State,
+        reset_pending: bool,
+        sessions_ended: bool,
+        steps: [Option<StateArc>; MOST],
+        arcs: Arcs,
+        /// Replaces what VFIO says.
+        next_state: Option<u32>,
+        /// Number of data files that are open.
+        files: &'a Cell<usize>,
+        /// Carries out a step. May set the mark of a reset, as another thread does.
+        driver: D,
+    }
+
+    impl<'a, D: FnMut(StateArc, &mut bool) -> Step> Device<'a, D> {
+        fn new(state: State, files: &'a Cell<usize>, driver: D) -> Self {
+            Self {
+                state,
+                reset_pending: false,
+                sessions_ended: false,
+                steps: [None; MOST],
+                arcs: ALL,
+                next_state: None,
+                files,
+                driver,
+            }
+        }
+
+        fn steps(&self) -> impl Iterator<Item = StateArc> + '_ {
+            self.steps.iter().flatten().copied()
+        }
+    }
+
+    /// A step as it should be.
+    fn obey(arc: StateArc) -> Step {
+        obey_with(ALL, arc)
+    }
+
+    /// A step of a device with these arcs, as it should be.
+    fn obey_with(arcs: Arcs, arc: StateArc) -> Step {
+        arcs.iter()
+            .find(|(from, to, _)| (*from, *to) == (arc.from, arc.to))
+            .map(|(_, _, opens)| *opens)
+            .ok_or(StepError::Lost("no arc of the state machine"))
+    }
+
+    /// The first state of a shortest path.
+    fn first_step(arcs: Arcs, from: State, target: State) -> Option<State> {
+        // In the order in which they are found, each with the first one on the way to it.
+        let mut found = [None; STATES.len()];
+        found[0] = Some((from, None));
+        let (mut at, mut count) = (0, 1);
+        while let Some(&Some((state, first))) = found.get(at) {
+            if state == target {
+                return first;
+            }
+            for (_, to, _) in arcs.iter().filter(|(begin, _, _)| *begin == state) {
+                if !found.iter().flatten().any(|(known, _)| known == to) {
+                    found[count] = Some((*to, first.or(Some(*to))));
+                    count += 1;
+                }
+            }
+            at += 1;
+        }
+        None
+    }
+
+    impl<'a, D: FnMut(StateArc, &mut bool) -> Step> Walker for Device<'a, D> {
+        type File = File<'a>;
+        type Error = &'static str;
+
+        fn state(&self) -> Option<State> {
+            (!self.reset_pending).then_some(self.state)
+        }
+
+        fn next_state(&self, from: State, target: u32) -> Result<u32, &'static str> {
+            if from == Error {
+                return Err("VFIO must not be asked");
+            }
+            if let Some(next) = self.next_state {
+                return Ok(next);
+            }
+            STATES
+                .into_iter()
+                .find(|state| *state as u32 == target)
+                .and_then(|target| first_step(self.arcs, from, target))
+                .map(|next| next as u32)
+                .ok_or(REFUSED)
+        }
+
+        fn step(&mut self, arc: StateArc) -> Result<Option<File<'a>>, StepError<&'static str>> {
+            let free = self.steps.iter_mut().find(|step| step.is_none());
+            *free.ok_or(StepError::Lost("the walk does not end"))? = Some(arc);
+            let done = (self.driver)(arc, &mut self.reset_pending);
+            if self.reset_pending {
+                // As whoever marks a reset does.
+                self.state = Running;
+            }
+            Ok(done?.then(|| File::open(self.files)))
+        }
+
+        fn set_state(&mut self, state: State) {
+            if !self.reset_pending {
+                self.state = state;
+            }
+        }
+
+        fn end_sessions(&mut self) {
+            self.sessions_ended = true;
+        }
+    }
+
+    #[test]
+    fn states_have_the_values_of_the_uapi() {
+        for (value, state) in STATES.into_iter().enumerate() {
+            assert_eq!(state as usize, value);
+            assert_eq!(State::from_raw(value as u32), Some(state));
+        }
+        assert_eq!(State::from_raw(8), None);
+        assert_eq!(State::from_raw(u32::MAX), None);
+    }
+
+    #[test]
+    fn every_path_ends_in_its_target_with_the_file_of_its_last_arc() {
+        for from in &STATES[1..] {
+            for target in &STATES[1..] {
+                let files = Cell::new(0);
+                let mut device = Device::new(*from, &files, |arc, _| obey(arc));
+                let walked = walk(&mut device, *target as u32);
+                assert!(walked.is_ok());
+                assert_eq!(device.state, *target);
+                assert!(!device.sessions_ended);
+                let opens = device.steps().last().is_some_and(StateArc::begins_session);
+                assert_eq!(walked.is_ok_and(|file| file.is_some()), opens);
+                let mut at = *from;
+                for arc in device.steps() {
+                    assert_eq!(arc.from, at);
+                    at = arc.to;
+                }
+                assert_eq!(files.get(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn every_combination_of_features_walks_its_own_arcs() {
+        for arcs in [P2P, PRE_COPY, NEITHER] {
+            let has = |state: State| arcs.iter().any(|(from, _, _)| *from == state);
+            for from in STATES.into_iter().filter(|from| has(*from)) {
+                for target in STATES[1..].iter().copied() {
+                    let files = Cell::new(0);
+                    let mut device = Device::new(from, &files, |arc, _| obey_with(arcs, arc));
+                    device.arcs = arcs;
+                    let walked = walk(&mut device, target as u32);
+                    if !has(target) {
+                        assert_eq!(walked, Err(WalkError::Failed(REFUSED)));
+                        assert_eq!(device.state, from);
+                        continue;
+                    }
+                    let opens = device.steps().last().is_some_and(StateArc::begins_session);
+                    assert_eq!(walked.map(|file| file.is_some()), Ok(opens));
+                    assert_eq!(device.state, target);
+                }
+            }
+            for (from, to, opens) in arcs.iter().copied() {
+                assert_eq!(StateArc { from, to }.begins_session(), opens);
+            }
+        }
+    }
+
+    #[test]
+    fn four_arcs_begin_a_session() {
+        for from in STATES {
+            for to in STATES {
+                let opens = ALL.contains(&(from, to, true));
+                assert_eq!(StateArc { from, to }.begins_session(), opens);
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_unchanged_leaves_the_state_before_it() {
+        let files = Cell::new(0);
+        let mut device = Device::new(Running, &files, |arc, _| match arc.to {
+            Stop => Err(StepError::Unchanged("busy")),
+            _ => obey(arc),
+        });
+        let walked = walk(&mut device, StopCopy as u32);
+        assert_eq!(walked, Err(WalkError::Failed("busy")));
+        assert_eq!(device.state, RunningP2p);
+        assert_eq!(device.steps().count(), 2);
+        assert!(!device.sessions_ended);
+    }
+
+    #[test]
+    fn a_step_that_loses_the_device_ends_in_error_for_good() {
+        let files = Cell::new(0);
+        let mut device = Device::new(Resuming, &files, |_, _| Err(StepError::Lost("bad image")));
+        let walked = walk(&mut device, Running as u32);
+        assert_eq!(walked, Err(WalkError::Failed("bad image")));
+        assert_eq!(device.state, Error);
+        assert_eq!(device.steps().count(), 1);
+        for target in STATES {
+            assert_eq!(walk(&mut device, target as u32), Err(WalkError::NoArc));
+        }
+        assert_eq!(device.steps().count(), 1);
+    }
+
+    #[test]
+    fn a_pending_reset_ends_the_walk_before_it_begins() {
+        for target in &STATES[1..] {
+            let files = Cell::new(0);
+            let mut device = Device::new(Running, &files, |arc, _| obey(arc));
+            device.reset_pending = true;
+            assert_eq!(walk(&mut device, *target as u32), Err(WalkError::Reset));
+            assert_eq!(device.steps().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_reset_during_an_arc_ends_the_walk_after_it() {
+        // In the middle of a path, and in its last arc.
+        for reset_in in [RunningP2p, Stop, StopCopy] {
+            let files = Cell::new(0);
+            let mut device = Device::new(Running, &files, |arc, reset| {
+                *reset = arc.to == reset_in;
+                obey(arc)
+            });
+            assert_eq!(walk(&mut device, StopCopy as u32), Err(WalkError::Reset));
+            assert_eq!(device.steps().last().map(|arc| arc.to), Some(reset_in));
+            assert_eq!(device.state, Running);
+        }
+    }
+
+    #[test]
+    fn a_reset_during_an_arc_that_fails_wins() {
+        type Failure = fn(&'static str) -> StepError<&'static str>;
+        for failure in [StepError::Unchanged as Failure, StepError::Lost as Failure] {
+            let files = Cell::new(0);
+            let mut device = Device::new(Running, &files, |_, reset| {
+                *reset = true;
+                Err(failure("cut off"))
+            });
+            let walked = walk(&mut device, Stop as u32);
+            assert_eq!(walked, Err(WalkError::Failed("cut off")));
+            assert_eq!(device.state, Running);
+        }
+    }
+
+    #[test]
+    fn a_file_that_a_reset_made_stale_is_closed() {
+        let files = Cell::new(0);
+        let mut device = Device::new(Stop, &files, |_, reset| {
+            *reset = true;
+            Ok(true)
+        });
+        assert_eq!(walk(&mut device, StopCopy as u32), Err(WalkError::Reset));
+        assert_eq!(files.get(), 0);
+    }
+
+    #[test]
+    fn a_driver_that_forgets_a_file_or_opens_one_too_many_is_stopped() {
+        for (from, to, opens) in ALL.iter().copied() {
+            let files = Cell::new(0);
+            let mut device = Device::new(from, &files, |_, _| Ok(!opens));
+            let walked = walk(&mut device, to as u32);
+            assert_eq!(walked, Err(WalkError::WrongFile(StateArc { from, to })));
+            assert_eq!(device.state, Error);
+            assert!(device.sessions_ended);
+            assert_eq!(device.steps().count(), 1);
+            assert_eq!(files.get(), 0);
+        }
+    }
+
+    #[test]
+    fn a_driver_that_does_nothing_at_all_still_ends_the_walk() {
+        // No file, no state: what a driver does that was forgotten to be written.
+        let files = Cell::new(0);
+        let mut device = Device::new(Resuming, &files, |_, _| Ok(false));
+        let walked = walk(&mut device, PreCopy as u32);
+        let last = StateArc {
+            from: Running,
+            to: PreCopy,
+        };
+        assert_eq!(walked, Err(WalkError::WrongFile(last)));
+        assert_eq!(device.state, Error);
+    }
+
+    #[test]
+    fn error_is_no_target() {
+        for from in STATES {
+            let files = Cell::new(0);
+            let mut device = Device::new(from, &files, |arc, _| obey(arc));
+            assert_eq!(walk(&mut device, Error as u32), Err(WalkError::NoArc));
+            assert_eq!(device.state, from);
+            assert_eq!(device.steps().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_no_state_is_refused_by_vfio() {
+        for from in &STATES[1..] {
+            for target in [8, u32::MAX] {
+                let files = Cell::new(0);
+                let mut device = Device::new(*from, &files, |arc, _| obey(arc));
+                let walked = walk(&mut device, target);
+                assert_eq!(walked, Err(WalkError::Failed(REFUSED)));
+                assert_eq!(device.state, *from);
+            }
+        }
+    }
+
+    #[test]
+    fn an_arc_to_nowhere_is_not_carried_out() {
+        // An unknown state, ERROR, and the state that the device is in.
+        for next in [8, u32::MAX, Error as u32, Running as u32] {
+            let files = Cell::new(0);
+            let mut device = Device::new(Running, &files, |arc, _| obey(arc));
+            device.next_state = Some(next);
+            assert_eq!(walk(&mut device, Stop as u32), Err(WalkError::NoArc));
+            assert_eq!(device.state, Running);
+            assert_eq!(device.steps().count(), 0);
+        }
+    }
+}

@@ -241,3 +241,219 @@ impl Parser {
         }
     }
 }
+
+#[cfg(any(test, CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST,
+    kernel::prelude::kunit_tests(mlx5_vfio_pci_rust_stream)
+)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Loads the images of a stream.
+    pub(crate) trait Loader {
+        /// Puts bytes at an offset of the next image.
+        fn store(&mut self, at: usize, bytes: &[u8]);
+
+        /// Loads it.
+        fn load(&mut self, len: usize);
+    }
+
+    /// Feeds `stream` in pieces of the given sizes, over and over.
+    pub(crate) fn feed(
+        stream: &[u8],
+        pieces: &[usize],
+        loader: &mut impl Loader,
+    ) -> (Result<(), Malformed>, Parser) {
+        let mut parser = Parser::new();
+        let mut rest = stream;
+        for &piece in pieces.iter().cycle() {
+            let (mut now, later) = rest.split_at(piece.min(rest.len()));
+            loop {
+                match parser.step() {
+                    Step::Load { len } => {
+                        loader.load(len);
+                        parser.loaded();
+                    }
+                    _ if now.is_empty() => break,
+                    Step::Push(want) => {
+                        let n = want.min(now.len());
+                        if let Err(err) = parser.push(&now[..n]) {
+                            return (Err(err), parser);
+                        }
+                        now = &now[n..];
+                    }
+                    Step::Store { at, len } => {
+                        let n = len.min(now.len());
+                        loader.store(at, &now[..n]);
+                        parser.stored(n);
+                        now = &now[n..];
+                    }
+                    Step::Skip(len) => {
+                        let n = now.len().min(len.try_into().unwrap_or(usize::MAX));
+                        parser.skipped(n as u64);
+                        now = &now[n..];
+                    }
+                }
+            }
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        (Ok(()), parser)
+    }
+
+    /// Bytes in memory: a short stream, or all images of one.
+    #[derive(Clone, Copy, Default)]
+    struct Bytes {
+        bytes: [[u8; 16]; 4],
+        len: usize,
+        images: usize,
+    }
+
+    impl Bytes {
+        /// Puts bytes behind those that are there.
+        fn with(mut self, bytes: &[u8]) -> Self {
+            self.store(0, bytes);
+            self.len += bytes.len();
+            self
+        }
+
+        fn get(&self) -> &[u8] {
+            &self.bytes.as_flattened()[..self.len]
+        }
+    }
+
+    impl Loader for Bytes {
+        fn store(&mut self, at: usize, bytes: &[u8]) {
+            let at = self.len + at;
+            self.bytes.as_flattened_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+
+        fn load(&mut self, len: usize) {
+            self.len += len;
+            self.images += 1;
+        }
+    }
+
+    /// Feeds a stream. Returns how many images it has.
+    fn feed_only(stream: &[u8], pieces: &[usize]) -> (Result<usize, Malformed>, Parser) {
+        let mut loaded = Bytes::default();
+        let (result, parser) = feed(stream, pieces, &mut loaded);
+        (result.map(|()| loaded.images), parser)
+    }
+
+    pub(crate) fn raw_header(size: u64, flags: u32, tag: u32) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..8].copy_from_slice(&size.to_le_bytes());
+        bytes[8..12].copy_from_slice(&flags.to_le_bytes());
+        bytes[12..].copy_from_slice(&tag.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn header_is_the_c_drivers_struct() {
+        assert_eq!(
+            header(Tag::FwData, 0x1122_3344),
+            [0x44, 0x33, 0x22, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        );
+        assert_eq!(
+            size_record(0x2000)[..],
+            [8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0]
+        );
+    }
+
+    #[test]
+    fn a_record_that_could_never_be_loaded_is_refused() {
+        for size in [MAX_RECORD + 1, u64::MAX] {
+            for (flags, tag) in [(0, 0), (1, 1), (1, 77)] {
+                let (result, _) = feed_only(&raw_header(size, flags, tag), &[16]);
+                assert_eq!(result, Err(Malformed::TooLarge));
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_record_is_only_believed_as_it_arrives() {
+        let (result, parser) = feed_only(&raw_header(MAX_RECORD, 0, 0), &[16]);
+        assert_eq!(result, Ok(0));
+        assert_eq!(
+            parser.step(),
+            Step::Store {
+                at: 0,
+                len: MAX_RECORD as usize
+            }
+        );
+    }
+
+    #[test]
+    fn an_unknown_record_is_skipped_only_if_optional() {
+        let stream = Bytes::default()
+            .with(&raw_header(5, 1, 77))
+            .with(&[0; 5])
+            .with(&header(Tag::FwData, 1))
+            .with(&[9]);
+        let mut loaded = Bytes::default();
+        assert_eq!(feed(stream.get(), &[3], &mut loaded).0, Ok(()));
+        assert_eq!((loaded.get(), loaded.images), (&[9][..], 1));
+        for flags in [0, !1] {
+            let (result, _) = feed_only(&raw_header(5, flags, 77), &[16]);
+            assert_eq!(result, Err(Malformed::UnknownTag));
+        }
+    }
+
+    #[test]
+    fn a_size_record_without_a_size_is_refused() {
+        for size in 0..SIZE_LEN as u64 {
+            let (result, _) = feed_only(&raw_header(size, 1, 1), &[16]);
+            assert_eq!(result, Err(Malformed::TooSmall));
+        }
+    }
+
+    #[test]
+    fn a_longer_size_record_is_taken() {
+        let stream = Bytes::default().with(&raw_header(12, 1, 1)).with(&[1; 12]);
+        let (result, parser) = feed_only(stream.get(), &[7]);
+        assert_eq!(result, Ok(0));
+        assert_eq!(parser.step(), Step::Push(HEADER_LEN));
+    }
+
+    #[test]
+    fn a_stream_without_an_image_is_incomplete() {
+        assert!(Parser::new().is_complete());
+        for stream in [&size_record(7)[..], &raw_header(0, 1, 77)[..]] {
+            let (result, parser) = feed_only(stream, &[5]);
+            assert_eq!(result, Ok(0));
+            assert!(!parser.is_complete());
+        }
+    }
+
+    #[test]
+    fn an_empty_image_is_for_firmware_to_judge() {
+        let mut loaded = Bytes::default();
+        let (result, parser) = feed(&header(Tag::FwData, 0), &[16], &mut loaded);
+        assert_eq!((result, loaded.len, loaded.images), (Ok(()), 0, 1));
+        assert!(parser.is_complete());
+    }
+
+    /// A write that ends there waits until all is loaded.
+    #[test]
+    fn boundaries_are_where_records_end() {
+        let size = size_record(64);
+        let stream = Bytes::default()
+            .with(&size)
+            .with(&header(Tag::FwData, 8))
+            .with(&[1; 8]);
+        for end in 0..=stream.len {
+            let mut loaded = Bytes::default();
+            let (_, parser) = feed(&stream.get()[..end], &[1], &mut loaded);
+            let expected = [0, size.len(), stream.len].contains(&end);
+            assert_eq!(parser.is_at_boundary(), expected);
+            assert_eq!(
+                loaded.get(),
+                &[1; 8][..if end == stream.len { 8 } else { 0 }]
+            );
+        }
+    }
+}

@@ -2,16 +2,14 @@
 
 //! [`bits`](crate::bits): fields are where mlx5_ifc.h says, and nowhere else.
 
-use crate::bits::{Constant, Field, Part, TooLarge, Value};
+use crate::bits::{
+    tests::{Layout, BITS, BYTES},
+    Field, Part, TooLarge,
+};
 use proptest::prelude::*;
 
-/// A layout of 64 bytes: one byte for one bit.
-struct Layout(#[allow(dead_code)] [u8; BITS]);
 /// A layout of which [`Layout`] is a part.
 struct Outer(#[allow(dead_code)] [u8; 3 * BITS]);
-
-const BITS: usize = 512;
-const BYTES: usize = BITS / 8;
 
 /// A field whose width is only known when the test runs.
 trait AnyField {
@@ -108,46 +106,6 @@ fn write_bits(bytes: &mut [u8], offset: usize, width: usize, value: u64) {
     }
 }
 
-fn largest<V: Value>() -> u64 {
-    V::MAX
-}
-
-#[test]
-fn opcode_is_the_first_big_endian_halfword() {
-    let mut buf = [0; BYTES];
-    Field::<Layout, 16>::new(0).set(&mut buf, Constant::<0x0118>);
-    assert_eq!(buf[..8], [0x01, 0x18, 0, 0, 0, 0, 0, 0]);
-}
-
-#[test]
-fn a_single_bit_is_counted_from_the_most_significant() {
-    let mut buf = [0; BYTES];
-    Field::<Layout, 1>::new(9).set(&mut buf, true);
-    assert_eq!(buf[..4], [0, 0x40, 0, 0]);
-}
-
-#[test]
-fn words_are_big_endian() {
-    let mut buf = [0; BYTES];
-    Field::<Layout, 32>::new(32).set(&mut buf, 0x0102_0304u32);
-    assert_eq!(buf[4..8], [1, 2, 3, 4]);
-    assert_eq!(Field::<Layout, 8>::new(48).get(&buf), 3);
-    Field::<Layout, 64>::new(32).set(&mut buf, 0x0102_0304_0506_0708u64);
-    assert_eq!(buf[4..12], [1, 2, 3, 4, 5, 6, 7, 8]);
-}
-
-#[test]
-fn a_type_says_how_large_its_values_are() {
-    assert_eq!(largest::<bool>(), 1);
-    assert_eq!(largest::<u8>(), 0xff);
-    assert_eq!(largest::<u16>(), 0xffff);
-    assert_eq!(largest::<u32>(), 0xffff_ffff);
-    assert_eq!(largest::<u64>(), u64::MAX);
-    assert_eq!(largest::<Constant<0x118>>(), 0x118);
-    assert_eq!(Constant::<0x118>.number(), 0x118);
-    assert_eq!(true.number(), 1);
-}
-
 #[test]
 fn no_field_is_outside_of_its_layout_or_across_words() {
     for width in (1..=32).chain([64]) {
@@ -163,17 +121,6 @@ fn no_part_is_outside_of_its_layout_or_between_words() {
     for offset in 0..3 * BITS {
         let made = std::panic::catch_unwind(|| Part::<Outer, Layout>::new(offset)).is_ok();
         assert_eq!(made, offset % 32 == 0 && offset <= 2 * BITS, "at {offset}");
-    }
-}
-
-#[test]
-fn nothing_happens_outside_of_a_buffer_that_is_too_short() {
-    for len in 0..BYTES {
-        let mut buf = vec![0x5a; len];
-        Field::<Layout, 64>::new(BITS - 64).set(&mut buf, u64::MAX);
-        let whole_words = len.saturating_sub(BYTES - 8) / 4 * 4;
-        assert!(buf[..len.min(BYTES - 8)].iter().all(|byte| *byte == 0x5a));
-        assert!(buf.iter().filter(|byte| **byte == 0xff).count() == whole_words);
     }
 }
 

@@ -5,14 +5,6 @@
 use crate::chunks::{Chunks, BUFFERS};
 use proptest::prelude::*;
 
-#[test]
-fn a_state_in_one_chunk_is_over_at_once() {
-    let mut chunks = Chunks::default();
-    assert!(chunks.saved(0));
-    chunks.consumed();
-    assert_eq!(chunks.take_due(), None);
-}
-
 proptest! {
     /// Whatever the order in which firmware and reader get on, every chunk is
     /// saved once, and no more than two are in memory.

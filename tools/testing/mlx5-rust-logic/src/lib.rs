@@ -4,8 +4,9 @@
 //! them.
 //!
 //! The very files of the kernel side, so that what is tested here is what runs
-//! there. Everything in them is private; hence the tests are modules of this
-//! crate instead of `tests/`, and so is what a fuzzer calls.
+//! there. Examples of what they must do are tests in those files, which run in the
+//! kernel as well; what needs `std` is here. Everything in them is private; hence the
+//! tests are modules of this crate instead of `tests/`, and so is what a fuzzer calls.
 
 #![cfg_attr(not(test), allow(dead_code))]
 
@@ -56,5 +57,3 @@ mod report_tests;
 mod stream_tests;
 #[cfg(test)]
 mod track_limits_tests;
-#[cfg(test)]
-mod walk_tests;

@@ -3,72 +3,8 @@
 //! [`precopy`](crate::precopy): the rules of `struct vfio_precopy_info`, and the
 //! C driver's arithmetic.
 
-use crate::precopy::{Info, Kind, Ledger, Pending};
+use crate::precopy::{tests::HEADER, Kind, Ledger, Pending};
 use proptest::prelude::*;
-
-const HEADER: u64 = 16;
-
-fn dirty(bytes: u64) -> Pending {
-    Pending {
-        bytes,
-        new_initial: false,
-    }
-}
-
-fn fresh(bytes: u64) -> Pending {
-    Pending {
-        bytes,
-        new_initial: true,
-    }
-}
-
-#[test]
-fn initial_bytes_have_a_non_zero_initial_value_and_decrease_as_data_is_read() {
-    let mut ledger = Ledger::default();
-    ledger.append(Kind::Initial, 100);
-    for read in [0, 40, 99] {
-        let (info, save) = ledger.report(read, dirty(500), HEADER);
-        assert_eq!((info.initial_bytes, info.dirty_bytes), (100 - read, 0));
-        assert_eq!(save, None);
-    }
-    let (info, save) = ledger.report(100, dirty(0), HEADER);
-    assert_eq!((info.initial_bytes, info.dirty_bytes), (0, 0));
-    assert_eq!(save, None);
-}
-
-#[test]
-fn dirty_bytes_start_at_zero_and_count_what_has_changed() {
-    let mut ledger = Ledger::default();
-    ledger.append(Kind::Initial, 100);
-    let (info, save) = ledger.report(100, dirty(500), HEADER);
-    assert_eq!(info.dirty_bytes, 500 + HEADER);
-    assert_eq!(save, Some(Kind::Dirty));
-    ledger.append(Kind::Dirty, 500 + HEADER);
-    let (info, save) = ledger.report(116, dirty(300), HEADER);
-    assert_eq!(info.dirty_bytes, 500 + 300);
-    assert_eq!(save, None);
-}
-
-#[test]
-fn a_new_initial_state_counts_what_is_unread_and_what_comes() {
-    let mut ledger = Ledger::default();
-    ledger.append(Kind::Initial, 100);
-    ledger.append(Kind::Dirty, 50);
-    let (info, save) = ledger.report(120, fresh(1000), HEADER);
-    assert_eq!(
-        info,
-        Info {
-            initial_bytes: 30 + 1000 + HEADER,
-            dirty_bytes: 0,
-            reinit: true
-        }
-    );
-    assert_eq!(save, Some(Kind::Initial));
-    ledger.append(Kind::Initial, 900 + HEADER);
-    let (info, _) = ledger.report(120, dirty(7), HEADER);
-    assert_eq!(info.initial_bytes, 30 + 900 + HEADER);
-    assert!(!info.reinit);
-}
 
 /// The fields, and the arithmetic, of the C driver.
 #[derive(Default, Debug)]

@@ -1,71 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::remainder::{Piece, Remainder};
+use crate::remainder::{
+    tests::{piece, PAGE},
+    Remainder,
+};
 use proptest::{collection::vec, prelude::*};
 use std::collections::BTreeSet;
-
-const PAGE: u64 = 16;
-
-fn piece(first: u64, last: u64) -> Piece {
-    Piece { first, last }
-}
-
-fn found(remainder: &Remainder, first: u64, last: u64) -> Vec<Piece> {
-    remainder.find(piece(first, last)).collect()
-}
-
-fn taken(remainder: &mut Remainder, first: u64, last: u64) -> Vec<Piece> {
-    let found = found(remainder, first, last);
-    remainder.forget(piece(first, last));
-    found
-}
-
-#[test]
-fn the_rest_of_a_page_is_kept_until_it_is_asked_for() {
-    let mut remainder = Remainder::new();
-    remainder.keep(2 * PAGE, piece(36, 39), PAGE);
-    assert_eq!(taken(&mut remainder, 36, 39), []);
-    assert_eq!(taken(&mut remainder, 0, 33), [piece(32, 33)]);
-    assert_eq!(taken(&mut remainder, 40, 40), [piece(40, 40)]);
-    assert_eq!(
-        taken(&mut remainder, 0, u64::MAX),
-        [piece(34, 35), piece(41, 47)]
-    );
-    assert_eq!(taken(&mut remainder, 0, u64::MAX), []);
-}
-
-#[test]
-fn a_report_that_fails_takes_nothing() {
-    let mut remainder = Remainder::new();
-    remainder.keep(0, piece(0, 3), PAGE);
-    assert_eq!(found(&remainder, 0, 7), [piece(4, 7)]);
-    assert_eq!(taken(&mut remainder, 0, u64::MAX), [piece(4, 15)]);
-}
-
-#[test]
-fn whole_pages_leave_nothing() {
-    let mut remainder = Remainder::new();
-    assert!(!Remainder::is_part(piece(2 * PAGE, 4 * PAGE - 1), PAGE));
-    assert!(Remainder::is_part(piece(2 * PAGE, 4 * PAGE - 2), PAGE));
-    assert!(Remainder::is_part(piece(2 * PAGE + 1, 4 * PAGE - 1), PAGE));
-    // A page of a report before this one is not this one's.
-    for page in 0..100 {
-        remainder.keep(page * PAGE, piece(2 * PAGE, 4 * PAGE - 1), PAGE);
-    }
-    assert!(!remainder.is_used());
-    remainder.keep(0, piece(0, 3), PAGE);
-    assert!(remainder.is_used());
-}
-
-#[test]
-fn the_last_page_of_all() {
-    let mut remainder = Remainder::new();
-    remainder.keep(u64::MAX / PAGE * PAGE, piece(0, u64::MAX - 4), PAGE);
-    assert_eq!(
-        taken(&mut remainder, 0, u64::MAX),
-        [piece(u64::MAX - 3, u64::MAX)]
-    );
-}
 
 /// A tracker that forgets what it has reported, and reports whole pages.
 #[derive(Default)]
@@ -107,9 +47,10 @@ proptest! {
                 Step::Report(first, len) => {
                     let asked = piece(first, first + len - 1);
                     let mut reported = BTreeSet::new();
-                    for kept in taken(&mut remainder, asked.first, asked.last) {
+                    for kept in remainder.find(asked) {
                         reported.extend(kept.first..=kept.last);
                     }
+                    remainder.forget(asked);
                     for page in tracker.report(asked.first, asked.last) {
                         reported.extend(page..page + PAGE);
                         remainder.keep(page, asked, PAGE);

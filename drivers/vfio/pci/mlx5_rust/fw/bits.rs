@@ -213,3 +213,97 @@ fn write_word(bytes: &mut [u8], word: usize, value: u64) {
         *word = (value as u32).to_be_bytes();
     }
 }
+
+#[cfg(any(test, CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST,
+    kernel::prelude::kunit_tests(mlx5_vfio_pci_rust_bits)
+)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A layout of 64 bytes: one byte for one bit.
+    pub(crate) struct Layout(#[allow(dead_code)] [u8; BITS]);
+
+    pub(crate) const BITS: usize = 512;
+    pub(crate) const BYTES: usize = BITS / 8;
+
+    fn largest<V: Value>() -> u64 {
+        V::MAX
+    }
+
+    #[test]
+    fn opcode_is_the_first_big_endian_halfword() {
+        let mut buf = [0; BYTES];
+        Field::<Layout, 16>::new(0).set(&mut buf, Constant::<0x0118>);
+        assert_eq!(buf[..8], [0x01, 0x18, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_single_bit_is_counted_from_the_most_significant() {
+        let mut buf = [0; BYTES];
+        Field::<Layout, 1>::new(9).set(&mut buf, true);
+        assert_eq!(buf[..4], [0, 0x40, 0, 0]);
+    }
+
+    #[test]
+    fn words_are_big_endian() {
+        let mut buf = [0; BYTES];
+        Field::<Layout, 32>::new(32).set(&mut buf, 0x0102_0304u32);
+        assert_eq!(buf[4..8], [1, 2, 3, 4]);
+        assert_eq!(Field::<Layout, 8>::new(48).get(&buf), 3);
+        Field::<Layout, 64>::new(32).set(&mut buf, 0x0102_0304_0506_0708u64);
+        assert_eq!(buf[4..12], [1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn others_of_the_word_stay() {
+        let mut buf = [0xff; BYTES];
+        assert_eq!(
+            Field::<Layout, 12>::new(8).try_set(&mut buf, 0x123u32),
+            Ok(())
+        );
+        assert_eq!(buf[..4], [0xff, 0x12, 0x3f, 0xff]);
+        assert_eq!(buf[4..], [0xff; BYTES - 4]);
+        let too_large = Field::<Layout, 12>::new(8).try_set(&mut buf, 0x1000u32);
+        assert_eq!(too_large, Err(TooLarge));
+        assert_eq!(Field::<Layout, 12>::new(8).get(&buf), 0x123);
+    }
+
+    #[test]
+    fn a_field_of_a_part_is_further_on() {
+        struct Outer(#[allow(dead_code)] [u8; 2 * BITS]);
+        let mut buf = [0; 2 * BYTES];
+        let field = Part::<Outer, Layout>::new(64).field(Field::<_, 16>::new(16));
+        field.set(&mut buf, 0x0102u16);
+        assert_eq!(buf[8..12], [0, 0, 1, 2]);
+        assert_eq!(field.get(&buf), 0x0102);
+        let same = Part::<Outer, Outer>::WHOLE.field(Field::<_, 32>::new(64));
+        assert_eq!(same.get(&buf), 0x0102);
+    }
+
+    #[test]
+    fn a_type_says_how_large_its_values_are() {
+        assert_eq!(largest::<bool>(), 1);
+        assert_eq!(largest::<u8>(), 0xff);
+        assert_eq!(largest::<u16>(), 0xffff);
+        assert_eq!(largest::<u32>(), 0xffff_ffff);
+        assert_eq!(largest::<u64>(), u64::MAX);
+        assert_eq!(largest::<Constant<0x118>>(), 0x118);
+        assert_eq!(Constant::<0x118>.number(), 0x118);
+        assert_eq!(true.number(), 1);
+    }
+
+    #[test]
+    fn nothing_happens_outside_of_a_buffer_that_is_too_short() {
+        for len in 0..BYTES {
+            let mut whole = [0x5a; BYTES];
+            let (buf, behind) = whole.split_at_mut(len);
+            Field::<Layout, 64>::new(BITS - 64).set(buf, u64::MAX);
+            let whole_words = len.saturating_sub(BYTES - 8) / 4 * 4;
+            assert!(buf[..len.min(BYTES - 8)].iter().all(|byte| *byte == 0x5a));
+            assert!(buf.iter().filter(|byte| **byte == 0xff).count() == whole_words);
+            assert!(behind.iter().all(|byte| *byte == 0x5a));
+        }
+    }
+}

@@ -95,3 +95,71 @@ pub(crate) fn parse(entry: Entry, slots: u32, room: usize) -> Option<Message> {
         },
     })
 }
+
+#[cfg(any(test, CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST,
+    kernel::prelude::kunit_tests(mlx5_vfio_pci_rust_cqe)
+)]
+mod tests {
+    use super::*;
+
+    fn entry(immediate: u32, byte_count: u32, counter: u32, op_own: u32) -> Entry {
+        Entry {
+            owner: (counter << 16) | op_own,
+            byte_count,
+            immediate,
+        }
+    }
+
+    #[test]
+    fn an_entry_is_the_drivers_once_each_time_around() {
+        let op_own = RESP_SEND_IMM << 4;
+        for index in 0..40 {
+            let owner = (index >> 3) & 1;
+            assert!(!is_written(NEVER_WRITTEN, index, 3));
+            assert!(!is_written(NEVER_WRITTEN | 1, index, 3));
+            assert!(is_written(op_own | owner, index, 3));
+            assert!(!is_written(op_own | (owner ^ 1), index, 3));
+        }
+    }
+
+    #[test]
+    fn a_message_is_taken_apart() {
+        let message = |state| {
+            Some(Message {
+                slot: 5,
+                len: 24,
+                state,
+            })
+        };
+        for (raw, state) in [
+            (0, State::Tracking),
+            (1, State::Reporting),
+            (2, State::Failed),
+            (15, State::Failed),
+        ] {
+            let cqe = entry(raw << 28, 24, 8 + 5, 3 << 4);
+            assert_eq!(parse(cqe, 8, 4096), message(state));
+        }
+    }
+
+    #[test]
+    fn an_error_and_a_message_that_is_too_long_are_refused() {
+        for opcode in [0, 1, 2, 4, 13, 14, 15] {
+            assert_eq!(parse(entry(0, 8, 0, opcode << 4), 8, 4096), None);
+        }
+        assert!(parse(entry(0, 4096, 0, 3 << 4), 8, 4096).is_some());
+        assert_eq!(parse(entry(0, 4097, 0, 3 << 4), 8, 4096), None);
+    }
+
+    #[test]
+    fn the_place_of_a_message_has_whole_entries() {
+        let message = Message {
+            slot: 3,
+            len: 23,
+            state: State::Reporting,
+        };
+        assert_eq!(message.place(4096), (3 * 4096, 16));
+    }
+}

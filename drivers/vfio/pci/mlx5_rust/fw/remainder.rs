@@ -165,3 +165,82 @@ impl Remainder {
         }
     }
 }
+
+#[cfg(any(test, CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST,
+    kernel::prelude::kunit_tests(mlx5_vfio_pci_rust_remainder)
+)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const PAGE: u64 = 16;
+
+    pub(crate) fn piece(first: u64, last: u64) -> Piece {
+        Piece { first, last }
+    }
+
+    /// Returns whether those pieces are in what is asked about, and removes them.
+    fn takes<const N: usize>(remainder: &mut Remainder, asked: Piece, pieces: [Piece; N]) -> bool {
+        let found = remainder.find(asked).eq(pieces);
+        remainder.forget(asked);
+        found
+    }
+
+    #[test]
+    fn the_rest_of_a_page_is_kept_until_it_is_asked_for() {
+        let mut remainder = Remainder::new();
+        remainder.keep(2 * PAGE, piece(36, 39), PAGE);
+        assert!(takes(&mut remainder, piece(36, 39), []));
+        assert!(takes(&mut remainder, piece(0, 33), [piece(32, 33)]));
+        assert!(takes(&mut remainder, piece(40, 40), [piece(40, 40)]));
+        let rest = [piece(34, 35), piece(41, 47)];
+        assert!(takes(&mut remainder, piece(0, u64::MAX), rest));
+        assert!(takes(&mut remainder, piece(0, u64::MAX), []));
+    }
+
+    #[test]
+    fn a_report_that_fails_takes_nothing() {
+        let mut remainder = Remainder::new();
+        remainder.keep(0, piece(0, 3), PAGE);
+        assert!(remainder.find(piece(0, 7)).eq([piece(4, 7)]));
+        assert!(takes(&mut remainder, piece(0, u64::MAX), [piece(4, 15)]));
+    }
+
+    #[test]
+    fn whole_pages_leave_nothing() {
+        let mut remainder = Remainder::new();
+        assert!(!Remainder::is_part(piece(2 * PAGE, 4 * PAGE - 1), PAGE));
+        assert!(Remainder::is_part(piece(2 * PAGE, 4 * PAGE - 2), PAGE));
+        assert!(Remainder::is_part(piece(2 * PAGE + 1, 4 * PAGE - 1), PAGE));
+        // A page of a report before this one is not this one's.
+        for page in 0..100 {
+            remainder.keep(page * PAGE, piece(2 * PAGE, 4 * PAGE - 1), PAGE);
+        }
+        assert!(!remainder.is_used());
+        remainder.keep(0, piece(0, 3), PAGE);
+        assert!(remainder.is_used());
+    }
+
+    #[test]
+    fn the_last_page_of_all() {
+        let mut remainder = Remainder::new();
+        remainder.keep(u64::MAX / PAGE * PAGE, piece(0, u64::MAX - 4), PAGE);
+        let last = [piece(u64::MAX - 3, u64::MAX)];
+        assert!(takes(&mut remainder, piece(0, u64::MAX), last));
+    }
+
+    #[test]
+    fn too_many_pieces_become_one_with_what_is_between_them() {
+        let mut remainder = Remainder::new();
+        for page in 0..=ROOM as u64 {
+            let first = page * 4 * PAGE;
+            remainder.keep(first, piece(first, first + 3), PAGE);
+        }
+        assert_eq!(remainder.find(piece(0, u64::MAX)).count(), ROOM);
+        for page in 0..=ROOM as u64 {
+            let rest = piece(page * 4 * PAGE + 4, page * 4 * PAGE + 15);
+            assert!(remainder.find(rest).eq([rest]));
+        }
+    }
+}

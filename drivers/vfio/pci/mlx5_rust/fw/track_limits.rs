@@ -96,3 +96,104 @@ impl TrackLimits {
         (min..=max).contains(&log_space).then_some(log_space)
     }
 }
+
+#[cfg(any(test, CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST,
+    kernel::prelude::kunit_tests(mlx5_vfio_pci_rust_track_limits)
+)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// What a ConnectX says.
+    const USUAL: TrackLimits = TrackLimits {
+        log_message: (9, 12),
+        log_page: (12, 21),
+        log_space: (12, 44),
+    };
+
+    const PAGE: u64 = 4096;
+
+    pub(crate) fn ring(min: u32, max: u32) -> Option<Ring> {
+        TrackLimits {
+            log_message: (min, max),
+            ..USUAL
+        }
+        .ring()
+    }
+
+    fn log_space(lens: &[u64]) -> Option<u32> {
+        USUAL.log_space(lens.iter().copied())
+    }
+
+    #[test]
+    fn there_are_512_messages_of_4_kib() {
+        let figures = |ring: Ring| (ring.message_len(), ring.slots(), ring.len());
+        assert_eq!(ring(9, 12).map(figures), Some((4096, 512, 2 << 20)));
+        assert_eq!(ring(9, 12).map(Ring::entries), Some((2 << 20) / 8));
+    }
+
+    #[test]
+    fn a_larger_message_than_there_is_memory_for_becomes_a_smaller_one() {
+        let figures = |ring: Ring| (ring.message_len(), ring.slots());
+        for max in 19..=31 {
+            assert_eq!(ring(9, max).map(figures), Some((512 << 10, 4)));
+        }
+    }
+
+    #[test]
+    fn a_large_message_is_made_if_firmware_insists() {
+        assert_eq!(
+            ring(22, 22).map(|ring| (ring.log_message, ring.log_slots)),
+            Some((22, 2))
+        );
+        assert_eq!(ring(23, 31), None);
+    }
+
+    #[test]
+    fn a_message_has_an_entry() {
+        for max in 0..3 {
+            assert_eq!(ring(0, max), None);
+        }
+        assert!(ring(0, 3).is_some());
+    }
+
+    #[test]
+    fn a_page_is_the_nearest_that_firmware_tells_apart() {
+        for (wanted, log) in [
+            (0, 12),
+            (1, 12),
+            (PAGE, 12),
+            (PAGE + 1, 12),
+            (64 << 10, 16),
+            (2 << 20, 21),
+            (4 << 20, 21),
+            (u64::MAX, 21),
+        ] {
+            assert_eq!(USUAL.log_page(wanted), log);
+        }
+    }
+
+    #[test]
+    fn a_space_holds_all_ranges() {
+        assert_eq!(log_space(&[PAGE]), Some(12));
+        assert_eq!(log_space(&[PAGE + 1]), Some(13));
+        assert_eq!(log_space(&[PAGE, PAGE, PAGE]), Some(14));
+        assert_eq!(log_space(&[1 << 44]), Some(44));
+    }
+
+    #[test]
+    fn a_space_that_is_too_small_or_too_large_is_none() {
+        for lens in [
+            &[][..],
+            &[PAGE / 2],
+            &[(1 << 44) + 1],
+            &[u64::MAX - PAGE + 1],
+            &[u64::MAX],
+            &[1 << 63, 1 << 63],
+            &[u64::MAX, u64::MAX, PAGE],
+        ] {
+            assert_eq!(log_space(lens), None);
+        }
+    }
+}

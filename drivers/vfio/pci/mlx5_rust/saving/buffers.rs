@@ -163,3 +163,128 @@ impl<B: Capacity> Buffers<B> {
         }
     }
 }
+
+#[cfg(any(test, CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST,
+    kernel::prelude::kunit_tests(mlx5_vfio_pci_rust_buffers)
+)]
+mod tests {
+    use super::*;
+
+    impl Capacity for usize {
+        fn capacity(&self) -> usize {
+            *self
+        }
+    }
+
+    /// A buffer for the whole state, and one for what changes.
+    fn two() -> Result<Buffers<usize>, usize> {
+        let mut buffers = Buffers::new();
+        buffers.add(1100, Urgency::Urgent)?;
+        buffers.add(100, Urgency::Deferrable)?;
+        Ok(buffers)
+    }
+
+    fn capacity(buffers: &Buffers<usize>, index: Option<Index>) -> Option<usize> {
+        buffers.get(index?).copied()
+    }
+
+    #[test]
+    fn the_first_image_and_the_last_one_have_the_same_buffer() -> Result<(), usize> {
+        let mut buffers = two()?;
+        let first = buffers.take(1000, Urgency::Urgent);
+        assert_eq!(capacity(&buffers, first), Some(1100));
+        // Nobody has read it yet.
+        let index = first.ok_or(0usize)?;
+        buffers.saved(index);
+        assert_eq!(buffers.take(1000, Urgency::Urgent), None);
+        buffers.release(index);
+        assert_eq!(buffers.take(1000, Urgency::Urgent), first);
+        Ok(())
+    }
+
+    #[test]
+    fn a_buffer_has_one_image_at_a_time() -> Result<(), usize> {
+        let mut buffers = two()?;
+        let change = buffers.take(60, Urgency::Deferrable).ok_or(0usize)?;
+        assert_eq!(buffers.take(1, Urgency::Deferrable), None);
+        buffers.saved(change);
+        assert_eq!(buffers.take(1, Urgency::Deferrable), None);
+        buffers.release(change);
+        assert_eq!(buffers.take(1, Urgency::Deferrable), Some(change));
+        Ok(())
+    }
+
+    #[test]
+    fn an_image_gets_the_smallest_buffer_that_it_fits_in() -> Result<(), usize> {
+        for (need, smallest) in [(1, 50), (50, 50), (51, 200), (201, 300)] {
+            let mut buffers = Buffers::new();
+            for size in [300, 50, 200] {
+                buffers.add(size, Urgency::Deferrable)?;
+            }
+            let index = buffers.take(need, Urgency::Deferrable);
+            assert_eq!(capacity(&buffers, index), Some(smallest));
+            assert_eq!(buffers.take(301, Urgency::Deferrable), None);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn changes_leave_the_buffer_for_the_stopped_device_alone() -> Result<(), usize> {
+        let mut buffers = two()?;
+        let change = buffers.take(60, Urgency::Deferrable);
+        assert_eq!(capacity(&buffers, change), Some(100));
+        assert_eq!(buffers.take(60, Urgency::Deferrable), None);
+        assert_eq!(buffers.remove_small(200, Urgency::Deferrable), None);
+        let last = buffers.take(60, Urgency::Urgent);
+        assert_eq!(capacity(&buffers, last), Some(1100));
+        Ok(())
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_small_makes_room_for_another() -> Result<(), usize> {
+        let mut buffers = two()?;
+        assert_eq!(buffers.take(200, Urgency::Deferrable), None);
+        assert_eq!(buffers.remove_small(200, Urgency::Deferrable), Some(100));
+        assert_eq!(buffers.remove_small(200, Urgency::Deferrable), None);
+        buffers.add(200, Urgency::Deferrable)?;
+        let change = buffers.take(200, Urgency::Deferrable);
+        assert_eq!(capacity(&buffers, change), Some(200));
+        assert_eq!(buffers.take(200, Urgency::Deferrable), None);
+        Ok(())
+    }
+
+    #[test]
+    fn there_is_an_end_to_images_that_nobody_reads() -> Result<(), usize> {
+        let mut buffers = two()?;
+        let first = buffers.take(1000, Urgency::Urgent).ok_or(0usize)?;
+        buffers.saved(first);
+        let mut images = 0;
+        while buffers.can_grow(Urgency::Deferrable) {
+            let mut index = buffers.take(100, Urgency::Deferrable);
+            if index.is_none() {
+                buffers.add(100, Urgency::Deferrable)?;
+                index = buffers.take(100, Urgency::Deferrable);
+            }
+            buffers.saved(index.ok_or(0usize)?);
+            images += 1;
+        }
+        assert_eq!(images, 6);
+        assert_eq!(buffers.add(100, Urgency::Deferrable), Err(100));
+        // The stopped device is not affected.
+        assert!(buffers.can_grow(Urgency::Urgent));
+        buffers.add(1100, Urgency::Urgent)?;
+        let last = buffers.take(1100, Urgency::Urgent).ok_or(0usize)?;
+        assert!(!buffers.can_grow(Urgency::Urgent));
+        // The images are of no use any more, but for the one that is being saved.
+        buffers.release_unread();
+        let mut free = 0;
+        while let Some(index) = buffers.take(1, Urgency::Urgent) {
+            assert!(index != last);
+            free += 1;
+        }
+        assert_eq!(free, 7);
+        Ok(())
+    }
+}

@@ -51,3 +51,37 @@ impl Chunks {
         }
     }
 }
+
+#[cfg(any(test, CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST))]
+#[cfg_attr(
+    CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST,
+    kernel::prelude::kunit_tests(mlx5_vfio_pci_rust_chunks)
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_in_one_chunk_is_over_at_once() {
+        let mut chunks = Chunks::default();
+        assert!(chunks.saved(0));
+        chunks.consumed();
+        assert_eq!(chunks.take_due(), None);
+    }
+
+    #[test]
+    fn firmware_waits_for_a_reader_who_is_slower() {
+        let mut chunks = Chunks::default();
+        assert!(!chunks.saved(20));
+        assert_eq!(chunks.take_due(), Some(20));
+        // It is under way.
+        assert_eq!(chunks.take_due(), None);
+        assert!(!chunks.saved(30));
+        // Both buffers are full.
+        assert!(!chunks.is_due());
+        assert_eq!(chunks.take_due(), None);
+        chunks.consumed();
+        assert_eq!(chunks.take_due(), Some(30));
+        assert!(chunks.saved(0));
+        assert_eq!(chunks.take_due(), None);
+    }
+}
