@@ -24,6 +24,24 @@ use kernel::{
 };
 
 /// A range of I/O virtual addresses.
+///
+/// # Examples
+///
+/// ```
+/// use vfio_rust::dirty_log::IovaRange;
+///
+/// let range = IovaRange {
+///     start: 0x1000,
+///     last: 0x2fff,
+/// };
+/// assert_eq!(range.len(), Some(0x2000));
+/// // More than a `u64` can say.
+/// let all = IovaRange {
+///     start: 0,
+///     last: u64::MAX,
+/// };
+/// assert_eq!(all.len(), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct IovaRange {
     /// First address.

@@ -31,6 +31,19 @@ pub struct Span {
 impl Span {
     /// Returns start and length of what of `len` bytes from `start` on is in the span, or
     /// `None` if nothing is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use vfio_rust::dirty_pages::Span;
+    ///
+    /// let span = Span {
+    ///     start: 0x1000,
+    ///     last: 0x2fff,
+    /// };
+    /// assert_eq!(span.part(0x800, 0x1000), Some((0x1000, 0x800)));
+    /// assert_eq!(span.part(0x3000, 0x1000), None);
+    /// ```
     #[inline]
     pub fn part(self, start: u64, len: u64) -> Option<(u64, u64)> {
         let last = start.saturating_add(len.checked_sub(1)?).min(self.last);
@@ -144,6 +157,44 @@ impl Bounds {
 
 /// Sets `pages`, each of `page_size` bytes, as far as they are in the span. `set` is called
 /// with start and length of parts of the span only, none of them empty.
+///
+/// # Examples
+///
+/// ```
+/// use vfio_rust::dirty_pages::{
+///     set_pages,
+///     Addresses,
+///     Span,
+///     BLOCK, //
+/// };
+///
+/// /// What a device has reported.
+/// struct Reported(&'static [u64]);
+///
+/// impl Addresses for Reported {
+///     fn block(&self, index: usize) -> Option<[u64; BLOCK]> {
+///         self.0.chunks_exact(BLOCK).nth(index)?.try_into().ok()
+///     }
+///
+///     fn get(&self, index: usize) -> Option<u64> {
+///         self.0.get(index).copied()
+///     }
+/// }
+///
+/// let reported = Reported(&[0x2000, 0x3000, 0x4000, 0x9000]);
+/// let asked = Span {
+///     start: 0x3000,
+///     last: 0xffff,
+/// };
+/// let mut calls = 0;
+/// let mut bytes = 0;
+/// set_pages(&reported, 0x1000, asked, |_start, len| {
+///     calls += 1;
+///     bytes += len;
+/// });
+/// // Pages that follow each other are set together, and what nobody has asked about is not.
+/// assert_eq!((calls, bytes), (2, 3 * 0x1000));
+/// ```
 #[inline]
 pub fn set_pages(
     pages: &impl Addresses,

@@ -57,6 +57,89 @@ pub struct PrecopyInfo {
 }
 
 /// Operations of a migration data fd.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     prelude::*,
+///     sync::{
+///         Arc,
+///         ArcBorrow, //
+///     },
+/// };
+/// use vfio_rust::{
+///     file::{
+///         Access,
+///         DataFile,
+///         Readiness,
+///         UserWriter,
+///         Wait, //
+///     },
+///     kernel::{
+///         module::Owner,
+///         sync::{
+///             poll::Changes,
+///             turns::Turns, //
+///         },
+///     },
+///     this_module, //
+/// };
+///
+/// /// A state that was saved as a whole before its file was opened.
+/// struct Saved {
+///     state: KVec<u8>,
+///     /// Where the next read begins. A reader has it while it accesses user memory, which may
+///     /// take long: others wait for no lock.
+///     at: Turns<usize>,
+///     changes: Arc<Changes>,
+/// }
+///
+/// impl DataFile for Saved {
+///     const OWNER: Owner = this_module!();
+///     const NAME: &'static CStr = c"saved_mig";
+///     const ACCESS: Access = Access::Saving;
+///
+///     fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize> {
+///         let mut at = loop {
+///             let seen = this.changes.seen();
+///             match this.at.take() {
+///                 Some(at) => break at,
+///                 None if wait == Wait::Never => return Err(EAGAIN),
+///                 None => this.changes.wait(seen)?,
+///             }
+///         };
+///         let rest = &this.state[*at..];
+///         let n = rest.len().min(out.left());
+///         out.write(&rest[..n])?;
+///         *at += n;
+///         // 0 at the end.
+///         Ok(n)
+///     }
+///
+///     fn poll(&self) -> Option<(&Changes, Readiness)> {
+///         let ready = match self.at.is_taken() {
+///             true => Readiness::Pending,
+///             false => Readiness::Ready,
+///         };
+///         Some((&self.changes, ready))
+///     }
+/// }
+/// #
+/// # let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
+/// # let saved = Saved {
+/// #     state: KVec::new(),
+/// #     at: Turns::new(0, changes.clone()),
+/// #     changes,
+/// # };
+/// # let is_ready = || saved.poll().is_some_and(|(_, ready)| ready == Readiness::Ready);
+/// # assert!(is_ready());
+/// # let turn = saved.at.take();
+/// # assert!(!is_ready());
+/// # drop(turn);
+/// # assert!(is_ready());
+/// # Ok::<(), Error>(())
+/// ```
 pub trait DataFile: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.

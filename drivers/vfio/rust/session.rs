@@ -51,6 +51,49 @@ use kernel::{
 };
 
 /// Data that goes through a data file.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::prelude::*;
+/// use vfio_rust::{
+///     file::{
+///         UserReader,
+///         UserWriter, //
+///     },
+///     kernel::module::Owner,
+///     session::Stream,
+///     this_module, //
+/// };
+///
+/// /// The state of a device: a register. `at` bytes of it have been read or written.
+/// struct Register {
+///     bytes: [u8; 8],
+///     at: usize,
+/// }
+///
+/// impl Stream for Register {
+///     const OWNER: Owner = this_module!();
+///     const NAME: &'static CStr = c"register_mig";
+///
+///     fn read(&mut self, out: &mut UserWriter) -> Result<usize> {
+///         let rest = &self.bytes[self.at..];
+///         let n = rest.len().min(out.left());
+///         out.write(&rest[..n])?;
+///         self.at += n;
+///         Ok(n)
+///     }
+///
+///     fn write(&mut self, from: &mut UserReader) -> Result<usize> {
+///         let n = from.left();
+///         // More than there is: nobody knows what it is for.
+///         let rest = self.bytes[self.at..].get_mut(..n).ok_or(EINVAL)?;
+///         from.read(rest)?;
+///         self.at += n;
+///         Ok(n)
+///     }
+/// }
+/// ```
 pub trait Stream: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.

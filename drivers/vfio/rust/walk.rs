@@ -6,6 +6,17 @@
 //! No kernel types: the file is also compiled and tested on the host.
 
 /// State of a device: `enum vfio_device_mig_state`.
+///
+/// # Examples
+///
+/// ```
+/// use vfio_rust::migration::State;
+///
+/// // The numbers are those of the uAPI.
+/// assert_eq!(State::StopCopy as u32, 3);
+/// assert_eq!(State::from_raw(3), Some(State::StopCopy));
+/// assert_eq!(State::from_raw(8), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum State {
@@ -47,6 +58,22 @@ impl State {
 }
 
 /// One arc of the state machine: a step that a driver carries out.
+///
+/// # Examples
+///
+/// ```
+/// use vfio_rust::migration::{
+///     State,
+///     StateArc, //
+/// };
+///
+/// // A step for this arc returns a data file, and one for any other does not.
+/// let arc = StateArc {
+///     from: State::Stop,
+///     to: State::StopCopy,
+/// };
+/// assert!(arc.begins_session());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StateArc {
     /// State at the beginning.

@@ -15,6 +15,15 @@ pub fn enotconn() -> Error {
 }
 
 /// No message of desired type: the temporary end of a stream.
+///
+/// # Examples
+///
+/// ```
+/// use vfio_rust::kernel::error::enomsg;
+///
+/// // User space may read on later: VFIO's answer to a reader who is faster than the device.
+/// assert_eq!(enomsg().to_errno(), -42);
+/// ```
 #[inline]
 pub fn enomsg() -> Error {
     Error::from_errno(-(bindings::ENOMSG as c_int))

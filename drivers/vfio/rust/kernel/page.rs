@@ -82,6 +82,32 @@ impl Drop for Run {
 /// second user) that writes at the wrong moment garbles data, and does no other
 /// harm.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     page::PAGE_SIZE,
+///     prelude::*, //
+/// };
+/// use vfio_rust::{
+///     dirty_pages::Addresses,
+///     kernel::page::{
+///         Fill,
+///         Pages, //
+///     },
+/// };
+///
+/// let mut pages = Pages::with_len(PAGE_SIZE + 1, Fill::Zero)?;
+/// assert_eq!(pages.len(), 2 * PAGE_SIZE);
+/// // Data goes from and to user space by `read()` and `write()`. Words that a device has
+/// // written are looked at one by one.
+/// let mut zeroes = true;
+/// pages.for_words(0, pages.len(), |words| zeroes &= words.get(0) == Some(0))?;
+/// assert!(zeroes);
+/// assert_eq!(pages.for_words(0, pages.len() + 8, |_| ()), Err(EINVAL));
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// `runs` are in the order of their `start`, without gaps, beginning at 0.

@@ -14,6 +14,24 @@ use kernel::{
 
 /// A `struct completion`.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     prelude::*,
+///     sync::Arc, //
+/// };
+/// use vfio_rust::kernel::sync::completion::Completion;
+///
+/// let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
+/// // As an interrupt does.
+/// done.complete();
+/// assert_eq!(done.wait_killable_timeout(1000), Ok(()));
+/// // One waiter goes on for each call of `complete()`.
+/// assert_eq!(done.wait_killable_timeout(1), Err(ETIMEDOUT));
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// `completion` is initialised, and pinned.

@@ -17,6 +17,25 @@ use kernel::{
 
 /// A count of changes, and those who wait for the next one.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     prelude::*,
+///     sync::Arc, //
+/// };
+/// use vfio_rust::kernel::sync::poll::Changes;
+///
+/// let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
+/// let seen = changes.seen();
+/// // What is waited for has not come, or the caller would not wait. Now it comes, by another
+/// // thread or an interrupt.
+/// changes.notify_all();
+/// // Returns at once: there was a change since `seen`.
+/// changes.wait(seen)?;
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// Poll tables that have an entry in `count` are for files whose contexts keep this object.

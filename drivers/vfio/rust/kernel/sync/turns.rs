@@ -34,6 +34,41 @@ const VOID: u32 = 1 << 2;
 
 /// A value, and whether somebody has it.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     prelude::*,
+///     sync::Arc, //
+/// };
+/// use vfio_rust::kernel::sync::{
+///     poll::Changes,
+///     turns::{
+///         GivenBack,
+///         Turns, //
+///     },
+/// };
+///
+/// let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
+/// let turns = Turns::new(7, changes.clone());
+///
+/// let mut turn = turns.take().ok_or(EBUSY)?;
+/// *turn += 1;
+/// // Others wait for no lock: they are told to wait for a change.
+/// let seen = changes.seen();
+/// assert!(turns.take().is_none());
+/// assert!(turn.give_back() == GivenBack::Kept);
+/// changes.wait(seen)?;
+///
+/// // Whoever clears the value does not wait until it is back, either.
+/// let turn = turns.take().ok_or(EBUSY)?;
+/// assert_eq!(*turn, 8);
+/// turns.clear();
+/// assert!(turn.give_back() == GivenBack::Cleared);
+/// assert!(turns.take().is_some_and(|turn| *turn == 0));
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// `value` belongs to whoever has changed `state` from `FREE`, until that changes it back

@@ -21,6 +21,28 @@ use kernel::{
 
 /// A number, and the threads that wait until it is another.
 ///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     prelude::*,
+///     sync::Arc, //
+/// };
+/// use vfio_rust::kernel::sync::wait::Phase;
+///
+/// const BUSY: u32 = 0;
+/// const DONE: u32 = 1;
+///
+/// let phase = Arc::pin_init(Phase::new(BUSY), GFP_KERNEL)?;
+/// // Of several that try, one does it.
+/// assert!(phase.advance(BUSY, DONE));
+/// assert!(!phase.advance(BUSY, DONE));
+/// // Returns at once: it is done.
+/// phase.wait_while(BUSY);
+/// assert_eq!(phase.get(), DONE);
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
 /// `queue` is initialised, and pinned.
