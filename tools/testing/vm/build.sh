@@ -13,6 +13,8 @@
 #   fuzz     libFuzzer with what is fuzzed      -> $CACHE/build/fuzz
 #   module   our module for the stock kernel    -> $CACHE/build/stock,
 #            and for one with dirty bitmaps     -> $CACHE/build/bitmaps
+#   kunit    our modules with their KUnit tests -> $CACHE/build/kunit, for the in-tree
+#            kernel: only one machine has the tests in its modules
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -104,5 +106,13 @@ module)
 		"KRUSTFLAGS=--cfg=CONFIG_IOMMUFD_DRIVER" \
 		"KBUILD_EXTRA_SYMBOLS=$(bitmaps_dir)/vfio/Module.symvers"
 	;;
-*) die "build.sh emu|guest|tools|runner|fuzz|module" ;;
+kunit)
+	# As Kconfig would have it with KUNIT_ALL_TESTS.
+	noting kunit . "$out/kunit" -- make -C "$(intree_dir)/objects" \
+		"M=$TOP" "MO=$out/kunit" "-j$(nproc)" \
+		CONFIG_VFIO_RUST_EXAMPLES_KUNIT_TEST=m \
+		"KRUSTFLAGS=--cfg=CONFIG_VFIO_RUST_KUNIT_TEST --cfg=CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST" \
+		modules
+	;;
+*) die "build.sh emu|guest|tools|runner|fuzz|module|kunit" ;;
 esac

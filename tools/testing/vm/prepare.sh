@@ -10,6 +10,7 @@
 #   sources  the sources of kernels and QEMU
 #   stock    test machines with the stock kernel
 #   intree   test machines with our files in the kernel tree
+#   kunit    our modules with their KUnit tests, for the in-tree kernel
 #   bare     the same without checkers: machines that measure
 #   fuzz     what is fuzzed
 #   tools    out/vfio-mig
@@ -94,10 +95,10 @@ needed() {
 }
 
 make_targets() {
-	if needed sources stock intree bare; then
+	if needed sources stock intree kunit bare; then
 		step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
-	if needed stock intree bare; then
+	if needed stock intree kunit bare; then
 		# shellcheck disable=SC2016 # expanded by the inner shell
 		step "QEMU's device headers" "15 s" locked qemu-headers "$enter" bash -c '
 			[ -e "$1" ] || "$2" "$3" "$1"' - "$(qemu_headers_dir)" \
@@ -112,8 +113,11 @@ make_targets() {
 			locked bitmaps "$enter" "$VM_DIR/bitmaps.sh"
 		build "our module for the stock kernel" "30 s" module
 	fi
-	if needed intree bare; then
+	if needed intree kunit bare; then
 		step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
+	fi
+	if needed kunit; then
+		build "our modules with their KUnit tests" "1 min" kunit
 	fi
 	if needed bare; then
 		step "the same without checkers" "8 min" locked intree "$enter" "$VM_DIR/bare.sh"

@@ -5,6 +5,7 @@
 
 use crate::{
     kernel::{self, Module},
+    kunit,
     paths::Paths,
 };
 use anyhow::{Context, Result};
@@ -13,7 +14,7 @@ use std::{
     io::{self, BufWriter, Write},
     path::Path,
 };
-use vm_common::kernel::Kernel;
+use vm_common::{kernel::Kernel, scenarios::Machine};
 
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
@@ -105,7 +106,7 @@ fn add_list<W: Write>(archive: &mut Archive<W>, modules: &[Module]) -> Result<()
 }
 
 /// Writes the initramfs for a kernel to `path`.
-pub fn write(paths: &Paths, kernel: Kernel, bitmaps: bool, path: &Path) -> Result<()> {
+pub fn write(paths: &Paths, kernel: Kernel, machine: &Machine, path: &Path) -> Result<()> {
     let dirs = [
         "bin",
         "dev",
@@ -126,10 +127,14 @@ pub fn write(paths: &Paths, kernel: Kernel, bitmaps: bool, path: &Path) -> Resul
         let contents = fs::read(&from).with_context(|| from.display().to_string())?;
         archive.add(&format!("lib/expectations/{name}"), REGULAR, &contents)?;
     }
-    let (modules, more) = kernel::modules(kernel, paths, bitmaps)?;
+    let (modules, more) = kernel::modules(kernel, paths, machine)?;
     add_modules(&mut archive, &modules)?;
     add_modules(&mut archive, &more)?;
     add_list(&mut archive, &modules)?;
+    if machine.kunit {
+        let list = kunit::list(paths)?;
+        archive.add("lib/kunit.list", REGULAR, list.as_bytes())?;
+    }
     archive.finish()?.flush()?;
     Ok(())
 }

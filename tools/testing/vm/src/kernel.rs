@@ -2,7 +2,7 @@
 
 //! The kernels: their images and modules.
 
-use crate::paths::Paths;
+use crate::{kunit, paths::Paths};
 use anyhow::{bail, Context, Result};
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
-use vm_common::{drivers, kernel::Kernel};
+use vm_common::{drivers, kernel::Kernel, scenarios::Machine};
 
 /// What the drivers stand on, in any order; dependencies come by themselves.
 const MODULES: &[&str] = &["mlx5_core", "vfio_iommu_type1", "vfio_pci_core", "iommufd"];
@@ -115,9 +115,8 @@ pub fn image(kernel: Kernel, paths: &Paths) -> PathBuf {
     }
 }
 
-/// The modules of a kernel, by name. With `bitmaps`, those of the stock kernel that report
-/// dirty pages take the place of its own.
-fn files(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<BTreeMap<String, PathBuf>> {
+/// The modules of a kernel, by name.
+fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
     match kernel {
         Kernel::Stock => {
@@ -128,10 +127,6 @@ fn files(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<BTreeMap<String
             find_modules(&dir.join("kernel"), &mut files)?;
             find_modules(&paths.stock_c_driver, &mut files)?;
             find_modules(&paths.build.join("stock"), &mut files)?;
-            if bitmaps {
-                find_modules(&paths.bitmaps, &mut files)?;
-                find_modules(&paths.build.join("bitmaps"), &mut files)?;
-            }
         }
         Kernel::Intree => find_modules(&paths.intree, &mut files)?,
         Kernel::Bare => find_modules(&paths.bare, &mut files)?,
@@ -141,8 +136,20 @@ fn files(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<BTreeMap<String
 
 /// The modules of a test machine, in the order in which they load; then those
 /// that it may load itself.
-pub fn modules(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<(Vec<Module>, Vec<Module>)> {
-    let files = files(kernel, paths, bitmaps)?;
+pub fn modules(
+    kernel: Kernel,
+    paths: &Paths,
+    machine: &Machine,
+) -> Result<(Vec<Module>, Vec<Module>)> {
+    let mut files = files(kernel, paths)?;
+    // What reports dirty pages, or tests itself, takes the place of what does not.
+    if machine.bitmaps && kernel == Kernel::Stock {
+        find_modules(&paths.bitmaps, &mut files)?;
+        find_modules(&paths.build.join("bitmaps"), &mut files)?;
+    }
+    if machine.kunit {
+        find_modules(&paths.build.join(kunit::FOLDER), &mut files)?;
+    }
     let mut list = Vec::new();
     let here = |name: &&str| kernel != Kernel::Stock || !ONLY_INTREE.contains(name);
     let all = MODULES
@@ -162,6 +169,9 @@ pub fn modules(kernel: Kernel, paths: &Paths, bitmaps: bool) -> Result<(Vec<Modu
             add(name, &files, &mut list)?;
         }
     }
+    if machine.kunit {
+        add(drivers::EXAMPLES, &files, &mut list)?;
+    }
     let more = list.split_off(more);
     Ok((list, more))
 }
@@ -172,14 +182,14 @@ const COMPARED: &[&str] = &["vfio_rust", "mlx5_vfio_pci_rust", "mlx5_vfio_pci"];
 /// A driver's module, and that of our abstractions if it needs it.
 pub fn compared_modules(kernel: Kernel, paths: &Paths, driver: &str) -> Result<Vec<Module>> {
     let mut list = Vec::new();
-    add(driver, &files(kernel, paths, false)?, &mut list)?;
+    add(driver, &files(kernel, paths)?, &mut list)?;
     list.retain(|module| COMPARED.contains(&module.name.as_str()));
     Ok(list)
 }
 
 /// The modules of a machine in the machine, in the order in which they load.
 pub fn inner_modules(kernel: Kernel, paths: &Paths) -> Result<Vec<Module>> {
-    let files = files(kernel, paths, false)?;
+    let files = files(kernel, paths)?;
     let mut list = Vec::new();
     for name in INNER {
         add(name, &files, &mut list)?;

@@ -79,8 +79,8 @@ impl Machine<'_> {
         let dir = self.paths.out().join("vm").join(group);
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir)?;
-        let bitmaps = self.scenario.machine.bitmaps;
-        initramfs::write(self.paths, self.kernel, bitmaps, &dir.join(INITRAMFS))?;
+        let own = &self.scenario.machine;
+        initramfs::write(self.paths, self.kernel, own, &dir.join(INITRAMFS))?;
         if self.scenario.has(Extra::Guest) {
             initramfs::write_inner(self.paths, self.kernel, &dir.join(INNER_INITRAMFS))?;
         }

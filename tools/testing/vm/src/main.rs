@@ -11,6 +11,7 @@ mod console;
 mod fuzz;
 mod initramfs;
 mod kernel;
+mod kunit;
 mod machine;
 #[cfg(test)]
 mod names_tests;
@@ -302,8 +303,7 @@ fn needed(command: &Command) -> Result<BTreeSet<Need>> {
         }
         Command::Check { all, only, .. } => check::needs(extent(*all), only.as_deref())?,
         Command::Scenario { kernel, name, .. } => {
-            find(name, *kernel)?;
-            [(*kernel).into()].into()
+            needs::of_machine(*kernel, find(name, *kernel)?).collect()
         }
     })
 }

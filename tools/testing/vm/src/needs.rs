@@ -3,7 +3,7 @@
 //! What has to be made for a command: prepare.sh asks for it.
 
 use std::collections::BTreeSet;
-use vm_common::kernel::Kernel;
+use vm_common::{kernel::Kernel, scenarios::Scenario};
 
 /// A target of prepare.sh.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -14,6 +14,8 @@ pub enum Need {
     Stock,
     /// Machines with the in-tree kernel, and its selftests.
     Intree,
+    /// Our modules with their KUnit tests, for the in-tree kernel.
+    Kunit,
     /// Machines with the in-tree kernel without checkers.
     Bare,
     /// What is fuzzed.
@@ -27,6 +29,7 @@ impl Need {
             Self::Sources => "sources",
             Self::Stock => "stock",
             Self::Intree => "intree",
+            Self::Kunit => "kunit",
             Self::Bare => "bare",
             Self::Fuzz => "fuzz",
         }
@@ -41,6 +44,12 @@ impl From<Kernel> for Need {
             Kernel::Bare => Self::Bare,
         }
     }
+}
+
+/// What a machine with this kernel needs for a scenario.
+pub fn of_machine(kernel: Kernel, scenario: &Scenario) -> impl Iterator<Item = Need> {
+    let kunit = scenario.machine.kunit.then_some(Need::Kunit);
+    [kernel.into()].into_iter().chain(kunit)
 }
 
 /// Names in a line.

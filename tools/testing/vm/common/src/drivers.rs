@@ -58,6 +58,8 @@ pub const ALL: &[Tested] = &[
 pub const ABSTRACTIONS: &str = "vfio_rust";
 /// A driver for tests of the abstractions, which one scenario loads.
 pub const HOOKS: &str = "vfio_skeleton_hooks";
+/// The examples in their documentation, as KUnit tests.
+pub const EXAMPLES: &str = "vfio_rust_examples";
 
 /// Returns the modules of our drivers.
 pub fn ours() -> impl Iterator<Item = &'static str> {

@@ -89,6 +89,8 @@ pub struct Machine {
     pub counted: bool,
     /// Whether the stock kernel has dirty bitmaps, which its distribution leaves out.
     pub bitmaps: bool,
+    /// Whether our modules have their KUnit tests in them.
+    pub kunit: bool,
 }
 
 /// A scenario.

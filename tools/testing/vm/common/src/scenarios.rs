@@ -24,6 +24,7 @@ const USUAL: Machine = Machine {
     leaks: Leaks::Always,
     counted: false,
     bitmaps: false,
+    kunit: false,
 };
 
 /// For what allocates in the same places as other scenarios.
@@ -435,6 +436,19 @@ pub const ALL: &[Scenario] = &[
             extras: &[Extra::HostFiles],
             parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
             ..WELL
+        },
+    },
+    Scenario {
+        name: "kunit",
+        about: "tests of our modules that need no device, and the examples in their \
+                documentation, by KUnit",
+        suite: Suite::Check,
+        // The stock kernel has no KUnit.
+        kernels: &[Intree],
+        seconds: 30,
+        machine: Machine {
+            kunit: true,
+            ..USUAL
         },
     },
     Scenario {

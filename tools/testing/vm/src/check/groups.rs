@@ -2,7 +2,10 @@
 
 //! The groups of tests, and what each needs.
 
-use crate::{needs::Need, report::quoted};
+use crate::{
+    needs::{self, Need},
+    report::quoted,
+};
 use anyhow::{ensure, Result};
 use std::collections::BTreeSet;
 use vm_common::{
@@ -68,8 +71,8 @@ pub(super) const COMMANDS: &[Command] = &[
     },
     Command {
         name: "builds without warnings",
-        command: "tools/testing/vm/check-warnings.sh emu fuzz guest runner module module-bitmaps intree",
-        needs: &[Need::Stock, Need::Intree, Need::Fuzz],
+        command: "tools/testing/vm/check-warnings.sh emu fuzz guest runner module module-bitmaps intree kunit",
+        needs: &[Need::Stock, Need::Intree, Need::Kunit, Need::Fuzz],
     },
     Command {
         name: "SPDX line in every file",
@@ -179,7 +182,7 @@ pub fn needs(extent: Extent, only: Option<&str>) -> Result<BTreeSet<Need>> {
     let machines = machines(extent)
         .into_iter()
         .filter(|(kernel, scenario)| wanted.contains(&scenario.group(*kernel)))
-        .map(|(kernel, _)| kernel.into());
+        .flat_map(|(kernel, scenario)| needs::of_machine(kernel, scenario));
     let fuzz = wanted.iter().any(|one| one == FUZZ).then_some(Need::Fuzz);
     Ok(commands.chain(machines).chain(fuzz).collect())
 }
@@ -187,7 +190,6 @@ pub fn needs(extent: Extent, only: Option<&str>) -> Result<BTreeSet<Need>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::needs;
 
     #[test]
     fn each_group_can_be_had_alone() {
@@ -215,15 +217,16 @@ mod tests {
     #[test]
     fn a_group_needs_what_it_runs() {
         let line = |only| needs::line(&needs(Extent::Usual, only).unwrap());
-        assert_eq!(line(None), "sources stock intree fuzz");
+        assert_eq!(line(None), "sources stock intree kunit fuzz");
         assert_eq!(line(Some("stock-migrate")), "stock");
         assert_eq!(line(Some("intree-migrate")), "intree");
         assert_eq!(line(Some("-migrate")), "stock intree");
+        assert_eq!(line(Some("intree-kunit")), "intree kunit");
         assert_eq!(line(Some("SPDX line in every file")), "");
         assert_eq!(line(Some(CARGO)), "");
         assert_eq!(line(Some(FUZZ)), "fuzz");
         let all = needs::line(&needs(Extent::All, None).unwrap());
-        assert_eq!(all, "sources stock intree bare fuzz");
+        assert_eq!(all, "sources stock intree kunit bare fuzz");
     }
 
     #[test]

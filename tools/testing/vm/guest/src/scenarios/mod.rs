@@ -13,6 +13,7 @@ mod dirty_paths;
 mod dmabuf;
 mod files;
 mod hooks;
+mod kunit;
 mod loads;
 mod many;
 mod matrix;
@@ -67,6 +68,7 @@ const ALL: &[&[NamedRun]] = &[
     dmabuf::SCENARIOS,
     files::SCENARIOS,
     hooks::SCENARIOS,
+    kunit::SCENARIOS,
     many::SCENARIOS,
     matrix::SCENARIOS,
     memory::SCENARIOS,
