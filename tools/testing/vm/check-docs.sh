@@ -96,7 +96,7 @@ for structure in vfio_device_ops vfio_migration_ops vfio_log_ops pci_error_handl
 		"$kernel"/include/linux/{vfio,pci}.h)
 done
 
-# Whoever looks for a message of the kernel log finds it.
+# operators.rst explains each message of the kernel log.
 while read -r message; do
 	if ! grep -qF "\`\`$message\`\`" "$TOP/Documentation/userspace-api/vfio-rust/operators.rst"; then
 		echo "operators.rst does not explain \"$message\""

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Names, for whoever has built nothing yet: they are read from the tables of the sources,
-# which rustfmt keeps in one form. A test compares them with those that vm-test has.
+# Lists names before anything is built: they are read from the tables of the sources, which
+# rustfmt keeps in one form. A test compares them with those that vm-test has.
 #
 #   names.sh list           all scenarios, for a person
 #   names.sh table          the same, with tabs between columns

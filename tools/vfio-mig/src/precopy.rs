@@ -38,7 +38,7 @@ pub struct Options {
     /// The source is stopped when no initial bytes are left, and no more dirty
     /// bytes than this. (QEMU: bandwidth times downtime limit.)
     pub switchover_bytes: u64,
-    /// After so many rounds it is stopped anyway.
+    /// The source is stopped after this many rounds at the latest.
     pub max_rounds: u32,
 }
 

@@ -26,7 +26,7 @@ fn pf_command(gate: &Gate, commands: &AtomicUsize) {
 }
 
 /// Closes the gate, and destroys what lives on the PF if this has closed it. Returns when
-/// nothing lives there, whoever has destroyed it.
+/// nothing lives there, whichever thread has destroyed it.
 fn detach(gate: &Gate, alive: &AtomicUsize) {
     if gate.close_pf() {
         alive.fetch_sub(1, SeqCst);

@@ -62,7 +62,7 @@ pub struct Pending {
     /// When it was sent.
     pub start: u64,
     due: u64,
-    /// The VHCA that it is about was reset meanwhile.
+    /// The VHCA that it is about was reset after it was sent.
     pub aborted: bool,
     /// What a test wants to happen to it.
     pub fault: Option<Effect>,

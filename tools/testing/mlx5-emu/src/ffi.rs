@@ -116,7 +116,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Calls the model, and then what was posted meanwhile. Returns `None` if the model
+    /// Calls the model, and then what was posted while it ran. Returns `None` if the model
     /// is being called.
     fn call<R>(&self, f: impl FnOnce(&mut Model) -> R) -> Option<R> {
         let result = f(&mut *self.model.try_borrow_mut().ok()?);
@@ -288,7 +288,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
         callbacks,
         // SAFETY: By the requirements of this function.
         event_log: unsafe { open_log(properties.event_log) },
-        // SAFETY: As above.
+        // SAFETY: By the requirements of this function.
         violations_log: unsafe { open_log(properties.violations_log) },
         wake: None,
     };

@@ -87,7 +87,7 @@ impl Machine<'_> {
         Ok(dir)
     }
 
-    /// Runs the machine to its end. `hear` gets what it says meanwhile.
+    /// Runs the machine to its end. `hear` gets what it says until then.
     pub fn run(&self, mut hear: impl FnMut(News<'_>)) -> Result<Outcome> {
         let dir = self.prepare()?;
         let qemu_log = fs::File::create(dir.join("qemu.log"))?;

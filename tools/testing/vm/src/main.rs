@@ -147,7 +147,7 @@ fn find(name: &str, kernel: Kernel) -> Result<&'static Scenario> {
     Ok(scenario)
 }
 
-/// Runs a machine, and shows what it says meanwhile.
+/// Runs a machine, and shows what it says.
 fn boot(machine: &Machine<'_>) -> Result<Outcome> {
     let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}")?;
     let bar = ProgressBar::new_spinner().with_style(style);

@@ -49,7 +49,7 @@ fn overdue(silent: Duration, runs: Duration, limit: Duration) -> Option<String> 
 }
 
 /// Waits until the machine with its files in `dir` has ended, for `limit` at most.
-/// `hear` gets what it says meanwhile.
+/// `hear` gets what it says until then.
 pub fn wait(
     machine: &mut Child,
     dir: &Path,

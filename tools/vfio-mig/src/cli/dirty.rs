@@ -35,7 +35,7 @@ pub struct Args {
     /// So many reports.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::at_least_one::<u32>())]
     count: u32,
-    /// Have the device write to so many pages before each report. Only for
+    /// Have the device write to this many pages before each report. Only for
     /// emulated ConnectX VFs.
     #[arg(long, value_name = "N", default_value_t = 0)]
     write_pages: u64,

@@ -38,8 +38,8 @@ pub struct Args {
     /// Move most of it while the source runs.
     #[arg(long)]
     precopy: bool,
-    /// Give up if the destination needs more than so many seconds for a step: to answer,
-    /// to take a piece of the state, or to load what it has.
+    /// Time limit for each step of the destination, in seconds: an answer, a piece of the
+    /// state that it takes, or the load of what it has.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
     #[command(flatten)]
@@ -58,11 +58,11 @@ struct PrecopyOptions {
     /// than this.
     #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "1M")]
     switchover_bytes: u64,
-    /// Have the source create objects of so many bytes once the destination has
-    /// all initial bytes. Only for emulated ConnectX VFs.
+    /// Have the source create objects of this size once the destination has all initial
+    /// bytes. Only for emulated ConnectX VFs.
     #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "0")]
     create: u64,
-    /// Have the source change so many bytes in each round. Only for emulated
+    /// Have the source change this many bytes in each round. Only for emulated
     /// ConnectX VFs.
     #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "0")]
     change: u64,
@@ -76,8 +76,8 @@ pub struct ReceiveArgs {
     /// that only hosts of yours are in.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4444")]
     listen: Endpoint,
-    /// Refuse who connects and is no sender after so many seconds. Give up a sender that
-    /// needs more for a step, and a device that needs more to load what it has.
+    /// Time limit in seconds: until a peer that connects must have said that it is a
+    /// sender, for each step of the sender, and for the device to load what it has.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
     timeout: u64,
 }

@@ -36,11 +36,11 @@ pub struct Args {
     /// Do not read the stream: see what piles up.
     #[arg(long)]
     keep: bool,
-    /// Have the device create objects of so many bytes, once. Only for emulated
+    /// Have the device create objects of this size, once. Only for emulated
     /// ConnectX VFs.
     #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "0")]
     create: u64,
-    /// Have the device change so many bytes before each look. Only for emulated
+    /// Have the device change this many bytes before each look. Only for emulated
     /// ConnectX VFs.
     #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "0")]
     change: u64,

@@ -201,7 +201,7 @@ fn data_size_in_each_state(site: &Site) -> Verdict {
     Ok(())
 }
 
-/// Where nothing changes meanwhile, an estimate of nothing is none.
+/// Nothing changes the state of a stopped device, so that an estimate of 0 is wrong.
 fn data_size_estimates(site: &Site) -> Verdict {
     let (device, _file) = site.open_in(State::STOP)?;
     let estimate = device.data_size()?;

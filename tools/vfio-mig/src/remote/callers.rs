@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whoever connects to a receiver: one of them is the sender.
+//! Peers that connect to a receiver, of which one is the sender.
 
 use super::{
     connection::{explain, timed_out, Connection},
@@ -22,7 +22,7 @@ use std::{
 /// Most peers that are waited for at the same time to say `HELLO`.
 pub(super) const MAX_CALLERS: usize = 64;
 
-/// Who has connected, and has not said `HELLO` yet.
+/// A peer that has connected, and has not said `HELLO` yet.
 pub(super) struct Caller {
     /// Never blocks.
     pub(super) stream: TcpStream,
@@ -94,7 +94,8 @@ impl Caller {
     }
 }
 
-/// Accepts who is there. If these are too many, the ones who say nothing for longest go.
+/// Accepts all that have connected. If there are too many, those that have said nothing for
+/// longest are refused.
 pub(super) fn accept_all(
     listener: &TcpListener,
     callers: &mut Vec<Caller>,
@@ -106,7 +107,7 @@ pub(super) fn accept_all(
     for _ in 0..MAX_CALLERS {
         let mut quiet = None;
         if callers.len() >= MAX_CALLERS {
-            // Whoever has said something since the last look is to be heard first.
+            // A caller that has said something since the last look is heard first.
             quiet = callers
                 .iter_mut()
                 .position(|caller| matches!(caller.listen(), Ok(false)));

@@ -15,15 +15,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many times the time-out a receiver waits in all, besides one for each `BARRIER` and
-/// a second for so many bytes of the state. A sender of single bytes, each of them just in
-/// time, would keep the device for ever.
+/// Timeouts that a receiver waits in all, besides one for each `BARRIER` and a second for each
+/// [`MIN_BYTES_PER_SECOND`] of the state. A sender of single bytes, each of them just in time,
+/// would keep the device for ever.
 const MAX_TIMEOUTS: u32 = 10;
 const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 
-/// How long a receiver is waited for that is to forget the state. How long, and for how
-/// many bytes, a receiver that has failed goes on to read, so that its reason is not lost:
-/// a socket that is closed with something to read resets the connection.
+/// Most time that a sender waits for a receiver to forget the state. Most time, and most
+/// bytes, that a receiver which has failed goes on to read, so that its reason is not lost: a
+/// socket that is closed with something to read resets the connection.
 pub(super) const MAX_LINGER: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 64 << 20;
 

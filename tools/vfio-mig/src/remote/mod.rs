@@ -2,8 +2,8 @@
 
 //! Another host as a [`crate::target::Target`], over TCP.
 //!
-//! Both sides send frames: a byte that says what it is, its length as a
-//! little endian u32, and so many bytes. The sender has `HELLO` (the version),
+//! Both sides send frames: a byte that says what it is, the length of its contents as a
+//! little-endian u32, and the contents. The sender has `HELLO` (the version),
 //! `DATA`, `BARRIER` (has it all been loaded?), `END` (SHA-256 of all data),
 //! `START` and `ABANDON` (with a reason); the receiver answers all but `DATA` with `DONE`, or
 //! with `FAILED` and a reason. It can send `FAILED` at any time. After `START`, `FAILED`
@@ -12,7 +12,7 @@
 //!
 //! A side waits for the beginning of a frame as long as its timeout, and then as long
 //! again until the frame is complete, however the bytes come. [`serve`] waits for a
-//! `HELLO` from whoever connects, from all of them at the same time.
+//! `HELLO` from all that connect, at the same time.
 
 mod callers;
 mod connection;

@@ -33,16 +33,16 @@ pub struct Received {
     pub sha256: String,
 }
 
-/// Hears of the progress of [`serve`].
+/// Is told of the progress of [`serve`].
 pub trait Observer {
     /// A peer was refused, for this reason.
     fn refused(&mut self, peer: &str, why: &str) -> Result<(), Error>;
-    /// So many bytes have been received.
+    /// `bytes` have been received in all.
     fn bytes(&mut self, bytes: u64);
 }
 
 /// Waits for one sender, and loads what it sends into `device`, which then runs.
-/// When this fails the device is reset. Who connects and is no sender is refused.
+/// If this fails, the device is reset. A peer that is no sender is refused.
 pub fn serve(
     device: &Device,
     listener: TcpListener,
@@ -60,7 +60,7 @@ pub(super) fn serve_into(
     observer: &mut dyn Observer,
 ) -> Result<Received, Error> {
     let (mut connection, from) = wait_for_sender(&listener, timeout, observer)?;
-    // There will be no other one, who would wait in vain.
+    // No other sender is taken: one that connects now must not wait.
     drop(listener);
     let mut phase = Phase::Data;
     let taken = take(&mut connection, target, &mut phase, observer);

@@ -130,8 +130,8 @@ impl Target for RemoteTarget {
         // itself.
         if !self.ended {
             self.connection.signals = Signals::Ignore;
-            // The source is stopped meanwhile. Without START, the receiver does not run,
-            // whether it answers or not.
+            // The source is stopped until this returns. Without START, the receiver does
+            // not run, whether it answers or not.
             self.connection.timeout = self.connection.timeout.min(MAX_LINGER);
             let _ = self.request(ABANDON, why.to_string().as_bytes());
         }

@@ -184,7 +184,7 @@ impl Machine {
         self.write_register(0x18, slots);
     }
 
-    /// What is in a slot, whoever owns it.
+    /// Returns what is in a slot, whether the driver or firmware owns it.
     pub fn reply(&mut self, slot: u8, out_len: usize) -> Reply {
         let raw = self.slot(slot).to_vec();
         let mut output = raw[32..32 + out_len.min(16)].to_vec();

@@ -65,7 +65,7 @@ impl Group {
         Ok(peak.trim().parse()?)
     }
 
-    /// Has whoever needs more than that many bytes in it killed.
+    /// Has the kernel kill a process of the group if the group needs more than `bytes`.
     pub fn limit(&self, bytes: u64) -> Result<()> {
         Ok(fs::write(self.dir.join("memory.max"), bytes.to_string())?)
     }

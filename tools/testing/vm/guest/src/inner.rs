@@ -56,7 +56,7 @@ pub const CREATE: &str = "create";
 pub const CREATED: &str = "created";
 /// The order to reset the VF.
 pub const RESET: &str = "reset";
-/// What is said when a VF was found to be reset, whoever did that.
+/// What is said when a VF was found to be reset.
 pub const WAS_RESET: &str = "the VF was reset";
 /// What is said when the VF was given back, because it is unplugged.
 pub const WAS_REMOVED: &str = "the VF was removed";

@@ -110,7 +110,7 @@ impl Refused {
     }
 }
 
-/// Does `work`, and fails if the kernel has not said `text` meanwhile. Announces it, as
+/// Does `work`, and fails if the kernel has not said `text` by then. Announces `text`, as
 /// [`expect`] does.
 pub fn require<T>(text: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     expect(text);

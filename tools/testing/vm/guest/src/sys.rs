@@ -353,11 +353,11 @@ pub fn memory_file(name: &CStr) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// Forks a child that does `work`, and calls `meanwhile` with the child's number. Returns
+/// Forks a child that does `work`, and calls `beside` with the child's number. Returns
 /// what `work` says, a page at most.
 pub fn in_child(
     work: impl FnOnce() -> String,
-    meanwhile: impl FnOnce(u32) -> io::Result<()>,
+    beside: impl FnOnce(u32) -> io::Result<()>,
 ) -> io::Result<String> {
     let (mut from, mut to) = UnixStream::pair()?;
     // SAFETY: The child only does `work` and writes what that says, and then exits
@@ -370,7 +370,7 @@ pub fn in_child(
         unsafe { libc::_exit(i32::from(said.is_err())) };
     }
     drop(to);
-    let done = meanwhile(child as u32);
+    let done = beside(child as u32);
     if done.is_err() {
         let _ = kill(child as u32, libc::SIGKILL);
     }

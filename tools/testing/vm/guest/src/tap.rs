@@ -90,8 +90,8 @@ impl Results {
         }
     }
 
-    /// Runs one test. Whatever the kernel complains of meanwhile fails it, unless the
-    /// test has announced it: [`kmsg::expect`].
+    /// Runs one test. A complaint of the kernel while it runs fails it, unless the test has
+    /// announced the complaint: [`kmsg::expect`].
     pub fn test(&mut self, name: &str, test: impl FnOnce(&mut Self) -> Result<()>) {
         self.judge_between(&format!("before {name}"));
         kmsg::mark(Mark::Begin(name));

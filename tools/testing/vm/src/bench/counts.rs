@@ -156,7 +156,7 @@ pub mod tests {
     use super::*;
     use serde_json::json;
 
-    /// Blocks of so many instructions, each executed once.
+    /// Returns a section of blocks with these numbers of instructions, each executed once.
     pub fn section(blocks: &[(u64, u64)]) -> Section {
         let block = |instructions| Block {
             times: 1,

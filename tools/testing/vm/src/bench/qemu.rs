@@ -17,7 +17,7 @@ use std::{fmt::Write as _, path::Path};
 const FIGURES: &[(&str, &str, usize)] = &[
     ("total_ms", "total, ms", 0),
     ("downtime_ms", "downtime, ms", 0),
-    ("firmware_ms", "  firmware meanwhile, ms", 1),
+    ("firmware_ms", "  firmware in it, ms", 1),
     ("firmware_bytes", "  bytes it moved", 0),
     ("precopy_bytes", "bytes in pre-copy", 0),
     ("stopcopy_bytes", "bytes in stop-copy", 0),
@@ -29,7 +29,7 @@ const DEVICE_FIGURES: &[(&str, &str, usize)] = &[
     ("save_ms", "  of it, save, ms", 1),
     ("load_ms", "  of it, load, ms", 1),
     ("arcs_ms", "  of it, arcs, ms", 1),
-    ("firmware_ms", "  firmware meanwhile, ms", 1),
+    ("firmware_ms", "  firmware in it, ms", 1),
     ("firmware_bytes", "  bytes it moved", 0),
     ("precopy_bytes", "  bytes in pre-copy", 0),
     ("stopcopy_bytes", "  bytes in stop-copy", 0),

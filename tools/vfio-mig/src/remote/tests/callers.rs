@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whoever connects, and is no sender.
+//! Peers that connect, and are no senders.
 
 use super::{
     connect_to, frames, listen, peer, send_state, serve_notes, trickle, Notes, Refused, LONG,

@@ -121,8 +121,8 @@ pub fn environment(common: &Common, config: Config) -> Vec<(&'static str, String
     environment
 }
 
-/// The arguments of a QEMU with these VFs, and so many root ports: each has a VF behind it,
-/// or could have one.
+/// The arguments of a QEMU with these VFs, and a number of root ports: each has a VF behind
+/// it, or could have one.
 pub fn arguments(
     common: &Common,
     config: Config,

@@ -88,7 +88,7 @@ impl Drop for Qemu {
 }
 
 impl Qemu {
-    /// Starts one with these VFs and so many ports for them, to boot a guest or, with
+    /// Starts one with these VFs and a number of ports for them, to boot a guest or, with
     /// `incoming`, to wait for one.
     pub fn start(
         results: &mut Results,
@@ -254,7 +254,7 @@ impl Qemu {
         }
     }
 
-    /// Waits until something has happened. QEMU need not answer meanwhile.
+    /// Waits for an event. QEMU need not answer until then.
     pub fn wait_for_event(
         &mut self,
         results: &mut Results,

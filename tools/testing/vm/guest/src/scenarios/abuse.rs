@@ -20,8 +20,8 @@ const MIGRATIONS: [u32; 2] = [60, 200];
 /// Rounds of the fuzzer.
 const ROUNDS: [u32; 2] = [150, 500];
 
-/// What firmware refuses meanwhile is no fault: states that are none, ranges that are
-/// not tracked, sessions that are given up.
+/// What mlx5_core says of a command that firmware refuses, which is no fault here: states
+/// that are none, ranges that are not tracked, sessions that are given up.
 const REFUSED: &str = "mlx5_cmd_out_err:";
 
 /// How much of it.

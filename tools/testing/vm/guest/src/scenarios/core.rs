@@ -21,8 +21,8 @@ pub const SCENARIOS: &[NamedRun] = &[("core", run)];
 const HEALTH_WATCH: Duration = Duration::from_secs(30);
 /// As many as the emulated HCA can have.
 const VFS: u16 = 64;
-/// Of so many, the last one is bound: in `make check`, if the kernel has checkers, which
-/// take a second for each, and in `make check-all`.
+/// VFs of which the last one is bound: in `make check`, if the kernel has checkers, which take
+/// a second for each, and in `make check-all`.
 const EACH: [u32; 2] = [8, 1];
 
 /// Messages of mlx5_core that say that something is missing, and that a model

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of sessions: all of it comes back, and whoever opened the device is
-//! charged for it.
+//! Memory of sessions: all of it comes back, and is charged to the process that opened the
+//! device.
 //!
 //! Pages of a state are no objects of an allocator that kmemleak follows, so they are
 //! counted.
@@ -223,7 +223,7 @@ fn files_hold_nothing(site: &Site, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// While there is a session, its state is charged to the control group of whoever
+/// While there is a session, its state is charged to the control group of the process that
 /// began it.
 fn charged(site: &Site) -> Result<()> {
     let stream = stream_of(site)?;

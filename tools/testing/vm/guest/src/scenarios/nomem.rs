@@ -40,7 +40,7 @@ const MAX: u32 = 2000;
 /// The step from one that fails to the next is this part of its number at most: in
 /// `make check` and in `make check-all`.
 const STEP: [u32; 2] = [4, 16];
-/// After so many failures, a good migration is tried.
+/// Failures after which a good migration is tried.
 const EACH: u32 = 16;
 
 /// A device that is ready for a request.

@@ -84,7 +84,7 @@ impl Counter<'_> {
         result
     }
 
-    /// Counts the instructions for so many bytes as `work` returns.
+    /// Counts the instructions for the bytes whose number `work` returns.
     fn count_bytes(&mut self, work: impl FnOnce() -> Result<usize>) -> Result<()> {
         let bytes = count::counted(work)?;
         self.tell(json!({ "bytes": bytes }));
@@ -124,7 +124,7 @@ fn read(site: &Site, size: usize, counter: &mut Counter<'_>) -> Result<()> {
     read_all(&mut file, size, counter)
 }
 
-/// A device that is saved from RUNNING to RUNNING, with pages that change meanwhile.
+/// A device that is saved from RUNNING to RUNNING, with pages that change in PRE_COPY.
 struct Session {
     vf: Vf,
     buf: Vec<u8>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Firmware that takes its time: what goes on meanwhile, and what waits.
+//! Slow firmware: which requests wait for it, and which do not.
 //!
 //! A MiB takes half a second here. Nothing is measured: what counts is what is possible
 //! before firmware is done.

@@ -58,8 +58,8 @@ const PAGE: u64 = 4096;
 /// What the threads share.
 struct Shared<'a> {
     site: &'a Site,
-    /// The device. Whoever closes it waits for calls that are under way, as the kernel
-    /// would.
+    /// The device. A thread that closes it waits for calls that are under way, as the
+    /// kernel would.
     device: RwLock<Option<Vf>>,
     /// The last data files.
     files: Mutex<Vec<Arc<File>>>,

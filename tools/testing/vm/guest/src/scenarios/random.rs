@@ -57,9 +57,9 @@ const STATUSES: [u64; 2] = [0x3, 0x8];
 #[derive(Clone, Debug)]
 enum Step {
     Set(State),
-    /// Reads so many bytes, in as many calls as that takes.
+    /// Reads this many bytes, in as many calls as that takes.
     Read(usize),
-    /// Writes so many bytes of a good stream.
+    /// Writes this many bytes of a good stream.
     Write(usize),
     Info,
     OptIn,

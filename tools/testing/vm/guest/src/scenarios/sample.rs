@@ -30,7 +30,7 @@ pub const SCENARIOS: &[NamedRun] = &[("sample", run)];
 
 /// Bytes that a call is for.
 const LEN: usize = 8;
-/// Whoever is killed has ended by then.
+/// Time in which a process that is killed must end.
 const DEATH: Duration = Duration::from_secs(5);
 
 /// A direction of the data.

@@ -118,7 +118,7 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Reports a result, in the light of what the kernel has said meanwhile.
+    /// Reports a result, with the complaints of the kernel since the last one.
     fn report(&mut self, name: &str, verdict: Verdict) {
         let faults = self.results.kernel_faults();
         let said = std::mem::take(&mut self.said);

@@ -26,7 +26,7 @@ const PAGES: u64 = 256;
 const REGIONS: u64 = 1023;
 /// Pages of all that.
 const TRACKED: u64 = PAGES * REGIONS;
-/// Of them, so many in a hundred are written to, one here and one there.
+/// Pages of a hundred that are written to, one here and one there.
 const SCATTERED: [u64; 5] = [0, 1, 10, 25, 50];
 /// Pages of a cluster.
 const CLUSTER: u64 = 16;

@@ -157,13 +157,15 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         name: "a large optional record is skipped",
         c: "all, leaving: ok, STOP",
         rust: "all, leaving: EINVAL, ERROR",
-        reason: "as above",
+        reason: "the uAPI: incomplete data, here without an image, must fail the \
+                 transition",
     },
     Difference {
         name: "a size record that is larger than needed",
         c: "all, leaving: ok, STOP",
         rust: "all, leaving: EINVAL, ERROR",
-        reason: "as above",
+        reason: "the uAPI: incomplete data, here without an image, must fail the \
+                 transition",
     },
     Difference {
         name: "leaving RESUMING after an image that is none",
