@@ -136,7 +136,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "chunks",
-        about: "``streams``, with a firmware that saves in chunks, and loads many images",
+        about: "``streams``, with firmware that saves in chunks, and loads many images",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 40,
@@ -147,7 +147,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "chunks-grow",
-        about: "``chunks``, where each needs more room than the one before",
+        about: "``chunks``, where each chunk needs more room than the one before",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 30,
@@ -159,7 +159,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "unwritten",
-        about: "``streams``, with a firmware that leaves the end of an image unwritten",
+        about: "``streams``, with firmware that leaves the end of an image unwritten",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 30,
@@ -171,8 +171,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "small-pages",
-        about: "a firmware that takes mkeys with pages of 4 KiB only, and the module \
-                parameter for it",
+        about: "firmware that takes only mkeys with pages of 4 KiB, and the module parameter \
+                for it",
         suite: Suite::Check,
         kernels: &[Stock],
         seconds: 30,
@@ -188,7 +188,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "precopy-chunks",
-        about: "``precopy``, with a firmware that saves in chunks",
+        about: "``precopy``, with firmware that saves in chunks",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 60,
@@ -215,8 +215,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "resets",
-        about: "resets at any time, of a VF whose firmware takes its time: what is queued is \
-                dropped, and RUNNING is true",
+        about: "resets of a VF with slow firmware: queued work is dropped, and a VF that says \
+                RUNNING runs",
         suite: Suite::Check,
         kernels: &[Intree],
         seconds: 90,
@@ -227,7 +227,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "resets-chunks",
-        about: "what ends a session waits for one chunk of a slow firmware, and for no other",
+        about: "the end of a session waits for one chunk of slow firmware, and for no other",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 40,
@@ -246,7 +246,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "timeout",
-        about: "a firmware that answers when mlx5_core does not wait for it any more",
+        about: "firmware that answers after mlx5_core has given up waiting",
         suite: Suite::Check,
         // The stock kernel has no dirty bitmaps.
         kernels: &[Intree],
@@ -267,7 +267,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "random-chunks",
-        about: "``random``, with a firmware that saves in chunks",
+        about: "``random``, with firmware that saves in chunks",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 120,
@@ -284,7 +284,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "dirty-slow",
-        about: "``dirty``, with a firmware that takes its time, or never ends",
+        about: "``dirty``, with slow firmware, and firmware that does not answer",
         suite: Suite::Check,
         // The stock kernel has no dirty bitmaps.
         kernels: &[Intree],
@@ -296,8 +296,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "dirty-limits",
-        about: "``dirty``, with a firmware that has one tracker, messages of 4 MiB and \
-                mkeys of 4 KiB pages, and reports each page three times",
+        about: "``dirty``, with firmware that has one tracker, messages of 4 MiB and mkeys of \
+                4 KiB pages, and reports each page three times",
         suite: Suite::Check,
         // The stock kernel has no dirty bitmaps.
         kernels: &[Intree],
@@ -309,7 +309,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "dirty-flood",
-        about: "reports that have more messages than the driver has room for",
+        about: "reports with more messages than the driver has room for",
         suite: Suite::Check,
         // The stock kernel has no dirty bitmaps.
         kernels: &[Intree],
@@ -365,7 +365,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "memory",
-        about: "memory of sessions comes back, and is charged to its user",
+        about: "memory of sessions comes back, and is charged to the process that has them",
         suite: Suite::Check,
         // The in-tree kernel's checkers take three minutes, and change no count.
         kernels: &[Stock],
@@ -386,8 +386,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "swiotlb",
-        about: "DMA through bounce buffers, of which there are few: states survive, with our \
-                driver",
+        about: "our driver with few bounce buffers for DMA: states survive",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 60,
@@ -417,7 +416,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "trace",
-        about: "what the driver's tracepoints say of a migration",
+        about: "the driver's tracepoints during a migration",
         suite: Suite::Check,
         kernels: BOTH,
         seconds: 30,
@@ -513,7 +512,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "qemu-suite",
-        about: "all that can happen to such a guest",
+        about: "``qemu`` in all ways: several VFs and channels, cancelled and repeated \
+                migrations",
         suite: Suite::CheckQemu,
         kernels: &[Intree],
         seconds: 1200,
@@ -524,7 +524,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "qemu-fault",
-        about: "such a migration when a device fails: one fault of each side",
+        about: "``qemu`` with a device that fails: one fault of each side",
         suite: Suite::Check,
         kernels: &[Intree],
         seconds: 90,
@@ -532,7 +532,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "qemu-faults",
-        about: "all faults, with both drivers, through iommufd and a container",
+        about: "``qemu-fault`` with all faults and both drivers, through iommufd and a \
+                container",
         suite: Suite::CheckQemuFaults,
         kernels: &[Intree],
         seconds: 2200,
@@ -545,8 +546,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "paths",
-        about:
-            "as ``bench-paths``, with three runs that count: goals that were reached are not lost",
+        about: "``bench-paths`` with three counted runs: no goal that was reached is missed",
         suite: Suite::Check,
         kernels: &[Stock],
         seconds: 60,
@@ -557,7 +557,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "overlap",
-        about: "as ``bench-overlap``, once: goals that were reached are not lost",
+        about: "``bench-overlap``, once: no goal that was reached is missed",
         suite: Suite::Check,
         kernels: &[Stock],
         seconds: 30,
@@ -576,7 +576,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "bench-paths-0",
-        about: "the same where init_on_alloc=0: pages are cleared that are to be",
+        about: "``bench-paths`` with init_on_alloc=0: the driver clears the pages that must be \
+                clear",
         suite: Suite::Bench,
         kernels: MEASURED,
         seconds: 60,
@@ -610,7 +611,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "bench-paths-vfs",
-        about: "1 to 16 VFs that migrate at once, firmware taking its time",
+        about: "1 to 16 VFs that migrate at once, with slow firmware",
         suite: Suite::Bench,
         kernels: MEASURED,
         seconds: 300,
