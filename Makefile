@@ -8,6 +8,10 @@ VM := tools/testing/vm
 # text as it is, and a quote in it would be one of the shell's.
 export TEST SEED FAULT RUNS BENCH KERNEL SCENARIO FUZZ INPUT KDIR
 
+# What make was called with: its targets, and the names of variables.
+export GOALS = $(MAKECMDGOALS)
+export GIVEN = $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+
 help:
 	@echo 'make run              migrate between two emulated VFs with our driver and the C'
 	@echo '                      driver, and report; RUNS=N migrations with each'

@@ -9,7 +9,8 @@
 #   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, FAULT= or FUZZ= can be:
 #                           SCENARIO= for $KERNEL, TEST= for $TARGET if that is check-all
 #   names.sh takes TARGET   the variables of a make target
-#   names.sh judge TARGET   an error if one of them is wrong
+#   names.sh judge TARGET   an error if one of them is wrong, or if make was given ($GIVEN) a
+#                           variable that none of its targets ($GOALS) takes
 set -euo pipefail
 vm=$(dirname "$0")
 
@@ -116,9 +117,25 @@ takes() {
 	esac
 }
 
+# takes_none VARIABLE TARGET...: an error that says what the targets take.
+takes_none() {
+	local target
+	echo "no target takes $1=; choose from"
+	for target in "${@:2}"; do
+		takes "$target" | sed "s/\w*/&=/g; s/^/    make $target /"
+	done
+	exit 1
+} >&2
+
 # judge TARGET
 judge() {
-	local variable TARGET=$1
+	local variable goal goals known TARGET=$1
+	read -ra goals <<< "${GOALS:-$1}"
+	known=" $(for goal in "${goals[@]}"; do takes "$goal"; done | tr '\n' ' ')"
+	for variable in ${GIVEN:-}; do
+		# What else there may be is not for us, such as VFIO_MLX5_RUST_CACHE=.
+		[[ $variable == *_* || $known == *" $variable "* ]] || takes_none "$variable" "${goals[@]}"
+	done
 	for variable in $(takes "$1"); do
 		case $variable in
 		KERNEL | SCENARIO | FUZZ) exactly "$variable" ;;

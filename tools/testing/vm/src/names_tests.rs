@@ -13,7 +13,10 @@ use vm_common::{faults, kernel::Kernel, scenarios};
 
 fn script(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/names.sh"));
-    for name in ["TEST", "KERNEL", "SCENARIO", "BENCH", "FAULT", "FUZZ"] {
+    for name in [
+        "TEST", "KERNEL", "SCENARIO", "BENCH", "FAULT", "FUZZ", "SEED", "RUNS", "INPUT", "GOALS",
+        "GIVEN",
+    ] {
         command.env_remove(name);
     }
     command
@@ -82,11 +85,21 @@ type Wrong<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
 
 #[test]
 fn a_wrong_name_lists_the_right_ones() {
-    let wrong: [Wrong<'_>; 13] = [
+    let wrong: [Wrong<'_>; 15] = [
         ("check", &[("TEST", "nosuch")], "stock-migrate"),
         ("check", &[("TEST", "bare-migrate")], "stock-migrate"),
         ("check-all", &[("TEST", "nosuch")], "intree-qemu-suite"),
         ("check", &[("SEED", "x")], "SEED=x"),
+        (
+            "check",
+            &[("GIVEN", "SEED TESTS")],
+            "make check TEST= SEED=",
+        ),
+        (
+            "bench",
+            &[("GIVEN", "TEST"), ("GOALS", "bench run")],
+            "make run RUNS=",
+        ),
         ("run", &[("RUNS", "0")], "RUNS=0"),
         ("bench", &[("BENCH", "nosuch")], "profile"),
         (
@@ -119,7 +132,14 @@ fn a_wrong_name_lists_the_right_ones() {
 
 #[test]
 fn a_right_name_is_taken() {
-    let right: [(&str, &[(&str, &str)]); 6] = [
+    let right: [(&str, &[(&str, &str)]); 7] = [
+        (
+            "check",
+            &[
+                ("GIVEN", "TEST RUNS VFIO_MLX5_RUST_CACHE"),
+                ("GOALS", "bench check"),
+            ],
+        ),
         ("check", &[]),
         ("check", &[("TEST", "shell"), ("SEED", "7")]),
         ("check-all", &[("TEST", "bare-migrate")]),
