@@ -2,9 +2,18 @@
 
 //! Which device: a PCI function, or a mediated device.
 
-use crate::{bdf::Bdf, error::Error};
-use serde::{Serialize, Serializer};
-use std::{fmt, str::FromStr};
+use crate::{
+    bdf::Bdf,
+    error::Error, //
+};
+use serde::{
+    Serialize,
+    Serializer, //
+};
+use std::{
+    fmt,
+    str::FromStr, //
+};
 use uuid::Uuid;
 
 /// The address of a device.

@@ -2,7 +2,10 @@
 
 //! PCI addresses.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr, //
+};
 
 /// The address of a PCI function: domain, bus, device, function.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]

@@ -4,22 +4,41 @@
 
 use crate::{
     address::Address,
-    error::{Context, Error},
-    holders, interrupt,
+    error::{
+        Context,
+        Error, //
+    },
+    holders,
+    interrupt,
     iommu::AddressSpace,
-    state::{Features, State},
-    sysfs, uapi,
+    state::{
+        Features,
+        State, //
+    },
+    sysfs,
+    uapi, //
 };
 use std::{
     ffi::CString,
-    fs::{File, OpenOptions},
+    fs::{
+        File,
+        OpenOptions, //
+    },
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::fs::FileExt,
+        fd::{
+            AsFd,
+            AsRawFd,
+            BorrowedFd,
+            OwnedFd, //
+        },
+        unix::fs::FileExt, //
     },
-    path::{Path, PathBuf},
-    slice,
+    path::{
+        Path,
+        PathBuf, //
+    },
+    slice, //
 };
 
 /// The command register in configuration space, and its bits for memory and

@@ -3,10 +3,15 @@
 //! Where a host listens: a name or an address, and a TCP port.
 
 use std::{
-    fmt, io,
-    net::{Ipv6Addr, SocketAddr, ToSocketAddrs},
+    fmt,
+    io,
+    net::{
+        Ipv6Addr,
+        SocketAddr,
+        ToSocketAddrs, //
+    },
     str::FromStr,
-    vec,
+    vec, //
 };
 
 /// A host and a port. The host is not looked up before it is used.

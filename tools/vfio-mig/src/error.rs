@@ -2,9 +2,15 @@
 
 //! Errors, with what to do about them.
 
-use crate::{address::Address, state::State};
+use crate::{
+    address::Address,
+    state::State, //
+};
 use nix::sys::signal::Signal;
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf, //
+};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]

@@ -4,13 +4,20 @@
 
 use crate::{
     device::Device,
-    error::{with_undo, Error},
+    error::{
+        with_undo,
+        Error, //
+    },
     state::State,
-    stream, target,
+    stream,
+    target, //
 };
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{
+        Read,
+        Write, //
+    },
 };
 
 /// Saves the state of a device by stop-copy. Whatever comes of it, the device runs

@@ -12,14 +12,22 @@ use crate::{
     error::Error,
     file,
     state::State,
-    uapi::{self, LoggingRange, PrecopyInfo},
+    uapi::{
+        self,
+        LoggingRange,
+        PrecopyInfo, //
+    },
 };
 use fastrand::Rng;
 use serde::Serialize;
 use std::{
     fs::File,
-    io::{self, Read, Write},
-    os::fd::AsFd,
+    io::{
+        self,
+        Read,
+        Write, //
+    },
+    os::fd::AsFd, //
 };
 
 /// Rounds between two good migrations.

@@ -4,7 +4,10 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{
+        Path,
+        PathBuf, //
+    },
 };
 
 /// Whether the process whose folder in /proc is `process` has one of `files` open.

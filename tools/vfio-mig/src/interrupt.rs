@@ -12,11 +12,21 @@
 //! ever. So SIGALRM interrupts every second until [`check`] has seen the signal.
 
 use crate::{
-    error::{Context, Error},
-    uapi,
+    error::{
+        Context,
+        Error, //
+    },
+    uapi, //
 };
-use nix::{sys::signal::Signal, unistd::alarm};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use nix::{
+    sys::signal::Signal,
+    unistd::alarm, //
+};
+use std::sync::atomic::{
+    AtomicBool,
+    AtomicI32,
+    Ordering, //
+};
 
 /// The first signal that came, or 0.
 static CAUGHT: AtomicI32 = AtomicI32::new(0);

@@ -3,11 +3,17 @@
 //! Address spaces of devices.
 
 use crate::{
-    error::{Context, Error},
+    error::{
+        Context,
+        Error, //
+    },
     memory::DeviceMemory,
-    uapi,
+    uapi, //
 };
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{
+    AsFd,
+    OwnedFd, //
+};
 
 /// Where a device's DMA goes.
 #[derive(Debug)]

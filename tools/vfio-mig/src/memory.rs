@@ -2,7 +2,10 @@
 
 //! Memory for devices.
 
-use std::{io, ptr::NonNull};
+use std::{
+    io,
+    ptr::NonNull, //
+};
 
 /// Anonymous memory that a device may be given.
 ///

@@ -4,15 +4,28 @@
 
 use crate::{
     address::Address,
-    device::{self, Device},
-    error::{Context, Error, StreamContext},
+    device::{
+        self,
+        Device, //
+    },
+    error::{
+        Context,
+        Error,
+        StreamContext, //
+    },
     output::Output,
     state::State,
     stream,
-    target::{DeviceTarget, Target},
+    target::{
+        DeviceTarget,
+        Target, //
+    },
 };
 use serde::Serialize;
-use std::{fs::File, time::Instant};
+use std::{
+    fs::File,
+    time::Instant, //
+};
 
 /// A part of a migration.
 #[derive(Clone, Debug, Serialize)]

@@ -10,15 +10,36 @@
 
 use crate::interrupt;
 use std::{
-    ffi::{OsStr, OsString},
-    fs::{self, File, Metadata, OpenOptions, Permissions},
-    io::{self, Write},
+    ffi::{
+        OsStr,
+        OsString, //
+    },
+    fs::{
+        self,
+        File,
+        Metadata,
+        OpenOptions,
+        Permissions, //
+    },
+    io::{
+        self,
+        Write, //
+    },
     os::unix::{
         ffi::OsStrExt,
-        fs::{fchown, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+        fs::{
+            fchown,
+            FileTypeExt,
+            MetadataExt,
+            OpenOptionsExt,
+            PermissionsExt, //
+        },
     },
-    path::{Path, PathBuf},
-    process,
+    path::{
+        Path,
+        PathBuf, //
+    },
+    process, //
 };
 
 /// Number of names that are tried for the temporary file. Each killed tool with the
@@ -209,7 +230,10 @@ impl Drop for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{io::Read, os::fd::AsRawFd};
+    use std::{
+        io::Read,
+        os::fd::AsRawFd, //
+    };
 
     fn folder(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("vfio-mig-{name}-{}", std::process::id()));

@@ -10,15 +10,28 @@
 
 use crate::{
     device::Device,
-    error::{Context, Error},
+    error::{
+        Context,
+        Error, //
+    },
     migrate,
     state::State,
-    stream::{self, End},
+    stream::{
+        self,
+        End, //
+    },
     target::Target,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
 };
 use serde::Serialize;
-use std::{fs::File, os::fd::AsFd, time::Instant};
+use std::{
+    fs::File,
+    os::fd::AsFd,
+    time::Instant, //
+};
 
 /// Version of PRECOPY_INFO.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]

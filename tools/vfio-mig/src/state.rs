@@ -2,8 +2,14 @@
 
 //! Migration states and features.
 
-use serde::{Serialize, Serializer};
-use std::{fmt, str::FromStr};
+use serde::{
+    Serialize,
+    Serializer, //
+};
+use std::{
+    fmt,
+    str::FromStr, //
+};
 
 /// `enum vfio_device_mig_state`, or a number that is not in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]

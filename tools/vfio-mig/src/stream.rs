@@ -2,11 +2,19 @@
 
 //! Moving a migration stream.
 
-use crate::{error::Error, interrupt, uapi};
+use crate::{
+    error::Error,
+    interrupt,
+    uapi, //
+};
 use std::{
-    io::{self, Read, Write},
+    io::{
+        self,
+        Read,
+        Write, //
+    },
     os::fd::AsFd,
-    time::Instant,
+    time::Instant, //
 };
 
 /// Bytes that are moved at a time.

@@ -4,20 +4,41 @@
 //! given up half way.
 
 use crate::{
-    address::{self, Address},
+    address::{
+        self,
+        Address, //
+    },
     device::Device,
-    error::{Context, Error},
+    error::{
+        Context,
+        Error, //
+    },
     migrate, precopy,
-    state::{Features, State},
+    state::{
+        Features,
+        State, //
+    },
     stream,
-    target::{DeviceTarget, Target},
-    workload::{self, Workload},
+    target::{
+        DeviceTarget,
+        Target, //
+    },
+    workload::{
+        self,
+        Workload, //
+    },
 };
 use fastrand::Rng;
 use serde::Serialize;
 use std::{
-    io::{Read, Write},
-    time::{Duration, Instant},
+    io::{
+        Read,
+        Write, //
+    },
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// What a device that can work does in a round of pre-copy.

@@ -2,10 +2,16 @@
 
 //! What sysfs knows of a device.
 
-use crate::{address::Address, error::Error};
+use crate::{
+    address::Address,
+    error::Error, //
+};
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{
+        Path,
+        PathBuf, //
+    },
 };
 
 /// The folder of a device.

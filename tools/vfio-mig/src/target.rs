@@ -4,20 +4,40 @@
 
 use crate::{
     device::Device,
-    error::{Context, Error, StreamContext},
+    error::{
+        Context,
+        Error,
+        StreamContext, //
+    },
     output::Output,
     state::State,
     stream,
-    wait::{self, Deadline, Signals},
+    wait::{
+        self,
+        Deadline,
+        Signals, //
+    },
 };
-use nix::poll::{PollFd, PollFlags};
-use sha2::{Digest, Sha256};
+use nix::poll::{
+    PollFd,
+    PollFlags, //
+};
+use sha2::{
+    Digest,
+    Sha256, //
+};
 use std::{
     fs::File,
-    io::{self, Write},
-    os::fd::{AsFd, BorrowedFd},
+    io::{
+        self,
+        Write, //
+    },
+    os::fd::{
+        AsFd,
+        BorrowedFd, //
+    },
     path::Path,
-    time::Duration,
+    time::Duration, //
 };
 
 /// What gets the state of a device. Its steps come in the order in which they are
@@ -245,7 +265,10 @@ impl Target for FileTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{os::unix::net::UnixStream, time::Instant};
+    use std::{
+        os::unix::net::UnixStream,
+        time::Instant, //
+    };
 
     #[test]
     fn an_error_of_a_file_has_its_name() {

@@ -2,10 +2,22 @@
 
 //! The ioctls of `include/uapi/linux/vfio.h` and `iommufd.h`.
 
-use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::sys::signal::{
+    sigaction,
+    SaFlags,
+    SigAction,
+    SigHandler,
+    SigSet,
+    Signal, //
+};
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{
+        AsRawFd,
+        BorrowedFd,
+        FromRawFd,
+        OwnedFd, //
+    },
 };
 
 /// `_IO(';', nr)`, which both headers use whatever an ioctl transfers.

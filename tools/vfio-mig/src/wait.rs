@@ -3,16 +3,26 @@
 //! Waiting until a file is ready or a deadline has passed. A signal ends it.
 
 use crate::{
-    error::{Context, Error},
-    interrupt,
+    error::{
+        Context,
+        Error, //
+    },
+    interrupt, //
 };
 use nix::{
     errno::Errno,
-    poll::{poll, PollFd, PollTimeout},
+    poll::{
+        poll,
+        PollFd,
+        PollTimeout, //
+    },
 };
 use std::{
     io,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// When to give up.
@@ -96,7 +106,10 @@ pub fn sleep(time: Duration) -> Result<(), Error> {
 mod tests {
     use super::*;
     use nix::poll::PollFlags;
-    use std::os::{fd::AsFd, unix::net::UnixStream};
+    use std::os::{
+        fd::AsFd,
+        unix::net::UnixStream, //
+    };
 
     #[test]
     fn a_deadline_ends_a_wait() {

@@ -3,7 +3,10 @@
 //! Work for a device that has no guest to make it work: an emulated ConnectX VF
 //! does what its registers tell it to.
 
-use crate::{device::Device, error::Error};
+use crate::{
+    device::Device,
+    error::Error, //
+};
 use mlx5_emu_regs as regs;
 
 /// Work of a source during pre-copy.

@@ -5,7 +5,11 @@
 use nix::fcntl::OFlag;
 use std::{
     fs::OpenOptions,
-    process::{Command, Output, Stdio},
+    process::{
+        Command,
+        Output,
+        Stdio, //
+    },
 };
 
 /// As a shell shows a command that SIGPIPE has ended.

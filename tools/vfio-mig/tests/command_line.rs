@@ -6,7 +6,11 @@ use std::{
     fs,
     net::TcpListener,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{
+        Command,
+        Output,
+        Stdio, //
+    },
 };
 
 fn tool(args: &[&str]) -> Output {

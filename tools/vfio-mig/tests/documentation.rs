@@ -2,7 +2,10 @@
 
 //! The page about the tool has what `--help` has, and nothing else.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command, //
+};
 
 /// The page.
 fn page() -> String {

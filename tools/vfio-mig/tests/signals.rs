@@ -3,23 +3,51 @@
 //! What a caught signal does: in a process of its own, which has just one thread, so a
 //! signal interrupts what is tested and nothing else.
 
-use nix::sys::signal::{raise, Signal};
+use nix::sys::signal::{
+    raise,
+    Signal, //
+};
 use std::{
     env,
-    io::{BufRead, BufReader, Read, Write},
+    io::{
+        BufRead,
+        BufReader,
+        Read,
+        Write, //
+    },
     os::{
         fd::AsFd,
-        unix::{net::UnixStream, process::ExitStatusExt},
+        unix::{
+            net::UnixStream,
+            process::ExitStatusExt, //
+        },
     },
-    process::{Command, ExitCode, Stdio},
+    process::{
+        Command,
+        ExitCode,
+        Stdio, //
+    },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vfio_mig::{
-    conformance::{runner, Expectations, Site, Source, Test},
+    conformance::{
+        runner,
+        Expectations,
+        Site,
+        Source,
+        Test, //
+    },
     error::Error,
     interrupt, stream, uapi,
-    wait::{self, Deadline, Signals},
+    wait::{
+        self,
+        Deadline,
+        Signals, //
+    },
 };
 
 /// What a blocked call may take to hear of a signal; it looks every second.

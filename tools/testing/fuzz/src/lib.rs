@@ -7,7 +7,13 @@
 
 mod commands;
 
-use mlx5_rust_logic::fuzz::{cqe, pages, report, stream, Seed};
+use mlx5_rust_logic::fuzz::{
+    cqe,
+    pages,
+    report,
+    stream,
+    Seed, //
+};
 
 /// The environment variable that names the target for libFuzzer's process.
 pub const VARIABLE: &str = "FUZZ_TARGET";
@@ -41,7 +47,10 @@ pub fn find(name: &str) -> Option<&'static Target> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{collections::BTreeSet, panic};
+    use std::{
+        collections::BTreeSet,
+        panic, //
+    };
 
     #[test]
     fn each_target_runs_its_seeds() {

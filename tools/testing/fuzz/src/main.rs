@@ -4,8 +4,15 @@
 
 #![no_main]
 
-use mlx5_rust_fuzz::{find, Target, VARIABLE};
-use std::{env, sync::OnceLock};
+use mlx5_rust_fuzz::{
+    find,
+    Target,
+    VARIABLE, //
+};
+use std::{
+    env,
+    sync::OnceLock, //
+};
 
 static TARGET: OnceLock<&Target> = OnceLock::new();
 

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use crate::{
-    gate::{Closed, Gate},
-    in_every_order,
+    gate::{
+        Closed,
+        Gate, //
+    },
+    in_every_order, //
 };
-use kernel::sync::{pin_arc, Arc};
+use kernel::sync::{
+    pin_arc,
+    Arc, //
+};
 use loom::{
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
-    thread,
+    sync::atomic::{
+        AtomicUsize,
+        Ordering::SeqCst, //
+    },
+    thread, //
 };
 use std::pin::Pin;
 

@@ -3,12 +3,18 @@
 use crate::{
     in_every_order,
     poll::Changes,
-    turns::{GivenBack, Turns},
+    turns::{
+        GivenBack,
+        Turns, //
+    },
 };
 use kernel::sync::Arc;
 use loom::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    thread,
+    sync::atomic::{
+        AtomicU32,
+        Ordering::Relaxed, //
+    },
+    thread, //
 };
 
 /// A count. It is read and then written, so two threads that have it at once lose one step.

@@ -3,10 +3,18 @@
 //! Capabilities, as QUERY_HCA_CAP tells them.
 
 use crate::{
-    config::{Config, LOG_MESSAGE},
+    config::{
+        Config,
+        LOG_MESSAGE, //
+    },
     host::FunctionId,
-    ifc::{event, field, Field, Status},
-    track::limits,
+    ifc::{
+        event,
+        field,
+        Field,
+        Status, //
+    },
+    track::limits, //
 };
 
 /// Bytes of a capability page.
@@ -14,7 +22,10 @@ pub const LEN: usize = 0x1000;
 
 /// MLX5_CAP_GENERAL, cmd_hca_cap.
 mod general {
-    use super::{field, Field};
+    use super::{
+        field,
+        Field, //
+    };
 
     pub const HCA_CAP_2: Field = field(0x4, 0, 1);
     pub const VHCA_ID: Field = field(0x6, 0, 16);
@@ -35,7 +46,10 @@ mod general {
 
 /// MLX5_CAP_GENERAL_2, cmd_hca_cap_2.
 mod general_2 {
-    use super::{field, Field};
+    use super::{
+        field,
+        Field, //
+    };
 
     pub const MIGRATABLE: Field = field(0x10, 0, 1);
     pub const MIGRATION_MULTI_LOAD: Field = field(0x19, 0, 1);
@@ -50,7 +64,10 @@ const USER_AFFILIATED_EVENTS: Field = field(0x0, 0, 64);
 
 /// MLX5_CAP_ADV_VIRTUALIZATION, adv_virtualization_cap: `pg_track_*`.
 mod adv_virtualization {
-    use super::{field, Field};
+    use super::{
+        field,
+        Field, //
+    };
 
     pub const LOG_MAX_NUM: Field = field(0x0, 3, 5);
     pub const MAX_NUM_RANGE: Field = field(0x1, 0, 8);

@@ -3,12 +3,25 @@
 //! The command queue: slots, mailboxes, and commands that take time.
 
 use crate::{
-    faults::{Answer, Effect},
+    faults::{
+        Answer,
+        Effect, //
+    },
     hca::Hca,
-    host::{FunctionId, Host},
-    ifc::{self, event, Delivery},
-    initseg::{LOG_SLOTS, LOG_STRIDE},
-    log::CommandRecord,
+    host::{
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        self,
+        event,
+        Delivery, //
+    },
+    initseg::{
+        LOG_SLOTS,
+        LOG_STRIDE, //
+    },
+    log::CommandRecord, //
 };
 
 const SLOT_LEN: usize = 1 << LOG_STRIDE;

@@ -11,11 +11,20 @@ mod queues;
 use crate::{
     cmdq::Pending,
     hca::Hca,
-    host::{FunctionId, Host},
-    ifc::{self, Status},
+    host::{
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        self,
+        Status, //
+    },
     image::Refused,
-    migration::{Refusal, Vhca},
-    objects::Objects,
+    migration::{
+        Refusal,
+        Vhca, //
+    },
+    objects::Objects, //
 };
 
 /// Nanoseconds for a MiB are charged in proportion.

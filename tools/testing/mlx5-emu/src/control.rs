@@ -6,7 +6,10 @@
 use crate::{
     faults,
     hca::Hca,
-    host::{FunctionId, Host},
+    host::{
+        FunctionId,
+        Host, //
+    },
 };
 use mlx5_emu_regs as regs;
 

@@ -3,9 +3,18 @@
 //! Completion queues.
 
 use crate::{
-    host::{FunctionId, Host},
-    ifc::{self, Status},
-    queue::{self, Ring},
+    host::{
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        self,
+        Status, //
+    },
+    queue::{
+        self,
+        Ring, //
+    },
 };
 
 /// Bytes of a CQE (`struct mlx5_cqe64`), and as a shift.

@@ -3,9 +3,15 @@
 //! Event queues.
 
 use crate::{
-    host::{FunctionId, Host},
-    ifc::{self, Status},
-    queue::Ring,
+    host::{
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        self,
+        Status, //
+    },
+    queue::Ring, //
 };
 
 /// Bytes of an EQE, and as a shift.

@@ -9,8 +9,14 @@
 
 use crate::{
     hca::Hca,
-    host::{FunctionId, Host},
-    ifc::{self, Status},
+    host::{
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        self,
+        Status, //
+    },
 };
 use mlx5_emu_regs as regs;
 use std::fmt;

@@ -8,15 +8,24 @@ use crate::{
     config::Config,
     faults::Faults,
     hca::Hca,
-    host::{DmaFault, FunctionId, Host},
-    log::CommandRecord,
+    host::{
+        DmaFault,
+        FunctionId,
+        Host, //
+    },
+    log::CommandRecord, //
 };
 use std::{
     cell::RefCell,
     collections::VecDeque,
-    ffi::{c_char, c_int, c_void, CStr},
+    ffi::{
+        c_char,
+        c_int,
+        c_void,
+        CStr, //
+    },
     fs::File,
-    io::Write,
+    io::Write, //
 };
 
 /// The shim's side of [`Host`].

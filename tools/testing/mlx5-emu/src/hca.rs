@@ -4,18 +4,39 @@
 
 use crate::{
     cmdq::Pending,
-    config::{Config, LOG_MESSAGE, MAX_STATE, MAX_UNWRITTEN, MAX_VFS, MIN_CHUNK, MIN_STATE},
+    config::{
+        Config,
+        LOG_MESSAGE,
+        MAX_STATE,
+        MAX_UNWRITTEN,
+        MAX_VFS,
+        MIN_CHUNK,
+        MIN_STATE, //
+    },
     control::Control,
-    faults::{self, Faults},
-    host::{FunctionId, Host},
+    faults::{
+        self,
+        Faults, //
+    },
+    host::{
+        FunctionId,
+        Host, //
+    },
     initseg::InitSegment,
     migration::Vhca,
     objects::Objects,
     pages::LentPages,
     track::Noting,
-    workload::{Shared, Workload},
+    workload::{
+        Shared,
+        Workload, //
+    },
 };
-use mlx5_emu_regs::{BLOCK, BLOCK_LEN, CMD};
+use mlx5_emu_regs::{
+    BLOCK,
+    BLOCK_LEN,
+    CMD, //
+};
 
 /// Bytes of a UAR page.
 const UAR_LEN: u64 = 0x1000;

@@ -5,8 +5,17 @@
 //! Opaque to drivers. An image comes from user space, so nothing in it is
 //! believed: it is taken whole, or refused without a trace.
 
-use crate::state::{Command, Digest, Page, VfState, PAGE_LEN};
-use mlx5_emu_regs::{PAGE, SCRATCH_COUNT};
+use crate::state::{
+    Command,
+    Digest,
+    Page,
+    VfState,
+    PAGE_LEN, //
+};
+use mlx5_emu_regs::{
+    PAGE,
+    SCRATCH_COUNT, //
+};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ML5EMUIM");
 const VERSION: u64 = 2;

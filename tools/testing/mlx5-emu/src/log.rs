@@ -2,7 +2,10 @@
 
 //! The event log: one record for each command.
 
-use crate::{host::FunctionId, ifc};
+use crate::{
+    host::FunctionId,
+    ifc, //
+};
 use std::fmt;
 
 /// A command that has ended.

@@ -2,7 +2,11 @@
 
 //! A VHCA that can be suspended, saved and loaded.
 
-use crate::{ifc::Status, image, state::VfState};
+use crate::{
+    ifc::Status,
+    image,
+    state::VfState, //
+};
 use std::collections::BTreeSet;
 
 /// Half of a VHCA that can be stopped.

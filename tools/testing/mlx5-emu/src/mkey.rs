@@ -3,8 +3,15 @@
 //! Memory keys: host memory as a range of addresses from 0.
 
 use crate::{
-    host::{DmaFault, FunctionId, Host},
-    ifc::{self, Status},
+    host::{
+        DmaFault,
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        self,
+        Status, //
+    },
 };
 
 /// Most MTTs of an mkey: 4 GiB in pages of 4 KiB.

@@ -3,10 +3,19 @@
 //! What a function has created. Each has numbers of its own, as a VHCA has on
 //! hardware, so that no function can name what belongs to another.
 
-use crate::{cq::CompletionQueue, eq::EventQueue, mkey::Mkey, qp::QueuePair, track::PageTrack};
+use crate::{
+    cq::CompletionQueue,
+    eq::EventQueue,
+    mkey::Mkey,
+    qp::QueuePair,
+    track::PageTrack, //
+};
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
+    collections::{
+        BTreeMap,
+        BTreeSet, //
+    },
+    ops::Range, //
 };
 
 /// Objects that are nothing but their numbers.

@@ -3,9 +3,18 @@
 //! Queue pairs: reliable connections that firmware sends its reports through.
 
 use crate::{
-    host::{FunctionId, Host},
-    ifc::{self, Status},
-    queue::{self, Ring},
+    host::{
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        self,
+        Status, //
+    },
+    queue::{
+        self,
+        Ring, //
+    },
 };
 
 /// `MLX5_QP_ST_RC`

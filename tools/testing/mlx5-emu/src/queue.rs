@@ -3,8 +3,12 @@
 //! What queues in host memory have in common.
 
 use crate::{
-    host::{DmaFault, FunctionId, Host},
-    ifc::Status,
+    host::{
+        DmaFault,
+        FunctionId,
+        Host, //
+    },
+    ifc::Status, //
 };
 
 /// Entries of one size on a list of pages, around.

@@ -2,10 +2,16 @@
 
 //! What a VF remembers, and what of it has changed.
 
-use mlx5_emu_regs::{PAGE, SCRATCH_COUNT};
+use mlx5_emu_regs::{
+    PAGE,
+    SCRATCH_COUNT, //
+};
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
+    collections::{
+        BTreeMap,
+        BTreeSet, //
+    },
 };
 
 /// Bytes of a page of the table.

@@ -3,16 +3,34 @@
 //! The page tracker: which pages of host memory a VF has written to.
 
 use crate::{
-    config::{Config, LOG_MESSAGE},
+    config::{
+        Config,
+        LOG_MESSAGE, //
+    },
     cq::Received,
     faults::TrackFault,
     hca::Hca,
-    host::{DmaFault, FunctionId, Host},
-    ifc::{self, event, Status},
+    host::{
+        DmaFault,
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        self,
+        event,
+        Status, //
+    },
     log::CommandRecord,
-    qp::{Posted, QpState, QueuePair},
+    qp::{
+        Posted,
+        QpState,
+        QueuePair, //
+    },
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{
+    BTreeSet,
+    VecDeque, //
+};
 
 /// Bytes of an entry of a report (`page_track_report_entry`).
 const ENTRY: usize = 8;

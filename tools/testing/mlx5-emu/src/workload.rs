@@ -3,10 +3,21 @@
 //! The registers through which a test makes a VF work.
 
 use crate::{
-    host::{FunctionId, Host},
-    migration::{Running, Vhca},
+    host::{
+        FunctionId,
+        Host, //
+    },
+    migration::{
+        Running,
+        Vhca, //
+    },
 };
-use mlx5_emu_regs::{self as regs, pattern, scatter_page, PAGE};
+use mlx5_emu_regs::{
+    self as regs,
+    pattern,
+    scatter_page,
+    PAGE, //
+};
 
 /// The registers of a VF. All but its number is in its state.
 #[derive(Clone, Debug)]

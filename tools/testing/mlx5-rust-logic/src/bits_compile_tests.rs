@@ -5,7 +5,10 @@
 
 use std::{
     fs,
-    process::{Command, Output},
+    process::{
+        Command,
+        Output, //
+    },
 };
 
 const BITS: &str = concat!(

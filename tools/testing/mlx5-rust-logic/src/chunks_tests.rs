@@ -2,7 +2,10 @@
 
 //! [`chunks`](crate::chunks): a state in chunks, through two buffers.
 
-use crate::chunks::{Chunks, BUFFERS};
+use crate::chunks::{
+    Chunks,
+    BUFFERS, //
+};
 use proptest::prelude::*;
 
 proptest! {

@@ -6,14 +6,24 @@
 //! kernel is booted with KVM once, and the answer kept for as long as the host
 //! is up.
 
-use crate::{children, kernel, paths::Paths};
+use crate::{
+    children,
+    kernel,
+    paths::Paths, //
+};
 use anyhow::Result;
 use std::{
     fs,
     path::Path,
-    process::{Command, Stdio},
+    process::{
+        Command,
+        Stdio, //
+    },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vm_common::kernel::Kernel;
 

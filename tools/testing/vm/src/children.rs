@@ -5,10 +5,19 @@
 
 use nix::{
     errno::Errno,
-    sys::{prctl, signal::Signal},
-    unistd::{getpid, getppid},
+    sys::{
+        prctl,
+        signal::Signal, //
+    },
+    unistd::{
+        getpid,
+        getppid, //
+    },
 };
-use std::{os::unix::process::CommandExt, process::Command};
+use std::{
+    os::unix::process::CommandExt,
+    process::Command, //
+};
 
 /// Has the kernel kill what is started by `command` when the thread that starts it ends,
 /// whatever ends that. The thread must wait for it.
@@ -32,7 +41,10 @@ pub fn bind(command: &mut Command) -> &mut Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{os::unix::process::ExitStatusExt, thread};
+    use std::{
+        os::unix::process::ExitStatusExt,
+        thread, //
+    };
 
     #[test]
     fn a_child_ends_with_the_thread_that_starts_it() {

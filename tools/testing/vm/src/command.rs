@@ -2,10 +2,17 @@
 
 //! The command line of a machine: QEMU's, and the kernel's in it.
 
-use crate::{accel::Accel, kernel, machine::Machine};
+use crate::{
+    accel::Accel,
+    kernel,
+    machine::Machine, //
+};
 use std::{
     path::Path,
-    process::{Command, Stdio},
+    process::{
+        Command,
+        Stdio, //
+    },
 };
 use vm_common::scenarios::Extra;
 

@@ -3,8 +3,14 @@
 //! The console of a machine that has ended: everything that its kernel has said.
 
 use crate::tap::Test;
-use std::{fs, path::Path};
-use vm_common::judge::{self, Judge};
+use std::{
+    fs,
+    path::Path, //
+};
+use vm_common::judge::{
+    self,
+    Judge, //
+};
 
 /// How much of a log is shown if something is wrong.
 const LAST_LINES: usize = 15;

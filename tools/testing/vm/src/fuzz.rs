@@ -7,14 +7,36 @@
 //! adds files, one by one: a run that is interrupted leaves at worst half a file, which is an
 //! input as good as any.
 
-use crate::{children, paths::Paths, report::quoted, tap::Test};
-use anyhow::{bail, ensure, Context, Result};
-use mlx5_rust_fuzz::{find, Target, TARGETS, VARIABLE};
+use crate::{
+    children,
+    paths::Paths,
+    report::quoted,
+    tap::Test, //
+};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
+use mlx5_rust_fuzz::{
+    find,
+    Target,
+    TARGETS,
+    VARIABLE, //
+};
 use std::{
     fs,
     os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    path::{
+        Path,
+        PathBuf, //
+    },
+    process::{
+        Command,
+        ExitStatus,
+        Stdio, //
+    },
 };
 
 /// Seconds for one input, of which a usual one takes less than one thousandth. Only an input

@@ -4,17 +4,33 @@
 //! emulated processor would take longer to unpack it than it takes to read it.
 
 use crate::{
-    kernel::{self, Module},
+    kernel::{
+        self,
+        Module, //
+    },
     kunit,
-    paths::Paths,
+    paths::Paths, //
 };
-use anyhow::{Context, Result};
+use anyhow::{
+    Context,
+    Result, //
+};
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::Path,
+    fs::{
+        self,
+        File, //
+    },
+    io::{
+        self,
+        BufWriter,
+        Write, //
+    },
+    path::Path, //
 };
-use vm_common::{kernel::Kernel, scenarios::Machine};
+use vm_common::{
+    kernel::Kernel,
+    scenarios::Machine, //
+};
 
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;

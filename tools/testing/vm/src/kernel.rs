@@ -2,15 +2,29 @@
 
 //! The kernels: their images and modules.
 
-use crate::{kunit, paths::Paths};
-use anyhow::{bail, Context, Result};
+use crate::{
+    kunit,
+    paths::Paths, //
+};
+use anyhow::{
+    bail,
+    Context,
+    Result, //
+};
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
-    process::Command,
+    path::{
+        Path,
+        PathBuf, //
+    },
+    process::Command, //
 };
-use vm_common::{drivers, kernel::Kernel, scenarios::Machine};
+use vm_common::{
+    drivers,
+    kernel::Kernel,
+    scenarios::Machine, //
+};
 
 /// What the drivers stand on, in any order; dependencies come by themselves.
 const MODULES: &[&str] = &["mlx5_core", "vfio_iommu_type1", "vfio_pci_core", "iommufd"];

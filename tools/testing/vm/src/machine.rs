@@ -5,22 +5,43 @@
 use crate::{
     accel::Accel,
     children,
-    command::{self, CONSOLE, INITRAMFS, INNER_INITRAMFS, RESULTS, VIOLATIONS},
-    console, initramfs,
+    command::{
+        self,
+        CONSOLE,
+        INITRAMFS,
+        INNER_INITRAMFS,
+        RESULTS,
+        VIOLATIONS, //
+    },
+    console,
+    initramfs,
     paths::Paths,
-    tap::{self, News, Test},
-    watchdog,
+    tap::{
+        self,
+        News,
+        Test, //
+    },
+    watchdog, //
 };
-use anyhow::{Context, Result};
+use anyhow::{
+    Context,
+    Result, //
+};
 use serde_json::Value;
 use std::{
     fs,
-    path::{Path, PathBuf},
-    time::Duration,
+    path::{
+        Path,
+        PathBuf, //
+    },
+    time::Duration, //
 };
 use vm_common::{
     kernel::Kernel,
-    scenarios::{Extra, Scenario},
+    scenarios::{
+        Extra,
+        Scenario, //
+    },
 };
 
 /// How much longer a machine may run at full length.

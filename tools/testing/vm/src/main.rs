@@ -24,25 +24,46 @@ mod tap;
 mod watchdog;
 
 use accel::Accel;
-use anyhow::{bail, Result};
-use bench::{Benchmark, Measured};
+use anyhow::{
+    bail,
+    Result, //
+};
+use bench::{
+    Benchmark,
+    Measured, //
+};
 use check::Extent;
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser,
+    Subcommand, //
+};
 use fuzz::Fuzz;
-use indicatif::{ProgressBar, ProgressStyle};
-use machine::{Machine, Outcome};
+use indicatif::{
+    ProgressBar,
+    ProgressStyle, //
+};
+use machine::{
+    Machine,
+    Outcome, //
+};
 use needs::Need;
 use paths::Paths;
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
-    process::ExitCode,
+    path::{
+        Path,
+        PathBuf, //
+    },
+    process::ExitCode, //
 };
 use tap::News;
 use vm_common::{
     kernel::Kernel,
     names,
-    scenarios::{self, Scenario},
+    scenarios::{
+        self,
+        Scenario, //
+    },
 };
 
 /// Starts test machines.

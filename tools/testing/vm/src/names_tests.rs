@@ -5,11 +5,21 @@
 
 use crate::{
     bench,
-    check::{self, Extent},
+    check::{
+        self,
+        Extent, //
+    },
 };
 use mlx5_rust_fuzz::TARGETS;
-use std::process::{Command, Output};
-use vm_common::{faults, kernel::Kernel, scenarios};
+use std::process::{
+    Command,
+    Output, //
+};
+use vm_common::{
+    faults,
+    kernel::Kernel,
+    scenarios, //
+};
 
 fn script(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/names.sh"));

@@ -6,13 +6,24 @@
 //! for slow firmware, for a reset, for what must not happen within some time. So there is
 //! one for each core, and one more whenever cores were idle for a while.
 
-use anyhow::{anyhow, Result};
+use anyhow::{
+    anyhow,
+    Result, //
+};
 use std::{
     collections::VecDeque,
     fs,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar,
+        Mutex,
+        MutexGuard,
+        PoisonError, //
+    },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// Most jobs at a time, for each core.
@@ -173,7 +184,10 @@ pub fn run<T: Send>(jobs: Vec<T>, work: impl Fn(T) -> Result<()> + Sync) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::atomic::{
+        AtomicUsize,
+        Ordering::SeqCst, //
+    };
 
     const STAT: &str = "cpu  100 0 40 50 10 0 0 0 7 0\ncpu0 1 2 3 4\nintr 1\n";
 

@@ -3,7 +3,10 @@
 //! What is random in a run comes from its seed: another one each time, unless one is
 //! given.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{
+    SystemTime,
+    UNIX_EPOCH, //
+};
 
 /// A seed that no other run is likely to have, and that can be typed.
 fn fresh() -> u64 {

@@ -3,8 +3,14 @@
 //! Waits for the end of a machine, and ends one that hangs.
 
 use crate::{
-    command::{CONSOLE, RESULTS},
-    tap::{self, News},
+    command::{
+        CONSOLE,
+        RESULTS, //
+    },
+    tap::{
+        self,
+        News, //
+    },
 };
 use anyhow::Result;
 use std::{
@@ -12,7 +18,10 @@ use std::{
     path::Path,
     process::Child,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// A machine that says nothing new for so long is hung.

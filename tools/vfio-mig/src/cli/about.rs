@@ -2,10 +2,19 @@
 
 //! `completions` and `man`, made from the command line's own definition.
 
-use super::{out, Cli};
+use super::{
+    out,
+    Cli, //
+};
 use clap::CommandFactory;
-use std::io::{self, Write};
-use vfio_mig::error::{Context, Error};
+use std::io::{
+    self,
+    Write, //
+};
+use vfio_mig::error::{
+    Context,
+    Error, //
+};
 
 /// Standard output gets the script from memory, since clap_complete panics if it cannot
 /// write.

@@ -2,17 +2,26 @@
 
 //! `dirty`: where a device writes to.
 
-use super::{out::outln, show, values};
+use super::{
+    out::outln,
+    show,
+    values, //
+};
 use serde::Serialize;
 use std::time::Duration;
 use vfio_mig::{
     address::Address,
     device::Device,
-    error::{with_undo, Context, Error},
+    error::{
+        with_undo,
+        Context,
+        Error, //
+    },
     interrupt,
     memory::DeviceMemory,
     uapi::LoggingRange,
-    wait, workload,
+    wait,
+    workload, //
 };
 
 #[derive(clap::Args, Debug)]

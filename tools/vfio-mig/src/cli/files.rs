@@ -3,22 +3,33 @@
 //! `save` and `load`: one device, and a file.
 
 use super::{
-    out::{self, errln},
-    show,
+    out::{
+        self,
+        errln, //
+    },
+    show, //
 };
 use indicatif::ProgressBar;
 use std::{
     fs::File,
     io,
-    path::{Path, PathBuf},
+    path::{
+        Path,
+        PathBuf, //
+    },
 };
 use vfio_mig::{
     address::Address,
     device::Device,
-    error::{Context, Error, StreamContext},
-    file, interrupt,
+    error::{
+        Context,
+        Error,
+        StreamContext, //
+    },
+    file,
+    interrupt,
     output::Output,
-    stream,
+    stream, //
 };
 
 #[derive(clap::Args, Debug)]

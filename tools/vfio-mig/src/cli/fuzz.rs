@@ -3,13 +3,20 @@
 //! `fuzz`.
 
 use super::{
-    out::{errln, outln},
-    show, values,
+    out::{
+        errln,
+        outln, //
+    },
+    show,
+    values, //
 };
 use vfio_mig::{
     address::Address,
     error::Error,
-    fuzz::{self, Rounds},
+    fuzz::{
+        self,
+        Rounds, //
+    },
 };
 
 /// Feed a device's driver with what no good program would.

@@ -2,9 +2,18 @@
 
 //! `info`: what a device offers.
 
-use super::{out::outln, show};
+use super::{
+    out::outln,
+    show, //
+};
 use serde::Serialize;
-use vfio_mig::{address::Address, device::Device, error::Error, state::State, uapi};
+use vfio_mig::{
+    address::Address,
+    device::Device,
+    error::Error,
+    state::State,
+    uapi, //
+};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {

@@ -4,25 +4,58 @@
 
 use super::{
     check_distinct,
-    out::{self, errln, outln},
-    show, values,
+    out::{
+        self,
+        errln,
+        outln, //
+    },
+    show,
+    values, //
 };
 use clap::ValueEnum;
 use indicatif::ProgressBar;
-use std::{net::TcpListener, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration, //
+};
 use vfio_mig::{
-    address::{Address, NotAnAddress},
+    address::{
+        Address,
+        NotAnAddress, //
+    },
     device::Device,
-    endpoint::{Endpoint, NotAnEndpoint},
-    error::{Context, Error},
+    endpoint::{
+        Endpoint,
+        NotAnEndpoint, //
+    },
+    error::{
+        Context,
+        Error, //
+    },
     interrupt,
-    migrate::{self, Observer},
+    migrate::{
+        self,
+        Observer, //
+    },
     output::Output,
-    precopy::{self, InfoVersion},
-    remote::{self, Received, RemoteTarget},
-    target::{DeviceTarget, FileTarget, Target},
+    precopy::{
+        self,
+        InfoVersion, //
+    },
+    remote::{
+        self,
+        Received,
+        RemoteTarget, //
+    },
+    target::{
+        DeviceTarget,
+        FileTarget,
+        Target, //
+    },
     uapi,
-    workload::Workload,
+    workload::Workload, //
 };
 
 #[derive(clap::Args, Debug)]

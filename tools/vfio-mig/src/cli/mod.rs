@@ -17,14 +17,26 @@ mod values;
 mod watch;
 
 use clap::{
-    error::{ContextKind, ContextValue, ErrorKind},
-    CommandFactory, Parser, Subcommand,
+    error::{
+        ContextKind,
+        ContextValue,
+        ErrorKind, //
+    },
+    CommandFactory,
+    Parser,
+    Subcommand, //
 };
-use std::{ffi::OsString, process::ExitCode};
+use std::{
+    ffi::OsString,
+    process::ExitCode, //
+};
 use vfio_mig::{
-    address::{self, Address},
+    address::{
+        self,
+        Address, //
+    },
     error::Error,
-    interrupt,
+    interrupt, //
 };
 
 /// Look at, migrate and test VFIO devices, without a virtual machine monitor.

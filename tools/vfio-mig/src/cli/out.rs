@@ -9,12 +9,22 @@
 
 use std::{
     error, fmt,
-    io::{self, IsTerminal, Write},
-    os::fd::{AsFd, BorrowedFd},
+    io::{
+        self,
+        IsTerminal,
+        Write, //
+    },
+    os::fd::{
+        AsFd,
+        BorrowedFd, //
+    },
 };
 use vfio_mig::{
-    error::{Context, Error},
-    stream,
+    error::{
+        Context,
+        Error, //
+    },
+    stream, //
 };
 
 /// Prints a line to standard output. An expression of type `Result<(), Error>`.
@@ -161,7 +171,10 @@ pub fn flush() -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{io::Read, os::unix::net::UnixStream};
+    use std::{
+        io::Read,
+        os::unix::net::UnixStream, //
+    };
 
     /// Fails with the errno.
     struct Fails(i32);

@@ -2,11 +2,20 @@
 
 //! What commands show: JSON, progress, plots.
 
-use super::out::{errln, outln};
-use indicatif::{ProgressBar, ProgressStyle};
+use super::out::{
+    errln,
+    outln, //
+};
+use indicatif::{
+    ProgressBar,
+    ProgressStyle, //
+};
 use serde::Serialize;
 use std::io;
-use vfio_mig::error::{Context, Error};
+use vfio_mig::error::{
+    Context,
+    Error, //
+};
 
 fn print_json(text: serde_json::Result<String>) -> Result<(), Error> {
     outln!("{}", text.map_err(io::Error::from).context("JSON")?)

@@ -2,10 +2,18 @@
 
 //! `state`: one state after another, and the way in between.
 
-use super::{out::outln, show};
+use super::{
+    out::outln,
+    show, //
+};
 use serde::Serialize;
 use std::time::Instant;
-use vfio_mig::{address::Address, device::Device, error::Error, state::State};
+use vfio_mig::{
+    address::Address,
+    device::Device,
+    error::Error,
+    state::State, //
+};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {

@@ -2,12 +2,20 @@
 
 //! `stress`.
 
-use super::{check_distinct, out::outln, show, values};
+use super::{
+    check_distinct,
+    out::outln,
+    show,
+    values, //
+};
 use std::time::Duration;
 use vfio_mig::{
     address::Address,
     error::Error,
-    stress::{self, Limits},
+    stress::{
+        self,
+        Limits, //
+    },
 };
 
 /// Migrate again and again, in all ways that the device has.

@@ -2,22 +2,42 @@
 
 //! `test`: the conformance suite, in KTAP.
 
-use super::{check_distinct, out::outln, show, values, BAD, GOOD, SKIP};
+use super::{
+    check_distinct,
+    out::outln,
+    show,
+    values,
+    BAD,
+    GOOD,
+    SKIP, //
+};
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
-    time::Duration,
+    path::{
+        Path,
+        PathBuf, //
+    },
+    time::Duration, //
 };
 use vfio_mig::{
     address::Address,
     conformance::{
         self,
-        runner::{self, Outcome, Status, Summary},
-        Expectations, Site,
+        runner::{
+            self,
+            Outcome,
+            Status,
+            Summary, //
+        },
+        Expectations,
+        Site, //
     },
     device::Device,
-    error::{Context, Error},
+    error::{
+        Context,
+        Error, //
+    },
 };
 
 /// Test whether a device's driver does what the uAPI says.

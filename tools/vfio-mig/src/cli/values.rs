@@ -3,7 +3,10 @@
 //! Parsers for the values of options: numbers in a range, sizes, addresses.
 
 use clap::builder::RangedU64ValueParser;
-use std::{num::ParseIntError, time::Duration};
+use std::{
+    num::ParseIntError,
+    time::Duration, //
+};
 
 /// Longest pause between two looks at a device, in seconds: a day.
 const MAX_INTERVAL: f64 = 86400.0;

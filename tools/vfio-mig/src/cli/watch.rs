@@ -2,25 +2,42 @@
 
 //! `watch`: what pre-copy has left to move.
 
-use super::{out::outln, show, values};
+use super::{
+    out::outln,
+    show,
+    values, //
+};
 use serde::Serialize;
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, IsTerminal},
+    io::{
+        self,
+        IsTerminal, //
+    },
     os::fd::AsFd,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vfio_mig::{
     address::Address,
     device::Device,
-    error::{with_undo, Context, Error},
+    error::{
+        with_undo,
+        Context,
+        Error, //
+    },
     interrupt,
     state::State,
     stream,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
     wait,
-    workload::Workload,
+    workload::Workload, //
 };
 
 #[derive(clap::Args, Debug)]

@@ -3,9 +3,19 @@
 //! What a driver is known to fail, and why: a TOML file, each entry of which is
 //! a bug report.
 
-use crate::error::{Context, Error};
-use serde::{Deserialize, Serialize};
-use std::{fs, io, path::Path};
+use crate::error::{
+    Context,
+    Error, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
+};
+use std::{
+    fs,
+    io,
+    path::Path, //
+};
 
 /// A known failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,13 +2,26 @@
 
 //! VFIO_DEVICE_FEATURE, and what it says of migration.
 
-use super::{require, require_errno, skip, Site, Test, Verdict};
+use super::{
+    require,
+    require_errno,
+    skip,
+    Site,
+    Test,
+    Verdict, //
+};
 use crate::{
     device::Device,
-    state::{Features, State},
-    uapi,
+    state::{
+        Features,
+        State, //
+    },
+    uapi, //
 };
-use std::{io, os::fd::AsFd};
+use std::{
+    io,
+    os::fd::AsFd, //
+};
 
 /// Every feature that migration has, and which of GET and SET there is.
 const MIGRATION: &[(u32, u32, &str)] = &[

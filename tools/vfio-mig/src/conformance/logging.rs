@@ -2,13 +2,24 @@
 
 //! DMA logging.
 
-use super::{require, site::require_workload, skip, Site, Stop, Test, Verdict};
+use super::{
+    require,
+    site::require_workload,
+    skip,
+    Site,
+    Stop,
+    Test,
+    Verdict, //
+};
 use crate::{
     device::Device,
     memory::DeviceMemory,
     state::State,
-    uapi::{self, LoggingRange},
-    workload,
+    uapi::{
+        self,
+        LoggingRange, //
+    },
+    workload, //
 };
 
 const PAGE: u64 = 4096;

@@ -2,19 +2,40 @@
 
 //! Processes that end, in whatever state a device is in.
 
-use super::{require, runner::end_with, Site, Stop, Test, Verdict};
-use crate::{state::State, uapi};
+use super::{
+    require,
+    runner::end_with,
+    Site,
+    Stop,
+    Test,
+    Verdict, //
+};
+use crate::{
+    state::State,
+    uapi, //
+};
 use nix::{
     sys::{
-        signal::{kill, Signal},
-        wait::waitpid,
+        signal::{
+            kill,
+            Signal, //
+        },
+        wait::waitpid, //
     },
-    unistd::{getpid, pipe, ForkResult},
+    unistd::{
+        getpid,
+        pipe,
+        ForkResult, //
+    },
 };
 use std::{
     fs::File,
-    io::{self, Read, Write},
-    thread,
+    io::{
+        self,
+        Read,
+        Write, //
+    },
+    thread, //
 };
 
 /// The next one finds a device that works.

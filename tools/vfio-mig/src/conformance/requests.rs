@@ -2,7 +2,14 @@
 
 //! Every state, requested from every state.
 
-use super::{require, Site, Source, Stop, Test, Verdict};
+use super::{
+    require,
+    Site,
+    Source,
+    Stop,
+    Test,
+    Verdict, //
+};
 use crate::state::State;
 use std::io::Write;
 

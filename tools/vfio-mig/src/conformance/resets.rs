@@ -2,9 +2,18 @@
 
 //! VFIO_DEVICE_RESET, in every state.
 
-use super::{require, site, Site, Test, Verdict};
+use super::{
+    require,
+    site,
+    Site,
+    Test,
+    Verdict, //
+};
 use crate::state::State;
-use std::io::{Read, Write};
+use std::io::{
+    Read,
+    Write, //
+};
 
 fn reset(site: &Site, state: State) -> Verdict {
     let (device, file) = site.open_in(state)?;

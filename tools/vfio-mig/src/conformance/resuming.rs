@@ -4,11 +4,25 @@
 
 use super::{
     require,
-    site::{drain, reset, GARBAGE},
-    skip, Site, Test, Verdict,
+    site::{
+        drain,
+        reset,
+        GARBAGE, //
+    },
+    skip,
+    Site,
+    Test,
+    Verdict, //
 };
-use crate::{device::Device, state::State, stream};
-use std::io::{Read, Write};
+use crate::{
+    device::Device,
+    state::State,
+    stream, //
+};
+use std::io::{
+    Read,
+    Write, //
+};
 
 /// Where a driver may be after it has refused a state.
 fn require_refused(device: &Device, what: &str) -> Verdict {

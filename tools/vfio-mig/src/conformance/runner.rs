@@ -3,24 +3,54 @@
 //! Runs tests, each in a process of its own, and reports in KTAP.
 
 use super::{
-    expectations::{Expectations, Judgement},
-    tests, Site, Source, Stop, Test,
+    expectations::{
+        Expectations,
+        Judgement, //
+    },
+    tests,
+    Site,
+    Source,
+    Stop,
+    Test, //
 };
-use crate::error::{Context, Error};
+use crate::error::{
+    Context,
+    Error, //
+};
 use nix::{
     sys::{
         prctl,
-        signal::{kill, Signal},
-        wait::{waitpid, WaitPidFlag, WaitStatus},
+        signal::{
+            kill,
+            Signal, //
+        },
+        wait::{
+            waitpid,
+            WaitPidFlag,
+            WaitStatus, //
+        },
     },
-    unistd::{getpid, getppid, pipe, ForkResult, Pid},
+    unistd::{
+        getpid,
+        getppid,
+        pipe,
+        ForkResult,
+        Pid, //
+    },
 };
 use serde::Serialize;
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{
+        self,
+        Read,
+        Write, //
+    },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// How a test ended.

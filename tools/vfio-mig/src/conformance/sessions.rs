@@ -3,19 +3,44 @@
 //! Data transfer sessions, and their files.
 
 use super::{
-    require, require_errno, shown,
-    site::{drain, require_state, reset},
-    skip, Site, Stop, Test, Verdict,
+    require,
+    require_errno,
+    shown,
+    site::{
+        drain,
+        require_state,
+        reset, //
+    },
+    skip,
+    Site,
+    Stop,
+    Test,
+    Verdict, //
 };
 use crate::{
-    state::{Features, State},
-    stream::{self, End},
-    uapi,
+    state::{
+        Features,
+        State, //
+    },
+    stream::{
+        self,
+        End, //
+    },
+    uapi, //
 };
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::{fd::AsFd, unix::fs::FileExt},
+    io::{
+        self,
+        Read,
+        Seek,
+        SeekFrom,
+        Write, //
+    },
+    os::{
+        fd::AsFd,
+        unix::fs::FileExt, //
+    },
 };
 
 /// Reads that come after an end must not be the first that says otherwise.

@@ -2,17 +2,30 @@
 
 //! What a test works on.
 
-use super::{skip, Stop};
+use super::{
+    skip,
+    Stop, //
+};
 use crate::{
     address::Address,
     device::Device,
-    state::{Features, State},
-    stream::{self, End},
-    uapi, workload,
+    state::{
+        Features,
+        State, //
+    },
+    stream::{
+        self,
+        End, //
+    },
+    uapi,
+    workload, //
 };
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{
+        self,
+        Write, //
+    },
 };
 
 /// One device, or two of a kind.

@@ -3,12 +3,28 @@
 //! What the states are, and what a device does in them.
 
 use super::{
-    require, require_errno,
-    site::{require_state, require_workload},
-    skip, Site, Test, Verdict,
+    require,
+    require_errno,
+    site::{
+        require_state,
+        require_workload, //
+    },
+    skip,
+    Site,
+    Test,
+    Verdict, //
 };
-use crate::{address::Address, memory::DeviceMemory, state::State, uapi, workload};
-use std::{thread, time::Duration};
+use crate::{
+    address::Address,
+    memory::DeviceMemory,
+    state::State,
+    uapi,
+    workload, //
+};
+use std::{
+    thread,
+    time::Duration, //
+};
 
 /// Where a device gets some memory.
 const IOVA: u64 = 0x1_0000_0000;

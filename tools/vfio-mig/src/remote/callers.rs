@@ -3,20 +3,51 @@
 //! Peers that connect to a receiver, of which one is the sender.
 
 use super::{
-    connection::{explain, timed_out, Connection},
-    frames::{bad, header, FAILED, HEADER, HELLO, MAX_VERSION, VERSION},
-    receiver::Observer,
+    connection::{
+        explain,
+        timed_out,
+        Connection, //
+    },
+    frames::{
+        bad,
+        header,
+        FAILED,
+        HEADER,
+        HELLO,
+        MAX_VERSION,
+        VERSION, //
+    },
+    receiver::Observer, //
 };
 use crate::{
-    error::{Context, Error},
-    wait::{self, Deadline, Signals},
+    error::{
+        Context,
+        Error, //
+    },
+    wait::{
+        self,
+        Deadline,
+        Signals, //
+    },
 };
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{
+    PollFd,
+    PollFlags, //
+};
 use std::{
-    io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::{
+        self,
+        Read,
+        Write, //
+    },
+    net::{
+        Shutdown,
+        SocketAddr,
+        TcpListener,
+        TcpStream, //
+    },
     os::fd::AsFd,
-    time::Duration,
+    time::Duration, //
 };
 
 /// Most peers that are waited for at the same time to say `HELLO`.

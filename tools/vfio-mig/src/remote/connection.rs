@@ -2,17 +2,40 @@
 
 //! A TCP connection between two hosts.
 
-use super::frames::{header, parse_header, HEADER};
+use super::frames::{
+    header,
+    parse_header,
+    HEADER, //
+};
 use crate::{
     endpoint::Endpoint,
-    wait::{self, Deadline, Signals},
+    wait::{
+        self,
+        Deadline,
+        Signals, //
+    },
 };
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{
+    PollFd,
+    PollFlags, //
+};
 use std::{
-    io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs},
+    io::{
+        self,
+        Read,
+        Write, //
+    },
+    net::{
+        Shutdown,
+        SocketAddr,
+        TcpStream,
+        ToSocketAddrs, //
+    },
     os::fd::AsFd,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// Timeouts that a receiver waits in all, besides one for each `BARRIER` and a second for each

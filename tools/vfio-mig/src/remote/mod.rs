@@ -22,5 +22,9 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
-pub use receiver::{serve, Observer, Received};
+pub use receiver::{
+    serve,
+    Observer,
+    Received, //
+};
 pub use sender::RemoteTarget;

@@ -5,18 +5,40 @@
 use super::{
     callers::wait_for_sender,
     connection::Connection,
-    frames::{bad, reason, ABANDON, BARRIER, DATA, DONE, END, FAILED, START},
+    frames::{
+        bad,
+        reason,
+        ABANDON,
+        BARRIER,
+        DATA,
+        DONE,
+        END,
+        FAILED,
+        START, //
+    },
 };
 use crate::{
     device::Device,
-    error::{Context, Error},
+    error::{
+        Context,
+        Error, //
+    },
     stream,
-    target::{DeviceTarget, Target},
-    wait::Signals,
+    target::{
+        DeviceTarget,
+        Target, //
+    },
+    wait::Signals, //
 };
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use std::{net::TcpListener, time::Duration};
+use sha2::{
+    Digest,
+    Sha256, //
+};
+use std::{
+    net::TcpListener,
+    time::Duration, //
+};
 
 /// Most `BARRIER`s of a sender, which has one in each round of pre-copy, of which there are
 /// 50, whether the round had data or not.

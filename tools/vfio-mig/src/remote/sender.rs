@@ -3,22 +3,47 @@
 //! The side that has the source.
 
 use super::{
-    connection::{connect, Connection, MAX_LINGER},
+    connection::{
+        connect,
+        Connection,
+        MAX_LINGER, //
+    },
     frames::{
-        bad, reason, ABANDON, BARRIER, DATA, DONE, END, FAILED, HELLO, MAX_FRAME, START, VERSION,
+        bad,
+        reason,
+        ABANDON,
+        BARRIER,
+        DATA,
+        DONE,
+        END,
+        FAILED,
+        HELLO,
+        MAX_FRAME,
+        START,
+        VERSION, //
     },
 };
 use crate::{
     endpoint::Endpoint,
-    error::{Context, Error, StreamContext},
+    error::{
+        Context,
+        Error,
+        StreamContext, //
+    },
     stream,
     target::Target,
-    wait::Signals,
+    wait::Signals, //
 };
-use sha2::{Digest, Sha256};
+use sha2::{
+    Digest,
+    Sha256, //
+};
 use std::{
-    io::{self, Write},
-    time::Duration,
+    io::{
+        self,
+        Write, //
+    },
+    time::Duration, //
 };
 
 /// A host that waits in [`super::serve`].

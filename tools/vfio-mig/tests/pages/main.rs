@@ -9,7 +9,11 @@ use shown::Shown;
 use std::{
     fs,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{
+        Command,
+        Output,
+        Stdio, //
+    },
 };
 
 fn tool(args: &[String]) -> Output {

@@ -5,16 +5,26 @@
 
 pub mod prelude {
     //! What each kernel file imports.
-    pub use pinned_init::{pin_data, pin_init, PinInit};
+    pub use pinned_init::{
+        pin_data,
+        pin_init,
+        PinInit, //
+    };
 }
 
 pub mod sync {
     //! Locks and atomics.
     pub use std::sync::Arc;
 
-    use loom::sync::{Mutex, MutexGuard};
+    use loom::sync::{
+        Mutex,
+        MutexGuard, //
+    };
     use pinned_init::PinInit;
-    use std::{convert::Infallible, pin::Pin};
+    use std::{
+        convert::Infallible,
+        pin::Pin, //
+    };
 
     /// Makes an object in its place, as the kernel's `Arc::pin_init()`.
     pub fn pin_arc<T>(init: impl PinInit<T, Infallible>) -> Pin<Arc<T>> {
@@ -52,8 +62,17 @@ pub mod sync {
 
     pub mod atomic {
         //! Atomics, with the kernel's names for orders.
-        pub use loom::sync::atomic::Ordering::{AcqRel as Full, Acquire, Relaxed, Release};
-        use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+        pub use loom::sync::atomic::Ordering::{
+            AcqRel as Full,
+            Acquire,
+            Relaxed,
+            Release, //
+        };
+        use loom::sync::atomic::{
+            AtomicU32,
+            AtomicU64,
+            Ordering, //
+        };
 
         /// A number that has an atomic type.
         pub trait AtomicType {
@@ -124,7 +143,10 @@ pub mod kernel {
 
         pub mod poll {
             //! Waiting for a change. The order of a kernel wait queue is taken for granted.
-            use loom::sync::{Condvar, Mutex};
+            use loom::sync::{
+                Condvar,
+                Mutex, //
+            };
 
             /// A count of changes, and those who wait for the next one.
             pub struct Changes {

@@ -2,12 +2,19 @@
 
 //! Commands about functions: capabilities, start and end.
 
-use super::{violation, Context, Result};
+use super::{
+    violation,
+    Context,
+    Result, //
+};
 use crate::{
     caps,
     host::FunctionId,
-    ifc::{self, Status},
-    pages,
+    ifc::{
+        self,
+        Status, //
+    },
+    pages, //
 };
 impl Context<'_> {
     pub(super) fn query_hca_cap(&mut self) -> Result<()> {

@@ -2,13 +2,31 @@
 
 //! Commands about VHCAs that migrate.
 
-use super::{violation, Context, Failure, Result};
+use super::{
+    violation,
+    Context,
+    Failure,
+    Result, //
+};
 use crate::{
     host::FunctionId,
-    ifc::{self, Status},
-    image::{self, Refused},
-    migration::{Save, Side, Vhca},
-    mkey::{AccessError, Mkey},
+    ifc::{
+        self,
+        Status, //
+    },
+    image::{
+        self,
+        Refused, //
+    },
+    migration::{
+        Save,
+        Side,
+        Vhca, //
+    },
+    mkey::{
+        AccessError,
+        Mkey, //
+    },
 };
 impl Context<'_> {
     /// The VHCA that a migration command is about: a VF's, and only for the PF.

@@ -2,13 +2,21 @@
 
 //! Commands about event queues, protection domains, UAR pages and mkeys.
 
-use super::{violation, Context, Failure, Result};
+use super::{
+    violation,
+    Context,
+    Failure,
+    Result, //
+};
 use crate::{
     eq::EventQueue,
     host::FunctionId,
-    ifc::{self, Status},
+    ifc::{
+        self,
+        Status, //
+    },
     mkey::Mkey,
-    objects,
+    objects, //
 };
 /// UAR pages of the PF: from 1 MiB to its MSI-X table at 2 MiB.
 const PF_UARS: std::ops::Range<u32> = 0x100..0x200;

@@ -2,11 +2,19 @@
 
 //! Commands about the pages that a driver lends to firmware.
 
-use super::{violation, Context, Result};
+use super::{
+    violation,
+    Context,
+    Result, //
+};
 use crate::{
     host::FunctionId,
-    ifc::{self, event, Status},
-    pages,
+    ifc::{
+        self,
+        event,
+        Status, //
+    },
+    pages, //
 };
 impl Context<'_> {
     /// Asks the PF's driver for pages for a VF, or to take some back.

@@ -2,13 +2,24 @@
 
 //! Commands about completion queues, queue pairs and page trackers.
 
-use super::{violation, Context, Failure, Result};
+use super::{
+    violation,
+    Context,
+    Failure,
+    Result, //
+};
 use crate::{
     cq::CompletionQueue,
-    ifc::{self, Status},
+    ifc::{
+        self,
+        Status, //
+    },
     objects,
     qp::QueuePair,
-    track::{PageTrack, TrackState},
+    track::{
+        PageTrack,
+        TrackState, //
+    },
 };
 
 /// Numbers of completion queues.

@@ -3,11 +3,21 @@
 //! A stopped device that is saved in chunks, and images that have only what fits.
 
 use super::{
-    driver::{command, Machine},
-    migration::{digest, work, BAD_STATE},
-    objects::LEN,
+    driver::{
+        command,
+        Machine, //
+    },
+    migration::{
+        digest,
+        work,
+        BAD_STATE, //
+    },
+    objects::LEN, //
 };
-use crate::ifc::{self, Status};
+use crate::ifc::{
+    self,
+    Status, //
+};
 
 /// QUERY_VHCA_MIGRATION_STATE with `chunk`: bytes for the next SAVE, and in all.
 fn query_chunk(machine: &mut Machine, vhca: u16) -> (u8, u64, u64) {

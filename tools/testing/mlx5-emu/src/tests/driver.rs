@@ -5,9 +5,13 @@
 use crate::{
     config::Config,
     hca::Hca,
-    host::{DmaFault, FunctionId, Host},
+    host::{
+        DmaFault,
+        FunctionId,
+        Host, //
+    },
     ifc,
-    log::CommandRecord,
+    log::CommandRecord, //
 };
 
 /// Memory that is there: all of the first 16 MiB.

@@ -2,13 +2,27 @@
 
 //! Faults, armed by a property, by a VF, and through the PF.
 
-use super::driver::{command, Machine};
-use crate::{
-    faults::{Answer, Effect, Failed, Faults},
-    host::FunctionId,
-    ifc::{self, Status},
+use super::driver::{
+    command,
+    Machine, //
 };
-use mlx5_emu_regs::{self as regs, fault_what};
+use crate::{
+    faults::{
+        Answer,
+        Effect,
+        Failed,
+        Faults, //
+    },
+    host::FunctionId,
+    ifc::{
+        self,
+        Status, //
+    },
+};
+use mlx5_emu_regs::{
+    self as regs,
+    fault_what, //
+};
 
 const BAD_STATE: u8 = Status::BadResState as u8;
 const QUERY: u16 = ifc::QUERY_VHCA_MIGRATION_STATE;

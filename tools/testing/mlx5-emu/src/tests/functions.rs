@@ -3,13 +3,23 @@
 //! Functions that are enabled, disabled and reset.
 
 use super::{
-    driver::{command, Machine},
-    migration::{digest, work, BAD_STATE},
-    objects::LEN,
+    driver::{
+        command,
+        Machine, //
+    },
+    migration::{
+        digest,
+        work,
+        BAD_STATE, //
+    },
+    objects::LEN, //
 };
 use crate::{
     host::FunctionId,
-    ifc::{self, Status},
+    ifc::{
+        self,
+        Status, //
+    },
 };
 
 #[test]

@@ -3,14 +3,24 @@
 //! The migration commands in every state.
 
 use super::{
-    chunks::{at_once_and_in_chunks, save_in_chunks},
-    driver::{command, Machine, DATA},
-    objects::LEN,
+    chunks::{
+        at_once_and_in_chunks,
+        save_in_chunks, //
+    },
+    driver::{
+        command,
+        Machine,
+        DATA, //
+    },
+    objects::LEN, //
 };
 use crate::{
     config::Config,
     host::FunctionId,
-    ifc::{self, Status},
+    ifc::{
+        self,
+        Status, //
+    },
 };
 use mlx5_emu_regs as regs;
 

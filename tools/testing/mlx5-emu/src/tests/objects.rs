@@ -3,12 +3,19 @@
 //! mkeys, and objects of functions.
 
 use super::{
-    driver::{command, Machine, DATA},
-    migration::BAD_STATE,
+    driver::{
+        command,
+        Machine,
+        DATA, //
+    },
+    migration::BAD_STATE, //
 };
 use crate::{
     host::FunctionId,
-    ifc::{self, Status},
+    ifc::{
+        self,
+        Status, //
+    },
 };
 
 pub(super) const LEN: u64 = 512 << 10;

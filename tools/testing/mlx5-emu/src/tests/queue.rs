@@ -2,12 +2,20 @@
 
 //! Initialization segment, command queue, event queues.
 
-use super::driver::{command, Machine, DATA};
+use super::driver::{
+    command,
+    Machine,
+    DATA, //
+};
 use crate::{
     config::Config,
     host::FunctionId,
-    ifc::{self, Delivery, Status},
-    pages,
+    ifc::{
+        self,
+        Delivery,
+        Status, //
+    },
+    pages, //
 };
 
 #[test]

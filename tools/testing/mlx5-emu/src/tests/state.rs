@@ -4,9 +4,16 @@
 
 use crate::{
     image,
-    state::{Command, VfState, PAGE_LEN},
+    state::{
+        Command,
+        VfState,
+        PAGE_LEN, //
+    },
 };
-use mlx5_emu_regs::{pattern, scatter_page};
+use mlx5_emu_regs::{
+    pattern,
+    scatter_page, //
+};
 
 const SIZE: u64 = 16 * PAGE_LEN as u64;
 

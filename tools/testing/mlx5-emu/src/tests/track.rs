@@ -3,15 +3,32 @@
 //! CQs, QPs and the page tracker: what is reported, and what is refused.
 
 use super::{
-    driver::{command, Machine, DATA},
+    driver::{
+        command,
+        Machine,
+        DATA, //
+    },
     tracker::{
-        create, input, send, Tracked, CQ_RECORD, ENTRIES, EQ, EVENT_VECTOR, LOG_MESSAGE, PAGES,
-        TRACKED,
+        create,
+        input,
+        send,
+        Tracked,
+        CQ_RECORD,
+        ENTRIES,
+        EQ,
+        EVENT_VECTOR,
+        LOG_MESSAGE,
+        PAGES,
+        TRACKED, //
     },
 };
 use crate::{
     host::FunctionId,
-    ifc::{self, event, Status},
+    ifc::{
+        self,
+        event,
+        Status, //
+    },
 };
 use mlx5_emu_regs as regs;
 

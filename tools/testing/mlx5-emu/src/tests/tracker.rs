@@ -2,10 +2,18 @@
 
 //! A page tracker, as a driver makes one and has it report.
 
-use super::driver::{command, Machine, DATA};
+use super::driver::{
+    command,
+    Machine,
+    DATA, //
+};
 use crate::{
     host::FunctionId,
-    ifc::{self, event, Field},
+    ifc::{
+        self,
+        event,
+        Field, //
+    },
 };
 use mlx5_emu_regs as regs;
 

@@ -2,7 +2,10 @@
 
 //! What a scenario is, and its machine.
 
-use crate::kernel::Kernel::{self, Bare};
+use crate::kernel::Kernel::{
+    self,
+    Bare, //
+};
 use std::time::Duration;
 
 /// Which command runs a scenario.

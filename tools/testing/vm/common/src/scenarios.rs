@@ -5,8 +5,19 @@
 //! Init has a function for each entry, and the host a machine. The documentation shows the
 //! table, and names.sh reads it from here.
 
-use crate::kernel::Kernel::{self, Bare, Intree, Stock};
-pub use crate::scenario::{Extra, Leaks, Machine, Scenario, Suite};
+use crate::kernel::Kernel::{
+    self,
+    Bare,
+    Intree,
+    Stock, //
+};
+pub use crate::scenario::{
+    Extra,
+    Leaks,
+    Machine,
+    Scenario,
+    Suite, //
+};
 use std::time::Duration;
 
 /// Those of tests.

@@ -4,13 +4,31 @@
 //! are frozen.
 
 use crate::sys;
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{Read, Seek, Write},
-    path::{Path, PathBuf},
+    fs::{
+        self,
+        File,
+        OpenOptions, //
+    },
+    io::{
+        Read,
+        Seek,
+        Write, //
+    },
+    path::{
+        Path,
+        PathBuf, //
+    },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// Where they are.

@@ -2,10 +2,19 @@
 
 //! `devlink dev reload`: has the PF's driver begin anew, with its VFs in place.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{
+        AsRawFd,
+        FromRawFd,
+        OwnedFd, //
+    },
 };
 
 // include/uapi/linux/netlink.h, genetlink.h, devlink.h

@@ -3,8 +3,15 @@
 //! What the tracepoints of drivers tell.
 
 use crate::sys;
-use anyhow::{Context, Result};
-use std::{fmt::Display, fs, path::Path};
+use anyhow::{
+    Context,
+    Result, //
+};
+use std::{
+    fmt::Display,
+    fs,
+    path::Path, //
+};
 
 const TRACING: &str = "/sys/kernel/tracing";
 const SYSTEM: &str = "vfio_migration";

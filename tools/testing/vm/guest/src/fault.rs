@@ -6,14 +6,27 @@
 //! They are armed through the PF's configuration space, so no VF need be open,
 //! and they stay armed if a VF is reset.
 
-use crate::{hca::Pf, kmsg};
-use anyhow::{ensure, Context, Result};
+use crate::{
+    hca::Pf,
+    kmsg, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::{
-    fs::{File, OpenOptions},
+    fs::{
+        File,
+        OpenOptions, //
+    },
     os::unix::fs::FileExt,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vfio_mig::bdf::Bdf;
 

@@ -2,13 +2,24 @@
 
 //! The emulated HCA, from the PF driver's side.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
     fs,
-    path::{Path, PathBuf},
-    str::FromStr,
+    path::{
+        Path,
+        PathBuf, //
+    },
+    str::FromStr, //
 };
-use vfio_mig::{bdf::Bdf, sysfs};
+use vfio_mig::{
+    bdf::Bdf,
+    sysfs, //
+};
 
 /// A VFIO driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

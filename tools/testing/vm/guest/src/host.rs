@@ -3,10 +3,16 @@
 //! The host's files: programs that are more than an init, and what they need.
 
 use crate::sys;
-use anyhow::{Context, Result};
+use anyhow::{
+    Context,
+    Result, //
+};
 use std::{
     os::unix::fs::symlink,
-    process::{Command, Stdio},
+    process::{
+        Command,
+        Stdio, //
+    },
 };
 
 /// Where they are mounted.

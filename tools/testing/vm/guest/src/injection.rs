@@ -3,11 +3,18 @@
 //! Allocations that fail when they are told to: the kernel's fault injection, for one
 //! thread.
 
-use anyhow::{bail, Context, Result};
+use anyhow::{
+    bail,
+    Context,
+    Result, //
+};
 use std::{
-    fs::{self, File},
+    fs::{
+        self,
+        File, //
+    },
     os::unix::fs::FileExt,
-    path::Path,
+    path::Path, //
 };
 
 const NTH: &str = "/proc/thread-self/fail-nth";

@@ -17,18 +17,43 @@
 //! is lost, and goes on with what is left. A VF that is unplugged is given back: the guest
 //! says [`WAS_REMOVED`], and goes on without it.
 
-use crate::{hca, kmsg::KernelLog, vf::Vf};
-use anyhow::{ensure, Context, Result};
+use crate::{
+    hca,
+    kmsg::KernelLog,
+    vf::Vf, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader, Write},
-    os::fd::{AsFd, OwnedFd},
-    sync::mpsc::{self, Receiver},
+    fs::{
+        self,
+        File,
+        OpenOptions, //
+    },
+    io::{
+        BufRead,
+        BufReader,
+        Write, //
+    },
+    os::fd::{
+        AsFd,
+        OwnedFd, //
+    },
+    sync::mpsc::{
+        self,
+        Receiver, //
+    },
     thread,
-    time::Duration,
+    time::Duration, //
 };
-use vfio_mig::{bdf::Bdf, uapi};
+use vfio_mig::{
+    bdf::Bdf,
+    uapi, //
+};
 
 /// Rounds of a report.
 pub const STEP: u64 = 4;

@@ -4,14 +4,28 @@
 //! test or what is between two of them, and the faults of a span are asked for when
 //! it ends.
 
-use anyhow::{bail, ensure, Result};
-use std::{
-    fs::{File, OpenOptions},
-    io::{Read, Write},
-    mem,
-    os::unix::fs::OpenOptionsExt,
+use anyhow::{
+    bail,
+    ensure,
+    Result, //
 };
-use vm_common::judge::{Judge, Mark, MARK};
+use std::{
+    fs::{
+        File,
+        OpenOptions, //
+    },
+    io::{
+        Read,
+        Write, //
+    },
+    mem,
+    os::unix::fs::OpenOptionsExt, //
+};
+use vm_common::judge::{
+    Judge,
+    Mark,
+    MARK, //
+};
 
 /// Where the PCI core, with lockdep, complains whenever a PF's driver is unbound
 /// that has VFs: pci_disable_sriov() in the driver's remove() comes without

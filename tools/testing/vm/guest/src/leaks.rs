@@ -2,9 +2,21 @@
 
 //! Memory that the drivers have lost, where the kernel can tell.
 
-use crate::{hca::Pf, sys, tap::Results};
-use anyhow::{bail, Context, Result};
-use std::{fs, thread, time::Duration};
+use crate::{
+    hca::Pf,
+    sys,
+    tap::Results, //
+};
+use anyhow::{
+    bail,
+    Context,
+    Result, //
+};
+use std::{
+    fs,
+    thread,
+    time::Duration, //
+};
 use vm_common::drivers;
 
 const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";

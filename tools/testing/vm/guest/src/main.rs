@@ -25,8 +25,14 @@ mod sys;
 mod tap;
 mod vf;
 
-use anyhow::{Context, Result};
-use std::{fs, process::ExitCode};
+use anyhow::{
+    Context,
+    Result, //
+};
+use std::{
+    fs,
+    process::ExitCode, //
+};
 use tap::Results;
 
 const FILE_SYSTEMS: &[(&str, &str)] = &[

@@ -2,9 +2,21 @@
 
 //! The ways in which user space resets a VF.
 
-use anyhow::{bail, Result};
-use std::{fs, io, path::PathBuf};
-use vfio_mig::{bdf::Bdf, device::Device, sysfs, uapi};
+use anyhow::{
+    bail,
+    Result, //
+};
+use std::{
+    fs,
+    io,
+    path::PathBuf, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    sysfs,
+    uapi, //
+};
 
 /// Where the list of capabilities begins, in configuration space.
 const CAPABILITIES: u64 = 0x34;

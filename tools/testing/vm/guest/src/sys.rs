@@ -3,16 +3,31 @@
 //! System calls that only an init needs.
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::{
+        CStr,
+        CString, //
+    },
     fs::File,
-    io::{self, Read, Write},
+    io::{
+        self,
+        Read,
+        Write, //
+    },
     os::{
-        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt},
+        fd::{
+            AsRawFd,
+            BorrowedFd,
+            FromRawFd,
+            OwnedFd, //
+        },
+        unix::{
+            net::UnixStream,
+            process::CommandExt, //
+        },
     },
     process::Command,
     ptr,
-    time::Duration,
+    time::Duration, //
 };
 
 fn check(ret: libc::c_int) -> io::Result<()> {

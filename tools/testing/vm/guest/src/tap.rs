@@ -2,12 +2,18 @@
 
 //! Results, in KTAP, and events for the host's eyes.
 
-use crate::kmsg::{self, KernelLog};
+use crate::kmsg::{
+    self,
+    KernelLog, //
+};
 use anyhow::Result;
 use serde_json::Value;
 use std::{
-    fs::{File, OpenOptions},
-    io::Write,
+    fs::{
+        File,
+        OpenOptions, //
+    },
+    io::Write, //
 };
 use vm_common::judge::Mark;
 

@@ -3,10 +3,26 @@
 //! A VF that was opened through VFIO, and works when told to.
 
 use crate::kmsg;
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
-use std::{fs::File, io::Read, os::fd::AsFd, os::fd::OwnedFd};
-use vfio_mig::{bdf::Bdf, device::Device, iommu::AddressSpace, memory::DeviceMemory, uapi};
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::AsFd,
+    os::fd::OwnedFd, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    iommu::AddressSpace,
+    memory::DeviceMemory,
+    uapi, //
+};
 
 /// Where its memory is, for the VF.
 pub const IOVA: u64 = 0x1_0000_0000;

@@ -3,8 +3,14 @@
 //! The code of the drivers' modules, in bytes.
 
 use super::rows::Row;
-use crate::{kernel, paths::Paths};
-use anyhow::{Context, Result};
+use crate::{
+    kernel,
+    paths::Paths, //
+};
+use anyhow::{
+    Context,
+    Result, //
+};
 use vm_common::kernel::Kernel;
 
 /// Drivers, with their modules.

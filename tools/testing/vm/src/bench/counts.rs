@@ -2,14 +2,25 @@
 
 //! What counter.so has counted, put to what the guest has said it is.
 
-use crate::{command::COUNTS, machine::Outcome};
-use anyhow::{bail, ensure, Context, Result};
+use crate::{
+    command::COUNTS,
+    machine::Outcome, //
+};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{BufRead, BufReader},
-    ops::Range,
+    io::{
+        BufRead,
+        BufReader, //
+    },
+    ops::Range, //
 };
 
 /// A block of code.

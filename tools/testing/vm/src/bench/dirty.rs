@@ -2,11 +2,21 @@
 
 //! What a report of dirty pages costs.
 
-use super::{medians, Measured};
+use super::{
+    medians,
+    Measured, //
+};
 use crate::report::write;
 use anyhow::Result;
-use serde_json::{json, Map, Value};
-use std::{fmt::Write as _, path::Path};
+use serde_json::{
+    json,
+    Map,
+    Value, //
+};
+use std::{
+    fmt::Write as _,
+    path::Path, //
+};
 
 /// What is measured, for each driver and pattern.
 const FIGURES: [&str; 5] = [

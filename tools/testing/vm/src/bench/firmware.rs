@@ -4,9 +4,16 @@
 //! commands.
 
 use crate::machine::Outcome;
-use anyhow::{bail, Context, Result};
+use anyhow::{
+    bail,
+    Context,
+    Result, //
+};
 use serde_json::Value;
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs, //
+};
 
 /// A command. The log has them in the order in which they ended.
 pub struct Command<'a> {

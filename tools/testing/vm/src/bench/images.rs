@@ -3,8 +3,15 @@
 //! How many firmware commands it takes to load many images.
 
 use super::firmware;
-use crate::{machine::Outcome, tap::Test};
-use anyhow::{ensure, Context, Result};
+use crate::{
+    machine::Outcome,
+    tap::Test, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use serde_json::Value;
 
 /// How many more our driver may send than the C driver: it has two buffers, and an mkey for

@@ -17,14 +17,28 @@ mod rows;
 pub mod table;
 mod versions;
 
-use crate::{machine::Outcome, paths::Paths, tap::Test};
-use anyhow::{ensure, Result};
-use serde_json::{json, Map, Value};
+use crate::{
+    machine::Outcome,
+    paths::Paths,
+    tap::Test, //
+};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use serde_json::{
+    json,
+    Map,
+    Value, //
+};
 use std::path::Path;
 use vm_common::{
     kernel::Kernel,
     names,
-    scenarios::{self, Scenario},
+    scenarios::{
+        self,
+        Scenario, //
+    },
 };
 
 /// A benchmark.

@@ -4,13 +4,31 @@
 //! log of firmware commands.
 
 use super::{
-    firmware::{self, Load},
-    median, Measured,
+    firmware::{
+        self,
+        Load, //
+    },
+    median,
+    Measured, //
 };
-use crate::{machine::Outcome, report::write, tap::Test};
-use anyhow::{Context, Result};
-use serde_json::{json, Value};
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use crate::{
+    machine::Outcome,
+    report::write,
+    tap::Test, //
+};
+use anyhow::{
+    Context,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::Path, //
+};
 
 /// What a pattern is to take at most, of the C driver's time.
 const GOALS: [(&str, f64); 2] = [

@@ -4,14 +4,33 @@
 
 use super::{
     code_size,
-    goals::{self, Kept},
-    rows::{self, Row},
-    Measured,
+    goals::{
+        self,
+        Kept, //
+    },
+    rows::{
+        self,
+        Row, //
+    },
+    Measured, //
 };
-use crate::{machine::Outcome, report::write, tap::Test};
-use anyhow::{bail, Result};
-use serde_json::{json, Value};
-use std::{fmt::Write as _, path::Path};
+use crate::{
+    machine::Outcome,
+    report::write,
+    tap::Test, //
+};
+use anyhow::{
+    bail,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    fmt::Write as _,
+    path::Path, //
+};
 use vm_common::kernel::Kernel;
 
 /// A figure for a person.

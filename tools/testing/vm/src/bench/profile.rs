@@ -3,16 +3,30 @@
 //! The functions that the instructions of each call are of.
 
 use super::{
-    counts::{self, Count, Counts},
-    median, Measured,
+    counts::{
+        self,
+        Count,
+        Counts, //
+    },
+    median,
+    Measured, //
 };
 use crate::report::write;
-use anyhow::{ensure, Result};
-use serde_json::{json, Value};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{
+        BTreeMap,
+        BTreeSet, //
+    },
     fmt::Write as _,
-    path::Path,
+    path::Path, //
 };
 
 /// Functions of each path that are shown. profile.json has all.
@@ -119,7 +133,10 @@ pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::counts::tests::section, *};
+    use super::{
+        super::counts::tests::section,
+        *, //
+    };
 
     #[test]
     fn instructions_belong_to_the_function_that_they_are_in() {

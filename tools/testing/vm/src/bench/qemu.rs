@@ -4,13 +4,28 @@
 //! and without REINIT.
 
 use super::{
-    firmware::{self, Vhcas},
-    medians, spreads, versions, Measured,
+    firmware::{
+        self,
+        Vhcas, //
+    },
+    medians,
+    spreads,
+    versions,
+    Measured, //
 };
 use crate::report::write;
-use anyhow::{Context, Result};
-use serde_json::{json, Value};
-use std::{fmt::Write as _, path::Path};
+use anyhow::{
+    Context,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    fmt::Write as _,
+    path::Path, //
+};
 
 /// What is measured of a migration: its name in JSON and in the table, and how
 /// many decimals it has there.

@@ -3,13 +3,24 @@
 //! Downtime of a busy device, with and without REINIT.
 
 use super::{
-    firmware::{self, Vhcas},
-    medians, versions, Measured,
+    firmware::{
+        self,
+        Vhcas, //
+    },
+    medians,
+    versions,
+    Measured, //
 };
 use crate::report::write;
 use anyhow::Result;
-use serde_json::{json, Value};
-use std::{fmt::Write as _, path::Path};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    fmt::Write as _,
+    path::Path, //
+};
 
 /// What is measured: its name in JSON, and in the table.
 const FIGURES: &[(&str, &str)] = &[

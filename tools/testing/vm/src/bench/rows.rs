@@ -3,13 +3,28 @@
 //! The rows of paths.json: a figure with our driver, and with the C driver.
 
 use super::{
-    counts::{self, Count, Counts, Section},
-    goals::{self, Figure},
-    median,
+    counts::{
+        self,
+        Count,
+        Counts,
+        Section, //
+    },
+    goals::{
+        self,
+        Figure, //
+    },
+    median, //
 };
 use crate::machine::Outcome;
-use anyhow::{Context, Result};
-use serde_json::{json, Map, Value};
+use anyhow::{
+    Context,
+    Result, //
+};
+use serde_json::{
+    json,
+    Map,
+    Value, //
+};
 use std::ops::Range;
 use vm_common::kernel::Kernel;
 
@@ -286,7 +301,10 @@ pub fn of(kernel: Kernel, outcome: &Outcome) -> Result<Vec<Row>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::counts::tests::section, *};
+    use super::{
+        super::counts::tests::section,
+        *, //
+    };
 
     /// A machine with a run in which so much was executed, half of it in one call that
     /// clears pages.

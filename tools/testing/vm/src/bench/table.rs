@@ -2,11 +2,24 @@
 
 //! The table of goals and results in README.md, and the results that it is made of.
 
-use super::{paths as rows_of_calls, ALL};
+use super::{
+    paths as rows_of_calls,
+    ALL, //
+};
 use crate::paths::Paths;
-use anyhow::{ensure, Context, Result};
-use serde_json::{json, Value};
-use std::{fmt::Write as _, fs};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    fmt::Write as _,
+    fs, //
+};
 
 /// The results, in the checkout.
 const RESULTS: &str = "Documentation/dev-tools/vfio-rust/paths.json";

@@ -2,7 +2,11 @@
 
 //! Both drivers with both versions of PRECOPY_INFO, side by side.
 
-use serde_json::{json, Map, Value};
+use serde_json::{
+    json,
+    Map,
+    Value, //
+};
 
 /// Drivers, with their names for a person.
 pub const DRIVERS: [(&str, &str); 2] = [("rust", "Rust"), ("c", "C")];

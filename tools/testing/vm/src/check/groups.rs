@@ -3,15 +3,25 @@
 //! The groups of tests, and what each needs.
 
 use crate::{
-    needs::{self, Need},
-    report::quoted,
+    needs::{
+        self,
+        Need, //
+    },
+    report::quoted, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use std::collections::BTreeSet;
 use vm_common::{
     kernel::Kernel,
     names,
-    scenarios::{self, Scenario, Suite},
+    scenarios::{
+        self,
+        Scenario,
+        Suite, //
+    },
 };
 
 /// The group of the tests of all Rust programs and libraries.

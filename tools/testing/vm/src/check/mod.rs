@@ -7,31 +7,59 @@ mod tally;
 
 use crate::{
     accel::Accel,
-    bench, children, fuzz,
+    bench,
+    children,
+    fuzz,
     machine::Machine,
     paths::Paths,
     report::{
         self,
-        times::{self, Time},
+        times::{
+            self,
+            Time, //
+        },
     },
-    schedule, seed,
-    tap::Test,
+    schedule,
+    seed,
+    tap::Test, //
 };
-use anyhow::{Context, Result};
-use groups::{machines, wanted, Command, CARGO, COMMANDS, FUZZ};
+use anyhow::{
+    Context,
+    Result, //
+};
+use groups::{
+    machines,
+    wanted,
+    Command,
+    CARGO,
+    COMMANDS,
+    FUZZ, //
+};
 use std::{
     cmp::Reverse,
     fs,
-    process::{self, Stdio},
-    sync::{Mutex, PoisonError},
-    time::Instant,
+    process::{
+        self,
+        Stdio, //
+    },
+    sync::{
+        Mutex,
+        PoisonError, //
+    },
+    time::Instant, //
 };
 use tally::Tally;
-use vm_common::{kernel::Kernel, scenarios::Scenario};
+use vm_common::{
+    kernel::Kernel,
+    scenarios::Scenario, //
+};
 
 #[cfg(test)]
 pub use groups::groups;
-pub use groups::{needs, Extent};
+pub use groups::{
+    needs,
+    Extent, //
+};
 
 /// What is run as one.
 enum Job {

@@ -4,8 +4,11 @@
 
 use crate::{
     paths::Paths,
-    report::times::{self, Time},
-    tap::Test,
+    report::times::{
+        self,
+        Time, //
+    },
+    tap::Test, //
 };
 use anyhow::Result;
 use std::time::Duration;

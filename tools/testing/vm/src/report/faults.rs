@@ -2,12 +2,31 @@
 
 //! The report of `make check-qemu-faults`.
 
-use super::{plain, quoted, write};
-use crate::{machine::Outcome, tap::Test};
-use anyhow::{ensure, Result};
-use serde_json::{json, Value};
-use std::{fmt::Write as _, path::Path};
-use vm_common::{faults, names};
+use super::{
+    plain,
+    quoted,
+    write, //
+};
+use crate::{
+    machine::Outcome,
+    tap::Test, //
+};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    fmt::Write as _,
+    path::Path, //
+};
+use vm_common::{
+    faults,
+    names, //
+};
 
 /// The report, in the folder of results.
 pub const FILE: &str = "vm/qemu-faults.json";

@@ -7,9 +7,16 @@ pub mod qemu;
 pub mod run;
 pub mod times;
 
-use anyhow::{Context, Result};
+use anyhow::{
+    Context,
+    Result, //
+};
 use serde_json::Value;
-use std::{fs, io::ErrorKind, path::Path};
+use std::{
+    fs,
+    io::ErrorKind,
+    path::Path, //
+};
 
 /// Removes the report of an earlier run, before one that may end without a report.
 pub fn remove(file: &Path) -> Result<()> {

@@ -2,11 +2,21 @@
 
 //! The report of `make run-qemu`.
 
-use super::{mib, plain, write};
+use super::{
+    mib,
+    plain,
+    write, //
+};
 use crate::machine::Outcome;
 use anyhow::Result;
-use serde_json::{json, Value};
-use std::{fmt::Write as _, path::Path};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    fmt::Write as _,
+    path::Path, //
+};
 
 /// The report, in the folder of results.
 pub const FILE: &str = "run/qemu.json";

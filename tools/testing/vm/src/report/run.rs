@@ -2,18 +2,34 @@
 
 //! The report of `make run`.
 
-use super::{mib, plain, write};
+use super::{
+    mib,
+    plain,
+    write, //
+};
 use crate::{
     bench::{
-        counts::{self, Counts},
-        median,
+        counts::{
+            self,
+            Counts, //
+        },
+        median, //
     },
     machine::Outcome,
-    paths::Paths,
+    paths::Paths, //
 };
-use anyhow::{ensure, Result};
-use serde_json::{json, Value};
-use std::{fmt::Write as _, path::Path};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    fmt::Write as _,
+    path::Path, //
+};
 
 /// The report, in the folder of results.
 pub const FILE: &str = "run/report.json";
@@ -215,7 +231,10 @@ pub fn publish(paths: &Paths, outcome: &Outcome, file: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::counts::{tests::section, Count};
+    use crate::bench::counts::{
+        tests::section,
+        Count, //
+    };
 
     fn run(driver: &str, run: u64, ms: f64, whole: bool) -> Value {
         json!({

@@ -2,13 +2,22 @@
 
 //! How long the groups of `make check` have taken.
 
-use anyhow::{Context, Result};
-use serde_json::{json, Value};
+use anyhow::{
+    Context,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
 use std::{
     fs,
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// The report, in the folder of results.

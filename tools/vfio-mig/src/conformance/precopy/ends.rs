@@ -2,18 +2,30 @@
 
 //! The temporary end of a session in PRE_COPY, and poll.
 
-use super::session::{change, each_precopy_state, info};
+use super::session::{
+    change,
+    each_precopy_state,
+    info, //
+};
 use crate::{
     conformance::{
-        require, require_errno,
-        site::{drain, require_workload},
-        Site, Verdict,
+        require,
+        require_errno,
+        site::{
+            drain,
+            require_workload, //
+        },
+        Site,
+        Verdict, //
     },
     state::State,
     stream::End,
-    uapi,
+    uapi, //
 };
-use std::{io::Read, os::fd::AsFd};
+use std::{
+    io::Read,
+    os::fd::AsFd, //
+};
 
 pub(super) fn temporary_end(site: &Site) -> Verdict {
     each_precopy_state(site, |_, file, state| {

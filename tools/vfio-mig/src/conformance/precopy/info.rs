@@ -2,17 +2,34 @@
 
 //! What VFIO_MIG_GET_PRECOPY_INFO says.
 
-use super::session::{ask, change, each_precopy_state, info};
+use super::session::{
+    ask,
+    change,
+    each_precopy_state,
+    info, //
+};
 use crate::{
     conformance::{
-        require, require_errno, shown,
-        site::{drain, require_workload},
-        Site, Verdict,
+        require,
+        require_errno,
+        shown,
+        site::{
+            drain,
+            require_workload, //
+        },
+        Site,
+        Verdict, //
     },
     state::State,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
 };
-use std::{io::Read, os::fd::AsFd};
+use std::{
+    io::Read,
+    os::fd::AsFd, //
+};
 
 pub(super) fn is_there(site: &Site) -> Verdict {
     each_precopy_state(site, |_, file, state| match ask(file) {

@@ -9,15 +9,30 @@ mod session;
 
 use super::Test;
 use ends::{
-    more_data_wakes_poll, poll_says_readable, poll_waits_for_more, stop_copy_wakes_poll,
-    temporary_end, temporary_end_again,
+    more_data_wakes_poll,
+    poll_says_readable,
+    poll_waits_for_more,
+    stop_copy_wakes_poll,
+    temporary_end,
+    temporary_end_again, //
 };
 use info::{
-    argsz, dirty_bytes_begin_at_zero, dirty_bytes_follow_changes, fields_are_output,
-    initial_bytes_are_not_zero, initial_bytes_decrease, is_there, not_after_precopy,
-    only_in_precopy,
+    argsz,
+    dirty_bytes_begin_at_zero,
+    dirty_bytes_follow_changes,
+    fields_are_output,
+    initial_bytes_are_not_zero,
+    initial_bytes_decrease,
+    is_there,
+    not_after_precopy,
+    only_in_precopy, //
 };
-use reinit::{flags_are_output, no_reinit_without_opt_in, reinit, reinit_counts};
+use reinit::{
+    flags_are_output,
+    no_reinit_without_opt_in,
+    reinit,
+    reinit_counts, //
+};
 
 pub fn tests() -> Vec<Test> {
     const VALID: &str = "This ioctl is valid only in PRE_COPY states and kernel driver should \

@@ -2,16 +2,28 @@
 
 //! VFIO_PRECOPY_INFO_REINIT, and the opt-in to it.
 
-use super::session::{change, create, each_precopy_state, info};
+use super::session::{
+    change,
+    create,
+    each_precopy_state,
+    info, //
+};
 use crate::{
     conformance::{
         require,
-        site::{drain, require_workload},
-        Site, Verdict,
+        site::{
+            drain,
+            require_workload, //
+        },
+        Site,
+        Verdict, //
     },
     state::State,
     stream::End,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
 };
 use std::os::fd::AsFd;
 

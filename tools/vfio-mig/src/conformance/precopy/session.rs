@@ -3,13 +3,26 @@
 //! A session in PRE_COPY, and work for its device.
 
 use crate::{
-    conformance::{shown, site::require_state, Site, Stop, Verdict},
+    conformance::{
+        shown,
+        site::require_state,
+        Site,
+        Stop,
+        Verdict, //
+    },
     device::Device,
     state::State,
-    uapi::{self, PrecopyInfo},
-    workload::Workload,
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
+    workload::Workload, //
 };
-use std::{fs::File, io, os::fd::AsFd};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsFd, //
+};
 
 /// What each test of a workload has a device do.
 const WORK: u64 = 64 << 10;

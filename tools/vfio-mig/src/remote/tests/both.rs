@@ -3,14 +3,30 @@
 //! Both sides.
 
 use super::{
-    connect_to, connected, frames, listen, send_state, serve_notes, terminated, Notes, LONG,
+    connect_to,
+    connected,
+    frames,
+    listen,
+    send_state,
+    serve_notes,
+    terminated,
+    Notes,
+    LONG, //
 };
 use crate::{
     error::Error,
-    remote::frames::{reason, DONE, MAX_REASON},
-    target::Target,
+    remote::frames::{
+        reason,
+        DONE,
+        MAX_REASON, //
+    },
+    target::Target, //
 };
-use std::{io::Write, net::Shutdown, time::Duration};
+use std::{
+    io::Write,
+    net::Shutdown,
+    time::Duration, //
+};
 
 #[test]
 fn a_state_arrives_whole() {

@@ -3,15 +3,39 @@
 //! Peers that connect, and are no senders.
 
 use super::{
-    connect_to, frames, listen, peer, send_state, serve_notes, trickle, Notes, Refused, LONG,
+    connect_to,
+    frames,
+    listen,
+    peer,
+    send_state,
+    serve_notes,
+    trickle,
+    Notes,
+    Refused,
+    LONG, //
 };
 use crate::remote::{
-    callers::{accept_all, MAX_CALLERS},
-    frames::{reason, FAILED, HEADER, HELLO, VERSION},
+    callers::{
+        accept_all,
+        MAX_CALLERS, //
+    },
+    frames::{
+        reason,
+        FAILED,
+        HEADER,
+        HELLO,
+        VERSION, //
+    },
 };
 use std::{
-    io::{Read, Write},
-    time::{Duration, Instant},
+    io::{
+        Read,
+        Write, //
+    },
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 #[test]

@@ -8,19 +8,43 @@ mod receiver;
 mod sender;
 
 use crate::{
-    error::{Context, Error},
-    remote::{
-        frames::{header, DONE},
-        receiver::{serve_into, Observer, Received},
-        sender::RemoteTarget,
+    error::{
+        Context,
+        Error, //
     },
-    target::Target,
+    remote::{
+        frames::{
+            header,
+            DONE, //
+        },
+        receiver::{
+            serve_into,
+            Observer,
+            Received, //
+        },
+        sender::RemoteTarget, //
+    },
+    target::Target, //
 };
 use std::{
-    io::{self, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    io::{
+        self,
+        Write, //
+    },
+    net::{
+        Shutdown,
+        SocketAddr,
+        TcpListener,
+        TcpStream, //
+    },
+    thread::{
+        self,
+        JoinHandle, //
+    },
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// Notes what happens to it.

@@ -2,21 +2,50 @@
 
 //! A receiver, and senders that are none of ours.
 
-use super::{connected, frames, listen, peer, serve_notes, taken, trickle, Notes, LONG};
+use super::{
+    connected,
+    frames,
+    listen,
+    peer,
+    serve_notes,
+    taken,
+    trickle,
+    Notes,
+    LONG, //
+};
 use crate::{
     error::Error,
     remote::{
         connection::MAX_LINGER,
-        frames::{ABANDON, BARRIER, DATA, DONE, END, FAILED, HELLO, START, VERSION},
-        receiver::MAX_BARRIERS,
+        frames::{
+            ABANDON,
+            BARRIER,
+            DATA,
+            DONE,
+            END,
+            FAILED,
+            HELLO,
+            START,
+            VERSION, //
+        },
+        receiver::MAX_BARRIERS, //
     },
 };
-use sha2::{Digest, Sha256};
+use sha2::{
+    Digest,
+    Sha256, //
+};
 use std::{
-    io::{Read, Write},
+    io::{
+        Read,
+        Write, //
+    },
     net::Shutdown,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 #[test]

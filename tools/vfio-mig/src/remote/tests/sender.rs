@@ -2,18 +2,42 @@
 
 //! A sender, and receivers that are none of ours.
 
-use super::{connect_to, connected, frames, listen, serve_notes, terminated, trickle, Notes, LONG};
+use super::{
+    connect_to,
+    connected,
+    frames,
+    listen,
+    serve_notes,
+    terminated,
+    trickle,
+    Notes,
+    LONG, //
+};
 use crate::{
     remote::{
         connection::MAX_LINGER,
-        frames::{ABANDON, DATA, DONE, FAILED, HEADER, MAX_FRAME},
-        sender::RemoteTarget,
+        frames::{
+            ABANDON,
+            DATA,
+            DONE,
+            FAILED,
+            HEADER,
+            MAX_FRAME, //
+        },
+        sender::RemoteTarget, //
     },
-    target::Target,
+    target::Target, //
 };
 use std::{
-    io::{self, Read, Write},
-    time::{Duration, Instant},
+    io::{
+        self,
+        Read,
+        Write, //
+    },
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 #[test]

@@ -3,9 +3,18 @@
 //! What a QEMU is started with.
 
 use super::process::file;
-use crate::{hca::Driver, sys};
-use anyhow::{Context, Result};
-use vfio_mig::{bdf::Bdf, precopy::InfoVersion};
+use crate::{
+    hca::Driver,
+    sys, //
+};
+use anyhow::{
+    Context,
+    Result, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    precopy::InfoVersion, //
+};
 
 /// Of the first VF's root port, on the guest's bus. The others follow.
 const FIRST_SLOT: usize = 4;

@@ -3,12 +3,21 @@
 //! What a migration has cost, from what both QEMUs tell.
 
 use super::{
-    config::{state_name, Assigned},
-    trace::Trace,
+    config::{
+        state_name,
+        Assigned, //
+    },
+    trace::Trace, //
 };
 use crate::events;
-use anyhow::{ensure, Result};
-use serde_json::{json, Value};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
 use std::ops::Range;
 use vfio_mig::precopy::InfoVersion;
 

@@ -3,15 +3,39 @@
 //! A guest, wherever it is: it goes from QEMU to QEMU.
 
 use super::{
-    config::{Assigned, Common, Config},
+    config::{
+        Assigned,
+        Common,
+        Config, //
+    },
     figures,
-    process::{file, Qemu, TIMEOUT},
-    trace::Trace,
+    process::{
+        file,
+        Qemu,
+        TIMEOUT, //
+    },
+    trace::Trace, //
 };
-use crate::{events, host::ROOT, inner, tap::Results};
-use anyhow::{ensure, Context, Result};
-use serde_json::{json, Value};
-use std::{fs, thread, time::Duration};
+use crate::{
+    events,
+    host::ROOT,
+    inner,
+    tap::Results, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    fs,
+    thread,
+    time::Duration, //
+};
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Reports of the guest before and after a migration.

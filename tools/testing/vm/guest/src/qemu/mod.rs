@@ -10,7 +10,16 @@ mod qmp;
 mod trace;
 mod trial;
 
-pub use config::{Access, Assigned, Common, Config};
-pub use guest::{Channel, Death, Guest};
+pub use config::{
+    Access,
+    Assigned,
+    Common,
+    Config, //
+};
+pub use guest::{
+    Channel,
+    Death,
+    Guest, //
+};
 pub use process::Qemu;
 pub use trial::Place;

@@ -3,24 +3,54 @@
 //! A QEMU, from its start to its end.
 
 use super::{
-    config::{arguments, environment, Assigned, Common, Config},
+    config::{
+        arguments,
+        environment,
+        Assigned,
+        Common,
+        Config, //
+    },
     qmp::Qmp,
-    trace::{Event, Trace},
+    trace::{
+        Event,
+        Trace, //
+    },
 };
 use crate::{
-    host::{in_root, ROOT},
-    inner, sys,
-    tap::Results,
+    host::{
+        in_root,
+        ROOT, //
+    },
+    inner,
+    sys,
+    tap::Results, //
 };
-use anyhow::{bail, ensure, Context, Result};
-use serde_json::{json, Value};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
 use std::{
-    fs::{self, File},
+    fs::{
+        self,
+        File, //
+    },
     io::Write,
-    os::unix::{net::UnixStream, process::ExitStatusExt},
+    os::unix::{
+        net::UnixStream,
+        process::ExitStatusExt, //
+    },
     process::Child,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// Where QEMU's files are, for QEMU.

@@ -2,12 +2,23 @@
 
 //! A client of QEMU's machine protocol.
 
-use anyhow::{bail, Context, Result};
-use serde_json::{json, Value};
+use anyhow::{
+    bail,
+    Context,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{
+        BufRead,
+        BufReader,
+        Write, //
+    },
     os::unix::net::UnixStream,
-    time::Duration,
+    time::Duration, //
 };
 
 /// No command takes longer. The first one is answered when QEMU has opened its

@@ -6,7 +6,12 @@ use crate::tap::Results;
 use anyhow::Result;
 use std::{
     fs::File,
-    io::{ErrorKind, Read, Seek, SeekFrom},
+    io::{
+        ErrorKind,
+        Read,
+        Seek,
+        SeekFrom, //
+    },
 };
 
 /// An event.

@@ -4,16 +4,36 @@
 
 use super::{
     figures,
-    guest::{set_bandwidth, Channel, Guest, ANYTHING_FITS, MAX_BANDWIDTH, MEASURED, NOTHING_FITS},
-    process::{Qemu, TIMEOUT},
-    trace::Trace,
+    guest::{
+        set_bandwidth,
+        Channel,
+        Guest,
+        ANYTHING_FITS,
+        MAX_BANDWIDTH,
+        MEASURED,
+        NOTHING_FITS, //
+    },
+    process::{
+        Qemu,
+        TIMEOUT, //
+    },
+    trace::Trace, //
 };
-use crate::{inner, tap::Results};
-use anyhow::{ensure, Result};
+use crate::{
+    inner,
+    tap::Results, //
+};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use serde_json::json;
 use std::{
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 
 /// How long to look for a QEMU that runs the guest.

@@ -3,13 +3,32 @@
 //! `vfio-mig stress` and `vfio-mig fuzz`: whatever user space does, the kernel and
 //! the device are well afterwards.
 
-use super::{conformance, NamedRun, Vfs};
-use crate::{hca::Driver, kmsg, sys, tap::Results};
-use anyhow::{ensure, Context, Result};
+use super::{
+    conformance,
+    NamedRun,
+    Vfs, //
+};
+use crate::{
+    hca::Driver,
+    kmsg,
+    sys,
+    tap::Results, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use vfio_mig::{
     address::Address,
-    fuzz::{self, Rounds},
-    stress::{self, Limits},
+    fuzz::{
+        self,
+        Rounds, //
+    },
+    stress::{
+        self,
+        Limits, //
+    },
 };
 
 /// The scenarios that are here.

@@ -3,10 +3,19 @@
 //! The same thing done with both drivers: it must look the same.
 
 use super::Vfs;
-use crate::{hca::Driver, tap::Results};
-use anyhow::{bail, Result};
+use crate::{
+    hca::Driver,
+    tap::Results, //
+};
+use anyhow::{
+    bail,
+    Result, //
+};
 use std::io;
-use vfio_mig::{bdf::Bdf, error::Error};
+use vfio_mig::{
+    bdf::Bdf,
+    error::Error, //
+};
 
 /// Two VFs of one driver.
 pub struct Site {

@@ -3,14 +3,29 @@
 //! ioctls as programs of 32 bit make them: they take another way into the kernel,
 //! and must do the same.
 
-use super::{compare::Site, NamedRun, Vfs};
-use crate::{hca::Driver, sys, tap::Results};
-use anyhow::{ensure, Context, Result};
+use super::{
+    compare::Site,
+    NamedRun,
+    Vfs, //
+};
+use crate::{
+    hca::Driver,
+    sys,
+    tap::Results, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::os::fd::AsFd;
 use vfio_mig::{
     device::Device,
     state::State,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
 };
 
 /// The scenarios that are here.

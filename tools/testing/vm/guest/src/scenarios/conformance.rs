@@ -2,17 +2,42 @@
 
 //! `vfio-mig test` judges drivers: ours, the C driver, and samples.
 
-use super::{NamedRun, Vfs};
-use crate::{hca::Driver, kmsg, sys, tap::Results};
-use anyhow::{bail, ensure, Context, Result};
+use super::{
+    NamedRun,
+    Vfs, //
+};
+use crate::{
+    hca::Driver,
+    kmsg,
+    sys,
+    tap::Results, //
+};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
     collections::BTreeMap,
     fs,
-    io::{BufRead, BufReader, ErrorKind},
+    io::{
+        BufRead,
+        BufReader,
+        ErrorKind, //
+    },
     path::Path,
-    process::{Command, Stdio},
+    process::{
+        Command,
+        Stdio, //
+    },
 };
-use vfio_mig::{bdf::Bdf, device::Device, state::State, sysfs};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    state::State,
+    sysfs, //
+};
 use vm_common::drivers::lacks;
 
 /// The scenarios that are here.

@@ -2,15 +2,32 @@
 
 //! The model under the unmodified mlx5_core: what all else rests on.
 
-use super::{conformance, NamedRun};
-use crate::{
-    hca::{self, Driver, Pf},
-    leaks, sys,
-    tap::Results,
-    vf::Vf,
+use super::{
+    conformance,
+    NamedRun, //
 };
-use anyhow::{bail, ensure, Context, Result};
-use std::{collections::BTreeSet, thread, time::Duration};
+use crate::{
+    hca::{
+        self,
+        Driver,
+        Pf, //
+    },
+    leaks,
+    sys,
+    tap::Results,
+    vf::Vf, //
+};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
+use std::{
+    collections::BTreeSet,
+    thread,
+    time::Duration, //
+};
 use vfio_mig::sysfs;
 
 /// The scenarios that are here.

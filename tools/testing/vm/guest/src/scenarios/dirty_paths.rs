@@ -4,19 +4,32 @@
 
 use super::{
     paths::Counter,
-    track::{missing, ones, Written},
-    Vfs,
+    track::{
+        missing,
+        ones,
+        Written, //
+    },
+    Vfs, //
 };
 use crate::{
     hca::Driver,
     tap::Results,
-    vf::{Vf, IOVA},
+    vf::{
+        Vf,
+        IOVA, //
+    },
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use vfio_mig::{
     bdf::Bdf,
-    uapi::{self, LoggingRange},
+    uapi::{
+        self,
+        LoggingRange, //
+    },
 };
 
 /// Memory that is mapped over and over: 8 MiB.

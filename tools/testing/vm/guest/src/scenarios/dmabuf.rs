@@ -3,21 +3,49 @@
 //! BARs as dma-bufs: what our driver answers is what vfio-pci does, and a peer's DMA gets
 //! to what was exported until it is revoked.
 
-use super::{compare::words, NamedRun, Vfs};
-use crate::{
-    hca::{self, Driver},
-    kmsg, sys,
-    tap::Results,
-    vf::Vf,
+use super::{
+    compare::words,
+    NamedRun,
+    Vfs, //
 };
-use anyhow::{ensure, Context, Result};
+use crate::{
+    hca::{
+        self,
+        Driver, //
+    },
+    kmsg,
+    sys,
+    tap::Results,
+    vf::Vf, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::{
     fs::File,
-    io::{self, Seek, SeekFrom},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    io::{
+        self,
+        Seek,
+        SeekFrom, //
+    },
+    os::fd::{
+        AsFd,
+        AsRawFd,
+        BorrowedFd,
+        FromRawFd,
+        OwnedFd, //
+    },
 };
-use vfio_mig::{bdf::Bdf, device::Device, iommu::AddressSpace, state::State, uapi};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    iommu::AddressSpace,
+    state::State,
+    uapi, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("dmabuf", run)];

@@ -3,18 +3,35 @@
 //! Data files: what each call on them does, in each situation.
 
 use super::{
-    compare::{self, outcome, words, Observation, Site},
-    NamedRun, Vfs,
+    compare::{
+        self,
+        outcome,
+        words,
+        Observation,
+        Site, //
+    },
+    NamedRun,
+    Vfs, //
 };
-use crate::{sys, tap::Results};
+use crate::{
+    sys,
+    tap::Results, //
+};
 use anyhow::Result;
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{
+        Read,
+        Write, //
+    },
     os::fd::AsFd,
-    os::unix::fs::FileExt,
+    os::unix::fs::FileExt, //
 };
-use vfio_mig::{device::Device, state::State, uapi};
+use vfio_mig::{
+    device::Device,
+    state::State,
+    uapi, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("files", run)];

@@ -8,24 +8,47 @@
 //! wait, the last byte of the record is not counted.
 
 use super::{
-    compare::{self, words, Site},
-    pipeline::{now, soon, OUT},
-    streams,
+    compare::{
+        self,
+        words,
+        Site, //
+    },
+    pipeline::{
+        now,
+        soon,
+        OUT, //
+    },
+    streams, //
 };
 use crate::{
     cgroup::Group,
-    fault::{self, opcode, Fault, Faults},
-    sys,
+    fault::{
+        self,
+        opcode,
+        Fault,
+        Faults, //
+    },
+    sys, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{
+        self,
+        Write, //
+    },
     os::fd::AsFd,
     thread,
-    time::Duration,
+    time::Duration, //
 };
-use vfio_mig::{device::Device, state::State, uapi};
+use vfio_mig::{
+    device::Device,
+    state::State,
+    uapi, //
+};
 
 /// `MLX5_CMD_STAT_LIM_ERR`, of which mlx5_core makes `ENOMEM`.
 const LIM_ERR: u8 = 0x8;

@@ -2,15 +2,33 @@
 
 //! As many VFs as the emulated HCA has, all in use at the same time.
 
-use super::{streams, NamedRun};
-use crate::{
-    hca::{self, Driver, Pf},
-    tap::Results,
-    vf::Vf,
+use super::{
+    streams,
+    NamedRun, //
 };
-use anyhow::{ensure, Context, Result};
-use std::{io::Write, sync::Barrier, thread};
-use vfio_mig::{bdf::Bdf, state::State};
+use crate::{
+    hca::{
+        self,
+        Driver,
+        Pf, //
+    },
+    tap::Results,
+    vf::Vf, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use std::{
+    io::Write,
+    sync::Barrier,
+    thread, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    state::State, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("many", run)];

@@ -3,12 +3,27 @@
 //! Every state request from every state, with both drivers.
 
 use super::{
-    compare::{errno_name, outcome},
-    NamedRun, Vfs,
+    compare::{
+        errno_name,
+        outcome, //
+    },
+    NamedRun,
+    Vfs, //
 };
-use crate::{hca::Driver, tap::Results};
-use anyhow::{bail, Result};
-use vfio_mig::{bdf::Bdf, device::Device, state::State, uapi};
+use crate::{
+    hca::Driver,
+    tap::Results, //
+};
+use anyhow::{
+    bail,
+    Result, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    state::State,
+    uapi, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("matrix", run)];

@@ -6,22 +6,54 @@
 //! Pages of a state are no objects of an allocator that kmemleak follows, so they are
 //! counted.
 
-use super::{compare::Site, streams, NamedRun, Vfs};
-use crate::{cgroup::Group, hca::Driver, kmsg, sys, tap::Results, vf::Vf};
-use anyhow::{ensure, Context, Result};
+use super::{
+    compare::Site,
+    streams,
+    NamedRun,
+    Vfs, //
+};
+use crate::{
+    cgroup::Group,
+    hca::Driver,
+    kmsg,
+    sys,
+    tap::Results,
+    vf::Vf, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::{
-    fs::{self, File},
-    io::{self, Read, Write},
-    os::{fd::AsFd, unix::net::UnixStream},
+    fs::{
+        self,
+        File, //
+    },
+    io::{
+        self,
+        Read,
+        Write, //
+    },
+    os::{
+        fd::AsFd,
+        unix::net::UnixStream, //
+    },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vfio_mig::{
     device::Device,
     state::State,
     stream,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
 };
 
 /// The scenarios that are here.

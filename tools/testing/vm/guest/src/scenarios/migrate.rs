@@ -2,19 +2,31 @@
 
 //! One VF's state goes to another, with each driver in turn: the demonstration.
 
-use super::{NamedRun, Vfs};
+use super::{
+    NamedRun,
+    Vfs, //
+};
 use crate::{
     count,
     hca::Driver,
     sys,
     tap::Results,
-    vf::{Vf, IOVA},
+    vf::{
+        Vf,
+        IOVA, //
+    },
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use serde_json::json;
 use std::fs;
-use vfio_mig::{migrate, target::DeviceTarget};
+use vfio_mig::{
+    migrate,
+    target::DeviceTarget, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("migrate", run), ("run", run)];

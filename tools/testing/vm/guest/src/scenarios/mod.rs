@@ -44,12 +44,22 @@ pub use badinput::hold;
 pub use dirty::report_for_ever;
 
 use crate::{
-    hca::{self, Driver, Pf},
+    hca::{
+        self,
+        Driver,
+        Pf, //
+    },
     sys,
-    tap::Results,
+    tap::Results, //
 };
-use anyhow::{ensure, Result};
-use vfio_mig::{bdf::Bdf, precopy::InfoVersion};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    precopy::InfoVersion, //
+};
 
 /// The function of a scenario.
 type Run = fn(&mut Results) -> Result<()>;

@@ -7,28 +7,49 @@
 //! ones there are many, and each run takes others, by its seed.
 
 use super::{
-    compare::{errno_name, Site},
-    streams, NamedRun, Vfs,
+    compare::{
+        errno_name,
+        Site, //
+    },
+    streams,
+    NamedRun,
+    Vfs, //
 };
 use crate::{
     hca::Driver,
     injection, kmsg, sys,
     tap::Results,
-    vf::{Vf, IOVA},
+    vf::{
+        Vf,
+        IOVA, //
+    },
 };
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use fastrand::Rng;
 use mlx5_emu_regs as regs;
 use std::{
     fs::File,
-    io::{self, Read, Write},
-    os::fd::AsFd,
+    io::{
+        self,
+        Read,
+        Write, //
+    },
+    os::fd::AsFd, //
 };
 use vfio_mig::{
     device::Device,
     state::State,
-    uapi::{self, LoggingRange, PrecopyInfo},
-    workload::Workload,
+    uapi::{
+        self,
+        LoggingRange,
+        PrecopyInfo, //
+    },
+    workload::Workload, //
 };
 use vm_common::judge::UNDESTROYED;
 

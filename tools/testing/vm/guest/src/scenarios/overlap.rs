@@ -5,12 +5,31 @@
 //!
 //! The machine counts time in instructions: what it measures does not depend on the host.
 
-use super::{streams, NamedRun, Vfs};
-use crate::{fault, sys, tap::Results};
-use anyhow::{ensure, Result};
+use super::{
+    streams,
+    NamedRun,
+    Vfs, //
+};
+use crate::{
+    fault,
+    sys,
+    tap::Results, //
+};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use serde_json::json;
-use std::{io::Write, thread, time::Duration};
-use vfio_mig::{bdf::Bdf, device::Device, state::State};
+use std::{
+    io::Write,
+    thread,
+    time::Duration, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    state::State, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("overlap", run), ("bench-overlap", run)];

@@ -2,25 +2,51 @@
 
 //! Benchmark: how many instructions the machine executes in each call.
 
-use super::{compare::Site, dirty_paths, streams, NamedRun, Vfs};
+use super::{
+    compare::Site,
+    dirty_paths,
+    streams,
+    NamedRun,
+    Vfs, //
+};
 use crate::{
-    cgroup::{Group, Peak},
+    cgroup::{
+        Group,
+        Peak, //
+    },
     count,
-    hca::{self, Driver, Pf},
+    hca::{
+        self,
+        Driver,
+        Pf, //
+    },
     sys,
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{Context, Result};
+use anyhow::{
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
-use serde_json::{json, Value};
+use serde_json::{
+    json,
+    Value, //
+};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{Read, Seek, Write},
+    fs::{
+        self,
+        File, //
+    },
+    io::{
+        Read,
+        Seek,
+        Write, //
+    },
     os::fd::AsFd,
     sync::Barrier,
-    thread,
+    thread, //
 };
 use vfio_mig::{
     bdf::Bdf,
@@ -29,7 +55,10 @@ use vfio_mig::{
     state::State,
     stream,
     target::DeviceTarget,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
 };
 
 /// The scenarios that are here.

@@ -6,30 +6,58 @@
 //! before firmware is done.
 
 use super::{
-    compare::{self, words, Site},
-    loads, streams, tool, NamedRun, Vfs,
+    compare::{
+        self,
+        words,
+        Site, //
+    },
+    loads,
+    streams,
+    tool,
+    NamedRun,
+    Vfs, //
 };
 use crate::{
-    fault::{self, opcode, Fault, Faults},
+    fault::{
+        self,
+        opcode,
+        Fault,
+        Faults, //
+    },
     hca::Driver,
-    kmsg, sys,
+    kmsg,
+    sys,
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{
+        Read,
+        Write, //
+    },
     os::fd::AsFd,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicBool,
+        AtomicU32,
+        Ordering::Relaxed, //
+    },
     thread,
-    time::Duration,
+    time::Duration, //
 };
 use vfio_mig::{
     device::Device,
     state::State,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
 };
 
 /// The scenarios that are here.

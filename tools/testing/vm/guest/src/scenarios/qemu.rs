@@ -9,12 +9,28 @@
 use super::NamedRun;
 use crate::{
     events,
-    hca::{self, Driver, Pf},
+    hca::{
+        self,
+        Driver,
+        Pf, //
+    },
     host,
-    qemu::{Access, Assigned, Channel, Common, Config, Death, Guest},
-    tap::Results,
+    qemu::{
+        Access,
+        Assigned,
+        Channel,
+        Common,
+        Config,
+        Death,
+        Guest, //
+    },
+    tap::Results, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::fs;
 use vfio_mig::precopy::InfoVersion;
 

@@ -6,33 +6,65 @@
 //! that make no sense. What counts is that the kernel has nothing to complain of, that
 //! all threads come to their ends, and that the VF works after that.
 
-use super::{compare::errno_name, compare::Site, streams, NamedRun, Vfs};
+use super::{
+    compare::errno_name,
+    compare::Site,
+    streams,
+    NamedRun,
+    Vfs, //
+};
 use crate::{
-    hca::{Driver, Pf},
+    hca::{
+        Driver,
+        Pf, //
+    },
     kmsg,
-    reset::{self, Way},
+    reset::{
+        self,
+        Way, //
+    },
     sys,
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use fastrand::Rng;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read, Write},
+    io::{
+        self,
+        Read,
+        Write, //
+    },
     os::fd::AsFd,
     sync::{
-        atomic::{AtomicBool, Ordering::Relaxed},
-        Arc, Mutex, RwLock,
+        atomic::{
+            AtomicBool,
+            Ordering::Relaxed, //
+        },
+        Arc,
+        Mutex,
+        RwLock, //
     },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vfio_mig::{
     device::Device,
     state::State,
-    uapi::{self, LoggingRange, PrecopyInfo},
+    uapi::{
+        self,
+        LoggingRange,
+        PrecopyInfo, //
+    },
 };
 
 /// The scenarios that are here.

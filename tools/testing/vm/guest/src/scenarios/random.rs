@@ -11,31 +11,61 @@
 //! before it is reported.
 
 use super::{
-    compare::{errno_name, outcome, words},
-    streams, NamedRun, Vfs,
+    compare::{
+        errno_name,
+        outcome,
+        words, //
+    },
+    streams,
+    NamedRun,
+    Vfs, //
 };
 use crate::{
     hca::Driver,
-    kmsg::{self, Refused},
+    kmsg::{
+        self,
+        Refused, //
+    },
     sys,
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use proptest::{
     collection::vec,
     prelude::*,
     sample::select,
-    test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner},
+    test_runner::{
+        Config,
+        RngAlgorithm,
+        TestCaseError,
+        TestRng,
+        TestRunner, //
+    },
 };
 use std::{
-    cell::{Cell, RefCell},
+    cell::{
+        Cell,
+        RefCell, //
+    },
     fs::File,
-    io::{Read, Write},
-    os::fd::AsFd,
+    io::{
+        Read,
+        Write, //
+    },
+    os::fd::AsFd, //
 };
-use vfio_mig::{bdf::Bdf, state::State, uapi};
+use vfio_mig::{
+    bdf::Bdf,
+    state::State,
+    uapi, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("random", run), ("random-chunks", run)];

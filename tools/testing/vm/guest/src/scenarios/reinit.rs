@@ -8,19 +8,37 @@
 //! move during the downtime; with version 2 the source is kept running until
 //! they have arrived.
 
-use super::{NamedRun, Vfs};
-use crate::{hca::Driver, tap::Results, vf::Vf};
-use anyhow::{ensure, Result};
+use super::{
+    NamedRun,
+    Vfs, //
+};
+use crate::{
+    hca::Driver,
+    tap::Results,
+    vf::Vf, //
+};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::time::{
+    Duration,
+    Instant, //
+};
 use vfio_mig::{
     bdf::Bdf,
     device::Device,
     error::Error,
-    precopy::{self, InfoVersion, Observer, Options},
+    precopy::{
+        self,
+        InfoVersion,
+        Observer,
+        Options, //
+    },
     target::DeviceTarget,
-    workload::Workload,
+    workload::Workload, //
 };
 
 /// The scenarios that are here.

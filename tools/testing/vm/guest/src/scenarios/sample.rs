@@ -5,25 +5,55 @@
 
 use super::{
     compare::words,
-    conformance::{bind_samples, file_keeps_module, suite, SAMPLE},
+    conformance::{
+        bind_samples,
+        file_keeps_module,
+        suite,
+        SAMPLE, //
+    },
     streams,
-    waits::{aside, drain, require_waiting, within, LONG, SOON},
-    NamedRun,
+    waits::{
+        aside,
+        drain,
+        require_waiting,
+        within,
+        LONG,
+        SOON, //
+    },
+    NamedRun, //
 };
 use crate::{
     events,
-    sys::{self, MissingMemory},
-    tap::Results,
+    sys::{
+        self,
+        MissingMemory, //
+    },
+    tap::Results, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
-    fs::{self, File},
+    fs::{
+        self,
+        File, //
+    },
     io,
     os::fd::AsFd,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
-use vfio_mig::{bdf::Bdf, device::Device, state::State, uapi};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    state::State,
+    uapi, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("sample", run)];

@@ -8,19 +8,38 @@
 //! Each test is one result here, and so is each program. What upstream skips is
 //! a skip, with upstream's reason; but only what [`SKIPPED`] lists may be.
 
-use super::{NamedRun, Vfs};
-use crate::{
-    hca::{self, Driver},
-    host::{self, in_root, ROOT},
-    kmsg, sys,
-    tap::Results,
+use super::{
+    NamedRun,
+    Vfs, //
 };
-use anyhow::{anyhow, ensure, Context, Result};
+use crate::{
+    hca::{
+        self,
+        Driver, //
+    },
+    host::{
+        self,
+        in_root,
+        ROOT, //
+    },
+    kmsg,
+    sys,
+    tap::Results, //
+};
+use anyhow::{
+    anyhow,
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead, BufReader},
-    process::Stdio,
+    io::{
+        BufRead,
+        BufReader, //
+    },
+    process::Stdio, //
 };
 use vfio_mig::bdf::Bdf;
 use vm_common::judge::Mark;

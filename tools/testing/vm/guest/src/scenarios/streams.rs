@@ -2,21 +2,37 @@
 
 //! Streams go from either driver to either driver.
 
-use super::{compare::Site, NamedRun, Vfs};
+use super::{
+    compare::Site,
+    NamedRun,
+    Vfs, //
+};
 use crate::{
-    fault::{self, opcode, Fault, Faults},
+    fault::{
+        self,
+        opcode,
+        Fault,
+        Faults, //
+    },
     hca::Driver,
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use serde_json::json;
 use std::{
     fs::File,
-    io::{Cursor, Read, Write},
+    io::{
+        Cursor,
+        Read,
+        Write, //
+    },
     os::fd::AsFd,
-    path::Path,
+    path::Path, //
 };
 use vfio_mig::{
     bdf::Bdf,
@@ -27,7 +43,10 @@ use vfio_mig::{
     state::State,
     stream,
     target::DeviceTarget,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
 };
 
 /// The scenarios that are here.

@@ -10,34 +10,60 @@
 //! Only our driver: the C driver does not sync, and loses its states here.
 
 use super::{
-    compare::{self, outcome, Site},
-    dirty, streams, NamedRun, Vfs,
+    compare::{
+        self,
+        outcome,
+        Site, //
+    },
+    dirty,
+    streams,
+    NamedRun,
+    Vfs, //
 };
 use crate::{
     events,
-    hca::{Driver, Pf},
+    hca::{
+        Driver,
+        Pf, //
+    },
     kmsg,
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::{
-    fs::{self, File},
+    fs::{
+        self,
+        File, //
+    },
     io,
-    os::fd::AsFd,
+    os::fd::AsFd, //
 };
 use vfio_mig::{
     bdf::Bdf,
     device::Device,
     error::Error,
     migrate,
-    precopy::{self, Observer},
+    precopy::{
+        self,
+        Observer, //
+    },
     state::State,
     stream,
     target::DeviceTarget,
-    uapi::{self, PrecopyInfo},
-    workload::{self, Workload},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
+    workload::{
+        self,
+        Workload, //
+    },
 };
 
 /// The scenarios that are here.

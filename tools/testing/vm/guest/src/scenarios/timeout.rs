@@ -4,24 +4,59 @@
 //! second here, and five more in which it hopes that only an event was lost.
 
 use super::{
-    compare::{self, outcome, words, Difference, Observation, Site},
-    dirty::{self, ALL},
-    streams, NamedRun, Vfs,
+    compare::{
+        self,
+        outcome,
+        words,
+        Difference,
+        Observation,
+        Site, //
+    },
+    dirty::{
+        self,
+        ALL, //
+    },
+    streams,
+    NamedRun,
+    Vfs, //
 };
 use crate::{
-    fault::{self, opcode, Fault, Faults},
-    hca::{Driver, Pf},
-    kmsg::{self, Refused},
+    fault::{
+        self,
+        opcode,
+        Fault,
+        Faults, //
+    },
+    hca::{
+        Driver,
+        Pf, //
+    },
+    kmsg::{
+        self,
+        Refused, //
+    },
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use std::{
-    io::{Read, Write},
+    io::{
+        Read,
+        Write, //
+    },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
-use vfio_mig::{device::Device, state::State};
+use vfio_mig::{
+    device::Device,
+    state::State, //
+};
 use vm_common::judge::UNDESTROYED;
 
 /// The scenarios that are here.

@@ -2,24 +2,48 @@
 
 //! What the driver's tracepoints say of a migration.
 
-use super::{NamedRun, Vfs};
+use super::{
+    NamedRun,
+    Vfs, //
+};
 use crate::{
-    events::{self, number, taken},
+    events::{
+        self,
+        number,
+        taken, //
+    },
     hca::Driver,
     tap::Results,
-    vf::{Vf, IOVA},
+    vf::{
+        Vf,
+        IOVA, //
+    },
 };
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use vfio_mig::{
     device::Device,
     error::Error,
-    precopy::{self, Observer},
+    precopy::{
+        self,
+        Observer, //
+    },
     state::State,
     stream,
     target::DeviceTarget,
-    uapi::{LoggingRange, PrecopyInfo},
-    workload::{self, Workload},
+    uapi::{
+        LoggingRange,
+        PrecopyInfo, //
+    },
+    workload::{
+        self,
+        Workload, //
+    },
 };
 
 /// The scenarios that are here.

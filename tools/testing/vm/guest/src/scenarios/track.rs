@@ -2,17 +2,29 @@
 
 //! Benchmark: how long a report of dirty pages takes.
 
-use super::{NamedRun, Vfs};
+use super::{
+    NamedRun,
+    Vfs, //
+};
 use crate::{
     hca::Driver,
     tap::Results,
-    vf::{Vf, IOVA},
+    vf::{
+        Vf,
+        IOVA, //
+    },
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use serde_json::json;
 use std::time::Instant;
-use vfio_mig::{bdf::Bdf, uapi::LoggingRange};
+use vfio_mig::{
+    bdf::Bdf,
+    uapi::LoggingRange, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("bench-dirty", run)];

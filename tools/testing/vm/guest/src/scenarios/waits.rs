@@ -7,26 +7,57 @@
 //! else: a MiB takes half a second.
 
 use super::{
-    compare::{self, words, Site},
-    streams, NamedRun, Vfs,
+    compare::{
+        self,
+        words,
+        Site, //
+    },
+    streams,
+    NamedRun,
+    Vfs, //
 };
 use crate::{
-    fault::{self, opcode, Fault, Faults},
+    fault::{
+        self,
+        opcode,
+        Fault,
+        Faults, //
+    },
     hca::Driver,
-    sys::{self, Edges, MissingMemory},
+    sys::{
+        self,
+        Edges,
+        MissingMemory, //
+    },
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
     fs::File,
-    io::{ErrorKind, Read, Write},
+    io::{
+        ErrorKind,
+        Read,
+        Write, //
+    },
     os::fd::AsFd,
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{
+        self,
+        Receiver, //
+    },
     thread,
-    time::Duration,
+    time::Duration, //
 };
-use vfio_mig::{device::Device, state::State, uapi};
+use vfio_mig::{
+    device::Device,
+    state::State,
+    uapi, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("waits", run)];

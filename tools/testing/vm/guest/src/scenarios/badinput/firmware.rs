@@ -2,22 +2,43 @@
 
 //! Firmware that refuses a command, is late, or does not answer.
 
-use super::resuming::{usable, SIZE_RECORD};
+use super::resuming::{
+    usable,
+    SIZE_RECORD, //
+};
 use crate::{
-    fault::{self, opcode, Fault, Faults},
+    fault::{
+        self,
+        opcode,
+        Fault,
+        Faults, //
+    },
     hca::Pf,
     kmsg,
     scenarios::{
-        compare::{outcome, Observation, Site},
-        streams,
+        compare::{
+            outcome,
+            Observation,
+            Site, //
+        },
+        streams, //
     },
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use std::{
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
-use vfio_mig::{device::Device, state::State};
+use vfio_mig::{
+    device::Device,
+    state::State, //
+};
 use vm_common::judge::UNDESTROYED;
 
 /// `MLX5_CMD_STAT_BAD_RES_ERR`

@@ -9,19 +9,42 @@ mod resuming;
 mod streams;
 
 use super::{
-    compare::{self, Difference, Observation, Site},
-    NamedRun, Vfs,
+    compare::{
+        self,
+        Difference,
+        Observation,
+        Site, //
+    },
+    NamedRun,
+    Vfs, //
 };
 use crate::{
     fault::opcode,
-    hca::{Driver, Pf},
+    hca::{
+        Driver,
+        Pf, //
+    },
     kmsg,
-    tap::Results,
+    tap::Results, //
 };
-use anyhow::{ensure, Result};
-use firmware::{undestroyed, undestroyed_between};
-use pf::{not_enabled, pf_removed, reset_while_saving, Removal};
-use std::{thread, time::Duration};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use firmware::{
+    undestroyed,
+    undestroyed_between, //
+};
+use pf::{
+    not_enabled,
+    pf_removed,
+    reset_while_saving,
+    Removal, //
+};
+use std::{
+    thread,
+    time::Duration, //
+};
 use streams::complaints;
 
 pub use processes::hold;

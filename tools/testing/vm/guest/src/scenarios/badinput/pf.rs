@@ -2,23 +2,52 @@
 
 //! A PF that is reloaded, or goes away.
 
-use super::resuming::{header, usable};
+use super::resuming::{
+    header,
+    usable, //
+};
 use crate::{
-    fault::{opcode, Fault, Faults},
-    hca::{self, Driver, Pf},
+    fault::{
+        opcode,
+        Fault,
+        Faults, //
+    },
+    hca::{
+        self,
+        Driver,
+        Pf, //
+    },
     kmsg,
     scenarios::{
-        compare::{outcome, words, Difference, Observation, Site},
-        streams,
+        compare::{
+            outcome,
+            words,
+            Difference,
+            Observation,
+            Site, //
+        },
+        streams, //
     },
 };
-use anyhow::{ensure, Result};
-use std::{
-    io::{Read, Write},
-    thread,
-    time::{Duration, Instant},
+use anyhow::{
+    ensure,
+    Result, //
 };
-use vfio_mig::{device::Device, state::State};
+use std::{
+    io::{
+        Read,
+        Write, //
+    },
+    thread,
+    time::{
+        Duration,
+        Instant, //
+    },
+};
+use vfio_mig::{
+    device::Device,
+    state::State, //
+};
 
 pub(super) const OBSERVATIONS: &[Observation] = &[
     ("the PF is reloaded during a save", |site| {

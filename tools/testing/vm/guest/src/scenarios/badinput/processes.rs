@@ -3,15 +3,33 @@
 //! Processes that hold a device, and are killed.
 
 use super::resuming::usable;
-use crate::scenarios::compare::{errno_name, Observation};
-use anyhow::{ensure, Context, Result};
+use crate::scenarios::compare::{
+    errno_name,
+    Observation, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
-    process::{Command, ExitCode, Stdio},
-    thread,
+    io::{
+        BufRead,
+        BufReader, //
+    },
+    process::{
+        Command,
+        ExitCode,
+        Stdio, //
+    },
+    thread, //
 };
-use vfio_mig::{bdf::Bdf, device::Device, state::State};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    state::State, //
+};
 
 /// Starts a process that holds a device in a state, and returns once it does.
 fn holder(vf: Bdf, state: State) -> Result<std::process::Child> {

@@ -3,17 +3,30 @@
 //! A session in RESUMING that is given any bytes.
 
 use crate::scenarios::{
-    compare::{outcome, words, Site},
-    streams,
+    compare::{
+        outcome,
+        words,
+        Site, //
+    },
+    streams, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use std::{
     fs::File,
     io::Write,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
-use vfio_mig::{device::Device, state::State};
+use vfio_mig::{
+    device::Device,
+    state::State, //
+};
 
 /// Bytes before the first record with an image.
 pub(super) const SIZE_RECORD: usize = 24;

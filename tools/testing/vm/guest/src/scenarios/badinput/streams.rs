@@ -2,18 +2,38 @@
 
 //! Hostile streams.
 
-use super::resuming::{header, leave, resume, usable};
+use super::resuming::{
+    header,
+    leave,
+    resume,
+    usable, //
+};
 use crate::{
     kmsg,
     scenarios::{
-        compare::{words, Difference, Observation, Site},
-        streams,
+        compare::{
+            words,
+            Difference,
+            Observation,
+            Site, //
+        },
+        streams, //
     },
-    sys,
+    sys, //
 };
-use anyhow::{ensure, Context, Result};
-use std::{fs, io::Write};
-use vfio_mig::{device::Device, state::State};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use std::{
+    fs,
+    io::Write, //
+};
+use vfio_mig::{
+    device::Device,
+    state::State, //
+};
 
 /// What mlx5_core says of a LOAD that firmware has refused.
 const REFUSED_LOAD: &str = "LOAD_VHCA_STATE(0x119)";

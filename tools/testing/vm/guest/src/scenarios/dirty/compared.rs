@@ -2,15 +2,39 @@
 
 //! Reports that must be the same with both drivers.
 
-use super::logged::{digest, pages, pages_of, scatter, scattered, tracked, ALL, PAGE, PAGES};
+use super::logged::{
+    digest,
+    pages,
+    pages_of,
+    scatter,
+    scattered,
+    tracked,
+    ALL,
+    PAGE,
+    PAGES, //
+};
 use crate::{
-    fault::{self, Faults},
+    fault::{
+        self,
+        Faults, //
+    },
     hca::Pf,
     kmsg,
-    scenarios::compare::{outcome, Difference, Observation, Site},
-    vf::{Vf, IOVA},
+    scenarios::compare::{
+        outcome,
+        Difference,
+        Observation,
+        Site, //
+    },
+    vf::{
+        Vf,
+        IOVA, //
+    },
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::collections::BTreeSet;
 use vfio_mig::uapi::LoggingRange;

@@ -2,16 +2,30 @@
 
 //! Reports with more messages than the driver has room for.
 
-use super::logged::{pages, pages_of, scatter, tracked, ALL, PAGE};
+use super::logged::{
+    pages,
+    pages_of,
+    scatter,
+    tracked,
+    ALL,
+    PAGE, //
+};
 use crate::{
     hca::Driver,
     scenarios::{
-        compare::{self, outcome, Site},
-        Vfs,
+        compare::{
+            self,
+            outcome,
+            Site, //
+        },
+        Vfs, //
     },
-    tap::Results,
+    tap::Results, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 
 /// Pages that were written are reported again and again: whenever the driver posts a
 /// receive entry, the device has a message for it.

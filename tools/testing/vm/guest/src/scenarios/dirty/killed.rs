@@ -2,14 +2,39 @@
 
 //! A process that is killed in the middle of a report.
 
-use super::logged::{pages, pages_of, scatter, stalled, tracked, ALL, PAGE};
-use crate::{scenarios::compare::Site, vf::Vf};
-use anyhow::{ensure, Context, Result};
+use super::logged::{
+    pages,
+    pages_of,
+    scatter,
+    stalled,
+    tracked,
+    ALL,
+    PAGE, //
+};
+use crate::{
+    scenarios::compare::Site,
+    vf::Vf, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
-    io::{BufRead, BufReader},
-    process::{Command, ExitCode, Stdio},
+    io::{
+        BufRead,
+        BufReader, //
+    },
+    process::{
+        Command,
+        ExitCode,
+        Stdio, //
+    },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vfio_mig::bdf::Bdf;
 

@@ -3,19 +3,38 @@
 //! Firmware with one tracker, short messages and small pages.
 
 use super::{
-    compared::{DIFFERENCES, OBSERVATIONS},
-    logged::{pages, pages_of, scatter, tracked, ALL, PAGE, PAGES},
+    compared::{
+        DIFFERENCES,
+        OBSERVATIONS, //
+    },
+    logged::{
+        pages,
+        pages_of,
+        scatter,
+        tracked,
+        ALL,
+        PAGE,
+        PAGES, //
+    },
 };
 use crate::{
     kmsg,
     scenarios::{
-        compare::{self, outcome, Observation, Site},
-        Vfs,
+        compare::{
+            self,
+            outcome,
+            Observation,
+            Site, //
+        },
+        Vfs, //
     },
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 
 /// A tracker more than firmware has.
 fn one_tracker_too_many(site: &Site) -> Result<String> {

@@ -3,13 +3,25 @@
 //! A VF whose writes are logged, and the pages that are reported.
 
 use crate::{
-    scenarios::compare::{outcome, Site},
-    vf::{Vf, IOVA},
+    scenarios::compare::{
+        outcome,
+        Site, //
+    },
+    vf::{
+        Vf,
+        IOVA, //
+    },
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::collections::BTreeSet;
-use vfio_mig::{device::Device, uapi::LoggingRange};
+use vfio_mig::{
+    device::Device,
+    uapi::LoggingRange, //
+};
 
 /// Pages of memory of a VF.
 pub(super) const PAGES: u64 = 2048;

@@ -11,21 +11,45 @@ mod slow;
 mod vectors;
 
 use super::{
-    compare::{self, Site},
-    NamedRun, Vfs,
+    compare::{
+        self,
+        Site, //
+    },
+    NamedRun,
+    Vfs, //
 };
 use crate::{
     hca::Driver,
     sys,
     tap::Results,
-    vf::{Vf, IOVA},
+    vf::{
+        Vf,
+        IOVA, //
+    },
 };
-use anyhow::{ensure, Result};
-use compared::{DIFFERENCES, OBSERVATIONS};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use compared::{
+    DIFFERENCES,
+    OBSERVATIONS, //
+};
 use flood::run_flood;
 use limits::run_limits;
-use logged::{pages, PAGE, PAGES};
-pub(super) use logged::{pages_of, scatter, scatter_and_report, tracked, works_again, ALL};
+use logged::{
+    pages,
+    PAGE,
+    PAGES, //
+};
+pub(super) use logged::{
+    pages_of,
+    scatter,
+    scatter_and_report,
+    tracked,
+    works_again,
+    ALL, //
+};
 use mlx5_emu_regs as regs;
 use slow::run_slow;
 use std::fs;

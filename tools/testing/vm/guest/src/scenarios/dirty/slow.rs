@@ -3,34 +3,68 @@
 //! Reports that take their time, or that a device does not end.
 
 use super::{
-    compared::{sparse, OBSERVATIONS},
+    compared::{
+        sparse,
+        OBSERVATIONS, //
+    },
     killed::killed,
     logged::{
-        pages, pages_of, scatter, scatter_and_report, stalled, tracked, works_again, ALL, PAGE,
-        PAGES,
+        pages,
+        pages_of,
+        scatter,
+        scatter_and_report,
+        stalled,
+        tracked,
+        works_again,
+        ALL,
+        PAGE,
+        PAGES, //
     },
-    vectors::vectors_are_shared_out,
+    vectors::vectors_are_shared_out, //
 };
 use crate::{
-    fault::{self, opcode, Fault, Faults},
-    hca::{Driver, Pf},
+    fault::{
+        self,
+        opcode,
+        Fault,
+        Faults, //
+    },
+    hca::{
+        Driver,
+        Pf, //
+    },
     kmsg,
     scenarios::{
-        compare::{self, outcome, Observation, Site},
-        Vfs,
+        compare::{
+            self,
+            outcome,
+            Observation,
+            Site, //
+        },
+        Vfs, //
     },
     sys,
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::{
     collections::BTreeSet,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
-use vfio_mig::{state::State, uapi};
+use vfio_mig::{
+    state::State,
+    uapi, //
+};
 use vm_common::judge::UNDESTROYED;
 
 fn silence_is_bounded(site: &Site) -> Result<()> {

@@ -2,10 +2,21 @@
 
 //! Completion vectors: VFs take turns with them.
 
-use super::logged::{pages_of, scatter, tracked, ALL};
+use super::logged::{
+    pages_of,
+    scatter,
+    tracked,
+    ALL, //
+};
 use crate::scenarios::compare::Site;
-use anyhow::{ensure, Result};
-use std::{collections::BTreeMap, fs};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use std::{
+    collections::BTreeMap,
+    fs, //
+};
 use vfio_mig::bdf::Bdf;
 
 /// Interrupts of each completion vector of the PF.

@@ -5,13 +5,25 @@
 use super::{
     interchange::arrives,
     session::{
-        begin, change, drain, info, read, BAD_PARAM, QUERY_VHCA_MIGRATION_STATE, SAVE_VHCA_STATE,
-        SUSPEND_VHCA,
+        begin,
+        change,
+        drain,
+        info,
+        read,
+        BAD_PARAM,
+        QUERY_VHCA_MIGRATION_STATE,
+        SAVE_VHCA_STATE,
+        SUSPEND_VHCA, //
     },
 };
 use crate::{
-    scenarios::compare::{errno_name, outcome, Difference, Observation},
-    vf::Vf,
+    scenarios::compare::{
+        errno_name,
+        outcome,
+        Difference,
+        Observation, //
+    },
+    vf::Vf, //
 };
 use mlx5_emu_regs as regs;
 use std::fs::File;

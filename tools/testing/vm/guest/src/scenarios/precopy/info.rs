@@ -2,14 +2,32 @@
 
 //! What VFIO_MIG_GET_PRECOPY_INFO says, and the opt-in to its flags.
 
-use super::session::{begin, change, create, drain, info, read};
-use crate::{
-    scenarios::compare::{errno_name, words, Difference, Observation},
-    sys,
-    vf::Vf,
+use super::session::{
+    begin,
+    change,
+    create,
+    drain,
+    info,
+    read, //
 };
-use std::{fs::File, os::fd::AsFd};
-use vfio_mig::{state::State, uapi};
+use crate::{
+    scenarios::compare::{
+        errno_name,
+        words,
+        Difference,
+        Observation, //
+    },
+    sys,
+    vf::Vf, //
+};
+use std::{
+    fs::File,
+    os::fd::AsFd, //
+};
+use vfio_mig::{
+    state::State,
+    uapi, //
+};
 
 pub(super) const OBSERVATIONS: &[Observation] = &[
     (

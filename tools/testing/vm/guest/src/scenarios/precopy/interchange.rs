@@ -2,16 +2,35 @@
 
 //! Streams of running devices, which either driver loads.
 
-use super::session::{change, create, info, read};
+use super::session::{
+    change,
+    create,
+    info,
+    read, //
+};
 use crate::{
     hca::Driver,
-    scenarios::{compare::Site, streams, Vfs},
+    scenarios::{
+        compare::Site,
+        streams,
+        Vfs, //
+    },
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Result};
-use std::io::{Cursor, Write};
-use vfio_mig::{bdf::Bdf, state::State, stream};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use std::io::{
+    Cursor,
+    Write, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    state::State,
+    stream, //
+};
 
 /// All states of a pre-copy migration, with some work in each where it can be
 /// done. Returns the stream and the digest of what was saved.

@@ -13,14 +13,27 @@ mod session;
 mod unread;
 
 use super::{
-    compare::{self, Difference, Observation, Site},
-    NamedRun, Vfs,
+    compare::{
+        self,
+        Difference,
+        Observation,
+        Site, //
+    },
+    NamedRun,
+    Vfs, //
 };
-use crate::{hca::Driver, tap::Results};
+use crate::{
+    hca::Driver,
+    tap::Results, //
+};
 use anyhow::Result;
 use interchange::interchange;
 use reads::waiting_reader;
-use unread::{given_up_unread, nobody_reads, stopped_unread};
+use unread::{
+    given_up_unread,
+    nobody_reads,
+    stopped_unread, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("precopy", run), ("precopy-chunks", run)];

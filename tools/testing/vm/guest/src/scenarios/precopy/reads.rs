@@ -3,13 +3,36 @@
 //! Reads and poll while the device runs, and how a session ends.
 
 use super::{
-    interchange::{arrives, whole_stream},
-    session::{begin, change, drain, info},
+    interchange::{
+        arrives,
+        whole_stream, //
+    },
+    session::{
+        begin,
+        change,
+        drain,
+        info, //
+    },
 };
-use crate::scenarios::compare::{outcome, Observation, Site};
-use anyhow::{ensure, Context, Result};
-use std::{os::fd::AsFd, thread, time::Duration};
-use vfio_mig::{state::State, uapi};
+use crate::scenarios::compare::{
+    outcome,
+    Observation,
+    Site, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use std::{
+    os::fd::AsFd,
+    thread,
+    time::Duration, //
+};
+use vfio_mig::{
+    state::State,
+    uapi, //
+};
 
 pub(super) const OBSERVATIONS: &[Observation] = &[
     ("reads in PRE_COPY: ENOMSG at the temporary end", |site| {

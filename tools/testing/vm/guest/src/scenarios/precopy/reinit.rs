@@ -2,7 +2,15 @@
 
 //! VFIO_PRECOPY_INFO_REINIT: a new initial state.
 
-use super::session::{begin, change, create, drain, info, info_and_save, read};
+use super::session::{
+    begin,
+    change,
+    create,
+    drain,
+    info,
+    info_and_save,
+    read, //
+};
 use crate::scenarios::compare::Observation;
 use vfio_mig::state::State;
 

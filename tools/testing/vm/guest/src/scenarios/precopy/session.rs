@@ -3,13 +3,23 @@
 //! A session in PRE_COPY, and what it reads.
 
 use crate::{
-    scenarios::compare::{errno_name, Site},
-    vf::Vf,
+    scenarios::compare::{
+        errno_name,
+        Site, //
+    },
+    vf::Vf, //
 };
 use anyhow::Result;
 use mlx5_emu_regs as regs;
-use std::{fs::File, io::Read, os::fd::AsFd};
-use vfio_mig::{state::State, uapi};
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::AsFd, //
+};
+use vfio_mig::{
+    state::State,
+    uapi, //
+};
 
 /// `MLX5_CMD_OP_*`, as the fault command names them.
 pub(super) const SUSPEND_VHCA: u64 = 0x115;

@@ -4,13 +4,28 @@
 
 use super::{
     interchange::arrives,
-    session::{begin, create, drain, info, info_and_save, read, BAD_PARAM, SAVE_VHCA_STATE},
+    session::{
+        begin,
+        create,
+        drain,
+        info,
+        info_and_save,
+        read,
+        BAD_PARAM,
+        SAVE_VHCA_STATE, //
+    },
 };
 use crate::{
-    scenarios::compare::{outcome, Site},
-    vf::Vf,
+    scenarios::compare::{
+        outcome,
+        Site, //
+    },
+    vf::Vf, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use mlx5_emu_regs as regs;
 use std::fs::File;
 use vfio_mig::state::State;

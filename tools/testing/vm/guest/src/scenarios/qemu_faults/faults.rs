@@ -4,14 +4,23 @@
 
 use super::trial::Trial;
 use crate::{
-    fault::{opcode, Fault},
-    hca::{Driver, Pf},
+    fault::{
+        opcode,
+        Fault, //
+    },
+    hca::{
+        Driver,
+        Pf, //
+    },
     kmsg,
-    qemu::Qemu,
+    qemu::Qemu, //
 };
 use anyhow::Result;
 use mlx5_emu_regs as regs;
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::Duration, //
+};
 
 /// `MLX5_CMD_STAT_INT_ERR`
 const INTERNAL_ERR: u8 = 0x1;

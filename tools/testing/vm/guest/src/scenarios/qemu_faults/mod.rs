@@ -9,24 +9,43 @@ mod outcome;
 mod trial;
 
 use super::{
-    qemu::{prepare, GuestVfs},
-    NamedRun,
+    qemu::{
+        prepare,
+        GuestVfs, //
+    },
+    NamedRun, //
 };
 use crate::{
-    hca::{Driver, Pf},
+    hca::{
+        Driver,
+        Pf, //
+    },
     kmsg,
-    qemu::{Access, Common, Config, Guest},
+    qemu::{
+        Access,
+        Common,
+        Config,
+        Guest, //
+    },
     sys,
-    tap::Results,
+    tap::Results, //
 };
 use anyhow::Result;
 use faults::ALL;
-use outcome::{judge, run_fault};
+use outcome::{
+    judge,
+    run_fault, //
+};
 use serde_json::json;
 use vfio_mig::precopy::InfoVersion;
 use vm_common::{
-    faults::{self as table, Expected, Fault as Entry, OfC},
-    names,
+    faults::{
+        self as table,
+        Expected,
+        Fault as Entry,
+        OfC, //
+    },
+    names, //
 };
 
 /// The scenarios that are here.

@@ -2,16 +2,31 @@
 
 //! Has a device fail, and judges where the guest runs after that.
 
-use super::{faults::Fail, trial::Trial};
+use super::{
+    faults::Fail,
+    trial::Trial, //
+};
 use crate::{
     fault::Faults,
     hca::Driver,
-    qemu::{Channel, Config, Guest, Place},
-    tap::Results,
+    qemu::{
+        Channel,
+        Config,
+        Guest,
+        Place, //
+    },
+    tap::Results, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use serde_json::json;
-use vm_common::faults::{Fault as Entry, OfC};
+use vm_common::faults::{
+    Fault as Entry,
+    OfC, //
+};
 
 /// What is said of resets that there should not be.
 fn resets_error(count: usize) -> String {

@@ -3,16 +3,29 @@
 //! A migration in which a device is to fail.
 
 use crate::{
-    fault::{opcode, Fault, Faults},
-    hca::{Driver, Pf},
+    fault::{
+        opcode,
+        Fault,
+        Faults, //
+    },
+    hca::{
+        Driver,
+        Pf, //
+    },
     kmsg,
-    qemu::{Guest, Qemu},
-    tap::Results,
+    qemu::{
+        Guest,
+        Qemu, //
+    },
+    tap::Results, //
 };
 use anyhow::Result;
 use std::{
-    thread::{self, JoinHandle},
-    time::Duration,
+    thread::{
+        self,
+        JoinHandle, //
+    },
+    time::Duration, //
 };
 use vm_common::judge::UNDESTROYED;
 

@@ -4,22 +4,37 @@
 
 use super::session::runs;
 use crate::{
-    fault::{self, opcode, Fault, Faults},
+    fault::{
+        self,
+        opcode,
+        Fault,
+        Faults, //
+    },
     hca::Driver,
     reset::Way,
     scenarios::{
-        compare::{words, Site},
-        Vfs,
+        compare::{
+            words,
+            Site, //
+        },
+        Vfs, //
     },
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
     io::Read,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicU64,
+        Ordering::Relaxed, //
+    },
     thread,
-    time::Duration,
+    time::Duration, //
 };
 use vfio_mig::state::State;
 

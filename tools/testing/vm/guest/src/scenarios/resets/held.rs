@@ -2,26 +2,56 @@
 
 //! A command that firmware holds: who waits for it, and who does not.
 
-use super::session::{runs, state_is, write_on, End};
-use crate::{
-    fault::{self, opcode, Fault, Faults},
-    hca::Pf,
-    kmsg::{KernelLog, Refused},
-    scenarios::{
-        compare::{outcome, words, Site},
-        streams,
-    },
-    vf::Vf,
+use super::session::{
+    runs,
+    state_is,
+    write_on,
+    End, //
 };
-use anyhow::{ensure, Context, Result};
+use crate::{
+    fault::{
+        self,
+        opcode,
+        Fault,
+        Faults, //
+    },
+    hca::Pf,
+    kmsg::{
+        KernelLog,
+        Refused, //
+    },
+    scenarios::{
+        compare::{
+            outcome,
+            words,
+            Site, //
+        },
+        streams, //
+    },
+    vf::Vf, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{
+        Read,
+        Write, //
+    },
     os::fd::AsFd,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
-use vfio_mig::{state::State, uapi};
+use vfio_mig::{
+    state::State,
+    uapi, //
+};
 
 /// What does not wait for a held command is over by then.
 const SOON: Duration = Duration::from_secs(10);

@@ -13,15 +13,30 @@ mod session;
 mod stuck;
 mod written;
 
-use super::{compare::Site, NamedRun, Vfs};
-use crate::{hca::Driver, tap::Results};
+use super::{
+    compare::Site,
+    NamedRun,
+    Vfs, //
+};
+use crate::{
+    hca::Driver,
+    tap::Results, //
+};
 use anyhow::Result;
 use chunks::run_chunks;
 use fastrand::Rng;
 use held::{
-    arc_meets_reset, end_waits_for_one, reload_waits_for_one, state_during_an_arc, Held, BUSY,
+    arc_meets_reset,
+    end_waits_for_one,
+    reload_waits_for_one,
+    state_during_an_arc,
+    Held,
+    BUSY, //
 };
-use races::{races, stopped_while_asked};
+use races::{
+    races,
+    stopped_while_asked, //
+};
 use session::ENDS;
 use stuck::stuck_calls;
 use written::written_then_ended;

@@ -2,28 +2,45 @@
 
 //! Arcs that meet a reset, or a thread that asks.
 
-use super::session::{is_as_it_says, runs, APART};
+use super::session::{
+    is_as_it_says,
+    runs,
+    APART, //
+};
 use crate::{
     kmsg::Refused,
     reset::Way,
-    scenarios::compare::{words, Site},
+    scenarios::compare::{
+        words,
+        Site, //
+    },
     sys,
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use fastrand::Rng;
 use mlx5_emu_regs as regs;
 use std::{
     io::Read,
     os::fd::AsFd,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicBool,
+        Ordering::Relaxed, //
+    },
     thread,
-    time::Duration,
+    time::Duration, //
 };
 use vfio_mig::{
     state::State,
-    uapi::{self, PrecopyInfo},
+    uapi::{
+        self,
+        PrecopyInfo, //
+    },
 };
 
 /// Arcs that meet a reset, in `make check` and in `make check-all`.

@@ -4,12 +4,22 @@
 
 use crate::{
     reset::Way,
-    scenarios::compare::{words, Site},
-    vf::Vf,
+    scenarios::compare::{
+        words,
+        Site, //
+    },
+    vf::Vf, //
 };
-use anyhow::{bail, ensure, Result};
+use anyhow::{
+    bail,
+    ensure,
+    Result, //
+};
 use mlx5_emu_regs as regs;
-use std::{fs::File, io::Write};
+use std::{
+    fs::File,
+    io::Write, //
+};
 use vfio_mig::state::State;
 
 /// Most milliseconds between a session and its end.

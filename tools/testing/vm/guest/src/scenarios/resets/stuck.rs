@@ -2,18 +2,37 @@
 
 //! Calls on a data file whose memory never comes.
 
-use super::session::{runs, state_is, End, ENDS, SIZE_RECORD};
+use super::session::{
+    runs,
+    state_is,
+    End,
+    ENDS,
+    SIZE_RECORD, //
+};
 use crate::{
     hca::Pf,
-    scenarios::compare::{words, Site},
-    sys::{self, MissingMemory},
+    scenarios::compare::{
+        words,
+        Site, //
+    },
+    sys::{
+        self,
+        MissingMemory, //
+    },
     tap::Results,
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
-    io::{Read, Write},
-    thread,
+    io::{
+        Read,
+        Write, //
+    },
+    thread, //
 };
 use vfio_mig::state::State;
 

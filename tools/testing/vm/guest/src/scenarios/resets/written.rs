@@ -2,19 +2,40 @@
 
 //! Streams that are written while their session ends.
 
-use super::session::{is_as_it_says, runs, write_on, End, APART, SIZE_RECORD};
+use super::session::{
+    is_as_it_says,
+    runs,
+    write_on,
+    End,
+    APART,
+    SIZE_RECORD, //
+};
 use crate::{
     kmsg::Refused,
     scenarios::{
-        compare::{words, Site},
-        streams,
+        compare::{
+            words,
+            Site, //
+        },
+        streams, //
     },
-    vf::Vf,
+    vf::Vf, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use fastrand::Rng;
-use std::{io::Write, os::fd::AsFd, thread, time::Duration};
-use vfio_mig::{state::State, uapi};
+use std::{
+    io::Write,
+    os::fd::AsFd,
+    thread,
+    time::Duration, //
+};
+use vfio_mig::{
+    state::State,
+    uapi, //
+};
 
 /// A stream is written, with another image behind it, and then the session ends:
 /// whatever has not begun does not begin any more.

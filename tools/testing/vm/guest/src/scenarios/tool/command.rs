@@ -3,12 +3,20 @@
 //! Runs the vfio-mig command.
 
 use crate::scenarios::compare::Site;
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
 use serde_json::Value;
 use std::{
     ffi::OsStr,
     fmt::Debug,
-    process::{Command, Output},
+    process::{
+        Command,
+        Output, //
+    },
 };
 
 /// Where it is.

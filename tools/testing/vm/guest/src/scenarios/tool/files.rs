@@ -3,21 +3,46 @@
 //! States that go to files, or come from them.
 
 use super::{
-    command::{fails, json, require_running, vfio_mig, ways_to_save},
-    hosts::{Receiver, HELLO},
+    command::{
+        fails,
+        json,
+        require_running,
+        vfio_mig,
+        ways_to_save, //
+    },
+    hosts::{
+        Receiver,
+        HELLO, //
+    },
 };
 use crate::{
-    fault::{opcode, Fault, Faults},
+    fault::{
+        opcode,
+        Fault,
+        Faults, //
+    },
     scenarios::compare::Site,
-    sys,
+    sys, //
 };
-use anyhow::{ensure, Result};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use std::{
-    fs::{self, File, Permissions},
+    fs::{
+        self,
+        File,
+        Permissions, //
+    },
     io::Write,
     net::TcpStream,
-    os::unix::fs::{chown, FileTypeExt, MetadataExt, PermissionsExt},
-    path::PathBuf,
+    os::unix::fs::{
+        chown,
+        FileTypeExt,
+        MetadataExt,
+        PermissionsExt, //
+    },
+    path::PathBuf, //
 };
 
 /// A folder on a file system that is too small for a state, with an older file.

@@ -2,16 +2,43 @@
 
 //! States that go from one host to another.
 
-use super::command::{fails, json, require_running, PATH};
-use crate::{
-    fault::{opcode, Fault, Faults},
-    scenarios::compare::Site,
+use super::command::{
+    fails,
+    json,
+    require_running,
+    PATH, //
 };
-use anyhow::{ensure, Context, Result};
+use crate::{
+    fault::{
+        opcode,
+        Fault,
+        Faults, //
+    },
+    scenarios::compare::Site, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpStream},
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    io::{
+        BufRead,
+        BufReader,
+        Read,
+        Write, //
+    },
+    net::{
+        Shutdown,
+        TcpStream, //
+    },
+    process::{
+        Child,
+        ChildStderr,
+        Command,
+        ExitStatus,
+        Stdio, //
+    },
 };
 
 /// A process that waits for a state.

@@ -11,19 +11,59 @@ mod shown;
 mod signals;
 
 use super::{
-    compare::{self, Site},
-    NamedRun, Vfs,
+    compare::{
+        self,
+        Site, //
+    },
+    NamedRun,
+    Vfs, //
 };
-use crate::{hca::Driver, sys, tap::Results};
-use anyhow::{ensure, Result};
-use command::{json, json_lines, vfio_mig, PATH};
-use files::{device_nodes, full_disk, no_files, not_put_back, nothing_to_load, owner_and_mode};
-use hosts::{bad_senders, no_senders, over_tcp, reason_of_receiver, receiver_not_started};
-use output::{closed_output, full_output, messages, unread_output};
+use crate::{
+    hca::Driver,
+    sys,
+    tap::Results, //
+};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use command::{
+    json,
+    json_lines,
+    vfio_mig,
+    PATH, //
+};
+use files::{
+    device_nodes,
+    full_disk,
+    no_files,
+    not_put_back,
+    nothing_to_load,
+    owner_and_mode, //
+};
+use hosts::{
+    bad_senders,
+    no_senders,
+    over_tcp,
+    reason_of_receiver,
+    receiver_not_started, //
+};
+use output::{
+    closed_output,
+    full_output,
+    messages,
+    unread_output, //
+};
 use serde_json::Value;
 use shown::Shown;
-use signals::{signals, signals_of_hosts};
-use std::{path::Path, process::Command};
+use signals::{
+    signals,
+    signals_of_hosts, //
+};
+use std::{
+    path::Path,
+    process::Command, //
+};
 
 pub use signals::interrupted_saves;
 

@@ -3,18 +3,42 @@
 //! What the command prints, and what it does if it cannot.
 
 use super::{
-    command::{fails, require_running, vfio_mig, PATH},
-    signals::stuck_with,
+    command::{
+        fails,
+        require_running,
+        vfio_mig,
+        PATH, //
+    },
+    signals::stuck_with, //
 };
-use crate::{scenarios::compare::Site, sys};
-use anyhow::{ensure, Result};
+use crate::{
+    scenarios::compare::Site,
+    sys, //
+};
+use anyhow::{
+    ensure,
+    Result, //
+};
 use std::{
-    fs::{self, OpenOptions},
+    fs::{
+        self,
+        OpenOptions, //
+    },
     io::Write,
-    os::{fd::OwnedFd, unix::net::UnixStream},
-    process::{Command, Output, Stdio},
+    os::{
+        fd::OwnedFd,
+        unix::net::UnixStream, //
+    },
+    process::{
+        Command,
+        Output,
+        Stdio, //
+    },
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vfio_mig::device::Device;
 

@@ -3,22 +3,59 @@
 //! Signals that end the command.
 
 use super::{
-    command::{require_running, ways_to_save, PATH},
+    command::{
+        require_running,
+        ways_to_save,
+        PATH, //
+    },
     files::SmallDisk,
-    hosts::{Receiver, DONE, HELLO},
+    hosts::{
+        Receiver,
+        DONE,
+        HELLO, //
+    },
 };
-use crate::{scenarios::compare::Site, sys};
-use anyhow::{ensure, Context, Result};
+use crate::{
+    scenarios::compare::Site,
+    sys, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
-    fs::{self, OpenOptions},
-    io::{Read, Write},
-    net::{TcpListener, TcpStream},
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    fs::{
+        self,
+        OpenOptions, //
+    },
+    io::{
+        Read,
+        Write, //
+    },
+    net::{
+        TcpListener,
+        TcpStream, //
+    },
+    os::{
+        fd::OwnedFd,
+        unix::fs::OpenOptionsExt, //
+    },
+    path::{
+        Path,
+        PathBuf, //
+    },
+    process::{
+        Child,
+        Command,
+        Stdio, //
+    },
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vfio_mig::device::Device;
 
