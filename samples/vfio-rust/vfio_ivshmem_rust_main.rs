@@ -95,7 +95,12 @@ impl Migration for SharedMemory {
         arc: StateArc,
         _epoch: (),
     ) -> Result<Option<OpenFile>, StepError> {
-        use State::{Resuming, Running, Stop, StopCopy};
+        use State::{
+            Resuming,
+            Running,
+            Stop,
+            StopCopy, //
+        };
         let memory = Bar::of(vdev, MEMORY_BAR)?;
         let begun = match (arc.from, arc.to) {
             // A device that does nothing by itself need not be stopped.

@@ -55,7 +55,7 @@ use kernel::{
         LockClassKey,
         Mutex,
         SpinLock, //
-    }, //
+    },
 };
 
 /// The state of a device, as GET_STATE reports it.

@@ -29,7 +29,16 @@ pub use crate::walk::{
 };
 
 const _: () = {
-    use State::{Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
+    use State::{
+        Error,
+        PreCopy,
+        PreCopyP2p,
+        Resuming,
+        Running,
+        RunningP2p,
+        Stop,
+        StopCopy, //
+    };
     assert!(Error as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR);
     assert!(Stop as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP);
     assert!(Running as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING);

@@ -35,7 +35,7 @@ use core::{
     mem::{
         offset_of,
         MaybeUninit, //
-    }, //
+    },
 };
 use kernel::{
     device::Bound,

@@ -16,7 +16,7 @@ use crate::{
         StateArc,
         StepError,
         VfioDevice, //
-    }, //
+    },
 };
 use kernel::{
     device::Device,
@@ -25,7 +25,7 @@ use kernel::{
     time::{
         Instant,
         Monotonic, //
-    }, //
+    },
 };
 
 /// A tracepoint.

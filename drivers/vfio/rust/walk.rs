@@ -88,7 +88,15 @@ impl StateArc {
     /// `PRE_COPY_P2P -> STOP_COPY` does not: its session goes on.
     #[inline]
     pub fn begins_session(self) -> bool {
-        use State::{PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy};
+        use State::{
+            PreCopy,
+            PreCopyP2p,
+            Resuming,
+            Running,
+            RunningP2p,
+            Stop,
+            StopCopy, //
+        };
         matches!(
             (self.from, self.to),
             (Stop, StopCopy | Resuming) | (Running, PreCopy) | (RunningP2p, PreCopyP2p)
@@ -199,8 +207,17 @@ pub(crate) fn walk<W: Walker>(
 )]
 mod tests {
     use super::{
-        State::{Error, PreCopy, PreCopyP2p, Resuming, Running, RunningP2p, Stop, StopCopy},
-        *,
+        State::{
+            Error,
+            PreCopy,
+            PreCopyP2p,
+            Resuming,
+            Running,
+            RunningP2p,
+            Stop,
+            StopCopy, //
+        },
+        *, //
     };
     use core::cell::Cell;
 

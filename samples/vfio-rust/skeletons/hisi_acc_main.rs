@@ -34,7 +34,7 @@ use vfio_rust::{
         RegionInfo,
         RegionRead,
         RegionWrite, //
-    }, //
+    },
 };
 
 /// The BAR whose second half has the mailbox.

@@ -42,7 +42,7 @@ use vfio_rust::{
         RegionInfo,
         RegionRead,
         RegionWrite, //
-    }, //
+    },
 };
 
 /// The BAR of the memory, of which user space has half, and may map a page.

@@ -46,7 +46,7 @@ use vfio_rust::{
         RegionInfo,
         RegionRead,
         RegionWrite, //
-    }, //
+    },
 };
 
 /// The BAR of the memory.

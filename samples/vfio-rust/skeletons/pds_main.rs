@@ -34,7 +34,7 @@ use vfio_rust::{
         Driver,
         Id,
         Ids, //
-    }, //
+    },
 };
 
 /// Logs writes to `data` pages from number `argument` on.

@@ -27,7 +27,7 @@ use vfio_rust::{
         Driver,
         Id,
         Ids, //
-    }, //
+    },
 };
 
 /// Bytes at the beginning of the state that say which devices can have the rest.

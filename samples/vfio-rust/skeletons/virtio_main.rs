@@ -36,7 +36,7 @@ use vfio_rust::{
         RegionInfo,
         RegionRead,
         RegionWrite, //
-    }, //
+    },
 };
 
 /// The BAR where the device is told of new buffers, and where there.

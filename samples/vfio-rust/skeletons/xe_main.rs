@@ -22,7 +22,7 @@ use vfio_rust::{
         Driver,
         Id,
         Ids, //
-    }, //
+    },
 };
 
 vfio_rust::vfio_pci_id_table!(

@@ -36,7 +36,7 @@ use vfio_rust::{
         Driver,
         Id,
         Ids, //
-    }, //
+    },
 };
 
 vfio_rust::vfio_pci_id_table!(

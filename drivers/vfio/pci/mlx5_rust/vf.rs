@@ -38,7 +38,7 @@ use kernel::{
         },
         Arc,
         Mutex, //
-    }, //
+    },
 };
 use vfio_rust::{
     dirty_log::{
@@ -223,7 +223,13 @@ impl VfMigration {
         epoch: Epoch,
     ) -> Result<Option<OpenFile>, StepError> {
         use State::{
-            PreCopy, PreCopyP2p, Resuming as Loading, Running, RunningP2p, Stop, StopCopy,
+            PreCopy,
+            PreCopyP2p,
+            Resuming as Loading,
+            Running,
+            RunningP2p,
+            Stop,
+            StopCopy, //
         };
         let enter = || self.vf.enter(epoch);
         match (arc.from, arc.to) {

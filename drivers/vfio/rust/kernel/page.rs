@@ -25,7 +25,7 @@ use kernel::{
     sizes::{
         SZ_2M,
         SZ_4M, //
-    }, //
+    },
 };
 
 /// Order of the largest allocation that is tried: 4 MiB. If a run of 2 MiB is freed, the size

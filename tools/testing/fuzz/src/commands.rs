@@ -7,11 +7,25 @@
 use mlx5_emu::{
     config::Config,
     hca::Hca,
-    host::{DmaFault, FunctionId, Host},
-    ifc,
+    host::{
+        DmaFault,
+        FunctionId,
+        Host, //
+    },
+    ifc, //
 };
-use mlx5_emu_regs::{ARGS, BLOCK, BLOCK_LEN, CMD, CMD_CHANGE_STATE, CMD_DMA_WRITE};
-use mlx5_rust_logic::fuzz::{Input, Seed};
+use mlx5_emu_regs::{
+    ARGS,
+    BLOCK,
+    BLOCK_LEN,
+    CMD,
+    CMD_CHANGE_STATE,
+    CMD_DMA_WRITE, //
+};
+use mlx5_rust_logic::fuzz::{
+    Input,
+    Seed, //
+};
 
 /// Bytes of memory that there is.
 const MEMORY: usize = 0x2_0000;

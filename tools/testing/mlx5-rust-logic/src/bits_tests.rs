@@ -3,8 +3,14 @@
 //! [`bits`](crate::bits): fields are where mlx5_ifc.h says, and nowhere else.
 
 use crate::bits::{
-    tests::{Layout, BITS, BYTES},
-    Field, Part, TooLarge,
+    tests::{
+        Layout,
+        BITS,
+        BYTES, //
+    },
+    Field,
+    Part,
+    TooLarge, //
 };
 use proptest::prelude::*;
 

@@ -2,7 +2,10 @@
 
 //! [`buffers`](crate::buffers): which image gets which buffer.
 
-use crate::buffers::{Buffers, Urgency};
+use crate::buffers::{
+    Buffers,
+    Urgency, //
+};
 use proptest::prelude::*;
 
 proptest! {

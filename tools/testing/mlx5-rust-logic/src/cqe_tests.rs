@@ -2,7 +2,10 @@
 
 //! [`cqe`](crate::cqe): what a hostile entry can say.
 
-use crate::cqe::{parse, Entry};
+use crate::cqe::{
+    parse,
+    Entry, //
+};
 use proptest::prelude::*;
 
 proptest! {

@@ -5,10 +5,17 @@
 
 use crate::dirty_pages::{
     set_pages,
-    tests::{List, ALL, PAGE},
-    Span,
+    tests::{
+        List,
+        ALL,
+        PAGE, //
+    },
+    Span, //
 };
-use proptest::{collection::vec, prelude::*};
+use proptest::{
+    collection::vec,
+    prelude::*, //
+};
 use std::collections::BTreeSet;
 
 /// The calls for these addresses, each of which must be for a part of the span.

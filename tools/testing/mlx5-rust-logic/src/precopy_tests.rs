@@ -3,7 +3,12 @@
 //! [`precopy`](crate::precopy): the rules of `struct vfio_precopy_info`, and the
 //! C driver's arithmetic.
 
-use crate::precopy::{tests::HEADER, Kind, Ledger, Pending};
+use crate::precopy::{
+    tests::HEADER,
+    Kind,
+    Ledger,
+    Pending, //
+};
 use proptest::prelude::*;
 
 /// The fields, and the arithmetic, of the C driver.

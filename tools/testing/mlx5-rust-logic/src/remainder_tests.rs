@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use crate::remainder::{
-    tests::{piece, PAGE},
-    Remainder,
+    tests::{
+        piece,
+        PAGE, //
+    },
+    Remainder, //
 };
-use proptest::{collection::vec, prelude::*};
+use proptest::{
+    collection::vec,
+    prelude::*, //
+};
 use std::collections::BTreeSet;
 
 /// A tracker that forgets what it has reported, and reports whole pages.

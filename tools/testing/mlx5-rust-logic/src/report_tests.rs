@@ -6,8 +6,12 @@
 use crate::{
     cqe::State,
     report::{
-        tests::{finish, Ring, Sent},
-        Report,
+        tests::{
+            finish,
+            Ring,
+            Sent, //
+        },
+        Report, //
     },
 };
 use proptest::prelude::*;

@@ -4,9 +4,17 @@
 //! is in it.
 
 use crate::stream::{
-    header, size_record,
-    tests::{self, raw_header, Loader},
-    Malformed, Parser, Tag, HEADER_LEN,
+    header,
+    size_record,
+    tests::{
+        self,
+        raw_header,
+        Loader, //
+    },
+    Malformed,
+    Parser,
+    Tag,
+    HEADER_LEN, //
 };
 use proptest::prelude::*;
 

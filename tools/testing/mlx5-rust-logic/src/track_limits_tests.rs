@@ -3,7 +3,10 @@
 //! [`track_limits`](crate::track_limits): whatever firmware says it can do, there
 //! is a tracker, or a reason why there is none.
 
-use crate::track_limits::{tests::ring, LOG_ENTRY};
+use crate::track_limits::{
+    tests::ring,
+    LOG_ENTRY, //
+};
 use proptest::prelude::*;
 
 proptest! {

@@ -3,11 +3,18 @@
 //! Which KUnit tests a machine must report: those that the source has.
 
 use crate::paths::Paths;
-use anyhow::{ensure, Context, Result};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::{
+        Path,
+        PathBuf, //
+    },
 };
 
 /// Where build.sh puts our modules with their tests.

@@ -3,7 +3,10 @@
 //! What has to be made for a command: prepare.sh asks for it.
 
 use std::collections::BTreeSet;
-use vm_common::{kernel::Kernel, scenarios::Scenario};
+use vm_common::{
+    kernel::Kernel,
+    scenarios::Scenario, //
+};
 
 /// A target of prepare.sh.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -32,7 +32,7 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
-    }, //
+    },
 };
 use vfio_rust::kernel::{
     dma::DmaDevice,

@@ -25,7 +25,7 @@ use kernel::{
             Release, //
         },
         SpinLock, //
-    }, //
+    },
 };
 use vfio_rust::kernel::sync::poll::Changes;
 

@@ -26,7 +26,7 @@ use kernel::{
     sync::{
         Arc,
         Mutex, //
-    }, //
+    },
 };
 use vfio_rust::{
     kernel::sync::poll::Changes,

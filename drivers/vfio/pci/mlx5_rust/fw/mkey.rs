@@ -33,7 +33,7 @@ use kernel::{
     sync::{
         Arc,
         Mutex, //
-    }, //
+    },
 };
 use vfio_rust::kernel::{
     dma::DmaMapping,

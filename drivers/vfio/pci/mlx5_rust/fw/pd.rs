@@ -9,7 +9,7 @@ use super::{
         Key,
         Owned,
         Resource, //
-    }, //
+    },
 };
 use kernel::{
     error::to_result,

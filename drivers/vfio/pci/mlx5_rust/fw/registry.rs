@@ -24,7 +24,7 @@ use kernel::{
         Arc,
         Mutex,
         UniqueArc, //
-    }, //
+    },
 };
 use vfio_rust::kernel::device::DeviceExt;
 

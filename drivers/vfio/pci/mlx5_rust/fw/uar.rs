@@ -8,7 +8,7 @@ use super::{
     registry::{
         Owned,
         Resource, //
-    }, //
+    },
 };
 use core::ptr::NonNull;
 use kernel::{

@@ -27,7 +27,7 @@ use kernel::{
         },
         Arc,
         Mutex, //
-    }, //
+    },
 };
 use vfio_rust::{
     file,

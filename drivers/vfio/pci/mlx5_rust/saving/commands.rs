@@ -17,7 +17,7 @@ use super::{
     session::{
         Begin,
         SavingSession, //
-    }, //
+    },
 };
 use crate::{
     fw::{

@@ -38,7 +38,7 @@ use kernel::{
         },
         Arc,
         Mutex, //
-    }, //
+    },
 };
 use vfio_rust::{
     file,

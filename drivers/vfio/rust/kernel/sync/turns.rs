@@ -12,7 +12,7 @@ use core::{
     ops::{
         Deref,
         DerefMut, //
-    }, //
+    },
 };
 use kernel::sync::{
     atomic::{

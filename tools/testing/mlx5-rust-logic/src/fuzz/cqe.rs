@@ -2,8 +2,19 @@
 
 //! [`cqe`](crate::cqe): a device writes anything to its completion queue.
 
-use super::{Input, Seed};
-use crate::cqe::{is_written, parse, Entry, State, INVALID, NEVER_WRITTEN, RESP_SEND_IMM};
+use super::{
+    Input,
+    Seed, //
+};
+use crate::cqe::{
+    is_written,
+    parse,
+    Entry,
+    State,
+    INVALID,
+    NEVER_WRITTEN,
+    RESP_SEND_IMM, //
+};
 
 /// Most entries that a queue has, as a shift: more than `track_limits` makes.
 const LOG_MAX_SLOTS: u32 = 16;

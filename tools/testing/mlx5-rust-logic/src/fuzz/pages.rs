@@ -3,10 +3,21 @@
 //! [`dirty_pages`](crate::dirty_pages) and [`remainder`](crate::remainder): a device reports
 //! any addresses, and user space asks about any range.
 
-use super::{Input, Seed};
+use super::{
+    Input,
+    Seed, //
+};
 use crate::{
-    dirty_pages::{set_pages, Addresses, Span, BLOCK},
-    remainder::{Piece, Remainder},
+    dirty_pages::{
+        set_pages,
+        Addresses,
+        Span,
+        BLOCK, //
+    },
+    remainder::{
+        Piece,
+        Remainder, //
+    },
 };
 use std::cell::Cell;
 

@@ -5,12 +5,39 @@
 //! From entries of the completion queue to what is set in a bitmap, all is the driver's. What
 //! connects it here is as in `fw/page_track.rs` and `fw/cq.rs`.
 
-use super::{pages::has_room, Input, Seed};
+use super::{
+    pages::has_room,
+    Input,
+    Seed, //
+};
 use crate::{
-    cqe::{is_written, parse, Entry, Message, State, NEVER_WRITTEN, RESP_SEND_IMM},
-    dirty_pages::{set_pages, Addresses, Span, BLOCK},
-    remainder::{Piece, Remainder},
-    report::{Batch, Failed, Fault, Progress, Report, Tracker},
+    cqe::{
+        is_written,
+        parse,
+        Entry,
+        Message,
+        State,
+        NEVER_WRITTEN,
+        RESP_SEND_IMM, //
+    },
+    dirty_pages::{
+        set_pages,
+        Addresses,
+        Span,
+        BLOCK, //
+    },
+    remainder::{
+        Piece,
+        Remainder, //
+    },
+    report::{
+        Batch,
+        Failed,
+        Fault,
+        Progress,
+        Report,
+        Tracker, //
+    },
 };
 
 /// Bytes of a page, as a shift.

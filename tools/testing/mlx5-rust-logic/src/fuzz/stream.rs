@@ -2,8 +2,20 @@
 
 //! [`stream`](crate::stream): user space writes any bytes, in any pieces.
 
-use super::{Input, Seed};
-use crate::stream::{header, size_record, Malformed, Parser, Step, Tag, HEADER_LEN, MAX_RECORD};
+use super::{
+    Input,
+    Seed, //
+};
+use crate::stream::{
+    header,
+    size_record,
+    Malformed,
+    Parser,
+    Step,
+    Tag,
+    HEADER_LEN,
+    MAX_RECORD, //
+};
 use std::ops::Range;
 
 /// What a stream is.

@@ -3,11 +3,29 @@
 //! What a driver may hook: `samples/vfio-rust/skeletons/hooks_main.rs` does so with two
 //! ivshmem-plain.
 
-use super::{conformance::bind_ivshmem, NamedRun};
-use crate::{sys, tap::Results};
-use anyhow::{ensure, Context, Result};
-use std::{io, os::fd::AsRawFd, ptr};
-use vfio_mig::{bdf::Bdf, device::Device, uapi};
+use super::{
+    conformance::bind_ivshmem,
+    NamedRun, //
+};
+use crate::{
+    sys,
+    tap::Results, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use std::{
+    io,
+    os::fd::AsRawFd,
+    ptr, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    device::Device,
+    uapi, //
+};
 use vm_common::drivers::HOOKS;
 
 /// The scenarios that are here.

@@ -3,9 +3,19 @@
 //! What KUnit reports of our modules: the tests that their source has, and no failure.
 
 use super::NamedRun;
-use crate::{sys, tap::Results};
-use anyhow::{bail, Context, Result};
-use std::{collections::BTreeMap, fs};
+use crate::{
+    sys,
+    tap::Results, //
+};
+use anyhow::{
+    bail,
+    Context,
+    Result, //
+};
+use std::{
+    collections::BTreeMap,
+    fs, //
+};
 use vm_common::drivers;
 
 /// The scenarios that are here.
