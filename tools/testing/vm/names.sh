@@ -45,12 +45,13 @@ scenarios() {
 
 # groups: of tests.
 groups() {
-	local kernel kernels='stock intree' targets=check
+	local kernel kernels='stock intree' targets=check long=LONG_COMMANDS
 	if [ "${TARGET:-}" = check-all ]; then
 		kernels='stock intree bare'
 		targets='check check-qemu check-qemu-faults'
+		long=
 	fi
-	sed -n 's/^        name: "\(.*\)",$/\1/p; s/^.*const \(CARGO\|FUZZ\): &str = "\(.*\)";$/\2/p' \
+	sed -n "/const ${long:-NONE}/,/^}\?\]/d"';s/^ \+name: "\(.*\)",$/\1/p; s/^.*const \(CARGO\|FUZZ\): &str = "\(.*\)";$/\2/p' \
 		"$vm/src/check/groups.rs"
 	for kernel in $kernels; do
 		# shellcheck disable=SC2086 # a list of words

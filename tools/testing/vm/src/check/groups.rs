@@ -37,8 +37,8 @@ pub(super) struct Command {
     needs: &'static [Need],
 }
 
-/// All such groups.
-pub(super) const COMMANDS: &[Command] = &[
+/// Such groups of `make check`.
+const COMMANDS: &[Command] = &[
     Command {
         name: "shell scripts",
         command: "shellcheck -x $(find . -name '*.sh' -not -path './out/*') .ci/run",
@@ -96,6 +96,13 @@ pub(super) const COMMANDS: &[Command] = &[
     },
 ];
 
+/// Those that only `make check-all` has: they compile kernels.
+const LONG_COMMANDS: &[Command] = &[Command {
+    name: "architectures",
+    command: "tools/testing/vm/check-architectures.sh",
+    needs: &[Need::Intree],
+}];
+
 /// How much is tested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Extent {
@@ -121,6 +128,15 @@ impl Extent {
             Self::Usual => 12,
             Self::All => 120,
         }
+    }
+
+    /// Its groups that are commands.
+    pub(super) fn commands(self) -> impl Iterator<Item = &'static Command> {
+        let long = match self {
+            Self::Usual => &[],
+            Self::All => LONG_COMMANDS,
+        };
+        COMMANDS.iter().chain(long)
     }
 
     /// Its kernels.
@@ -159,7 +175,7 @@ pub(super) fn machines(extent: Extent) -> Vec<(Kernel, &'static Scenario)> {
 
 /// The names of all groups of tests.
 pub fn groups(extent: Extent) -> Vec<String> {
-    let commands = COMMANDS.iter().map(|one| one.name.to_string());
+    let commands = extent.commands().map(|one| one.name.to_string());
     let machines = machines(extent)
         .into_iter()
         .map(|(kernel, scenario)| scenario.group(kernel));
@@ -184,8 +200,8 @@ pub(super) fn wanted(extent: Extent, only: Option<&str>) -> Result<Vec<String>> 
 /// What the groups need that `only` chooses.
 pub fn needs(extent: Extent, only: Option<&str>) -> Result<BTreeSet<Need>> {
     let wanted = wanted(extent, only)?;
-    let commands = COMMANDS
-        .iter()
+    let commands = extent
+        .commands()
         .filter(|one| wanted.iter().any(|name| name == one.name))
         .flat_map(|one| one.needs)
         .copied();
@@ -217,7 +233,12 @@ mod tests {
         assert!(groups(Extent::Usual)
             .iter()
             .all(|group| all.contains(group)));
-        for group in ["intree-qemu-suite", "intree-qemu-faults", "bare-random"] {
+        for group in [
+            "intree-qemu-suite",
+            "intree-qemu-faults",
+            "bare-random",
+            "architectures",
+        ] {
             assert!(all.contains(&group.to_string()), "{group}");
             assert!(wanted(Extent::Usual, Some(group)).is_err(), "{group}");
         }

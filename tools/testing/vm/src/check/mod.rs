@@ -32,7 +32,6 @@ use groups::{
     wanted,
     Command,
     CARGO,
-    COMMANDS,
     FUZZ, //
 };
 use std::{
@@ -184,7 +183,7 @@ impl Check<'_> {
 
     /// All that needs no machine.
     fn commands(&self) -> Result<()> {
-        for one in COMMANDS.iter().filter(|one| self.wanted(one.name)) {
+        for one in self.extent.commands().filter(|one| self.wanted(one.name)) {
             self.command(one)?;
         }
         if self.wanted(CARGO) {
@@ -229,7 +228,7 @@ impl Check<'_> {
         machines.retain(|(kernel, scenario)| self.wanted(&scenario.group(*kernel)));
         machines
             .sort_by_key(|(kernel, scenario)| Reverse((scenario.seconds, kernel.has_checkers())));
-        let commands = COMMANDS.iter().map(|one| one.name);
+        let commands = self.extent.commands().map(|one| one.name);
         let commands = commands.chain([CARGO, FUZZ]);
         let mut jobs = Vec::new();
         if commands.into_iter().any(|name| self.wanted(name)) {

@@ -1,0 +1,109 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Compiles our modules for other architectures, with clang, which has them all, from the
+# source of intree.sh. Only our folders are built, and not the kernel: what the modules
+# refer to must be exported by the source, or by the crates that were built. A warning of
+# ours fails. Where the driver cannot work, Kconfig must not offer it. Runs in the sysroot.
+set -euo pipefail
+# shellcheck source=tools/testing/vm/common.sh
+. "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/warnings.sh
+. "$VM_DIR/warnings.sh"
+
+# One at a time: the objects are shared by all checkouts.
+exec 9> "$CACHE/locks/architectures"
+flock 9
+
+fragment=$VM_DIR/architectures/config
+folders=(drivers/vfio/rust drivers/vfio/pci/mlx5_rust samples/vfio-rust)
+modules=(drivers/vfio/rust/vfio_rust.ko
+	drivers/vfio/pci/mlx5_rust/mlx5_vfio_pci_rust.ko
+	samples/vfio-rust/vfio_ivshmem_rust.ko)
+src=$(intree_dir)/source
+dir=$(architectures_dir)
+mkdir -p "$dir"
+
+# build ARCHITECTURE ARGUMENT...
+build() { nice make -C "$src" "O=$dir/$1" "ARCH=$1" LLVM=1 "-j$(nproc)" "${@:2}"; }
+
+# configure ARCHITECTURE LINE...
+configure() {
+	local objects=$dir/$1
+	mkdir -p "$objects"
+	build "$1" tinyconfig
+	{
+		cat "$fragment"
+		printf '%s\n' "${@:2}"
+	} >> "$objects/.config"
+	build "$1" olddefconfig
+}
+
+# All names that an EXPORT_SYMBOL of the source has, whatever its kind, or that a macro with
+# one in it has.
+pattern='(EXPORT_[A-Z_]*SYMBOL[A-Z_]*|define_dev_printk_level)\([A-Za-z0-9_]+'
+exported=$dir/exported-$(key "$pattern")
+[ -e "$exported" ] || {
+	grep -rhoE --include='*.[chS]' "$pattern" "$src" |
+		sed 's/.*(//' | LC_ALL=C sort -u > "$exported.new"
+	mv "$exported.new" "$exported"
+}
+
+# undefined ARCHITECTURE: what our modules refer to, and nothing exports.
+undefined() (
+	cd "$dir/$1"
+	llvm-nm -u --format=just-symbols "${modules[@]}" | sed -n 's/^ *\([A-Za-z_][^ :]*\)$/\1/p' |
+		LC_ALL=C sort -u |
+		LC_ALL=C comm -23 - <(
+			{
+				cat "$exported"
+				sed -n 's/^EXPORT_SYMBOL_RUST_GPL(\(.*\));$/\1/p' rust/exports_*_generated.h
+				cut -f 2 modules-only.symvers
+			} | LC_ALL=C sort -u
+		)
+)
+
+# check ARCHITECTURE LINE...: the modules are built.
+check() {
+	local objects=$dir/$1 log=$OUT/log/architecture-$1.log line missing warnings
+	if [ ! -e "$objects/configured" ]; then
+		configure "$@"
+		while read -r line; do
+			grep -qxF "$line" "$objects/.config" ||
+				die "$line is not possible for $1: adapt $fragment"
+		done < <(grep -E '^CONFIG_[A-Z0-9_]+=[^n]' "$fragment")
+		build "$1" prepare modules_prepare
+		touch "$objects/configured"
+	fi
+	# An object that is up to date would not warn.
+	rm -rf "${folders[@]/#/$objects/}"
+	build "$1" KBUILD_MODPOST_WARN=1 "${modules[@]}" 2>&1 | tee "$log"
+	# Without a kernel, modpost knows no symbol: undefined() does.
+	warnings=$(sed -E '/modpost: .* undefined!$|modpost: suppressed [0-9]+ unresolved/d' "$log" |
+		warnings_in "$(IFS='|'; echo "${folders[*]}|include/trace/events/vfio_")")
+	[ -z "$warnings" ] || die "warnings for $1:"$'\n'"$warnings"
+	missing=$(undefined "$1")
+	[ -z "$missing" ] || die "for $1, nothing exports"$'\n'"$missing"
+	echo "$1: built"
+}
+
+# excluded ARCHITECTURE LINE...: Kconfig has Rust and VFIO there, and none of ours.
+excluded() {
+	local config=$dir/$1/.config
+	configure "$@"
+	grep -qx CONFIG_RUST=y "$config" && grep -qx CONFIG_VFIO=m "$config" ||
+		die "no Rust, or no VFIO, for $1: this tests nothing"
+	! grep -E '^CONFIG_.*(VFIO_RUST|VFIO_PCI_RUST)=' "$config" ||
+		die "Kconfig offers our modules for $1"
+	echo "$1: excluded"
+}
+
+for architecture in ${1:-x86_64 arm64 riscv arm}; do
+	case $architecture in
+	x86_64) check x86_64 CONFIG_64BIT=y ;;
+	riscv) check riscv CONFIG_ARCH_RV64I=y CONFIG_SPARSEMEM_MANUAL=y CONFIG_SPARSEMEM_VMEMMAP=y ;;
+	# 32 bit.
+	arm) excluded arm CONFIG_ARCH_MULTI_V7=y CONFIG_ARCH_MULTIPLATFORM=y CONFIG_ARCH_VIRT=y ;;
+	*) check "$architecture" ;;
+	esac
+done
