@@ -9,7 +9,7 @@
 //! ```text
 //! offset  size  field
 //!      0     8  record_size: bytes of data that follow, little endian
-//!      8     4  flags: bit 0, the record may be skipped by who does not know it
+//!      8     4  flags: bit 0, a reader that does not know the tag may skip the record
 //!     12     4  tag: 0 firmware image, 1 size of the stop-copy image
 //! ```
 //!
@@ -45,11 +45,11 @@ pub(crate) const TAG_STOP_COPY_SIZE: u32 = 1;
 pub(crate) enum Tag {
     /// An image for LOAD_VHCA_STATE.
     FwData,
-    /// A `u64`: how large the image saved in STOP_COPY will be, about.
+    /// A `u64`: the approximate size of the image that is saved in STOP_COPY.
     StopCopySize,
 }
 
-/// The bytes of a header for `len` bytes of data.
+/// Returns the bytes of a header for `len` bytes of data.
 pub(crate) fn header(tag: Tag, len: u64) -> [u8; HEADER_LEN] {
     let (tag, flags) = match tag {
         Tag::FwData => (TAG_FW_DATA, 0),
@@ -62,7 +62,7 @@ pub(crate) fn header(tag: Tag, len: u64) -> [u8; HEADER_LEN] {
     bytes
 }
 
-/// The bytes of a whole [`Tag::StopCopySize`] record.
+/// Returns the bytes of a whole [`Tag::StopCopySize`] record.
 pub(crate) fn size_record(stop_copy_size: u64) -> [u8; HEADER_LEN + SIZE_LEN] {
     let mut bytes = [0; HEADER_LEN + SIZE_LEN];
     bytes[..HEADER_LEN].copy_from_slice(&header(Tag::StopCopySize, SIZE_LEN as u64));
@@ -81,10 +81,10 @@ pub(crate) enum Malformed {
     TooSmall,
 }
 
-/// What has to happen next for a [`Parser`] to get on.
+/// What a [`Parser`] needs next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
-    /// Up to so many bytes go to [`Parser::push`].
+    /// At most this number of bytes go to [`Parser::push`].
     Push(usize),
     /// The next `len` bytes, or fewer, go to offset `at` of the image buffer,
     /// and their number to [`Parser::stored`].
@@ -99,8 +99,8 @@ pub(crate) enum Step {
         /// Bytes of the image.
         len: usize,
     },
-    /// The next so many bytes, or fewer, are of no interest; their number goes
-    /// to [`Parser::skipped`].
+    /// At most this number of bytes are skipped; their number goes to
+    /// [`Parser::skipped`].
     Skip(u64),
 }
 
@@ -114,7 +114,7 @@ enum Expect {
 
 /// Takes a stream apart, whatever pieces it comes in.
 ///
-/// Holds no more than a header: where an image goes is up to the caller.
+/// Holds no more than a header: the caller decides where an image goes.
 #[derive(Debug)]
 pub(crate) struct Parser {
     expect: Expect,
@@ -126,7 +126,7 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-    /// At the beginning of a stream.
+    /// Returns a parser at the beginning of a stream.
     pub(crate) fn new() -> Self {
         Self {
             expect: Expect::Header { have: 0 },
@@ -136,7 +136,7 @@ impl Parser {
         }
     }
 
-    /// What the parser waits for.
+    /// Returns what the parser needs next.
     pub(crate) fn step(&self) -> Step {
         match self.expect {
             Expect::Header { have } => Step::Push(HEADER_LEN - have),
@@ -149,15 +149,14 @@ impl Parser {
         }
     }
 
-    /// Whether the stream may end here: every record was complete, and there
-    /// was an image among them. No stream at all is complete, too: nothing was
-    /// to be loaded.
+    /// Returns whether the stream may end here: every record was complete, and there
+    /// was an image among them. An empty stream is complete, too: there was nothing to
+    /// load.
     pub(crate) fn is_complete(&self) -> bool {
         self.expect == Expect::Header { have: 0 } && (self.loaded || !self.begun)
     }
 
-    /// Returns whether the last byte was the end of a record, which needs nothing
-    /// more.
+    /// Returns whether the last byte was the end of a record.
     pub(crate) fn is_at_boundary(&self) -> bool {
         self.expect == Expect::Header { have: 0 }
     }
@@ -233,8 +232,8 @@ impl Parser {
                 len: size as usize,
             }),
             TAG_STOP_COPY_SIZE if size < SIZE_LEN as u64 => Err(Malformed::TooSmall),
-            // An estimate, for who wants to prepare memory for it: here memory
-            // comes as data does.
+            // An estimate, for a reader that prepares memory for it. This one allocates
+            // memory as data arrive.
             TAG_STOP_COPY_SIZE => Ok(Self::skip(size)),
             _ if self.le32(FLAGS_AT) & FLAG_OPTIONAL == 0 => Err(Malformed::UnknownTag),
             _ => Ok(Self::skip(size)),

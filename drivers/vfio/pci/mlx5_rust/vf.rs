@@ -75,7 +75,7 @@ pub(crate) struct Vf {
 }
 
 impl Vf {
-    /// Admits whoever sends commands to the VF. `ENOTCONN` if the PF takes no commands,
+    /// Returns a guard to send commands to the VF. `ENOTCONN` if the PF takes no commands,
     /// `ECANCELED` if the VF was reset since `epoch`.
     pub(crate) fn enter(&self, epoch: Epoch) -> Result<VfGuard<'_>> {
         Device::enter_vf(&self.device, epoch)
@@ -98,7 +98,7 @@ pub(crate) enum Session {
 }
 
 impl Session {
-    /// Returns the saving session. `ENODEV` if there is none, which no arc leads to.
+    /// Returns the saving session. `ENODEV` if there is none, which no arc can bring about.
     fn saving(&self) -> Result<&Saving> {
         match self {
             Self::Saving(saving) => Ok(saving),
@@ -121,8 +121,8 @@ pub(crate) struct VfMigration {
     tracking: Mutex<Option<Arc<Tracking>>>,
 }
 
-/// The device is lost if nobody knows what a command did to it: firmware may still
-/// carry out a command that mlx5_core has stopped waiting for.
+/// Returns that the device is lost if mlx5_core has stopped waiting for a command:
+/// firmware may still carry it out.
 pub(crate) fn unknown_is_lost(err: Error) -> StepError {
     if err == ETIMEDOUT {
         StepError::Lost(err)
@@ -132,7 +132,7 @@ pub(crate) fn unknown_is_lost(err: Error) -> StepError {
 }
 
 impl VfMigration {
-    /// Migration of the VF behind `device`.
+    /// Makes the migration of the VF behind `device`.
     pub(crate) fn new(
         dev: &kernel::device::Device,
         device: Arc<Device>,
@@ -171,8 +171,8 @@ impl VfMigration {
         guard.resume(side).map_err(unknown_is_lost)
     }
 
-    /// `PRE_COPY_P2P -> STOP_COPY`: one arc for two things. If the second fails, the
-    /// first is undone.
+    /// `PRE_COPY_P2P -> STOP_COPY`: stops the device, and saves it. If it cannot be saved,
+    /// it is started again.
     fn stop_and_copy(&self, saving: &Saving, epoch: Epoch) -> Result<(), StepError> {
         let idle = saving.idle()?;
         idle.check()?;
@@ -214,7 +214,7 @@ impl VfMigration {
         Ok(())
     }
 
-    /// Carries an arc out, apart from what all of them have in common.
+    /// Carries out an arc, without what all arcs have in common.
     fn carry_out(
         &self,
         vdev: &VfioDevice<'_>,

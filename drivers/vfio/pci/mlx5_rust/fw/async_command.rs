@@ -3,9 +3,8 @@
 //! A command that is sent without waiting for its end.
 //!
 //! mlx5_core calls back in an interrupt. All that happens there is that the status
-//! is noted and waiters are woken. The result stays until somebody takes it: whoever
-//! waits, polls, reads or writes next. So no work is queued anywhere, and none can
-//! be late.
+//! is stored and waiters are woken. The result stays until the next call that waits,
+//! polls, reads or writes takes it. So no work is queued, and none can be late.
 
 use super::{
     bindings::{
@@ -63,7 +62,7 @@ const TAKING: u32 = 3;
 /// Nothing can be sent any more.
 const ENDED: u32 = 4;
 
-/// The means to send one command at a time, whose output has the layout `L`.
+/// Sends commands, one at a time, whose output has the layout `L`.
 ///
 /// # Invariants
 ///
@@ -104,7 +103,7 @@ pub(super) struct Ended<L, const OUT: usize> {
 }
 
 impl<L, const OUT: usize> AsyncCommand<L, OUT> {
-    /// Prepares for commands about the VF of `pf`. Their ends notify `waiters`.
+    /// Prepares to send commands about the VF of `pf`. `waiters` are notified when one ends.
     pub(super) fn new(pf: &PfGuard<'_>, waiters: Arc<Changes>) -> Result<Owned<Self>> {
         let mdev = pf.mdev();
         Owned::pinned(
@@ -129,7 +128,7 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         )
     }
 
-    /// The command has ended. May be called from an interrupt.
+    /// Notes the end of the command. May be called from an interrupt.
     fn finish(&self, status: c_int) {
         // SAFETY: `phase` is `BUSY`, and this is its end: `started` is ours until
         // `phase` changes (type invariant).

@@ -6,7 +6,7 @@
 
 use super::track_limits::LOG_ENTRY;
 
-/// What `op_own` is before the device has ever written it.
+/// Value of `op_own` before the device has written the entry for the first time.
 pub(crate) const NEVER_WRITTEN: u32 = INVALID << 4;
 
 // Values of the C headers, as `super::cq` asserts.
@@ -20,10 +20,10 @@ pub(crate) const STATE_TRACKING: u32 = 0;
 /// `MLX5_PAGE_TRACK_STATE_REPORTING`.
 pub(crate) const STATE_REPORTING: u32 = 1;
 
-/// Whether the device has written an entry: `owner_word` is its last word, `index`
+/// Returns whether the device has written an entry: `owner_word` is its last word, `index`
 /// counts entries from the beginning, `log_size` is of the queue.
 ///
-/// Whose an entry is shows a bit that changes each time around.
+/// The owner bit of an entry changes each time the queue wraps around.
 pub(crate) fn is_written(owner_word: u32, index: u32, log_size: u32) -> bool {
     let op_own = owner_word & 0xff;
     op_own >> 4 != INVALID && op_own & 1 == (index >> log_size) & 1
@@ -45,7 +45,7 @@ pub(crate) enum State {
 pub(crate) struct Message {
     /// The entry of the receive queue that it is in.
     pub(crate) slot: u32,
-    /// Bytes of it.
+    /// Bytes of the message.
     pub(crate) len: usize,
     /// What comes next.
     pub(crate) state: State,
@@ -63,7 +63,7 @@ impl Message {
     }
 }
 
-/// What an entry says: the words of it that matter.
+/// The words of an entry that the driver reads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     /// `wqe_counter`, and `op_own` in the lowest byte; written last by the device.
@@ -74,7 +74,7 @@ pub(crate) struct Entry {
     pub(crate) immediate: u32,
 }
 
-/// Takes an entry apart. `None` where it is not about a message that fits into
+/// Takes an entry apart. `None` if it is not about a message that fits into
 /// `room` bytes, in a queue of `slots`, a power of two.
 pub(crate) fn parse(entry: Entry, slots: u32, room: usize) -> Option<Message> {
     if (entry.owner & 0xff) >> 4 != RESP_SEND_IMM {

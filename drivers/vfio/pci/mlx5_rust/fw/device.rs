@@ -45,7 +45,7 @@ use vfio_rust::kernel::{
 pub(super) struct VfId(pub(super) i32);
 
 impl VfId {
-    /// What firmware calls this function: the PF is 0.
+    /// Returns firmware's number of this function: the PF is 0.
     fn function(self) -> u16 {
         // CAST: A PF has at most 2^16 - 1 VFs, and the id is not negative.
         (self.0 + 1) as u16
@@ -194,7 +194,7 @@ impl Device {
         Ok(Some(device))
     }
 
-    /// Admits whoever creates or destroys something on the PF. `ENOTCONN` if the PF
+    /// Returns a guard to create or destroy something on the PF. `ENOTCONN` if the PF
     /// takes no commands.
     pub(super) fn enter(device: &Arc<Self>) -> Result<PfGuard<'_>> {
         device.gate.enter_pf().map_err(Error::from)?;
@@ -204,7 +204,7 @@ impl Device {
         Ok(pf)
     }
 
-    /// Admits whoever sends commands to the VF. `ENOTCONN` if the PF takes no
+    /// Returns a guard to send commands to the VF. `ENOTCONN` if the PF takes no
     /// commands, `ECANCELED` if the VF was reset since `epoch`.
     pub(crate) fn enter_vf(device: &Arc<Self>, epoch: Epoch) -> Result<VfGuard<'_>> {
         device.gate.enter_vf(epoch).map_err(Error::from)?;
@@ -238,7 +238,7 @@ impl Device {
         self.gate.open_vf();
     }
 
-    /// The PF goes: destroys all that exists on it.
+    /// Destroys all that exists on the PF, which goes.
     pub(super) fn detach(device: &Arc<Self>) {
         // No new guards, and none that are out. If the PF is away, there is nothing on it;
         // what could not be destroyed must not be looked for on the one that comes next.
@@ -253,7 +253,8 @@ impl Device {
         device.registry.destroy_all(&pf);
     }
 
-    /// The PF is not used any more, even if it comes back: as [`Self::detach`].
+    /// Detaches the device as [`Self::detach`] does, for good: the PF is not used any more,
+    /// even if it comes back.
     pub(super) fn end(device: &Arc<Self>) {
         device.gate.end();
         Self::detach(device);
@@ -296,8 +297,8 @@ impl PfGuard<'_> {
         self.device
     }
 
-    /// `ENOTCONN` for a VF that the PF failed to enable: it is not told of when the PF
-    /// goes, so nothing may be created for it.
+    /// Returns `ENOTCONN` for a VF that the PF failed to enable: no notification tells that
+    /// the PF of such a VF goes, so nothing may be created for it.
     fn check_enabled(&self) -> Result {
         // SAFETY: `mdev` is valid: `self` is a guard of it. It has a context for each VF
         // that it can have.
@@ -388,7 +389,7 @@ unsafe fn execute(
     })
 }
 
-/// What firmware says about a VF before anything is asked of it.
+/// What firmware tells about a VF when the driver is bound.
 struct VfInfo {
     migratable: bool,
     vhca_id: u16,

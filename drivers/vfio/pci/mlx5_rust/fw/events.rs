@@ -55,18 +55,18 @@ impl TrackEvents {
         )
     }
 
-    /// A message has come. May be called from an interrupt.
+    /// Notes that a message has come. May be called from an interrupt.
     pub(super) fn message(&self) {
         self.any.complete();
     }
 
-    /// The tracker has failed. May be called from an interrupt.
+    /// Notes that the tracker has failed. May be called from an interrupt.
     pub(crate) fn fail(&self) {
         self.failed.store(true, Relaxed);
         self.any.complete();
     }
 
-    /// The tracker was destroyed.
+    /// Notes that the tracker was destroyed.
     pub(super) fn end(&self) {
         self.gone.store(true, Relaxed);
         self.fail();
@@ -82,14 +82,14 @@ impl TrackEvents {
         self.failed.load(Relaxed)
     }
 
-    /// The object has changed. May be called from an interrupt.
+    /// Notes that the object has changed. May be called from an interrupt.
     pub(super) fn change(&self) {
         self.changed.store(true, Relaxed);
         self.any.complete();
     }
 
-    /// Returns whether the object has changed since the last call. If that comes to
-    /// nothing, [`Self::change`] is to be called again.
+    /// Returns whether the object has changed since the last call. A caller that cannot
+    /// find out how must call [`Self::change`].
     pub(super) fn take_changed(&self) -> bool {
         // In one step: an event between two would be lost.
         self.changed.xchg(false, Relaxed)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command gate: it tells whether commands may be sent now, and counts those who
-//! send them.
+//! The command gate: it tells whether commands may be sent now, and counts the guards of
+//! their senders.
 //!
 //! Two things can end while commands are under way. The PF goes: then nothing may
 //! be created or destroyed on it any more. The VF is reset: then no command may
-//! reach it that was decided on before. Each has guards of its own, and closing the
+//! reach it that belongs to the time before. Each has guards of its own, and closing the
 //! gate waits for those that are out.
 //!
 //! Guards are counted and not locks: a command that is answered in an interrupt
@@ -33,7 +33,7 @@ use vfio_rust::kernel::sync::poll::Changes;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Epoch(u64);
 
-/// Why the gate lets nobody in.
+/// Why there is no guard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Closed {
     /// The PF takes no commands.
@@ -62,11 +62,11 @@ struct State {
 /// # Invariants
 ///
 /// - A thread that waits has found guards with `state` locked, and was one of `waiters`
-///   before it unlocked that. So whoever takes the last guard back after that, or the last
-///   but that of who closes the gate, announces a change of `idle`, which the thread has
-///   looked at before.
-/// - Who closes the gate for the PF has one of its guards from the section on in which
-///   `pf_open` becomes false.
+///   before it unlocked that. So the thread that takes the last guard back after that, or
+///   the last but that of the closing thread, announces a change of `idle`, which the
+///   waiting thread has looked at before.
+/// - The thread that closes the gate for the PF has one of its guards from the section on
+///   in which `pf_open` becomes false.
 /// - `epoch` only changes with `state` locked.
 #[pin_data]
 pub(super) struct Gate {
@@ -148,8 +148,8 @@ impl Gate {
         self.left(&state);
     }
 
-    /// Wakes those who may have waited for the guard that was just taken back: nobody does
-    /// while guards of the VF are out, which are guards of the PF as well.
+    /// Wakes the threads that may have waited for the guard that was just taken back. None
+    /// does while guards of the VF are out, which are guards of the PF as well.
     fn left(&self, state: &State) {
         if state.waiters > 0 && state.vf_guards == 0 {
             self.idle.notify_all();
@@ -157,8 +157,8 @@ impl Gate {
     }
 
     /// Admits no guard of the PF any more, and waits for those that are out. Ends
-    /// the epoch. Counts a guard for the caller, who is then alone, and returns true; or
-    /// false if the gate was closed already, and whoever did that is done.
+    /// the epoch. Counts a guard for the caller, which then has the only one, and returns
+    /// true; or returns false if the gate was closed already, and waits for that to be done.
     pub(super) fn close_pf(&self) -> bool {
         let own = {
             let mut state = self.state.lock();
@@ -180,7 +180,7 @@ impl Gate {
         self.advance(&mut state);
     }
 
-    /// The gate will not be opened for the PF again.
+    /// Keeps the gate from being opened for the PF again.
     pub(super) fn end(&self) {
         self.state.lock().ended = true;
     }

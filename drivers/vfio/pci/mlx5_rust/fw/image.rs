@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that images are put into, one after the other, and that firmware loads from.
+//! Memory that images are written to, one after the other, and that firmware loads from.
 //!
 //! Nobody writes to it while firmware may read: an [`ImageBuffer`] can be written to, and
 //! is turned into an [`Image`], which cannot. [`LoadCommand`](super::load::LoadCommand)
@@ -41,17 +41,17 @@ pub(crate) struct Image {
 }
 
 impl ImageBuffer {
-    /// Makes one without memory.
+    /// Makes a buffer without memory.
     pub(crate) fn new() -> Self {
         Self(Memory::Growing(Pages::new()))
     }
 
-    /// Makes one of memory that firmware has loaded an image from.
+    /// Makes a buffer of the memory of an image that firmware has loaded.
     pub(super) fn of_loaded(image: Image) -> Self {
         Self(Memory::Reachable(image.buffer))
     }
 
-    /// Returns the number of bytes that there are.
+    /// Returns the number of bytes in the memory.
     fn len(&self) -> usize {
         match &self.0 {
             Memory::Growing(pages) => pages.len(),
@@ -67,8 +67,8 @@ impl ImageBuffer {
         }
     }
 
-    /// Puts `n` bytes from user space at offset `at` of an image of `len` bytes. Memory
-    /// comes as they do.
+    /// Writes `n` bytes from user space to offset `at` of an image of `len` bytes. Memory
+    /// is allocated as they arrive.
     pub(crate) fn write(
         &mut self,
         at: usize,

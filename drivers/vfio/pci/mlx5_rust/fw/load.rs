@@ -48,7 +48,7 @@ pub(crate) struct Loaded {
     pub(crate) took: i64,
 }
 
-/// The means to send LOADs about one VF, one at a time.
+/// Sends LOADs about one VF, one at a time.
 #[pin_data]
 pub(crate) struct LoadCommand {
     command: Owned<AsyncCommand<mlx5_ifc_load_vhca_state_out_bits, OUT_BYTES>>,
@@ -59,7 +59,7 @@ pub(crate) struct LoadCommand {
 }
 
 impl LoadCommand {
-    /// Prepares for LOADs. Their ends notify `waiters`.
+    /// Prepares to send LOADs. `waiters` are notified when one ends.
     pub(crate) fn new(guard: &VfGuard<'_>, waiters: Arc<Changes>) -> Result<impl PinInit<Self>> {
         let command = AsyncCommand::new(guard, waiters)?;
         Ok(pin_init!(Self {

@@ -5,9 +5,9 @@
 //! All calls into `mlx5_core` are made here, and all `unsafe` of the driver is here.
 //!
 //! - [`gate`]: whether a command may be sent now; its guards are proof of that,
-//! - [`registry`]: what exists on the PF, and who destroys it,
+//! - [`registry`]: the objects that exist on the PF, and their end,
 //! - [`device`], [`binding`]: a VF and its PF, and the time for which they are there,
-//! - [`async_command`]: a command that nobody has to wait for,
+//! - [`async_command`]: a command that is sent without waiting for its end,
 //! - the rest: one file for each kind of command or object.
 //!
 //! # Invariants
@@ -15,8 +15,8 @@
 //! `mlx5_core` keeps a PF's `struct mlx5_core_dev` while a driver is bound to one of
 //! its VFs. It takes commands about an enabled VF until the notification
 //! `MLX5_PF_NOTIFY_DISABLE_VF` has returned, and again from `MLX5_PF_NOTIFY_ENABLE_VF`
-//! on. Whatever was created by then must be gone when the first one returns: it is
-//! about what mlx5_core then takes away. [`Binding`](binding::Binding) has the gate
+//! on. Objects that were created before must be gone when the first one returns, since
+//! mlx5_core then takes their PF away. [`Binding`](binding::Binding) has the gate
 //! closed and everything destroyed by then.
 //!
 //! # Why no safe call can break this

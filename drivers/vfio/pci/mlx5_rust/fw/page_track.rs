@@ -174,23 +174,23 @@ impl PageTracker {
         })
     }
 
-    /// Returns the size of the pages that it tells apart.
+    /// Returns the size of the pages that are tracked.
     pub(super) fn page_size(&self) -> u64 {
         1 << self.log_page
     }
 
-    /// Returns what its events are told to.
+    /// Returns the events of the tracker.
     pub(super) fn events(&self) -> &Arc<TrackEvents> {
         &self.events
     }
 
-    /// Returns the size of a message at most.
+    /// Returns the size of the largest message.
     pub(super) fn message_len(&self) -> usize {
         self.tracked.ring.message_len()
     }
 
-    /// Begins to report the pages in `range` that the VF has written to since that
-    /// was asked last. Returns the memory of messages. `EIO` if the tracker is being
+    /// Begins to report the pages in `range` that the VF has written to since the last
+    /// report about them. Returns the memory of messages. `EIO` if the tracker is being
     /// destroyed.
     pub(super) fn begin(&mut self, range: IovaRange) -> Result<Arc<Pages>> {
         let pages = self.tracked.mkey.with(|mapping| mapping.pages().clone());
@@ -233,7 +233,8 @@ impl PageTracker {
         })
     }
 
-    /// Keeps what is beyond the range that firmware was asked for, of the pages in `batch`.
+    /// Keeps the parts of the pages in `batch` that are beyond the range that firmware was
+    /// asked for.
     fn keep_rest(&mut self, batch: &Batch) -> Result {
         let Some(asked) = self.report.asked().map(Piece::from) else {
             return Ok(());
@@ -255,14 +256,14 @@ impl PageTracker {
         Ok(())
     }
 
-    /// The tracker has failed if firmware did not answer.
+    /// Notes that the tracker has failed, if firmware did not answer.
     fn unanswered(&self, err: Error) {
         if err == ETIMEDOUT {
             self.events.fail();
         }
     }
 
-    /// `EIO` if the tracker has failed.
+    /// Returns `EIO` if the tracker has failed.
     fn check(&self) -> Result {
         if self.events.take_changed() {
             let in_error = self.tracked.object.is_in_error().inspect_err(|err| {

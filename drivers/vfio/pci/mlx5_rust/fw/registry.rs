@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The resources that exist on a PF for a VF, and who destroys each of them.
+//! The resources that exist on a PF for a VF, and how each of them is destroyed.
 //!
 //! A resource is destroyed once: by its [`Owned`] handle, or by the notification
 //! that the PF goes, whichever comes first. Both need a guard of the gate, and both
@@ -52,7 +52,7 @@ pub(super) trait Resource: Send + Sync + 'static {
     /// Waits until the device executes no command of this resource.
     fn quiesce(&self) {}
 
-    /// Returns what firmware does not give back before this was destroyed.
+    /// Returns the resource that firmware refuses to destroy as long as this one exists.
     fn uses(&self) -> Option<Key> {
         None
     }
@@ -185,7 +185,7 @@ impl Registry {
         }
     }
 
-    /// Keeps what the device may still use.
+    /// Keeps a resource that the device may still use.
     fn keep(&self, stuck: Stuck) {
         let kept = stuck.resource.clone();
         let mut entries = self.entries.lock();

@@ -31,7 +31,7 @@ impl Piece {
         })
     }
 
-    /// Returns what is in both.
+    /// Returns the memory that both have.
     fn and(self, other: Self) -> Option<Self> {
         let both = Self {
             first: self.first.max(other.first),
@@ -40,13 +40,13 @@ impl Piece {
         (both.first <= both.last).then_some(both)
     }
 
-    /// Returns what of this is before `other`.
+    /// Returns the part of this piece that is before `other`.
     fn before(self, other: Self) -> Option<Self> {
         let last = self.last.min(other.first.checked_sub(1)?);
         (self.first <= last).then_some(Self { last, ..self })
     }
 
-    /// Returns what of this is behind `other`.
+    /// Returns the part of this piece that is behind `other`.
     fn behind(self, other: Self) -> Option<Self> {
         let first = self.first.max(other.last.checked_add(1)?);
         (first <= self.last).then_some(Self { first, ..self })
@@ -66,8 +66,8 @@ impl Piece {
     }
 }
 
-/// Dirty memory that was not asked about. Where there are too many pieces, some are one
-/// with what is between them: clean memory may be taken for dirty, never the other way.
+/// Dirty memory that was not asked about. If there are too many pieces, some are joined
+/// with the memory between them: clean memory may be taken for dirty, never the other way.
 pub(crate) struct Remainder {
     pieces: [Option<Piece>; ROOM],
     /// Whether there was ever a piece.
@@ -75,7 +75,7 @@ pub(crate) struct Remainder {
 }
 
 impl Remainder {
-    /// Returns one with nothing in it.
+    /// Returns an empty remainder.
     pub(crate) const fn new() -> Self {
         Self {
             pieces: [None; ROOM],
@@ -140,13 +140,13 @@ impl Remainder {
         self.used
     }
 
-    /// Returns what is in `asked`.
+    /// Returns the pieces that are in `asked`.
     pub(crate) fn find(&self, asked: Piece) -> impl Iterator<Item = Piece> {
         let found = self.pieces.into_iter().flatten();
         found.filter_map(move |piece| piece.and(asked))
     }
 
-    /// A report about `asked` has come to a good end: what is in it is removed.
+    /// Removes the pieces in `asked`, a report about which was successful.
     pub(crate) fn forget(&mut self, asked: Piece) {
         if !self.used {
             return;

@@ -59,7 +59,7 @@ impl Batch {
     }
 }
 
-/// What is to be done after a batch.
+/// What the caller does after a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Progress {
     /// Report the batch, which may be empty, then ask for the next one.
@@ -92,17 +92,17 @@ impl<E> From<Failed> for Fault<E> {
     }
 }
 
-/// The device's side of a report.
+/// The tracker of a device, as a report uses it.
 pub(crate) trait Tracker {
-    /// What can be reported.
+    /// A range that can be reported.
     type Range: Copy;
-    /// How a request fails.
+    /// Error of a request.
     type Error;
 
-    /// Has the device report a range.
+    /// Requests a report of a range.
     fn request(&mut self, range: Self::Range) -> Result<(), Self::Error>;
 
-    /// Returns how many messages the device can be without.
+    /// Returns how many messages the device can do without.
     fn spare(&self) -> u32;
 
     /// Returns message number `index`, counted from the oldest one that was not given back,
@@ -125,15 +125,15 @@ pub(crate) trait Tracker {
 
 /// The report that a tracker is making.
 pub(crate) struct Report<R> {
-    /// What is to be requested when the device has ended its report.
+    /// The range to request when the device has ended its report.
     wanted: Option<R>,
-    /// What was requested last, which messages are about.
+    /// The range that was requested last, which messages are about.
     asked: Option<R>,
     /// Whether the device has not ended its report.
     running: bool,
     /// Messages of the last batch, and empty ones: they go back to the device.
     taken: u32,
-    /// What the last one of them says that comes next.
+    /// What follows the last of them.
     state: State,
     /// Entries that may still come.
     left: u64,

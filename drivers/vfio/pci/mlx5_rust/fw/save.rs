@@ -44,7 +44,7 @@ type Input = Mailbox<
     { size_of::<mlx5_ifc_save_vhca_state_in_bits>() / 8 },
 >;
 
-/// What a SAVE is to do.
+/// A SAVE to be sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
     /// How much to save.
@@ -53,7 +53,7 @@ pub(crate) struct Request {
     pub(crate) track: bool,
 }
 
-/// What a SAVE has done.
+/// An image that a SAVE has written.
 #[derive(Clone, Copy)]
 pub(crate) struct Image {
     /// Bytes that it wrote (`actual_image_size`).
@@ -71,18 +71,18 @@ pub(crate) enum SaveError {
     BadState,
     /// mlx5_core does not wait for it any more. Firmware may still carry it out.
     Unknown,
-    /// Anything else.
+    /// Any other error.
     Other,
 }
 
 /// How a SAVE ended.
 pub(crate) type Saved = Result<Image, SaveError>;
 
-/// The means to send SAVEs about one VF, one at a time.
+/// Sends SAVEs about one VF, one at a time.
 pub(crate) struct SaveCommand(Owned<AsyncCommand<mlx5_ifc_save_vhca_state_out_bits, OUT_BYTES>>);
 
 impl SaveCommand {
-    /// Prepares for SAVEs. Their ends notify `waiters`.
+    /// Prepares to send SAVEs. `waiters` are notified when one ends.
     pub(crate) fn new(guard: &VfGuard<'_>, waiters: Arc<Changes>) -> Result<Self> {
         AsyncCommand::new(guard, waiters).map(Self)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory for the messages of a page tracker, within the limits of the device.
+//! Memory for the messages of a page tracker.
 
 use super::{
     bindings,

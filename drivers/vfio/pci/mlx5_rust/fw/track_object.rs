@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The PAGE_TRACK object: what firmware is told about a tracker, and asked of it.
+//! The PAGE_TRACK object: commands that create, query, modify and destroy it.
 
 use super::{
     bindings::{
@@ -93,7 +93,7 @@ impl Resource for TrackObject {
 }
 
 impl Owned<TrackObject> {
-    /// Admits whoever sends commands about the tracker. `EIO` if the PF takes none, or was
+    /// Returns a guard to send commands about the tracker. `EIO` if the PF takes none, or was
     /// away: the tracker goes with it.
     fn enter(&self) -> Result<PfGuard<'_>> {
         let pf = Device::enter(self.device()).map_err(|_| EIO)?;
@@ -157,7 +157,7 @@ impl Owned<TrackObject> {
     }
 }
 
-/// What a tracker is created with, besides its ranges.
+/// Properties of a tracker, besides its ranges.
 pub(super) struct TrackContext {
     pub(super) log_page: u32,
     pub(super) log_message: u32,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Page tracking that was started, shared by reporters and whoever ends it.
+//! Page tracking that was started, shared by the threads that report and that end it.
 //!
 //! A report writes to a bitmap in user memory, which may take as long as user
 //! space likes: it can wait for a userfaultfd. So a report holds the tracker's
 //! lock only while it takes a batch of messages from the device, and no lock while it writes
 //! what they say to the bitmap, or waits for the device. The memory of messages stays as long
-//! as somebody reports from it, whatever becomes of the tracker.
+//! as a thread reports from it, even if the tracker is destroyed.
 //!
 //! Lock order: the VF's state, then `tracker`. `reporting` is inside of neither;
 //! only reporters take it.
@@ -60,7 +60,7 @@ pub(crate) struct Tracking {
     ended: CondVar,
 }
 
-/// Whose turn it is to report.
+/// Which thread may report.
 struct Reporting {
     /// A report is being made.
     busy: bool,
@@ -106,7 +106,7 @@ impl Tracking {
         )
     }
 
-    /// Returns the size of the pages that are told apart.
+    /// Returns the size of the pages that are tracked.
     pub(crate) fn page_size(&self) -> u64 {
         self.page_size
     }
@@ -125,7 +125,7 @@ impl Tracking {
         drop(tracker);
     }
 
-    /// Sets the bits of all memory that the VF has written to since that was asked last, or of
+    /// Sets the bits of all memory that the VF has written to since the last report, or of
     /// more than that, and adds its length to `bytes`.
     ///
     /// The caller must hold no lock that a fault in user memory may depend on. One

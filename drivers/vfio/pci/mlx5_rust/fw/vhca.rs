@@ -31,21 +31,21 @@ pub(crate) enum Side {
     Responder,
 }
 
-/// How much of a state is meant.
+/// Extent of a state.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// All of it.
+    /// The whole state.
     Whole,
     /// What has changed since the last image.
     Changes,
 }
 
-/// What firmware says about a state.
+/// What firmware tells about a state.
 #[derive(Clone, Copy)]
 pub(crate) struct StateInfo {
     /// Bytes of memory that the next SAVE needs.
     pub(crate) required: usize,
-    /// Bytes of memory that all SAVEs need which there are to come.
+    /// Bytes of memory that all SAVEs to come need.
     pub(crate) total: u64,
     /// There is a new initial state.
     pub(crate) new_initial: bool,

@@ -103,7 +103,7 @@ impl ResumingSession {
         }
     }
 
-    /// Takes the last byte back that was taken in: it is owed.
+    /// Takes back the last byte that was taken in: it is owed.
     fn owe(intake: &mut Intake, from: &mut UserReader) -> Result {
         from.rewind(1)?;
         intake.owed = Some(from.peek_byte()?);

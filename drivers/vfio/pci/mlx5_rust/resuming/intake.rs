@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a stream that is written is taken in: records, and the buffers for their images.
+//! The intake of a stream: its records, and the buffers for their images.
 
 use super::session::ResumingSession;
 use crate::{
@@ -45,21 +45,22 @@ fn complaint(malformed: Malformed) -> &'static CStr {
     }
 }
 
-/// Bytes that memory is had for before they are taken in.
+/// Largest piece of an image that is copied at once, in bytes: its memory is allocated
+/// before it is copied.
 const AT_ONCE: usize = SZ_4M;
 
 /// A stream that is being taken in.
 ///
-/// There are two buffers: one is filled while firmware loads from the other. What firmware
-/// can reach stays so for the next image that has room there.
+/// There are two buffers: one is filled while firmware loads from the other. Memory that
+/// firmware can reach stays mapped for the next image that fits.
 pub(super) struct Intake {
     pub(super) parser: Parser,
     /// The image of the record at hand.
     pub(super) image: ImageBuffer,
     /// The other buffer, unless it is in the LOAD, or in `Incoming`.
     pub(super) spare: Option<ImageBuffer>,
-    /// One that is too small for the image at hand. It goes when that is complete: the
-    /// first byte of an image must not wait for firmware.
+    /// A buffer that is too small for the image at hand. It is dropped when that is
+    /// complete: the first byte of an image must not wait for firmware.
     pub(super) outgrown: Option<ImageBuffer>,
     /// The last byte of a record that was taken in but not counted.
     pub(super) owed: Option<u8>,
@@ -69,9 +70,9 @@ pub(super) struct Intake {
 pub(super) enum Interrupted {
     /// The wait for a LOAD was broken off, or not allowed.
     Wait(Error),
-    /// The first byte is not the one that is owed.
+    /// The first byte differs from the owed one.
     WrongByte,
-    /// The stream is of no more use.
+    /// The stream has failed.
     Failed(Error),
 }
 
@@ -82,7 +83,7 @@ impl From<Error> for Interrupted {
 }
 
 impl ResumingSession {
-    /// Has the image loaded that is complete. No LOAD is under way.
+    /// Starts to load the image, which is complete. No LOAD may be under way.
     fn load(&self, intake: &mut Intake, len: usize) -> Result {
         let commands = self.commands.lock();
         if !*commands {
@@ -108,7 +109,7 @@ impl ResumingSession {
         &mut intake.spare
     }
 
-    /// An image of `len` bytes begins. It goes to the smaller buffer, unless only the other
+    /// Chooses the buffer for an image of `len` bytes: the smaller one, unless only the other
     /// one has room.
     fn begin(&self, intake: &mut Intake, len: usize) {
         self.spare(intake);
@@ -127,7 +128,7 @@ impl ResumingSession {
         }
     }
 
-    /// Takes all in that `from` has.
+    /// Takes in all bytes of `from`.
     pub(super) fn take_in(
         &self,
         intake: &mut Intake,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A resuming session: what it has, and how it begins and ends.
+//! A resuming session: its parts, its beginning and its end.
 //!
 //! Locks nest in this order: `commands`, then `incoming`. Neither is held over an
 //! access to user memory, nor is `incoming` over a command.
@@ -38,11 +38,11 @@ use vfio_rust::{
     migration::VfioDevice, //
 };
 
-/// Who has the [`Intake`].
+/// Place of the [`Intake`].
 pub(super) enum Writer {
-    /// Nobody.
+    /// It is here.
     Idle(Intake),
-    /// A writer. It copies without the lock: user memory can take arbitrarily
+    /// A writer has it, and copies without the lock: user memory can take arbitrarily
     /// long, and closing must not wait for it.
     Busy,
     /// The session has ended.
@@ -61,9 +61,9 @@ pub(super) enum Stopped {
 
 pub(super) struct Incoming {
     pub(super) writer: Writer,
-    /// Firmware is loading an image, or nobody has taken the result.
+    /// Firmware is loading an image, or the result was not taken.
     pub(super) loading: bool,
-    /// What the last image was loaded from.
+    /// The buffer of the last image that was loaded.
     pub(super) loaded: Option<ImageBuffer>,
     pub(super) stopped: Option<Stopped>,
 }
@@ -177,10 +177,10 @@ impl Resuming {
     /// Waits until firmware has loaded everything, and returns whether the stream may
     /// end here. Nothing is taken in after that.
     ///
-    /// `EBUSY` while a writer is at it, `ERESTARTSYS` if a signal comes first: the
+    /// `EBUSY` while a writer copies, `ERESTARTSYS` if a signal comes first: the
     /// session goes on. `EINVAL` in the middle of a record, with a byte owed, or
     /// before the first image. After an error it is that error, or `EIO` if a writer
-    /// has got it.
+    /// was told.
     pub(crate) fn finish(&self) -> Result<(), NotFinished> {
         loop {
             let mut incoming = self.0.lock();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The buffers of a saving session, and what each one is for right now.
+//! The buffers of a saving session, and the use of each.
 //!
 //! The first image of a running device is as large as the whole state, and so may be the
 //! one of the stopped device: one buffer is for both. Images in between, of what has
@@ -15,7 +15,7 @@ use super::chunks::BUFFERS;
 /// of which there are several only if a reader does not keep up.
 const SLOTS: usize = BUFFERS + 6;
 
-/// Something that an image fits in.
+/// Memory for an image.
 pub(crate) trait Capacity {
     /// Returns how many bytes fit.
     fn capacity(&self) -> usize;
@@ -24,16 +24,16 @@ pub(crate) trait Capacity {
 /// Whether an image can wait for memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Urgency {
-    /// One of what has changed while the device runs.
+    /// An image of what has changed while the device runs.
     Deferrable,
-    /// The first one, and those of the stopped device.
+    /// The first image, and those of the stopped device.
     Urgent,
 }
 
-/// What a buffer is used for.
+/// Use of a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Usage {
-    /// Nothing.
+    /// It is not used.
     Free,
     /// Firmware writes to it.
     Saving,
@@ -66,7 +66,7 @@ pub(crate) struct Buffers<B> {
 }
 
 impl<B: Capacity> Buffers<B> {
-    /// Makes it without any buffer.
+    /// Makes a set without any buffer.
     pub(crate) fn new() -> Self {
         Self {
             slots: [const { None }; SLOTS],
@@ -138,17 +138,17 @@ impl<B: Capacity> Buffers<B> {
         Some(&self.slots.get(index.0)?.as_ref()?.buffer)
     }
 
-    /// An image was saved into a buffer.
+    /// Notes that an image was saved into a buffer.
     pub(crate) fn saved(&mut self, index: Index) {
         self.set(index, Usage::Readable);
     }
 
-    /// A buffer is not used any more.
+    /// Notes that a buffer is not used any more.
     pub(crate) fn release(&mut self, index: Index) {
         self.set(index, Usage::Free);
     }
 
-    /// Nobody will read the images.
+    /// Releases the buffers of all images that were not read.
     pub(crate) fn release_unread(&mut self) {
         for slot in self.slots.iter_mut().flatten() {
             if slot.usage == Usage::Readable {

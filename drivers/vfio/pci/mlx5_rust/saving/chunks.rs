@@ -4,7 +4,7 @@
 //!
 //! A device may hand its state out in chunks, each of which says how much memory
 //! the next one needs. Two buffers alternate: while one is read, the other is
-//! filled, and firmware waits where the reader is slower.
+//! filled, and firmware waits if the reader is slower.
 //!
 //! No kernel types: the file is also compiled and tested on the host.
 
@@ -16,13 +16,12 @@ pub(crate) const BUFFERS: usize = 2;
 pub(crate) struct Chunks {
     /// Chunks that were saved, and not read to their end.
     unread: usize,
-    /// Bytes that the next chunk needs, where one is missing and none is under
-    /// way.
+    /// Bytes that the next chunk needs, if there is one and it is not being saved.
     due: Option<usize>,
 }
 
 impl Chunks {
-    /// A chunk was saved, and the next one needs `next` bytes; 0 for the last.
+    /// Notes that a chunk was saved, and that the next one needs `next` bytes; 0 for the last.
     ///
     /// Returns whether it was the last.
     pub(crate) fn saved(&mut self, next: usize) -> bool {
@@ -31,18 +30,18 @@ impl Chunks {
         self.due.is_none()
     }
 
-    /// A chunk was read to its end.
+    /// Notes that a chunk was read to its end.
     pub(crate) fn consumed(&mut self) {
         self.unread = self.unread.saturating_sub(1);
     }
 
-    /// Whether a chunk can be saved now.
+    /// Returns whether a chunk can be saved now.
     pub(crate) fn is_due(&self) -> bool {
         self.due.is_some() && self.unread < BUFFERS
     }
 
-    /// The bytes that are needed for the chunk to be saved now, which counts as
-    /// under way from here on.
+    /// Returns the bytes that the chunk to be saved now needs, and counts that chunk as being
+    /// saved.
     pub(crate) fn take_due(&mut self) -> Option<usize> {
         if self.is_due() {
             self.due.take()

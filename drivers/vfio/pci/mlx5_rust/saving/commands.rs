@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a saving session has firmware save, and the buffers for that.
+//! The SAVEs of a saving session, and the buffers for them.
 
 use super::{
     buffers::{
@@ -43,7 +43,7 @@ use vfio_rust::kernel::page::{
 /// Longest SAVE: its `size` field has 32 bits, and buffers are whole pages.
 const MAX_SAVE: usize = u32::MAX as usize + 1 - PAGE_SIZE;
 
-/// Piece that a stopped device is saved in, where firmware leaves the choice.
+/// Size of a chunk of a stopped device, if firmware leaves the choice.
 pub(super) const CHUNK: usize = SZ_8M;
 
 impl SavingSession {

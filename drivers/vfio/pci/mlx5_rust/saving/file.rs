@@ -2,8 +2,8 @@
 
 //! The data file of a saving session.
 //!
-//! Readers take turns: whoever has the turn has the next record of the stream, and reads on
-//! in it without a lock until it ends.
+//! Readers take turns: the reader that has the turn has the next record of the stream, and
+//! reads on in it without a lock until it ends.
 
 use super::{
     outgoing::Stage,
@@ -78,7 +78,7 @@ impl SavingSession {
         Some(Ok(n))
     }
 
-    /// Reads whatever is there. Waits for the first byte.
+    /// Reads all that is there. Waits for the first byte.
     #[inline(never)]
     fn read_records(
         &self,
@@ -154,8 +154,8 @@ impl SavingSession {
         }
     }
 
-    /// Takes `n` bytes out of the record that a reader has copied them from. If those were
-    /// the last, the reader gets the next record, if that is there.
+    /// Removes the `n` bytes that a reader has copied from its record. If those were the
+    /// last, the reader gets the next record, if that is there.
     fn consume(&self, record: &mut Option<Record>, n: usize) -> Result {
         let Some(next) = record else {
             return Ok(());

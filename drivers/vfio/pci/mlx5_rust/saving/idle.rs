@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What arcs have a saving session do, while it sends nothing else.
+//! The part of a saving session in arcs, while it sends nothing else.
 
 use super::{
     buffers::Urgency,
@@ -22,17 +22,17 @@ use kernel::prelude::*;
 use vfio_rust::migration::StepError;
 
 impl Idle<'_> {
-    /// `ENODEV` if the session has failed.
+    /// Returns `ENODEV` if the session has failed.
     pub(crate) fn check(&self) -> Result {
         self.session.check()
     }
 
-    /// The initiator was suspended, or resumed.
+    /// Notes that the initiator was suspended, or resumed.
     pub(crate) fn set_suspended(&self, suspended: bool) {
         self.session.outgoing.lock().suspended = suspended;
     }
 
-    /// The device was stopped: saves the rest of its state.
+    /// Saves the rest of the state of the device, which was stopped.
     pub(crate) fn save_stopped(&self) -> Result {
         let session = self.session;
         let extent = match session.lock().stage {
@@ -52,8 +52,8 @@ impl Idle<'_> {
         saved.inspect_err(|_| session.fail())
     }
 
-    /// Has firmware stop to track the running device, which is the end of the session.
-    /// The device is lost, with `ETIMEDOUT`, if firmware may begin to track it yet.
+    /// Stops to track the running device, which is the end of the session. The device is
+    /// lost, with `ETIMEDOUT`, if firmware may still begin to track it.
     pub(crate) fn end_tracking(&self) -> Result<(), StepError> {
         let session = self.session;
         let Outgoing {

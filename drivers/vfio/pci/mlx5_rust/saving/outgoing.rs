@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The stream of a saving session that was not read: what SAVE has written, and what is
-//! still to come.
+//! The unread stream of a saving session: the images that were saved, and those to come.
 
 use super::{
     buffers::{
@@ -40,7 +39,7 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Where a saving session is.
+/// Stage of a saving session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The first image of the running device is being saved.
@@ -52,9 +51,9 @@ pub(super) enum Stage {
     PreCopyFailed,
     /// The device is stopped and being saved.
     StopCopy,
-    /// All that there will be is there.
+    /// All images were saved.
     Complete,
-    /// There will be nothing more, and what there was is gone.
+    /// The session has failed, and its images are gone.
     Failed,
 }
 
@@ -64,7 +63,7 @@ impl Capacity for Arc<DmaBuffer> {
     }
 }
 
-/// A SAVE that is under way, or whose end was not taken in.
+/// A SAVE that is under way, or the result of which was not taken.
 #[derive(Clone, Copy)]
 pub(super) struct InFlight {
     pub(super) buffer: Index,
@@ -101,7 +100,7 @@ impl Outgoing {
         self.buffers.release_unread();
     }
 
-    /// A record was read to its end.
+    /// Releases the buffer of a record that was read to its end.
     pub(super) fn release(&mut self, record: &Record) {
         if let Some(image) = &record.image {
             self.buffers.release(image.buffer);
@@ -127,7 +126,7 @@ impl Outgoing {
             && self.records.is_empty()
     }
 
-    /// Takes the end of a SAVE in.
+    /// Takes the result of a SAVE.
     pub(super) fn finish(&mut self, save: InFlight, saved: Saved) -> Result {
         let image = match saved {
             Ok(image) => image,

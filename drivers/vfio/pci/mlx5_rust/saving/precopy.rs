@@ -9,8 +9,8 @@
 //!
 //! No kernel types: the file is also compiled and tested on the host.
 
-/// The positions that count in a stream, in bytes from its beginning. The one that was
-/// read to is an argument: readers change it without a lock.
+/// Positions in a stream, in bytes from its beginning. The position of readers is an
+/// argument: they change it without a lock.
 ///
 /// # Invariants
 ///
@@ -21,17 +21,17 @@ pub(crate) struct Ledger {
     initial_end: u64,
 }
 
-/// What firmware said about a running device just now.
+/// What firmware has just told about a running device.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Pending {
-    /// Bytes that a SAVE of what has changed needs; 0 where none is possible.
+    /// Bytes that a SAVE of what has changed needs; 0 if none is possible.
     pub(crate) bytes: u64,
     /// There is a new initial state among it.
     pub(crate) new_initial: bool,
 }
 
-/// What VFIO_MIG_GET_PRECOPY_INFO reports. Of bytes of the kind that comes second,
-/// there are none that count.
+/// What VFIO_MIG_GET_PRECOPY_INFO reports. At most one of `initial_bytes` and
+/// `dirty_bytes` is not 0.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Info {
     /// `initial_bytes`.
@@ -42,17 +42,17 @@ pub(crate) struct Info {
     pub(crate) reinit: bool,
 }
 
-/// Which kind of bytes an image has.
+/// Kind of the bytes of an image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// Initial bytes.
     Initial,
-    /// Any other.
+    /// Dirty bytes.
     Dirty,
 }
 
 impl Ledger {
-    /// `bytes` were appended to the stream. Returns its length.
+    /// Notes that `bytes` were appended to the stream. Returns its length.
     pub(crate) fn append(&mut self, kind: Kind, bytes: u64) -> u64 {
         // INVARIANT: `written` only grows.
         self.written = self.written.saturating_add(bytes);
@@ -67,8 +67,8 @@ impl Ledger {
         self.written.saturating_sub(read)
     }
 
-    /// What to report, and the kind of image that is to be saved now, if any:
-    /// one where all that there is was read, or where it is initial.
+    /// Returns what to report, and the kind of image that is to be saved now, if any: if
+    /// everything was read, or if the image is initial.
     ///
     /// All before `read` was read. `header` is what an image costs on top of its own bytes.
     pub(crate) fn report(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a saving session answers to VFIO_MIG_GET_PRECOPY_INFO.
+//! VFIO_MIG_GET_PRECOPY_INFO of a saving session.
 
 use super::{
     buffers::Urgency,
@@ -29,7 +29,7 @@ use vfio_rust::file::{
 };
 
 impl SavingSession {
-    /// The errno of VFIO_MIG_GET_PRECOPY_INFO for a session that has ended.
+    /// Returns the error of VFIO_MIG_GET_PRECOPY_INFO for a session that has ended.
     ///
     /// "This ioctl is valid only in PRE_COPY states and kernel driver should
     /// return -EINVAL from any other migration state"
@@ -42,8 +42,8 @@ impl SavingSession {
         }
     }
 
-    /// Answers VFIO_MIG_GET_PRECOPY_INFO. Starts to save what has changed, once all
-    /// before it was read.
+    /// Answers VFIO_MIG_GET_PRECOPY_INFO. Starts to save what has changed, once everything
+    /// before that was read.
     pub(super) fn report(&self, reinit: Reinit) -> Result<PrecopyInfo> {
         let (commands, suspended) = loop {
             let commands = self.commands.lock();

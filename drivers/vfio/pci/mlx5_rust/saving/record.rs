@@ -32,7 +32,7 @@ pub(super) struct StoredImage {
 pub(super) struct Record {
     /// The record's header, and what comes before an image.
     pub(super) head: [u8; HEAD],
-    /// Bytes of that.
+    /// Length of `head`.
     pub(super) head_len: usize,
     pub(super) image: Option<StoredImage>,
     /// The next byte to read.
@@ -76,7 +76,8 @@ impl Record {
         }
     }
 
-    /// Takes the next `n` bytes out, and returns where the next one is in the stream.
+    /// Removes the next `n` bytes, and returns the position of the byte behind them in the
+    /// stream.
     pub(super) fn consume(&mut self, n: usize) -> u64 {
         self.at += n;
         self.left -= n;

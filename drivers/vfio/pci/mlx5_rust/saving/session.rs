@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A saving session: what it has, and how it begins and ends.
+//! A saving session: its parts, its beginning and its end.
 //!
 //! A session belongs to the VF's state, and to the file; the VF's state ends it.
 //! Locks nest in this order: `commands`, then `outgoing`. Neither is held over an
 //! access to user memory.
 //!
-//! The end of a SAVE is taken in by the next caller of [`SavingSession::lock`]: a reader,
+//! The result of a SAVE is taken by the next caller of [`SavingSession::lock`]: a reader,
 //! poll(), VFIO_MIG_GET_PRECOPY_INFO, an arc.
 
 use super::{
@@ -52,7 +52,7 @@ use vfio_rust::{
     migration::VfioDevice, //
 };
 
-/// The device of which a session begins to save the state.
+/// The device when a session begins to save it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
     /// It runs.
@@ -80,7 +80,7 @@ pub(crate) struct SavingSession {
     /// The next record of the stream, for readers in turns. A reader copies without a lock:
     /// user memory can take arbitrarily long, and closing must not wait for it.
     pub(super) reader: Turns<Option<Record>>,
-    /// Bytes of the stream that were read. Only written by whoever has `reader`.
+    /// Bytes of the stream that were read. Only written by the thread that has `reader`.
     pub(super) read: Atomic<u64>,
 }
 
@@ -164,7 +164,7 @@ impl Saving {
 }
 
 impl SavingSession {
-    /// Locks the stream, and takes the end of a SAVE in.
+    /// Locks the stream, and takes the result of a SAVE.
     pub(super) fn lock(&self) -> Guard<'_, Outgoing, MutexBackend> {
         let mut outgoing = self.outgoing.lock();
         if let Some(in_flight) = outgoing.in_flight {
@@ -202,7 +202,7 @@ impl SavingSession {
         self.changes.notify_all();
     }
 
-    /// As [`Self::fail`], for whoever has locked the stream.
+    /// Does what [`Self::fail`] does, for a caller that has locked the stream.
     fn fail_locked(&self, outgoing: &mut Outgoing) {
         outgoing.fail();
         self.reader.clear();
@@ -253,7 +253,7 @@ impl SavingSession {
         }
     }
 
-    /// `ENODEV` if the session has failed.
+    /// Returns `ENODEV` if the session has failed.
     pub(super) fn check(&self) -> Result {
         match self.lock().stage {
             Stage::Failed => Err(ENODEV),
