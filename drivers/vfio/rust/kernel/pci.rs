@@ -3,6 +3,8 @@
 //! What the kernel crate's PCI `Device` lacks: whether it is a virtual function, and a pointer
 //! for others than the kernel crate.
 
+pub mod id;
+
 use super::device::DeviceExt;
 use kernel::{
     container_of,
