@@ -156,19 +156,19 @@ impl Migration for NoMigration {
 
     fn step(
         &self,
-        _: &VfioDevice<'_>,
-        _: &mut (),
-        _: StateArc,
-        _: (),
+        _vdev: &VfioDevice<'_>,
+        _sessions: &mut (),
+        _arc: StateArc,
+        _epoch: (),
     ) -> Result<Option<OpenFile>, StepError> {
         match *self {}
     }
 
-    fn end_sessions(&self, _: &mut ()) {
+    fn end_sessions(&self, _sessions: &mut ()) {
         match *self {}
     }
 
-    fn data_size(&self, _: &VfioDevice<'_>) -> Result<u64> {
+    fn data_size(&self, _vdev: &VfioDevice<'_>) -> Result<u64> {
         match *self {}
     }
 }
