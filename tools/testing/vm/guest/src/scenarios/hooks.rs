@@ -17,13 +17,22 @@ use anyhow::{
     Result, //
 };
 use std::{
+    ffi::CString,
+    fs::{
+        File,
+        OpenOptions, //
+    },
     io,
-    os::fd::AsRawFd,
+    os::fd::{
+        AsFd,
+        AsRawFd, //
+    },
     ptr, //
 };
 use vfio_mig::{
     bdf::Bdf,
     device::Device,
+    sysfs,
     uapi, //
 };
 use vm_common::drivers::HOOKS;
@@ -56,6 +65,8 @@ const MMAP: u32 = 0b100;
 const CAPS: u32 = 0b1000;
 
 const PAGE: usize = 4096;
+
+type Test = fn(&Device) -> Result<()>;
 
 fn word(device: &Device, at: u64) -> Result<u32> {
     let mut bytes = [0; 4];
@@ -194,7 +205,7 @@ fn sparse_capability(device: &Device) -> Result<()> {
     };
     ioctl(
         device,
-        uapi::VFIO_DEVICE_GET_REGION_INFO as u64,
+        uapi::VFIO_DEVICE_GET_REGION_INFO,
         ptr::from_mut(&mut asked).expose_provenance() as u64,
     )?;
     ensure!(asked.info.cap_offset == 32, "{:?}", asked.info);
@@ -246,10 +257,38 @@ fn open_fails(bdf: Bdf) -> Result<()> {
     Ok(())
 }
 
+/// Names a VF token, which the driver takes from nobody.
+fn token(bdf: Bdf) -> Result<()> {
+    let open = |path: &str| -> Result<File> {
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        file.with_context(|| path.to_string())
+    };
+    let group = open(&format!("/dev/vfio/{}", sysfs::iommu_group(bdf)?))?;
+    let container = open("/dev/vfio/vfio")?;
+    uapi::with_value_in_memory(
+        group.as_fd(),
+        uapi::VFIO_GROUP_SET_CONTAINER,
+        container.as_raw_fd(),
+    )?;
+    uapi::with_value(
+        container.as_fd(),
+        uapi::VFIO_SET_IOMMU,
+        uapi::VFIO_TYPE1V2_IOMMU,
+    )?;
+    let get = |what: &str| -> Result<io::Result<_>> {
+        let name = CString::new(format!("{bdf}{what}"))?;
+        Ok(uapi::device_fd(group.as_fd(), &name))
+    };
+    let refused = get(" vf_token=bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3")?;
+    ensure!(errno(refused) == Some(libc::EPERM));
+    get("")??;
+    Ok(())
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     sys::load_module(&format!("/lib/modules/{HOOKS}.ko"), "").context(HOOKS)?;
     let [bdf, _] = bind_ivshmem(HOOKS)?;
-    let tests: [(&str, fn(&Device) -> Result<()>); 6] = [
+    let tests: [(&str, Test); 6] = [
         ("a region of the driver's own", own_region),
         ("a part of a BAR", part_of_a_bar),
         ("parts that can be mapped are named", sparse_capability),
@@ -261,8 +300,9 @@ pub fn run(results: &mut Results) -> Result<()> {
         results.test(name, |_| test(&Device::open(bdf)?));
     }
     results.test("opening the device may fail", |_| open_fails(bdf));
+    results.test("a VF token", |_| token(bdf));
     results.test("the driver unloads", |_| {
-        Ok(sys::unload_module(HOOKS).context(HOOKS)?)
+        sys::unload_module(HOOKS).context(HOOKS)
     });
     Ok(())
 }
