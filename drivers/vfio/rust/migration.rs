@@ -50,6 +50,19 @@ const _: () = {
 };
 
 /// Optional parts of the state machine that a driver has, in any combination.
+///
+/// # Examples
+///
+/// ```
+/// use vfio_rust::migration::Features;
+///
+/// // A device that can be saved while it runs, and stops all of its DMA at once.
+/// const FEATURES: Features = Features::STOP_COPY.with_pre_copy();
+///
+/// assert!(FEATURES != Features::STOP_COPY);
+/// // All states, in whatever order they are named.
+/// assert!(FEATURES.with_p2p() == Features::STOP_COPY.with_p2p().with_pre_copy());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Features(u32);
 
