@@ -2,7 +2,7 @@
 
 //! Migration of one device: its state, the lock of its sessions, and resets.
 //!
-//! Two locks. The *state lock* is a mutex around the sessions; who holds it may
+//! There are two locks. The *state lock* is a mutex around the sessions; its holder may
 //! carry out arcs. Inside of it nests a spinlock around the state itself and the
 //! mark of a pending reset, so that the state can be read while an arc waits for
 //! the device.
@@ -164,14 +164,14 @@ impl<T: Migration> Migratable<T> {
         }
     }
 
-    /// User space has opened the device. `RUNNING`, whatever state its last user
-    /// left it in.
+    /// Sets the state to `RUNNING`: user space has opened the device, which its last user may
+    /// have left in any state.
     pub(super) fn opened(&self) {
         let _guard = self.lock();
         self.set_state(State::Running);
     }
 
-    /// User space is closing the device. Its state stays.
+    /// Ends the sessions: user space is closing the device. Its state stays.
     pub(super) fn closing(&self) {
         self.lock().end_sessions();
     }

@@ -104,8 +104,8 @@ pub trait Migration: Send + Sync + Sized + 'static {
     /// The sessions of the device, which the state lock protects.
     type Sessions: Send + Unpin;
 
-    /// Proves, to whoever sends commands to the device, that the device was not
-    /// reset since the epoch was taken. `()` for a driver whose steps send no
+    /// Proves, when commands are sent to the device, that it was not reset since the epoch
+    /// was taken. `()` for a driver whose steps send no
     /// commands.
     type Epoch: Copy;
 

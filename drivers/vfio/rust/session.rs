@@ -4,9 +4,9 @@
 //! reading and writing.
 //!
 //! A session and its file share the stream, and either may end first. Calls on the file
-//! have the stream in turns, without a lock: whoever has it accesses user memory, which can
-//! take as long as its owner likes. Others can be killed while they wait, and whoever holds
-//! a state lock does not wait at all.
+//! take the stream in turns, without a lock: the call that has it accesses user memory, which
+//! can take as long as its owner likes. Others can be killed while they wait, and the holder
+//! of a state lock does not wait at all.
 
 use crate::{
     file::{

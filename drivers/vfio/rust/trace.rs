@@ -96,7 +96,7 @@ impl Stopwatch {
         Self(event.is_on().then(Instant::now))
     }
 
-    /// Returns one that measures nothing.
+    /// Returns a stopwatch that measures nothing.
     #[inline]
     pub fn unused() -> Self {
         Self(None)

@@ -4,7 +4,7 @@
 //!
 //! The kernel crate's `scatterlist::SGTable` maps all of its pages or none, cannot be synced
 //! in part, and takes its pages one by one from vmalloc(); its mapping ends with the binding
-//! of a `Device<Bound>`, which nobody has of another driver's device.
+//! of a `Device<Bound>`, which a driver only has of its own device.
 
 pub mod coherent;
 

@@ -33,7 +33,7 @@ use kernel::{
 /// go back to the zone, one by one.
 const MAX_ORDER: u32 = (SZ_4M / PAGE_SIZE).ilog2();
 
-/// Bytes of the largest page that a device has use for.
+/// Size of the largest page that devices use, in bytes.
 const LARGE_PAGE: usize = SZ_2M;
 
 /// Contents of fresh pages.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! User memory, of which a read() or write() takes one piece after the other.
+//! User memory that a read() fills, or that a write() takes data from, piece by piece.
 //!
 //! The kernel crate's `UserSliceReader` and `UserSliceWriter` copy from and to slices only:
 //! `UserSliceWriter::write_raw()`, which takes a pointer, is private. Memory that a device
@@ -33,7 +33,7 @@ pub struct UserReader {
 }
 
 impl UserWriter {
-    /// Makes one for the arguments of a read().
+    /// Makes a writer for the arguments of a read().
     #[inline]
     pub(super) fn new(ptr: *mut c_char, len: usize) -> Self {
         // INVARIANT: Nothing was filled yet.
@@ -78,7 +78,7 @@ impl UserWriter {
 }
 
 impl UserReader {
-    /// Makes one for the arguments of a write().
+    /// Makes a reader for the arguments of a write().
     #[inline]
     pub(super) fn new(ptr: *const c_char, len: usize) -> Self {
         // INVARIANT: Nothing was taken yet.

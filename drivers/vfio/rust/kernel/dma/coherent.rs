@@ -2,9 +2,9 @@
 
 //! Memory that the CPU and a device share as long as it exists.
 //!
-//! The kernel crate's `Coherent` needs a `Device<Bound>`, which nobody has of another
-//! driver's device, and has its address for the device by a name that differs from kernel to
-//! kernel. Its barriers for coherent memory are not in every kernel.
+//! The kernel crate's `Coherent` needs a `Device<Bound>`, which a driver only has of its own
+//! device, and the function that returns its DMA address has another name in each kernel. Its
+//! barriers for coherent memory are not in every kernel.
 
 use crate::{
     bindings,

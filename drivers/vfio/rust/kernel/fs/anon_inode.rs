@@ -57,9 +57,9 @@ pub enum Readiness {
 /// Direction of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// It is read.
+    /// The file is read.
     Read,
-    /// It is written.
+    /// The file is written.
     Write,
 }
 

@@ -2,10 +2,11 @@
 
 //! Ids of devices that a driver is bound to by `driver_override` only.
 //!
-//! The kernel crate's `DeviceId` matches without it.
+//! The kernel crate's `DeviceId` matches without it, and has no subsystem.
 
 use crate::bindings;
-/// One match of a driver's table. What it does not name may be anything.
+
+/// One match of a driver's table. A field that is not set matches any value.
 #[derive(Clone, Copy)]
 pub struct Id(kernel::bindings::pci_device_id);
 

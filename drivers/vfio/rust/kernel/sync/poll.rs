@@ -15,7 +15,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// A count of changes, and those who wait for the next one.
+/// A count of changes, and the threads that wait for the next one.
 ///
 /// # Examples
 ///
@@ -45,25 +45,25 @@ pub struct Changes {
     count: Phase,
 }
 
-/// The changes that a caller knows of.
+/// The number of changes that a caller knows of.
 #[derive(Clone, Copy)]
 pub struct Seen(u32);
 
 impl Changes {
-    /// Makes one that nobody waits on.
+    /// Makes a count that no thread waits on.
     pub fn new() -> impl PinInit<Self> {
         // INVARIANT: There are no entries.
         pin_init!(Self { count <- Phase::new(0) })
     }
 
-    /// There was a change. May be called from an interrupt.
+    /// Announces a change. May be called from an interrupt.
     #[inline]
     pub fn notify_all(&self) {
         self.count.next();
     }
 
-    /// Returns what to give to [`Self::wait`]. To be called before the caller looks at what
-    /// may change: then no change is missed.
+    /// Returns the argument of [`Self::wait`]. The caller must call this before it looks at
+    /// the state that may change: then no change is missed.
     #[inline]
     pub fn seen(&self) -> Seen {
         Seen(self.count.get())
@@ -75,13 +75,14 @@ impl Changes {
         self.count.wait_while_interruptible(seen.0)
     }
 
-    /// As [`Self::wait`], whatever signals come: for a change that is bound to come soon.
+    /// Waits as [`Self::wait`] does, but not for signals: for a change that comes soon in any
+    /// case.
     #[inline]
     pub fn wait_uninterruptible(&self, seen: Seen) {
         self.count.wait_while(seen.0);
     }
 
-    /// Has a poll table hear of changes.
+    /// Adds the count to a poll table.
     ///
     /// # Safety
     ///

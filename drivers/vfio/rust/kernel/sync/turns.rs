@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A value that callers have in turns.
+//! A value that callers take in turns.
 //!
-//! Whoever has it may access user memory, which can take arbitrarily long: so others do not
-//! wait for a lock, but are told that it is not there, and when it comes back.
+//! The caller that has it may access user memory, which can take arbitrarily long: so others
+//! do not wait for a lock, but are told that the value is taken, and when it comes back.
 
 use super::poll::Changes;
 use core::{
@@ -27,7 +27,7 @@ use kernel::sync::{
 const FREE: u32 = 0;
 /// Somebody has it. The other bits are only set with this one.
 const TAKEN: u32 = 1 << 0;
-/// Others were told that it is not there.
+/// Others have found it taken.
 const WANTED: u32 = 1 << 1;
 /// It is replaced by the default when it comes back.
 const VOID: u32 = 1 << 2;
@@ -71,8 +71,8 @@ const VOID: u32 = 1 << 2;
 ///
 /// # Invariants
 ///
-/// `value` belongs to whoever has changed `state` from `FREE`, until that changes it back
-/// to `FREE`: a [`Turn`], of which there is one at a time.
+/// `value` belongs to the [`Turn`] that has changed `state` from `FREE`, until that changes
+/// it back to `FREE`: there is one at a time.
 pub struct Turns<T> {
     state: Atomic<u32>,
     value: UnsafeCell<T>,
@@ -85,7 +85,7 @@ unsafe impl<T: Send> Send for Turns<T> {}
 // thread's each time: the value is Send. A `Turn` may be shared: the value is Sync.
 unsafe impl<T: Send + Sync> Sync for Turns<T> {}
 
-/// The value, for whoever has it. Comes back when this is dropped.
+/// The value, while it is taken. It comes back when this is dropped.
 ///
 /// # Invariants
 ///
@@ -93,8 +93,8 @@ unsafe impl<T: Send + Sync> Sync for Turns<T> {}
 pub struct Turn<'a, T: Default>(&'a Turns<T>);
 
 impl<T: Default> Turns<T> {
-    /// Makes one with `value`. `changes` are notified when somebody waits for it and it
-    /// comes back.
+    /// Makes turns of `value`. `changes` are notified when it comes back, if others have
+    /// found it taken.
     pub fn new(value: T, changes: Arc<Changes>) -> Self {
         Self {
             state: Atomic::new(FREE),
@@ -103,7 +103,7 @@ impl<T: Default> Turns<T> {
         }
     }
 
-    /// Takes the value, if it is there. `None` announces a change.
+    /// Takes the value. `None` if it is taken: a change is announced when it comes back.
     pub fn take(&self) -> Option<Turn<'_, T>> {
         loop {
             match self.state.cmpxchg(FREE, TAKEN, Full) {
@@ -115,7 +115,7 @@ impl<T: Default> Turns<T> {
         }
     }
 
-    /// Returns whether somebody has the value, which announces a change.
+    /// Returns whether the value is taken: then a change is announced when it comes back.
     pub fn is_taken(&self) -> bool {
         loop {
             match self.state.load(Acquire) {
@@ -147,10 +147,10 @@ impl<T: Default> Turns<T> {
     }
 }
 
-/// What has become of a value that was given back.
+/// Fate of a value that was given back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum GivenBack {
-    /// It is there.
+    /// It was kept.
     Kept,
     /// It was replaced by the default.
     Cleared,
@@ -171,7 +171,7 @@ impl<T: Default> Turn<'_, T> {
         }
     }
 
-    /// As [`Self::end`], if there are other bits.
+    /// Does what [`Self::end`] does if there are other bits.
     #[cold]
     fn end_marked(&mut self, mut now: u32) -> GivenBack {
         loop {

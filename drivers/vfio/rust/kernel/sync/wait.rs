@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A number that threads wait for, and that an interrupt may change.
+//! A number that threads wait on, and that an interrupt may change.
 //!
 //! The kernel crate's condition variables need a lock, which an interrupt cannot
 //! take, and a completion cannot be used again while others still wait for it.
@@ -19,7 +19,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A number, and the threads that wait until it is another.
+/// A number, and the threads that wait until it changes.
 ///
 /// # Examples
 ///
@@ -59,7 +59,7 @@ unsafe impl Send for Phase {}
 unsafe impl Sync for Phase {}
 
 impl Phase {
-    /// Makes one that is `now`.
+    /// Makes a number with the value `now`.
     pub fn new(now: u32) -> impl PinInit<Self> {
         // INVARIANT: `init_waitqueue_head()` initialises it in its pinned place.
         pin_init!(Self {
@@ -72,13 +72,13 @@ impl Phase {
         })
     }
 
-    /// Returns what it is. What was written before it became that is seen after this.
+    /// Returns the value. Writes that were made before it was set are seen after this.
     #[inline]
     pub fn get(&self) -> u32 {
         self.now.load(Acquire)
     }
 
-    /// Changes it to `to` if it is `from`. Returns whether it was.
+    /// Sets the value to `to` if it is `from`. Returns whether it was.
     #[inline]
     pub fn advance(&self, from: u32, to: u32) -> bool {
         let was = self.now.cmpxchg(from, to, Full).is_ok();
@@ -88,14 +88,14 @@ impl Phase {
         was
     }
 
-    /// Changes it to `to`. May be called from an interrupt.
+    /// Sets the value to `to`. May be called from an interrupt.
     #[inline]
     pub fn set(&self, to: u32) {
         self.now.store(to, Release);
         self.wake();
     }
 
-    /// Changes it to the next number. May be called from an interrupt.
+    /// Increments the value. May be called from an interrupt.
     #[inline]
     pub(super) fn next(&self) {
         self.now.fetch_add(1, Full);
@@ -108,8 +108,8 @@ impl Phase {
         unsafe { bindings::vfio_rust_wake_up_all(self.queue.get()) }
     }
 
-    /// Waits until it is not `value`, whatever signals come: for a change that is
-    /// bound to come soon.
+    /// Waits until the value is not `value`, without regard for signals: for a change that
+    /// comes soon in any case.
     #[inline]
     pub fn wait_while(&self, value: u32) {
         // SAFETY: `queue` is initialised by the type invariant. `now` stays for as
@@ -117,7 +117,7 @@ impl Phase {
         unsafe { bindings::vfio_rust_wait_while(self.queue.get(), self.now.as_ptr(), value) }
     }
 
-    /// Waits until it is not `value`. `ERESTARTSYS` if a signal comes first.
+    /// Waits until the value is not `value`. `ERESTARTSYS` if a signal comes first.
     #[inline]
     pub fn wait_while_interruptible(&self, value: u32) -> Result {
         // SAFETY: `queue` is initialised by the type invariant. `now` stays for as
@@ -127,7 +127,7 @@ impl Phase {
         })
     }
 
-    /// Has a poll table hear of changes.
+    /// Adds the number to a poll table.
     ///
     /// # Safety
     ///
