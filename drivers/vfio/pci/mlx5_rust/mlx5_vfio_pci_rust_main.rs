@@ -61,7 +61,7 @@ impl Mlx5Vf {
             return Ok(None);
         };
         let driver = VfMigration::new(dev.as_ref(), device)?;
-        let migration = Migratable::new(driver, vf::Session::Idle);
+        let migration = Migratable::new(driver, vf::VfSession::Idle);
         Ok(Some(KBox::pin_init(migration, GFP_KERNEL)?))
     }
 }

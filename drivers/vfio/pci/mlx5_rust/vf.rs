@@ -88,7 +88,7 @@ impl Vf {
 }
 
 /// The data transfer of a state.
-pub(crate) enum Session {
+pub(crate) enum VfSession {
     /// None.
     Idle,
     /// `PRE_COPY`, `PRE_COPY_P2P` and `STOP_COPY`: the saving group of states.
@@ -97,7 +97,7 @@ pub(crate) enum Session {
     Resuming(Resuming),
 }
 
-impl Session {
+impl VfSession {
     /// Returns the saving session. `ENODEV` if there is none, which no arc can bring about.
     fn saving(&self) -> Result<&Saving> {
         match self {
@@ -192,16 +192,16 @@ impl VfMigration {
     /// data is found to be incomplete, inconsistent, or otherwise invalid, the
     /// migration driver must fail the SET_STATE ioctl and optionally go to the
     /// ERROR state" (include/uapi/linux/vfio.h).
-    fn finish_resuming(&self, session: &mut Session, epoch: Epoch) -> Result<(), StepError> {
+    fn finish_resuming(&self, session: &mut VfSession, epoch: Epoch) -> Result<(), StepError> {
         let finished = match session {
-            Session::Resuming(resuming) => resuming.finish(),
+            VfSession::Resuming(resuming) => resuming.finish(),
             _ => Err(NotFinished::Failed(EIO)),
         };
         match finished {
-            Ok(()) => *session = Session::Idle,
+            Ok(()) => *session = VfSession::Idle,
             Err(NotFinished::GoesOn(err)) => return Err(err.into()),
             Err(NotFinished::Failed(err)) => {
-                *session = Session::Idle;
+                *session = VfSession::Idle;
                 // If the VF was reset, or the PF went, that is no fault of the stream.
                 if self.vf.device.is_current(epoch) {
                     self.vf.dev.warn_ratelimited(
@@ -218,7 +218,7 @@ impl VfMigration {
     fn carry_out(
         &self,
         vdev: &VfioDevice<'_>,
-        session: &mut Session,
+        session: &mut VfSession,
         arc: StateArc,
         epoch: Epoch,
     ) -> Result<Option<OpenFile>, StepError> {
@@ -254,18 +254,18 @@ impl VfMigration {
                     _ => Begin::Stopped,
                 };
                 let (saving, file) = Saving::new(&self.vf, vdev, epoch, begin)?;
-                *session = Session::Saving(saving);
+                *session = VfSession::Saving(saving);
                 return Ok(Some(file));
             }
             (PreCopy, Running) | (PreCopyP2p, RunningP2p) => {
                 session.saving()?.idle()?.end_tracking()?;
-                *session = Session::Idle;
+                *session = VfSession::Idle;
             }
             (PreCopyP2p, StopCopy) => self.stop_and_copy(session.saving()?, epoch)?,
-            (StopCopy, Stop) => *session = Session::Idle,
+            (StopCopy, Stop) => *session = VfSession::Idle,
             (Stop, Loading) => {
                 let (resuming, file) = Resuming::new(&self.vf, vdev, epoch)?;
-                *session = Session::Resuming(resuming);
+                *session = VfSession::Resuming(resuming);
                 return Ok(Some(file));
             }
             (Loading, Stop) => self.finish_resuming(session, epoch)?,
@@ -278,7 +278,7 @@ impl VfMigration {
 }
 
 impl Migration for VfMigration {
-    type Sessions = Session;
+    type Sessions = VfSession;
     type Epoch = Epoch;
 
     fn epoch(&self) -> Epoch {
@@ -288,7 +288,7 @@ impl Migration for VfMigration {
     fn step(
         &self,
         vdev: &VfioDevice<'_>,
-        session: &mut Session,
+        session: &mut VfSession,
         arc: StateArc,
         epoch: Epoch,
     ) -> Result<Option<OpenFile>, StepError> {
@@ -298,9 +298,9 @@ impl Migration for VfMigration {
         Ok(file)
     }
 
-    fn end_sessions(&self, session: &mut Session) {
+    fn end_sessions(&self, session: &mut VfSession) {
         self.vf.in_precopy.store(false, Relaxed);
-        *session = Session::Idle;
+        *session = VfSession::Idle;
     }
 
     fn data_size(&self, _vdev: &VfioDevice<'_>) -> Result<u64> {

@@ -55,7 +55,7 @@ pub(crate) struct Request {
 
 /// An image that a SAVE has written.
 #[derive(Clone, Copy)]
-pub(crate) struct Image {
+pub(crate) struct SavedImage {
     /// Bytes that it wrote (`actual_image_size`).
     pub(crate) len: usize,
     /// Bytes of memory that the next chunk needs (`next_required_umem_size`);
@@ -76,7 +76,7 @@ pub(crate) enum SaveError {
 }
 
 /// How a SAVE ended.
-pub(crate) type Saved = Result<Image, SaveError>;
+pub(crate) type Saved = Result<SavedImage, SaveError>;
 
 /// Sends SAVEs about one VF, one at a time.
 pub(crate) struct SaveCommand(Owned<AsyncCommand<mlx5_ifc_save_vhca_state_out_bits, OUT_BYTES>>);
@@ -117,7 +117,7 @@ impl SaveCommand {
         let output = &ended.output;
         let saved = match ended.result {
             // CAST: Both fields have 32 bits.
-            Ok(()) => Ok(Image {
+            Ok(()) => Ok(SavedImage {
                 len: output.get(field!(mlx5_ifc_save_vhca_state_out_bits, actual_image_size))
                     as usize,
                 // Reserved if firmware does not save in chunks.

@@ -69,9 +69,9 @@ struct Reporting {
 }
 
 /// The right to report; handed on when it is dropped.
-struct Turn<'a>(&'a Tracking);
+struct ReportTurn<'a>(&'a Tracking);
 
-impl Drop for Turn<'_> {
+impl Drop for ReportTurn<'_> {
     fn drop(&mut self) {
         let mut reporting = self.0.reporting.lock();
         reporting.busy = false;
@@ -206,7 +206,7 @@ impl Tracking {
     }
 
     /// Waits until no report is being made.
-    fn turn(&self) -> Result<Turn<'_>> {
+    fn turn(&self) -> Result<ReportTurn<'_>> {
         let mut reporting = self.reporting.lock();
         while reporting.busy {
             reporting.waiting += 1;
@@ -219,7 +219,7 @@ impl Tracking {
             }
         }
         reporting.busy = true;
-        Ok(Turn(self))
+        Ok(ReportTurn(self))
     }
 
     /// `EIO` if tracking was stopped.

@@ -23,9 +23,9 @@ use crate::{
     fw::{
         mkey::DmaBuffer,
         save::{
-            Image,
             SaveError,
             Saved, //
+            SavedImage,
         },
     },
     stream::{
@@ -163,7 +163,7 @@ impl Outgoing {
     }
 
     /// Appends the record of an image.
-    fn append(&mut self, save: InFlight, image: Image) -> Result {
+    fn append(&mut self, save: InFlight, image: SavedImage) -> Result {
         let buffer = self.buffers.get(save.buffer).ok_or(ENODEV)?;
         let pages = buffer.pages().clone();
         // One without a byte would look like the end of the stream to a reader.
