@@ -4,6 +4,9 @@
 
 VM := tools/testing/vm
 
+# The kernel of this machine, unless there is another one.
+KDIR ?= /lib/modules/$(shell uname -r)/build
+
 # Recipes take these from the environment: make would write a value into the shell's
 # text as it is, and a quote in it would be one of the shell's.
 export TEST SEED FAULT RUNS BENCH KERNEL SCENARIO FUZZ INPUT KDIR
@@ -85,13 +88,14 @@ list:
 
 # For a kernel on this machine, as any external module. Objects do not go to the
 # checkout: kbuild refuses to build a tree with objects in it into another folder.
-KDIR ?= /lib/modules/$(shell uname -r)/build
 modules:
+	@[ -e "$$KDIR/Makefile" ] || { echo "KDIR=$$KDIR is no build folder of a kernel" >&2; exit 1; }
 	$(MAKE) -C "$$KDIR" M=$(CURDIR) MO=$(CURDIR)/out/modules modules
 
-# Also what kbuild leaves in the checkout if it is given no MO=.
+# Also what kbuild leaves in the checkout if it is given no MO=. Who used sudo has files of
+# root in out.
 clean:
-	rm -rf out
+	@rm -rf out 2> /dev/null || { echo 'out has files of root:' && sudo rm -rf out; }
 	find . \( -path ./.git -o -path ./tools \) -prune -o -type f \( -name '*.o' \
 		-o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
 		-o -name modules.order -o -name Module.symvers \

@@ -11,17 +11,27 @@ set -euo pipefail
 
 VM_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TOP=$(cd "$VM_DIR/../../.." && pwd)
-CACHE=${VFIO_MLX5_RUST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfio-mlx5-rust}
 OUT=$TOP/out
-# shellcheck source=tools/testing/vm/versions.conf
-. "$VM_DIR/versions.conf"
-
-mkdir -p "$CACHE/locks" "$OUT/log"
 
 die() {
 	echo "error: $*" >&2
 	exit 1
 }
+
+# A relative XDG_CACHE_HOME is to be ignored (XDG Base Directory Specification).
+case ${VFIO_MLX5_RUST_CACHE:-},${XDG_CACHE_HOME:-},${HOME:-} in
+/*) CACHE=$VFIO_MLX5_RUST_CACHE ;;
+,/*) CACHE=$XDG_CACHE_HOME/vfio-mlx5-rust ;;
+,*,/*) CACHE=$HOME/.cache/vfio-mlx5-rust ;;
+,*) die "HOME is no folder, in which the cache would be; XDG_CACHE_HOME can be another one" ;;
+*) die "VFIO_MLX5_RUST_CACHE=$VFIO_MLX5_RUST_CACHE does not begin with a slash" ;;
+esac
+# shellcheck source=tools/testing/vm/versions.conf
+. "$VM_DIR/versions.conf"
+
+mkdir -p "$CACHE/locks" ||
+	die "the cache cannot be there; XDG_CACHE_HOME can be another folder than ~/.cache"
+mkdir -p "$OUT/log"
 
 # key TEXT-OR-FILE...: a digest of the contents of files, and of other words.
 key() {
@@ -48,6 +58,8 @@ locked() {
 # as_root "$0" "$@": a sysroot is entered as root. The cache stays the caller's.
 as_root() {
 	if [ "$(id -u)" != 0 ] && [ "$("$VM_DIR/enter.sh" --where)" = sysroot ]; then
+		command -v sudo > /dev/null ||
+			die "the sysroot can only be entered by root, and there is no sudo"
 		echo "entering the sysroot needs root:" >&2
 		exec sudo env "VFIO_MLX5_RUST_CACHE=$CACHE" "$@"
 	fi

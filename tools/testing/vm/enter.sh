@@ -8,6 +8,7 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+[ $# != 0 ] || die "enter.sh COMMAND ARGUMENT..."
 
 host_is_suitable() {
 	# shellcheck source=/dev/null

@@ -15,8 +15,14 @@
 #   fuzz     what is fuzzed
 #   tools    out/vfio-mig
 set -euo pipefail
+TARGETS='sources stock intree kunit bare fuzz tools'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+[ $# != 0 ] || die "what is to be prepared? 'for COMMAND', or some of: $TARGETS"
+[ "$1" = for ] || for target; do
+	[[ " $TARGETS " == *" $target "* ]] ||
+		die "nothing is prepared for '$target', but for: $TARGETS"
+done
 as_root "$0" "$@"
 
 # The step that runs: a process group of its own, which would outlive this shell.
@@ -30,10 +36,6 @@ end() {
 	fi
 	kill -s "$1" $$
 }
-trap 'end INT' INT
-trap 'end TERM' TERM
-trap 'end HUP' HUP
-
 number=0
 total='?'
 counting=
@@ -48,6 +50,10 @@ step() {
 	number=$((number + 1))
 	log=$OUT/log/prepare-$number.log
 	printf '[%d/%s] %-44s' "$number" "$total" "$title"
+	# Between steps, a signal ends this shell by itself.
+	trap 'end INT' INT
+	trap 'end TERM' TERM
+	trap 'end HUP' HUP
 	set -m
 	"$@" > "$log" 2>&1 < /dev/null &
 	running=$!
@@ -61,6 +67,7 @@ step() {
 	done
 	wait "$running" || status=$?
 	running=
+	trap - INT TERM HUP
 	if [ "$status" = 0 ]; then
 		[ ! -t 1 ] || printf '\r\033[K[%d/%s] %-44s' "$number" "$total" "$title"
 		printf ' %4ds\n' $((SECONDS - begin))

@@ -5,7 +5,8 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
-[ "${1:-}" != --list ] || exec "$VM_DIR/names.sh" list
+[ $# != 0 ] || die "vm-test.sh ARGUMENT...; 'vm-test.sh --help' has them"
+[ "$1" != --list ] || exec "$VM_DIR/names.sh" list
 as_root "$0" "$@"
 
 # One at a time: machines write to the same folders. The lock is that of vm-test and of
