@@ -217,6 +217,55 @@ unsafe fn set_part(bitmap: NonNull<bindings::iova_bitmap>, start: u64, len: u64)
 /// DMA logging of a driver.
 ///
 /// VFIO serialises none of these calls, and makes them in any order.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     prelude::*,
+///     sync::atomic::{
+///         Atomic,
+///         Full, //
+///     },
+/// };
+/// use vfio_rust::{
+///     dirty_log::{
+///         DirtyBitmap,
+///         DirtyLog,
+///         IovaRanges, //
+///     },
+///     migration::VfioDevice, //
+/// };
+///
+/// /// Of a device that cannot tell where it writes to: all that is logged is always dirty.
+/// struct Everything {
+///     started: Atomic<u32>,
+/// }
+///
+/// impl DirtyLog for Everything {
+///     fn start(
+///         &self,
+///         _vdev: &VfioDevice<'_>,
+///         _ranges: IovaRanges<'_>,
+///         page_size: u64,
+///     ) -> Result<u64> {
+///         match self.started.xchg(1, Full) {
+///             0 => Ok(page_size),
+///             _ => Err(EINVAL),
+///         }
+///     }
+///
+///     fn stop(&self, _vdev: &VfioDevice<'_>) {
+///         self.started.xchg(0, Full);
+///     }
+///
+///     fn report(&self, _vdev: &VfioDevice<'_>, dirty: &mut DirtyBitmap<'_>) -> Result {
+///         let range = dirty.range();
+///         dirty.set(range.start, range.len().ok_or(EINVAL)?);
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait DirtyLog: Send + Sync {
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_START: logs `ranges` in pages of about
     /// `page_size` bytes, a power of two. Returns the page size that it logs in.

@@ -46,6 +46,28 @@ pub enum Reinit {
 }
 
 /// Answer to VFIO_MIG_GET_PRECOPY_INFO.
+///
+/// # Examples
+///
+/// ```
+/// use vfio_rust::file::PrecopyInfo;
+///
+/// /// What a file answers whose first image, of `len` bytes, was read up to `read`.
+/// fn answer(read: u64, len: u64, changed: u64) -> PrecopyInfo {
+///     let initial_bytes = len.saturating_sub(read);
+///     PrecopyInfo {
+///         initial_bytes,
+///         // Only once all initial bytes were read.
+///         dirty_bytes: if initial_bytes > 0 { 0 } else { changed },
+///         reinit: false,
+///     }
+/// }
+///
+/// let info = answer(96, 128, 4096);
+/// assert_eq!((info.initial_bytes, info.dirty_bytes), (32, 0));
+/// let info = answer(128, 128, 4096);
+/// assert_eq!((info.initial_bytes, info.dirty_bytes), (0, 4096));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PrecopyInfo {
     /// `initial_bytes`.
@@ -67,21 +89,21 @@ pub struct PrecopyInfo {
 ///         Arc,
 ///         ArcBorrow, //
 ///     },
+///     ThisModule, //
 /// };
 /// use vfio_rust::{
-///     file::{
-///         Access,
-///         DataFile,
-///         Readiness,
-///         UserWriter,
-///         Wait, //
-///     },
+///     file::DataFile,
 ///     kernel::{
-///         module::Owner,
+///         fs::anon_inode::{
+///             Access,
+///             Readiness,
+///             Wait, //
+///         },
 ///         sync::{
 ///             poll::Changes,
 ///             turns::Turns, //
 ///         },
+///         uaccess::UserWriter, //
 ///     },
 ///     this_module, //
 /// };
@@ -96,7 +118,7 @@ pub struct PrecopyInfo {
 /// }
 ///
 /// impl DataFile for Saved {
-///     const OWNER: Owner = this_module!();
+///     const OWNER: &'static ThisModule = this_module!();
 ///     const NAME: &'static CStr = c"saved_mig";
 ///     const ACCESS: Access = Access::Saving;
 ///

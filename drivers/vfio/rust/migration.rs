@@ -100,6 +100,114 @@ impl From<Error> for StepError {
 ///
 /// The state itself, the lock of the sessions and resets belong to
 /// [`Migratable`], which calls these.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::prelude::*;
+/// use vfio_rust::{
+///     kernel::fs::anon_inode::OpenFile,
+///     migratable::Migratable,
+///     migration::{
+///         Migration,
+///         State,
+///         StateArc,
+///         StepError,
+///         VfioDevice, //
+///     },
+///     session::Session, //
+/// };
+/// # use kernel::ThisModule;
+/// # use vfio_rust::{
+/// #     kernel::uaccess::{
+/// #         UserReader,
+/// #         UserWriter, //
+/// #     },
+/// #     session::Stream,
+/// #     this_module, //
+/// # };
+///
+/// /// The state of a device, as a [`Stream`](vfio_rust::session::Stream).
+/// struct Image;
+/// #
+/// # impl Stream for Image {
+/// #     const OWNER: &'static ThisModule = this_module!();
+/// #     const NAME: &'static CStr = c"image_mig";
+/// #
+/// #     fn read(&mut self, _out: &mut UserWriter) -> Result<usize> {
+/// #         Ok(0)
+/// #     }
+/// #
+/// #     fn write(&mut self, _from: &mut UserReader) -> Result<usize> {
+/// #         Err(EINVAL)
+/// #     }
+/// # }
+/// #
+/// # impl Image {
+/// #     fn save(_vdev: &VfioDevice<'_>) -> Result<Self> {
+/// #         Ok(Self)
+/// #     }
+/// #
+/// #     fn load(&self, _vdev: &VfioDevice<'_>) -> Result {
+/// #         Ok(())
+/// #     }
+/// # }
+///
+/// struct Example;
+///
+/// impl Migration for Example {
+///     type Sessions = Option<Session<Image>>;
+///     type Epoch = ();
+///
+///     fn epoch(&self) {}
+///
+///     fn step(
+///         &self,
+///         vdev: &VfioDevice<'_>,
+///         session: &mut Option<Session<Image>>,
+///         arc: StateArc,
+///         _epoch: (),
+///     ) -> Result<Option<OpenFile>, StepError> {
+///         use State::{
+///             Resuming,
+///             Running,
+///             Stop,
+///             StopCopy, //
+///         };
+///         let begun = match (arc.from, arc.to) {
+///             (Running, Stop) | (Stop, Running) | (StopCopy, Stop) => None,
+///             (Stop, StopCopy) => Some(Session::saving(vdev, Image::save(vdev)?)?),
+///             (Stop, Resuming) => Some(Session::resuming(vdev, Image)?),
+///             (Resuming, Stop) => {
+///                 let written = session.take().ok_or(EINVAL);
+///                 let loaded = written.and_then(|s| s.with(|image| image.load(vdev)));
+///                 // Nobody knows what the device is now.
+///                 loaded.map_err(StepError::Lost)?;
+///                 None
+///             }
+///             // Arcs of features that the driver does not have.
+///             _ => return Err(EINVAL.into()),
+///         };
+///         let (begun, file) = begun.unzip();
+///         // A session belongs to one state: the old one ends here.
+///         *session = begun;
+///         Ok(file)
+///     }
+///
+///     fn end_sessions(&self, session: &mut Option<Session<Image>>) {
+///         *session = None;
+///     }
+///
+///     fn data_size(&self, _vdev: &VfioDevice<'_>) -> Result<u64> {
+///         Ok(0)
+///     }
+/// }
+///
+/// let device = KBox::pin_init(Migratable::new(Example, None), GFP_KERNEL)?;
+/// assert_eq!(device.state(), State::Running);
+/// assert!(device.lock().is_none());
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Migration: Send + Sync + Sized + 'static {
     /// The sessions of the device, which the state lock protects.
     type Sessions: Send + Unpin;

@@ -63,6 +63,46 @@ pub enum Pasids {
 /// [`write`](Self::write), [`mmap`](Self::mmap), [`region_info`](Self::region_info) and
 /// [`match_token`](Self::match_token) cost nothing if a driver does not have them: VFIO
 /// calls the function of `vfio_pci_core` itself. It serialises none of these calls.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     device::Bound,
+///     pci::Device,
+///     prelude::*, //
+/// };
+/// use vfio_rust::{
+///     migratable::Migratable,
+///     migration::NoMigration,
+///     pci::{
+///         Driver,
+///         Id,
+///         IdTable,
+///         Ids, //
+///     },
+/// };
+///
+/// static TABLE: IdTable<1> = IdTable::new([Id::new(0x1af4, 0x1110)]);
+///
+/// /// Does what vfio-pci does, for one kind of device.
+/// struct Plain;
+///
+/// #[vtable]
+/// impl Driver for Plain {
+///     const NAME: &'static CStr = c"plain_vfio_pci";
+///     const IDS: Ids = TABLE.as_ids();
+///     type Migration = NoMigration;
+///
+///     fn new(_dev: &Device<Bound>) -> Result<Self> {
+///         Ok(Self)
+///     }
+///
+///     fn migration(&self) -> Option<&Migratable<NoMigration>> {
+///         None
+///     }
+/// }
+/// ```
 #[vtable]
 pub trait Driver: Send + Sync + Sized + 'static {
     /// Name of the driver, in messages and sysfs.

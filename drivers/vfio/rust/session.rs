@@ -55,13 +55,15 @@ use kernel::{
 /// # Examples
 ///
 /// ```
-/// use kernel::prelude::*;
+/// use kernel::{
+///     prelude::*,
+///     ThisModule, //
+/// };
 /// use vfio_rust::{
-///     file::{
+///     kernel::uaccess::{
 ///         UserReader,
 ///         UserWriter, //
 ///     },
-///     kernel::module::Owner,
 ///     session::Stream,
 ///     this_module, //
 /// };
@@ -73,7 +75,7 @@ use kernel::{
 /// }
 ///
 /// impl Stream for Register {
-///     const OWNER: Owner = this_module!();
+///     const OWNER: &'static ThisModule = this_module!();
 ///     const NAME: &'static CStr = c"register_mig";
 ///
 ///     fn read(&mut self, out: &mut UserWriter) -> Result<usize> {

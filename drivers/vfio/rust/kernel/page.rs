@@ -89,12 +89,9 @@ impl Drop for Run {
 ///     page::PAGE_SIZE,
 ///     prelude::*, //
 /// };
-/// use vfio_rust::{
-///     dirty_pages::Addresses,
-///     kernel::page::{
-///         Fill,
-///         Pages, //
-///     },
+/// use vfio_rust::kernel::page::{
+///     Fill,
+///     Pages, //
 /// };
 ///
 /// let mut pages = Pages::with_len(PAGE_SIZE + 1, Fill::Zero)?;

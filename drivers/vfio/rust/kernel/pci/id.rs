@@ -56,6 +56,24 @@ impl Id {
 
 /// A table of devices. The driver takes one of them only if `driver_override`
 /// names the driver: a device is for VFIO because its owner says so.
+///
+/// # Examples
+///
+/// ```
+/// use vfio_rust::pci::{
+///     Id,
+///     IdTable, //
+/// };
+///
+/// static TABLE: IdTable<2> = IdTable::new([
+///     Id::new(0x15b3, 0x101e),
+///     // Of this vendor's devices, those of one class.
+///     Id::of_vendor(0x8086).with_class(0x0b4000, 0xffffff),
+/// ]);
+///
+/// // A driver has it under the symbol that modpost reads, by `vfio_pci_id_table!`.
+/// let ids = TABLE.as_ids();
+/// ```
 #[repr(C)]
 pub struct IdTable<const N: usize> {
     ids: [kernel::bindings::pci_device_id; N],
