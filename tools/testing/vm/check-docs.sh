@@ -85,7 +85,7 @@ while read -r page; do
 	fi
 done < <(cd "$TOP/Documentation" && find . -name '*.rst')
 
-# Who writes a driver finds each function of a C structure in a table.
+# A table for authors of drivers has each function of a C structure.
 for structure in vfio_device_ops vfio_migration_ops vfio_log_ops pci_error_handlers; do
 	while read -r op; do
 		if ! grep -q "^   \* - .*\`\`$op\`\`" "$TOP/Documentation/driver-api/vfio-rust/writing.rst"; then

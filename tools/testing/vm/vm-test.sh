@@ -11,7 +11,7 @@ as_root "$0" "$@"
 
 # One at a time: machines write to the same folders. The lock is that of vm-test and of
 # all that it starts, and so is free when the last of them has ended.
-# Who just asks what is needed does not wait.
+# A question about what is needed does not wait.
 if [ "$1" != --needs ]; then
 	exec 9> "$CACHE/locks/vm-test"
 	flock --nonblock 9 || {

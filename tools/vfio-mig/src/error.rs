@@ -52,7 +52,7 @@ pub enum Error {
     InUse {
         /// The device.
         device: Address,
-        /// Who has it open.
+        /// The processes that have it open.
         by: String,
         /// What the kernel says.
         source: io::Error,
@@ -303,8 +303,8 @@ impl Error {
     }
 }
 
-/// What became of something that was done and then, whatever came of it, undone: both
-/// failures, if both have failed.
+/// Returns the result of something that was done and then undone, even if it had failed: both
+/// errors, if both have failed.
 pub fn with_undo<T>(done: Result<T, Error>, undone: Result<(), Error>) -> Result<T, Error> {
     match done {
         Ok(value) => undone.map(|()| value),

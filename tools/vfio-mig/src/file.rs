@@ -20,8 +20,8 @@ use std::{
     },
 };
 
-/// Saves the state of a device by stop-copy. Whatever comes of it, the device runs
-/// again afterwards. `progress` gets the bytes so far.
+/// Saves the state of a device by stop-copy. The device runs again afterwards, also if this
+/// fails. `progress` gets the bytes so far.
 pub fn save(device: &Device, to: &mut impl Write, progress: impl FnMut(u64)) -> Result<u64, Error> {
     save_with(device, to, |_| Ok(()), progress)
 }

@@ -4,8 +4,7 @@
 //!
 //! [`device::Device`] opens a device, through iommufd where the kernel has it
 //! and through the legacy container otherwise. [`migrate`] moves its state by
-//! stop-copy, [`precopy`] most of it while the device runs; where to is a
-//! [`target`]. [`file`] saves and loads. [`conformance`] tests
+//! stop-copy, and [`precopy`] while the device runs, to a [`target`]. [`file`] saves and loads. [`conformance`] tests
 //! drivers; [`stress`] and [`fuzz`] try to break them. All `unsafe` is in [`uapi`] and
 //! [`memory`].
 

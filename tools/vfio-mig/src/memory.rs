@@ -57,12 +57,12 @@ impl DeviceMemory {
         self.base.as_ptr() as u64
     }
 
-    /// Bytes of it.
+    /// Returns its size, in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

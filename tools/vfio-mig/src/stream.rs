@@ -62,8 +62,8 @@ pub fn copy_available(
         interrupt::check()?;
         let n = match from.read(&mut buf) {
             Ok(0) => {
-                // A signal that ends a whole pipeline ends who writes to it, too: then this
-                // is not the end of the state.
+                // A signal to a whole pipeline also ends the process that writes to it:
+                // then this is not the end of the state.
                 interrupt::check()?;
                 return Ok((bytes, End::Final));
             }
@@ -115,7 +115,7 @@ pub fn write_all(
     Ok(())
 }
 
-/// Writes `text`, which is no state, to somebody who may not read it. A signal that has
+/// Writes `text`, which is no state, to a reader that may not read it. A signal that has
 /// asked the tool to end ends this; one that has done so before lets it write only what
 /// does not block.
 pub fn print(to: &mut (impl Write + AsFd), text: &str) -> Result<(), Error> {

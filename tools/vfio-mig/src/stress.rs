@@ -75,7 +75,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// All of it.
+    /// Returns the number of all that was done.
     pub fn count(&self) -> u64 {
         self.stop_copy + self.precopy + self.given_up + self.walks
     }
@@ -211,7 +211,7 @@ fn give_up(rng: &mut Rng, source: &Device, features: Features) -> Result<(), Err
     };
     let mut file = source.begin(begin)?;
     let mut buf = vec![0; rng.usize(1..1 << 16)];
-    // Whatever comes of it is given up.
+    // The session is given up, whether this succeeds or not.
     if begin == State::RESUMING {
         let _ = file.write(&buf);
         source.reset()?;

@@ -55,8 +55,8 @@ pub trait Target: Write {
     /// Goes on where the source has stopped.
     fn start(&mut self) -> Result<(), Error>;
 
-    /// Forgets all of it, since `why` has happened. If this fails, nobody knows whether the state is in use; the
-    /// error says why.
+    /// Forgets the state, because of `why`. If this fails, nobody knows whether the state is
+    /// in use; the error says why.
     fn abandon(&mut self, why: &Error) -> Result<(), Error>;
 
     /// Says more about a write that failed.

@@ -153,7 +153,7 @@ fn apart() {
         |result| matches!(result, Err(Error::Interrupted { signal }) if signal == libc::SIGTERM);
     assert!(is_sigterm(written) && begin.elapsed() < SOON);
 
-    // Nor does who does not read keep it from ending once it has heard, and says why.
+    // Once it has heard of the signal, a peer that does not read does not keep it from ending.
     assert!(is_sigterm(stream::print(&mut ours, "why\n")));
     let (mut ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
     stream::print(&mut ours, "why\n").expect("a line");

@@ -40,7 +40,7 @@ const MAX_LEN: usize = 9 << 20;
 const SLOT_STATUS: usize = 63;
 /// The first type of slot: PCIe command interface.
 const TYPE_PCI: u8 = 7;
-/// When a command is due that is held.
+/// When a command that is held is answered.
 const NEVER: u64 = u64::MAX;
 
 /// A command as it was read.

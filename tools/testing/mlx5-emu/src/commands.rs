@@ -136,7 +136,7 @@ impl Hca {
         Some(&vf.vhca)
     }
 
-    /// Whether the driver does not wait for a command any more.
+    /// Whether the driver has stopped waiting for a command.
     fn was_given_up(&self, host: &mut dyn Host, pending: &Pending) -> bool {
         let timeout = u64::from(self.config.command_timeout_ms) * 1_000_000;
         timeout > 0 && host.now().saturating_sub(pending.start) > timeout
@@ -283,7 +283,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// The function that `function_id` names; 0 is who asks.
+    /// Returns the function that `function_id` names; 0 is the sender.
     fn named_function(&mut self) -> Result<FunctionId> {
         let number = ifc::FUNCTION_ID.get(self.input) as u16;
         let id = match number {

@@ -33,13 +33,13 @@ pub struct Config {
     pub trackers: u16,
     /// Largest page of an mkey, as a shift.
     pub log_max_mkey_page: u8,
-    /// More of it for SUSPEND_VHCA.
+    /// More time for SUSPEND_VHCA.
     pub suspend_ns: u64,
-    /// More of it for RESUME_VHCA.
+    /// More time for RESUME_VHCA.
     pub resume_ns: u64,
-    /// More of it for each MiB of a SAVE_VHCA_STATE.
+    /// More time for each MiB of a SAVE_VHCA_STATE.
     pub save_ns_per_mib: u64,
-    /// More of it for each MiB of a LOAD_VHCA_STATE.
+    /// More time for each MiB of a LOAD_VHCA_STATE.
     pub load_ns_per_mib: u64,
 }
 

@@ -43,10 +43,9 @@ pub struct Vhca {
     /// A SAVE has begun to track, and since then none has ended it and the VHCA
     /// was not stopped.
     tracking: bool,
-    /// It was reset, and not suspended since. Who resets a VF (user space,
-    /// through its configuration space) and who migrates it (the PF's driver)
-    /// do not wait for each other, so a command that comes too late is no
-    /// fault of the driver.
+    /// It was reset, and not suspended since. User space, which resets a VF through its
+    /// configuration space, and the PF's driver, which migrates it, do not wait for each
+    /// other, so a command that comes too late is no fault of the driver.
     pub was_reset: bool,
     /// Pages of objects that were created since the VHCA is tracked, and not
     /// saved yet: what a destination should have before it takes over.
@@ -202,8 +201,8 @@ impl Vhca {
         })
     }
 
-    /// SAVE_VHCA_STATE, into at most `room` bytes. Returns the image, and how
-    /// many bytes the next chunk of it needs; 0 after the last.
+    /// SAVE_VHCA_STATE, into at most `room` bytes. Returns the image, and the bytes that its
+    /// next chunk needs: 0 after the last.
     ///
     /// A VHCA that is not suspended changes while it is saved, so the image is
     /// only of use with what changes later: it must track. Or it ends tracking,

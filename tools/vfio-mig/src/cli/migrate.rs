@@ -105,8 +105,8 @@ struct PrecopyOptions {
 pub struct ReceiveArgs {
     /// The device that gets the state.
     device: Address,
-    /// Where to listen. Nobody is asked who they are: use a tunnel, or a network
-    /// that only hosts of yours are in.
+    /// Where to listen. Peers are not authenticated: use a tunnel, or a network with only
+    /// your own hosts in it.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4444")]
     listen: Endpoint,
     /// Time limit in seconds: until a peer that connects must have said that it is a
@@ -220,7 +220,7 @@ impl precopy::Observer for PrecopyBar {
     }
 }
 
-/// Shows the bytes, and who was refused.
+/// Shows the bytes, and the peers that were refused.
 struct ReceiveBar {
     bar: ProgressBar,
 }

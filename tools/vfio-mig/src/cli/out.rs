@@ -43,7 +43,7 @@ macro_rules! errln {
 }
 pub(crate) use errln;
 
-/// The cause of an error of [`Stream`] if nobody reads it any more.
+/// The cause of an error of [`Stream`] if its reader has gone.
 #[derive(Debug)]
 struct ReaderGone;
 

@@ -19,8 +19,8 @@ use vfio_mig::{
 pub struct Args {
     /// The device.
     device: Address,
-    /// States to go to, in turn. Opening the device has reset it to RUNNING, and
-    /// so will the next one who opens it. What a session streams is not read.
+    /// States to go to, in turn. Opening the device has reset it to RUNNING, as the next
+    /// open() will. What a session streams is not read.
     states: Vec<State>,
 }
 

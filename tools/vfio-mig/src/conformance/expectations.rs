@@ -46,7 +46,7 @@ pub struct Expectations {
 /// How a failure, or none, compares with what is known.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Judgement<'a> {
-    /// Nothing is known of it.
+    /// No entry is about the test.
     Unknown,
     /// It is just as known.
     AsKnown(&'a Known),

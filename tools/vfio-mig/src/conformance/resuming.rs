@@ -100,7 +100,7 @@ fn given_up(site: &Site) -> Verdict {
     Ok(())
 }
 
-/// A failed load is not for ever.
+/// A device whose load has failed can load a state later.
 fn recovers(site: &Site) -> Verdict {
     let state = site.saved()?;
     let (device, mut file) = site.open_session(State::RESUMING)?;
@@ -179,7 +179,7 @@ fn precopy_is_not_a_whole_state(site: &Site) -> Verdict {
     }
     let (device, mut file) = site.open_session(State::RESUMING)?;
     file.write_all(&state)?;
-    // What a driver makes of it, only it can know; it must not break.
+    // A driver may take this or refuse it; it must not break.
     match device.set_state(State::STOP) {
         Ok(_) => Ok(()),
         Err(_) => require_refused(&device, "a state without its end"),

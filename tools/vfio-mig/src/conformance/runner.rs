@@ -109,7 +109,7 @@ impl Summary {
     }
 }
 
-/// The tests with one of `only` in their name; all, where there is none.
+/// Returns the tests with one of `only` in their name, or all if `only` is empty.
 pub fn selected(only: &[String]) -> Vec<Test> {
     let mut all = tests();
     if !only.is_empty() {
@@ -151,7 +151,7 @@ fn tell(mut to: File, verdict: super::Verdict) {
         Err(Stop::Fail(why)) => ("fail", why),
         Err(Stop::Skip(why)) => ("skip", why),
     };
-    // Who hears nothing takes it for a failure.
+    // If nothing arrives, the parent takes that for a failure.
     let _ = write!(to, "{status} {message}");
 }
 

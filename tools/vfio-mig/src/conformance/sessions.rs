@@ -97,7 +97,7 @@ fn end_is_for_ever(site: &Site) -> Verdict {
     })
 }
 
-/// With what there was in PRE_COPY read, and with none of it read.
+/// Once with all data of PRE_COPY read, and once with none of them read.
 fn no_enomsg_in_stop_copy(site: &Site) -> Verdict {
     for read_first in [true, false] {
         let (device, mut file) = site.open_session(State::PRE_COPY)?;
@@ -178,8 +178,7 @@ fn stop_ends_resuming(site: &Site) -> Verdict {
     })
 }
 
-/// The file of the whole group goes on, and what comes out of it in all can be
-/// loaded.
+/// The whole group of states has one file, and all that is read from it can be loaded.
 fn saving_group_shares_a_session(site: &Site) -> Verdict {
     let (device, features) = site.open_running()?;
     require_state(features, State::PRE_COPY)?;

@@ -133,8 +133,8 @@ pub(super) fn accept_all(
     timeout: Duration,
     observer: &mut dyn Observer,
 ) -> Result<(), Error> {
-    // No more at a time: someone who connects again and again must not keep those from
-    // being heard who are there.
+    // No more at a time: a peer that connects again and again must not keep the others from
+    // being heard.
     for _ in 0..MAX_CALLERS {
         let mut quiet = None;
         if callers.len() >= MAX_CALLERS {

@@ -47,7 +47,7 @@ pub(super) const MAX_BARRIERS: u32 = 64;
 /// What was received.
 #[derive(Clone, Debug, Serialize)]
 pub struct Received {
-    /// Who sent it.
+    /// The sender.
     pub from: String,
     /// Bytes of the state.
     pub bytes: u64,

@@ -12,7 +12,7 @@
 
 /// Where the block is in the VF's BAR 0.
 pub const BLOCK: u64 = 0xc0000;
-/// Bytes of it.
+/// Size of the block, in bytes.
 pub const BLOCK_LEN: u64 = 0x1000;
 
 /// u32: [`MAGIC_VALUE`].
@@ -121,7 +121,7 @@ pub const FAULT_HOLD: u64 = u64::MAX;
 /// [`CMD_ARM_FAULT`] and the other commands about faults. They are as in the
 /// block of a VF, but a VF need not be open.
 pub const CONTROL: u64 = 0x200;
-/// Bytes of it.
+/// Size of the capability, in bytes.
 pub const CONTROL_LEN: u64 = 0x40;
 /// `PCI_VNDR_HEADER` of it: [`CONTROL_HEADER_VALUE`].
 pub const CONTROL_HEADER: u64 = 0x04;

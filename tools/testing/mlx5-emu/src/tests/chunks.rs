@@ -143,7 +143,7 @@ fn chunks_grow_and_want_the_room_that_they_were_said_to_need() {
     assert!(sizes.len() > 2 && sizes[1] > sizes[0], "{sizes:?}");
     assert_eq!(digest(&mut machine, 1), digest(&mut machine, 2));
     assert_eq!(machine.hca.violations, 0);
-    // Who takes the first for all.
+    // A driver whose buffer is as large as the first chunk, for all of them.
     let (status, sizes) = save_in_chunks(&mut machine, key, |next| next.min(16 << 10));
     assert_eq!((status, sizes.len()), (Status::BadParam as u8, 1));
     assert_eq!(machine.hca.violations, 1);

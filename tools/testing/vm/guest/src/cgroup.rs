@@ -33,7 +33,7 @@ use std::{
 
 /// Where they are.
 const ROOT: &str = "/tmp/cgroup";
-/// Until a group is frozen, or is not any more.
+/// Time limit for a group to freeze or to thaw.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 

@@ -37,7 +37,7 @@ pub fn turn_events(events: &str, on: bool) -> Result<()> {
     )
 }
 
-/// What a program that decodes an event is told of it.
+/// Returns the format of an event, for a program that decodes it.
 pub fn format(event: &str) -> Result<String> {
     let path = Path::new(TRACING).join("events").join(SYSTEM);
     let path = path.join(format!("{SYSTEM}_{event}/format"));

@@ -396,7 +396,7 @@ pub fn in_child(
     done.and(read).map(|_| said)
 }
 
-/// A page of memory that is missing until it is provided: who accesses it waits. The
+/// A page of memory that is missing until its fault is resolved: an access to it waits. The
 /// pages before and behind it are there.
 pub struct MissingMemory {
     addr: usize,

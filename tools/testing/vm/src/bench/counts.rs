@@ -28,7 +28,7 @@ use std::{
 pub struct Block {
     /// How often it was executed.
     pub times: u64,
-    /// Instructions of it that were executed.
+    /// Instructions that were executed, all times together.
     pub instructions: u64,
 }
 
@@ -57,7 +57,7 @@ impl Section {
 /// What was counted in one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Count {
-    /// What the guest has said of it.
+    /// What the guest has reported with it.
     pub said: Value,
     /// What was executed.
     pub section: Section,

@@ -44,7 +44,7 @@ impl<'a> Command<'a> {
         })
     }
 
-    /// How much of it was not before `begin`.
+    /// Returns the nanoseconds that it took from `begin` on.
     fn ns_since(&self, begin: u64) -> u64 {
         (self.start + self.ns).saturating_sub(begin).min(self.ns)
     }

@@ -100,7 +100,7 @@ impl Row {
         }
     }
 
-    /// As paths.json has it.
+    /// Returns its object in paths.json.
     pub fn json(&self) -> Value {
         let goal = goals::find(&self.path);
         let mut json = json!({

@@ -72,13 +72,13 @@ enum Job {
 struct Check<'a> {
     /// Where things are.
     paths: &'a Paths,
-    /// How much of it.
+    /// `make check` or `make check-all`.
     extent: Extent,
     /// The names of the groups that are run.
     groups: Vec<String>,
-    /// What is random comes from this.
+    /// Seed of all random choices.
     seed: u64,
-    /// What has come of it.
+    /// The count of the tests that have ended.
     tally: Mutex<Tally>,
 }
 

@@ -104,7 +104,7 @@ fn missing(data: &[Value], wanted: &[&str]) -> Vec<String> {
     missing
 }
 
-/// The faults of which a test has failed.
+/// Returns the faults that have a failed test.
 fn failed<'a>(tests: &[Test], wanted: &[&'a str]) -> Vec<&'a str> {
     let failed = tests.iter().filter(|test| !test.ok);
     let mut faults: Vec<&str> = failed

@@ -105,7 +105,7 @@ impl Target for Notes {
     }
 }
 
-/// Who was refused, and why.
+/// The peers that were refused, and why.
 #[derive(Default)]
 struct Refused(Vec<String>);
 

@@ -122,7 +122,7 @@ pub fn check_use(trace: &Trace, vfs: &[Assigned], info: InfoVersion) -> Result<(
     Ok(())
 }
 
-/// All of it. `info` is what the source has to say, `vfs` where the guest came from
+/// Returns all figures of a migration. `info` is what the source has to say, `vfs` where the guest came from
 /// and went to.
 pub fn all(
     info: &Value,

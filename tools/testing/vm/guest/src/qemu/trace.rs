@@ -23,7 +23,7 @@ pub struct Event {
     pub name: String,
     /// The VF that it is about, or nothing.
     pub device: String,
-    /// The rest of it.
+    /// The rest of the line.
     pub about: String,
 }
 
@@ -128,7 +128,7 @@ impl Trace {
         Ok(before)
     }
 
-    /// Takes in what is new, and tells of it.
+    /// Reads the events since the last call, and reports them.
     pub fn tell(&mut self, results: &mut Results) -> Result<()> {
         let before = self.update()?;
         for event in &self.events[before..] {

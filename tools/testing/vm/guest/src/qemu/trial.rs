@@ -69,7 +69,7 @@ impl Place {
 
 /// What came of a migration.
 pub struct End {
-    /// What the source says of it.
+    /// Whether it has completed, as the source says.
     pub completed: bool,
     /// Where the guest is.
     pub place: Place,
@@ -91,7 +91,7 @@ fn loaded(trace: &Trace) -> impl Iterator<Item = u64> + '_ {
     blocks.map(|event| event.number("size"))
 }
 
-/// Finds out where the guest runs once neither QEMU changes any more.
+/// Finds out where the guest runs, once both QEMUs have stopped changing.
 fn find(source: &mut Qemu, destination: &mut Qemu) -> Result<Place> {
     let begin = Instant::now();
     let mut last = None;
@@ -200,7 +200,7 @@ impl Guest<'_> {
         })
     }
 
-    /// Waits until nothing of the VF's state moves any more. The source need not answer.
+    /// Waits until the VF's state has stopped moving. The source need not answer.
     /// Returns how many blocks it has sent that are not loaded: QEMU has them in a buffer.
     pub fn wait_for_silence(
         &mut self,

@@ -379,7 +379,7 @@ fn reset(exporter: Bdf, peer: Bdf) -> Result<()> {
     Ok(())
 }
 
-/// Who closes the device takes the BAR from the peer, for good. The driver can be unbound
+/// Closing the device takes the BAR from the peer, for good. The driver can be unbound
 /// while the dma-buf is held.
 fn close(exporter: Bdf, driver: &str, peer: Bdf) -> Result<()> {
     let pair = Pair::new(exporter, peer)?;

@@ -186,7 +186,7 @@ impl Session {
     }
 }
 
-/// A running device that is being saved, of which all was read.
+/// A device in PRE_COPY whose data file was read to its end.
 fn in_precopy(site: &Site) -> Result<(Vf, File)> {
     let vf = Vf::open(site.vf, 16)?;
     let mut file = vf.device().begin(State::PRE_COPY)?;
@@ -244,7 +244,7 @@ fn cleared_later(site: &Site, counter: &mut Counter<'_>) -> Result<()> {
     counter.count_as(json!({ "counts": "pages" }), || session.end(file))
 }
 
-/// The most memory that a session has, of which its user is charged for.
+/// The most memory that a session has: its user is charged for it.
 fn pinned(site: &Site, counter: &mut Counter<'_>) -> Result<()> {
     let _group = Group::of_this_process(GROUP)?;
     let mut session = Session::open(site)?;

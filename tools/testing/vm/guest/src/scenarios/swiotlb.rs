@@ -74,7 +74,7 @@ const SLOTS: &str = "/sys/kernel/debug/swiotlb/io_tlb_nslabs";
 const USED: &str = "/sys/kernel/debug/swiotlb/io_tlb_used";
 const SLOT: u64 = 2 << 10;
 const MIB: u64 = 1 << 20;
-/// What the kernel says if there is none left.
+/// What the kernel says if no bounce buffer is left.
 const FULL: &str = "swiotlb buffer is full";
 /// Bytes of a record's header.
 const HEADER: u64 = 16;
@@ -205,7 +205,7 @@ fn is_bounced(vf: Bdf) -> Result<()> {
     Ok(())
 }
 
-/// A device in PRE_COPY, of which nothing is read: each new initial state is one more image
+/// A device in PRE_COPY whose data file is not read: each new initial state is one more image
 /// that has a buffer.
 struct Hoard {
     vf: Vf,

@@ -208,7 +208,7 @@ fn histogram(bytes: &[u8]) -> [usize; 256] {
     counts
 }
 
-/// Several readers at once, who all wait at first: each byte comes to one of them.
+/// Several readers at once, which all wait at first: each byte comes to one of them.
 fn several_readers(site: &Site) -> Result<()> {
     let vf = Vf::open(site.vf, 16)?;
     vf.work(20, 16)?;

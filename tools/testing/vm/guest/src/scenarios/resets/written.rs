@@ -37,8 +37,8 @@ use vfio_mig::{
     uapi, //
 };
 
-/// A stream is written, with another image behind it, and then the session ends:
-/// whatever has not begun does not begin any more.
+/// A stream is written, with another image behind it, and then the session ends: a LOAD that
+/// has not begun does not begin after that.
 pub(super) fn written_then_ended(site: &Site, end: End, waits: bool, rng: &mut Rng) -> Result<()> {
     let (mut bytes, _) = streams::save(site.other, 2)?;
     bytes.extend_from_within(SIZE_RECORD..);

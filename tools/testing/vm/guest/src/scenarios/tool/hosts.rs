@@ -119,7 +119,7 @@ pub(super) fn bad_senders(destination: &str) -> Result<()> {
     Ok(())
 }
 
-/// Who never was a sender does not use the receiver up, nor keep a sender waiting.
+/// A peer that is no sender does not use the receiver up, nor keep a sender waiting.
 pub(super) fn no_senders(source: &str, destination: &str) -> Result<()> {
     let receiver = Receiver::start(destination)?;
     let silent = TcpStream::connect(&receiver.address)?;
