@@ -91,8 +91,9 @@ check() {
 excluded() {
 	local config=$dir/$1/.config
 	configure "$@"
-	grep -qx CONFIG_RUST=y "$config" && grep -qx CONFIG_VFIO=m "$config" ||
+	if ! grep -qx CONFIG_RUST=y "$config" || ! grep -qx CONFIG_VFIO=m "$config"; then
 		die "no Rust, or no VFIO, for $1: this tests nothing"
+	fi
 	! grep -E '^CONFIG_.*(VFIO_RUST|VFIO_PCI_RUST)=' "$config" ||
 		die "Kconfig offers our modules for $1"
 	echo "$1: excluded"
