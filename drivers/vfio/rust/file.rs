@@ -120,7 +120,7 @@ pub struct PrecopyInfo {
 /// impl DataFile for Saved {
 ///     const OWNER: &'static ThisModule = this_module!();
 ///     const NAME: &'static CStr = c"saved_mig";
-///     const ACCESS: Access = Access::Saving;
+///     const ACCESS: Access = Access::Read;
 ///
 ///     fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize> {
 ///         let mut at = loop {
