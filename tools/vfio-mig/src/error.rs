@@ -24,7 +24,7 @@ pub enum Error {
         vfio: Vec<Address>,
     },
     /// No driver.
-    #[error("{device}: no driver is bound; write its name to {path}/driver_override and {device} to /sys/bus/pci/drivers_probe")]
+    #[error("{device}: no driver is bound; write the driver's name to {path}/driver_override and {device} to /sys/bus/pci/drivers_probe")]
     NoDriver {
         /// The device.
         device: Address,

@@ -100,6 +100,46 @@ fn arguments_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_wrong_number_is_told_what_is_right() {
+    let count = "not a whole number from 1 to 4294967295";
+    let seconds = "not a number of seconds from 0 to 86400";
+    let any = "not a whole number from 0 to 18446744073709551615";
+    for (args, message) in [
+        (&["watch", ABSENT, "--interval", "-1"][..], seconds),
+        (&["watch", ABSENT, "--interval", "-0.5"], seconds),
+        (&["watch", ABSENT, "--interval", "soon"], seconds),
+        (&["watch", ABSENT, "--count", "-1"], count),
+        (&["watch", ABSENT, "--count", "many"], count),
+        (&["dirty", ABSENT, "--count", "4294967296"], count),
+        (&["dirty", ABSENT, "--write-pages", "-1"], any),
+        (&["fuzz", ABSENT, "--seed", "x"], any),
+        (
+            &["dirty", ABSENT, "--length", "16X"],
+            "such as 4096, 16M or 1GiB",
+        ),
+        (
+            &["dirty", ABSENT, "--length", "-1"],
+            "such as 4096, 16M or 1GiB",
+        ),
+        (
+            &["dirty", ABSENT, "--iova", "page"],
+            "in hexadecimal, such as 0x100000000",
+        ),
+        (
+            &["dirty", ABSENT, "--iova", "-1"],
+            "in hexadecimal, such as 0x100000000",
+        ),
+    ] {
+        let said = fails(args, 2);
+        let given = args[3];
+        assert!(
+            said.contains(&format!("invalid value '{given}'")) && said.contains(message),
+            "{args:?}: {said}"
+        );
+    }
+}
+
+#[test]
 fn numbers_have_a_range() {
     for args in [
         &["watch", ABSENT, "--interval", "nan"][..],

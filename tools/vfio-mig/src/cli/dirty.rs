@@ -42,11 +42,11 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = values::parse_interval, default_value = "1")]
     interval: Duration,
     /// So many reports.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::at_least_one::<u32>())]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::at_least_one::<u32>)]
     count: u32,
     /// Have the device write to this many pages before each report. Only for
     /// emulated ConnectX VFs.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::parse_number)]
     write_pages: u64,
 }
 

@@ -30,13 +30,13 @@ pub struct Args {
     /// The device.
     device: Address,
     /// What is random comes from this.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::parse_number)]
     seed: u64,
     /// Number of the first round.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::parse_number)]
     first: u64,
     /// So many rounds.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>())]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>)]
     rounds: u64,
 }
 

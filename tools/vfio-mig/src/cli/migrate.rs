@@ -73,7 +73,7 @@ pub struct Args {
     precopy: bool,
     /// Time limit for each step of the destination, in seconds: an answer, a piece of the
     /// state that it takes, or the load of what it has.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>)]
     timeout: u64,
     #[command(flatten)]
     precopy_options: PrecopyOptions,
@@ -111,7 +111,7 @@ pub struct ReceiveArgs {
     listen: Endpoint,
     /// Time limit in seconds: until a peer that connects must have said that it is a
     /// sender, for each step of the sender, and for the device to load what it has.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>())]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>)]
     timeout: u64,
 }
 

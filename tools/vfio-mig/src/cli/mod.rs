@@ -23,6 +23,7 @@ use clap::{
         ErrorKind, //
     },
     CommandFactory,
+    FromArgMatches,
     Parser,
     Subcommand, //
 };
@@ -46,8 +47,8 @@ use vfio_mig::{
 /// Opening a device resets it.
 ///
 /// Exit status: 0 if all went well, 1 if it did not, 2 if the command line is
-/// wrong, 4 if there was nothing to do (a test that cannot be run), 141 if nobody
-/// reads what is printed, 128 and the signal's number if one has ended it.
+/// wrong, 4 if no test could be run, 141 if nobody reads what is printed, 128 and the
+/// signal's number if one has ended it.
 #[derive(Parser, Debug)]
 #[command(version)]
 pub struct Cli {
@@ -101,7 +102,7 @@ const GOOD: u8 = 0;
 const BAD: u8 = 1;
 /// The command line is wrong.
 const USAGE: u8 = 2;
-/// There was nothing to do: what a kselftest exits with for that.
+/// No test could be run: what a kselftest exits with for that.
 const SKIP: u8 = 4;
 /// Nobody reads what the tool prints: what a shell shows for a command that
 /// SIGPIPE has ended.
@@ -123,7 +124,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 impl Cli {
     /// Parses the command line, and checks what depends on several of its arguments.
     fn parse_and_check(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(&args).map_err(|err| with_right_names(err, &args))?;
+        let matches = command().try_get_matches_from(&args);
+        let cli = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        let cli = cli.map_err(|err| with_right_names(err, &args))?;
         let (name, checked) = match &cli.command {
             Command::Migrate(args) => ("migrate", args.check()),
             Command::Dirty(args) => ("dirty", args.check()),
@@ -136,6 +139,20 @@ impl Cli {
             .map(|()| cli)
             .map_err(|message| usage_error(name, message))
     }
+}
+
+/// The command line. To an option, a negative number is a wrong value, of which its parser
+/// says what is right; it is no option that does not exist.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        command.mut_args(|arg| {
+            let takes_value = arg.get_long().is_some() && arg.get_action().takes_values();
+            match takes_value {
+                true => arg.allow_negative_numbers(true),
+                false => arg,
+            }
+        })
+    })
 }
 
 /// Fails if a second device is the first one.
@@ -186,8 +203,8 @@ fn with_right_names(mut err: clap::Error, args: &[OsString]) -> clap::Error {
     err
 }
 
-/// Whether `wanted` is in a command line that could not be parsed. No option takes a
-/// value that begins with a dash.
+/// Whether `wanted` is in a command line that could not be parsed. No value of an option
+/// begins with a dash, but for a negative number.
 fn has(args: &[OsString], wanted: &str) -> bool {
     args.iter()
         .take_while(|arg| *arg != "--")
@@ -284,7 +301,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

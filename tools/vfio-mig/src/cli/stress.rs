@@ -29,13 +29,13 @@ pub struct Args {
     /// Another one that can load its state.
     second: Option<Address>,
     /// So many migrations, at most.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>())]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>)]
     count: u64,
     /// For so long, at most.
-    #[arg(long, value_name = "SECONDS", value_parser = values::at_least_one::<u64>())]
+    #[arg(long, value_name = "SECONDS", value_parser = values::at_least_one::<u64>)]
     seconds: Option<u64>,
     /// What is random comes from this.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::parse_number)]
     seed: u64,
 }
 

@@ -63,7 +63,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
     /// A test that takes longer fails.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = values::at_least_one::<u64>())]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = values::at_least_one::<u64>)]
     timeout: u64,
     /// List the tests, and what each is about. Opens no device.
     #[arg(long)]

@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = values::parse_interval, default_value = "1")]
     interval: Duration,
     /// So many looks, or until interrupted.
-    #[arg(long, value_name = "N", value_parser = values::at_least_one::<u32>())]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one::<u32>)]
     count: Option<u32>,
     /// Do not read the stream: see what piles up.
     #[arg(long)]
