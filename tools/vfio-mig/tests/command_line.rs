@@ -140,6 +140,17 @@ fn a_wrong_number_is_told_what_is_right() {
 }
 
 #[test]
+fn devices_are_listed_if_there_are_any() {
+    let output = tool(&["list", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let output = tool(&["list"]);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(lines.lines().count(), listed.as_array().unwrap().len());
+    assert_eq!(lines.is_empty(), !output.stderr.is_empty());
+}
+
+#[test]
 fn numbers_have_a_range() {
     for args in [
         &["watch", ABSENT, "--interval", "nan"][..],
@@ -322,9 +333,9 @@ fn wrong_names_list_the_right_ones() {
     for (args, message) in [
         (
             &["nosuch"][..],
-            "commands: info, state, save, load, migrate, receive, watch, dirty",
+            "commands: list, info, state, save, load, migrate, receive, watch, dirty",
         ),
-        (&["migrat", ABSENT], "commands: info, "),
+        (&["migrat", ABSENT], "commands: list, info, "),
         (
             &["watch", ABSENT, "--nosuch"],
             "options of watch: --interval, --count, --keep",

@@ -7,6 +7,7 @@ mod dirty;
 mod files;
 mod fuzz;
 mod info;
+mod list;
 mod migrate;
 mod out;
 mod show;
@@ -43,8 +44,8 @@ use vfio_mig::{
 /// Look at, migrate and test VFIO devices, without a virtual machine monitor.
 ///
 /// A device is given as [DOMAIN:]BUS:DEVICE.FUNCTION, or as the UUID of a mediated
-/// device. It must be bound to a VFIO driver, and nobody else may have it open.
-/// Opening a device resets it.
+/// device. It must be bound to a VFIO driver, as those that `vfio-mig list` shows, and
+/// nobody else may have it open. Opening a device resets it.
 ///
 /// Exit status: 0 if all went well, 1 if it did not, 2 if the command line is
 /// wrong, 4 if no test could be run, 141 if nobody reads what is printed, 128 and the
@@ -61,6 +62,8 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Show the devices that are bound to a VFIO driver.
+    List,
     /// Show what migration a device offers, and its state.
     Info(info::Args),
     /// Show the migration state of a device, or take it through states.
@@ -252,6 +255,7 @@ fn run(cli: Cli) -> u8 {
     let has_state = matches!(&cli.command, Command::Save(args) if args.is_standard());
     let good = |()| GOOD;
     let result: Result<u8, Error> = match cli.command {
+        Command::List => list::run(json).map(good),
         Command::Info(args) => info::run(&args, json).map(good),
         Command::State(args) => state::run(&args, json).map(good),
         Command::Save(args) => files::save(&args, json).map(good),

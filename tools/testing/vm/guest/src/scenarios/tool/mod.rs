@@ -131,6 +131,10 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(info["driver"] == driver.sysfs_name(), "{info}");
             ensure!(info["state"] == "RUNNING", "{info}");
             ensure!(info["data_size"].as_u64() > Some(0), "{info}");
+            let listed = json(&["--json", "list"])?;
+            let ours = serde_json::json!({ "device": source, "driver": driver.sysfs_name() });
+            let mut devices = listed.as_array().into_iter().flatten();
+            ensure!(devices.any(|device| *device == ours), "{listed}");
             let text = vfio_mig(&["info", &source])?;
             let text = String::from_utf8(text.stdout)?;
             ensure!(text.contains("STOP_COPY, P2P, PRE_COPY"), "{text}");
