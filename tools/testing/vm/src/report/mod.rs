@@ -60,6 +60,28 @@ fn mib(bytes: &Value) -> String {
     )
 }
 
+/// Breaks a text into lines.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::from(" ");
+    let mut width = 1;
+    for word in text.split_whitespace() {
+        if width + 1 + word.len() > 80 {
+            lines += "\n ";
+            width = 1;
+        }
+        lines.push(' ');
+        lines += word;
+        width += 1 + word.len();
+    }
+    lines
+}
+
+/// "1 migration", "2 migrations".
+fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +99,12 @@ mod tests {
         // A folder is no report.
         assert!(remove(&dir).is_err());
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(counted(1, "migration"), "1 migration");
+        assert_eq!(counted(2, "VF"), "2 VFs");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! The report of `make run`.
 
 use super::{
+    counted,
     mib,
     plain,
+    wrapped,
     write, //
 };
 use crate::{
@@ -148,36 +150,28 @@ fn collect(data: &[Value], counts: &Counts, commit: &str) -> Value {
     })
 }
 
-/// Breaks a text into lines.
-fn wrapped(text: &str) -> String {
-    let mut lines = String::from(" ");
-    let mut width = 1;
-    for word in text.split_whitespace() {
-        if width + 1 + word.len() > 80 {
-            lines += "\n ";
-            width = 1;
-        }
-        lines.push(' ');
-        lines += word;
-        width += 1 + word.len();
-    }
-    lines
-}
-
 /// The report for a person.
 fn render(report: &Value) -> String {
     let [rust, c] = ["rust", "c"].map(|name| &report["drivers"][name]);
-    let mut text = format!(
-        "  {} of state, {} migrations with each driver in turn, medians\n\n",
+    let runs = rust["runs"].as_u64().unwrap_or(0);
+    let what = format!(
+        "{} of state; {} with each driver in turn, of which the medians are shown; the first \
+         one before only warms up",
         mib(&rust["state_size"]),
-        plain(&rust["runs"])
+        counted(runs, "migration")
     );
-    let mut line = |label: &str, [rust, c]: [String; 2], ratio: Option<f64>| {
-        let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
-        let _ = writeln!(text, "  {label:26}{rust:>20}{c:>20}{ratio:>10}");
+    let mut text = wrapped(&what) + "\n\n";
+    let mut row = |label: &str, [rust, c]: [String; 2], ratio: &str| {
+        let row = format!("  {label:26}{rust:>20}{c:>20}{ratio:>10}");
+        text += row.trim_end();
+        text.push('\n');
     };
     let both = |show: &dyn Fn(&Value) -> String| [show(rust), show(c)];
-    line("", both(&|of| plain(&of["kernel_driver"])), None);
+    row("", both(&|of| plain(&of["kernel_driver"])), "Rust / C");
+    let mut line = |label: &str, values: [String; 2], ratio: Option<f64>| {
+        let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+        row(label, values, &ratio);
+    };
     let ms = |of: &Value, at: usize| of["phases"][at]["ms"].as_f64().unwrap_or(f64::NAN);
     for (at, phase) in phases(rust).iter().enumerate() {
         let times = both(&|of| format!("{:.2} ms", ms(of, at)));
@@ -198,6 +192,7 @@ fn render(report: &Value) -> String {
         let of = |name: &str| plain(&of[name]);
         format!("{} of {}", of("migrations_whole"), of("migrations"))
     };
+    // With those that warm up, as all rows below.
     line("states that are the same", both(&whole), None);
     for (field, label) in FAULTS {
         line(label, both(&|of| plain(&of[field])), None);
@@ -240,7 +235,8 @@ mod tests {
         json!({
             "path": "migrate", "driver": driver, "run": run, "kernel": "7.2",
             "digest_equal": whole, "pages_wrong": u64::from(!whole), "firmware_violations": 0,
-            "kernel_log_faults": 0, "bytes": 1_048_576,
+            "kernel_log_faults": 0, "bytes": 1_048_576, "state_size": 1_048_576,
+            "kernel_driver": if driver == "rust" { "mlx5_vfio_pci_rust" } else { "mlx5_vfio_pci" },
             "phases": [
                 { "name": "stop the source", "ms": ms, "bytes": 0 },
                 { "name": "save and load", "ms": 2.0 * ms, "bytes": 1_048_576 },
@@ -281,6 +277,8 @@ mod tests {
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();
         for line in [
+            "1.00 MiB of state; 3 migrations with each driver in turn, of which the medians",
+            "mlx5_vfio_pci_rust mlx5_vfio_pci Rust / C",
             "stop the source 1.50 ms 4.00 ms 0.38",
             "total 4.50 ms 12.00 ms 0.38",
             "instructions 0.0 M 0.0 M 0.27",
@@ -294,7 +292,8 @@ mod tests {
             );
         }
         assert!(text.contains("Both drivers moved every state whole."));
-        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+        let fits = |line: &str| line.len() <= 80 && line == line.trim_end();
+        assert!(text.lines().all(fits), "{text}");
     }
 
     #[test]
