@@ -214,7 +214,7 @@ fn show(
         true => Accel::Tcg,
         false => Accel::probe(paths)?,
     };
-    println!("{title}, on {}", accel.name());
+    println!("{title}, in a machine on {}", accel.name());
     let outcome = boot(&Machine {
         paths,
         accel,

@@ -66,7 +66,11 @@ impl Event {
     fn comment(&self) -> Option<String> {
         let device = &self.device;
         Some(match self.name.as_str() {
-            "migrate_set_state" => format!("migration is {}", self.field("state")?),
+            "migrate_set_state" => match self.field("state")? {
+                // Of the migration, not of a device.
+                "device" => "migration moves what is left of devices".to_string(),
+                state => format!("migration is {state}"),
+            },
             "vfio_migration_set_device_state" => format!("{device} is {}", self.field("state")?),
             "vfio_query_precopy_size_request_switchover_ack" => {
                 format!("{device} has new initial bytes, to be loaded first")
