@@ -97,11 +97,18 @@ const COMMANDS: &[Command] = &[
 ];
 
 /// Those that only `make check-all` has: they compile kernels.
-const LONG_COMMANDS: &[Command] = &[Command {
-    name: "architectures",
-    command: "tools/testing/vm/check-architectures.sh",
-    needs: &[Need::Intree],
-}];
+const LONG_COMMANDS: &[Command] = &[
+    Command {
+        name: "architectures",
+        command: "tools/testing/vm/check-architectures.sh",
+        needs: &[Need::Intree],
+    },
+    Command {
+        name: "built in",
+        command: "tools/testing/vm/check-builtin.sh",
+        needs: &[Need::Intree],
+    },
+];
 
 /// How much is tested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -238,6 +245,7 @@ mod tests {
             "intree-qemu-faults",
             "bare-random",
             "architectures",
+            "built in",
         ] {
             assert!(all.contains(&group.to_string()), "{group}");
             assert!(wanted(Extent::Usual, Some(group)).is_err(), "{group}");
