@@ -155,8 +155,8 @@ fn render(report: &Value) -> String {
     let [rust, c] = ["rust", "c"].map(|name| &report["drivers"][name]);
     let runs = rust["runs"].as_u64().unwrap_or(0);
     let what = format!(
-        "{} of state; {} with each driver in turn, of which the medians are shown; the first \
-         one before only warms up",
+        "{} of state; {} with each driver in turn, of which the medians are shown; one more \
+         before them only warms up",
         mib(&rust["state_size"]),
         counted(runs, "migration")
     );
