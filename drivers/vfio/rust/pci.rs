@@ -153,6 +153,9 @@ pub trait Driver: Send + Sync + Sized + 'static {
 
     /// Carries out an ioctl that VFIO leaves to its drivers. Returns what the call returns,
     /// which is not negative.
+    ///
+    /// [`IOEVENTFD`](crate::ioctl::IOEVENTFD) has `vfio_pci_core` write to a BAR from then on,
+    /// without asking [`write`](Self::write): a driver that hides registers refuses it.
     fn ioctl(&self, _vdev: &VfioDevice<'_>, request: &Ioctl<'_>) -> Result<isize> {
         request.forward()
     }
@@ -167,10 +170,11 @@ pub trait Driver: Send + Sync + Sized + 'static {
         write.forward()
     }
 
-    /// Refuses to map a piece of a region. If it does not, `vfio_pci_core` maps the piece,
-    /// if that is in a BAR that can be mapped.
+    /// Refuses to map a piece of a region, or to export it as a dma-buf, by which others can
+    /// access it as if it were mapped. If it does not, `vfio_pci_core` maps or exports the
+    /// piece, if that is in a BAR that can be.
     ///
-    /// Called with the lock of the caller's memory map held, so this must not access
+    /// May be called with the lock of the caller's memory map held, so this must not access
     /// user memory, nor wait for somebody who does.
     fn mmap(&self, _vdev: &VfioDevice<'_>, _mapping: &Mapping) -> Result {
         Ok(())

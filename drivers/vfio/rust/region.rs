@@ -374,7 +374,8 @@ impl RegionInfo<'_> {
     }
 }
 
-/// A request to map a piece of a region into the memory of user space.
+/// A request to map a piece of a region into the memory of user space, or to export it as a
+/// part of a dma-buf.
 pub struct Mapping {
     /// Position in the device's file.
     pos: u64,
@@ -423,6 +424,15 @@ type WriteFn = unsafe extern "C" fn(
 ) -> isize;
 type MmapFn =
     unsafe extern "C" fn(*mut bindings::vfio_device, *mut bindings::vm_area_struct) -> c_int;
+#[cfg(CONFIG_VFIO_PCI_DMABUF)]
+type DmabufFn = unsafe extern "C" fn(
+    *mut bindings::vfio_pci_core_device,
+    *mut *mut bindings::p2pdma_provider,
+    c_uint,
+    *mut bindings::phys_vec,
+    *mut bindings::vfio_region_dma_range,
+    usize,
+) -> c_int;
 type InfoFn = unsafe extern "C" fn(
     *mut bindings::vfio_device,
     *mut bindings::vfio_region_info,
@@ -445,6 +455,12 @@ impl<T: Driver> Operations<T> {
     pub(super) const INFO: Option<InfoFn> = match T::HAS_REGION_INFO {
         true => Some(Self::info),
         false => Some(bindings::vfio_pci_ioctl_get_region_info),
+    };
+
+    #[cfg(CONFIG_VFIO_PCI_DMABUF)]
+    pub(super) const DMABUF: Option<DmabufFn> = match T::HAS_MMAP {
+        true => Some(Self::dmabuf),
+        false => Some(bindings::vfio_pci_core_get_dmabuf_phys),
     };
 
     /// Returns what the driver has answered to a read() or write() of `len` bytes at
@@ -544,6 +560,53 @@ impl<T: Driver> Operations<T> {
             // SAFETY: The device is open, and `vma` is being made (requirements of this
             // function). The function checks what is to be mapped.
             to_result(unsafe { bindings::vfio_pci_core_mmap(raw, vma) }).map(|()| 0)
+        })
+    }
+
+    /// Has the driver look at the ranges of a dma-buf as at mappings: who has the dma-buf can
+    /// access them as if they were mapped.
+    ///
+    /// # Safety
+    ///
+    /// Only called by VFIO, for a device that stays open until this returns. `provider` must
+    /// be valid, and `phys_vec` and `ranges` must have `count` elements; nobody else may
+    /// access them until this returns.
+    #[cfg(CONFIG_VFIO_PCI_DMABUF)]
+    unsafe extern "C" fn dmabuf(
+        core: *mut bindings::vfio_pci_core_device,
+        provider: *mut *mut bindings::p2pdma_provider,
+        index: c_uint,
+        phys_vec: *mut bindings::phys_vec,
+        ranges: *mut bindings::vfio_region_dma_range,
+        count: usize,
+    ) -> c_int {
+        from_result(|| {
+            let raw: *mut bindings::vfio_device = core.cast();
+            // SAFETY: `core` stays open until this returns (requirements of this function). It
+            // begins with its `vfio_device`, as `Device::core_of()` asserts, and that begins a
+            // `Device<T>`.
+            let (driver, vdev) = unsafe { (Device::<T>::data(raw), VfioDevice::from_raw(raw)) };
+            for i in 0..count {
+                // SAFETY: `ranges` has `count` elements, which nobody else accesses
+                // (requirements of this function).
+                let range = unsafe { &*ranges.add(i) };
+                if range.offset >> bindings::VFIO_PCI_OFFSET_SHIFT != 0 {
+                    return Err(EINVAL);
+                }
+                let mapping = Mapping {
+                    pos: u64::from(index) << bindings::VFIO_PCI_OFFSET_SHIFT | range.offset,
+                    len: range.length,
+                };
+                driver.mmap(&vdev, &mapping)?;
+            }
+            // SAFETY: By the requirements of this function. The function checks that the
+            // ranges are in the BAR.
+            to_result(unsafe {
+                bindings::vfio_pci_core_get_dmabuf_phys(
+                    core, provider, index, phys_vec, ranges, count,
+                )
+            })
+            .map(|()| 0)
         })
     }
 

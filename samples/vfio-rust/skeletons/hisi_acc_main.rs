@@ -16,6 +16,10 @@ use kernel::{
 };
 use vf::Vf;
 use vfio_rust::{
+    ioctl::{
+        Ioctl,
+        IOEVENTFD, //
+    },
     kernel::pci::PciDeviceExt,
     migratable::Migratable,
     migration::{
@@ -85,6 +89,14 @@ impl Driver for HisiAcc {
         self.migration.data_size(vdev).map(|_| ())
     }
 
+    /// An eventfd would write to the hidden half, too.
+    fn ioctl(&self, _vdev: &VfioDevice<'_>, request: &Ioctl<'_>) -> Result<isize> {
+        match request.command() {
+            IOEVENTFD => Err(ENOTTY),
+            _ => request.forward(),
+        }
+    }
+
     fn read(&self, _vdev: &VfioDevice<'_>, read: &mut RegionRead<'_>) -> Result<usize> {
         if read.region() == Region::Bar(BAR) {
             read.clip(self.visible)?;
@@ -99,6 +111,7 @@ impl Driver for HisiAcc {
         write.forward()
     }
 
+    /// A dma-buf has no more than a mapping could.
     fn mmap(&self, _vdev: &VfioDevice<'_>, mapping: &Mapping) -> Result {
         match mapping.region() {
             Region::Bar(BAR) => mapping.check_end(self.visible),

@@ -89,11 +89,12 @@ impl<T: Driver> Device<T> {
     };
 
     /// What `vfio_pci_core` asks only some drivers. Ours answer what vfio-pci does:
-    /// BARs can be exported as dma-bufs. `vfio_pci_core` revokes those for resets, and
-    /// before `close_device` disables the device.
+    /// BARs can be exported as dma-bufs, but for what [`Driver::mmap`] refuses.
+    /// `vfio_pci_core` revokes those for resets, and before `close_device` disables the
+    /// device.
     const PCI_OPS: bindings::vfio_pci_device_ops = bindings::vfio_pci_device_ops {
         #[cfg(CONFIG_VFIO_PCI_DMABUF)]
-        get_dmabuf_phys: Some(bindings::vfio_pci_core_get_dmabuf_phys),
+        get_dmabuf_phys: region::Operations::<T>::DMABUF,
         #[cfg(not(CONFIG_VFIO_PCI_DMABUF))]
         get_dmabuf_phys: None,
     };

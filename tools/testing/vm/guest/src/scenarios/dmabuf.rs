@@ -64,10 +64,10 @@ const STRAY_DMA: &str = "DMAR: [DMA";
 /// `struct vfio_device_feature_dma_buf` with its header, and a range.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Export {
+pub struct Export {
     argsz: u32,
     feature: u32,
-    region: u32,
+    pub region: u32,
     open_flags: u32,
     flags: u32,
     ranges: u32,
@@ -76,7 +76,7 @@ struct Export {
 }
 
 /// Pages of BAR 0 from `offset` on.
-const fn bar(offset: u64, length: u64) -> Export {
+pub const fn bar(offset: u64, length: u64) -> Export {
     Export {
         argsz: size_of::<Export>() as u32,
         feature: uapi::FEATURE_GET | uapi::FEATURE_DMA_BUF,
@@ -90,7 +90,7 @@ const fn bar(offset: u64, length: u64) -> Export {
 }
 
 /// Exports; `Ok` is a dma-buf.
-fn export(device: &Device, mut arg: Export) -> io::Result<File> {
+pub fn export(device: &Device, mut arg: Export) -> io::Result<File> {
     let fd = uapi::with_struct(device.fd(), uapi::VFIO_DEVICE_FEATURE, &mut arg)?;
     // SAFETY: The kernel has just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())

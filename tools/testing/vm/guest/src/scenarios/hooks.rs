@@ -5,6 +5,11 @@
 
 use super::{
     conformance::bind_ivshmem,
+    dmabuf::{
+        bar,
+        export,
+        Export, //
+    },
     NamedRun, //
 };
 use crate::{
@@ -188,6 +193,39 @@ fn part_of_a_bar(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// What may not be mapped is not exported, either.
+fn dma_bufs(device: &Device) -> Result<()> {
+    let page = PAGE as u64;
+    let try_export = |region, offset, length| {
+        let request = Export {
+            region,
+            ..bar(offset, length)
+        };
+        errno(export(device, request))
+    };
+    let exported = try_export(MEMORY, 0, page);
+    ensure!(exported.is_none(), "the page: {exported:?}");
+    let half = 512 << 10;
+    for (offset, length) in [
+        (0, 2 * page),
+        (0, 2 * half),
+        (page, page),
+        (half, page),
+        (2 * half - page, page),
+        (1 << 40, page),
+        (page.wrapping_neg(), page),
+    ] {
+        let refused = try_export(MEMORY, offset, length);
+        ensure!(
+            refused == Some(libc::EINVAL),
+            "{length:#x} bytes from {offset:#x} on: {refused:?}"
+        );
+    }
+    let refused = try_export(OWN, 0, page);
+    ensure!(refused == Some(libc::EPERM), "{refused:?}");
+    Ok(())
+}
+
 fn sparse_capability(device: &Device) -> Result<()> {
     /// `struct vfio_region_info` with room for capabilities.
     #[repr(C)]
@@ -288,9 +326,10 @@ fn token(bdf: Bdf) -> Result<()> {
 pub fn run(results: &mut Results) -> Result<()> {
     sys::load_module(&format!("/lib/modules/{HOOKS}.ko"), "").context(HOOKS)?;
     let [bdf, _] = bind_ivshmem(HOOKS)?;
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 7] = [
         ("a region of the driver's own", own_region),
         ("a part of a BAR", part_of_a_bar),
+        ("dma-bufs of what can be mapped", dma_bufs),
         ("parts that can be mapped are named", sparse_capability),
         ("registers of configuration space", configuration_space),
         ("ioctls", ioctls),
