@@ -28,7 +28,9 @@ use kernel::{
 /// # Invariants
 ///
 /// During `'a`, `core` is valid and open, and `base` is the mapping of one of its
-/// BARs, `len` bytes long, which `vfio_pci_core` keeps until the device is closed.
+/// BARs, `len` bytes long, which `vfio_pci_core` keeps until the device is closed. This
+/// object has a reference to the device's runtime power management, by
+/// vfio_rust_power_up(): the device is powered up.
 pub struct Bar<'a> {
     core: NonNull<bindings::vfio_pci_core_device>,
     base: NonNull<c_void>,
@@ -37,8 +39,11 @@ pub struct Bar<'a> {
 }
 
 impl<'a> Bar<'a> {
-    /// Returns the BAR of this index. `EIO` if it could not be mapped when the
-    /// device was opened.
+    /// Returns the BAR of this index, and keeps the device powered up as long as that exists.
+    /// `EIO` if the BAR could not be mapped when the device was opened, or the device cannot
+    /// be powered up.
+    ///
+    /// This may take `memory_lock` of `vfio_pci_core`.
     pub fn of(vdev: &'a VfioDevice<'_>, index: u32) -> Result<Self> {
         let core = vdev.as_core();
         // SAFETY: `core` is valid and open during `'a` (invariant of
@@ -49,12 +54,15 @@ impl<'a> Bar<'a> {
         // is its `pdev`, which was set when it was initialised. `index` may have
         // any value: the function checks it.
         let len = unsafe { bindings::vfio_rust_bar_len((*core.as_ptr()).pdev, index) };
+        let (base, len) = (NonNull::new(base).ok_or(EIO)?, len.try_into()?);
+        // SAFETY: `core` is valid and open during `'a` (invariant of `VfioDevice`).
+        to_result(unsafe { bindings::vfio_rust_power_up(core.as_ptr()) })?;
         // INVARIANT: `vdev` is borrowed for `'a`, so the device stays open that
-        // long. `vfio_pci_core` maps whole BARs.
+        // long. `vfio_pci_core` maps whole BARs. vfio_rust_power_up() succeeded.
         Ok(Self {
             core,
-            base: NonNull::new(base).ok_or(EIO)?,
-            len: len.try_into()?,
+            base,
+            len,
             _open: PhantomData,
         })
     }
@@ -163,7 +171,15 @@ impl<'a> Bar<'a> {
     }
 }
 
-/// Keeps a device powered up and decoding memory, whatever user space writes to
+impl Drop for Bar<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `core` is valid, and the reference is this object's, which does not use it
+        // any more (type invariant).
+        unsafe { bindings::vfio_rust_power_release(self.core.as_ptr()) }
+    }
+}
+
+/// Keeps a device in `D0` and decoding memory, whatever user space writes to
 /// its configuration space.
 ///
 /// # Invariants
@@ -178,7 +194,7 @@ struct MemoryAccess<'a> {
 impl<'a> MemoryAccess<'a> {
     fn new(bar: &'a Bar<'a>) -> Result<Self> {
         let mut was_decoding = false;
-        // SAFETY: `bar.core` is valid and open as long as `bar` is borrowed
+        // SAFETY: `bar.core` is valid, open and powered up as long as `bar` is borrowed
         // (invariant of `Bar`). `was_decoding` is a local variable.
         to_result(unsafe {
             bindings::vfio_rust_memory_lock(bar.core.as_ptr(), &mut was_decoding)

@@ -98,21 +98,29 @@ int vfio_rust_add_sparse_mmap(struct vfio_info_cap *caps,
 }
 
 /*
- * vfio_pci_memory_lock_and_enable() is not exported; this keeps the device
- * powered up as well. Until vfio_rust_memory_unlock(), nobody can turn decoding
- * of memory off, power the device down or reset it by way of VFIO.
+ * VFIO powers the device up for ioctls only, not for read(), write() and mmap().
+ * Resuming it takes memory_lock.
+ */
+int vfio_rust_power_up(struct vfio_pci_core_device *core)
+{
+	return pm_runtime_resume_and_get(&core->pdev->dev) < 0 ? -EIO : 0;
+}
+
+void vfio_rust_power_release(struct vfio_pci_core_device *core)
+{
+	pm_runtime_put(&core->pdev->dev);
+}
+
+/*
+ * vfio_pci_memory_lock_and_enable() is not exported. Until
+ * vfio_rust_memory_unlock(), nobody can turn decoding of memory off, power the
+ * device down or reset it by way of VFIO. The caller has powered it up.
  */
 int vfio_rust_memory_lock(struct vfio_pci_core_device *core,
 			  bool *was_decoding)
 {
 	struct pci_dev *pdev = core->pdev;
 	u16 command;
-	int ret;
-
-	/* Before the lock: resuming takes it. */
-	ret = pm_runtime_resume_and_get(&pdev->dev);
-	if (ret < 0)
-		return ret;
 
 	down_write(&core->memory_lock);
 	pci_read_config_word(pdev, PCI_COMMAND, &command);
@@ -122,7 +130,6 @@ int vfio_rust_memory_lock(struct vfio_pci_core_device *core,
 	 */
 	if (pdev->current_state >= PCI_D3hot || PCI_POSSIBLE_ERROR(command)) {
 		up_write(&core->memory_lock);
-		pm_runtime_put(&pdev->dev);
 		return -EIO;
 	}
 	*was_decoding = command & PCI_COMMAND_MEMORY;
@@ -145,7 +152,6 @@ void vfio_rust_memory_unlock(struct vfio_pci_core_device *core,
 				      command & ~PCI_COMMAND_MEMORY);
 	}
 	up_write(&core->memory_lock);
-	pm_runtime_put(&pdev->dev);
 }
 
 void vfio_rust_copy_from_bar(struct page *page, const void __iomem *from,
