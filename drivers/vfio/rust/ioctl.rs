@@ -4,6 +4,7 @@
 
 use crate::{
     bindings,
+    kernel::device::DeviceExt,
     migration::VfioDevice,
     pci::{
         Device,
@@ -82,7 +83,13 @@ impl<T: Driver> Operations<T> {
             argument,
         };
         match driver.ioctl(&vdev, &request) {
-            Ok(done) => done,
+            // What is negative would be an error code, and the user's ioctl() returns an int.
+            Ok(done) if i32::try_from(done).is_ok_and(|done| done >= 0) => done,
+            Ok(_) => {
+                let what = c"driver bug: an ioctl returned what is no int, or is negative";
+                vdev.parent().warn_ratelimited(what);
+                EIO.to_errno() as c_long
+            }
             Err(err) => err.to_errno() as c_long,
         }
     }

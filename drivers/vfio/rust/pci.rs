@@ -152,7 +152,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
     fn reset_done(&self) {}
 
     /// Carries out an ioctl that VFIO leaves to its drivers. Returns what the call returns,
-    /// which is not negative.
+    /// which is not negative, and fits into an int.
     ///
     /// [`IOEVENTFD`](crate::ioctl::IOEVENTFD) has `vfio_pci_core` write to a BAR from then on,
     /// without asking [`write`](Self::write): a driver that hides registers refuses it.

@@ -126,7 +126,10 @@ impl Driver for Hooks {
         self.words[IOCTLS].fetch_add(1, Full);
         match request.command() {
             IOEVENTFD => Err(ENOTTY),
-            ECHO => Ok(request.argument() as isize),
+            ECHO => {
+                let argument = i32::try_from(request.argument()).map_err(|_| ERANGE)?;
+                Ok(argument as isize)
+            }
             // As any other, but for what the test looks at.
             RESET => request
                 .forward()

@@ -217,7 +217,9 @@ impl<T: StreamFile> Operations<T> {
         let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
         let mut out = UserWriter::new(buf, len);
         match context.read(wait, &mut out) {
-            Ok(n) => n as isize,
+            // No more than was asked for, or the user would look at what is behind its
+            // buffer.
+            Ok(n) => n.min(len) as isize,
             Err(err) => err.to_errno() as isize,
         }
     }
@@ -240,7 +242,8 @@ impl<T: StreamFile> Operations<T> {
         let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
         let mut from = UserReader::new(buf, len);
         match context.write(wait, &mut from) {
-            Ok(n) => n as isize,
+            // No more than was offered, or the user would leave data out.
+            Ok(n) => n.min(len) as isize,
             Err(err) => err.to_errno() as isize,
         }
     }

@@ -265,9 +265,11 @@ fn configuration_space(device: &Device) -> Result<()> {
 fn ioctls(device: &Device) -> Result<()> {
     let before = word(device, IOCTLS)?;
     ensure!(ioctl(device, ECHO, 77)? == 77);
+    let refused = ioctl(device, ECHO, u64::MAX);
+    ensure!(errno(refused) == Some(libc::ERANGE));
     ensure!(errno(ioctl(device, IOEVENTFD, 0)) == Some(libc::ENOTTY));
     ensure!(errno(ioctl(device, ECHO + 1, 0)) == Some(libc::ENOTTY));
-    ensure!(word(device, IOCTLS)? == before + 3);
+    ensure!(word(device, IOCTLS)? == before + 4);
     Ok(())
 }
 
