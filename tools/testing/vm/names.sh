@@ -98,10 +98,10 @@ part() {
 		wrong "$1" "no name has $1=${!1} in it"
 }
 
-# number VARIABLE LEAST: may be a number of 0 or 1 at least.
+# number VARIABLE LEAST DIGITS: may be a number of 0 or 1 at least, with so many digits at most.
 number() {
-	[[ -z ${!1:-} || ${!1} =~ ^0*[$2-9][0-9]*$ ]] || {
-		echo "$1=${!1} is not a number of $2 or more" >&2
+	[[ -z ${!1:-} || ${!1} =~ ^0*[$2-9][0-9]*$ && ${!1} =~ ^0*[0-9]{1,$3}$ ]] || {
+		echo "$1=${!1} is not a number of $2 or more, with $3 digits at most" >&2
 		exit 1
 	}
 }
@@ -141,8 +141,8 @@ judge() {
 		case $variable in
 		KERNEL | SCENARIO | FUZZ) exactly "$variable" ;;
 		TEST | FAULT | BENCH) part "$variable" ;;
-		SEED) number SEED 0 ;;
-		RUNS) number RUNS 1 ;;
+		SEED) number SEED 0 19 ;;
+		RUNS) number RUNS 1 9 ;;
 		INPUT)
 			[ -z "${INPUT:-}" ] || [ -f "$INPUT" ] || {
 				echo "there is no file INPUT=$INPUT" >&2
