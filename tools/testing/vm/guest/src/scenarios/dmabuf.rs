@@ -67,7 +67,7 @@ const STRAY_DMA: &str = "DMAR: [DMA";
 pub struct Export {
     argsz: u32,
     feature: u32,
-    pub region: u32,
+    region: u32,
     open_flags: u32,
     flags: u32,
     ranges: u32,
@@ -76,11 +76,16 @@ pub struct Export {
 }
 
 /// Pages of BAR 0 from `offset` on.
-pub const fn bar(offset: u64, length: u64) -> Export {
+const fn bar(offset: u64, length: u64) -> Export {
+    part(0, offset, length)
+}
+
+/// Pages of a region from `offset` on.
+pub const fn part(region: u32, offset: u64, length: u64) -> Export {
     Export {
         argsz: size_of::<Export>() as u32,
         feature: uapi::FEATURE_GET | uapi::FEATURE_DMA_BUF,
-        region: 0,
+        region,
         open_flags: (libc::O_RDWR | libc::O_CLOEXEC) as u32,
         flags: 0,
         ranges: 1,

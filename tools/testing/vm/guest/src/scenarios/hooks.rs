@@ -6,9 +6,8 @@
 use super::{
     conformance::bind_ivshmem,
     dmabuf::{
-        bar,
         export,
-        Export, //
+        part, //
     },
     NamedRun, //
 };
@@ -196,13 +195,7 @@ fn part_of_a_bar(device: &Device) -> Result<()> {
 /// What may not be mapped is not exported, either.
 fn dma_bufs(device: &Device) -> Result<()> {
     let page = PAGE as u64;
-    let try_export = |region, offset, length| {
-        let request = Export {
-            region,
-            ..bar(offset, length)
-        };
-        errno(export(device, request))
-    };
+    let try_export = |region, offset, length| errno(export(device, part(region, offset, length)));
     let exported = try_export(MEMORY, 0, page);
     ensure!(exported.is_none(), "the page: {exported:?}");
     let half = 512 << 10;
