@@ -30,6 +30,7 @@ use vfio_rust::{
     pci::{
         Driver,
         Id,
+        IdTable,
         Ids, //
     },
     region::{
@@ -46,15 +47,11 @@ const BAR: u32 = 2;
 /// Bytes at the beginning of the state that say which devices can have the rest.
 const MATCH: usize = 64;
 
-vfio_rust::vfio_pci_id_table!(
-    ID_TABLE,
-    3,
-    [
-        Id::new(0x19e5, 0xa251),
-        Id::new(0x19e5, 0xa256),
-        Id::new(0x19e5, 0xa259),
-    ]
-);
+static ID_TABLE: IdTable<3> = IdTable::new([
+    Id::new(0x19e5, 0xa251),
+    Id::new(0x19e5, 0xa256),
+    Id::new(0x19e5, 0xa259),
+]);
 
 struct HisiAcc {
     migration: Pin<KBox<Migratable<Vf>>>,

@@ -30,6 +30,7 @@ use vfio_rust::{
     pci::{
         Driver,
         Id,
+        IdTable,
         Ids,
         Pasids,
         Token, //
@@ -69,13 +70,9 @@ const REVISION: u8 = 0x5a;
 /// An ioctl of the driver's own: returns its argument.
 const ECHO: u32 = 0x3bff;
 
-vfio_rust::vfio_pci_id_table!(
-    ID_TABLE,
-    1,
-    [Id::new(0x1af4, 0x1110)
-        .with_subsystem(0x1af4, 0x1100)
-        .with_class(0x050000, 0xffff00)]
-);
+static ID_TABLE: IdTable<1> = IdTable::new([Id::new(0x1af4, 0x1110)
+    .with_subsystem(0x1af4, 0x1100)
+    .with_class(0x050000, 0xffff00)]);
 
 struct Hooks {
     words: [Atomic<u32>; WORDS],

@@ -37,6 +37,7 @@ use vfio_rust::{
     pci::{
         Driver,
         Id,
+        IdTable,
         Ids, //
     },
     region::{
@@ -59,12 +60,8 @@ const READY: u32 = 0xff;
 /// Longest time from a reset to that, in seconds.
 const TIMEOUT: usize = 30;
 
-vfio_rust::vfio_pci_id_table!(
-    ID_TABLE,
-    1,
-    // All 3D controllers of one vendor.
-    [Id::of_vendor(0x10de).with_class(0x030200, 0xffff00)]
-);
+/// All 3D controllers of one vendor.
+static ID_TABLE: IdTable<1> = IdTable::new([Id::of_vendor(0x10de).with_class(0x030200, 0xffff00)]);
 
 struct NvGrace {
     bar_len: u64,

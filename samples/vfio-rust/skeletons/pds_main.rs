@@ -33,6 +33,7 @@ use vfio_rust::{
     pci::{
         Driver,
         Id,
+        IdTable,
         Ids, //
     },
 };
@@ -44,7 +45,7 @@ const UNTRACK: Command = Command(7);
 /// Returns which of 32 pages from number `argument` on were written.
 const WRITTEN: Command = Command(8);
 
-vfio_rust::vfio_pci_id_table!(ID_TABLE, 1, [Id::new(0x1dd8, 0x1003)]);
+static ID_TABLE: IdTable<1> = IdTable::new([Id::new(0x1dd8, 0x1003)]);
 
 struct Pds {
     migration: Pin<KBox<Migratable<Vf>>>,

@@ -26,6 +26,7 @@ use vfio_rust::{
     pci::{
         Driver,
         Id,
+        IdTable,
         Ids, //
     },
 };
@@ -33,11 +34,7 @@ use vfio_rust::{
 /// Bytes at the beginning of the state that say which devices can have the rest.
 const SETUP: usize = 4096;
 
-vfio_rust::vfio_pci_id_table!(
-    ID_TABLE,
-    2,
-    [Id::new(0x8086, 0x4941), Id::new(0x8086, 0x4943)]
-);
+static ID_TABLE: IdTable<2> = IdTable::new([Id::new(0x8086, 0x4941), Id::new(0x8086, 0x4943)]);
 
 struct Qat {
     migration: Pin<KBox<Migratable<Vf>>>,

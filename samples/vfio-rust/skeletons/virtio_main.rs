@@ -28,6 +28,7 @@ use vfio_rust::{
     pci::{
         Driver,
         Id,
+        IdTable,
         Ids, //
     },
     region::{
@@ -55,11 +56,7 @@ const REVISION_ID: u64 = 0x08;
 const BASE_ADDRESS_0: u64 = 0x10;
 const IO: u32 = 1;
 
-vfio_rust::vfio_pci_id_table!(
-    ID_TABLE,
-    2,
-    [Id::new(0x1af4, 0x1041), Id::new(0x1af4, 0x1042)]
-);
+static ID_TABLE: IdTable<2> = IdTable::new([Id::new(0x1af4, 0x1041), Id::new(0x1af4, 0x1042)]);
 
 /// What a legacy driver has written.
 struct Legacy {

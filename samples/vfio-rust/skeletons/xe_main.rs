@@ -21,15 +21,12 @@ use vfio_rust::{
     pci::{
         Driver,
         Id,
+        IdTable,
         Ids, //
     },
 };
 
-vfio_rust::vfio_pci_id_table!(
-    ID_TABLE,
-    2,
-    [Id::new(0x8086, 0xb080), Id::new(0x8086, 0xe211)]
-);
+static ID_TABLE: IdTable<2> = IdTable::new([Id::new(0x8086, 0xb080), Id::new(0x8086, 0xe211)]);
 
 struct Xe {
     /// `None` for a GPU that is no VF: it is taken, but does not migrate.
