@@ -126,6 +126,24 @@ impl<'a> Bar<'a> {
         to_result(unsafe { bindings::vfio_pci_core_iowrite32(self.core.as_ptr(), true, value, at) })
     }
 
+    /// Writes a little endian register of 32 bits, unless `check` fails. `EIO` if user space
+    /// has turned memory decoding off.
+    ///
+    /// `check` is called with `memory_lock` of `vfio_pci_core` held for reading, which is not
+    /// released before the register was written: VFIO announces the resets that it carries
+    /// out with that lock held for writing. So `check` must not access the BAR, nor wait for
+    /// somebody who does, or who resets the device.
+    pub fn write32_if(&self, offset: usize, value: u32, check: impl FnOnce() -> Result) -> Result {
+        let (at, value) = (self.register(offset, 4)?, value.to_le());
+        let _decoding = Decoding::new(self)?;
+        check()?;
+        // SAFETY: `core` is valid and open (type invariant), and `at` is the address of four
+        // bytes of its BAR, which is decoded as long as `_decoding` exists.
+        to_result(unsafe {
+            bindings::vfio_pci_core_iowrite32(self.core.as_ptr(), false, value, at)
+        })
+    }
+
     /// Copies the whole BAR to the beginning of `pages`. `EIO` if the device does
     /// not answer, `EINTR` if the process is killed.
     pub fn read_into(&self, pages: &Pages) -> Result {
@@ -176,6 +194,33 @@ impl Drop for Bar<'_> {
         // SAFETY: `core` is valid, and the reference is this object's, which does not use it
         // any more (type invariant).
         unsafe { bindings::vfio_rust_power_release(self.core.as_ptr()) }
+    }
+}
+
+/// Keeps a device decoding memory, if user space has it do so.
+///
+/// # Invariants
+///
+/// vfio_rust_memory_read_lock() succeeded for the device of the BAR: its `memory_lock` is held
+/// for reading.
+struct Decoding<'a>(&'a Bar<'a>);
+
+impl<'a> Decoding<'a> {
+    /// `EIO` if user space has turned memory decoding off.
+    fn new(bar: &'a Bar<'a>) -> Result<Self> {
+        // SAFETY: `bar.core` is valid and open as long as `bar` is borrowed (invariant of
+        // `Bar`).
+        to_result(unsafe { bindings::vfio_rust_memory_read_lock(bar.core.as_ptr()) })?;
+        // INVARIANT: It succeeded.
+        Ok(Self(bar))
+    }
+}
+
+impl Drop for Decoding<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `core` is valid and open as long as the BAR is borrowed (invariant of
+        // `Bar`), and vfio_rust_memory_read_lock() succeeded for it (type invariant).
+        unsafe { bindings::vfio_rust_memory_read_unlock(self.0.core.as_ptr()) }
     }
 }
 

@@ -112,6 +112,25 @@ void vfio_rust_power_release(struct vfio_pci_core_device *core)
 }
 
 /*
+ * What the accessors of vfio_pci_core do around an access: until
+ * vfio_rust_memory_read_unlock(), user space cannot turn decoding of memory off,
+ * nor reset the device by way of VFIO.
+ */
+int vfio_rust_memory_read_lock(struct vfio_pci_core_device *core)
+{
+	down_read(&core->memory_lock);
+	if (__vfio_pci_memory_enabled(core))
+		return 0;
+	up_read(&core->memory_lock);
+	return -EIO;
+}
+
+void vfio_rust_memory_read_unlock(struct vfio_pci_core_device *core)
+{
+	up_read(&core->memory_lock);
+}
+
+/*
  * vfio_pci_memory_lock_and_enable() is not exported. Until
  * vfio_rust_memory_unlock(), nobody can turn decoding of memory off, power the
  * device down or reset it by way of VFIO. The caller has powered it up.

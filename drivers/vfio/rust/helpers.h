@@ -64,6 +64,8 @@ int vfio_rust_add_sparse_mmap(struct vfio_info_cap *caps,
 			      u32 count);
 int vfio_rust_power_up(struct vfio_pci_core_device *core);
 void vfio_rust_power_release(struct vfio_pci_core_device *core);
+int vfio_rust_memory_read_lock(struct vfio_pci_core_device *core);
+void vfio_rust_memory_read_unlock(struct vfio_pci_core_device *core);
 int vfio_rust_memory_lock(struct vfio_pci_core_device *core,
 			  bool *was_decoding);
 void vfio_rust_memory_unlock(struct vfio_pci_core_device *core,

@@ -7,8 +7,13 @@
 //! carried out, and waits for its end.
 //!
 //! A command belongs to an epoch, which ends with a reset. It looks at that before each
-//! access to the mailbox, and does not wait for a reset, nor a reset for it: who resets the
-//! device may hold the lock that such an access takes.
+//! access to the mailbox. Neither waits for the other: the thread that resets the device may
+//! hold the lock that such an access takes.
+//!
+//! A write looks at its epoch with that lock held, so that none comes after a reset that VFIO
+//! carries out, which has the lock as well. For a reset by sysfs nobody has it: a driver of a
+//! real device has a lock of its own around the sending of a command and reset_prepare(), as
+//! the mlx5 driver's gate is.
 
 use kernel::{
     new_mutex,
@@ -125,13 +130,23 @@ pub(crate) struct Mailbox<'a> {
 }
 
 impl Mailbox<'_> {
-    /// Returns where a register is. `ECANCELED` if the device is being reset, or was.
-    fn at(&self, register: usize) -> Result<usize> {
-        let Firmware { base, .. } = *self.firmware;
+    /// `ECANCELED` if the device is being reset, or was.
+    fn check(&self) -> Result {
         match self.epoch % 2 == 0 && self.epoch == self.firmware.epoch() {
-            true => Ok(base + register),
+            true => Ok(()),
             false => Err(error::ecanceled()),
         }
+    }
+
+    fn write(&self, register: usize, value: u32) -> Result {
+        let at = self.firmware.base + register;
+        self.bar.write32_if(at, value, || self.check())
+    }
+
+    /// What it reads after a reset is of no use, and harms nobody.
+    fn read(&self, register: usize) -> Result<u32> {
+        self.check()?;
+        self.bar.read32(self.firmware.base + register)
     }
 
     /// Has the device carry `command` out, and waits for that. The device is lost if nobody
@@ -147,12 +162,12 @@ impl Mailbox<'_> {
     /// Has the device carry `command` out with two words, and returns the one that it
     /// answers.
     pub(crate) fn call(&self, command: Command, argument: u32, data: u32) -> Result<u32> {
-        self.bar.write32(self.at(ARGUMENT)?, argument)?;
-        self.bar.write32(self.at(DATA)?, data)?;
-        self.bar.write32(self.at(COMMAND)?, command.0)?;
+        self.write(ARGUMENT, argument)?;
+        self.write(DATA, data)?;
+        self.write(COMMAND, command.0)?;
         for _ in 0..TIMEOUT {
-            match self.bar.read32(self.at(STATUS)?)? {
-                DONE => return self.bar.read32(self.at(DATA)?),
+            match self.read(STATUS)? {
+                DONE => return self.read(DATA),
                 BUSY => fsleep(Delta::from_millis(1)),
                 _ => return Err(EIO),
             }
