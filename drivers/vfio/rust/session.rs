@@ -208,10 +208,11 @@ impl<S: Stream> Session<S> {
         Ok((session, file::open(vdev, file)?))
     }
 
-    /// Uses the stream. `EINVAL` if a write has failed, or a call is under way: a stream
-    /// that is written is not complete then.
+    /// Uses the stream. `EINVAL` if a write has failed. `EBUSY` if a call on the file is under
+    /// way, for which a holder of the state lock must not wait: user space may try again.
+    /// A stream that is written is not complete in either case.
     pub fn with<R>(&self, f: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
-        let mut stream = self.0.stream.take().ok_or(EINVAL)?;
+        let mut stream = self.0.stream.take().ok_or(EBUSY)?;
         match stream.as_mut() {
             Some(stream) if self.0.open.load(Relaxed) => f(stream),
             _ => Err(EINVAL),

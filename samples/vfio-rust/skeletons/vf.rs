@@ -85,6 +85,13 @@ impl Migration for Vf {
                 });
                 return match (stopped, arc.from) {
                     (Ok(()), _) => Ok(None),
+                    // A call on the file has the stream: user space may try again.
+                    (Err(err), PreCopy) if err == EBUSY => match firmware.send(Command::RESUME) {
+                        Ok(()) => Err(err.into()),
+                        Err(StepError::Lost(err) | StepError::Unchanged(err)) => {
+                            Err(StepError::Lost(err))
+                        }
+                    },
                     // It does not run any more.
                     (Err(err), PreCopy) => Err(StepError::Lost(err)),
                     (Err(err), _) => Err(err.into()),
