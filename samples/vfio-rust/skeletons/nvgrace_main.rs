@@ -13,9 +13,11 @@ use kernel::{
     pci,
     prelude::*,
     sync::atomic::{
+        Acquire,
         Atomic,
-        AtomicFlag,
-        Relaxed, //
+        Full,
+        Relaxed,
+        Release, //
     },
     time::{
         delay::fsleep,
@@ -67,19 +69,23 @@ struct NvGrace {
     bar_len: u64,
     /// Bytes of the BAR that have memory behind them.
     usable: Atomic<u64>,
-    /// The GPU was reset, and nobody has waited for it since.
-    reset: AtomicFlag,
+    /// Counts resets.
+    resets: Atomic<u32>,
+    /// The value of that when somebody began to wait for the memory, and could use it then.
+    ready: Atomic<u32>,
 }
 
 impl NvGrace {
     /// Waits until the memory can be used.
     fn wait(&self, vdev: &VfioDevice<'_>) -> Result {
         let registers = Bar::of(vdev, 0)?;
+        // Before the registers are looked at: who waits again after a reset, waits enough.
+        let seen = self.resets.load(Acquire);
         for _ in 0..TIMEOUT {
             if registers.read32(STATUS)? == READY {
                 let len = u64::from(registers.read32(SIZE)?) << 20;
                 self.usable.store(len.min(self.bar_len), Relaxed);
-                self.reset.store(false, Relaxed);
+                self.ready.store(seen, Release);
                 return Ok(());
             }
             task::check_killed()?;
@@ -90,7 +96,7 @@ impl NvGrace {
 
     /// Returns the length of the memory, which the first access after a reset waits for.
     fn usable(&self, vdev: &VfioDevice<'_>) -> Result<u64> {
-        if self.reset.load(Relaxed) {
+        while self.ready.load(Acquire) != self.resets.load(Acquire) {
             self.wait(vdev)?;
         }
         Ok(self.usable.load(Relaxed))
@@ -107,7 +113,8 @@ impl Driver for NvGrace {
         Ok(Self {
             bar_len: dev.resource_len(MEMORY)?,
             usable: Atomic::new(0),
-            reset: AtomicFlag::new(false),
+            resets: Atomic::new(0),
+            ready: Atomic::new(0),
         })
     }
 
@@ -120,7 +127,7 @@ impl Driver for NvGrace {
     }
 
     fn reset_done(&self) {
-        self.reset.store(true, Relaxed);
+        self.resets.fetch_add(1, Full);
     }
 
     /// An eventfd would write to memory without waiting for it.
