@@ -272,7 +272,8 @@ pub trait DirtyLog: Send + Sync {
     /// Fails if logging was started before.
     fn start(&self, vdev: &VfioDevice<'_>, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64>;
 
-    /// VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP.
+    /// VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP. Not called when user space closes the device,
+    /// nor when that is reset: [`Driver::closing`] and the hooks of resets end logging then.
     fn stop(&self, vdev: &VfioDevice<'_>);
 
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT: reports the pages that the device

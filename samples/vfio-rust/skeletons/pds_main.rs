@@ -12,15 +12,18 @@ mod vf;
 use firmware::Command;
 use kernel::{
     device::Bound,
+    new_mutex,
     page::PAGE_SHIFT,
     pci,
-    prelude::*, //
+    prelude::*,
+    sync::Mutex, //
 };
 use vf::Vf;
 use vfio_rust::{
     dirty_log::{
         DirtyBitmap,
         DirtyLog,
+        IovaRange,
         IovaRanges, //
     },
     kernel::pci::PciDeviceExt,
@@ -49,6 +52,8 @@ static ID_TABLE: IdTable<1> = IdTable::new([Id::new(0x1dd8, 0x1003)]);
 
 struct Pds {
     migration: Pin<KBox<Migratable<Vf>>>,
+    /// The epoch in which logging was started: a reset ends it in the device.
+    logging: Pin<KBox<Mutex<Option<u32>>>>,
 }
 
 #[vtable]
@@ -65,6 +70,7 @@ impl Driver for Pds {
         let migration = Migratable::new(Vf::new(0, 0, 0), None);
         Ok(Self {
             migration: KBox::pin_init(migration, GFP_KERNEL)?,
+            logging: KBox::pin_init(new_mutex!(None, "vfio_skeleton_logging"), GFP_KERNEL)?,
         })
     }
 
@@ -73,35 +79,55 @@ impl Driver for Pds {
     }
 
     fn dirty_log(&self) -> Option<&dyn DirtyLog> {
-        let vf: &Vf = &self.migration;
-        Some(vf)
+        Some(self)
+    }
+
+    /// Nobody stops logging when a device is closed. The reset that follows this ends it in
+    /// the device, and the next user starts it anew.
+    fn closing(&self) {
+        *self.logging.lock() = None;
     }
 }
 
-impl DirtyLog for Vf {
+impl DirtyLog for Pds {
     /// Has the device log its writes to all pages of the ranges.
     fn start(&self, vdev: &VfioDevice<'_>, ranges: IovaRanges<'_>, _page_size: u64) -> Result<u64> {
-        let firmware = self.firmware.enter(vdev, self.epoch())?;
-        for range in ranges.iter() {
+        let mut logging = self.logging.lock();
+        let epoch = self.migration.epoch();
+        if *logging == Some(epoch) {
+            return Err(EINVAL);
+        }
+        let firmware = self.migration.firmware.enter(vdev, epoch)?;
+        let track = |range: IovaRange| {
             let pages = range.len().ok_or(EOVERFLOW)? >> PAGE_SHIFT;
             let first = (range.start >> PAGE_SHIFT).try_into()?;
-            firmware.call(TRACK, first, pages.try_into()?)?;
-        }
+            firmware.call(TRACK, first, pages.try_into()?).map(|_| ())
+        };
+        ranges.iter().try_for_each(track).inspect_err(|_| {
+            // Of the ranges before it. What that fails of is not what the user asked for.
+            let _ = firmware.call(UNTRACK, 0, 0);
+        })?;
+        *logging = Some(epoch);
         Ok(1 << PAGE_SHIFT)
     }
 
     fn stop(&self, vdev: &VfioDevice<'_>) {
+        let Some(epoch) = self.logging.lock().take() else {
+            return;
+        };
         // Nobody asks whether it has stopped.
-        let firmware = self.firmware.enter(vdev, self.epoch());
+        let firmware = self.migration.firmware.enter(vdev, epoch);
         let _ = firmware.and_then(|firmware| firmware.call(UNTRACK, 0, 0));
     }
 
     fn report(&self, vdev: &VfioDevice<'_>, dirty: &mut DirtyBitmap<'_>) -> Result {
+        let logging = *self.logging.lock();
+        let epoch = logging.ok_or(EINVAL)?;
         let range = dirty.range();
         let mut page = range.start >> PAGE_SHIFT;
         while page <= range.last >> PAGE_SHIFT {
             let written = {
-                let firmware = self.firmware.enter(vdev, self.epoch())?;
+                let firmware = self.migration.firmware.enter(vdev, epoch)?;
                 firmware.call(WRITTEN, page.try_into()?, 0)?
             };
             // Without the lock: this accesses memory of the user.
