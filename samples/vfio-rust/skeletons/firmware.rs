@@ -37,7 +37,10 @@ use kernel::{
 };
 use vfio_rust::{
     bar::Bar,
-    kernel::error,
+    kernel::{
+        error,
+        task, //
+    },
     migration::{
         StepError,
         VfioDevice, //
@@ -184,23 +187,27 @@ impl Mailbox<'_> {
         }
     }
 
-    /// Returns the state of the device.
+    /// Returns the state of the device. `EINTR` if the process is killed.
     pub(crate) fn save(&self) -> Result<KVVec<u8>> {
         let len = self.state_len()?;
         let mut state = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT)?;
         for index in 0..len / 4 {
+            // Not in the middle of a command, which the next one would meet.
+            task::check_killed()?;
             let word = self.call(Command::SAVE, index as u32, 0)?;
             state.extend_from_slice(&word.to_le_bytes(), GFP_KERNEL_ACCOUNT)?;
         }
         Ok(state)
     }
 
-    /// Gives the device a state. `EINVAL` if it has another length.
+    /// Gives the device a state. `EINVAL` if it has another length, `EINTR` if the process is
+    /// killed.
     pub(crate) fn load(&self, state: &[u8]) -> Result {
         if state.len() != self.state_len()? {
             return Err(EINVAL);
         }
         for (index, word) in state.chunks(4).enumerate() {
+            task::check_killed()?;
             let word = u32::from_le_bytes(word.try_into().map_err(|_| EINVAL)?);
             self.call(Command::LOAD, index as u32, word)?;
         }
