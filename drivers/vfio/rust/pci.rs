@@ -107,7 +107,8 @@ pub enum Pasids {
 pub trait Driver: Send + Sync + Sized + 'static {
     /// Name of the driver, in messages and sysfs.
     const NAME: &'static CStr;
-    /// Devices that the driver can be bound to.
+    /// Devices that the driver is for. `driver_override` binds it to any other, too:
+    /// [`new`](Self::new) must not rely on the id.
     const IDS: Ids;
     /// Optional parts of the migration state machine that the driver has.
     const FEATURES: Features = Features::STOP_COPY;
@@ -139,8 +140,8 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// User space is closing the device. Its sessions have ended.
     ///
     /// `vfio_pci_core` resets the function after this, without a call of
-    /// [`Migration::reset_prepare`] or [`Migration::reset_done`]: no command may
-    /// reach the device once this has returned.
+    /// [`Migration::reset_prepare`] or [`Migration::reset_done`], or else the bus, with both:
+    /// no command may reach the device once this has returned.
     fn closing(&self) {}
 
     /// The device is about to be reset, for what is not the migration's: called after

@@ -146,9 +146,14 @@ impl<'a> Piece<'a> {
     /// memory of the user and in the register, and its length. The register is `len`
     /// bytes at offset `at`.
     fn overlap(&self, at: u64, len: usize) -> Option<(usize, Range<usize>)> {
+        // No region is that long.
+        if at >> bindings::VFIO_PCI_OFFSET_SHIFT != 0 {
+            return None;
+        }
         let (mut in_piece, mut count, mut in_register) = (0, 0, 0);
         // SAFETY: The last three are local variables. The others may have any value: the
-        // function only calculates, without overflow: offsets have less than 40 bits.
+        // function only calculates, without overflow: offsets have 40 bits, and the lengths
+        // are those of a slice and of a call of VFS.
         let overlaps = unsafe {
             bindings::vfio_pci_core_range_intersect_range(
                 // CAST: 40 bits.
