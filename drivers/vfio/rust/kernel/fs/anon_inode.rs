@@ -70,6 +70,9 @@ pub enum Access {
 pub trait StreamFile: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.
+    ///
+    /// It must be that of the crate that this stands in. Nothing checks that: safe code could
+    /// only name another module if that handed out its own.
     const OWNER: &'static ThisModule;
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
@@ -153,7 +156,8 @@ struct Operations<T: StreamFile>(PhantomData<T>);
 
 impl<T: StreamFile> Operations<T> {
     const TABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
-        // An open file keeps the module loaded.
+        // An open file keeps the module loaded, and with it these functions, which are compiled
+        // into it. That it is that module is assumed: `this_module!()` in the driver gives it.
         owner: T::OWNER.as_ptr(),
         read: match T::ACCESS {
             Access::Read => Some(Self::read),
