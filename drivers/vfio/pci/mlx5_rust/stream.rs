@@ -83,7 +83,7 @@ pub(crate) enum Malformed {
 
 /// What a [`Parser`] needs next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Step {
+pub(crate) enum Need {
     /// At most this number of bytes go to [`Parser::push`].
     Push(usize),
     /// The next `len` bytes, or fewer, go to offset `at` of the image buffer,
@@ -137,15 +137,15 @@ impl Parser {
     }
 
     /// Returns what the parser needs next.
-    pub(crate) fn step(&self) -> Step {
+    pub(crate) fn need(&self) -> Need {
         match self.expect {
-            Expect::Header { have } => Step::Push(HEADER_LEN - have),
-            Expect::Image { have, len } => Step::Store {
+            Expect::Header { have } => Need::Push(HEADER_LEN - have),
+            Expect::Image { have, len } => Need::Store {
                 at: have,
                 len: len - have,
             },
-            Expect::Load { len } => Step::Load { len },
-            Expect::Skip { left } => Step::Skip(left),
+            Expect::Load { len } => Need::Load { len },
+            Expect::Skip { left } => Need::Skip(left),
         }
     }
 
@@ -161,7 +161,7 @@ impl Parser {
         self.expect == Expect::Header { have: 0 }
     }
 
-    /// Takes the bytes that [`Step::Push`] asked for, or some of them.
+    /// Takes the bytes that [`Need::Push`] asked for, or some of them.
     ///
     /// After an error the stream is over.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
@@ -269,26 +269,26 @@ pub(crate) mod tests {
         for &piece in pieces.iter().cycle() {
             let (mut now, later) = rest.split_at(piece.min(rest.len()));
             loop {
-                match parser.step() {
-                    Step::Load { len } => {
+                match parser.need() {
+                    Need::Load { len } => {
                         loader.load(len);
                         parser.loaded();
                     }
                     _ if now.is_empty() => break,
-                    Step::Push(want) => {
+                    Need::Push(want) => {
                         let n = want.min(now.len());
                         if let Err(err) = parser.push(&now[..n]) {
                             return (Err(err), parser);
                         }
                         now = &now[n..];
                     }
-                    Step::Store { at, len } => {
+                    Need::Store { at, len } => {
                         let n = len.min(now.len());
                         loader.store(at, &now[..n]);
                         parser.stored(n);
                         now = &now[n..];
                     }
-                    Step::Skip(len) => {
+                    Need::Skip(len) => {
                         let n = now.len().min(len.try_into().unwrap_or(usize::MAX));
                         parser.skipped(n as u64);
                         now = &now[n..];
@@ -378,8 +378,8 @@ pub(crate) mod tests {
         let (result, parser) = feed_only(&raw_header(MAX_RECORD, 0, 0), &[16]);
         assert_eq!(result, Ok(0));
         assert_eq!(
-            parser.step(),
-            Step::Store {
+            parser.need(),
+            Need::Store {
                 at: 0,
                 len: MAX_RECORD as usize
             }
@@ -415,7 +415,7 @@ pub(crate) mod tests {
         let stream = Bytes::default().with(&raw_header(12, 1, 1)).with(&[1; 12]);
         let (result, parser) = feed_only(stream.get(), &[7]);
         assert_eq!(result, Ok(0));
-        assert_eq!(parser.step(), Step::Push(HEADER_LEN));
+        assert_eq!(parser.need(), Need::Push(HEADER_LEN));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::{
     fw::image::ImageBuffer,
     stream::{
         Malformed,
+        Need,
         Parser,
-        Step,
         HEADER_LEN, //
     },
 };
@@ -147,8 +147,8 @@ impl ResumingSession {
         }
         loop {
             let left = from.left();
-            match intake.parser.step() {
-                Step::Load { len } => {
+            match intake.parser.need() {
+                Need::Load { len } => {
                     self.wait_loaded(wait)?;
                     self.load(intake, len)?;
                 }
@@ -158,7 +158,7 @@ impl ResumingSession {
                     }
                     return Ok(());
                 }
-                Step::Push(want) => {
+                Need::Push(want) => {
                     // A write of nothing but headers waits for nothing.
                     task::check_killed()?;
                     let mut bytes = [0; HEADER_LEN];
@@ -169,7 +169,7 @@ impl ResumingSession {
                         Error::from(malformed)
                     })?;
                 }
-                Step::Store { at, len } => {
+                Need::Store { at, len } => {
                     if at == 0 {
                         self.begin(intake, len);
                     }
@@ -178,7 +178,7 @@ impl ResumingSession {
                     intake.image.write(at, n, at + len, from)?;
                     intake.parser.stored(n);
                 }
-                Step::Skip(len) => {
+                Need::Skip(len) => {
                     let n = left.min(len.try_into().unwrap_or(usize::MAX));
                     from.skip(n)?;
                     intake.parser.skipped(n as u64);

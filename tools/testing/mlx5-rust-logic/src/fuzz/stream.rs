@@ -10,8 +10,8 @@ use crate::stream::{
     header,
     size_record,
     Malformed,
+    Need,
     Parser,
-    Step,
     Tag,
     HEADER_LEN,
     MAX_RECORD, //
@@ -72,20 +72,20 @@ fn expected(stream: &[u8]) -> Outcome {
 
 /// Tells the parser of what it has not asked for, which must change nothing.
 fn mislead(parser: &mut Parser) {
-    let step = parser.step();
-    if !matches!(step, Step::Push(_)) {
+    let need = parser.need();
+    if !matches!(need, Need::Push(_)) {
         assert_eq!(parser.push(&[0xff; HEADER_LEN]), Ok(()));
     }
-    if !matches!(step, Step::Store { .. }) {
+    if !matches!(need, Need::Store { .. }) {
         parser.stored(1);
     }
-    if !matches!(step, Step::Load { .. }) {
+    if !matches!(need, Need::Load { .. }) {
         parser.loaded();
     }
-    if !matches!(step, Step::Skip(_)) {
+    if !matches!(need, Need::Skip(_)) {
         parser.skipped(1);
     }
-    assert_eq!(parser.step(), step, "it was told of another step");
+    assert_eq!(parser.need(), need, "it needs something else than before");
 }
 
 /// Gives a parser a stream in pieces of the given lengths, over and over.
@@ -99,10 +99,10 @@ fn parse(stream: &[u8], mut pieces: impl Iterator<Item = usize>) -> Outcome {
     let mut error = None;
     loop {
         mislead(&mut parser);
-        let step = parser.step();
-        assert_eq!(parser.is_at_boundary(), step == Step::Push(HEADER_LEN));
+        let need = parser.need();
+        assert_eq!(parser.is_at_boundary(), need == Need::Push(HEADER_LEN));
         assert!(parser.is_at_boundary() || !parser.is_complete());
-        if at == end && !matches!(step, Step::Load { .. }) {
+        if at == end && !matches!(need, Need::Load { .. }) {
             if at == stream.len() {
                 break;
             }
@@ -110,9 +110,9 @@ fn parse(stream: &[u8], mut pieces: impl Iterator<Item = usize>) -> Outcome {
         }
         let left = &stream[at..end];
         // What comes next, if a record's header does not say that.
-        let next = match step {
-            Step::Push(want) => {
-                assert!((1..=HEADER_LEN).contains(&want), "{step:?}");
+        let next = match need {
+            Need::Push(want) => {
+                assert!((1..=HEADER_LEN).contains(&want), "{need:?}");
                 let pushed = want.min(left.len());
                 at += pushed;
                 if let Err(malformed) = parser.push(left) {
@@ -120,43 +120,43 @@ fn parse(stream: &[u8], mut pieces: impl Iterator<Item = usize>) -> Outcome {
                     break;
                 }
                 image = at..at;
-                (pushed < want).then(|| Step::Push(want - pushed))
+                (pushed < want).then(|| Need::Push(want - pushed))
             }
-            Step::Store { at: offset, len } => {
+            Need::Store { at: offset, len } => {
                 assert_eq!(offset, image.len(), "an image has a gap");
-                assert!(len > 0 && (offset + len) as u64 <= MAX_RECORD, "{step:?}");
+                assert!(len > 0 && (offset + len) as u64 <= MAX_RECORD, "{need:?}");
                 let stored = len.min(left.len());
                 parser.stored(stored);
                 at += stored;
                 image.end = at;
                 Some(match len - stored {
-                    0 => Step::Load { len: offset + len },
-                    len => Step::Store {
+                    0 => Need::Load { len: offset + len },
+                    len => Need::Store {
                         at: offset + stored,
                         len,
                     },
                 })
             }
-            Step::Load { len } => {
+            Need::Load { len } => {
                 assert_eq!(image.len(), len, "an image is not as long as was stored");
                 images.push(image.clone());
                 parser.loaded();
-                Some(Step::Push(HEADER_LEN))
+                Some(Need::Push(HEADER_LEN))
             }
-            Step::Skip(len) => {
-                assert!((1..=MAX_RECORD).contains(&len), "{step:?}");
+            Need::Skip(len) => {
+                assert!((1..=MAX_RECORD).contains(&len), "{need:?}");
                 let skipped = len.min(left.len() as u64);
                 parser.skipped(skipped);
                 at += skipped as usize;
                 Some(match len - skipped {
-                    0 => Step::Push(HEADER_LEN),
-                    len => Step::Skip(len),
+                    0 => Need::Push(HEADER_LEN),
+                    len => Need::Skip(len),
                 })
             }
         };
         assert!(
-            next.is_none_or(|next| parser.step() == next),
-            "after {step:?}: {next:?}"
+            next.is_none_or(|next| parser.need() == next),
+            "after {need:?}: {next:?}"
         );
         steps += 1;
         assert!(steps <= 2 * stream.len(), "no end");
