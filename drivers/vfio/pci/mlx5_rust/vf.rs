@@ -87,6 +87,15 @@ impl Vf {
     }
 }
 
+/// Whether commands may be sent for a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// They may.
+    Allowed,
+    /// The session has ended.
+    Ended,
+}
+
 /// The data transfer of a state.
 pub(crate) enum VfSession {
     /// None.

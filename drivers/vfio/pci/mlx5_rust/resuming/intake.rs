@@ -11,6 +11,7 @@ use crate::{
         Parser,
         HEADER_LEN, //
     },
+    vf::Sending, //
 };
 use core::mem;
 use kernel::{
@@ -85,8 +86,8 @@ impl From<Error> for Interrupted {
 impl ResumingSession {
     /// Starts to load the image, which is complete. No LOAD may be under way.
     fn load(&self, intake: &mut Intake, len: usize) -> Result {
-        let commands = self.commands.lock();
-        if !*commands {
+        let sending = self.sending.lock();
+        if *sending == Sending::Ended {
             return Err(ENODEV);
         }
         intake.outgrown = None;

@@ -2,7 +2,7 @@
 
 //! A resuming session: its parts, its beginning and its end.
 //!
-//! Locks nest in this order: `commands`, then `incoming`. Neither is held over an
+//! Locks nest in this order: `sending`, then `incoming`. Neither is held over an
 //! access to user memory, nor is `incoming` over a command.
 
 use super::intake::Intake;
@@ -14,7 +14,10 @@ use crate::{
         pd::Pd, //
     },
     stream::Parser,
-    vf::Vf, //
+    vf::{
+        Sending,
+        Vf, //
+    },
 };
 use core::mem;
 use kernel::{
@@ -102,9 +105,9 @@ pub(crate) struct ResumingSession {
     #[pin]
     pub(super) command: LoadCommand,
     pub(super) pd: Pd,
-    /// The right to send commands for the session: false once it has ended.
+    /// Held by whoever sends commands for the session.
     #[pin]
-    pub(super) commands: Mutex<bool>,
+    pub(super) sending: Mutex<Sending>,
     #[pin]
     pub(super) incoming: Mutex<Incoming>,
 }
@@ -155,7 +158,7 @@ impl Resuming {
                 changes,
                 command <- command,
                 pd,
-                commands <- new_mutex!(true, "mlx5_vfio_rust_load_commands"),
+                sending <- new_mutex!(Sending::Allowed, "mlx5_vfio_rust_load_commands"),
                 incoming <- new_mutex!(
                     Incoming {
                         writer: Writer::Idle(intake),
@@ -234,7 +237,7 @@ impl ResumingSession {
     /// Ends the session. See [`Resuming`].
     fn end(&self) {
         // Nobody starts a LOAD after this.
-        *self.commands.lock() = false;
+        *self.sending.lock() = Sending::Ended;
         self.incoming.lock().stopped = Some(Stopped::Closed);
         self.changes.notify_all();
         self.command.end();

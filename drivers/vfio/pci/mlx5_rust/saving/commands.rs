@@ -26,7 +26,8 @@ use crate::{
         save::Request,
         vhca::Extent, //
     },
-    stream, //
+    stream,
+    vf::Sending, //
 };
 use kernel::{
     dma::DataDirection,
@@ -103,7 +104,7 @@ impl SavingSession {
     }
 
     /// Takes a buffer of at least `need` bytes, for an image for whose record there is
-    /// room then. Called with `commands` held, or by the arc that begins the session:
+    /// room then. Called with `sending` held, or by the arc that begins the session:
     /// nobody else adds or takes any.
     pub(super) fn buffer_for(
         &self,
@@ -170,8 +171,8 @@ impl SavingSession {
 
     /// Saves the next chunk of the stopped device, if that is due.
     pub(super) fn save_next_chunk(&self) {
-        let commands = self.commands.lock();
-        if !*commands {
+        let sending = self.sending.lock();
+        if *sending == Sending::Ended {
             return;
         }
         let need = {
@@ -210,8 +211,8 @@ fn whole_len(required: usize, total: u64, in_chunks: bool, running: bool) -> Res
     Ok(len.min(MAX_SAVE))
 }
 
-/// Returns the length of the first buffer for what changes in a state that a buffer of
-/// `whole` bytes is for. Once the device is stopped, it is for every other chunk.
+/// Returns the length of the first buffer for incremental images; `whole` is that for the
+/// whole state. Once the device is stopped, the buffer is for every other chunk.
 fn changes_len(whole: usize, in_chunks: bool) -> usize {
     let chunk = match in_chunks {
         true => CHUNK.min(whole / 2),

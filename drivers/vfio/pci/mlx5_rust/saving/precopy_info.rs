@@ -17,7 +17,8 @@ use crate::{
         save::Request,
         vhca::Extent, //
     },
-    stream::HEADER_LEN, //
+    stream::HEADER_LEN,
+    vf::Sending, //
 };
 use kernel::{
     prelude::*,
@@ -45,12 +46,12 @@ impl SavingSession {
     /// Answers VFIO_MIG_GET_PRECOPY_INFO. Starts to save what has changed, once everything
     /// before that was read.
     pub(super) fn report(&self, reinit: Reinit) -> Result<PrecopyInfo> {
-        let (commands, suspended) = loop {
-            let commands = self.commands.lock();
+        let (sending, suspended) = loop {
+            let sending = self.sending.lock();
             let outgoing = self.lock();
             if outgoing.in_flight.is_some() {
                 drop(outgoing);
-                drop(commands);
+                drop(sending);
                 self.command.wait()?;
                 continue;
             }
@@ -58,10 +59,10 @@ impl SavingSession {
                 Stage::Failed => return Err(self.gone()),
                 Stage::StopCopy | Stage::Complete => return Err(EINVAL),
                 // Firmware is only asked while it can tell what has changed.
-                stage => break (commands, outgoing.suspended || stage != Stage::PreCopy),
+                stage => break (sending, outgoing.suspended || stage != Stage::PreCopy),
             }
         };
-        if !*commands {
+        if *sending == Sending::Ended {
             return Err(self.gone());
         }
         let guard = self.vf.enter(self.epoch).map_err(|_| ENODEV)?;

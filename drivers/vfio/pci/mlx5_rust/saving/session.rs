@@ -3,7 +3,7 @@
 //! A saving session: its parts, its beginning and its end.
 //!
 //! A session belongs to the VF's state, and to the file; the VF's state ends it.
-//! Locks nest in this order: `commands`, then `outgoing`. Neither is held over an
+//! Locks nest in this order: `sending`, then `outgoing`. Neither is held over an
 //! access to user memory.
 //!
 //! The result of a SAVE is taken by the next caller of [`SavingSession::lock`]: a reader,
@@ -25,7 +25,10 @@ use crate::{
         pd::Pd,
         save::SaveCommand, //
     },
-    vf::Vf, //
+    vf::{
+        Sending,
+        Vf, //
+    },
 };
 use kernel::{
     new_mutex,
@@ -72,9 +75,9 @@ pub(crate) struct SavingSession {
     pub(super) changes: Arc<Changes>,
     pub(super) command: SaveCommand,
     pub(super) pd: Pd,
-    /// The right to send commands for the session: false once it has ended.
+    /// Held by whoever sends commands for the session.
     #[pin]
-    pub(super) commands: Mutex<bool>,
+    pub(super) sending: Mutex<Sending>,
     #[pin]
     pub(super) outgoing: Mutex<Outgoing>,
     /// The next record of the stream, for readers in turns. A reader copies without a lock:
@@ -88,7 +91,7 @@ pub(crate) struct SavingSession {
 /// can start one.
 pub(crate) struct Idle<'a> {
     pub(super) session: &'a SavingSession,
-    _commands: Guard<'a, bool, MutexBackend>,
+    _sending: Guard<'a, Sending, MutexBackend>,
 }
 
 /// A saving session that the VF is in. Dropping it ends the session: nothing is sent
@@ -136,7 +139,7 @@ impl Saving {
                 changes,
                 command,
                 pd,
-                commands <- new_mutex!(true, "mlx5_vfio_rust_save_commands"),
+                sending <- new_mutex!(Sending::Allowed, "mlx5_vfio_rust_save_commands"),
                 outgoing <- new_mutex!(
                     Outgoing {
                         stage,
@@ -213,8 +216,8 @@ impl SavingSession {
         {
             // Nobody starts a SAVE after this. At once, or a reader would be told that the
             // next chunk is due, and would ask for it in vain until the session has failed.
-            let mut commands = self.commands.lock();
-            *commands = false;
+            let mut sending = self.sending.lock();
+            *sending = Sending::Ended;
             self.fail();
         }
         self.command.end();
@@ -241,14 +244,14 @@ impl SavingSession {
 
     fn wait_idle(&self) -> Result<Idle<'_>> {
         loop {
-            let commands = self.commands.lock();
+            let sending = self.sending.lock();
             if self.lock().in_flight.is_none() {
                 return Ok(Idle {
                     session: self,
-                    _commands: commands,
+                    _sending: sending,
                 });
             }
-            drop(commands);
+            drop(sending);
             self.command.wait()?;
         }
     }
