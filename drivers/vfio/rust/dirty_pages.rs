@@ -29,8 +29,8 @@ pub struct Span {
 }
 
 impl Span {
-    /// Returns start and length of what of `len` bytes from `start` on is in the span, or
-    /// `None` if nothing is.
+    /// Returns the part of `start..start + len` inside the span, as start and length; `None`
+    /// if there is none.
     ///
     /// # Examples
     ///
@@ -69,7 +69,7 @@ impl Run {
         Self { start, end: start }
     }
 
-    /// Sets what of it is in the span.
+    /// Sets the bits of the part inside the span.
     #[inline(always)]
     fn set(self, span: Span, set: &mut impl FnMut(u64, u64)) {
         let Self { start, end } = self;
@@ -97,7 +97,7 @@ impl Run {
     }
 }
 
-/// Where blocks must be that are set without a look at each page.
+/// Bounds of blocks that need no check of each page.
 struct Bounds {
     page_size: u64,
     /// Where the first page may be, at least.

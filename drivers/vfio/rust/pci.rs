@@ -144,11 +144,11 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// no command may reach the device once this has returned.
     fn closing(&self) {}
 
-    /// The device is about to be reset, for what is not the migration's: called after
-    /// [`Migration::reset_prepare`], with the same locks held.
+    /// The device is about to be reset, for driver state outside of the migration: called
+    /// after [`Migration::reset_prepare`], with the same locks held.
     fn reset_prepare(&self) {}
 
-    /// The device has been reset, for what is not the migration's: called before
+    /// The device has been reset, for driver state outside of the migration: called before
     /// [`Migration::reset_done`], with the same locks held.
     fn reset_done(&self) {}
 
@@ -186,7 +186,7 @@ pub trait Driver: Send + Sync + Sized + 'static {
         info.forward()
     }
 
-    /// Judges the VF token that a user names who is about to open the device.
+    /// Accepts or refuses the VF token of a user that opens the device.
     fn match_token(&self, token: &Token<'_>) -> Result {
         token.forward()
     }

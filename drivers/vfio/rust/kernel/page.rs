@@ -141,10 +141,10 @@ impl Pages {
 
     /// Makes room for the first `need` bytes of the `len` that there will be at most.
     ///
-    /// The length of the whole buffer is a multiple of a page, or of a 64th of it at most:
-    /// one small run at its end would have a device that needs pages of one size know each
-    /// small page of the buffer. `fill` is about what `len` bytes fill; what rounds them up
-    /// is zeroed. There is never more than 4 MiB of memory beyond `need`.
+    /// `len` is rounded up to whole pages, or by a 64th at most, so that the buffer ends with
+    /// no small run: a device that needs pages of one size would have to take small ones for
+    /// all of it. `fill` is about what `len` bytes fill; what rounds them up is zeroed. There
+    /// is never more than 4 MiB of memory beyond `need`.
     pub fn grow_for(&mut self, need: usize, len: usize, fill: Fill) -> Result {
         let unit = (len / 64).clamp(PAGE_SIZE, LARGE_PAGE);
         let unit = 1 << unit.ilog2();

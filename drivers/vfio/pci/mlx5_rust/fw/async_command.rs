@@ -67,9 +67,12 @@ const ENDED: u32 = 4;
 /// # Invariants
 ///
 /// - `context` is initialised, and is cleaned up after `phase` has become `ENDED`.
-/// - `output` and `started` belong to whoever has moved `phase` from `IDLE` to
-///   `BUSY`, then to mlx5_core until the callback has moved it to `DONE`, then to
-///   whoever has moved it from there to `TAKING`, until that moves it to `IDLE`.
+/// - `phase` says whose `output` and `started` are:
+///   - `BUSY`: of the thread that has moved it there from `IDLE`, and of mlx5_core once that
+///     thread has sent the command, until the callback moves it to `DONE`;
+///   - `TAKING`: of the thread that has moved it there from `DONE`, until that moves it to
+///     `IDLE`;
+///   - else: of nobody.
 #[pin_data]
 pub(super) struct AsyncCommand<L: 'static, const OUT: usize> {
     #[pin]

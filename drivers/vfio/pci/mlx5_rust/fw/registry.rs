@@ -259,8 +259,7 @@ pub(super) struct Owned<R: Resource> {
 impl<R: Resource> Owned<R> {
     /// Creates a resource on the PF of `pf` with `make`.
     ///
-    /// What can fail apart from that is done before it, so that `make` need not be
-    /// undone.
+    /// `make` is called last, so that nothing has to undo it.
     pub(super) fn new(
         pf: &PfGuard<'_>,
         make: impl FnOnce(&PfGuard<'_>) -> Result<R>,

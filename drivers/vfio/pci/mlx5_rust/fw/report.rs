@@ -16,21 +16,20 @@ use super::{
     track_limits::LOG_ENTRY, //
 };
 
-/// How many times the entries that a report can have, if each page comes once
-/// and all messages of the ring were sent for nothing, end it with an error.
-///
-/// A page may come more than once, but a report must come to an end.
-const PATIENCE: u64 = 16;
+/// Bound of a report's entries, as a multiple of one for each page and one for each that
+/// the ring has room for. A report with more ends with an error: a page may come more than
+/// once, but a report must come to an end.
+const MAX_REPORT_FACTOR: u64 = 16;
 
 /// Messages whose pages are reported without a lock.
 pub(crate) struct Batch {
-    messages: [Message; Self::ROOM],
+    messages: [Message; Self::MAX],
     count: usize,
 }
 
 impl Batch {
     /// Most messages. A batch is meant for the stack.
-    pub(crate) const ROOM: usize = 8;
+    pub(crate) const MAX: usize = 8;
 
     /// Returns an empty batch.
     pub(crate) const fn new() -> Self {
@@ -40,7 +39,7 @@ impl Batch {
             state: State::Reporting,
         };
         Self {
-            messages: [NONE; Self::ROOM],
+            messages: [NONE; Self::MAX],
             count: 0,
         }
     }
@@ -158,7 +157,7 @@ impl<R: Copy> Report<R> {
     /// If the report before it was left early, the rest of that comes first.
     pub(crate) fn begin(&mut self, range: R, pages: u64, ring: u64) {
         self.wanted = Some(range);
-        self.left = pages.saturating_add(ring).saturating_mul(PATIENCE);
+        self.left = pages.saturating_add(ring).saturating_mul(MAX_REPORT_FACTOR);
     }
 
     /// Replaces the messages in `batch` by the next ones; the device gets the old ones back.
@@ -231,7 +230,7 @@ impl<R: Copy> Report<R> {
         batch: &mut Batch,
     ) -> Result<bool, Fault<D::Error>> {
         // CAST: A small constant.
-        let most = device.spare().min(Batch::ROOM as u32);
+        let most = device.spare().min(Batch::MAX as u32);
         while self.taken < most {
             let message = match self.next_message(device) {
                 Ok(Some(message)) => message,
@@ -524,7 +523,7 @@ pub(crate) mod tests {
         ring.slots = 32;
         let mut report = Report::new();
         report.begin(0, 100, 32);
-        let batches = 100_usize.div_ceil(Batch::ROOM);
+        let batches = 100_usize.div_ceil(Batch::MAX);
         assert_eq!(
             finish(&mut report, &mut ring),
             (seen(100, batches, 0), Ok(()))

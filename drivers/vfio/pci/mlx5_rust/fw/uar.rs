@@ -16,6 +16,8 @@ use kernel::{
     prelude::*, //
 };
 
+/// A page of doorbells, shared with mlx5_core.
+///
 /// # Invariants
 ///
 /// `page` is from mlx5_get_uars_page(), and valid until `destroy`.

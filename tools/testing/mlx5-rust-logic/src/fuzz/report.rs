@@ -44,7 +44,7 @@ use crate::{
 const LOG_PAGE: u32 = 12;
 /// A report ends in a flood if it has as many times the entries that it can have at most, which
 /// its documentation says.
-const PATIENCE: u64 = 16;
+const MAX_REPORT_FACTOR: u64 = 16;
 /// Most reports of an input.
 const REPORTS: usize = 4;
 /// How often the driver waits for a device that sends no message.
@@ -218,7 +218,7 @@ impl<'a> Hostile<'a> {
     fn begin(&mut self, wanted: Range) {
         self.wanted = wanted;
         self.counted = 0;
-        self.limit = (wanted.pages() + self.ring()) * PATIENCE;
+        self.limit = (wanted.pages() + self.ring()) * MAX_REPORT_FACTOR;
         self.flooded = false;
         self.leaves = false;
         self.refused = false;
@@ -435,7 +435,7 @@ fn make(device: &mut Hostile<'_>, report: &mut Report<Range>, remainder: &mut Re
         device.looks = 0;
         let counted = device.counted;
         let progress = report.next_batch(device, &mut batch);
-        assert!(device.looks <= 3 * (Batch::ROOM + 2), "it looks for ever");
+        assert!(device.looks <= 3 * (Batch::MAX + 2), "it looks for ever");
         if device.failed_state {
             assert_eq!(progress, Err(Fault::Failed), "the tracker has failed");
         }
