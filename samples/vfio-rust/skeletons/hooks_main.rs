@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver with every hook, for the test scenario `hooks`. It is bound to QEMU's
-//! ivshmem-plain: memory in BAR 2.
+//! A driver with every hook that a device without migration can have, for the test scenario
+//! `hooks`. It is bound to QEMU's ivshmem-plain: memory in BAR 2.
 
 #![deny(unsafe_code)]
 
@@ -11,6 +11,7 @@ use kernel::{
     prelude::*,
     sync::atomic::{
         Atomic,
+        AtomicFlag,
         Full,
         Relaxed, //
     },
@@ -77,6 +78,10 @@ static ID_TABLE: IdTable<1> = IdTable::new([Id::new(0x1af4, 0x1110)
 struct Hooks {
     words: [Atomic<u32>; WORDS],
     half: u64,
+    /// User space has the device open.
+    open: AtomicFlag,
+    /// The device is about to be reset.
+    resetting: AtomicFlag,
 }
 
 impl Hooks {
@@ -97,6 +102,8 @@ impl Driver for Hooks {
         Ok(Self {
             words: core::array::from_fn(|_| Atomic::new(0)),
             half: dev.resource_len(MEMORY)? / 2,
+            open: AtomicFlag::new(false),
+            resetting: AtomicFlag::new(false),
         })
     }
 
@@ -111,12 +118,27 @@ impl Driver for Hooks {
         }
         // Its registers can be read by now.
         Bar::of(vdev, MEMORY)?.read32(0)?;
+        if self.open.xchg(true, Full) {
+            return Err(EBUSY);
+        }
         self.words[OPENS].fetch_add(1, Full);
         Ok(())
     }
 
+    /// Lets the device be opened again.
+    fn closing(&self) {
+        self.open.store(false, Relaxed);
+    }
+
+    fn reset_prepare(&self) {
+        self.resetting.store(true, Relaxed);
+    }
+
+    /// Counts resets that were announced.
     fn reset_done(&self) {
-        self.words[RESETS].fetch_add(1, Full);
+        if self.resetting.xchg(false, Full) {
+            self.words[RESETS].fetch_add(1, Full);
+        }
     }
 
     fn ioctl(&self, _vdev: &VfioDevice<'_>, request: &Ioctl<'_>) -> Result<isize> {

@@ -41,6 +41,9 @@ use vfio_rust::{
     },
 };
 
+/// Ranges that the device can log at once.
+const MAX_RANGES: u32 = 8;
+
 /// Logs writes to `data` pages from number `argument` on.
 const TRACK: Command = Command(6);
 /// Ends that.
@@ -91,7 +94,13 @@ impl Driver for Pds {
 
 impl DirtyLog for Pds {
     /// Has the device log its writes to all pages of the ranges.
-    fn start(&self, vdev: &VfioDevice<'_>, ranges: IovaRanges<'_>, _page_size: u64) -> Result<u64> {
+    fn start(
+        &self,
+        vdev: &VfioDevice<'_>,
+        mut ranges: IovaRanges<'_>,
+        _page_size: u64,
+    ) -> Result<u64> {
+        ranges.combine(MAX_RANGES);
         let mut logging = self.logging.lock();
         let epoch = self.migration.epoch();
         if *logging == Some(epoch) {
