@@ -86,14 +86,15 @@ while read -r page; do
 done < <(cd "$TOP/Documentation" && find . -name '*.rst')
 
 # A table for authors of drivers has each function of a C structure.
-for structure in vfio_device_ops vfio_migration_ops vfio_log_ops pci_error_handlers; do
+for structure in vfio_device_ops vfio_pci_device_ops vfio_migration_ops vfio_log_ops \
+		pci_error_handlers pci_driver; do
 	while read -r op; do
 		if ! grep -q "^   \* - .*\`\`$op\`\`" "$TOP/Documentation/driver-api/vfio-rust/writing.rst"; then
 			echo "writing.rst does not say who has $op of struct $structure"
 			status=1
 		fi
 	done < <(sed -nE "/^struct $structure \{/,/^\};/s/.*\(\*([a-z_]+)\)\(.*/\1/p" \
-		"$kernel"/include/linux/{vfio,pci}.h)
+		"$kernel"/include/linux/{vfio,vfio_pci_core,pci}.h)
 done
 
 # operators.rst explains each message of the kernel log.
