@@ -72,11 +72,11 @@ impl<'a> Bar<'a> {
         self.len
     }
 
-    /// Returns the address of a register of `len` bytes. `EINVAL` if it is not aligned, or
+    /// Returns the address of a register of `LEN` bytes. `EINVAL` if it is not aligned, or
     /// not within the BAR.
-    fn register(&self, offset: usize, len: usize) -> Result<*mut c_void> {
-        let end = offset.checked_add(len).filter(|end| *end <= self.len);
-        if end.is_none() || offset % len != 0 {
+    fn register<const LEN: usize>(&self, offset: usize) -> Result<*mut c_void> {
+        let end = offset.checked_add(LEN).filter(|end| *end <= self.len);
+        if end.is_none() || offset % LEN != 0 {
             return Err(EINVAL);
         }
         Ok(self.base.as_ptr().wrapping_byte_add(offset))
@@ -86,7 +86,7 @@ impl<'a> Bar<'a> {
     /// decoding off.
     pub fn read16(&self, offset: usize) -> Result<u16> {
         let mut value = 0;
-        let at = self.register(offset, 2)?;
+        let at = self.register::<2>(offset)?;
         // SAFETY: `core` is valid and open (type invariant), and `at` is the address of two
         // bytes of its BAR. `value` is a local variable.
         to_result(unsafe {
@@ -98,7 +98,7 @@ impl<'a> Bar<'a> {
     /// Writes a little endian register of 16 bits. `EIO` if user space has turned memory
     /// decoding off.
     pub fn write16(&self, offset: usize, value: u16) -> Result {
-        let (at, value) = (self.register(offset, 2)?, value.to_le());
+        let (at, value) = (self.register::<2>(offset)?, value.to_le());
         // SAFETY: `core` is valid and open (type invariant), and `at` is the address of two
         // bytes of its BAR.
         to_result(unsafe { bindings::vfio_pci_core_iowrite16(self.core.as_ptr(), true, value, at) })
@@ -108,7 +108,7 @@ impl<'a> Bar<'a> {
     /// decoding off.
     pub fn read32(&self, offset: usize) -> Result<u32> {
         let mut value = 0;
-        let at = self.register(offset, 4)?;
+        let at = self.register::<4>(offset)?;
         // SAFETY: `core` is valid and open (type invariant), and `at` is the address of four
         // bytes of its BAR. `value` is a local variable.
         to_result(unsafe {
@@ -120,7 +120,7 @@ impl<'a> Bar<'a> {
     /// Writes a little endian register of 32 bits. `EIO` if user space has turned memory
     /// decoding off.
     pub fn write32(&self, offset: usize, value: u32) -> Result {
-        let (at, value) = (self.register(offset, 4)?, value.to_le());
+        let (at, value) = (self.register::<4>(offset)?, value.to_le());
         // SAFETY: `core` is valid and open (type invariant), and `at` is the address of four
         // bytes of its BAR.
         to_result(unsafe { bindings::vfio_pci_core_iowrite32(self.core.as_ptr(), true, value, at) })
@@ -134,7 +134,7 @@ impl<'a> Bar<'a> {
     /// out with that lock held for writing. So `check` must not access the BAR, nor wait for
     /// somebody who does, or who resets the device.
     pub fn write32_if(&self, offset: usize, value: u32, check: impl FnOnce() -> Result) -> Result {
-        let (at, value) = (self.register(offset, 4)?, value.to_le());
+        let (at, value) = (self.register::<4>(offset)?, value.to_le());
         let _decoding = Decoding::new(self)?;
         check()?;
         // SAFETY: `core` is valid and open (type invariant), and `at` is the address of four
