@@ -16,10 +16,6 @@ exec 9> "$CACHE/locks/architectures"
 flock 9
 
 fragment=$VM_DIR/architectures/config
-folders=(drivers/vfio/rust drivers/vfio/pci/mlx5_rust samples/vfio-rust)
-modules=(drivers/vfio/rust/vfio_rust.ko
-	drivers/vfio/pci/mlx5_rust/mlx5_vfio_pci_rust.ko
-	samples/vfio-rust/vfio_ivshmem_rust.ko)
 src=$(intree_dir)/source
 dir=$(architectures_dir)
 mkdir -p "$dir"
@@ -39,6 +35,17 @@ configure() {
 	build "$1" olddefconfig
 }
 
+# modules_of ARCHITECTURE: our modules that its configuration has.
+modules_of() {
+	local folder option name
+	for folder in "${FOLDERS[@]}"; do
+		while read -r option name; do
+			! grep -qx "$option=m" "$dir/$1/.config" || echo "$folder/$name.ko"
+		done < <(sed -nE 's/^obj-\$\((CONFIG_[A-Z0-9_]+)\) \+= ([a-z0-9_]+)\.o$/\1 \2/p' \
+			"$TOP/$folder/Makefile")
+	done
+}
+
 # All names that an EXPORT_SYMBOL of the source has, whatever its kind, or that a macro with
 # one in it has.
 pattern='(EXPORT_[A-Z_]*SYMBOL[A-Z_]*|define_dev_printk_level)\([A-Za-z0-9_]+'
@@ -49,10 +56,10 @@ exported=$dir/exported-$(key "$pattern")
 	mv "$exported.new" "$exported"
 }
 
-# undefined ARCHITECTURE: what our modules refer to, and nothing exports.
+# undefined ARCHITECTURE MODULE...: what modules refer to, and nothing exports.
 undefined() (
 	cd "$dir/$1"
-	llvm-nm -u --format=just-symbols "${modules[@]}" | sed -n 's/^ *\([A-Za-z_][^ :]*\)$/\1/p' |
+	llvm-nm -u --format=just-symbols "${@:2}" | sed -n 's/^ *\([A-Za-z_][^ :]*\)$/\1/p' |
 		LC_ALL=C sort -u |
 		LC_ALL=C comm -23 - <(
 			{
@@ -65,7 +72,7 @@ undefined() (
 
 # check ARCHITECTURE LINE...: the modules are built.
 check() {
-	local objects=$dir/$1 log=$OUT/log/architecture-$1.log line missing warnings
+	local objects=$dir/$1 log=$OUT/log/architecture-$1.log line missing warnings modules folder
 	if [ ! -e "$objects/configured" ]; then
 		configure "$@"
 		while read -r line; do
@@ -75,14 +82,19 @@ check() {
 		build "$1" prepare modules_prepare
 		touch "$objects/configured"
 	fi
+	mapfile -t modules < <(modules_of "$1")
+	for folder in "${FOLDERS[@]}"; do
+		[[ " ${modules[*]}" == *" $folder/"* ]] ||
+			die "$fragment has no module of $folder"
+	done
 	# An object that is up to date would not warn.
-	rm -rf "${folders[@]/#/$objects/}"
+	rm -rf "${FOLDERS[@]/#/$objects/}"
 	build "$1" KBUILD_MODPOST_WARN=1 "${modules[@]}" 2>&1 | tee "$log"
 	# Without a kernel, modpost knows no symbol: undefined() does.
 	warnings=$(sed -E '/modpost: .* undefined!$|modpost: suppressed [0-9]+ unresolved/d' "$log" |
-		warnings_in "$(IFS='|'; echo "${folders[*]}|include/trace/events/vfio_")")
+		warnings_in "$(IFS='|'; echo "${FOLDERS[*]}|include/trace/events/vfio_")")
 	[ -z "$warnings" ] || die "warnings for $1:"$'\n'"$warnings"
-	missing=$(undefined "$1")
+	missing=$(undefined "$1" "${modules[@]}")
 	[ -z "$missing" ] || die "for $1, nothing exports"$'\n'"$missing"
 	echo "$1: built"
 }
