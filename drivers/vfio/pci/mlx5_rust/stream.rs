@@ -49,16 +49,34 @@ pub(crate) enum Tag {
     StopCopySize,
 }
 
+impl Tag {
+    /// All of them. What is not here is unknown to a [`Parser`].
+    pub(crate) const ALL: [Self; 2] = [Self::FwData, Self::StopCopySize];
+
+    /// Returns the number that a header has.
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Self::FwData => TAG_FW_DATA,
+            Self::StopCopySize => TAG_STOP_COPY_SIZE,
+        }
+    }
+
+    /// Returns the tag with a number, if there is one.
+    pub(crate) fn of(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|tag| tag.number() == number)
+    }
+}
+
 /// Returns the bytes of a header for `len` bytes of data.
 pub(crate) fn header(tag: Tag, len: u64) -> [u8; HEADER_LEN] {
-    let (tag, flags) = match tag {
-        Tag::FwData => (TAG_FW_DATA, 0),
-        Tag::StopCopySize => (TAG_STOP_COPY_SIZE, FLAG_OPTIONAL),
+    let flags = match tag {
+        Tag::FwData => 0,
+        Tag::StopCopySize => FLAG_OPTIONAL,
     };
     let mut bytes = [0; HEADER_LEN];
     bytes[SIZE_AT..FLAGS_AT].copy_from_slice(&len.to_le_bytes());
     bytes[FLAGS_AT..TAG_AT].copy_from_slice(&u32::to_le_bytes(flags));
-    bytes[TAG_AT..].copy_from_slice(&u32::to_le_bytes(tag));
+    bytes[TAG_AT..].copy_from_slice(&u32::to_le_bytes(tag.number()));
     bytes
 }
 
@@ -224,19 +242,19 @@ impl Parser {
         if size > MAX_RECORD {
             return Err(Malformed::TooLarge);
         }
-        match self.le32(TAG_AT) {
-            TAG_FW_DATA if size == 0 => Ok(Expect::Load { len: 0 }),
-            TAG_FW_DATA => Ok(Expect::Image {
+        match Tag::of(self.le32(TAG_AT)) {
+            Some(Tag::FwData) if size == 0 => Ok(Expect::Load { len: 0 }),
+            Some(Tag::FwData) => Ok(Expect::Image {
                 have: 0,
                 // CAST: At most `MAX_RECORD`.
                 len: size as usize,
             }),
-            TAG_STOP_COPY_SIZE if size < SIZE_LEN as u64 => Err(Malformed::TooSmall),
+            Some(Tag::StopCopySize) if size < SIZE_LEN as u64 => Err(Malformed::TooSmall),
             // An estimate, for a reader that prepares memory for it. This one allocates
             // memory as data arrive.
-            TAG_STOP_COPY_SIZE => Ok(Self::skip(size)),
-            _ if self.le32(FLAGS_AT) & FLAG_OPTIONAL == 0 => Err(Malformed::UnknownTag),
-            _ => Ok(Self::skip(size)),
+            Some(Tag::StopCopySize) => Ok(Self::skip(size)),
+            None if self.le32(FLAGS_AT) & FLAG_OPTIONAL == 0 => Err(Malformed::UnknownTag),
+            None => Ok(Self::skip(size)),
         }
     }
 }

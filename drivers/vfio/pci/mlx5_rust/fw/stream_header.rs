@@ -13,8 +13,20 @@ use super::bindings::{
     mlx5_vf_migration_tag_stop_copy_data,
     MLX5_VF_MIGRATION_MAX_RECORD_SIZE, //
 };
-use crate::stream;
+use crate::stream::{
+    self,
+    Tag, //
+};
 use core::mem::offset_of;
+
+/// Returns whether the header has the same number for a tag.
+const fn is_in_header(tag: Tag) -> bool {
+    let number = match tag {
+        Tag::FwData => TAG_FW_DATA,
+        Tag::StopCopySize => TAG_STOP_COPY_SIZE,
+    };
+    tag.number() == number
+}
 
 const _: () = {
     assert!(size_of::<mlx5_vf_migration_header>() == stream::HEADER_LEN);
@@ -23,8 +35,11 @@ const _: () = {
     assert!(offset_of!(mlx5_vf_migration_header, tag) == stream::TAG_AT);
     assert!(size_of::<mlx5_vf_migration_tag_stop_copy_data>() == stream::SIZE_LEN);
     assert!(FLAG_OPTIONAL == stream::FLAG_OPTIONAL);
-    assert!(TAG_FW_DATA == stream::TAG_FW_DATA);
-    assert!(TAG_STOP_COPY_SIZE == stream::TAG_STOP_COPY_SIZE);
+    let mut at = 0;
+    while at < Tag::ALL.len() {
+        assert!(is_in_header(Tag::ALL[at]));
+        at += 1;
+    }
     // CAST: To a type that is not smaller.
     assert!(MLX5_VF_MIGRATION_MAX_RECORD_SIZE as u64 == stream::MAX_RECORD);
 };
