@@ -19,6 +19,7 @@ mod inner;
 mod kmsg;
 mod leaks;
 mod qemu;
+mod records;
 mod reset;
 mod scenarios;
 mod sys;

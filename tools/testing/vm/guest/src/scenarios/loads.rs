@@ -28,6 +28,7 @@ use crate::{
         Fault,
         Faults, //
     },
+    records,
     sys, //
 };
 use anyhow::{
@@ -55,8 +56,6 @@ const LIM_ERR: u8 = 0x8;
 /// When a LOAD fails, and, earlier, when a write is broken off.
 const FAILS: Duration = Duration::from_millis(500);
 const BROKEN_OFF: Duration = Duration::from_millis(50);
-/// Bytes before the first record with an image.
-const SIZE_RECORD: usize = 24;
 
 /// A VF in `RESUMING`, and a stream for it.
 struct Load {
@@ -175,7 +174,7 @@ fn next_record(site: &Site) -> Result<()> {
     load.file.write_all(&load.bytes[..load.bytes.len() - 1])?;
     // The end of a record, and the next one but for its end.
     let mut next = load.last().to_vec();
-    next.extend(&load.bytes[SIZE_RECORD..load.bytes.len() - 1]);
+    next.extend(&load.bytes[records::head(&load.bytes)?..load.bytes.len() - 1]);
     load.file.write_all(&next)?;
     ensure!(
         now(&load.file, OUT)? == 0,

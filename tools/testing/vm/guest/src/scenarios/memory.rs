@@ -16,6 +16,7 @@ use crate::{
     cgroup::Group,
     hca::Driver,
     kmsg,
+    records,
     sys,
     tap::Results,
     vf::Vf, //
@@ -294,7 +295,7 @@ const SLACK: u64 = 2 << 20;
 /// before the next begins.
 fn two_buffers(site: &Site) -> Result<()> {
     let stream = stream_of(site)?;
-    let image = streams::images(&stream)?[0];
+    let image = records::images(&stream)?[0];
     let (next, last) = image.split_at(image.len() - 1);
     let overlapping = [image, next].concat();
     let group = Group::of_this_process("buffers")?;

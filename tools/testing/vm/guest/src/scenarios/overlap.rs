@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     fault,
+    records,
     sys,
     tap::Results, //
 };
@@ -47,7 +48,7 @@ const PATTERNS: &[(&str, Pieces)] = &[
     ("16 records of 1 MiB, 64 KiB writes", |stream| {
         Ok(stream.chunks(64 << 10).collect())
     }),
-    ("16 records of 1 MiB, a write for each", streams::records),
+    ("16 records of 1 MiB, a write for each", records::all),
     // QEMU moves a state in such pieces, wherever its records begin.
     ("16 records of 1 MiB, 1 MiB writes", |stream| {
         Ok(stream.chunks(1 << 20).collect())
@@ -77,7 +78,7 @@ pub fn run(results: &mut Results) -> Result<()> {
                 results.test(&title, |results| {
                     let (vf, other) = vfs.of(driver);
                     let stream = streams::saved(&Device::open(other)?)?;
-                    let images = streams::images(&stream)?.len();
+                    let images = records::images(&stream)?.len();
                     ensure!(images == IMAGES, "{images} images");
                     load(vf, &pieces(&stream)?)?;
                     results.json(&json!({

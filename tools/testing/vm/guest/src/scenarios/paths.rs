@@ -20,6 +20,7 @@ use crate::{
         Driver,
         Pf, //
     },
+    records,
     sys,
     tap::Results,
     vf::Vf, //
@@ -72,8 +73,6 @@ pub const SCENARIOS: &[NamedRun] = &[
     ("bench-profile", run_profile),
 ];
 
-/// Bytes before the first image: a size record, and its header.
-const BEFORE: usize = 24 + 16;
 /// The control group that is charged for a session whose memory is measured.
 const GROUP: &str = "session";
 /// Bytes that a session is read with.
@@ -149,7 +148,7 @@ fn read_all(file: &mut File, size: usize, counter: &mut Counter<'_>) -> Result<(
 fn read(site: &Site, size: usize, counter: &mut Counter<'_>) -> Result<()> {
     let device = Device::open(site.vf)?;
     let mut file = device.begin(State::STOP_COPY)?;
-    file.read_exact(&mut [0; BEFORE])?;
+    records::read_to_image(&mut file)?;
     read_all(&mut file, size, counter)
 }
 
@@ -299,7 +298,7 @@ const PATHS: &[(&str, Path)] = &[
     ("close in STOP_COPY", |site, counter| {
         let device = Device::open(site.vf)?;
         let mut file = device.begin(State::STOP_COPY)?;
-        file.read_exact(&mut [0; BEFORE])?;
+        records::read_to_image(&mut file)?;
         counter.count(|| drop((file, device)));
         Ok(())
     }),

@@ -26,6 +26,7 @@ use crate::{
     },
     hca::Driver,
     kmsg,
+    records,
     sys,
     tap::Results,
     vf::Vf, //
@@ -111,7 +112,7 @@ fn poll_wakes(site: &Site) -> Result<()> {
     };
     let vf = Vf::open(site.vf, 16)?;
     let mut file = vf.device().begin(State::PRE_COPY)?;
-    file.read_exact(&mut [0; 24])?;
+    records::read_head(&mut file)?;
     // The first image is under way.
     let waiter = wait(&file)?;
     ensure!(end(waiter)? == IN, "no wake-up for data");
@@ -133,7 +134,7 @@ fn poll_wakes(site: &Site) -> Result<()> {
     vf.device().set_state(State::RUNNING)?;
 
     let mut file = vf.device().begin(State::PRE_COPY)?;
-    file.read_exact(&mut [0; 24])?;
+    records::read_head(&mut file)?;
     let waiter = wait(&file)?;
     thread::sleep(Duration::from_millis(20));
     vf.device().reset()?;

@@ -15,6 +15,7 @@ use crate::{
         Faults, //
     },
     hca::Driver,
+    records,
     tap::Results,
     vf::Vf, //
 };
@@ -121,26 +122,6 @@ fn interchange(results: &mut Results, vfs: &Vfs) {
     }
 }
 
-/// Bytes of a record's header.
-const HEADER: usize = 16;
-
-/// The records of a stream, each with its header.
-pub fn records(mut stream: &[u8]) -> Result<Vec<&[u8]>> {
-    let mut records = Vec::new();
-    while !stream.is_empty() {
-        let size: [u8; 8] = stream[..8].try_into()?;
-        let (record, rest) = stream.split_at(HEADER + u64::from_le_bytes(size) as usize);
-        records.push(record);
-        stream = rest;
-    }
-    Ok(records)
-}
-
-/// The images of a stream: what comes before them says how large they are.
-pub fn images(stream: &[u8]) -> Result<Vec<&[u8]>> {
-    Ok(records(stream)?.split_off(1))
-}
-
 /// Where firmware saves in chunks: the C driver asks for that, and its streams
 /// have a record for each.
 pub fn run_growing_chunks(results: &mut Results) -> Result<()> {
@@ -149,7 +130,7 @@ pub fn run_growing_chunks(results: &mut Results) -> Result<()> {
     same_stream(results, &vfs);
     results.test("each chunk has a record", |_| {
         let (stream, _) = save(vfs.of(Driver::Rust).0, 2)?;
-        let records = records(&stream)?.len();
+        let records = records::all(&stream)?.len();
         ensure!(records > 3, "{records} records");
         Ok(())
     });
@@ -167,7 +148,7 @@ pub fn run_chunks(results: &mut Results) -> Result<()> {
             let (stream, digest) = save(other, 2)?;
             ensure!(load(vf, &stream)? == digest, "digests differ");
             results.json(&json!({
-                "loaded": images(&stream)?.len(),
+                "loaded": records::images(&stream)?.len(),
                 "driver": driver.name(),
                 "vhca": fault::vhca(vf)?,
             }));
@@ -206,7 +187,7 @@ impl Loading {
         let faults = Faults::open()?;
         let vf = Vf::open(site.vf, 16)?;
         let mut file = vf.device().begin(State::RESUMING)?;
-        let images = images(&stream)?;
+        let images = records::images(&stream)?;
         let written = stream.len() - images.concat().len() + images[0].len() - 1;
         file.write_all(&stream[..written])?;
         Ok(Self {
@@ -240,7 +221,7 @@ impl Loading {
 
     /// The lengths of the images after the first.
     fn lengths(&self) -> Result<Vec<usize>> {
-        let images = images(&self.stream)?;
+        let images = records::images(&self.stream)?;
         Ok(images[1..].iter().map(|image| image.len()).collect())
     }
 }
@@ -348,7 +329,7 @@ fn same_stream(results: &mut Results, vfs: &Vfs) {
         |_| {
             let (c, _) = save(vfs.of(Driver::C).0, 9)?;
             let (rust, _) = save(vfs.of(Driver::Rust).0, 9)?;
-            same(&c, &rust)
+            same(&records::shared(&c)?, &records::shared(&rust)?)
         },
     );
 }

@@ -27,6 +27,7 @@ use crate::{
         Pf, //
     },
     kmsg,
+    records,
     tap::Results,
     vf::Vf, //
 };
@@ -41,7 +42,6 @@ use std::{
         self,
         File, //
     },
-    io,
     os::fd::AsFd, //
 };
 use vfio_mig::{
@@ -76,10 +76,6 @@ const SLOT: u64 = 2 << 10;
 const MIB: u64 = 1 << 20;
 /// What the kernel says if no bounce buffer is left.
 const FULL: &str = "swiotlb buffer is full";
-/// Bytes of a record's header.
-const HEADER: u64 = 16;
-/// Bytes of the record with the size, which a stream begins with.
-const SIZE_RECORD: u64 = 24;
 
 /// Changes a bit in each round, and knows the state then.
 #[derive(Default)]
@@ -166,13 +162,17 @@ fn what_the_image_has(vf: Bdf) -> Result<()> {
                 none => none.insert(vf.device().begin(State::PRE_COPY)?),
             };
             uapi::precopy_info(file.as_fd(), PrecopyInfo::default())?;
-            Ok(stream::copy_available(file, &mut io::sink(), |_| ())?.0)
+            let mut saved = Vec::new();
+            stream::copy_available(file, &mut saved, |_| ())?;
+            Ok(saved)
         })?;
-        // The first image has the record with the size before it.
-        let record = if pages == 0 { SIZE_RECORD } else { 0 };
-        let image = saved - record - HEADER;
+        let images = records::images(&saved)?;
+        let image: usize = images
+            .iter()
+            .map(|image| image.len() - records::HEADER)
+            .sum();
         ensure!(
-            synced == image,
+            synced == image as u64,
             "{pages} pages: an image of {image} bytes, of which {synced} were synced"
         );
     }

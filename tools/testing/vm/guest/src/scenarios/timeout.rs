@@ -35,6 +35,7 @@ use crate::{
         self,
         Refused, //
     },
+    records,
     tap::Results,
     vf::Vf, //
 };
@@ -132,7 +133,7 @@ fn late_transfer(site: &Site, opcode: u16) -> Result<()> {
             ensure!(written == "ETIMEDOUT", "write(): {written}");
         } else {
             let mut file = device.begin(State::STOP_COPY)?;
-            file.read_exact(&mut [0; 24])?;
+            records::read_head(&mut file)?;
             let read = words(file.read(&mut [0; 1]));
             ensure!(read == "ENODEV", "read(): {read}");
         }
@@ -183,7 +184,7 @@ fn late_tracking(site: &Site) -> Result<()> {
     kmsg::expect("DESTROY_MKEY");
     kmsg::require(UNDESTROYED, || {
         let mut file = device.begin(State::PRE_COPY)?;
-        file.read_exact(&mut [0; 24])?;
+        records::read_head(&mut file)?;
         let read = words(file.read(&mut [0; 1]));
         ensure!(read == "ENODEV", "read(): {read}");
         let left = outcome(device.set_state(State::RUNNING));

@@ -3,6 +3,7 @@
 //! What the driver's tracepoints say of a migration.
 
 use super::{
+    streams,
     NamedRun,
     Vfs, //
 };
@@ -13,6 +14,7 @@ use crate::{
         taken, //
     },
     hca::Driver,
+    records,
     tap::Results,
     vf::{
         Vf,
@@ -48,9 +50,6 @@ use vfio_mig::{
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("trace", run)];
-
-/// Bytes of a record's header in a stream.
-const HEADER: u64 = 16;
 
 /// All of an event about a device.
 fn of<'a>(events: &'a [String], name: &str, device: &Device) -> Vec<&'a str> {
@@ -117,12 +116,13 @@ fn migration(source: &Device, destination: &Device) -> Result<()> {
     };
     let saved = sum(&saves)?;
     ensure!(saved == sum(&loads)?, "{events:#?}");
-    // The rest are headers, and the record with the size.
+    // The rest are headers of images, and what each stream has before them.
     let all = report.precopy_bytes + report.downtime_bytes;
-    let rest = all - saved;
+    let head = records::head(&streams::saved(source)?)?;
+    let rest = head + saves.len() * records::HEADER;
     ensure!(
-        rest >= HEADER * saves.len() as u64 && rest < HEADER * (saves.len() as u64 + 2),
-        "{all} bytes, of which {saved} in images: {events:#?}"
+        all == saved + rest as u64,
+        "{all} bytes, of which {saved} in images and {rest} beside: {events:#?}"
     );
     for event in saves.iter().chain(&loads) {
         ensure!(

@@ -24,6 +24,10 @@ use crate::{
         Faults, //
     },
     hca::Driver,
+    records::{
+        self,
+        HEADER, //
+    },
     sys::{
         self,
         Edges,
@@ -62,11 +66,6 @@ use vfio_mig::{
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("waits", run)];
 
-/// What a stream begins with, before firmware has saved anything: the record with
-/// the size.
-const FIRST_RECORD: usize = 24;
-/// Bytes of a record's header.
-const HEADER: usize = 16;
 /// When a call that waits is disturbed.
 pub(super) const SOON: Duration = Duration::from_millis(50);
 /// Nothing takes as long as this.
@@ -103,7 +102,7 @@ fn saving(site: &Site, faults: &Faults) -> Result<(Device, File)> {
     let held = Fault::held(opcode::SAVE_VHCA_STATE);
     faults.arm(held.about(fault::vhca(site.vf)?))?;
     let mut file = device.begin(State::STOP_COPY)?;
-    file.read_exact(&mut [0; FIRST_RECORD])?;
+    records::read_head(&mut file)?;
     faults.wait_for_held(1)?;
     Ok((device, file))
 }
@@ -174,7 +173,7 @@ fn signals_in_write(site: &Site) -> Result<()> {
     let mut file = vf.device().begin(State::RESUMING)?;
     write_with_signals(&mut file, &bytes)?;
     // Another image: its last byte has to wait for the first one, at least.
-    let image = &bytes[FIRST_RECORD..];
+    let image = &bytes[records::head(&bytes)?..];
     write_with_signals(&mut file, image)?;
     drop(file);
     vf.device().set_state(State::RUNNING)?;
@@ -187,7 +186,7 @@ fn restarted_write(site: &Site) -> Result<()> {
     let (bytes, digest) = streams::save(site.other, 7)?;
     let vf = Vf::open(site.vf, 16)?;
     let mut file = vf.device().begin(State::RESUMING)?;
-    for mut part in [&bytes[..], &bytes[FIRST_RECORD..]] {
+    for mut part in [&bytes[..], &bytes[records::head(&bytes)?..]] {
         while !part.is_empty() {
             let n = sys::signalled(SOON, || file.write(part))??;
             ensure!(n > 0, "nothing was written");
@@ -309,8 +308,7 @@ fn reader_without_memory(site: &Site, memory: &MissingMemory) -> Result<()> {
     let whole = drain(&mut vf.device().begin(State::STOP_COPY)?)?;
     vf.device().set_state(State::STOP)?;
     let mut file = vf.device().begin(State::STOP_COPY)?;
-    let mut got = vec![0; FIRST_RECORD];
-    file.read_exact(&mut got)?;
+    let head = records::read_head(&mut file)?;
     ensure!(
         uapi::poll(file.as_fd(), libc::POLLIN, -1)? == libc::POLLIN,
         "no image comes"
@@ -335,7 +333,7 @@ fn reader_without_memory(site: &Site, memory: &MissingMemory) -> Result<()> {
     let first = within(&first, LONG, "the first reader")?;
     ensure!(first == HEADER.to_string(), "the first reader got {first}");
     let rest = within(&second, LONG, "the second reader")??;
-    streams::same(&whole[FIRST_RECORD + HEADER..], &rest)
+    streams::same(&whole[head.len() + HEADER..], &rest)
 }
 
 /// A reader that was told to come again, beside one that waits for its memory, hears when
@@ -343,7 +341,7 @@ fn reader_without_memory(site: &Site, memory: &MissingMemory) -> Result<()> {
 fn edge_beside_a_reader(site: &Site, memory: &MissingMemory) -> Result<()> {
     let device = Device::open(site.vf)?;
     let mut file = device.begin(State::STOP_COPY)?;
-    file.read_exact(&mut [0; FIRST_RECORD])?;
+    records::read_head(&mut file)?;
     let edges = Edges::of(file.as_fd(), libc::EPOLLIN)?;
     ensure!(edges.wait(5000)?, "no image comes");
     // The end of a SAVE may be told of twice.
@@ -370,7 +368,7 @@ fn reset_between_two_records(site: &Site, memory: &MissingMemory) -> Result<()> 
     let file = device.begin(State::STOP_COPY)?;
     let reader = {
         let (file, addr) = (file.try_clone()?, memory.addr());
-        aside(move || words(sys::read_raw(&file, addr, FIRST_RECORD + HEADER)))
+        aside(move || words(sys::read_raw(&file, addr, 4096)))
     };
     memory.wait_for_fault()?;
     device.reset()?;

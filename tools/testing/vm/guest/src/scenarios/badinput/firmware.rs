@@ -2,10 +2,7 @@
 
 //! Firmware that refuses a command, is late, or does not answer.
 
-use super::resuming::{
-    usable,
-    SIZE_RECORD, //
-};
+use super::resuming::usable;
 use crate::{
     fault::{
         self,
@@ -14,7 +11,7 @@ use crate::{
         Faults, //
     },
     hca::Pf,
-    kmsg,
+    kmsg, records,
     scenarios::{
         compare::{
             outcome,
@@ -111,7 +108,7 @@ pub(super) fn undestroyed(site: &Site, opcode: u16) -> Result<()> {
 /// Firmware does not destroy the mkey of one image: the session goes on with the next.
 pub(super) fn undestroyed_between(site: &Site) -> Result<()> {
     let (stream, digest) = streams::save(site.other, 2)?;
-    let twice = [&stream[..], &stream[SIZE_RECORD..]].concat();
+    let twice = [&stream[..], &stream[records::head(&stream)?..]].concat();
     let faults = Faults::open()?;
     faults.arm(Fault::fail(opcode::DESTROY_MKEY))?;
     let loaded = kmsg::require(UNDESTROYED, || streams::load(site.vf, &twice))?;

@@ -17,7 +17,7 @@ use crate::{
         Driver,
         Pf, //
     },
-    kmsg,
+    kmsg, records,
     scenarios::{
         compare::{
             outcome,
@@ -130,7 +130,7 @@ pub(super) fn pf_removed(site: &Site, remove: Removal) -> Result<String> {
     // It cannot finish while the device is open.
     thread::sleep(Duration::from_millis(500));
     let waits = !remover.is_finished();
-    let read = words(file.read(&mut [0; 24]));
+    let read = words(file.read(&mut [0; records::HEADER]));
     drop(device);
     let begin = Instant::now();
     while !remover.is_finished() && begin.elapsed() < Duration::from_secs(20) {
@@ -140,7 +140,7 @@ pub(super) fn pf_removed(site: &Site, remove: Removal) -> Result<String> {
     remover
         .join()
         .map_err(|_| anyhow::anyhow!("the remover panicked"))??;
-    let after = words(file.read(&mut [0; 24]));
+    let after = words(file.read(&mut [0; records::HEADER]));
     Ok(format!("waits: {waits}, read {read}, then {after}"))
 }
 

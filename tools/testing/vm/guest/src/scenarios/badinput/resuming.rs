@@ -28,9 +28,6 @@ use vfio_mig::{
     state::State, //
 };
 
-/// Bytes before the first record with an image.
-pub(super) const SIZE_RECORD: usize = 24;
-
 pub(super) fn header(size: u64, flags: u32, tag: u32) -> Vec<u8> {
     let mut bytes = size.to_le_bytes().to_vec();
     bytes.extend(flags.to_le_bytes());

@@ -10,6 +10,7 @@ use super::session::{
 };
 use crate::{
     hca::Driver,
+    records,
     scenarios::{
         compare::Site,
         streams,
@@ -94,7 +95,7 @@ pub(super) fn interchange(results: &mut Results, vfs: &Vfs) {
         |_| {
             let (c, _) = whole_stream(vfs.of(Driver::C).0)?;
             let (rust, _) = whole_stream(vfs.of(Driver::Rust).0)?;
-            streams::same(&c, &rust)
+            streams::same(&records::shared(&c)?, &records::shared(&rust)?)
         },
     );
 }

@@ -24,8 +24,6 @@ use vfio_mig::state::State;
 
 /// Most milliseconds between a session and its end.
 pub(super) const APART: u64 = 150;
-/// Bytes of a size record, which a stream begins with.
-pub(super) const SIZE_RECORD: usize = 24;
 
 /// What ends a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,11 +6,11 @@ use super::session::{
     runs,
     state_is,
     End,
-    ENDS,
-    SIZE_RECORD, //
+    ENDS, //
 };
 use crate::{
     hca::Pf,
+    records,
     scenarios::compare::{
         words,
         Site, //
@@ -28,10 +28,7 @@ use anyhow::{
     Result, //
 };
 use std::{
-    io::{
-        Read,
-        Write, //
-    },
+    io::Write,
     thread, //
 };
 use vfio_mig::state::State;
@@ -53,7 +50,7 @@ fn stuck_call(site: &Site, stuck: Stuck, end: End) -> Result<()> {
         Stuck::Write => vf.device().begin(State::RESUMING)?,
     };
     match stuck {
-        Stuck::Read => file.read_exact(&mut [0; SIZE_RECORD])?,
+        Stuck::Read => records::read_to_image(&mut file)?,
         // The header of an image.
         Stuck::Write => file.write_all(&[0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])?,
     }

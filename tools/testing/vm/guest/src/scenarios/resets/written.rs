@@ -7,11 +7,11 @@ use super::session::{
     runs,
     write_on,
     End,
-    APART,
-    SIZE_RECORD, //
+    APART, //
 };
 use crate::{
     kmsg::Refused,
+    records,
     scenarios::{
         compare::{
             words,
@@ -41,7 +41,7 @@ use vfio_mig::{
 /// has not begun does not begin after that.
 pub(super) fn written_then_ended(site: &Site, end: End, waits: bool, rng: &mut Rng) -> Result<()> {
     let (mut bytes, _) = streams::save(site.other, 2)?;
-    bytes.extend_from_within(SIZE_RECORD..);
+    bytes.extend_from_within(records::head(&bytes)?..);
     let mut refused = Refused::from_now_on()?;
     let vf = Vf::open(site.vf, 16)?;
     let empty = vf.digest()?;
