@@ -15,6 +15,8 @@ set -euo pipefail
 exec 9> "$CACHE/locks/architectures"
 flock 9
 
+# Our folders of modules, as Kbuild has them.
+mapfile -t folders < <(sed -nE 's|^obj-.* \+= (.*)/$|\1|p' "$TOP/Kbuild")
 fragment=$VM_DIR/architectures/config
 src=$(intree_dir)/source
 dir=$(architectures_dir)
@@ -38,7 +40,7 @@ configure() {
 # modules_of ARCHITECTURE: our modules that its configuration has.
 modules_of() {
 	local folder option name
-	for folder in "${FOLDERS[@]}"; do
+	for folder in "${folders[@]}"; do
 		while read -r option name; do
 			! grep -qx "$option=m" "$dir/$1/.config" || echo "$folder/$name.ko"
 		done < <(sed -nE 's/^obj-\$\((CONFIG_[A-Z0-9_]+)\) \+= ([a-z0-9_]+)\.o$/\1 \2/p' \
@@ -83,16 +85,16 @@ check() {
 		touch "$objects/configured"
 	fi
 	mapfile -t modules < <(modules_of "$1")
-	for folder in "${FOLDERS[@]}"; do
+	for folder in "${folders[@]}"; do
 		[[ " ${modules[*]}" == *" $folder/"* ]] ||
 			die "$fragment has no module of $folder"
 	done
 	# An object that is up to date would not warn.
-	rm -rf "${FOLDERS[@]/#/$objects/}"
+	rm -rf "${folders[@]/#/$objects/}"
 	build "$1" KBUILD_MODPOST_WARN=1 "${modules[@]}" 2>&1 | tee "$log"
 	# Without a kernel, modpost knows no symbol: undefined() does.
 	warnings=$(sed -E '/modpost: .* undefined!$|modpost: suppressed [0-9]+ unresolved/d' "$log" |
-		warnings_in "$(IFS='|'; echo "${FOLDERS[*]}|include/trace/events/vfio_")")
+		warnings_in "$(IFS='|'; echo "${folders[*]}|include/trace/events/vfio_")")
 	[ -z "$warnings" ] || die "warnings for $1:"$'\n'"$warnings"
 	missing=$(undefined "$1" "${modules[@]}")
 	[ -z "$missing" ] || die "for $1, nothing exports"$'\n'"$missing"

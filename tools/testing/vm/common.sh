@@ -68,9 +68,6 @@ as_root() {
 # What a build for a stock kernel with dirty bitmaps is told: bitmaps.sh has made the rest.
 BITMAPS_FLAG=-DCONFIG_IOMMUFD_DRIVER=1
 
-# Those folders of modules that are ours, as Kbuild has them.
-mapfile -t FOLDERS < <(sed -nE 's|^obj-.* \+= (.*)/$|\1|p' "$TOP/Kbuild")
-
 # Where the stages put their results. Names are functions, so that a stage and
 # its users cannot disagree.
 sysroot_dir() { echo "$CACHE/sysroot-$(key "$SUITE" "$SYSROOT_PACKAGES" "$VM_DIR/sysroot.sh")"; }

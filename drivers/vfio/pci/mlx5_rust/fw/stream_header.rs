@@ -19,15 +19,6 @@ use crate::stream::{
 };
 use core::mem::offset_of;
 
-/// Returns whether the header has the same number for a tag.
-const fn is_in_header(tag: Tag) -> bool {
-    let number = match tag {
-        Tag::FwData => TAG_FW_DATA,
-        Tag::StopCopySize => TAG_STOP_COPY_SIZE,
-    };
-    tag.number() == number
-}
-
 const _: () = {
     assert!(size_of::<mlx5_vf_migration_header>() == stream::HEADER_LEN);
     assert!(offset_of!(mlx5_vf_migration_header, record_size) == stream::SIZE_AT);
@@ -37,7 +28,12 @@ const _: () = {
     assert!(FLAG_OPTIONAL == stream::FLAG_OPTIONAL);
     let mut at = 0;
     while at < Tag::ALL.len() {
-        assert!(is_in_header(Tag::ALL[at]));
+        let tag = Tag::ALL[at];
+        let in_header = match tag {
+            Tag::FwData => TAG_FW_DATA,
+            Tag::StopCopySize => TAG_STOP_COPY_SIZE,
+        };
+        assert!(tag.number() == in_header);
         at += 1;
     }
     // CAST: To a type that is not smaller.
