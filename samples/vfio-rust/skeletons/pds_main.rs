@@ -121,7 +121,8 @@ impl DirtyLog for Pds {
     }
 
     fn stop(&self, vdev: &VfioDevice<'_>) {
-        let Some(epoch) = self.logging.lock().take() else {
+        let mut logging = self.logging.lock();
+        let Some(epoch) = logging.take() else {
             return;
         };
         // Nobody asks whether it has stopped.
