@@ -15,8 +15,7 @@ set -euo pipefail
 exec 9> "$CACHE/locks/architectures"
 flock 9
 
-# Our folders of modules, as Kbuild has them.
-mapfile -t folders < <(sed -nE 's|^obj-.* \+= (.*)/$|\1|p' "$TOP/Kbuild")
+mapfile -t folders < <(our_folders)
 fragment=$VM_DIR/architectures/config
 src=$(intree_dir)/source
 dir=$(architectures_dir)

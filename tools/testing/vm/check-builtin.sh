@@ -15,7 +15,7 @@ set -euo pipefail
 exec 9> "$CACHE/locks/builtin"
 flock 9
 
-folders=(drivers/vfio/rust drivers/vfio/pci/mlx5_rust samples/vfio-rust)
+mapfile -t folders < <(our_folders)
 crate=drivers/vfio/rust/vfio_rust
 driver=drivers/vfio/pci/mlx5_rust/mlx5_vfio_pci_rust
 sample=samples/vfio-rust/vfio_ivshmem_rust

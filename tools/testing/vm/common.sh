@@ -68,6 +68,9 @@ as_root() {
 # What a build for a stock kernel with dirty bitmaps is told: bitmaps.sh has made the rest.
 BITMAPS_FLAG=-DCONFIG_IOMMUFD_DRIVER=1
 
+# our_folders: those of modules, as Kbuild has them.
+our_folders() { sed -nE 's|^obj-.* \+= (.*)/$|\1|p' "$TOP/Kbuild"; }
+
 # Where the stages put their results. Names are functions, so that a stage and
 # its users cannot disagree.
 sysroot_dir() { echo "$CACHE/sysroot-$(key "$SUITE" "$SYSROOT_PACKAGES" "$VM_DIR/sysroot.sh")"; }
