@@ -568,8 +568,8 @@ impl<T: Driver> Operations<T> {
         })
     }
 
-    /// Has the driver look at the ranges of a dma-buf as at mappings: who has the dma-buf can
-    /// access them as if they were mapped.
+    /// Asks the driver for each range of a dma-buf, as for a mapping: a holder of the dma-buf
+    /// can access the range as if it were mapped.
     ///
     /// # Safety
     ///

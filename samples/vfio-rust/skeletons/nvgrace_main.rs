@@ -79,7 +79,7 @@ impl NvGrace {
     /// Waits until the memory can be used.
     fn wait(&self, vdev: &VfioDevice<'_>) -> Result {
         let registers = Bar::of(vdev, 0)?;
-        // Before the registers are looked at: who waits again after a reset, waits enough.
+        // Before the registers are read: a reset after this has the next access wait again.
         let seen = self.resets.load(Acquire);
         for _ in 0..TIMEOUT {
             if registers.read32(STATUS)? == READY {

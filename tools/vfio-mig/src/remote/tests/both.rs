@@ -71,7 +71,7 @@ fn a_sender_can_give_up() {
 fn a_receiver_that_may_run_is_not_abandoned() {
     let bad_frame = frames(&[(9, b"")]);
     let too_long = [DONE, 0xff, 0xff, 0xff, 0xff];
-    // It is gone, what it says is no answer, or it says nothing.
+    // The peer is gone, or sends what is no answer.
     for answer in [&b""[..], &[DONE], &bad_frame, &too_long] {
         let (mut target, mut peer) = connected(LONG);
         peer.write_all(&frames(&[(DONE, b"")])).unwrap();
