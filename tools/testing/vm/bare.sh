@@ -6,29 +6,16 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/kernel-config.sh
+. "$VM_DIR/kernel-config.sh"
 
 src=$(intree_dir)/source
 dir=$(bare_dir)
-config=$dir/objects/.config
 build() { make -C "$src" "O=$dir/objects" "$@"; }
 
-# wanted: the configuration, on top of tinyconfig.
-wanted() {
+{
 	sed '/^# Checkers\.$/,$d' "$VM_DIR/intree/config"
 	cat "$VM_DIR/intree/bare"
-}
-
-mkdir -p "$dir/objects"
-if [ ! -e "$config" ]; then
-	build tinyconfig
-	wanted >> "$config"
-	build olddefconfig
-	# What was asked for and is not there would go unnoticed.
-	while read -r line; do
-		grep -qxF "$line" "$config" || {
-			mv "$config" "$config.bad"
-			die "$line is not possible: adapt tools/testing/vm/intree/bare"
-		}
-	done < <(wanted | grep -E '^CONFIG_[A-Z0-9_]+=[^n]')
-fi
+	our_options m
+} | configure "$dir/objects" tools/testing/vm/intree/bare build
 build "-j$(nproc)" bzImage modules

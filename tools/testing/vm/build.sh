@@ -20,6 +20,8 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 # shellcheck source=tools/testing/vm/warnings.sh
 . "$VM_DIR/warnings.sh"
+# shellcheck source=tools/testing/vm/kernel-config.sh
+. "$VM_DIR/kernel-config.sh"
 
 out=$CACHE/build
 mkdir -p "$out"
@@ -111,7 +113,7 @@ kunit)
 	noting kunit . "$out/kunit" -- make -C "$(intree_dir)/objects" \
 		"M=$TOP" "MO=$out/kunit" "-j$(nproc)" \
 		CONFIG_VFIO_RUST_EXAMPLES_KUNIT_TEST=m \
-		"KRUSTFLAGS=--cfg=CONFIG_VFIO_RUST_KUNIT_TEST --cfg=CONFIG_MLX5_VFIO_PCI_RUST_KUNIT_TEST" \
+		"KRUSTFLAGS=$(our_kunit_options | sed 's/^/--cfg=/; s/=y$//' | tr '\n' ' ')" \
 		modules
 	;;
 *) die "build.sh emu|guest|tools|runner|fuzz|module|kunit" ;;

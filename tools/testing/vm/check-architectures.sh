@@ -10,6 +10,8 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 # shellcheck source=tools/testing/vm/warnings.sh
 . "$VM_DIR/warnings.sh"
+# shellcheck source=tools/testing/vm/kernel-config.sh
+. "$VM_DIR/kernel-config.sh"
 
 # One at a time: the objects are shared by all checkouts.
 exec 9> "$CACHE/locks/architectures"
@@ -24,26 +26,26 @@ mkdir -p "$dir"
 # build ARCHITECTURE ARGUMENT...
 build() { nice make -C "$src" "O=$dir/$1" "ARCH=$1" LLVM=1 "-j$(nproc)" "${@:2}"; }
 
-# configure ARCHITECTURE LINE...
-configure() {
-	local objects=$dir/$1
-	mkdir -p "$objects"
-	build "$1" tinyconfig
-	{
-		cat "$fragment"
-		printf '%s\n' "${@:2}"
-	} >> "$objects/.config"
-	build "$1" olddefconfig
+# wanted LINE...: a configuration, on top of tinyconfig.
+wanted() {
+	cat "$fragment"
+	our_options m
+	printf '%s\n' "$@"
 }
 
-# modules_of ARCHITECTURE: our modules that its configuration has.
+# modules_of ARCHITECTURE: our modules that its configuration has, as make knows them.
 modules_of() {
-	local folder option name
-	for folder in "${folders[@]}"; do
-		while read -r option name; do
-			! grep -qx "$option=m" "$dir/$1/.config" || echo "$folder/$name.ko"
-		done < <(sed -nE 's/^obj-\$\((CONFIG_[A-Z0-9_]+)\) \+= ([a-z0-9_]+)\.o$/\1 \2/p' \
-			"$TOP/$folder/Makefile")
+	local makefile folder
+	find "${folders[@]/#/$TOP/}" -name Makefile | while read -r makefile; do
+		folder=$(dirname "$makefile")
+		make -s -f - names <<- END
+			srctree := $src
+			src := $folder
+			obj := $folder
+			include $dir/$1/include/config/auto.conf
+			include $makefile
+			names: ; @printf '%s\\n' \$(patsubst %.o,${folder#"$TOP/"}/%.ko,\$(filter %.o,\$(obj-m)))
+		END
 	done
 }
 
@@ -73,20 +75,13 @@ undefined() (
 
 # check ARCHITECTURE LINE...: the modules are built.
 check() {
-	local objects=$dir/$1 log=$OUT/log/architecture-$1.log line missing warnings modules folder
-	if [ ! -e "$objects/configured" ]; then
-		configure "$@"
-		while read -r line; do
-			grep -qxF "$line" "$objects/.config" ||
-				die "$line is not possible for $1: adapt $fragment"
-		done < <(grep -E '^CONFIG_[A-Z0-9_]+=[^n]' "$fragment")
-		build "$1" prepare modules_prepare
-		touch "$objects/configured"
-	fi
+	local objects=$dir/$1 log=$OUT/log/architecture-$1.log missing warnings modules folder
+	wanted "${@:2}" | configure "$objects" "$fragment" build "$1"
+	build "$1" prepare modules_prepare
 	mapfile -t modules < <(modules_of "$1")
 	for folder in "${folders[@]}"; do
 		[[ " ${modules[*]}" == *" $folder/"* ]] ||
-			die "$fragment has no module of $folder"
+			die "there is no module of $folder"
 	done
 	# An object that is up to date would not warn.
 	rm -rf "${folders[@]/#/$objects/}"
@@ -103,7 +98,10 @@ check() {
 # excluded ARCHITECTURE LINE...: Kconfig has Rust and VFIO there, and none of ours.
 excluded() {
 	local config=$dir/$1/.config
-	configure "$@"
+	mkdir -p "$dir/$1"
+	build "$1" tinyconfig
+	wanted "${@:2}" >> "$config"
+	build "$1" olddefconfig
 	if ! grep -qx CONFIG_RUST=y "$config" || ! grep -qx CONFIG_VFIO=m "$config"; then
 		die "no Rust, or no VFIO, for $1: this tests nothing"
 	fi
