@@ -508,7 +508,7 @@ pub fn seeds() -> Vec<Seed> {
     let last = send(tracking, 2, 9);
     let message = RESP_SEND_IMM << 4;
     vec![
-        ("one message", report(&[last.clone()])),
+        ("one message", report(std::slice::from_ref(&last))),
         (
             "three messages",
             report(&[first.clone(), first.clone(), last.clone()]),
