@@ -33,7 +33,7 @@ help:
 	@echo 'make modules KDIR=... build the driver for a prepared kernel, to out/modules'
 	@echo 'make tools            build vfio-mig, as out/vfio-mig'
 	@echo 'make intree           build Linux with the driver in its tree'
-	@echo 'make scenario KERNEL=stock|intree|bare SCENARIO=...'
+	@echo 'make scenario KERNEL=stock|intree|bare|builtin SCENARIO=...'
 	@echo '                      run one scenario in one test machine'
 	@echo 'make list             show all scenarios'
 	@echo 'make clean            remove results and objects; caches stay'

@@ -31,6 +31,8 @@ table() {
 			sub(/^[^,]*,about: ?"/, "", about); sub(/",suite: .*/, "", about)
 			gsub(/[A-Z]/, "-&", suite)
 			sub(/measured/, "stock bare", kernels)
+			sub(/also_builtin/, "stock intree builtin", kernels)
+			sub(/both/, "stock intree", kernels)
 			gsub(/[^0-9]/, "")
 			printf "%s\t%s\t%s\t%s\t%s\n", name, kernels, tolower(substr(suite, 2)), $0, about
 		}' "$vm/common/src/scenarios.rs"
@@ -40,14 +42,14 @@ table() {
 scenarios() {
 	table | awk -F '\t' -v kernel="$1" -v targets=" ${*:2} " '
 		index(targets, " " $3 " ") && (index(" " $2 " ", " " kernel " ") ||
-			$2 == "both" && (kernel != "bare" || $3 == "check")) { print $1 }'
+			kernel == "bare" && $2 ~ /^stock intree/ && $3 == "check") { print $1 }'
 }
 
 # groups: of tests.
 groups() {
 	local kernel kernels='stock intree' targets=check long=LONG_COMMANDS
 	if [ "${TARGET:-}" = check-all ]; then
-		kernels='stock intree bare'
+		kernels='stock intree bare builtin'
 		targets='check check-qemu check-qemu-faults'
 		long=
 	fi
@@ -157,12 +159,12 @@ judge() {
 list() {
 	table | awk -F '\t' '
 		function row(name, kernels, target, time, about) {
-			printf "%-16s %-12s %-17s %-6s %s\n", name, kernels, target, time, about
+			printf "%-16s %-20s %-17s %-6s %s\n", name, kernels, target, time, about
 		}
 		BEGIN { row("Scenario", "Kernels", "make", "Time", "What it is about") }
 		{
 			time = $4 < 100 ? $4 " s" : int(($4 + 59) / 60) " min"
-			row($1, $2 == "both" ? "stock intree" : $2, $3, time, $5)
+			row($1, $2, $3, time, $5)
 		}'
 }
 

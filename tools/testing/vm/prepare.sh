@@ -12,10 +12,11 @@
 #   intree   test machines with our files in the kernel tree
 #   kunit    our modules with their KUnit tests, for the in-tree kernel
 #   bare     the same without checkers: machines that measure
+#   builtin  the same with our driver in the image
 #   fuzz     what is fuzzed
 #   tools    out/vfio-mig
 set -euo pipefail
-TARGETS='sources stock intree kunit bare fuzz tools'
+TARGETS='sources stock intree kunit bare builtin fuzz tools'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 [ $# != 0 ] || die "what is to be prepared? 'for COMMAND', or some of: $TARGETS"
@@ -102,10 +103,10 @@ needed() {
 }
 
 make_targets() {
-	if needed sources stock intree kunit bare; then
+	if needed sources stock intree kunit bare builtin; then
 		step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
-	if needed stock intree kunit bare; then
+	if needed stock intree kunit bare builtin; then
 		# shellcheck disable=SC2016 # expanded by the inner shell
 		step "QEMU's device headers" "15 s" locked qemu-headers "$enter" bash -c '
 			[ -e "$1" ] || "$2" "$3" "$1"' - "$(qemu_headers_dir)" \
@@ -120,7 +121,7 @@ make_targets() {
 			locked bitmaps "$enter" "$VM_DIR/bitmaps.sh"
 		build "our module for the stock kernel" "30 s" module
 	fi
-	if needed intree kunit bare; then
+	if needed intree kunit bare builtin; then
 		step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
 	fi
 	if needed kunit; then
@@ -128,6 +129,9 @@ make_targets() {
 	fi
 	if needed bare; then
 		step "the same without checkers" "8 min" locked intree "$enter" "$VM_DIR/bare.sh"
+	fi
+	if needed builtin; then
+		step "the same with our driver in the image" "15 min" locked intree "$enter" "$VM_DIR/builtin.sh"
 	fi
 	if needed intree; then
 		step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"

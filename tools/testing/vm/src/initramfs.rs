@@ -148,7 +148,7 @@ pub fn write(paths: &Paths, kernel: Kernel, machine: &Machine, path: &Path) -> R
     add_modules(&mut archive, &more)?;
     add_list(&mut archive, &modules)?;
     if machine.kunit {
-        let list = kunit::list(paths)?;
+        let list = kunit::list(paths, kernel)?;
         archive.add("lib/kunit.list", REGULAR, list.as_bytes())?;
     }
     archive.finish()?.flush()?;

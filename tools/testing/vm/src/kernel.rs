@@ -126,6 +126,7 @@ pub fn image(kernel: Kernel, paths: &Paths) -> PathBuf {
             .join("vmlinuz"),
         Kernel::Intree => paths.intree.join(BZIMAGE),
         Kernel::Bare => paths.bare.join(BZIMAGE),
+        Kernel::Builtin => paths.builtin.join(BZIMAGE),
     }
 }
 
@@ -144,8 +145,22 @@ fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
         }
         Kernel::Intree => find_modules(&paths.intree, &mut files)?,
         Kernel::Bare => find_modules(&paths.bare, &mut files)?,
+        Kernel::Builtin => find_modules(&paths.builtin, &mut files)?,
     }
     Ok(files)
+}
+
+/// The modules that the image of a kernel has in it. Of the stock kernel, none is asked for.
+fn built_in(kernel: Kernel, paths: &Paths) -> Result<Vec<String>> {
+    if kernel != Kernel::Builtin {
+        return Ok(Vec::new());
+    }
+    let path = paths.builtin.join("modules.builtin");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    Ok(text
+        .lines()
+        .map(|line| module_name(Path::new(line)))
+        .collect())
 }
 
 /// The modules of a test machine, in the order in which they load; then those
@@ -161,30 +176,29 @@ pub fn modules(
         find_modules(&paths.bitmaps, &mut files)?;
         find_modules(&paths.build.join("bitmaps"), &mut files)?;
     }
-    if machine.kunit {
+    if machine.kunit && kernel == Kernel::Intree {
         find_modules(&paths.build.join(kunit::FOLDER), &mut files)?;
     }
+    let built_in = built_in(kernel, paths)?;
+    let here = |name: &&str| {
+        let stock = kernel == Kernel::Stock && ONLY_INTREE.contains(name);
+        !stock && !built_in.iter().any(|one| one == name)
+    };
     let mut list = Vec::new();
-    let here = |name: &&str| kernel != Kernel::Stock || !ONLY_INTREE.contains(name);
     let all = MODULES
         .iter()
         .chain(DRIVERS)
         .copied()
         .chain(drivers::ours());
-    for name in all.filter(here) {
+    for name in all.filter(&here) {
         add(name, &files, &mut list)?;
     }
     let more = list.len();
-    for name in LATER {
+    let kvm = (kernel != Kernel::Stock).then_some(KVM);
+    let examples = machine.kunit.then_some(drivers::EXAMPLES);
+    let later = LATER.iter().chain(kvm.into_iter().flatten()).copied();
+    for name in later.chain(examples).filter(&here) {
         add(name, &files, &mut list)?;
-    }
-    if kernel != Kernel::Stock {
-        for name in KVM {
-            add(name, &files, &mut list)?;
-        }
-    }
-    if machine.kunit {
-        add(drivers::EXAMPLES, &files, &mut list)?;
     }
     let more = list.split_off(more);
     Ok((list, more))

@@ -16,10 +16,11 @@ use std::{
         PathBuf, //
     },
 };
+use vm_common::kernel::Kernel;
 
 /// Where build.sh puts our modules with their tests.
 pub const FOLDER: &str = "kunit";
-/// The file that has the examples of the documentation, in that folder.
+/// The file that has the examples of the documentation, in that folder and in a kernel's.
 const EXAMPLES: &str = "drivers/vfio/rust/examples_generated.rs";
 /// Where the documentation with the examples is.
 const DOCUMENTED: &str = "drivers/vfio/rust";
@@ -114,9 +115,13 @@ fn examples(top: &Path) -> Result<usize> {
 }
 
 /// What the machine must report: in each line a suite, and a test of it.
-pub fn list(paths: &Paths) -> Result<String> {
+pub fn list(paths: &Paths, kernel: Kernel) -> Result<String> {
     let mut all = modules(&paths.top)?;
-    let built = suites(&read(&paths.build.join(FOLDER).join(EXAMPLES))?);
+    let objects = match kernel {
+        Kernel::Builtin => paths.builtin.clone(),
+        _ => paths.build.join(FOLDER),
+    };
+    let built = suites(&read(&objects.join(EXAMPLES))?);
     let count: usize = built.values().map(Vec::len).sum();
     let expected = examples(&paths.top)?;
     ensure!(

@@ -129,7 +129,7 @@ enum Command {
     BenchTable,
     /// One scenario in one machine.
     Scenario {
-        /// The kernel: stock, intree or bare.
+        /// The kernel: stock, intree, bare or builtin.
         #[arg(long)]
         kernel: Kernel,
         /// Which scenario.

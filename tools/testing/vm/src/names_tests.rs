@@ -71,14 +71,8 @@ fn the_script_finds_the_whole_table() {
     let table: Vec<String> = scenarios::ALL
         .iter()
         .map(|one| {
-            let kernels = match one.kernels {
-                kernels if *kernels == Kernel::BOTH => "both".to_string(),
-                kernels => kernels
-                    .iter()
-                    .map(|one| one.name())
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            };
+            let kernels: Vec<_> = one.kernels.iter().map(|one| one.name()).collect();
+            let kernels = kernels.join(" ");
             let target = one.suite.name();
             format!(
                 "{}\t{kernels}\t{target}\t{}\t{}",
@@ -195,7 +189,7 @@ fn bash_completes_targets_variables_and_names() {
         ),
         (
             &["make", "scenario", "KERNEL", "="],
-            &["stock", "intree", "bare"],
+            &["stock", "intree", "bare", "builtin"],
         ),
         (
             &["make", "scenario", "KERNEL", "=", "stock", "SC"],

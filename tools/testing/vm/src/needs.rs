@@ -21,6 +21,8 @@ pub enum Need {
     Kunit,
     /// Machines with the in-tree kernel without checkers.
     Bare,
+    /// Machines with our driver in the image of the in-tree kernel.
+    Builtin,
     /// What is fuzzed.
     Fuzz,
 }
@@ -34,6 +36,7 @@ impl Need {
             Self::Intree => "intree",
             Self::Kunit => "kunit",
             Self::Bare => "bare",
+            Self::Builtin => "builtin",
             Self::Fuzz => "fuzz",
         }
     }
@@ -45,13 +48,16 @@ impl From<Kernel> for Need {
             Kernel::Stock => Self::Stock,
             Kernel::Intree => Self::Intree,
             Kernel::Bare => Self::Bare,
+            Kernel::Builtin => Self::Builtin,
         }
     }
 }
 
 /// What a machine with this kernel needs for a scenario.
 pub fn of_machine(kernel: Kernel, scenario: &Scenario) -> impl Iterator<Item = Need> {
-    let kunit = scenario.machine.kunit.then_some(Need::Kunit);
+    // In an image, the tests are a part of it.
+    let modules = scenario.machine.kunit && kernel != Kernel::Builtin;
+    let kunit = modules.then_some(Need::Kunit);
     [kernel.into()].into_iter().chain(kunit)
 }
 

@@ -35,6 +35,9 @@ pub struct Paths {
     /// Objects of the in-tree kernel without checkers.
     #[arg(long, env = "VM_BARE")]
     pub bare: PathBuf,
+    /// Objects of the in-tree kernel with our driver in its image.
+    #[arg(long, env = "VM_BUILTIN")]
+    pub builtin: PathBuf,
     /// The kernel's VFIO selftests.
     #[arg(long, env = "VM_SELFTESTS")]
     pub selftests: PathBuf,

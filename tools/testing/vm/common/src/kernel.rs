@@ -13,11 +13,14 @@ pub enum Kernel {
     Intree,
     /// As [`Self::Intree`], without checkers: for measurements, and `make check-all`.
     Bare,
+    /// As [`Self::Bare`], with our driver and its KUnit tests in the image: for `make
+    /// check-all`.
+    Builtin,
 }
 
 impl Kernel {
     /// All.
-    pub const ALL: [Self; 3] = [Self::Stock, Self::Intree, Self::Bare];
+    pub const ALL: [Self; 4] = [Self::Stock, Self::Intree, Self::Bare, Self::Builtin];
     /// Those of `make check`.
     pub const BOTH: [Self; 2] = [Self::Stock, Self::Intree];
 
@@ -27,6 +30,7 @@ impl Kernel {
             Self::Stock => "stock",
             Self::Intree => "intree",
             Self::Bare => "bare",
+            Self::Builtin => "builtin",
         }
     }
 
@@ -43,6 +47,8 @@ impl FromStr for Kernel {
         Self::ALL
             .into_iter()
             .find(|kernel| kernel.name() == name)
-            .ok_or_else(|| format!("there is no kernel {name:?}, but stock, intree and bare"))
+            .ok_or_else(|| {
+                format!("there is no kernel {name:?}, but stock, intree, bare and builtin")
+            })
     }
 }

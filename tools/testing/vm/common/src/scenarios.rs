@@ -8,6 +8,7 @@
 use crate::kernel::Kernel::{
     self,
     Bare,
+    Builtin,
     Intree,
     Stock, //
 };
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 /// Those of tests.
 const BOTH: &[Kernel] = &Kernel::BOTH;
+/// With our driver in the image as well.
+const ALSO_BUILTIN: &[Kernel] = &[Stock, Intree, Builtin];
 /// Those that instructions are counted with.
 const MEASURED: &[Kernel] = &[Stock, Bare];
 
@@ -122,7 +125,7 @@ pub const ALL: &[Scenario] = &[
         name: "migrate",
         about: "one migration with each driver",
         suite: Suite::Check,
-        kernels: BOTH,
+        kernels: ALSO_BUILTIN,
         seconds: 20,
         machine: Machine {
             properties: ",state-size=16M",
@@ -454,7 +457,7 @@ pub const ALL: &[Scenario] = &[
                 documentation, by KUnit",
         suite: Suite::Check,
         // The stock kernel has no KUnit.
-        kernels: &[Intree],
+        kernels: &[Intree, Builtin],
         seconds: 30,
         machine: Machine {
             kunit: true,
@@ -498,7 +501,7 @@ pub const ALL: &[Scenario] = &[
         name: "sample",
         about: "``conformance`` for ``samples/vfio-rust``, on two ivshmem-plain",
         suite: Suite::Check,
-        kernels: BOTH,
+        kernels: ALSO_BUILTIN,
         seconds: 60,
         machine: Machine {
             leaks: Leaks::All,

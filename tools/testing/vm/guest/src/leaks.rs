@@ -45,7 +45,9 @@ pub fn check(results: &mut Results) {
         Pf::find()?.set_vfs(0)?;
         let ours = drivers::ours().chain([drivers::ABSTRACTIONS]);
         for module in ours.chain(["mlx5_vfio_pci"]) {
-            sys::unload_module(module).with_context(|| format!("unloading {module}"))?;
+            if sys::is_module(module)? {
+                sys::unload_module(module).with_context(|| format!("unloading {module}"))?;
+            }
         }
         Ok(())
     });

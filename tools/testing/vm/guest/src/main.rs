@@ -49,8 +49,7 @@ fn load_modules() -> Result<()> {
     for name in list.lines() {
         let module = name.trim_end_matches(".ko");
         let params = sys::module_parameters(module)?;
-        sys::load_module(&format!("/lib/modules/{name}"), &params)
-            .with_context(|| format!("loading {name}"))?;
+        sys::load_module(module, &params).with_context(|| format!("loading {name}"))?;
     }
     Ok(())
 }

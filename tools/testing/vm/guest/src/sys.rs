@@ -133,9 +133,18 @@ pub fn rounds([usual, all]: [u32; 2]) -> io::Result<u32> {
     Ok(if long { all } else { usual })
 }
 
-/// Loads a module from a file.
-pub fn load_module(path: &str, params: &str) -> io::Result<()> {
-    let file = File::open(path)?;
+fn module_file(name: &str) -> String {
+    format!("/lib/modules/{name}.ko")
+}
+
+/// Whether a driver is a module in this machine: else the kernel's image has it.
+pub fn is_module(name: &str) -> io::Result<bool> {
+    std::fs::exists(module_file(name))
+}
+
+/// Loads a module.
+pub fn load_module(name: &str, params: &str) -> io::Result<()> {
+    let file = File::open(module_file(name))?;
     let params = c_string(params)?;
     // SAFETY: The file is open and the parameters are a C string.
     check(

@@ -106,7 +106,7 @@ const LONG_COMMANDS: &[Command] = &[
     Command {
         name: "built in",
         command: "tools/testing/vm/check-builtin.sh",
-        needs: &[Need::Intree],
+        needs: &[Need::Builtin],
     },
 ];
 
@@ -115,7 +115,7 @@ const LONG_COMMANDS: &[Command] = &[
 pub enum Extent {
     /// `make check`.
     Usual,
-    /// `make check-all`: the long suites and the third kernel as well, and as much of what
+    /// `make check-all`: the long suites and the other kernels as well, and as much of what
     /// is random as there is.
     All,
 }
@@ -244,6 +244,9 @@ mod tests {
             "intree-qemu-suite",
             "intree-qemu-faults",
             "bare-random",
+            "bare-migrate",
+            "builtin-kunit",
+            "builtin-migrate",
             "architectures",
             "built in",
         ] {
@@ -265,7 +268,7 @@ mod tests {
         assert_eq!(line(Some(CARGO)), "");
         assert_eq!(line(Some(FUZZ)), "fuzz");
         let all = needs::line(&needs(Extent::All, None).unwrap());
-        assert_eq!(all, "sources stock intree kunit bare fuzz");
+        assert_eq!(all, "sources stock intree kunit bare builtin fuzz");
     }
 
     #[test]

@@ -93,8 +93,8 @@ pub struct Common {
 
 /// Loads KVM. What there is where the hardware has nothing for it is emulation.
 fn accel() -> Result<&'static str> {
-    sys::load_module("/lib/modules/kvm.ko", "")?;
-    let loads = |name: &str| sys::load_module(&format!("/lib/modules/{name}.ko"), "").is_ok();
+    sys::load_module("kvm", "")?;
+    let loads = |name: &str| sys::load_module(name, "").is_ok();
     Ok(match loads("kvm_amd") || loads("kvm_intel") {
         true => "kvm",
         false => "tcg",

@@ -217,7 +217,11 @@ pub fn bind_ivshmem(driver: &str) -> Result<[Bdf; 2]> {
 /// the module of the abstractions.
 pub fn file_keeps_module(device: Bdf, driver: &str) -> Result<()> {
     let _file = Device::open(device)?.begin(State::STOP_COPY)?;
+    ensure!(sys::is_module(driver)?, "{driver} is no module");
     for module in [driver, "vfio_rust"] {
+        if !sys::is_module(module)? {
+            continue;
+        }
         match sys::unload_module(module) {
             Ok(()) => bail!("{module} is unloaded"),
             Err(err) => ensure!(

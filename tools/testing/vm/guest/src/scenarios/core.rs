@@ -130,7 +130,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         }
         no_complaints(results)?;
         for module in ["mlx5_core", "mlx5_vfio_pci", "mlx5_vfio_pci_rust"] {
-            sys::load_module(&format!("/lib/modules/{module}.ko"), "")?;
+            sys::load_module(module, "")?;
         }
         Ok(())
     });

@@ -319,7 +319,7 @@ fn token(bdf: Bdf) -> Result<()> {
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
-    sys::load_module(&format!("/lib/modules/{HOOKS}.ko"), "").context(HOOKS)?;
+    sys::load_module(HOOKS, "").context(HOOKS)?;
     let [bdf, _] = bind_ivshmem(HOOKS)?;
     let tests: [(&str, Test); 7] = [
         ("a region of the driver's own", own_region),

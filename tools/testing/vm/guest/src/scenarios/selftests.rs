@@ -356,7 +356,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         dma_bufs(&folder, c, false)
     });
     results.test(&format!("{DMA_BUFS} passes with vfio-pci"), |_| {
-        sys::load_module("/lib/modules/vfio_pci.ko", "")?;
+        sys::load_module("vfio_pci", "")?;
         hca::bind_to(other, "vfio-pci")?;
         dma_bufs(&folder, other, true)
     });
