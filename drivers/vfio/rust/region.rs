@@ -19,8 +19,6 @@ use core::{
     marker::PhantomData,
     ops::{
         BitOr,
-        Deref,
-        DerefMut,
         Range, //
     },
     ptr::NonNull, //
@@ -79,17 +77,30 @@ impl Region {
     }
 }
 
-/// The piece of a region that is read or written.
-pub struct Piece<'a> {
+/// That user space reads, with a read() of the device's file.
+pub enum Read {}
+
+/// That user space writes, with a write() to the device's file.
+pub enum Write {}
+
+/// The piece of a region that is read or written: `D` is [`Read`] or [`Write`].
+pub struct Piece<'a, D> {
     vdev: &'a VfioDevice<'a>,
     /// User memory, about which nothing is known.
     buffer: UserPtr,
     len: usize,
     /// Position in the device's file. Not negative.
     pos: bindings::loff_t,
+    _direction: PhantomData<D>,
 }
 
-impl<'a> Piece<'a> {
+/// What a read() of the device's file asks for.
+pub type RegionRead<'a> = Piece<'a, Read>;
+
+/// What a write() to the device's file brings.
+pub type RegionWrite<'a> = Piece<'a, Write>;
+
+impl<'a, D> Piece<'a, D> {
     /// Makes one of the arguments of read() or write().
     fn new(
         vdev: &'a VfioDevice<'a>,
@@ -105,6 +116,7 @@ impl<'a> Piece<'a> {
             buffer,
             len,
             pos,
+            _direction: PhantomData,
         })
     }
 
@@ -176,23 +188,6 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// A read() of the device's file.
-pub struct RegionRead<'a>(Piece<'a>);
-
-impl<'a> Deref for RegionRead<'a> {
-    type Target = Piece<'a>;
-
-    fn deref(&self) -> &Piece<'a> {
-        &self.0
-    }
-}
-
-impl DerefMut for RegionRead<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
-    }
-}
-
 impl RegionRead<'_> {
     /// Has `vfio_pci_core` read the piece. Returns the number of bytes.
     pub fn forward(&mut self) -> Result<usize> {
@@ -220,23 +215,6 @@ impl RegionRead<'_> {
             }
             None => Ok(()),
         }
-    }
-}
-
-/// A write() to the device's file.
-pub struct RegionWrite<'a>(Piece<'a>);
-
-impl<'a> Deref for RegionWrite<'a> {
-    type Target = Piece<'a>;
-
-    fn deref(&self) -> &Piece<'a> {
-        &self.0
-    }
-}
-
-impl DerefMut for RegionWrite<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
     }
 }
 
@@ -507,7 +485,7 @@ impl<T: Driver> Operations<T> {
         // SAFETY: `pos` is valid (requirements of this function).
         let at = unsafe { *pos };
         let piece = Piece::new(&vdev, UserPtr::from_ptr(buffer.cast()), len, at);
-        let answer = piece.and_then(|piece| driver.read(&vdev, &mut RegionRead(piece)));
+        let answer = piece.and_then(|mut piece| driver.read(&vdev, &mut piece));
         // SAFETY: `pos` is valid, and nobody else accesses it (requirements of this
         // function).
         unsafe { Self::done(answer, len, pos) }
@@ -533,7 +511,7 @@ impl<T: Driver> Operations<T> {
         let at = unsafe { *pos };
         let buffer = UserPtr::from_ptr(buffer.cast_mut().cast());
         let piece = Piece::new(&vdev, buffer, len, at);
-        let answer = piece.and_then(|piece| driver.write(&vdev, &mut RegionWrite(piece)));
+        let answer = piece.and_then(|mut piece| driver.write(&vdev, &mut piece));
         // SAFETY: `pos` is valid, and nobody else accesses it (requirements of this
         // function).
         unsafe { Self::done(answer, len, pos) }
