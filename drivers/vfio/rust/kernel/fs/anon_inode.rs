@@ -152,6 +152,16 @@ impl Drop for OpenFile {
     }
 }
 
+/// Returns what read() and write() return for a part of `len` bytes. No more than that: user
+/// space would look at what is behind its buffer, or leave data out.
+#[inline]
+fn count(done: Result<usize>, len: usize) -> isize {
+    match done {
+        Ok(n) => n.min(len) as isize,
+        Err(err) => err.to_errno() as isize,
+    }
+}
+
 struct Operations<T: StreamFile>(PhantomData<T>);
 
 impl<T: StreamFile> Operations<T> {
@@ -220,12 +230,7 @@ impl<T: StreamFile> Operations<T> {
         // function returns (requirements of this function).
         let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
         let mut out = UserWriter::new(buf, len);
-        match context.read(wait, &mut out) {
-            // No more than was asked for, or the user would look at what is behind its
-            // buffer.
-            Ok(n) => n.min(len) as isize,
-            Err(err) => err.to_errno() as isize,
-        }
+        count(context.read(wait, &mut out), len)
     }
 
     /// # Safety
@@ -245,11 +250,7 @@ impl<T: StreamFile> Operations<T> {
         // function returns (requirements of this function).
         let (context, wait) = unsafe { (Self::context(file), Self::wait(file)) };
         let mut from = UserReader::new(buf, len);
-        match context.write(wait, &mut from) {
-            // No more than was offered, or the user would leave data out.
-            Ok(n) => n.min(len) as isize,
-            Err(err) => err.to_errno() as isize,
-        }
+        count(context.write(wait, &mut from), len)
     }
 
     /// # Safety
