@@ -82,6 +82,16 @@ macro_rules! module_vfio_pci_driver {
 /// safe code can name the type of its own module, and could have it register the driver once
 /// more, forget what registers it, and be unloaded.
 ///
+/// # Examples
+///
+/// ```
+/// use vfio_rust::pci::FirstCall;
+///
+/// let called = FirstCall::new();
+/// assert!(called.check().is_ok());
+/// assert!(called.check().is_err());
+/// ```
+///
 /// [`module_vfio_pci_driver!`]: crate::module_vfio_pci_driver
 #[doc(hidden)]
 pub struct FirstCall(Atomic<i32>);
