@@ -201,13 +201,16 @@ pub struct BindIommufd {
 pub struct AttachPt {
     /// Size of this.
     pub argsz: u32,
-    /// None.
+    /// `VFIO_DEVICE_ATTACH_PASID`.
     pub flags: u32,
     /// An IOAS.
     pub pt_id: u32,
-    /// For PASIDs.
+    /// A PASID, if the flag says so.
     pub pasid: u32,
 }
+
+/// Only what the device does with a PASID goes to the IOAS.
+pub const VFIO_DEVICE_ATTACH_PASID: u32 = 1;
 
 /// `struct iommu_ioas_alloc`.
 #[repr(C)]

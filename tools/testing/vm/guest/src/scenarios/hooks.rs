@@ -290,6 +290,28 @@ fn open_fails(bdf: Bdf) -> Result<()> {
     Ok(())
 }
 
+/// Asks for a page table that does not exist for a PASID.
+pub(super) fn attach_pasid(device: &Device) -> io::Result<i32> {
+    let mut attach = uapi::AttachPt {
+        argsz: size_of::<uapi::AttachPt>() as u32,
+        flags: uapi::VFIO_DEVICE_ATTACH_PASID,
+        pt_id: u32::MAX,
+        pasid: 1,
+    };
+    uapi::with_struct(
+        device.fd(),
+        uapi::VFIO_DEVICE_ATTACH_IOMMUFD_PT,
+        &mut attach,
+    )
+}
+
+/// The driver says that its devices have PASIDs, so iommufd is asked.
+fn pasids(device: &Device) -> Result<()> {
+    let refused = attach_pasid(device);
+    ensure!(errno(refused) == Some(libc::ENOENT));
+    Ok(())
+}
+
 /// Names a VF token, which the driver takes from nobody.
 fn token(bdf: Bdf) -> Result<()> {
     let open = |path: &str| -> Result<File> {
@@ -332,6 +354,10 @@ pub fn run(results: &mut Results) -> Result<()> {
     ];
     for (name, test) in tests {
         results.test(name, |_| test(&Device::open(bdf)?));
+    }
+    match Device::kernel_has_iommufd() {
+        true => results.test("PASIDs", |_| pasids(&Device::open(bdf)?)),
+        false => results.skip("PASIDs", "the kernel has no iommufd"),
     }
     results.test("opening the device may fail", |_| open_fails(bdf));
     results.test("a VF token", |_| token(bdf));

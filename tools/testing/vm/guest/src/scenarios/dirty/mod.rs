@@ -15,6 +15,7 @@ use super::{
         self,
         Site, //
     },
+    hooks::attach_pasid,
     NamedRun,
     Vfs, //
 };
@@ -53,7 +54,10 @@ pub(super) use logged::{
 use mlx5_emu_regs as regs;
 use slow::run_slow;
 use std::fs;
-use vfio_mig::state::State;
+use vfio_mig::{
+    device::Device,
+    state::State, //
+};
 
 pub use killed::report_for_ever;
 
@@ -128,6 +132,17 @@ pub fn run(results: &mut Results) -> Result<()> {
         results.test(&name, |_| {
             let (vf, other) = vfs.of(driver);
             copy_by_reports(&Site { vf, other })
+        });
+    }
+    for driver in Driver::BOTH {
+        let name = format!("no PASID, as reports have none, {} driver", driver.name());
+        results.test(&name, |_| {
+            let device = Device::open(vfs.of(driver).0)?;
+            let errno = attach_pasid(&device)
+                .err()
+                .and_then(|err| err.raw_os_error());
+            ensure!(errno == Some(libc::EOPNOTSUPP), "{errno:?}");
+            Ok(())
         });
     }
     let (vf, other) = vfs.of(Driver::Rust);
