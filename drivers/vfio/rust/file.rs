@@ -7,6 +7,7 @@
 use crate::{
     bindings,
     kernel::{
+        device::DeviceExt,
         fs::anon_inode::{
             Access,
             OpenFile,
@@ -198,9 +199,15 @@ pub trait DataFile: Send + Sync + 'static {
 
 /// Opens a file of `vdev` around `context`.
 pub fn open<T: DataFile>(vdev: &VfioDevice<'_>, context: Arc<T>) -> Result<OpenFile> {
-    OpenFile::new(Opened {
+    let file = OpenFile::new(Opened {
         vdev: vdev.to_ref(),
         context,
+    });
+    file.inspect_err(|err| {
+        if *err == EINVAL {
+            vdev.parent()
+                .warn_ratelimited(c"driver bug: a data file names a module that it is not in");
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 #include <linux/highmem.h>
 #include <linux/io.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/pm_runtime.h>
 #include <linux/sched.h>
@@ -16,6 +17,7 @@
 #include "helpers/barrier.c"
 #include "helpers/device.c"
 #include "helpers/dma.c"
+#include "helpers/module.c"
 #include "helpers/page.c"
 #include "helpers/signal.c"
 #include "helpers/uaccess.c"
@@ -44,6 +46,20 @@ int vfio_rust_check_precopy(struct vfio_device *vdev, unsigned int cmd,
 {
 	*reinit = READ_ONCE(vdev->precopy_info_v2);
 	return vfio_check_precopy_ioctl(vdev, cmd, arg, info);
+}
+
+/* VFIO has a reference to the module of the driver of an open device. */
+struct module *vfio_rust_get_driver(struct vfio_device *vdev)
+{
+	struct module *owner = vdev->dev->driver->owner;
+
+	__module_get(owner);
+	return owner;
+}
+
+void vfio_rust_put_driver(struct module *owner)
+{
+	module_put(owner);
 }
 
 /* Here the compiler knows how long it is, so that nobody has to check that. */

@@ -13,6 +13,7 @@
 #include <linux/types.h>
 
 struct device;
+struct module;
 struct page;
 struct pci_dev;
 struct vfio_device;
@@ -32,10 +33,15 @@ unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
 int vfio_rust_check_precopy(struct vfio_device *vdev, unsigned int cmd,
 			    unsigned long arg, struct vfio_precopy_info *info,
 			    bool *reinit);
+struct module *vfio_rust_get_driver(struct vfio_device *vdev);
+void vfio_rust_put_driver(struct module *owner);
+
 int vfio_rust_put_precopy_info(unsigned long arg,
 			       const struct vfio_precopy_info *info);
 
 bool vfio_rust_fatal_signal_pending(void);
+
+bool vfio_rust_within_module(const void *address, const struct module *module);
 
 int vfio_rust_dma_map(struct device *dev, struct page *page, size_t offset,
 		      size_t len, enum dma_data_direction dir, dma_addr_t *addr);

@@ -327,8 +327,14 @@ impl VfioDevice<'_> {
         // SAFETY: The device is valid as long as `self` (type invariant), and so is
         // its `device`, which is a part of it.
         unsafe { kernel::bindings::get_device(&raw mut (*self.0.as_ptr()).device) };
-        // INVARIANT: get_device() took the reference.
-        DeviceRef(self.0)
+        // SAFETY: The device is open, or being opened (type invariant): its driver is bound,
+        // and VFIO has a reference to the driver's module.
+        let driver = unsafe { bindings::vfio_rust_get_driver(self.0.as_ptr()) };
+        // INVARIANT: The two calls took the references.
+        DeviceRef {
+            vdev: self.0,
+            driver,
+        }
     }
 
     /// Returns the device of the PCI function.
@@ -369,11 +375,16 @@ impl VfioDevice<'_> {
 ///
 /// # Invariants
 ///
-/// The device is valid, and this object owns one reference to it.
-pub(super) struct DeviceRef(NonNull<bindings::vfio_device>);
+/// The device is valid, and this object owns one reference to it, and one to the module of its
+/// driver, which is null if that is built in: the last reference to the device calls
+/// `release` of `pci::Device`, which is in that module.
+pub(super) struct DeviceRef {
+    vdev: NonNull<bindings::vfio_device>,
+    driver: *mut kernel::bindings::module,
+}
 
-// SAFETY: put_device() may be called on any thread, and so may `release` of
-// `pci::Device`, which it may call.
+// SAFETY: put_device() and module_put() may be called on any thread, and so may `release`
+// of `pci::Device`, which the former may call.
 unsafe impl Send for DeviceRef {}
 // SAFETY: `&DeviceRef` only reads a byte of the device, which several threads may do.
 unsafe impl Sync for DeviceRef {}
@@ -397,7 +408,7 @@ impl DeviceRef {
         // value. `argument` may be any address: the function checks that it is that of
         // user memory.
         to_result(unsafe {
-            let vdev = self.0.as_ptr();
+            let vdev = self.vdev.as_ptr();
             bindings::vfio_rust_check_precopy(vdev, command, argument, &mut info, &mut reinit)
         })?;
         let reinit = match reinit {
@@ -412,7 +423,10 @@ impl Drop for DeviceRef {
     fn drop(&mut self) {
         // SAFETY: This object owns a reference to the device (type invariant), and
         // does not use it after this.
-        unsafe { kernel::bindings::put_device(&raw mut (*self.0.as_ptr()).device) };
+        unsafe { kernel::bindings::put_device(&raw mut (*self.vdev.as_ptr()).device) };
+        // SAFETY: This object owns a reference to the module (type invariant), of whose code
+        // nothing runs for this object any more.
+        unsafe { bindings::vfio_rust_put_driver(self.driver) };
     }
 }
 

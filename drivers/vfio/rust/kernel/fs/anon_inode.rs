@@ -71,8 +71,8 @@ pub trait StreamFile: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.
     ///
-    /// It must be that of the crate that this stands in. Nothing checks that: safe code could
-    /// only name another module if that handed out its own.
+    /// It must be the module that opens the file: generic code is compiled there, whatever
+    /// crate it is from. [`OpenFile::new`] fails if it is not.
     const OWNER: &'static ThisModule;
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
@@ -105,20 +105,30 @@ pub struct OpenFile(NonNull<kernel::bindings::file>);
 unsafe impl Send for OpenFile {}
 
 impl OpenFile {
-    /// Opens a file around `context`.
+    /// Opens a file around `context`. `EINVAL` if the file's operations are not in the module
+    /// that it would keep loaded.
     pub fn new<T: StreamFile>(context: T) -> Result<Self> {
+        let operations: &'static _ = &Operations::<T>::TABLE;
+        // SAFETY: The function compares an address with those of a module, which is null or
+        // valid.
+        let keeps_them = unsafe {
+            bindings::vfio_rust_within_module((&raw const *operations).cast(), T::OWNER.as_ptr())
+        };
+        if !keeps_them {
+            return Err(EINVAL);
+        }
         let flags = match T::ACCESS {
             Access::Read => kernel::bindings::O_RDONLY,
             Access::Write => kernel::bindings::O_WRONLY,
         };
         let private = KBox::new(context, GFP_KERNEL_ACCOUNT)?.into_foreign();
-        // SAFETY: The name ends with a NUL, the operations are static, and
-        // `private` is the `KBox<T>` that the operations of `T` expect. They own it
-        // if this succeeds.
+        // SAFETY: The name ends with a NUL. The operations, and the functions in them, are in
+        // the module that the file keeps loaded, or in one that it depends on. `private` is
+        // the `KBox<T>` that the operations of `T` expect. They own it if this succeeds.
         let file = from_err_ptr(unsafe {
             bindings::anon_inode_getfile(
                 T::NAME.as_char_ptr(),
-                &Operations::<T>::TABLE,
+                operations,
                 private.cast(),
                 flags as i32,
             )
@@ -166,8 +176,8 @@ struct Operations<T: StreamFile>(PhantomData<T>);
 
 impl<T: StreamFile> Operations<T> {
     const TABLE: kernel::bindings::file_operations = kernel::bindings::file_operations {
-        // An open file keeps the module loaded, and with it these functions, which are compiled
-        // into it. That it is that module is assumed: `this_module!()` in the driver gives it.
+        // An open file keeps the module loaded, and with it these functions: `OpenFile::new`
+        // checks that they are in it.
         owner: T::OWNER.as_ptr(),
         read: match T::ACCESS {
             Access::Read => Some(Self::read),
@@ -331,5 +341,58 @@ impl<T: StreamFile> Operations<T> {
         // (requirements of this function).
         drop(unsafe { KBox::<T>::from_foreign((*file).private_data.cast()) });
         0
+    }
+}
+
+#[cfg(CONFIG_VFIO_RUST_KUNIT_TEST)]
+#[kernel::prelude::kunit_tests(vfio_rust_anon_inode)]
+mod tests {
+    use super::*;
+    use crate::this_module;
+
+    /// A file without contents, of this module if `OWN`, else of the kernel's image.
+    struct Nothing<const OWN: bool>;
+
+    impl<const OWN: bool> StreamFile for Nothing<OWN> {
+        const OWNER: &'static ThisModule = if OWN {
+            this_module!()
+        } else {
+            // SAFETY: The image of the kernel has no `struct module`: its `THIS_MODULE` is null.
+            &unsafe { ThisModule::from_ptr(core::ptr::null_mut()) }
+        };
+        const NAME: &'static CStr = c"nothing";
+        const ACCESS: Access = Access::Read;
+
+        fn read(&self, _wait: Wait, _out: &mut UserWriter) -> Result<usize> {
+            Ok(0)
+        }
+
+        fn write(&self, _wait: Wait, _from: &mut UserReader) -> Result<usize> {
+            Ok(0)
+        }
+
+        fn ioctl(&self, _command: u32, _argument: usize) -> Result {
+            Ok(())
+        }
+
+        fn poll(&self) -> Option<(&Changes, Readiness)> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_file_is_of_the_module_that_opens_it() {
+        assert!(OpenFile::new(Nothing::<true>).is_ok());
+        // In the image, this is as the first.
+        let other = OpenFile::new(Nothing::<false>).err();
+        assert_eq!(other, cfg!(MODULE).then_some(EINVAL));
+    }
+
+    #[test]
+    fn a_call_says_no_more_than_was_asked_for() {
+        assert_eq!(count(Ok(3), 4), 3);
+        assert_eq!(count(Ok(5), 4), 4);
+        assert_eq!(count(Ok(usize::MAX), 4), 4);
+        assert_eq!(count(Err(ENODEV), 4), ENODEV.to_errno() as isize);
     }
 }
