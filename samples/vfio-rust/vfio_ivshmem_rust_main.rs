@@ -108,11 +108,10 @@ impl Migration for SharedMemory {
             (Stop, StopCopy) => Some(Session::saving(vdev, Memory::copy_of(&memory)?)?),
             (Stop, Resuming) => Some(Session::resuming(vdev, Memory::empty(&memory))?),
             (Resuming, Stop) => {
-                let written = session.take().ok_or(EINVAL);
-                let loaded = written.and_then(|s| s.with(|all| all.load(&memory)));
-                // The memory holds what it held before, or a part of the new
+                let written = session.as_ref().ok_or(EINVAL)?;
+                // If this fails, the memory holds what it held before, or a part of the new
                 // contents: the device must not run with either.
-                loaded.map_err(StepError::Lost)?;
+                written.finish(|all| all.load(&memory))?;
                 None
             }
             // Arcs of features that the driver does not have.

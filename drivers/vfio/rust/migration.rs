@@ -179,10 +179,8 @@ impl From<Error> for StepError {
 ///             (Stop, StopCopy) => Some(Session::saving(vdev, Image::save(vdev)?)?),
 ///             (Stop, Resuming) => Some(Session::resuming(vdev, Image)?),
 ///             (Resuming, Stop) => {
-///                 let written = session.take().ok_or(EINVAL);
-///                 let loaded = written.and_then(|s| s.with(|image| image.load(vdev)));
-///                 // Nobody knows what the device is now.
-///                 loaded.map_err(StepError::Lost)?;
+///                 let written = session.as_ref().ok_or(EINVAL)?;
+///                 written.finish(|image| image.load(vdev))?;
 ///                 None
 ///             }
 ///             // Arcs of features that the driver does not have.

@@ -35,7 +35,10 @@ use crate::{
             UserWriter, //
         },
     },
-    migration::VfioDevice, //
+    migration::{
+        StepError,
+        VfioDevice, //
+    },
 };
 use kernel::{
     prelude::*,
@@ -159,6 +162,13 @@ impl<S: Stream> Transfer<S> {
         }
     }
 
+    /// Makes the file useless, and frees the stream. If a read or write has it, it is freed when
+    /// that gives it back.
+    fn end(&self) {
+        self.stream.clear();
+        self.close();
+    }
+
     /// Makes the file useless.
     fn close(&self) {
         self.open.store(false, Relaxed);
@@ -218,13 +228,27 @@ impl<S: Stream> Session<S> {
             _ => Err(EINVAL),
         }
     }
+
+    /// Has `load` load the stream into the device, for an arc that leaves `RESUMING`. If a
+    /// write is under way, the device is as it was (`EBUSY`). If `load` fails, or a write has
+    /// failed, nobody knows what is in the device: it is lost, and the file is useless.
+    pub fn finish(&self, load: impl FnOnce(&mut S) -> Result) -> Result<(), StepError> {
+        let mut stream = self.0.stream.take().ok_or(EBUSY)?;
+        let loaded = match stream.as_mut() {
+            Some(stream) if self.0.open.load(Relaxed) => load(stream),
+            _ => Err(EINVAL),
+        };
+        drop(stream);
+        loaded.map_err(|err| {
+            self.0.end();
+            StepError::Lost(err)
+        })
+    }
 }
 
 impl<S: Stream> Drop for Session<S> {
     fn drop(&mut self) {
-        // If a read or write has the stream, it is freed when that gives it back.
-        self.0.stream.clear();
-        self.0.close();
+        self.0.end();
     }
 }
 

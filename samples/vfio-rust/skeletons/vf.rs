@@ -104,9 +104,9 @@ impl Migration for Vf {
             (Stop, StopCopy) => Session::saving(vdev, Image::stopped(firmware.save()?))?,
             (Stop, Resuming) => Session::resuming(vdev, Image::empty())?,
             (Resuming, Stop) => {
-                let written = session.take().ok_or(EINVAL);
-                let loaded = written.and_then(|s| s.with(|image| firmware.load(image.bytes())));
-                loaded.map_err(StepError::Lost)?;
+                let written = session.as_ref().ok_or(EINVAL)?;
+                written.finish(|image| firmware.load(image.bytes()))?;
+                *session = None;
                 return Ok(None);
             }
             _ => return Err(EINVAL.into()),

@@ -141,6 +141,14 @@ fn caller_without_memory(bdf: Bdf, transfer: &Transfer, memory: &MissingMemory) 
     let state = transfer.state;
     let others = aside(move || -> Result<()> {
         ensure!(device.state()? == state, "another state");
+        if state == State::RESUMING {
+            let early = device
+                .set_state(State::STOP)
+                .err()
+                .and_then(|err| err.errno());
+            ensure!(early == Some(libc::EBUSY), "leaving RESUMING: {early:?}");
+            ensure!(device.state()? == state, "the device is lost");
+        }
         device.reset()?;
         ensure!(device.state()? == State::RUNNING, "not reset");
         device.begin(state)?;
