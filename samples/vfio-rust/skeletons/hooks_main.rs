@@ -63,6 +63,8 @@ const LEN: usize = WORDS * 4;
 
 /// The value of the kept word that makes the next open fail.
 const REFUSE: u32 = 0xdead;
+/// The value of the kept word with which the driver does not write to the device's memory.
+const UNWRITTEN: u32 = 0xbad;
 
 /// The revision that configuration space shows.
 const REVISION_ID: u64 = 0x08;
@@ -145,10 +147,8 @@ impl Driver for Hooks {
         self.words[IOCTLS].fetch_add(1, Full);
         match request.command() {
             IOEVENTFD => Err(ENOTTY),
-            ECHO => {
-                let argument = i32::try_from(request.argument()).map_err(|_| ERANGE)?;
-                Ok(argument as isize)
-            }
+            // CAST: What is no int is for the abstractions to refuse.
+            ECHO => Ok(request.argument() as isize),
             // As any other, but for what the test looks at.
             RESET => request
                 .forward()
@@ -205,11 +205,16 @@ impl Driver for Hooks {
             }
             Region::Bar(MEMORY) => {
                 // What comes to the first word, the driver writes itself, and to the
-                // second as well.
+                // second as well, unless it is told not to.
                 let mut word = [0; 4];
                 if write.get(0, &mut word)? {
                     let memory = Bar::of(vdev, MEMORY)?;
-                    memory.write32(4, u32::from_le_bytes(word))?;
+                    memory.write32_if(4, u32::from_le_bytes(word), || {
+                        match self.words[KEPT].load(Relaxed) {
+                            UNWRITTEN => Err(EPERM),
+                            _ => Ok(()),
+                        }
+                    })?;
                 }
                 write.clip(self.half)?;
                 write.forward()

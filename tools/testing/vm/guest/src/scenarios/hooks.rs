@@ -12,6 +12,7 @@ use super::{
     NamedRun, //
 };
 use crate::{
+    kmsg,
     sys,
     tap::Results, //
 };
@@ -57,8 +58,12 @@ const LEN: u64 = 16;
 
 /// The value that makes the next open fail.
 const REFUSE: u32 = 0xdead;
+/// The value with which the driver does not write to the device's memory.
+const UNWRITTEN: u32 = 0xbad;
 /// The revision that configuration space shows.
 const REVISION: u8 = 0x5a;
+/// A bit of the command register.
+const DECODES_MEMORY: u8 = 0x2;
 /// An ioctl that returns its argument.
 const ECHO: u64 = 0x3bff;
 /// VFIO_DEVICE_IOEVENTFD.
@@ -184,6 +189,23 @@ fn part_of_a_bar(device: &Device) -> Result<()> {
     ensure!(pwrite(device, memory.offset, &[9, 8, 7, 6])? == 4);
     ensure!(pread(device, memory.offset, &mut bytes)? == 8);
     ensure!(bytes == [9, 8, 7, 6, 9, 8, 7, 6], "{bytes:x?}");
+    // It writes if two things are true while nobody can change the second: that it may, and
+    // that the device decodes addresses.
+    let write = || errno(pwrite(device, memory.offset, &[1, 2, 3, 4]));
+    set_kept(device, UNWRITTEN)?;
+    let refused = write();
+    set_kept(device, 0)?;
+    ensure!(refused == Some(libc::EPERM), "{refused:?}");
+    let command = device.region(uapi::CONFIG_REGION)?.offset + 4;
+    let mut usual = [0; 2];
+    ensure!(pread(device, command, &mut usual)? == 2);
+    pwrite(device, command, &[usual[0] & !DECODES_MEMORY, usual[1]])?;
+    let refused = write();
+    pwrite(device, command, &usual)?;
+    ensure!(refused == Some(libc::EIO), "{refused:?}");
+    let mut now = [0; 8];
+    ensure!(pread(device, memory.offset, &mut now)? == 8);
+    ensure!(now == bytes, "{now:x?}");
     ensure!(mapped(device, memory.offset, PAGE)? == u32::from_le_bytes([9, 8, 7, 6]));
     let refused = mapped(device, memory.offset, 2 * PAGE);
     ensure!(errno(refused) == Some(libc::EINVAL));
@@ -258,11 +280,15 @@ fn configuration_space(device: &Device) -> Result<()> {
 fn ioctls(device: &Device) -> Result<()> {
     let before = word(device, IOCTLS)?;
     ensure!(ioctl(device, ECHO, 77)? == 77);
-    let refused = ioctl(device, ECHO, u64::MAX);
-    ensure!(errno(refused) == Some(libc::ERANGE));
+    for wrong in [u64::MAX, 1 << 31, 1 << 32] {
+        let refused = kmsg::require("driver bug: an ioctl returned", || {
+            Ok(errno(ioctl(device, ECHO, wrong)))
+        })?;
+        ensure!(refused == Some(libc::EIO), "{wrong:#x}: {refused:?}");
+    }
     ensure!(errno(ioctl(device, IOEVENTFD, 0)) == Some(libc::ENOTTY));
     ensure!(errno(ioctl(device, ECHO + 1, 0)) == Some(libc::ENOTTY));
-    ensure!(word(device, IOCTLS)? == before + 4);
+    ensure!(word(device, IOCTLS)? == before + 6);
     Ok(())
 }
 
