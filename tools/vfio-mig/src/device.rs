@@ -90,10 +90,10 @@ fn in_use(device: Address, err: Error) -> Error {
     }
 }
 
-/// How often a step is tried again that a signal has interrupted.
+/// How often a step that a signal has interrupted is tried again.
 const MAX_INTERRUPTIONS: usize = 8;
 
-/// Does what undoes something, again if a signal interrupts it.
+/// Does a step that undoes something, again if a signal interrupts it.
 pub(crate) fn uninterrupted(mut step: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
     interrupt::undo(|| {
         let mut done = step();
@@ -133,8 +133,7 @@ impl Device {
         opened.map_err(|err| in_use(device, err))
     }
 
-    /// Whether the kernel has iommufd, without which there are no reports of where a
-    /// device writes to.
+    /// Whether the kernel has iommufd, without which there are no reports of dirty pages.
     pub fn kernel_has_iommufd() -> bool {
         Path::new("/dev/iommu").exists()
     }
@@ -361,7 +360,7 @@ impl Device {
             .context(format!("{}: {to}", self.address))
     }
 
-    /// Bytes that STOP_COPY would stream, about.
+    /// An estimate of the bytes that STOP_COPY would stream.
     pub fn data_size(&self) -> Result<u64, Error> {
         let mut data = [0; 4];
         uapi::feature(
@@ -396,7 +395,7 @@ impl Device {
         uapi::logging_report(self.fd(), range, page_size).context_with_hint(
             format!("{}: reporting DMA", self.address),
             libc::EOPNOTSUPP,
-            "the kernel has no bitmaps for it, which come with CONFIG_IOMMUFD_DRIVER",
+            "the kernel has no dirty bitmaps, which come with CONFIG_IOMMUFD_DRIVER",
         )
     }
 
@@ -499,7 +498,7 @@ mod tests {
         let mut left = 3;
         let err = uninterrupted(|| step(&mut left, libc::EIO)).unwrap_err();
         assert_eq!((err.errno(), left), (Some(libc::EIO), 2));
-        // Nor does it go on for ever.
+        // Interrupted for ever, the step is not repeated for ever.
         let mut left = u32::MAX;
         let err = uninterrupted(|| step(&mut left, libc::EINTR)).unwrap_err();
         assert_eq!(err.errno(), Some(libc::EINTR));

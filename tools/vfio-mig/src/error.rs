@@ -18,12 +18,12 @@ pub enum Error {
     /// There is no such device.
     #[error("{device}: no such device; {}", bound(.vfio))]
     NoDevice {
-        /// What was asked for.
+        /// The device that was asked for.
         device: Address,
-        /// What there is.
+        /// The devices that have a VFIO driver.
         vfio: Vec<Address>,
     },
-    /// No driver.
+    /// No driver is bound.
     #[error("{device}: no driver is bound; write the driver's name to {path}/driver_override and {device} to /sys/bus/pci/drivers_probe")]
     NoDriver {
         /// The device.
@@ -31,12 +31,12 @@ pub enum Error {
         /// Its folder in sysfs.
         path: PathBuf,
     },
-    /// Not a VFIO driver.
+    /// A driver that is not one of VFIO's is bound.
     #[error("{device}: bound to {driver}, which is not a VFIO driver; {}", bound(.vfio))]
     NotVfio {
         /// The device.
         device: Address,
-        /// What it is bound to.
+        /// The driver that it is bound to.
         driver: String,
         /// Devices that have a VFIO driver.
         vfio: Vec<Address>,
@@ -63,7 +63,7 @@ pub enum Error {
     /// The device offers no migration.
     #[error("{0}: the driver does not support migration of this device")]
     NotMigratable(Address),
-    /// A state was not reached.
+    /// A device did not reach a state.
     #[error(
         "{device}: cannot go from {from} to {to}: {source}; the device is now in {}",
         state_name(*.now)
@@ -90,7 +90,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The driver took part of a state, and then an error came.
+    /// The driver took a part of a state, and then failed.
     #[error(
         "{device}: the driver refused the state after {bytes} bytes: {source}; \
          the kernel's log (dmesg) may say why"

@@ -26,8 +26,8 @@ pub fn save(device: &Device, to: &mut impl Write, progress: impl FnMut(u64)) -> 
     save_with(device, to, |_| Ok(()), progress)
 }
 
-/// As [`save`], and has `commit` keep a complete state: also if the device does not run
-/// again, which is [`Error::NotPutBack`] if nothing else is wrong.
+/// As [`save`], and calls `commit` to keep a complete state, even if the device does not run
+/// again. That is [`Error::NotPutBack`] if nothing else is wrong.
 pub fn save_with<W: Write>(
     device: &Device,
     mut to: W,
@@ -38,7 +38,7 @@ pub fn save_with<W: Write>(
     let saved = device
         .begin(State::STOP_COPY)
         .and_then(|mut from| stream::copy(&mut from, &mut to, progress));
-    // It does not have to wait for a disk.
+    // Put back first: the device does not have to wait for a disk.
     let back = device.step_back();
     let kept = saved.and_then(|bytes| commit(to).map(|()| bytes));
     with_undo(kept, back)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What no good program would do to a device's driver.
+//! Requests to a device's driver that no correct program makes.
 //!
 //! After each round a reset has to lead to RUNNING, and every now and then a good
 //! migration must still work. Whether the kernel survives is for its own log to
@@ -105,7 +105,8 @@ fn mutate(rng: &mut Rng, stream: &mut Vec<u8>) {
     }
 }
 
-/// Loads what is hardly a state. Whether the driver took it for one.
+/// Loads bytes that are unlikely to be a state. Returns whether the driver took them for
+/// one.
 fn load(rng: &mut Rng, device: &Device, stream: &[u8]) -> Result<bool, Error> {
     let mut to = device.begin(State::RESUMING)?;
     let mut rest = stream;
@@ -116,7 +117,7 @@ fn load(rng: &mut Rng, device: &Device, stream: &[u8]) -> Result<bool, Error> {
         rest = after;
     }
     Ok(match rng.u32(..4) {
-        // Closed, and then left; or given up.
+        // The file is closed, and then RESUMING is left; or the session is given up.
         0 => {
             drop(to);
             device.set_state(State::STOP).is_ok()
@@ -133,7 +134,7 @@ fn any_state(rng: &mut Rng) -> State {
     }
 }
 
-/// Uses whatever file there is.
+/// Makes calls on a data file, of whatever session.
 fn use_file(rng: &mut Rng, file: &mut File) {
     let mut buf = vec![0x5a; rng.usize(1..MAX_PIECE)];
     // What they answer is up to the driver.
@@ -141,7 +142,7 @@ fn use_file(rng: &mut Rng, file: &mut File) {
         0 => drop(file.write(&buf)),
         1 => drop(ask(rng, file)),
         _ => {
-            // Nobody may wait for what never comes.
+            // The calls must not wait for data that never come.
             if uapi::set_nonblocking(file.as_fd(), true).is_ok() {
                 drop(file.read(&mut buf));
             }
@@ -159,7 +160,7 @@ fn ask(rng: &mut Rng, file: &File) -> io::Result<PrecopyInfo> {
     uapi::precopy_info(file.as_fd(), asked)
 }
 
-/// A migration feature or one that nobody has, with anything for its data.
+/// A migration feature or an unknown one, with random data.
 fn feature(rng: &mut Rng, device: &Device) {
     let features = [
         uapi::FEATURE_MIGRATION,
@@ -177,7 +178,7 @@ fn feature(rng: &mut Rng, device: &Device) {
     let mut data = [rng.u32(..10), u32::MAX, rng.u32(..), rng.u32(..)];
     let done = uapi::feature_with_argsz(device.fd(), rng.u32(..64), flags, &mut data);
     if done.is_ok() && feature == uapi::FEATURE_MIG_DEVICE_STATE && data[1] != u32::MAX {
-        // It is ours; that it cannot be closed would be nobody's loss.
+        // It is a file of this process. If closing it fails, nothing is lost.
         let _ = nix::unistd::close(data[1] as i32);
     }
 }
@@ -214,7 +215,7 @@ fn logging(rng: &mut Rng, device: &Device) {
     }
 }
 
-/// Anything, in any order.
+/// Random requests, in random order.
 fn ioctls(rng: &mut Rng, device: &Device, done: &mut Done) {
     let mut file: Option<File> = None;
     for _ in 0..rng.u32(1..20) {

@@ -13,7 +13,7 @@ use std::{
 /// Whether the process whose folder in /proc is `process` has one of `files` open.
 fn holds(process: &Path, files: &[PathBuf]) -> bool {
     let Ok(open) = fs::read_dir(process.join("fd")) else {
-        // Not ours to see, or it has just ended.
+        // We may not see its files, or it has just ended.
         return false;
     };
     open.flatten()

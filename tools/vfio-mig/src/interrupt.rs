@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ending by a signal only after what was begun has been undone.
-//!
-//! A tool that is killed leaves a device to the kernel, which resets it when its
-//! file is closed, but nobody removes a temporary file, and a host at the other end
-//! does not hear why. So a signal is noted, and what moves a state looks for it
-//! between two pieces.
-//!
-//! A signal interrupts a system call, but one that comes after the look and before
-//! the call does not, and a pipe that nobody reads would then block the call for
-//! ever. So SIGALRM interrupts every second until [`check`] has seen the signal.
+//! Ending by a signal only after what was begun has been undone. If the tool is killed, the
+//! kernel resets the device when its file is closed. But nobody removes a temporary file,
+//! and a host at the other end does not hear why. So a signal is only noted, and the code
+//! that moves a state checks for it between two pieces. A signal interrupts a system call. A
+//! signal that comes between the check and the call does not, and a pipe that nobody reads
+//! would then block the call for ever. So SIGALRM interrupts every second until [`check`]
+//! has seen the signal.
 
 use crate::{
     error::{
@@ -46,9 +43,8 @@ extern "C" fn wake(_signal: libc::c_int) {
     }
 }
 
-/// From now on, the first SIGINT, SIGTERM and SIGHUP only let [`check`] fail. Each
-/// ends the tool at once if it comes a second time. One that is ignored stays ignored
-/// (nohup).
+/// From now on, the first SIGINT, SIGTERM and SIGHUP only make [`check`] fail. Each ends the
+/// tool at once if it comes a second time. A signal that is ignored stays ignored (nohup).
 pub fn catch() -> Result<(), Error> {
     if CATCHING.swap(true, Ordering::Relaxed) {
         return Ok(());
@@ -85,7 +81,7 @@ fn stop_waking() {
 pub fn undo<T>(step: impl FnOnce() -> T) -> T {
     stop_waking();
     let done = step();
-    // In this order: a signal between the two finds it set.
+    // In this order: a signal that comes between the two statements finds the flag set.
     WAKE.store(true, Ordering::Relaxed);
     if CAUGHT.load(Ordering::Relaxed) != 0 {
         stop_waking();

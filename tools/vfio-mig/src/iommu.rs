@@ -30,8 +30,8 @@ pub enum AddressSpace {
 }
 
 impl AddressSpace {
-    /// Lets devices access `memory`, from `iova` on. `memory` must outlive
-    /// that.
+    /// Lets devices access `memory`, from `iova` on. `memory` must outlive the address
+    /// space.
     pub fn map(&self, memory: &DeviceMemory, iova: u64) -> Result<(), Error> {
         match self {
             Self::Container(container) => uapi::with_struct(

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! VFIO devices and their migration, from user space.
-//!
-//! [`device::Device`] opens a device, through iommufd where the kernel has it
-//! and through the legacy container otherwise. [`migrate`] moves its state by
-//! stop-copy, and [`precopy`] while the device runs, to a [`target`]. [`file`] saves and loads. [`conformance`] tests
-//! drivers; [`stress`] and [`fuzz`] try to break them. All `unsafe` is in [`uapi`] and
-//! [`memory`].
+//! VFIO devices and their migration, from user space. [`device::Device`] opens a device,
+//! through iommufd if the kernel has it and through the legacy container otherwise.
+//! [`migrate`] moves the device's state by stop-copy to a [`target`], and [`precopy`] moves
+//! it while the device runs. [`file`] saves and loads states. [`conformance`] tests drivers;
+//! [`stress`] and [`fuzz`] try to break them. All `unsafe` is in [`uapi`] and [`memory`].
 
 // Printing is up to the command line.
 #![deny(clippy::print_stdout, clippy::print_stderr)]

@@ -49,15 +49,15 @@ pub struct Report {
     pub sha256: Option<String>,
 }
 
-/// Hears of the progress.
+/// Is told of the progress.
 pub trait Observer {
-    /// A phase begins. `total` is how much it will move, about, if anything.
+    /// A phase begins. `total` is an estimate of the bytes that it will move.
     fn phase(&mut self, name: &'static str, total: u64);
-    /// So many bytes have been moved in the phase.
+    /// `bytes` have been moved in the phase so far.
     fn bytes(&mut self, bytes: u64);
 }
 
-/// Hears nothing.
+/// Ignores the progress.
 impl Observer for () {
     fn phase(&mut self, _name: &'static str, _total: u64) {}
     fn bytes(&mut self, _bytes: u64) {}
@@ -87,11 +87,10 @@ impl Recorder<'_> {
     }
 }
 
-/// Migrates by stop-copy: the source stops, its state is moved, and the target goes on.
-/// Only then the source frees what it has saved: nobody has to wait for that.
-///
-/// When this fails before the target goes on, the source runs again, and the target
-/// forgets the state. They never run both.
+/// Migrates by stop-copy: the source stops, its state is moved, and the target goes on. Only
+/// then the source frees what it has saved, so that this does not add to the downtime. If
+/// this fails before the target goes on, the source runs again, and the target forgets the
+/// state. The two never run at the same time.
 pub fn stop_copy(
     source: &Device,
     target: &mut dyn Target,
@@ -134,16 +133,15 @@ struct Saved {
     bytes: u64,
 }
 
-/// After a failure: the source runs again, if the target does not have its
-/// state.
+/// After a failure, has the source run again, if the target does not have its state.
 pub(crate) fn back_out(source: &Device, target: &mut dyn Target, err: Error) -> Error {
     let device = source.address();
     let abandoned = target.abandon(&err);
     undone(device, err, abandoned, || source.step_back())
 }
 
-/// What to say after `err`: whether the target has forgotten the state, and if so, whether
-/// the source runs.
+/// Completes `err`: whether the target has forgotten the state, and if so, whether the
+/// source runs.
 fn undone(
     device: Address,
     err: Error,

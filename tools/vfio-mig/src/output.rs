@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A file that a state is written to.
-//!
-//! The tool runs as root, so it must not lose what it did not make. A regular
-//! file is written beside its final name and renamed when it is complete: an
-//! older file stays if the save fails. A FIFO or a character device is
-//! written to as it is, and never removed. A block device is refused: the state
-//! would have no end there, and a disk given by mistake would be lost.
+//! A file that a state is written to. The tool runs as root, so it must not destroy files of
+//! others. A regular file is written beside its final name and renamed when it is complete:
+//! an older file stays if the save fails. A FIFO or a character device is written to as it
+//! is, and never removed. A block device is refused: the state would have no end there, and
+//! a disk given by mistake would be lost.
 
 use crate::interrupt;
 use std::{
@@ -168,7 +166,8 @@ impl Output {
             None => 0o666,
         };
         let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        // One that may not be read cannot be synced: not after the state was saved.
+        // A folder that may not be read cannot be synced: fail now, before the state is
+        // saved.
         let folder = File::open(folder.unwrap_or(Path::new(".")))?;
         let (file, beside) = create_beside(&path, mode)?;
         let this = Self {
@@ -197,7 +196,7 @@ impl Output {
         fs::rename(temporary, &self.path)?;
         self.temporary = None;
         match folder.sync_all() {
-            // Not every file system can.
+            // Not every file system can sync a folder.
             Err(err) if err.raw_os_error() == Some(libc::EINVAL) => Ok(()),
             Err(err) => Err(io::Error::new(
                 err.kind(),

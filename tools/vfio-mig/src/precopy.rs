@@ -65,14 +65,13 @@ impl Default for Options {
     }
 }
 
-/// Hears of the progress, and makes the source work.
+/// Is told of the progress, and makes the source work.
 pub trait Observer {
-    /// All that there was has been read; the source still runs. `round` counts
-    /// from 0.
+    /// All data of a round have been read; the source still runs. `round` counts from 0.
     fn round(&mut self, source: &Device, round: u32) -> Result<(), Error>;
     /// What the device has answered then.
     fn info(&mut self, _info: &PrecopyInfo) {}
-    /// So many bytes were moved in all.
+    /// `bytes` were moved in all so far.
     fn bytes(&mut self, _bytes: u64) {}
 }
 
@@ -101,9 +100,8 @@ pub struct Report {
     pub downtime_ms: f64,
     /// Bytes that were moved in it.
     pub downtime_bytes: u64,
-    /// Time that the destination took to take them in, in milliseconds: in
-    /// write(), and to leave RESUMING. All firmware LOADs of the downtime are in
-    /// it.
+    /// Time that the destination took to load these bytes, in milliseconds: in write(), and
+    /// to leave RESUMING. It includes all firmware LOADs of the downtime.
     pub downtime_load_ms: f64,
     /// Time that the source then took to free what it had saved, in milliseconds.
     pub free_ms: f64,
@@ -116,10 +114,8 @@ fn ms(since: Instant) -> f64 {
 }
 
 /// Migrates with pre-copy. As with QEMU, the source frees what it has saved when the
-/// destination runs.
-///
-/// When this fails before the destination runs, the source runs again, and the destination
-/// is reset. They never run both.
+/// destination runs. If this fails before the destination runs, the source runs again, and
+/// the destination is reset. The two never run at the same time.
 pub fn migrate(
     source: &Device,
     target: &mut dyn Target,
@@ -144,7 +140,7 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// Moves all that there is.
+    /// Moves data until the final or the temporary end.
     fn move_available(&mut self, observer: &mut dyn Observer) -> Result<End, Error> {
         let before = self.bytes;
         let (moved, end) = stream::copy_available(
@@ -187,7 +183,7 @@ fn run(
             reinits += 1;
         }
         if info.initial_bytes == 0 {
-            // Nor before the destination has loaded them.
+            // Do not stop the source before the destination has loaded them, either.
             transfer.to.wait_loaded()?;
         }
         let ready = info.initial_bytes == 0 && info.dirty_bytes <= options.switchover_bytes;
@@ -200,7 +196,7 @@ fn run(
 
     let stop = Instant::now();
     source.set_state(State::STOP_COPY)?;
-    // What was saved in PRE_COPY and not read comes first.
+    // The stream begins with data that were saved in PRE_COPY and not read.
     transfer.move_available(observer)?;
     let Transfer {
         from,

@@ -30,7 +30,7 @@ impl State {
     pub const RUNNING_P2P: Self = Self(5);
     /// Running with changes tracked.
     pub const PRE_COPY: Self = Self(6);
-    /// Both.
+    /// As PRE_COPY, without peer-to-peer DMA.
     pub const PRE_COPY_P2P: Self = Self(7);
 
     /// All that there are.
@@ -184,11 +184,10 @@ impl Features {
     }
 
     /// The states that the kernel takes a device through, by the rules of
-    /// `enum vfio_device_mig_state`: "Select the shortest path. The path cannot
-    /// have saving group states as interior arcs, only starting/end states."
-    /// Within the saving group it may: there the session goes on.
-    ///
-    /// Empty where there is nothing to do, `None` where there is no way.
+    /// `enum vfio_device_mig_state`: "Select the shortest path. The path cannot have saving
+    /// group states as interior arcs, only starting/end states." Within the saving group the
+    /// path may have them: the session goes on there. Empty if the states are the same,
+    /// `None` if there is no path.
     pub fn path(self, from: State, to: State) -> Option<Vec<State>> {
         if !self.supports(from) || !self.supports(to) || to == State::ERROR {
             return None;
@@ -209,7 +208,8 @@ impl Features {
                 continue;
             }
             for (_, next) in self.arcs().filter(|(begin, _)| *begin == last) {
-                // An end may be reached more than one way: the first is shortest.
+                // A state may be reached by several paths: the first one found is the
+                // shortest.
                 if !seen.contains(&next) || next == to {
                     seen.push(next);
                     paths.push_back([&path[..], &[next]].concat());

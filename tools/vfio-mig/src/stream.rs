@@ -25,7 +25,7 @@ pub const READING: &str = "reading the device's state";
 /// What [`Error::Stream`] was doing.
 pub const WRITING: &str = "writing the device's state";
 
-/// What came after the last byte.
+/// How reading has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     /// The end.
@@ -86,8 +86,8 @@ pub fn copy_available(
     }
 }
 
-/// As [`Write::write_all`], but a signal that has asked the tool to end ends it. `bytes`
-/// were written before.
+/// As [`Write::write_all`], but ended by a signal that asks the tool to end. `bytes` were
+/// written before.
 pub fn write_all(
     to: &mut (impl Write + ?Sized),
     mut piece: &[u8],
@@ -115,9 +115,9 @@ pub fn write_all(
     Ok(())
 }
 
-/// Writes `text`, which is no state, to a reader that may not read it. A signal that has
-/// asked the tool to end ends this; one that has done so before lets it write only what
-/// does not block.
+/// Writes `text`, which is no state, to a reader that may not read it. A signal that asks
+/// the tool to end ends the write. If a signal came before, only what can be written without
+/// blocking is written.
 pub fn print(to: &mut (impl Write + AsFd), text: &str) -> Result<(), Error> {
     if let Err(interrupted) = interrupt::check() {
         if matches!(uapi::poll(to.as_fd(), libc::POLLOUT, 0), Ok(0)) {

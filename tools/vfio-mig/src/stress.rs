@@ -49,7 +49,7 @@ const MAX_ROUNDS: u32 = 5;
 /// How long to go on.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// What is random comes from this.
+    /// Seed of the random choices.
     pub seed: u64,
     /// Migrations.
     pub count: u64,
@@ -81,7 +81,7 @@ impl Done {
     }
 }
 
-/// Has the source work, if it can, and knows its state after that.
+/// Makes the source work, if it can, and remembers the digest of its state after that.
 struct Busy {
     can_work: bool,
     seed: u32,
@@ -110,8 +110,8 @@ impl Busy {
         Ok(())
     }
 
-    /// Fails if `device` has not the state that the source had after its last work.
-    /// Returns whether there was one to compare.
+    /// Fails if the digest of `device` is not that of the source after its last work.
+    /// Returns whether there was a digest to compare.
     fn compare(&self, device: &Device) -> Result<bool, Error> {
         let Some(digest) = self.digest else {
             return Ok(false);
@@ -144,7 +144,7 @@ fn require_state(device: &Device, wanted: State, after: &str) -> Result<(), Erro
     }
 }
 
-/// To the other device, or out of this one and into it again.
+/// Migrates to the other device or, if there is none, saves this device and loads it again.
 fn stop_copy(
     rng: &mut Rng,
     source: &Device,
@@ -201,7 +201,7 @@ fn with_precopy(
     Ok(())
 }
 
-/// Begins, and gives up somewhere.
+/// Begins a migration, and gives it up at some point.
 fn give_up(rng: &mut Rng, source: &Device, features: Features) -> Result<(), Error> {
     let begin = match rng.u32(..3) {
         0 => State::STOP_COPY,
@@ -227,7 +227,8 @@ fn give_up(rng: &mut Rng, source: &Device, features: Features) -> Result<(), Err
     require_state(source, State::RUNNING, "giving up")
 }
 
-/// From one state to another, without RESUMING, which needs a state.
+/// Takes a device from one migration state to another, but not to RESUMING, which could not
+/// be left without data.
 fn walk(rng: &mut Rng, source: &Device, features: Features) -> Result<(), Error> {
     let states: Vec<State> = State::ALL
         .into_iter()
@@ -254,7 +255,7 @@ fn walk(rng: &mut Rng, source: &Device, features: Features) -> Result<(), Error>
     Ok(())
 }
 
-/// Goes on until a limit is reached. `progress` hears what was done so far.
+/// Goes on until a limit is reached. `progress` gets what was done so far.
 pub fn run(
     first: Address,
     second: Option<Address>,

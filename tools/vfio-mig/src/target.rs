@@ -40,23 +40,23 @@ use std::{
     time::Duration, //
 };
 
-/// What gets the state of a device. Its steps come in the order in which they are
+/// What gets the state of a device. Its steps are called in the order in which they are
 /// here, each once.
 pub trait Target: Write {
-    /// Gets ready for what is then written.
+    /// Gets ready to be written to.
     fn prepare(&mut self) -> Result<(), Error>;
 
     /// Waits until all that was written so far has been taken in.
     fn wait_loaded(&mut self) -> Result<(), Error>;
 
-    /// Nothing more will be written. Fails where the state is not a valid one.
+    /// Ends the state: nothing more will be written. Fails if the state is not a valid one.
     fn finish(&mut self) -> Result<(), Error>;
 
-    /// Goes on where the source has stopped.
+    /// Starts the device, which goes on where the source has stopped.
     fn start(&mut self) -> Result<(), Error>;
 
-    /// Forgets the state, because of `why`. If this fails, nobody knows whether the state is
-    /// in use; the error says why.
+    /// Forgets the state, because of `why`. If this fails, the state may be in use; the
+    /// error says why that is not known.
     fn abandon(&mut self, why: &Error) -> Result<(), Error>;
 
     /// Says more about a write that failed.
@@ -183,7 +183,8 @@ impl Target for DeviceTarget<'_> {
     fn abandon(&mut self, _why: &Error) -> Result<(), Error> {
         self.file = None;
         if !self.begun {
-            // There is nothing to forget, and no reset that could fail.
+            // The device was never in RESUMING: there is nothing to forget, and no need for
+            // a reset, which could fail.
             return Ok(());
         }
         // A reset always ends in RUNNING, but without the source's state.
@@ -248,7 +249,7 @@ impl Target for FileTarget {
     }
 
     fn abandon(&mut self, _why: &Error) -> Result<(), Error> {
-        // Half a state is of no use to anybody: it goes, an older file stays.
+        // Half a state is of no use: the temporary file is removed, and an older file stays.
         self.file = None;
         Ok(())
     }

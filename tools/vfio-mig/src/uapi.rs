@@ -376,7 +376,7 @@ impl Default for PrecopyInfo {
     }
 }
 
-/// VFIO_MIG_GET_PRECOPY_INFO on a data fd, with `info` for a beginning.
+/// VFIO_MIG_GET_PRECOPY_INFO on a data fd. `info` is what the structure has before the call.
 pub fn precopy_info(data: BorrowedFd<'_>, mut info: PrecopyInfo) -> io::Result<PrecopyInfo> {
     with_struct(data, VFIO_MIG_GET_PRECOPY_INFO, &mut info)?;
     Ok(info)
@@ -440,8 +440,7 @@ pub fn feature(device: BorrowedFd<'_>, flags: u32, data: &mut [u32; 4]) -> io::R
     Ok(())
 }
 
-/// VFIO_DEVICE_FEATURE with any `argsz`: what is not a request that a good program
-/// makes.
+/// VFIO_DEVICE_FEATURE with any `argsz`, for requests that a correct program does not make.
 pub fn feature_with_argsz(
     device: BorrowedFd<'_>,
     argsz: u32,
@@ -449,7 +448,7 @@ pub fn feature_with_argsz(
     data: &mut [u32; 4],
 ) -> io::Result<()> {
     let mut feature = Feature {
-        // No more than there is: the kernel may use it all.
+        // No larger than the buffer: the kernel may use all of it.
         argsz: argsz.min(size_of::<Feature>() as u32),
         flags,
         data: *data,
@@ -503,7 +502,7 @@ fn set_handler(
     Ok(unsafe { sigaction(signal, &action) }?)
 }
 
-/// Ends this process, without what is done at the end of most.
+/// Ends this process, without calling exit handlers or flushing buffers.
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: Just a system call.
     unsafe { libc::_exit(status) }

@@ -25,12 +25,12 @@ use std::{
     },
 };
 
-/// When to give up.
+/// The time at which to give up.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// There is none.
+    /// No deadline.
     pub const NEVER: Self = Self(None);
 
     /// In `timeout` from now, or never if that is beyond what the clock can tell.
@@ -57,8 +57,8 @@ impl Deadline {
         self.left().is_some_and(|left| left.is_zero())
     }
 
-    /// The same for poll(), which counts in milliseconds: rounded up, or it would be
-    /// called many times in the last one.
+    /// Time that is left for poll(), in milliseconds. Rounded up: rounded down, poll() would
+    /// be called again and again in the last millisecond.
     fn timeout(self) -> PollTimeout {
         let Some(left) = self.left() else {
             return PollTimeout::NONE;
@@ -83,7 +83,8 @@ pub fn ready(fds: &mut [PollFd<'_>], deadline: Deadline, signals: Signals) -> io
         if signals == Signals::Heed {
             interrupt::check().map_err(io::Error::other)?;
         }
-        // Even if something is ready: a peer could see to it that something always is.
+        // Checked even if something is ready: a peer could make sure that something always
+        // is.
         if deadline.has_passed() {
             return Ok(false);
         }

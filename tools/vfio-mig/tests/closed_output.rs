@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tool does if nobody reads what it prints, or if it cannot be written.
+//! What the tool does if nobody reads its output, or if the output cannot be written.
 
 use nix::fcntl::OFlag;
 use std::{
@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-/// As a shell shows a command that SIGPIPE has ended.
+/// The status that a shell shows for a command that SIGPIPE has ended.
 const CLOSED: Option<i32> = Some(128 + 13);
 
 /// The writing end of a pipe without a reader, which a tool of another test must not

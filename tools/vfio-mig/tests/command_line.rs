@@ -18,7 +18,7 @@ fn tool(args: &[&str]) -> Output {
     command.args(args).stdin(Stdio::null()).output().unwrap()
 }
 
-/// No machine has it, so the tool ends with 1 as soon as it looks for it.
+/// A device that no machine has, so the tool ends with 1 as soon as it looks for the device.
 const ABSENT: &str = "ffff:ff:1f.7";
 /// Another one.
 const OTHER: &str = "ffff:ff:1f.6";

@@ -182,7 +182,7 @@ fn the_help_of_a_command_has_all_of_its_text() {
     for (command, text) in [
         ("test", "Exits with 0 if none failed"),
         ("stress", "given up half way"),
-        ("fuzz", "says how to have it again"),
+        ("fuzz", "prints the command that repeats it"),
     ] {
         let help = help(&[command])
             .split_whitespace()

@@ -50,9 +50,10 @@ use vfio_mig::{
     },
 };
 
-/// What a blocked call may take to hear of a signal; it looks every second.
+/// Time in which a blocked call must be ended by a signal, which is checked for every
+/// second.
 const SOON: Duration = Duration::from_secs(10);
-/// When the test has failed, since the process hangs.
+/// Time after which the process counts as hung, and the test fails.
 const HUNG: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
@@ -165,7 +166,7 @@ fn apart() {
     let begin = Instant::now();
     assert!(wait::sleep(HUNG).is_err() && begin.elapsed() < SOON);
 
-    // What undoes something takes the time that it needs.
+    // A signal does not end a step that undoes something.
     let time = Duration::from_millis(1500);
     let late = || wait::ready(&mut [], Deadline::after(time), Signals::Ignore);
     let begin = Instant::now();

@@ -38,8 +38,8 @@ fn usage(man: &clap_mangen::Man) -> io::Result<Vec<u8>> {
     Ok(sections)
 }
 
-/// The page of the tool, and then one section for each command. There are no pages of
-/// the commands, which clap_mangen's own list of them would refer to.
+/// The page of the tool, and then one section for each command. clap_mangen's own list of
+/// commands would refer to a page for each command, which there is not.
 fn page() -> io::Result<Vec<u8>> {
     let mut command = Cli::command();
     command.build();

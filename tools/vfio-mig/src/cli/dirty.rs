@@ -31,7 +31,7 @@ pub struct Args {
     /// Where the memory begins that is given to the device and logged.
     #[arg(long, value_name = "HEX", value_parser = values::parse_hex, default_value = "0x100000000")]
     iova: u64,
-    /// How much of it.
+    /// The length of that memory.
     #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "16M")]
     length: u64,
     /// The size of the pages that the device should tell apart, a power of two. The
@@ -41,7 +41,7 @@ pub struct Args {
     /// Seconds between two reports, from 0 to 86400.
     #[arg(long, value_name = "SECONDS", value_parser = values::parse_interval, default_value = "1")]
     interval: Duration,
-    /// So many reports.
+    /// Number of reports.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::at_least_one::<u32>)]
     count: u32,
     /// Have the device write to this many pages before each report. Only for
@@ -53,9 +53,9 @@ pub struct Args {
 /// Characters of the map, at most: rows and columns.
 const ROWS: usize = 16;
 const COLUMNS: usize = 64;
-/// Most that is logged: the memory is really there.
+/// Largest range that is logged. The memory is really allocated.
 const MAX_LENGTH: u64 = 1 << 40;
-/// Smallest page that the kernel reports, and least that is mapped.
+/// Smallest page that the kernel reports, and smallest length that is mapped.
 const MIN_PAGE: u64 = 4096;
 
 impl Args {
@@ -151,7 +151,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     with_undo(logged, device.stop_logging())
 }
 
-/// Reports again and again.
+/// Makes the reports.
 fn log(
     args: &Args,
     device: &Device,

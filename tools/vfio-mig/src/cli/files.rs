@@ -55,8 +55,7 @@ impl Args {
     }
 }
 
-/// Says how many bytes were moved: on standard error where the state itself is
-/// on standard output.
+/// Prints how many bytes were moved, to standard error if standard output has the state.
 fn show_bytes(
     what: &str,
     done: &'static str,

@@ -19,23 +19,21 @@ use vfio_mig::{
     },
 };
 
-/// Feed a device's driver with what no good program would.
-///
-/// With states that were changed, requests in any order, ioctls with anything in them.
-/// After each round the device must come back by a reset, and every now and then a good
-/// migration must work. Look at the kernel's log, too. A round that fails says how to have
-/// it again.
+/// Feed a device's driver with what no correct program would. /// /// Loads changed states,
+/// requests states in any order and makes ioctls with random contents. After each round the
+/// device must come back by a reset, and from time to time a good migration must work. Look
+/// at the kernel's log, too. For a round that fails, prints the command that repeats it.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
     device: Address,
-    /// What is random comes from this.
+    /// Seed of the random choices.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::parse_number)]
     seed: u64,
     /// Number of the first round.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::parse_number)]
     first: u64,
-    /// So many rounds.
+    /// Number of rounds.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>)]
     rounds: u64,
 }

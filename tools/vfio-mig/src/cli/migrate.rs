@@ -62,17 +62,17 @@ use vfio_mig::{
 pub struct Args {
     /// The device whose state moves.
     source: Address,
-    /// What gets it: a device, "file:PATH", or "tcp:HOST:PORT" where `vfio-mig
+    /// Where the state goes: a device, "file:PATH", or "tcp:HOST:PORT" where `vfio-mig
     /// receive` waits.
     destination: Destination,
     /// Save to this file, and load from it.
     #[arg(long, value_name = "FILE", conflicts_with = "precopy")]
     through: Option<PathBuf>,
-    /// Move most of it while the source runs.
+    /// Move most of the state while the source runs.
     #[arg(long)]
     precopy: bool,
-    /// Time limit for each step of the destination, in seconds: an answer, a piece of the
-    /// state that it takes, or the load of what it has.
+    /// Time limit for each step of the destination, in seconds: to answer, to take a piece
+    /// of the state, or to load what it has got.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>)]
     timeout: u64,
     #[command(flatten)]
@@ -109,8 +109,8 @@ pub struct ReceiveArgs {
     /// your own hosts in it.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4444")]
     listen: Endpoint,
-    /// Time limit in seconds: until a peer that connects must have said that it is a
-    /// sender, for each step of the sender, and for the device to load what it has.
+    /// Time limit in seconds: for a peer that connects to say that it is a sender, for each
+    /// step of the sender, and for the device to load what it has got.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>)]
     timeout: u64,
 }
@@ -197,7 +197,7 @@ impl Observer for Bars {
     }
 }
 
-/// Shows the bytes, and has the source work.
+/// Shows the bytes, and makes the source work.
 struct PrecopyBar {
     bar: ProgressBar,
     workload: Workload,
@@ -253,8 +253,8 @@ impl Args {
         ))
     }
 
-    /// Opens the destination and then the source, and does something with them. The
-    /// source is reset when it is opened, so nothing may be wrong with the destination.
+    /// Opens the destination and then the source, and does something with them. Opening the
+    /// source resets it, so it is opened last, when the destination is known to be right.
     fn with_both<T>(
         &self,
         work: impl FnOnce(&Device, &mut dyn Target) -> Result<T, Error>,

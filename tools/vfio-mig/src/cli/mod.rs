@@ -43,13 +43,11 @@ use vfio_mig::{
 
 /// Look at, migrate and test VFIO devices, without a virtual machine monitor.
 ///
-/// A device is given as [DOMAIN:]BUS:DEVICE.FUNCTION, or as the UUID of a mediated
-/// device. It must be bound to a VFIO driver, as those that `vfio-mig list` shows, and
-/// nobody else may have it open. Opening a device resets it.
-///
-/// Exit status: 0 if all went well, 1 if it did not, 2 if the command line is
-/// wrong, 4 if no test could be run, 141 if nobody reads what is printed, 128 and the
-/// signal's number if one has ended it.
+/// A device is given as [DOMAIN:]BUS:DEVICE.FUNCTION, or as the UUID of a mediated device.
+/// It must be bound to a VFIO driver, as those that `vfio-mig list` shows, and nobody else
+/// may have it open. Opening a device resets it. Exit status: 0 if all went well, 1 if
+/// something failed, 2 if the command line is wrong, 4 if no test could be run, 141 if
+/// nobody reads what is printed, 128 and the signal's number if a signal has ended the tool.
 #[derive(Parser, Debug)]
 #[command(version)]
 pub struct Cli {
@@ -72,14 +70,12 @@ enum Command {
     ///
     /// The device runs again afterwards.
     Save(files::Args),
-    /// Load the state of a device from a file.
-    ///
-    /// The device then runs. If it fails, the device is reset.
+    /// Load the state of a device from a file. The device then runs. If loading fails, the
+    /// device is reset.
     Load(files::Args),
-    /// Move the state of a device to another one, to a file or to another host.
-    ///
-    /// The source is left stopped, the destination running. If it fails, the
-    /// source runs again and the destination is reset.
+    /// Move the state of a device to another one, to a file or to another host. The source
+    /// is left stopped, the destination running. If the migration fails, the source runs
+    /// again and the destination is reset.
     Migrate(migrate::Args),
     /// Wait for the state of a device from another host.
     Receive(migrate::ReceiveArgs),
@@ -101,22 +97,22 @@ enum Command {
 
 /// Nothing went wrong.
 const GOOD: u8 = 0;
-/// Something did.
+/// Something went wrong.
 const BAD: u8 = 1;
 /// The command line is wrong.
 const USAGE: u8 = 2;
-/// No test could be run: what a kselftest exits with for that.
+/// No test could be run. A kselftest exits with the same status.
 const SKIP: u8 = 4;
-/// Nobody reads what the tool prints: what a shell shows for a command that
+/// Nobody reads what the tool prints. A shell shows the same status for a command that
 /// SIGPIPE has ended.
 const CLOSED: u8 = KILLED + libc::SIGPIPE as u8;
-/// What a shell adds to the number of the signal that has ended a command.
+/// Added to the number of the signal that has ended the tool, as a shell does.
 const KILLED: u8 = 128;
 
 /// Parses the command line, `args`, and carries it out.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let json = has(&args, "--json");
-    // Standard output is, or was to be, a state.
+    // Standard output gets a state, or would have got one.
     let has_state = has(&args, "-");
     ExitCode::from(match Cli::parse_and_check(args) {
         Ok(cli) => run(cli),
@@ -144,8 +140,8 @@ impl Cli {
     }
 }
 
-/// The command line. To an option, a negative number is a wrong value, of which its parser
-/// says what is right; it is no option that does not exist.
+/// The command line. A negative number after an option is a value, which the option's parser
+/// refuses with what is right; it is not taken for an unknown option.
 fn command() -> clap::Command {
     Cli::command().mut_subcommands(|command| {
         command.mut_args(|arg| {
@@ -174,7 +170,7 @@ fn usage_error(name: &str, message: String) -> clap::Error {
     command.error(ErrorKind::ValueValidation, message)
 }
 
-/// Adds the names that there are to an error about one that there is not.
+/// Adds the names that exist to an error about one that does not.
 fn with_right_names(mut err: clap::Error, args: &[OsString]) -> clap::Error {
     let mut command = Cli::command();
     command.build();
@@ -206,8 +202,8 @@ fn with_right_names(mut err: clap::Error, args: &[OsString]) -> clap::Error {
     err
 }
 
-/// Whether `wanted` is in a command line that could not be parsed. No value of an option
-/// begins with a dash, but for a negative number.
+/// Whether `wanted` is in a command line that could not be parsed. The only values that
+/// begin with a dash are negative numbers.
 fn has(args: &[OsString], wanted: &str) -> bool {
     args.iter()
         .take_while(|arg| *arg != "--")
@@ -274,12 +270,12 @@ fn run(cli: Cli) -> u8 {
     result.unwrap_or_else(|err| status_of(&err, json, has_state))
 }
 
-/// Says what went wrong, unless nobody listens; not on standard output, if that has a
+/// Prints what went wrong, unless nobody reads it; not to standard output, if that has a
 /// state. Returns the exit status.
 fn status_of(err: &Error, json: bool, has_state: bool) -> u8 {
     if out::reader_gone(err) {
         if matches!(err, Error::NotPrinted { .. }) {
-            // It is not as with most commands: what was done stays done.
+            // Unlike with most commands, nothing is undone.
             let _ = out::errln!("vfio-mig: {err}");
         }
         return CLOSED;

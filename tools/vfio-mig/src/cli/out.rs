@@ -64,8 +64,8 @@ pub fn stdout() -> Stream<io::Stdout> {
     Stream(io::stdout())
 }
 
-/// Writes at once: the standard library's own would go on with a write that a signal has
-/// interrupted, and a tool that nobody reads could not be asked to end.
+/// Writes without a buffer. The standard library's own output repeats a write that a signal
+/// has interrupted, so a signal could not end a tool whose output nobody reads.
 pub struct Unbuffered<F>(F);
 
 impl<F: AsFd> Write for Unbuffered<F> {
@@ -84,7 +84,8 @@ impl<F: AsFd> AsFd for Unbuffered<F> {
     }
 }
 
-/// Standard output, for a state. Not a terminal, which takes bytes of a state for commands.
+/// Standard output, for a state. Fails if it is a terminal, which would take bytes of the
+/// state for commands.
 pub fn unbuffered_stdout() -> Result<Stream<Unbuffered<io::Stdout>>, Error> {
     if io::stdout().is_terminal() {
         let why = "a terminal, which a state would garble; give a file, or > or |";
@@ -145,8 +146,8 @@ pub fn print_error_line(line: fmt::Arguments<'_>) -> Result<(), Error> {
     print(io::stderr(), "standard error", line)
 }
 
-/// What came of printing a report of what is `done`, which must not look as if that had
-/// failed.
+/// The result of printing a report of what is `done`. If printing fails, the error must not
+/// look as if what is done had failed.
 pub fn after(done: &'static str, printed: Result<(), Error>) -> Result<(), Error> {
     printed.map_err(|source| Error::NotPrinted {
         done,
@@ -163,7 +164,7 @@ pub fn print_parsed(parsed: &clap::Error) -> Result<(), Error> {
     parsed.print().map_err(marked).context(stream)
 }
 
-/// Writes what is still in a buffer. At exit its loss would go unnoticed.
+/// Writes what is still in a buffer. An error at exit would go unnoticed.
 pub fn flush() -> Result<(), Error> {
     stdout().flush().context("standard output")
 }

@@ -26,7 +26,7 @@ pub fn json(value: &impl Serialize) -> Result<(), Error> {
     print_json(serde_json::to_string_pretty(value))
 }
 
-/// Prints a value in one line, of which there may be many.
+/// Prints a value in one line, for commands that print several values.
 pub fn json_line(value: &impl Serialize) -> Result<(), Error> {
     print_json(serde_json::to_string(value))
 }
@@ -51,7 +51,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Progress through `total` bytes; where that is not known, 0.
+/// Progress through `total` bytes, or 0 if that is not known.
 pub fn bytes(total: u64) -> ProgressBar {
     let bar = match total {
         0 => ProgressBar::new_spinner(),
@@ -76,7 +76,7 @@ pub fn steps(total: u64, json: bool) -> ProgressBar {
     ProgressBar::new(total).with_style(style("{elapsed_precise} {bar:30} {pos}/{len} {msg}"))
 }
 
-/// Eight heights, for values between 0 and `most`.
+/// A plot of values between 0 and `most`, with eight heights.
 pub fn spark(values: &[u64], most: u64) -> String {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let height = |value: &u64| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `state`: one state after another, and the way in between.
+//! `state`: takes a device from state to state, and shows the arcs on the way.
 
 use super::{
     out::outln,
@@ -19,8 +19,8 @@ use vfio_mig::{
 pub struct Args {
     /// The device.
     device: Address,
-    /// States to go to, in turn. Opening the device has reset it to RUNNING, as the next
-    /// open() will. What a session streams is not read.
+    /// States to go to, in turn. The device is in RUNNING at first, since opening it resets
+    /// it, and so does the next open. The stream of a session is not read.
     states: Vec<State>,
 }
 
@@ -28,7 +28,7 @@ pub struct Args {
 struct Step {
     from: State,
     to: State,
-    /// The arcs of the way, by the uAPI's rules.
+    /// The states on the way, by the uAPI's rules.
     path: Vec<State>,
     data_fd: bool,
     ms: f64,
@@ -38,7 +38,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     let device = Device::open(args.device)?;
     let features = device.features()?;
     let mut steps = Vec::new();
-    // A session ends when its file is closed before its time.
+    // Kept open: closing the file would end the session.
     let mut session = None;
     for to in &args.states {
         let from = device.state()?;

@@ -18,23 +18,22 @@ use vfio_mig::{
     },
 };
 
-/// Migrate again and again, in all ways that the device has.
-///
-/// By stop-copy and with pre-copy, to another device or back into itself, given up half
-/// way, and from state to state.
+/// Migrate again and again, in all ways that the device has. /// /// Migrates by stop-copy
+/// and with pre-copy, to another device or back into the same one. Some migrations are given
+/// up half way, and sometimes a device is taken from state to state.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
     device: Address,
-    /// Another one that can load its state.
+    /// Another device, which can load the state of the first.
     second: Option<Address>,
-    /// So many migrations, at most.
+    /// Number of migrations, at most.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>)]
     count: u64,
-    /// For so long, at most.
+    /// Seconds to go on for, at most.
     #[arg(long, value_name = "SECONDS", value_parser = values::at_least_one::<u64>)]
     seconds: Option<u64>,
-    /// What is random comes from this.
+    /// Seed of the random choices.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::parse_number)]
     seed: u64,
 }

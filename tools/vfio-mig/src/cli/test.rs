@@ -54,21 +54,21 @@ pub struct Args {
     /// The device.
     #[arg(required_unless_present_any = ["list", "check_quotes"])]
     device: Option<Address>,
-    /// Another one that can load its state.
+    /// Another device, which can load the state of the first.
     second: Option<Address>,
     /// Only tests with this in their name. May be given more than once.
     #[arg(long, value_name = "NAME", value_parser = parse_only)]
     only: Vec<String>,
-    /// What is known to fail: a TOML file.
+    /// A TOML file with the tests that the driver is known to fail.
     #[arg(long, value_name = "FILE")]
     expect: Option<PathBuf>,
-    /// A test that takes longer fails.
+    /// Time limit for each test. A test that takes longer fails.
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = values::at_least_one::<u64>)]
     timeout: u64,
     /// List the tests, and what each is about. Opens no device.
     #[arg(long)]
     list: bool,
-    /// Say which quotes are not, or not in their line, in this
+    /// List the quotes that are missing from, or in another line of, this
     /// include/uapi/linux/vfio.h.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "device"])]
     check_quotes: Option<PathBuf>,
@@ -86,7 +86,7 @@ fn parse_only(text: &str) -> Result<String, String> {
     ))
 }
 
-/// What could be meant by `wrong`, the name of no test: the tests of its group, or else
+/// Suggestions for `wrong`, which is in the name of no test: the tests of its group, or else
 /// the groups.
 fn right_names(wrong: &str) -> String {
     let tests = conformance::tests();
@@ -123,7 +123,7 @@ fn about(line: Option<u32>, quote: &str) -> String {
     }
 }
 
-/// KTAP has one line for a test; what is more comes before it.
+/// Prints an outcome. KTAP has one line for a test; diagnostics come before it.
 fn print_ktap(number: usize, outcome: &Outcome) -> Result<(), Error> {
     outln!("# {}", about(outcome.line, outcome.quote))?;
     let name = &outcome.name;

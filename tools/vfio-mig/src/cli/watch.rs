@@ -47,10 +47,10 @@ pub struct Args {
     /// Seconds between two looks, from 0 to 86400.
     #[arg(long, value_name = "SECONDS", value_parser = values::parse_interval, default_value = "1")]
     interval: Duration,
-    /// So many looks, or until interrupted.
+    /// Number of looks. Without it, goes on until interrupted.
     #[arg(long, value_name = "N", value_parser = values::at_least_one::<u32>)]
     count: Option<u32>,
-    /// Do not read the stream: see what piles up.
+    /// Do not read the stream, to see how much piles up.
     #[arg(long)]
     keep: bool,
     /// Have the device create objects of this size, once. Only for emulated
@@ -63,7 +63,7 @@ pub struct Args {
     change: u64,
 }
 
-/// Looks that the plot has.
+/// Number of looks that the plot shows.
 const PLOT: usize = 40;
 
 #[derive(Serialize)]
@@ -135,7 +135,7 @@ fn look(args: &Args, device: &Device, mut stream: File, v2: bool, json: bool) ->
 fn show_look(look: &Look, left: &[u64], terminal: bool) -> Result<(), Error> {
     let most = left.iter().copied().max().unwrap_or(0);
     let reinit = if look.reinit { "REINIT" } else { "" };
-    // In a file, the last value says it all.
+    // A file only gets the last value.
     let plot = match terminal {
         true => format!(" {}", show::spark(left, most)),
         false => String::new(),

@@ -23,11 +23,11 @@ use std::{
 pub struct Known {
     /// The tests, all for the same reason.
     pub tests: Vec<String>,
-    /// What a mail about it would have as its subject.
+    /// The subject of a report about the failure.
     pub subject: String,
-    /// Each of them says one of these when it fails, among other things.
+    /// Strings. The message of each failure has one of these in it.
     pub observed: Vec<String>,
-    /// What is wrong in the driver, or why it is right after all.
+    /// What is wrong in the driver, or why the driver is right.
     pub cause: String,
 }
 
@@ -38,19 +38,19 @@ pub struct Expectations {
     /// Which driver, as sysfs names it, and of which kernel.
     #[serde(default)]
     pub driver: String,
-    /// They.
+    /// The known failures.
     #[serde(default)]
     pub known: Vec<Known>,
 }
 
-/// How a failure, or none, compares with what is known.
+/// How the result of a test compares with what is known.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Judgement<'a> {
     /// No entry is about the test.
     Unknown,
-    /// It is just as known.
+    /// The test fails in the known way.
     AsKnown(&'a Known),
-    /// It is known to fail in another way.
+    /// The test is known to fail in another way.
     Otherwise(&'a Known),
 }
 

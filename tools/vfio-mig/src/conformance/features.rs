@@ -23,7 +23,7 @@ use std::{
     os::fd::AsFd, //
 };
 
-/// Every feature that migration has, and which of GET and SET there is.
+/// Features that each device with migration has, and which of GET and SET each takes.
 const MIGRATION: &[(u32, u32, &str)] = &[
     (uapi::FEATURE_MIGRATION, uapi::FEATURE_GET, "MIGRATION"),
     (
@@ -38,10 +38,10 @@ const MIGRATION: &[(u32, u32, &str)] = &[
     ),
 ];
 
-/// Features that a device may have beside.
+/// Features that a device may also have.
 const OTHERS: &[(u32, u32, &str)] = &[(uapi::FEATURE_DMA_BUF, uapi::FEATURE_GET, "DMA_BUF")];
 
-/// Those that there are: all that migration has, and others that the device says it has.
+/// The features of a device: those of migration, and the others that the device says it has.
 fn features(device: &Device) -> Vec<(u32, u32, &'static str)> {
     let others = OTHERS
         .iter()
@@ -79,7 +79,7 @@ fn probing_a_method_that_is_not_there(site: &Site) -> Verdict {
             if methods & method == 0 {
                 let flags = uapi::FEATURE_PROBE | number | method;
                 require(feature(&device, flags).is_err(), || {
-                    format!("{name} can be probed for a method that it has not")
+                    format!("{name} can be probed for a method that it does not have")
                 })?;
             }
         }
@@ -105,7 +105,7 @@ fn get_and_set_exclude_each_other(site: &Site) -> Verdict {
     let result = feature(&device, both | uapi::FEATURE_MIG_DEVICE_STATE);
     require_errno(result, libc::EINVAL, "GET and SET at once")?;
     require(device.state()? == State::RUNNING, || {
-        "it was carried out, too".to_string()
+        "it was refused, but carried out".to_string()
     })
 }
 
@@ -163,7 +163,7 @@ fn no_data_fd_on_get(site: &Site) -> Verdict {
     })
 }
 
-/// Also while there is a session.
+/// `data_fd` is also -1 while there is a session.
 fn no_data_fd_on_get_in_a_session(site: &Site) -> Verdict {
     let (device, _file) = site.open_session(State::STOP_COPY)?;
     let flags = uapi::FEATURE_GET | uapi::FEATURE_MIG_DEVICE_STATE;
@@ -214,14 +214,14 @@ fn data_size_in_each_state(site: &Site) -> Verdict {
     Ok(())
 }
 
-/// Nothing changes the state of a stopped device, so that an estimate of 0 is wrong.
+/// The state of a stopped device does not change, so an estimate of 0 is wrong.
 fn data_size_estimates(site: &Site) -> Verdict {
     let (device, _file) = site.open_in(State::STOP)?;
     let estimate = device.data_size()?;
     drop(device);
     let bytes = site.saved()?.len();
     require(estimate > 0, || {
-        format!("the estimate is 0, and {bytes} bytes come")
+        format!("the estimate is 0, but the stream has {bytes} bytes")
     })
 }
 

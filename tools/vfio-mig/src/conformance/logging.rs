@@ -52,7 +52,7 @@ fn report(device: &Device, page_size: u64) -> Result<Vec<u64>, Stop> {
     }
 }
 
-/// A device that logs, with memory where it does.
+/// A device that logs, with memory behind the range that is logged.
 fn logging(site: &Site) -> Result<(Device, DeviceMemory), Stop> {
     let device = open(site)?;
     let memory = DeviceMemory::new(RANGE.length as usize)?;
@@ -71,7 +71,7 @@ fn probing(site: &Site) -> Verdict {
     let all = can(uapi::FEATURE_DMA_LOGGING_STOP, uapi::FEATURE_SET)
         && can(uapi::FEATURE_DMA_LOGGING_REPORT, uapi::FEATURE_GET);
     require(all, || {
-        "there is START, but not STOP and REPORT".to_string()
+        "the device has START, but not STOP and REPORT".to_string()
     })
 }
 
@@ -112,7 +112,7 @@ fn no_report_without_logging(site: &Site) -> Verdict {
 fn page_size_is_one(site: &Site) -> Verdict {
     let device = open(site)?;
     for hint in [512, 4096, 8192, 2 << 20, 1 << 30] {
-        // What the hint is about must be made of such pages.
+        // The range must consist of whole pages of that size.
         let range = LoggingRange {
             length: RANGE.length.max(hint),
             ..RANGE
@@ -128,7 +128,7 @@ fn page_size_is_one(site: &Site) -> Verdict {
 
 fn as_many_ranges_as_a_page_has(site: &Site) -> Verdict {
     let device = open(site)?;
-    // Adjoining ones are as good as one: these are not.
+    // Adjoining ranges could be combined: these cannot.
     let ranges: Vec<LoggingRange> = (0..RANGES)
         .map(|i| LoggingRange {
             iova: RANGE.iova + i * 2 * PAGE,

@@ -25,13 +25,13 @@ pub use site::Site;
 use crate::error::Error;
 use std::io;
 
-/// Why a test is there.
+/// The reason for a test.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// A sentence, or most of one, of include/uapi/linux/vfio.h, and the line in
     /// which it begins.
     Uapi(u32, &'static str),
-    /// What everybody expects of a driver, and the header does not say.
+    /// What everybody expects of a driver, but the header does not say.
     Expected(&'static str),
 }
 
@@ -85,9 +85,7 @@ fn shown(err: &io::Error) -> String {
 fn require_errno<T>(result: io::Result<T>, errno: i32, of: &str) -> Verdict {
     let wanted = nix::errno::Errno::from_raw(errno);
     match result {
-        Ok(_) => Err(Stop::Fail(format!(
-            "{of}: no error, but {wanted:?} was due"
-        ))),
+        Ok(_) => Err(Stop::Fail(format!("{of}: no error, expected {wanted:?}"))),
         Err(err) if err.raw_os_error() == Some(errno) => Ok(()),
         Err(err) => Err(Stop::Fail(format!(
             "{of}: {} instead of {wanted:?}",
@@ -103,7 +101,7 @@ type Body = Box<dyn Fn(&Site) -> Verdict + Send + Sync>;
 pub struct Test {
     /// Its name.
     pub name: String,
-    /// Why it is there.
+    /// The reason for it.
     pub source: Source,
     body: Body,
 }
@@ -163,7 +161,7 @@ pub fn tests() -> Vec<Test> {
     .collect()
 }
 
-/// The quotes that are not in `header` where they should be, and where they are.
+/// The quotes that are missing from `header`, or in another line, and that line.
 pub fn misquoted(header: &str) -> Vec<String> {
     // A comment as running text, with the line of each word.
     let words: Vec<(u32, &str)> = (1..)

@@ -38,7 +38,7 @@ use std::{
     thread, //
 };
 
-/// The next one finds a device that works.
+/// The next process that opens the device finds it working.
 fn require_usable(site: &Site) -> Verdict {
     let device = site.open_as_left()?;
     let state = device.state()?;

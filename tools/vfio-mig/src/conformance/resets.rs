@@ -45,12 +45,12 @@ fn in_the_middle_of_a_save(site: &Site) -> Verdict {
     })
 }
 
-/// Where it is there, the device says so.
+/// If VFIO_DEVICE_RESET works, VFIO_DEVICE_GET_INFO must say so.
 fn is_announced(site: &Site) -> Verdict {
     let device = site.open_as_left()?;
     site::reset(&device)?;
     require(device.can_reset()?, || {
-        "it works, and VFIO_DEVICE_FLAGS_RESET is not set".to_string()
+        "a reset works, but VFIO_DEVICE_FLAGS_RESET is not set".to_string()
     })
 }
 

@@ -57,17 +57,17 @@ use std::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Well.
+    /// It passed.
     Pass,
-    /// Not well.
+    /// It failed.
     Fail,
-    /// Not well, as it is known to.
+    /// It failed in the known way.
     Known,
     /// It could not be run.
     Skip,
 }
 
-/// What came of a test.
+/// The result of a test.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// Its name.
@@ -78,20 +78,20 @@ pub struct Outcome {
     pub quote: &'static str,
     /// How it ended.
     pub status: Status,
-    /// What it says about that.
+    /// Its message.
     pub message: String,
     /// How long it took.
     pub ms: f64,
 }
 
-/// All that came of a run.
+/// The counts of a run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
-    /// Tests that went well.
+    /// Tests that passed.
     pub passed: usize,
-    /// Tests that did not.
+    /// Tests that failed.
     pub failed: usize,
-    /// Tests that did not, as is known.
+    /// Tests that failed in the known way.
     pub known: usize,
     /// Tests that could not be run.
     pub skipped: usize,
@@ -118,9 +118,9 @@ pub fn selected(only: &[String]) -> Vec<Test> {
     all
 }
 
-/// How often is looked whether a test has ended.
+/// Interval at which the runner checks whether a test has ended.
 const POLL: Duration = Duration::from_millis(5);
-/// How long a killed process has to be gone.
+/// Time within which a killed process must end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waits for a process, and kills it after `timeout`.
@@ -144,7 +144,7 @@ fn wait(child: Pid, timeout: Duration) -> io::Result<Result<(), String>> {
     }
 }
 
-/// What a test's process says: how it ended, and what about it.
+/// What a test's process sends: how the test ended, and its message.
 fn tell(mut to: File, verdict: super::Verdict) {
     let (status, message) = match verdict {
         Ok(()) => ("pass", String::new()),
@@ -155,15 +155,15 @@ fn tell(mut to: File, verdict: super::Verdict) {
     let _ = write!(to, "{status} {message}");
 }
 
-/// Has this process end with its `parent`: one whose parent was killed would keep the
-/// device, and nobody would end it if it hangs. A child does not inherit this.
+/// Makes this process end with its `parent`. Otherwise it would keep the device if its
+/// parent is killed, and nobody would end it if it hangs. Its children do not inherit this.
 pub(super) fn end_with(parent: Pid) {
     if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != parent {
         crate::uapi::exit_now(1)
     }
 }
 
-/// Runs a test in a process of its own. This one must have just this thread.
+/// Runs a test in a process of its own. The calling process must have just this thread.
 fn run_apart(test: &Test, site: &Site, timeout: Duration) -> io::Result<(Status, String)> {
     let (from, to) = pipe()?;
     let runner = getpid();
@@ -218,7 +218,7 @@ fn judge(outcome: &mut Outcome, known: &Expectations) {
     }
 }
 
-/// Runs tests one after another, and tells `heard` of each. Ends if `heard` fails.
+/// Runs tests one after another, and calls `heard` with each outcome. Ends if `heard` fails.
 pub fn run(
     all: &[Test],
     site: &Site,

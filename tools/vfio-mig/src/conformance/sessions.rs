@@ -43,7 +43,7 @@ use std::{
     },
 };
 
-/// Reads that come after an end must not be the first that says otherwise.
+/// Number of reads after the end of a stream, each of which must say end again.
 const AGAIN: usize = 5;
 
 fn is_a_stream(site: &Site) -> Verdict {
@@ -137,8 +137,8 @@ fn nonblocking(site: &Site) -> Verdict {
     })
 }
 
-/// Whatever else happens: data must not come from a session that is over, nor
-/// may its end be taken for the end of a state.
+/// A session that is over must not return data, nor an end of file, which user space would
+/// take for the end of a state.
 fn require_over(mut file: &File, after: &str) -> Verdict {
     match file.read(&mut [0; 64]) {
         Ok(0) => require(false, || format!("{after}: the stream has come to its end")),
@@ -215,7 +215,7 @@ fn load(site: &Site, state: &[u8], piece: usize) -> Verdict {
 
 fn segmentation_does_not_matter(site: &Site) -> Verdict {
     let state = site.saved()?;
-    // Small pieces of a large state take too long, and find no more.
+    // Small pieces of a large state take too long, and would find nothing else.
     for piece in [1, 7, 4096, 65537] {
         if state.len() / piece < 1 << 14 {
             load(site, &state, piece)?;
@@ -224,7 +224,7 @@ fn segmentation_does_not_matter(site: &Site) -> Verdict {
     load(site, &state, state.len())
 }
 
-/// Reads in pieces that have nothing to do with what the driver has.
+/// Reads in pieces whose lengths are not those of the driver's records.
 fn reads_of_any_size(site: &Site) -> Verdict {
     let (_device, mut file) = site.open_session(State::STOP_COPY)?;
     let mut state = Vec::new();

@@ -41,8 +41,8 @@ pub struct Site {
 pub const GARBAGE: [u8; 4096] = [0xa5; 4096];
 
 impl Site {
-    /// Opens the device, and resets it: whatever it was left in is no concern of
-    /// most tests.
+    /// Opens the device, and resets it: most tests do not care about the state that it was
+    /// left in.
     pub fn open(&self) -> Result<Device, Stop> {
         let device = self.open_as_left()?;
         match reset(&device) {
@@ -51,7 +51,7 @@ impl Site {
         }
     }
 
-    /// Opens the device, whatever that does.
+    /// Opens the device. Does not reset it, unless the driver does so when it is opened.
     pub fn open_as_left(&self) -> Result<Device, Stop> {
         Ok(Device::open(self.device)?)
     }
@@ -149,7 +149,7 @@ fn break_it(device: &Device) -> Result<(), Stop> {
     }
 }
 
-/// Reads all that there is for now.
+/// Reads until the final or the temporary end.
 pub fn drain(file: &mut File) -> Result<(u64, End), Stop> {
     Ok(stream::copy_available(file, &mut io::sink(), |_| ())?)
 }

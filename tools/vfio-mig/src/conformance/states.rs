@@ -29,7 +29,7 @@ use std::{
 /// Where a device gets some memory.
 const IOVA: u64 = 0x1_0000_0000;
 const PAGE: u64 = 4096;
-/// How long is waited for a state to change by itself.
+/// Time in which a state must not change by itself.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 fn begins_running(site: &Site) -> Verdict {
@@ -116,7 +116,7 @@ fn writes_memory(site: &Site, state: State) -> Result<bool, super::Stop> {
     let memory = DeviceMemory::new(PAGE as usize)?;
     device.space().map(&memory, IOVA)?;
     let _file = device.set_state(state)?;
-    // That it says no is as good as that nothing happens.
+    // A device that refuses to write is as good as one that does not write.
     let _ = workload::write(&device, IOVA, PAGE);
     thread::sleep(PATIENCE);
     Ok((0..PAGE as usize).step_by(8).any(|at| memory.word(at) != 0))

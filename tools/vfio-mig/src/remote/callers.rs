@@ -50,7 +50,7 @@ use std::{
     time::Duration, //
 };
 
-/// Most peers that are waited for at the same time to say `HELLO`.
+/// Most peers that may be connected at the same time without having said `HELLO`.
 pub(super) const MAX_CALLERS: usize = 64;
 
 /// A peer that has connected, and has not said `HELLO` yet.
@@ -73,7 +73,7 @@ impl Caller {
         })
     }
 
-    /// Bytes that it has to say in all, as far as that is known.
+    /// Length of its `HELLO` in bytes, as far as that is known.
     fn expected(&self) -> io::Result<usize> {
         let Some(header) = self.said.first_chunk::<HEADER>() else {
             return Ok(HEADER);
@@ -86,7 +86,7 @@ impl Caller {
         }
     }
 
-    /// Reads what it says, and not more than `HELLO`. Whether that was all of it.
+    /// Reads its `HELLO`, and no byte after that. Returns whether `HELLO` is complete.
     pub(super) fn listen(&mut self) -> io::Result<bool> {
         let mut buf = [0; HEADER + MAX_VERSION];
         loop {
@@ -112,7 +112,7 @@ impl Caller {
         }
     }
 
-    /// Says why it is refused, to it, if it reads, and to the observer.
+    /// Refuses it: sends it the reason, if that does not block, and tells the observer.
     fn refuse(mut self, why: &io::Error, observer: &mut dyn Observer) -> Result<(), Error> {
         let text = why.to_string();
         if let Ok(header) = header(FAILED, text.as_bytes()) {
@@ -138,7 +138,8 @@ pub(super) fn accept_all(
     for _ in 0..MAX_CALLERS {
         let mut quiet = None;
         if callers.len() >= MAX_CALLERS {
-            // A caller that has said something since the last look is heard first.
+            // Read first: a caller that has said something since the last round is not
+            // refused for silence.
             quiet = callers
                 .iter_mut()
                 .position(|caller| matches!(caller.listen(), Ok(false)));
@@ -161,8 +162,8 @@ pub(super) fn accept_all(
     Ok(())
 }
 
-/// Whether accept() says what has happened to a connection and not to the listener
-/// ("treat them like EAGAIN by retrying", accept(2)).
+/// Whether an error of accept() is about a connection and not about the listener ("treat
+/// them like EAGAIN by retrying", accept(2)).
 fn is_of_connection(err: &io::Error) -> bool {
     matches!(
         err.raw_os_error(),

@@ -44,9 +44,10 @@ use std::{
 const MAX_TIMEOUTS: u32 = 10;
 const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 
-/// Most time that a sender waits for a receiver to forget the state. Most time, and most
-/// bytes, that a receiver which has failed goes on to read, so that its reason is not lost: a
-/// socket that is closed with something to read resets the connection.
+/// Most time that a sender waits for a receiver to forget the state. Also the most time for
+/// which a receiver that has failed goes on reading, and [`MAX_LINGER_BYTES`] the most
+/// bytes: closing a socket with unread data resets the connection, and the sender would not
+/// get the reason.
 pub(super) const MAX_LINGER: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: usize = 64 << 20;
 
@@ -160,7 +161,8 @@ impl Connection {
         Ok(kind)
     }
 
-    /// Whether the peer, which has sent so much, had this side wait for longer than it may.
+    /// Whether this side has waited for the peer for longer than is allowed for the bytes
+    /// that the peer has sent.
     pub(super) fn is_too_slow(&self, bytes: u64, barriers: u32) -> bool {
         let for_steps = self.timeout.saturating_mul(MAX_TIMEOUTS + barriers);
         let for_bytes = Duration::from_secs(bytes / MIN_BYTES_PER_SECOND);
@@ -204,7 +206,8 @@ pub(super) fn connect(to: &Endpoint, timeout: Duration) -> io::Result<TcpStream>
     let addresses: Vec<SocketAddr> = to.to_socket_addrs()?.collect();
     let mut last = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
     for (address, others) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
-        // One that does not answer leaves the others their share.
+        // Each address gets its share of the time, so one that does not answer leaves time
+        // for the others.
         let share = deadline.left().unwrap_or(timeout) / others;
         match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
             Ok(stream) => return Ok(stream),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Frames: what the two sides say.
+//! Frames: the messages of the two sides.
 
 use std::io;
 
@@ -19,7 +19,7 @@ pub(super) const VERSION: &[u8] = b"vfio-mig 1";
 /// Most bytes of what `HELLO` says, in any version.
 pub(super) const MAX_VERSION: usize = 64;
 
-/// Most bytes of a frame: what the other side sends decides about our memory.
+/// Most bytes of a frame. Without a limit, the other side could make us allocate any amount.
 pub(super) const MAX_FRAME: u32 = 1 << 20;
 
 /// Most bytes that are shown of a peer's reason.
@@ -47,7 +47,8 @@ pub(super) fn parse_header([kind, a, b, c, d]: [u8; HEADER]) -> io::Result<(u8, 
     }
 }
 
-/// Why the peer has failed, in its words, which must not command the terminal.
+/// The reason of a peer that has failed, without control characters, which a terminal would
+/// obey.
 pub(super) fn reason(answer: &[u8]) -> String {
     let text = String::from_utf8_lossy(&answer[..answer.len().min(MAX_REASON)]);
     let shown = |c: char| match c {

@@ -40,11 +40,11 @@ use std::{
     time::Duration, //
 };
 
-/// Most `BARRIER`s of a sender, which has one in each round of pre-copy, of which there are
-/// 50, whether the round had data or not.
+/// Most `BARRIER`s of a sender. A sender of ours sends one in each round of pre-copy, and
+/// there are at most 50 rounds.
 pub(super) const MAX_BARRIERS: u32 = 64;
 
-/// What was received.
+/// The result of a migration that was received.
 #[derive(Clone, Debug, Serialize)]
 pub struct Received {
     /// The sender.
@@ -96,10 +96,11 @@ pub(super) fn serve_into(
         }
         Err(err) => err,
     };
-    // What is said and read from here on undoes what was begun.
+    // From here on, frames are sent and read to undo what was begun: signals do not
+    // interrupt that.
     connection.signals = Signals::Ignore;
     let abandoned = target.abandon(&err);
-    // The source goes on when it hears FAILED, so the device must not run with its state.
+    // The source goes on when it gets FAILED, so reset the device before that is sent.
     let may_run = phase == Phase::Started && abandoned.is_err();
     let err = err.unless_undone(abandoned);
     // The sender may be gone.
@@ -112,7 +113,7 @@ pub(super) fn serve_into(
     Err(err)
 }
 
-/// What the receiver has heard.
+/// What the receiver has got so far.
 #[derive(PartialEq, Eq)]
 enum Phase {
     Data,
@@ -120,7 +121,7 @@ enum Phase {
     Started,
 }
 
-/// Takes what comes after `HELLO`.
+/// Handles the frames after `HELLO`.
 fn take(
     connection: &mut Connection,
     target: &mut dyn Target,
@@ -139,7 +140,7 @@ fn take(
             return Err(bad("sends less than 64 KiB a second")).context("the sender");
         }
         match (kind, &*phase) {
-            // Else a peer could keep the device for ever with nothing.
+            // Otherwise a peer could keep the device for ever with empty frames.
             (DATA, Phase::Data) if frame.is_empty() => {
                 return Err(bad("sends frames without data")).context("the sender");
             }
@@ -173,7 +174,7 @@ fn take(
             (START, Phase::Start) => {
                 *phase = Phase::Started;
                 target.start()?;
-                // It runs, whether the sender hears so or not.
+                // The device runs, even if the sender does not get the answer.
                 connection.signals = Signals::Ignore;
                 let _ = connection.send(DONE, &[]);
                 return Ok((bytes, format!("{:x}", digest.finalize())));

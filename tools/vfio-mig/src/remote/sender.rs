@@ -51,10 +51,10 @@ pub struct RemoteTarget {
     pub(super) connection: Connection,
     peer: String,
     digest: Sha256,
-    /// It was told to start, and has not said that it has failed.
+    /// The receiver was told to start, and has not said that it has failed.
     started: bool,
-    /// Nothing more can be sent: a frame was cut short, or the peer has failed or said
-    /// nothing for as long as it may.
+    /// Nothing more can be sent: a frame was cut short, or the peer has failed or was silent
+    /// until its time-out.
     pub(super) ended: bool,
 }
 
@@ -88,7 +88,7 @@ impl RemoteTarget {
         let err = match self.connection.receive(&mut answer) {
             Ok(DONE) => return Ok(()),
             Ok(FAILED) => {
-                // It does not run: else it would not say so.
+                // A receiver that says FAILED does not run.
                 self.started = false;
                 io::Error::other(reason(&answer))
             }
@@ -148,11 +148,10 @@ impl Target for RemoteTarget {
 
     fn abandon(&mut self, why: &Error) -> Result<(), Error> {
         if self.started {
-            // Without an answer, it may run.
+            // Without an answer, the destination may run.
             return Err(Error::MayRun(self.peer.clone()));
         }
-        // One that is gone, or whose connection is closed, resets its device by
-        // itself.
+        // A receiver whose process or connection has ended resets its device by itself.
         if !self.ended {
             self.connection.signals = Signals::Ignore;
             // The source is stopped until this returns. Without START, the receiver does

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What pages show of the tool is what it does: commands that need no device are run, and
-//! the others have a right command line. The scenario `tool` runs those.
+//! The output of the tool in our pages is what the tool prints. Commands that need no device
+//! are run here; of the others, the command line is checked, and the scenario `tool` runs
+//! them.
 
 mod shown;
 

@@ -71,7 +71,7 @@ pub(super) fn poll_says_readable(site: &Site) -> Verdict {
         let left = info(file)?.initial_bytes;
         let ready = uapi::poll(file.as_fd(), libc::POLLIN, 10_000)?;
         require(left == 0 || ready & libc::POLLIN != 0, || {
-            format!("{left} initial bytes, and poll does not say readable")
+            format!("{left} initial bytes, but poll does not say readable")
         })
     })
 }
@@ -92,10 +92,10 @@ pub(super) fn more_data_wakes_poll(site: &Site) -> Verdict {
     require_workload(&device)?;
     drain(&mut file)?;
     change(&device)?;
-    // Asking is what makes a driver look.
+    // A driver may only ask the device when user space asks for PRECOPY_INFO.
     info(&file)?;
     let ready = uapi::poll(file.as_fd(), libc::POLLIN, 10_000)?;
     require(ready & libc::POLLIN != 0, || {
-        "dirty bytes, and poll does not say readable".to_string()
+        "dirty bytes, but poll does not say readable".to_string()
     })
 }

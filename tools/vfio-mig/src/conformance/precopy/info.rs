@@ -47,7 +47,8 @@ pub(super) fn only_in_precopy(site: &Site) -> Verdict {
     require_errno(ask(&file), libc::EINVAL, "PRECOPY_INFO in STOP_COPY")
 }
 
-/// Which error it is, the header leaves to the state that the device is in then.
+/// Any error is right: the header does not say which one a file whose session has ended
+/// returns.
 pub(super) fn not_after_precopy(site: &Site) -> Verdict {
     each_precopy_state(site, |device, file, _| {
         device.set_state(State::RUNNING)?;
@@ -101,7 +102,9 @@ pub(super) fn dirty_bytes_follow_changes(site: &Site) -> Verdict {
     drain(&mut file)?;
     change(&device)?;
     let dirty = info(&file)?.dirty_bytes;
-    require(dirty > 0, || "it changed, and dirty_bytes is 0".to_string())?;
+    require(dirty > 0, || {
+        "the state has changed, but dirty_bytes is 0".to_string()
+    })?;
     let (bytes, _) = drain(&mut file)?;
     require(bytes > 0, || "dirty bytes cannot be read".to_string())?;
     let left = info(&file)?.dirty_bytes;
@@ -138,7 +141,7 @@ pub(super) fn argsz(site: &Site) -> Verdict {
             argsz: 4096,
             ..PrecopyInfo::default()
         };
-        // A structure that has grown since.
+        // A larger structure, as a newer kernel may have it.
         uapi::precopy_info(file.as_fd(), larger)?;
         Ok(())
     })

@@ -41,7 +41,7 @@ use std::{
 #[test]
 fn who_is_no_sender_does_not_use_the_receiver_up() {
     let (listener, at) = listen();
-    // All before the sender: the one that says nothing must not keep it waiting.
+    // These all connect before the sender, which must not have to wait for them.
     let silent = peer(at, b"");
     let slow = peer(at, &[HELLO, 10, 0]);
     let scanner = peer(at, b"");
@@ -68,7 +68,7 @@ fn who_is_no_sender_does_not_use_the_receiver_up() {
         (newer, version),
     ] {
         refused.require(peer.local_addr().unwrap(), why);
-        // It hears so, too.
+        // The peer is told the reason, too.
         let mut answer = Vec::new();
         peer.read_to_end(&mut answer).unwrap();
         assert_eq!(answer.first(), Some(&FAILED), "{why}");
@@ -124,7 +124,7 @@ fn a_sender_that_has_said_hello_is_heard() {
     while callers.len() < MAX_CALLERS {
         accept_all(&listener, &mut callers, LONG, &mut refused).unwrap();
     }
-    // Between two looks: the first one says HELLO, and one more connects.
+    // Before the receiver looks again, the first peer says HELLO, and one more connects.
     sender.write_all(&frames(&[(HELLO, VERSION)])).unwrap();
     while callers[0].stream.peek(&mut [0]).is_err() {}
     let late = peer(at, b"");

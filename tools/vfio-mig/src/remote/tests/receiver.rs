@@ -110,7 +110,7 @@ fn who_has_nothing_to_send_does_not_keep_the_device() {
     let text = result.unwrap_err().to_string();
     assert!(text.contains("again and again"), "{text}");
     assert_eq!(notes.steps.len(), MAX_BARRIERS as usize + 2);
-    // As often as rounds of pre-copy need it, it may.
+    // It may ask as often as the rounds of pre-copy need it.
     let mut all = barriers(MAX_BARRIERS);
     all.push((DATA, b"state"));
     let digest = Sha256::digest(b"state");
@@ -126,7 +126,7 @@ fn who_sends_single_bytes_does_not_keep_the_device() {
     let mut sender = peer(at, &frames(&[(HELLO, VERSION)]));
     sender.set_nodelay(true).unwrap();
     let mut sent = 0;
-    // Ends at the receiver's word; the limit is for when that does not come.
+    // Ends when the receiver fails; the limit is for a receiver that does not.
     while sent < 1000 && sender.write_all(&frames(&[(DATA, b"x")])).is_ok() {
         sent += 1;
         thread::sleep(Duration::from_millis(20));
@@ -165,7 +165,7 @@ fn a_receiver_that_has_failed_reads_on() {
     };
     let serving = serve_notes(listener, LONG, notes);
     let mut peer = peer(at, &frames(&[(HELLO, VERSION), (DATA, b"x")]));
-    // Without a look at what comes back.
+    // Does not read what comes back.
     for _ in 0..64 {
         peer.write_all(&[0; 64 << 10]).unwrap();
     }

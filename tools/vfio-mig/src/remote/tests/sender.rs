@@ -128,7 +128,7 @@ fn a_sender_hears_why_its_data_are_not_taken() {
     let (result, notes, _) = serving.join().unwrap();
     assert_eq!(result.unwrap_err().to_string(), text);
     assert_eq!(notes.steps, ["prepare", "abandon"]);
-    // Neither of them waits for anything then.
+    // After that, neither call waits.
     assert!(begin.elapsed() < MAX_LINGER);
 }
 
@@ -137,7 +137,7 @@ fn a_reason_is_heard_before_a_reset() {
     let (mut target, mut peer) = connected(LONG);
     target.write_all(b"data").unwrap();
     peer.write_all(&frames(&[(FAILED, b"no room")])).unwrap();
-    // It has not read the data, so the connection is reset.
+    // The peer closes without having read the data, so the connection is reset.
     drop(peer);
     assert_eq!(target.send(DATA, b"x").unwrap_err().to_string(), "no room");
     let (mut target, mut peer) = connected(LONG);
