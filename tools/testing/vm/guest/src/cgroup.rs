@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Control groups: what their processes are charged for and may use, and processes that
-//! are frozen.
+//! Control groups: how much memory their processes are charged for and may use, and freezing
+//! processes.
 
 use crate::sys;
 use anyhow::{
@@ -37,7 +37,7 @@ const ROOT: &str = "/tmp/cgroup";
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 
-/// A control group. Its processes go to the root of all groups when it goes.
+/// A control group. When it is dropped, its processes go to the root group.
 pub struct Group {
     dir: PathBuf,
 }
@@ -88,7 +88,7 @@ impl Group {
         Ok(fs::write(self.dir.join("memory.max"), bytes.to_string())?)
     }
 
-    /// Freezes it, or lets it go on, and waits until that is so.
+    /// Freezes or thaws the group, and waits until that has happened.
     pub fn set_frozen(&self, frozen: bool) -> Result<()> {
         let number = u32::from(frozen);
         fs::write(self.dir.join("cgroup.freeze"), number.to_string())?;
@@ -120,7 +120,7 @@ fn read_bytes(file: &mut File) -> Result<u64> {
 }
 
 impl Peak {
-    /// Begins to look, from what the group with a name is charged for now.
+    /// Begins to measure, from what the group with a name is charged for now.
     pub fn of(name: &str) -> Result<Self> {
         let path = Path::new(ROOT).join(name).join("memory.peak");
         let mut options = OpenOptions::new();
@@ -142,7 +142,8 @@ impl Drop for Group {
         for process in processes.lines() {
             let _ = fs::write(Path::new(ROOT).join("cgroup.procs"), process);
         }
-        // One that has processes left stays, and the next of this name says so.
+        // A group that still has processes stays, and then making the next group of this
+        // name fails.
         let _ = fs::remove_dir(&self.dir);
     }
 }

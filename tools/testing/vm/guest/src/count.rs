@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counting the instructions of the machine: counter.c of the host does.
+//! Marks for the plugin counter.c on the host, which counts the instructions of the machine.
 
 use std::arch::asm;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `devlink dev reload`: has the PF's driver begin anew, with its VFs in place.
+//! `devlink dev reload`: restarts the PF's driver, while its VFs stay.
 
 use anyhow::{
     bail,

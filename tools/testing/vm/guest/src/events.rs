@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the tracepoints of drivers tell.
+//! Tracepoints of the drivers: turns them on, and reads their events.
 
 use crate::sys;
 use anyhow::{
@@ -50,7 +50,7 @@ pub fn turn_on_only(event: &str) -> Result<()> {
     turn_events(&format!("{SYSTEM}/{SYSTEM}_{event}"), true)
 }
 
-/// What was traced since the last time: "event: what", for each of the driver's events.
+/// The events since the last call, each as "event: fields".
 pub fn taken() -> Result<Vec<String>> {
     taken_of("vfio_migration_")
 }

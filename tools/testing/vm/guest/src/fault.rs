@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Faults of the emulated HCA: firmware commands that fail or are answered late,
-//! and page trackers that go wrong.
+//! Faults of the emulated HCA: firmware commands that fail or are answered late, and page
+//! trackers that fail.
 //!
 //! They are armed through the PF's configuration space, so no VF need be open,
 //! and they stay armed if a VF is reset.
@@ -67,8 +67,8 @@ const BAD_RES_STATE: u8 = 0x9;
 /// How long to wait for a command to be held.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A fault of a firmware command: of the next one with this opcode, about any
-/// VHCA, unless something else is said.
+/// A fault of a firmware command: by default, of the next one with this opcode, about any
+/// VHCA.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     opcode: u16,
@@ -149,7 +149,7 @@ impl Fault {
 /// dropped.
 pub struct Faults {
     config: File,
-    /// What had fired before.
+    /// The number of faults that had fired before.
     fired: u32,
 }
 
@@ -202,8 +202,8 @@ impl Faults {
         Ok(())
     }
 
-    /// Arms a fault. What mlx5_core says of a command that fails is no fault of the
-    /// kernel's, until the test ends.
+    /// Arms a fault. Until the test ends, a message of mlx5_core about a failed command does
+    /// not fail the test.
     pub fn arm(&self, fault: Fault) -> Result<()> {
         if fault.how != 0 {
             kmsg::expect(&format!("({:#x})", fault.opcode));
@@ -213,8 +213,7 @@ impl Faults {
         self.command(regs::CMD_ARM_FAULT, &args)
     }
 
-    /// Has the next report of a VHCA's page tracker go wrong: `kind` is one of
-    /// `TRACK_*`.
+    /// Makes the next report of a VHCA's page tracker fail: `kind` is one of `TRACK_*`.
     pub fn arm_report(&self, vhca: u16, kind: u64) -> Result<()> {
         self.command(regs::CMD_TRACK_FAULT, &[kind, vhca.into()])
     }
@@ -224,7 +223,7 @@ impl Faults {
         self.command(regs::CMD_DISARM_FAULTS, &[])
     }
 
-    /// Has the commands answered that are held.
+    /// Has all held commands answered.
     pub fn release(&self) -> Result<()> {
         self.command(regs::CMD_RELEASE, &[])
     }
@@ -255,7 +254,7 @@ impl Faults {
 
 impl Drop for Faults {
     fn drop(&mut self) {
-        // A test that ends early must not be in the way of the next one.
+        // A test that ends early must not leave faults to the next one.
         let _ = self.disarm();
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's files: programs that are more than an init, and what they need.
+//! The host's files: programs other than the init, and the files that they need.
 
 use crate::sys;
 use anyhow::{

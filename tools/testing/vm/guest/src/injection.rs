@@ -40,7 +40,7 @@ pub fn set_up() -> Result<()> {
 /// Does `work`, in which the `n`th allocation fails, from 1 on. Returns the result of `work`,
 /// and whether it allocated `n` times.
 pub fn with_failure<T>(n: u32, work: impl FnOnce() -> T) -> Result<(T, bool)> {
-    // Opened before: to open it again would be the next allocation.
+    // Opened before `work`: opening it again would be the next allocation.
     let file = File::options()
         .read(true)
         .write(true)

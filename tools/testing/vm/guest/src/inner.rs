@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Init of a machine in the machine, which QEMU gives a VF and migrates.
-//!
-//! It has its first VF work for ever: change its state, write to memory, raise
-//! interrupts. It knows what must come of that, and that the others stay as they
-//! are. So it notices by itself when a migration, of which it knows nothing, loses
-//! or repeats something.
-//!
-//! It says so on the second serial port: every [`STEP`] rounds [`report`]'s line,
-//! or once a line that begins with [`ERROR`]. On the third one it takes orders:
-//! [`CREATE`] has the VF create new objects, and [`CREATED`] says that it has;
-//! [`RESET`] has the VF reset.
-//!
-//! A VF that was reset is noticed, too: a register of it has [`MARK`] for as long as it
-//! is not. The guest then says [`WAS_RESET`], checks that nothing but the VF's own state
-//! is lost, and goes on with what is left. A VF that is unplugged is given back: the guest
-//! says [`WAS_REMOVED`], and goes on without it.
+//! Init of a machine in the machine, which QEMU gives a VF and migrates. It makes its first
+//! VF work for ever: change its state, write to memory, raise interrupts. It knows the
+//! result that each of these must have, and that the other VFs must stay as they are. So it
+//! notices by itself if a migration, of which it knows nothing, loses or repeats something.
+//! It reports on the second serial port: every [`STEP`] rounds [`report`]'s line, or once a
+//! line that begins with [`ERROR`]. On the third serial port it takes orders: [`CREATE`] has
+//! the VF create new objects, and [`CREATED`] says that it has; [`RESET`] has the VF reset.
+//! It also notices if the VF was reset: a register of the VF has [`MARK`] until then. The
+//! guest then says [`WAS_RESET`], checks that nothing but the VF's own state is lost, and
+//! goes on. A VF that is unplugged is given back: the guest says [`WAS_REMOVED`], and goes
+//! on without it.
 
 use crate::{
     hca,
@@ -55,9 +50,9 @@ use vfio_mig::{
     uapi, //
 };
 
-/// Rounds of a report.
+/// Rounds between two reports.
 pub const STEP: u64 = 4;
-/// Pages of a huge page.
+/// 4 KiB pages in a huge page.
 const PAGES: u64 = 512;
 /// Pages that a round writes to.
 const SCATTERED: u64 = 5;
@@ -65,12 +60,12 @@ const SCATTERED: u64 = 5;
 const COMMANDS: u64 = 3;
 /// The one of them that writes to memory.
 const SCATTER: u64 = 2;
-/// Registers that rounds write to; the one behind them has [`MARK`].
+/// Number of registers that rounds write to; the register after them has [`MARK`].
 const SCRATCH: usize = regs::SCRATCH_COUNT - 1;
-/// In a VF that was not reset.
+/// What a register has in a VF that was not reset.
 const MARK: u64 = 0x6d61_726b_6d61_726b;
-/// Between two rounds: what is of a round is there for so long, and where all is
-/// emulated on one processor, others want to use it.
+/// Time between two rounds. The results of a round stay for this long, so that a migration
+/// can meet them, and other programs get the processor if all is emulated on one.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How a line begins that tells of something wrong.
@@ -252,7 +247,7 @@ impl Work {
         }
     }
 
-    /// A round, which begins by checking what the last one has left.
+    /// Does a round, which begins by checking the results of the last one.
     fn round(&mut self) -> Result<()> {
         self.check_registers()?;
         self.check_memory()?;
@@ -274,7 +269,7 @@ impl Work {
         Ok(())
     }
 
-    /// A round. Returns false if it has come to nothing because the VF was reset.
+    /// Does a round. Returns false if the VF was reset during the round.
     fn round_or_reset(&mut self) -> Result<bool> {
         let Err(err) = self.round() else {
             return Ok(true);
@@ -287,9 +282,9 @@ impl Work {
         Ok(false)
     }
 
-    /// Goes on with a VF that was reset during a round, or before it: all of its state is
-    /// that of a new one, but for what the rest of the round has done. Memory has what the
-    /// VF wrote before.
+    /// Goes on with a VF that was reset during a round, or before it: its state must be that
+    /// of a new VF, but for what the rest of the round has changed. Memory must have what
+    /// the VF wrote before.
     fn begin_again(&mut self) -> Result<()> {
         let counters = Counters::read(&self.vf)?;
         let most = Counters::default().after_round();

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel log. Nothing of it is thrown away: each message belongs to a span, a
-//! test or what is between two of them, and the faults of a span are asked for when
-//! it ends.
+//! The kernel log. Each message belongs to a span, which is a test or the time between two
+//! tests, and the faults of a span are checked when it ends.
 
 use anyhow::{
     bail,
@@ -27,9 +26,9 @@ use vm_common::judge::{
     MARK, //
 };
 
-/// Where the PCI core, with lockdep, complains whenever a PF's driver is unbound
-/// that has VFs: pci_disable_sriov() in the driver's remove() comes without
-/// pci_rescan_remove_lock. It does so whatever the VFs are bound to.
+/// Where the PCI core, with lockdep, warns whenever a PF with VFs is unbound from its
+/// driver: the driver's remove() calls pci_disable_sriov() without pci_rescan_remove_lock.
+/// It does so whatever the VFs are bound to.
 pub const PF_UNBIND: &str = "drivers/pci/remove.c";
 
 /// Reads the kernel log, from the first message since the boot.
@@ -83,7 +82,8 @@ impl KernelLog {
         }
     }
 
-    /// The messages of this span since the last call. They are judged all the same.
+    /// The messages of this span since the last call. They still count for the span's
+    /// faults.
     pub fn lines(&mut self) -> Vec<String> {
         self.pull();
         mem::take(&mut self.lines)

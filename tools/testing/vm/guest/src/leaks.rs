@@ -52,8 +52,8 @@ pub fn check(results: &mut Results) {
         Ok(())
     });
     if kernel_has_checkers() {
-        // What the VFs' drivers have mapped is the PF's. The kernel complains of what
-        // is left.
+        // The VFs' drivers map memory for the PF. When the PF is unbound, the kernel warns
+        // about mappings that are left.
         results.test("no DMA mapping is leaked", |_| {
             let pf = Pf::find()?;
             if pf.driver().is_ok() {

@@ -88,8 +88,8 @@ pub fn head(stream: &[u8]) -> Result<usize> {
     Ok(len)
 }
 
-/// What both drivers make of a state: the records that the C driver knows. It must be allowed
-/// to skip the others.
+/// The records of a stream that both drivers make, which are those that the C driver knows.
+/// The other records must be optional, so that the C driver skips them.
 pub fn shared(stream: &[u8]) -> Result<Vec<u8>> {
     let mut shared = Vec::new();
     for bytes in all(stream)? {

@@ -120,14 +120,13 @@ pub fn module_parameters(module: &str) -> io::Result<String> {
     Ok(of_module.collect::<Vec<_>>().join(" "))
 }
 
-/// What is random in this run comes from this.
+/// Seed of the random choices of this run.
 pub fn seed() -> io::Result<u64> {
     let seed = kernel_parameter("vmtest.seed")?.and_then(|seed| seed.parse().ok());
     seed.ok_or_else(|| io::Error::other("no number in vmtest.seed="))
 }
 
-/// How much there is of something: the first in `make check`, the second in
-/// `make check-all`.
+/// Chooses one of two numbers: the first in `make check`, the second in `make check-all`.
 pub fn rounds([usual, all]: [u32; 2]) -> io::Result<u32> {
     let long = kernel_parameter("vmtest.all")?.is_some();
     Ok(if long { all } else { usual })
@@ -215,7 +214,7 @@ pub fn at_real_time_priority() -> io::Result<()> {
     check(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &param) })
 }
 
-/// Has the calling thread wake up when it wants to, and not a bit later.
+/// Sets the timer slack of the calling thread to the least, so that it wakes up in time.
 pub fn exact_sleep() -> io::Result<()> {
     // SAFETY: No memory is involved.
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) })

@@ -40,17 +40,17 @@ impl Results {
     }
 
     fn line(&mut self, text: &str) {
-        // Nobody is left to tell if this fails; the host misses the end.
+        // If this fails, the host notices that the end is missing.
         let _ = writeln!(self.port, "{text}");
     }
 
-    /// Tells a person what is going on.
+    /// Tells the user what is going on.
     pub fn progress(&mut self, text: &str) {
         self.log.pull();
         self.line(&format!("@progress {text}"));
     }
 
-    /// Tells a person what has happened.
+    /// Tells the user what has happened.
     pub fn say(&mut self, text: &str) {
         self.line(&format!("@say {text}"));
     }

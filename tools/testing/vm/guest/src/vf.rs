@@ -147,7 +147,7 @@ impl Vf {
     /// Carries a command out, and returns its status.
     pub fn try_command(&self, command: u32, args: &[u64]) -> Result<u32> {
         match (command, args) {
-            // What mlx5_core says of a command that fails as it was told to.
+            // mlx5_core's message about a command that this makes fail.
             (regs::CMD_FAULT, [opcode, ..]) => kmsg::expect(&format!("({opcode:#x})")),
             (regs::CMD_LOSE_TRACKING, _) => kmsg::expect("SAVE_VHCA_STATE"),
             _ => (),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a migration has cost, from what both QEMUs tell.
+//! The figures of a migration, from the trace events of both QEMUs.
 
 use super::{
     config::{
@@ -21,8 +21,8 @@ use serde_json::{
 use std::ops::Range;
 use vfio_mig::precopy::InfoVersion;
 
-/// Most bytes that are not of an image: for each image, its record's header, and for
-/// each VF what QEMU adds and counts with several channels, its PCI configuration.
+/// Most bytes that are not of an image: for each image, its record's header; and for each VF
+/// its PCI configuration, which QEMU sends and counts if there are several channels.
 const OF_RECORD: u64 = 16;
 const OF_VF: u64 = 16 << 10;
 
@@ -90,7 +90,7 @@ fn device(source: &Trace, destination: &Trace, vfs: (Assigned, Assigned), index:
     }
 }
 
-/// How often the destination said that it has loaded what it must have.
+/// How often the destination said that it has loaded the initial bytes of a VF.
 pub fn acks(source: &Trace) -> usize {
     source
         .of("source_return_path_thread_switchover_acked")
@@ -122,8 +122,8 @@ pub fn check_use(trace: &Trace, vfs: &[Assigned], info: InfoVersion) -> Result<(
     Ok(())
 }
 
-/// Returns all figures of a migration. `info` is what the source has to say, `vfs` where the guest came from
-/// and went to.
+/// Returns all figures of a migration. `info` is the source's answer to query-migrate, `vfs`
+/// are the VFs of the source and of the destination.
 pub fn all(
     info: &Value,
     source: &Trace,
@@ -181,7 +181,8 @@ impl Images {
     }
 }
 
-/// Adds what the driver says of a migration: that it has moved what QEMU has moved.
+/// Adds the driver's figures of a migration. Fails if the driver's bytes, with headers, are
+/// not those that QEMU says it has moved.
 pub fn add_driver(figures: &mut Value, vfs: (&[Assigned], &[Assigned])) -> Result<()> {
     let events = events::taken()?;
     let saved = Images::of(&events, "save_end", vfs.0)?;

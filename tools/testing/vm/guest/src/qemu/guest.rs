@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest, wherever it is: it goes from QEMU to QEMU.
+//! A guest, which migrates from QEMU to QEMU.
 
 use super::{
     config::{
@@ -44,16 +44,16 @@ const REPORTS: usize = 3;
 const DOWNTIME_LIMIT: u64 = 3000;
 /// In bytes for each second.
 pub(super) const MAX_BANDWIDTH: u64 = 1 << 34;
-/// Takes a minute for the guest's memory.
+/// Bandwidth with which the guest's memory takes a minute.
 const LOW_BANDWIDTH: u64 = 1 << 20;
-/// A page, or a buffer of a VF's state, every 100 ms.
+/// Bandwidth of a page, or a buffer of a VF's state, every 100 ms.
 const LEAST_BANDWIDTH: u64 = 4096;
-/// What QEMU is to expect of the downtime's bandwidth: to measure, so little that
-/// nothing fits into the downtime limit, and so much that anything does.
+/// The bandwidth that QEMU is to expect in the downtime: the measured one, one so low that
+/// nothing fits into the downtime limit, and one so high that anything does.
 pub(super) const MEASURED: u64 = 0;
 pub(super) const NOTHING_FITS: u64 = 1;
 pub(super) const ANYTHING_FITS: u64 = 1 << 40;
-/// Until no more goes into a socket that nobody reads from.
+/// Time after which a socket that nobody reads from is full.
 const SENDING: Duration = Duration::from_secs(1);
 /// All capabilities that are used somewhere.
 const CAPABILITIES: &[&str] = &[
@@ -247,7 +247,7 @@ impl<'a> Guest<'a> {
         source
     }
 
-    /// Waits until it has arrived. Returns what that has cost.
+    /// Waits until it has arrived. Returns the figures of the migration.
     fn arrive(&mut self, results: &mut Results, mut destination: Qemu) -> Result<Value> {
         let info = self
             .qemu
@@ -274,7 +274,7 @@ impl<'a> Guest<'a> {
         Ok(figures)
     }
 
-    /// What it has cost to come here.
+    /// The figures of the migration to this QEMU.
     fn figures(&self, info: &Value, source: &Trace) -> Result<Value> {
         let vfs = (&self.vfs.1[..], &self.vfs.0[..]);
         let mut figures = figures::all(info, source, &self.qemu.trace, vfs);
@@ -325,7 +325,7 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Migrates it to the other VFs. Returns what that has cost.
+    /// Migrates it to the other VFs. Returns the figures.
     pub fn move_on(&mut self, results: &mut Results, channel: Channel) -> Result<Value> {
         let destination = self.begin(results, channel, (MAX_BANDWIDTH, MEASURED))?;
         let figures = self.arrive(results, destination)?;
@@ -342,8 +342,8 @@ impl<'a> Guest<'a> {
         Ok(figures)
     }
 
-    /// As [`Self::migrate`], and its first VF creates new objects when the destination
-    /// has all that it must have, and could take over.
+    /// As [`Self::migrate`], but its first VF creates new objects when the destination has
+    /// all initial bytes and could take over.
     pub fn migrate_busy(&mut self, results: &mut Results, run: u32) -> Result<()> {
         let bandwidth = (MAX_BANDWIDTH, NOTHING_FITS);
         let mut destination = self.begin(results, Channel::Socket, bandwidth)?;
@@ -448,7 +448,7 @@ impl<'a> Guest<'a> {
         self.go_on(results)
     }
 
-    /// Has a destination die on the way: it stays where it is.
+    /// Kills the destination during a migration: the guest must go on in the source.
     pub fn survive(&mut self, results: &mut Results, death: Death) -> Result<()> {
         let destination = match death {
             Death::InPreCopy => {

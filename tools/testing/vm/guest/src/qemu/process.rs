@@ -56,9 +56,9 @@ use std::{
 /// Where QEMU's files are, for QEMU.
 const DIR: &str = "/dev/shm";
 const POLL: Duration = Duration::from_millis(50);
-/// A person and the host hear something so often.
+/// Time between two messages while something is waited for.
 const NEWS: Duration = Duration::from_secs(10);
-/// No step takes longer.
+/// Time limit for a step.
 pub const TIMEOUT: Duration = Duration::from_secs(180);
 const LAST_LINES: usize = 20;
 /// Of migrations that have ended.
@@ -181,7 +181,7 @@ impl Qemu {
         })
     }
 
-    /// Has it carry out a command, which it may not be able to answer.
+    /// Sends it a command, and does not wait for the answer, which may not come.
     pub fn send(&mut self, command: &str, arguments: Value) -> Result<()> {
         let qmp = self.qmp.as_mut().context("no QMP")?;
         qmp.send(command, arguments)
@@ -346,12 +346,12 @@ impl Qemu {
         Ok(false)
     }
 
-    /// Has it stand still: it does nothing, but does not end.
+    /// Stops its process, which then does nothing, but does not end.
     pub fn freeze(&self) -> Result<()> {
         Ok(sys::kill(self.child.id(), libc::SIGSTOP)?)
     }
 
-    /// Has it die.
+    /// Kills it.
     pub fn die(mut self) -> Result<()> {
         self.child.kill()?;
         let status = self.child.wait()?;

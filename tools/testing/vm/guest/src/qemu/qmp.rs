@@ -21,9 +21,9 @@ use std::{
     time::Duration, //
 };
 
-/// No command takes longer. The first one is answered when QEMU has opened its
-/// devices, beside a guest that works: where all is emulated on a busy host, more
-/// than a minute was seen. The host does not wait for two.
+/// Time limit for a command. The first one is answered when QEMU has opened its devices,
+/// while another guest works: on a busy host that emulates all of it, more than a minute was
+/// seen. The host kills a machine that is silent for two.
 const TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A connection to a QEMU.

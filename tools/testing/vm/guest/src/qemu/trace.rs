@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What QEMU's trace events tell of a migration.
+//! QEMU's trace events of a migration.
 
 use crate::tap::Results;
 use anyhow::Result;
@@ -21,7 +21,7 @@ pub struct Event {
     pub at: f64,
     /// As QEMU calls it.
     pub name: String,
-    /// The VF that it is about, or nothing.
+    /// The VF that it is about, or an empty string.
     pub device: String,
     /// The rest of the line.
     pub about: String,
@@ -62,13 +62,13 @@ impl Event {
         self.field(name).and_then(|v| v.parse().ok()).unwrap_or(0)
     }
 
-    /// The same for a person, where it is of interest to one.
+    /// The event in words, if it is of interest to a person.
     fn comment(&self) -> Option<String> {
         let device = &self.device;
         Some(match self.name.as_str() {
             "migrate_set_state" => match self.field("state")? {
                 // Of the migration, not of a device.
-                "device" => "migration moves what is left of devices".to_string(),
+                "device" => "migration moves the last state of the devices".to_string(),
                 state => format!("migration is {state}"),
             },
             "vfio_migration_set_device_state" => format!("{device} is {}", self.field("state")?),
@@ -96,7 +96,7 @@ pub struct Trace {
     path: String,
     /// Bytes read so far.
     read: u64,
-    /// What is not a whole line yet.
+    /// Bytes of a line that is not complete yet.
     rest: String,
     /// All since the last migration.
     pub events: Vec<Event>,
@@ -143,7 +143,7 @@ impl Trace {
         Ok(())
     }
 
-    /// Forgets what was so far: it is about another migration.
+    /// Forgets the events so far, which are about another migration.
     pub fn forget(&mut self) -> Result<()> {
         self.update()?;
         self.events.clear();

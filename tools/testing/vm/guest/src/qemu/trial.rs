@@ -173,8 +173,8 @@ impl Guest<'_> {
         })
     }
 
-    /// Starts to migrate it. Nothing but the destination's initial bytes is in the way of
-    /// stopping it.
+    /// Starts to migrate it. The source is stopped as soon as the destination has the
+    /// initial bytes.
     pub fn begin_any_downtime(&mut self, results: &mut Results) -> Result<Qemu> {
         self.begin(results, Channel::Socket, (MAX_BANDWIDTH, ANYTHING_FITS))
     }

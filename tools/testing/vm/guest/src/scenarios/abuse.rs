@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `vfio-mig stress` and `vfio-mig fuzz`: whatever user space does, the kernel and
-//! the device are well afterwards.
+//! `vfio-mig stress` and `vfio-mig fuzz`: whatever user space does, kernel and device work
+//! afterwards.
 
 use super::{
     conformance,
@@ -39,8 +39,8 @@ const MIGRATIONS: [u32; 2] = [60, 200];
 /// Rounds of the fuzzer.
 const ROUNDS: [u32; 2] = [150, 500];
 
-/// What mlx5_core says of a command that firmware refuses, which is no fault here: states
-/// that are none, ranges that are not tracked, sessions that are given up.
+/// What mlx5_core says of a command that firmware refuses. That is expected here, of invalid
+/// states, ranges that are not tracked, and sessions that are given up.
 const REFUSED: &str = "mlx5_cmd_out_err:";
 
 /// How much of it.

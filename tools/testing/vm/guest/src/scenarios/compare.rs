@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The same thing done with both drivers: it must look the same.
+//! Does the same with both drivers, and compares what user space sees.
 
 use super::Vfs;
 use crate::{
@@ -28,7 +28,7 @@ pub struct Site {
 /// A test: its name, and what it does.
 pub type Test = (&'static str, fn(&Site) -> Result<()>);
 
-/// Something to observe; what is seen is put into words.
+/// An observation: does something, and returns in words what user space sees.
 pub type Observation = (&'static str, fn(&Site) -> Result<String>);
 
 /// An intended difference between the drivers.

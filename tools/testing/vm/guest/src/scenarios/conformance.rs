@@ -102,7 +102,7 @@ pub(super) fn suite(results: &mut Results, driver: &str, devices: &[String; 2]) 
         }
     }
     for reason in lacks(driver) {
-        // Else the tests would be run, and the list is out of date.
+        // Otherwise the device can do this after all, and the list is out of date.
         let name = format!("{driver}: tests are inapplicable: {reason}");
         let tests = inapplicable.remove(*reason).unwrap_or_default();
         results.record(&name, !tests.is_empty(), None, &tests);

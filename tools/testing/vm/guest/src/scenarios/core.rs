@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The model under the unmodified mlx5_core: what all else rests on.
+//! The emulated HCA under the unmodified mlx5_core, on which all other scenarios depend.
 
 use super::{
     conformance,
@@ -42,8 +42,8 @@ const VFS: u16 = 64;
 /// a second for each, and in `make check-all`.
 const EACH: [u32; 2] = [8, 1];
 
-/// Messages of mlx5_core that say that something is missing, and that a model
-/// without an Ethernet port can leave so.
+/// Messages of mlx5_core about something that is missing, which are right for an emulated
+/// HCA without an Ethernet port.
 const HARMLESS: &[&str] = &[
     "Missing eth_net_offloads capability",
     "Failed to get valid vendor specific ID",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! BARs as dma-bufs: what our driver answers is what vfio-pci does, and a peer's DMA gets
-//! to what was exported until it is revoked.
+//! BARs as dma-bufs: our driver answers as vfio-pci does, and a peer's DMA reaches an
+//! exported BAR until the export is revoked.
 
 use super::{
     compare::words,

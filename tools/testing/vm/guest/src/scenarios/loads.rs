@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What write() says of the LOADs behind it, with a firmware that takes half a second for
-//! a MiB.
+//! What write() returns for the LOADs that it starts, with a firmware that takes half a
+//! second for a MiB.
 //!
 //! Clients take "write() returned" for "loaded". So a write that ends at a record
 //! boundary returns when all is loaded, with the error if there is one. If it cannot

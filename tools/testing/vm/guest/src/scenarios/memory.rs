@@ -89,8 +89,8 @@ fn stable_free() -> Result<u64> {
     }
 }
 
-/// Bytes that `missing` tells of, once they are fewer than `most` or as few as they get. A
-/// busy machine can take long to give the last of them back.
+/// The result of `missing`, in bytes, once it is less than `most` or does not get smaller. A
+/// busy machine can take long to free the last bytes.
 fn at_last(most: u64, missing: impl Fn() -> Result<u64>) -> Result<u64> {
     let begin = Instant::now();
     loop {
@@ -214,8 +214,8 @@ const KEPT: [&str; 5] = [
     "loading, then reset",
 ];
 
-/// Those that come to their end. Of the C driver only these are tried, to show what the
-/// figures are worth; and these are tried with too little memory.
+/// Kinds of sessions that come to their end. Only these are tried with the C driver, to show
+/// that the figures are right, and with too little memory.
 const WHOLE: [&str; 3] = ["saved", "pre-copy to its end", "loaded"];
 
 fn kind(name: &str) -> Result<Session> {

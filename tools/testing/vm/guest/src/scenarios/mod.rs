@@ -151,8 +151,8 @@ fn runs() -> Result<u32> {
     Ok(runs.map_or(Ok(2), |runs| runs.parse())?)
 }
 
-/// The drivers, in an order that changes with each run: what changes with time, such as
-/// how busy the host is, is not to the advantage of one.
+/// The drivers, in an order that changes with each run, so that changes over time, such as
+/// how busy the host is, favour neither driver.
 fn in_turn(run: u32) -> [Driver; 2] {
     let mut drivers = Driver::BOTH;
     drivers.rotate_left(run as usize % 2);

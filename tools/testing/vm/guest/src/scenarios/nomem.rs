@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Allocations that fail: a request fails with ENOMEM, or does without; the device goes
-//! on, and nothing is lost.
-//!
-//! The first ones of a request all have their turns, in one session each; of the later
-//! ones there are many, and each run takes others, by its seed.
+//! Allocations that fail: a request fails with ENOMEM, or succeeds without the memory; the
+//! device goes on, and nothing is lost. Each of the first allocations of a request fails
+//! once, in a session of its own. There are many later ones, of which each run chooses some,
+//! by its seed.
 
 use super::{
     compare::{
@@ -58,8 +57,8 @@ pub const SCENARIOS: &[NamedRun] = &[("nomem", run)];
 
 /// No request allocates as often.
 const MAX: u32 = 2000;
-/// The step from one that fails to the next is this part of its number at most: in
-/// `make check` and in `make check-all`.
+/// The step from the nth allocation, which fails, to the next one that fails is at most n
+/// divided by this: in `make check` and in `make check-all`.
 const STEP: [u32; 2] = [4, 16];
 /// Failures after which a good migration is tried.
 const EACH: u32 = 16;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Benchmark: records that arrive as fast as firmware loads them, and how much of both
-//! is at the same time.
+//! Benchmark: records that arrive as fast as firmware loads them, and how far arriving and
+//! loading overlap.
 //!
 //! The machine counts time in instructions: what it measures does not depend on the host.
 

@@ -125,7 +125,7 @@ impl Counter<'_> {
     }
 }
 
-/// Reads a file until there is nothing more, or not now. Returns how much that was.
+/// Reads a file until its final or temporary end. Returns the number of bytes.
 fn drain(file: &mut File, buf: &mut [u8]) -> Result<usize> {
     let mut bytes = 0;
     loop {
@@ -441,9 +441,9 @@ fn each(results: &mut Results, vfs: &Vfs, run: u32, paths: &[(&str, Path)]) {
     }
 }
 
-/// What comes before the first count: tells where pages are cleared, and makes a control
-/// group. On most hosts there are some: the kernel then allocates pages that it charges for
-/// in other ways, even if there is nobody to charge.
+/// Prepares for the first count: tells where pages are cleared, and makes a control group.
+/// Most hosts have control groups, and the kernel then allocates pages that it charges in
+/// another way.
 fn begin(results: &mut Results) -> Result<()> {
     results.json(&json!({ "clearing": clearing(&functions()?)? }));
     drop(Group::new(GROUP)?);

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Slow firmware: which requests wait for it, and which do not.
-//!
-//! A MiB takes half a second here. Nothing is measured: what counts is what is possible
-//! before firmware is done.
+//! Slow firmware: which requests wait for it, and which do not. A MiB takes half a second
+//! here. No time is measured: the tests check what is possible before firmware is done.
 
 use super::{
     compare::{
@@ -266,8 +264,9 @@ enum End {
     Finish,
 }
 
-/// A writer whose memory does not come: nobody waits for it, and it can go on. It has the
-/// buffers of the session, of which firmware has loaded one, and gives them back.
+/// A writer waits for its user memory: no other call waits for the writer, and the writer
+/// can go on afterwards. It has the buffers of the session, of which firmware has loaded
+/// one, and gives them back.
 fn blocked_writer(results: &mut Results, site: &Site, end: End) {
     let name = match end {
         End::Reset => "a writer that waits for its memory does not hold up a reset",

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! QEMU live-migrates a running guest with VFs of our driver.
-//!
-//! The guest is [`crate::inner`]: it says itself what it misses. A migration is
-//! good when the guest goes on in the destination, where it was in the source:
-//! what both have heard from it is one sequence.
+//! QEMU live-migrates a running guest with VFs of our driver. The guest is [`crate::inner`],
+//! which reports by itself if something is lost. A migration is good if the guest goes on in
+//! the destination where it was in the source: its reports in both QEMUs are one sequence.
 
 use super::NamedRun;
 use crate::{
@@ -41,7 +39,7 @@ pub const SCENARIOS: &[NamedRun] = &[
     ("bench-qemu", run_bench),
 ];
 
-/// VFs, of which a guest has half, and can go to the others.
+/// VFs. A guest has half of them, and migrates to the others.
 const VFS: u16 = 8;
 /// VFs of a guest with many.
 const MANY: usize = 4;
@@ -96,7 +94,7 @@ impl GuestVfs {
     }
 }
 
-/// Has everything ready; `None` where the kernel cannot do that.
+/// Prepares PF and VFs. Returns `None` if the kernel has no iommufd.
 pub fn prepare(results: &mut Results) -> Result<Option<(Common, GuestVfs)>> {
     if !fs::exists("/dev/iommu")? {
         results.skip(

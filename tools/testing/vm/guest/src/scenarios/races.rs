@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All calls at the same time, a thread for each kind.
-//!
-//! What each of them answers depends on the others, so it is only looked at for errors
-//! that make no sense. What counts is that the kernel has nothing to complain of, that
-//! all threads come to their ends, and that the VF works after that.
+//! All calls at the same time, a thread for each kind. The result of each call depends on
+//! the others, so results are only checked for errors that make no sense. The kernel must
+//! log no fault, all threads must end, and the VF must work after that.
 
 use super::{
     compare::errno_name,

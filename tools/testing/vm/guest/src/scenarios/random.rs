@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random sequences of requests, reads, writes, work and firmware faults, with
-//! both drivers: all that can be seen is the same.
-//!
-//! Where what can be seen depends on whether a SAVE has ended, sequences wait for that. Our
-//! driver is given others that wait for nothing: there a VF must be fine in the end, and
-//! firmware must not have refused anything.
+//! Random sequences of requests, reads, writes, work and firmware faults, with both drivers:
+//! user space must see the same. If what user space sees depends on whether a SAVE has
+//! ended, the sequences wait for that. Our driver also gets sequences that wait for nothing:
+//! after these a VF must work, and firmware must not have refused anything.
 //!
 //! The sequences come from the run's seed, and what fails is made as short as possible
 //! before it is reported.
@@ -132,7 +130,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-/// Steps of which firmware refuses nothing that a driver has a right to.
+/// Steps without faults: firmware refuses no command that a correct driver sends.
 fn harmless_steps() -> impl Strategy<Value = Vec<Step>> {
     let harmless = |step: &Step| !matches!(step, Step::Fault(..) | Step::LoseTracking);
     steps().prop_map(move |steps| steps.into_iter().filter(harmless).collect())

@@ -104,8 +104,8 @@ fn dies(pid: u32) -> io::Result<bool> {
     Ok(false)
 }
 
-/// While one caller waits for its memory, another one can be killed, others are told to come
-/// again, and neither a reset nor closing the device waits.
+/// While one caller waits for its memory, a second one that waits can be killed, calls with
+/// O_NONBLOCK fail with EAGAIN, and neither a reset nor closing the device waits.
 fn caller_without_memory(bdf: Bdf, transfer: &Transfer, memory: &MissingMemory) -> Result<()> {
     let device = Device::open(bdf)?;
     let file = device.begin(transfer.state)?;
@@ -172,7 +172,7 @@ fn caller_without_memory(bdf: Bdf, transfer: &Transfer, memory: &MissingMemory) 
     Ok(())
 }
 
-/// A reader that had to wait for another one gets what that has left.
+/// A reader that had to wait for another one gets the data that the other one has left.
 fn reader_goes_on(bdf: Bdf, memory: &MissingMemory) -> Result<()> {
     let device = Device::open(bdf)?;
     let whole = drain(&mut device.begin(State::STOP_COPY)?)?;

@@ -262,7 +262,7 @@ const STAIN: u8 = 0xa5;
 pub fn run_unwritten(results: &mut Results) -> Result<()> {
     let vfs = Vfs::new()?;
     interchange(results, &vfs);
-    // The C driver does not care: CONFIG_INIT_ON_ALLOC_DEFAULT_ON is for that.
+    // The C driver relies on CONFIG_INIT_ON_ALLOC_DEFAULT_ON.
     results.test("what firmware has not written is zero", |_| {
         for _ in 0..3 {
             drop(std::hint::black_box(vec![STAIN; STAINED]));

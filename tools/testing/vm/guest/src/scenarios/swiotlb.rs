@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! DMA through bounce buffers (`swiotlb=force`): what firmware has written is only
-//! there after a sync for the CPU, and what it is to read only after one for the
-//! device.
-//!
-//! There are 64 MiB of them, in segments of 256 KiB. No piece is larger than a segment, and
-//! any small one keeps a large one from having it.
-//!
-//! Only our driver: the C driver does not sync, and loses its states here.
+//! DMA through bounce buffers (`swiotlb=force`): what firmware has written is only there
+//! after a sync for the CPU, and what it is to read only after one for the device. There are
+//! 64 MiB of bounce buffers, in segments of 256 KiB. No piece is larger than a segment, and
+//! a segment with a small piece in it has no room for a large one. Only with our driver: the
+//! C driver does not sync, and loses states here.
 
 use super::{
     compare::{

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Firmware that answers when mlx5_core does not wait for it any more: after a
-//! second here, and five more in which it hopes that only an event was lost.
+//! Firmware that answers when mlx5_core has given up the command: after a second here, and
+//! five more in which mlx5_core looks for an answer whose event was lost.
 
 use super::{
     compare::{
@@ -116,8 +116,8 @@ const DIFFERENCES: &[Difference] = &[Difference {
              not true",
 }];
 
-/// Firmware saves or loads, and answers only when the session is over and its memory
-/// should be given back. What the memory is for was not destroyed then: it stays.
+/// Firmware saves or loads, and answers only when the session is over and its memory should
+/// be freed. The mkey of the memory could not be destroyed then, so the memory is kept.
 ///
 /// Only with the Rust driver: the C driver frees it.
 fn late_transfer(site: &Site, opcode: u16) -> Result<()> {
@@ -150,8 +150,8 @@ fn late_transfer(site: &Site, opcode: u16) -> Result<()> {
     Ok(())
 }
 
-/// Firmware destroys an mkey, and answers when nobody waits any more. It is not told
-/// again: the number may be that of something else by then.
+/// Firmware destroys an mkey, and answers when nobody waits any more. The driver does not
+/// send the command again: the number may be that of another object by then.
 fn late_destroy(site: &Site) -> Result<()> {
     let (stream, digest) = streams::save(site.other, 2)?;
     let faults = Faults::open()?;
@@ -174,8 +174,8 @@ fn late_destroy(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// The first SAVE of a running device is given up: firmware may track the device yet, so
-/// that it does not go to RUNNING as if nothing was.
+/// The first SAVE of a running device is given up. Firmware may carry it out later and track
+/// the device, so leaving PRE_COPY for RUNNING must not succeed.
 fn late_tracking(site: &Site) -> Result<()> {
     let faults = Faults::open()?;
     let device = Device::open(site.vf)?;

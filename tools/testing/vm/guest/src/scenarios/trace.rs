@@ -133,7 +133,7 @@ fn migration(source: &Device, destination: &Device) -> Result<()> {
     begins(
         &of(&events, "save_begin", source),
         &saves,
-        // The room that firmware has, which it need not fill.
+        // The size of the buffer, which firmware need not fill.
         |begin, end| begin >= end && end > 0,
     )?;
     begins(
@@ -156,7 +156,7 @@ fn migration(source: &Device, destination: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Each transfer has a beginning, whose bytes are right beside those of its end.
+/// Each transfer has a begin event, whose number of bytes fits that of its end event.
 fn begins(begins: &[&str], ends: &[&str], right: fn(i64, i64) -> bool) -> Result<()> {
     ensure!(begins.len() == ends.len(), "{begins:#?}\n{ends:#?}");
     for (begin, end) in begins.iter().zip(ends) {
@@ -260,7 +260,7 @@ fn failure(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Each event can be turned on alone, and then has a time, if it is one that has.
+/// Each event can be turned on alone. Events with a time then have one.
 fn alone(device: &Device) -> Result<()> {
     for name in ["arc", "save_begin", "save_end"] {
         events::turn_on_only(name)?;

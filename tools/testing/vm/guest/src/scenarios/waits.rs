@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Calls on a data file that wait for firmware: what signals, resets and other
-//! callers do to them.
-//!
-//! Firmware holds a command where a call must wait when it is disturbed, and is slow
-//! else: a MiB takes half a second.
+//! Calls on a data file that wait for firmware: what signals, resets and other callers do to
+//! them. In some tests firmware holds a command, so that a call is sure to wait when it is
+//! disturbed. In others firmware is slow: a MiB takes half a second.
 
 use super::{
     compare::{
@@ -301,8 +299,8 @@ fn request_beside_a_reader(site: &Site) -> Result<()> {
     end_of_session(site, |device| device.set_state(State::RUNNING).map(|_| ()))
 }
 
-/// While one reader waits for its memory, others neither get what it reads, nor are
-/// told that there is something to read; and they go on when it has its memory.
+/// While one reader waits for its memory, others do not get the record that it reads, and
+/// poll() does not say readable. They go on when the reader has its memory.
 fn reader_without_memory(site: &Site, memory: &MissingMemory) -> Result<()> {
     let vf = Vf::open(site.vf, 16)?;
     let whole = drain(&mut vf.device().begin(State::STOP_COPY)?)?;

@@ -59,7 +59,7 @@ pub(super) const OBSERVATIONS: &[Observation] = &[
     ("firmware refuses what is loaded", |site| {
         let (stream, _) = streams::save(site.other, 2)?;
         let faults = Faults::open()?;
-        // A device is reset when it is opened, and does not lose the fault.
+        // Opening a device resets it, but does not disarm the fault.
         let fault = Fault::fail(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
         faults.arm(fault.status(BAD_RES, 0x1234))?;
         ensure!(streams::load(site.vf, &stream).is_err(), "it was loaded");
@@ -90,8 +90,8 @@ pub(super) const OBSERVATIONS: &[Observation] = &[
     }),
 ];
 
-/// Firmware does not destroy what a session leaves: the VF works all the same, and the
-/// PF can be reloaded.
+/// Firmware does not destroy an object when a session ends: the VF still works, and the PF
+/// can be reloaded.
 pub(super) fn undestroyed(site: &Site, opcode: u16) -> Result<()> {
     let faults = Faults::open()?;
     faults.arm(Fault::fail(opcode))?;

@@ -51,7 +51,7 @@ use vfio_mig::{
 
 pub(super) const OBSERVATIONS: &[Observation] = &[
     ("the PF is reloaded during a save", |site| {
-        // Of a device that runs.
+        // The device runs.
         kmsg::expect("SAVE_VHCA_STATE");
         let device = Device::open(site.vf)?;
         let mut file = device.begin(State::STOP_COPY)?;
@@ -100,10 +100,9 @@ pub(super) const DIFFERENCES: &[Difference] = &[Difference {
 /// Takes VFs away.
 pub(super) type Removal = fn(&Pf) -> Result<()>;
 
-/// User space resets a device while firmware saves it.
-///
-/// Only with the Rust driver: the C driver loses a reference to its file when
-/// it cancels the work that would have dropped it, and cannot be unloaded.
+/// User space resets a device while firmware saves it. Only with the Rust driver: when the C
+/// driver cancels the work that would have dropped a reference to its file, it loses the
+/// reference, and can then not be unloaded.
 pub(super) fn reset_while_saving(site: &Site) -> Result<()> {
     for _ in 0..10 {
         let device = Device::open(site.vf)?;
@@ -121,8 +120,8 @@ pub(super) fn reset_while_saving(site: &Site) -> Result<()> {
     usable(site)
 }
 
-/// The PF's driver goes away while VFs are in use: it waits for them, and they
-/// fail, but nothing else does.
+/// The PF's driver is unbound while VFs are in use: the unbind waits for them, and calls on
+/// them fail, but nothing else does.
 pub(super) fn pf_removed(site: &Site, remove: Removal) -> Result<String> {
     let device = Device::open(site.vf)?;
     let mut file = device.begin(State::STOP_COPY)?;
@@ -144,8 +143,8 @@ pub(super) fn pf_removed(site: &Site, remove: Removal) -> Result<String> {
     Ok(format!("waits: {waits}, read {read}, then {after}"))
 }
 
-/// A PF that is reloaded does not get a VF enabled that is in use. mlx5_core announces
-/// that the VF is there, and never that it goes.
+/// When the PF is reloaded, enabling a VF that is in use fails. mlx5_core announces that the
+/// VF is there, but never that it goes.
 pub(super) fn not_enabled(site: &Site, number: u32) -> Result<()> {
     let faults = Faults::open()?;
     for end in ["the PF is reloaded", "the VF is unbound"] {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A session in RESUMING that is given any bytes.
+//! A session in RESUMING that gets invalid bytes.
 
 use crate::scenarios::{
     compare::{

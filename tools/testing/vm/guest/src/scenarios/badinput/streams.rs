@@ -222,7 +222,7 @@ fn available_kib() -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// What the driver says of bytes that are no stream, and of a state that is not whole.
+/// The driver's messages about bytes that are not a stream, and about an incomplete state.
 pub(super) fn complaints(site: &Site) -> Result<()> {
     let sorts: [(&str, u64, u32, u32); 3] = [
         ("migration stream: a record of 4 GiB or more", 1 << 32, 0, 0),

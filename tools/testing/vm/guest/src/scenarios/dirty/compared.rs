@@ -118,7 +118,7 @@ pub(super) const OBSERVATIONS: &[Observation] = &[
                 let reported = pages(vf.device(), page(*number, *count), PAGE)?;
                 seen.push(format!("{number}+{count}: {}", digest(&reported)));
             }
-            // One that is refused takes nothing away.
+            // A report that is refused clears nothing.
             let more = page(0, PAGES + 1);
             ensure!(pages_of(vf.device(), more).is_err(), "{more:?} is tracked");
             seen.push(digest(&pages(vf.device(), ALL, PAGE)?));
@@ -150,7 +150,7 @@ pub(super) const OBSERVATIONS: &[Observation] = &[
                         .map(|page| page + (range.iova - IOVA) / PAGE),
                 );
             }
-            // What firmware tracks beyond that costs reports.
+            // Tracking more than was asked for would make reports slower.
             let (ranges, bytes) = (
                 vf.read(regs::TRACKED_RANGES)?,
                 vf.read(regs::TRACKED_BYTES)?,
@@ -263,7 +263,8 @@ pub(super) const OBSERVATIONS: &[Observation] = &[
         for opcode in SET_UP {
             vf.command(regs::CMD_FAULT, &[opcode, BAD_PARAM])?;
             seen.push(outcome(vf.device().start_logging(PAGE, &[ALL])));
-            // Whatever there was by then is gone, and nothing is in the way.
+            // All objects that were made by then are destroyed, so tracking can be started
+            // again.
             vf.device().start_logging(PAGE, &[ALL])?;
             let written = scatter(&vf, 10)?;
             ensure!(written == pages(vf.device(), ALL, PAGE)?, "{opcode:#x}");
@@ -305,7 +306,7 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     },
 ];
 
-/// Several GiB, of which most is not there: one MiB of every 64.
+/// Several GiB, of which one MiB of every 64 is mapped.
 pub(super) fn sparse(site: &Site) -> Result<String> {
     const STEP: u64 = 64 << 20;
     const REGIONS: u64 = 96;

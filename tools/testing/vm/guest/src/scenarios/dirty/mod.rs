@@ -69,7 +69,7 @@ pub const SCENARIOS: &[NamedRun] = &[
     ("dirty-flood", run_flood),
 ];
 
-/// A copy that follows the reports alone is the same in the end.
+/// A copy of only the reported pages is the same in the end.
 fn copy_by_reports(site: &Site) -> Result<()> {
     let vf = tracked(site)?;
     let mut copy = vec![0u64; (PAGES * PAGE / 8) as usize];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reports that take their time, or that a device does not end.
+//! Reports that take long, or that a device does not end.
 
 use super::{
     compared::{
@@ -75,8 +75,7 @@ fn silence_is_bounded(site: &Site) -> Result<()> {
     works_again(&vf)
 }
 
-/// The tracker has failed, and firmware cannot be asked whether it has: that is asked
-/// again.
+/// The tracker has failed, and the query of its state fails: the driver asks again.
 fn fails_unasked(site: &Site) -> Result<()> {
     let vf = tracked(site)?;
     scatter(&vf, 10)?;
@@ -110,7 +109,7 @@ fn undestroyed(site: &Site, opcode: u16) -> Result<()> {
     Ok(())
 }
 
-/// A tracker that firmware takes its time to make: no query, arc or reset waits for it.
+/// Firmware takes long to make a tracker: no query, arc or reset waits for that.
 fn start_keeps_nothing_waiting(site: &Site) -> Result<()> {
     let faults = Faults::open()?;
     let vf = Vf::open(site.vf, PAGES)?;
@@ -189,7 +188,7 @@ fn two_reporters(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// A report whose bitmap never comes: nobody waits for it.
+/// A report whose bitmap is in missing memory: no other call waits for the report.
 fn missing_bitmap(results: &mut Results, site: &Site) {
     let name = "a report that waits for its bitmap holds nobody up";
     let memory = match sys::MissingMemory::new() {
@@ -271,8 +270,8 @@ fn reset(site: &Site) -> Result<()> {
     works_again(&vf)
 }
 
-/// The PF's driver goes in the middle of a report: that waits for the device to be
-/// closed, and the report has an end.
+/// The PF's driver is unbound in the middle of a report: the unbind waits until the device
+/// is closed, and the report ends.
 fn pf_removed(site: &Site) -> Result<()> {
     let vf = stalled(site)?;
     let device = vf.device();
@@ -292,8 +291,8 @@ fn pf_removed(site: &Site) -> Result<()> {
     Pf::find()?.set_bound(true)
 }
 
-/// Where a report takes its time, and devices do not end it: only with the Rust
-/// driver, since the C driver waits for ever, and cannot be killed.
+/// Tests of slow reports, and of reports that a device does not end. The latter run only
+/// with the Rust driver, since the C driver waits for ever, and cannot be killed.
 pub fn run_slow(results: &mut Results) -> Result<()> {
     let vfs = Vfs::new()?;
     let both: [Observation; 2] = [OBSERVATIONS[0], ("sparse memory of 6 GiB", sparse)];

@@ -141,8 +141,8 @@ pub(super) const DIFFERENCES: &[Difference] = &[
             (argsz 77 flags 0xa5a5a5a5 initial kept dirty set)",
         rust: "(argsz 77 flags 0xa5a5a5a5 initial set dirty zero), \
                (argsz 77 flags 0xa5a5a5a5 initial zero dirty set)",
-        reason: "the C driver leaves in initial_bytes and dirty_bytes what user \
-                 space put there, where it has nothing to say; only flags is \
+        reason: "the C driver sets only one of initial_bytes and dirty_bytes, and \
+                 leaves in the other what user space put there; only flags is \
                  reserved",
     },
     Difference {
@@ -153,12 +153,12 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         rust: "(argsz 77 flags 0x0 initial set dirty zero), \
                (argsz 77 flags 0x0 initial zero dirty set), \
                (argsz 77 flags 0x1 initial set dirty zero)",
-        reason: "the C driver leaves in initial_bytes and dirty_bytes what user \
-                 space put there, where it has nothing to say; they are output, too",
+        reason: "the C driver sets only one of initial_bytes and dirty_bytes, and \
+                 leaves in the other what user space put there; both are output",
     },
 ];
 
-/// Asks with all fields set to something: what comes back of that?
+/// Asks with garbage in all fields, and says which fields were changed.
 fn with_garbage(file: &File) -> String {
     let asked = uapi::PrecopyInfo {
         argsz: 77,

@@ -31,7 +31,8 @@ const SLOW_LOAD: Duration = Duration::from_secs(5);
 /// Until a reload of the PF waits for a command that is held.
 const RELOADING: Duration = Duration::from_millis(500);
 
-/// What the C driver sends to a VF that its guest resets: it hears of that too late.
+/// A command that the C driver sends to a VF that its guest resets: the driver learns of the
+/// reset too late.
 const C_LATE: [&str; 2] = ["QUERY_VHCA_MIGRATION_STATE", "SAVE_VHCA_STATE"];
 
 /// Starts to migrate the guest, and has something go wrong. Returns the destination.

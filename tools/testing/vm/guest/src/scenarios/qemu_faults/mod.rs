@@ -127,7 +127,7 @@ fn run_all(
                 drop(here);
                 vfs.restore(results, driver)?;
             } else if outcome.as_ref().is_ok_and(|seen| seen.again.is_ok()) {
-                // A guest that cannot migrate is none for the next test.
+                // The next test needs a guest that can migrate.
                 guest = Some(here);
             }
             judge(results, config, entry, outcome?)

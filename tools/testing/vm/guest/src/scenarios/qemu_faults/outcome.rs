@@ -28,7 +28,7 @@ use vm_common::faults::{
     OfC, //
 };
 
-/// What is said of resets that there should not be.
+/// The message about resets that should not have happened.
 fn resets_error(count: usize) -> String {
     format!("resets of its VF: {count}")
 }
@@ -72,7 +72,7 @@ pub(super) fn run_fault(
     let to = fail(&mut trial)?;
     let (of_last_load, unbind) = (trial.of_last_load, trial.unbind);
     let end = guest.end(results, to)?;
-    // One that fails unnoticed is not told from one that does not fail.
+    // If another LOAD failed, a fault that nobody notices would look like no fault.
     ensure!(
         !of_last_load || end.lacks_last_block || loses(driver, entry),
         "it was not the last LOAD that failed"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A command that firmware holds: who waits for it, and who does not.
+//! Firmware holds a command: which calls wait for the command, and which do not.
 
 use super::session::{
     runs,
@@ -53,11 +53,11 @@ use vfio_mig::{
     uapi, //
 };
 
-/// What does not wait for a held command is over by then.
+/// Time within which a call that does not wait for a held command must return.
 const SOON: Duration = Duration::from_secs(10);
-/// What waits for a held command is not over by then.
+/// Time after which a call that waits for a held command must not have returned.
 const A_WHILE: Duration = Duration::from_millis(300);
-/// What the driver says of a stream that may not end there.
+/// The driver's message about a stream that is not complete.
 const INCOMPLETE: &str = "without a complete and valid state";
 
 /// Does `call` on a thread, which must wait for a command that is held, while the state
@@ -72,20 +72,23 @@ fn waits_for_held<T: Send>(
         let seen = (|| {
             faults.wait_for_held(1)?;
             thread::sleep(A_WHILE);
-            ensure!(!caller.is_finished(), "it has not waited for firmware");
+            ensure!(
+                !caller.is_finished(),
+                "the call has not waited for firmware"
+            );
             let begin = Instant::now();
             ask()?;
             ensure!(begin.elapsed() < SOON, "asking for the state has waited");
             Ok(())
         })();
-        // Else the other thread would wait for a minute.
+        // Otherwise the other thread would wait for a minute.
         faults.release()?;
         let result = caller.join().ok().context("a thread panicked")?;
         seen.map(|()| result)
     })
 }
 
-/// While an arc waits for firmware.
+/// Asking for the state does not wait while an arc waits for firmware.
 pub(super) fn state_during_an_arc(site: &Site) -> Result<()> {
     let vf = Vf::open(site.vf, 16)?;
     let faults = Faults::open()?;
@@ -107,7 +110,7 @@ pub(super) fn state_during_an_arc(site: &Site) -> Result<()> {
     runs(&vf)
 }
 
-/// The means to have firmware hold a command of a session.
+/// What it takes to have firmware hold a command of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Held {
     Save,
@@ -171,7 +174,7 @@ pub(super) fn end_waits_for_one(site: &Site, held: Held, end: End) -> Result<()>
 }
 
 /// A reload of the PF waits for the command that firmware is executing, and ends the
-/// session: what that has put into memory, or into the VF, is lost.
+/// session. What the command has written to memory, or to the VF, is lost.
 pub(super) fn reload_waits_for_one(site: &Site, held: Held) -> Result<()> {
     let (bytes, _) = streams::save(site.other, 2)?;
     let mut refused = Refused::from_now_on()?;
@@ -213,8 +216,8 @@ pub(super) const BUSY: [(&str, Busy); 3] = [
     }),
 ];
 
-/// An arc waits for the command that firmware is executing, and a reset comes: it waits,
-/// too. The arc says that there was a reset, and a good stream is not complained of.
+/// An arc waits for the command that firmware is executing, and a reset that comes then also
+/// waits. The arc fails with ECANCELED, and the driver logs no message about a good stream.
 pub(super) fn arc_meets_reset(site: &Site, busy: Busy, good: bool) -> Result<()> {
     let (bytes, _) = streams::save(site.other, 2)?;
     let mut log = KernelLog::new()?;

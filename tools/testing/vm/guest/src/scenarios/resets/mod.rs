@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Resets, and other ends of a session, while firmware is at work.
-//!
-//! Only with the Rust driver: the C driver sends the rest of an arc after a reset, and
-//! so leaves a VF that says RUNNING and is suspended.
+//! Resets, and other ends of a session, while firmware is at work. Only with the Rust
+//! driver: the C driver sends the remaining commands of an arc after a reset, and so leaves
+//! a VF suspended that says RUNNING.
 
 mod chunks;
 

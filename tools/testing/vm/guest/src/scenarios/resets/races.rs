@@ -125,8 +125,8 @@ pub(super) fn races(results: &mut Results, site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// A thread asks again and again what there is to be saved, and has it saved, while
-/// another one stops the device: neither has the other fail.
+/// A thread asks for PRECOPY_INFO again and again, which starts SAVEs, while another thread
+/// stops the device: neither makes the other fail.
 pub(super) fn stopped_while_asked(site: &Site) -> Result<()> {
     let vf = Vf::open(site.vf, 16)?;
     let mut rng = Rng::with_seed(1);

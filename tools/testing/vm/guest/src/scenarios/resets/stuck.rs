@@ -40,7 +40,8 @@ enum Stuck {
     Write,
 }
 
-/// Nobody waits for a call that waits for user memory, whatever ends its session.
+/// A call waits for user memory, and something ends its session: that does not wait for the
+/// call.
 fn stuck_call(site: &Site, stuck: Stuck, end: End) -> Result<()> {
     let memory = MissingMemory::new()?;
     let (addr, len) = memory.around();
