@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The emulated HCA: drivers that send anything, as a guest may that has a VF.
-//!
-//! QEMU ends if the model panics, and with it the machine whose test goes on to say nothing.
+//! The emulated HCA: drivers that send anything, as a guest with a VF may. If the emulated
+//! HCA panics, QEMU ends, and the machine's test with it.
 
 use mlx5_emu::{
     config::Config,
@@ -58,7 +57,8 @@ const COMMAND: u8 = 0;
 const SLOT: u8 = 1;
 const REGISTER: u8 = 2;
 const MEMORY_WRITE: u8 = 3;
-/// To when the model wants to be called, or a jump, as a shift in a byte.
+/// Time passes: until the emulated HCA wants to be called, or by a jump, as a shift in a
+/// byte.
 const TIME: u8 = 4;
 /// A command of the register block that makes a VF work.
 const WORK: u8 = 5;
@@ -460,7 +460,7 @@ mod steps {
         command(ifc::CREATE_GENERAL_OBJECT, 0x46, (0x50, 16), &words)
     }
 
-    /// A report of it.
+    /// A report of that tracker.
     pub fn report() -> Vec<u8> {
         let words = [
             (8, 1),
@@ -500,7 +500,7 @@ fn tracked() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What breaks no rule of the interface.
+/// Inputs that break no rule of the interface.
 fn proper() -> Vec<Seed> {
     let input = |options: u8, steps: &[Vec<u8>]| [&[options][..], &steps.concat()].concat();
     let page = DATA as u32 + 0x1000;

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Those files of the kernel side that synchronise threads by hand, run in every order of
-//! their steps.
-//!
-//! They are the very files of the driver and of its abstractions. `kernel-loom` has what they
-//! use of the kernel.
+//! their steps. They are the files of the driver and of its abstractions themselves.
+//! `kernel-loom` has what they use of the kernel.
 
 #![cfg(test)]
 

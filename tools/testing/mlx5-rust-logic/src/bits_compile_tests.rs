@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! [`bits`](crate::bits): what must not compile does not, for the reason that it
-//! should.
+//! [`bits`](crate::bits): programs that must not compile do not, and rustc gives the right
+//! reason.
 
 use std::{
     fs,

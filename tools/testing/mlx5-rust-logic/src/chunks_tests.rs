@@ -35,9 +35,8 @@ proptest! {
         prop_assert_eq!((saved, read), (count, count));
     }
 
-    /// The end of a SAVE is only noticed when the reader calls. If it was noticed at once,
-    /// by a work item, at most one chunk more would be begun each time that the reader is
-    /// away.
+    /// The driver processes the end of a SAVE when the reader calls. If a work item did so
+    /// at once, at most one chunk more would be begun each time that the reader is away.
     #[test]
     fn a_reader_that_is_away_costs_one_chunk_at_most(
         turns in prop::collection::vec(any::<bool>(), 0..200),
@@ -66,7 +65,7 @@ proptest! {
 struct Pipeline {
     chunks: Chunks,
     saving: bool,
-    /// Firmware is done, and nobody has noticed.
+    /// Firmware is done, and the driver has not processed that yet.
     ended: bool,
     unread: usize,
     begun: usize,

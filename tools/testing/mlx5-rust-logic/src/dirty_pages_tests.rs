@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! [`dirty_pages`](crate::dirty_pages): whatever a device reports, just that is set of what was
-//! asked about.
+//! [`dirty_pages`](crate::dirty_pages): the bits that are set are those of the reported
+//! addresses within the range, and no others.
 
 use crate::dirty_pages::{
     set_pages,

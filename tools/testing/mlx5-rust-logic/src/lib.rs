@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The parts of the driver and of its abstractions that have no kernel types in
-//! them.
-//!
-//! The very files of the kernel side, so that what is tested here is what runs
-//! there. Examples of what they must do are tests in those files, which run in the
-//! kernel as well; what needs `std` is here. Everything in them is private; hence the
-//! tests are modules of this crate instead of `tests/`, and so is what a fuzzer calls.
+//! The parts of the driver and of its abstractions that have no kernel types in them. These
+//! are the files of the kernel side themselves, so that the code that is tested here is the
+//! code that runs there. Tests by example are in those files, and run in the kernel as well;
+//! tests that need `std` are here. Everything in them is private; hence the tests are
+//! modules of this crate instead of `tests/`, and so is what a fuzzer calls.
 
 #![cfg_attr(not(test), allow(dead_code))]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! [`track_limits`](crate::track_limits): whatever firmware says it can do, there
-//! is a tracker, or a reason why there is none.
+//! [`track_limits`](crate::track_limits): whatever firmware says it can do, the result is a
+//! tracker's layout or an error.
 
 use crate::track_limits::{
     tests::ring,

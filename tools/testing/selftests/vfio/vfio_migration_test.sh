@@ -44,6 +44,6 @@ fi
 status=$?
 case $status in
 0 | "$KSFT_SKIP") exit $status ;;
-# Others mean something else to kselftest, some of them no failure.
+# Other statuses mean something else to kselftest, some of them no failure.
 *) exit $KSFT_FAIL ;;
 esac

@@ -29,7 +29,7 @@ const LOG_MAX_PAGE: u8 = 40;
 /// The addresses of a message.
 struct Message<'a> {
     addresses: &'a [u64],
-    /// Whether the device goes on to write to it: what is read again is something else.
+    /// Whether the device goes on writing to the message, so that a second read differs.
     changes: bool,
     reads: Cell<usize>,
 }
@@ -68,7 +68,7 @@ fn joined(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     joined
 }
 
-/// Sets what a message says, which must be what it says of the span.
+/// Sets the pages of a message. They must be those of the message that are in the span.
 fn set(input: &mut Input<'_>) {
     let page_size = 1 << (input.byte() % (LOG_MAX_PAGE + 1));
     let options = input.byte();
@@ -129,7 +129,7 @@ fn set(input: &mut Input<'_>) {
 /// Most pieces that a remainder keeps apart.
 const PIECES: usize = 16;
 
-/// Returns whether a remainder has room for another piece: none is made one with others then.
+/// Returns whether a remainder has room for another piece. If so, it does not join pieces.
 pub(super) fn has_room(remainder: &Remainder) -> bool {
     let all = Piece {
         first: 0,
@@ -201,7 +201,7 @@ fn remain(input: &mut Input<'_>) {
     }
 }
 
-/// Runs one input: a byte that says which of two things is tried, and what that takes.
+/// Runs one input: a byte that says which of two tests is run, and the input of that test.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     match input.byte() & 1 {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! [`report`](crate::report): a device that does anything with its queue and its messages.
-//!
-//! From entries of the completion queue to what is set in a bitmap, all is the driver's. What
-//! connects it here is as in `fw/page_track.rs` and `fw/cq.rs`.
+//! All code from entries of the completion queue to bits of a bitmap is the driver's. It is
+//! connected here as in `fw/page_track.rs` and `fw/cq.rs`.
 
 use super::{
     pages::has_room,
@@ -42,8 +41,8 @@ use crate::{
 
 /// Bytes of a page, as a shift.
 const LOG_PAGE: u32 = 12;
-/// A report ends in a flood if it has as many times the entries that it can have at most, which
-/// its documentation says.
+/// A report with more than this many times its largest number of entries is a flood, as the
+/// driver's documentation says.
 const MAX_REPORT_FACTOR: u64 = 16;
 /// Most reports of an input.
 const REPORTS: usize = 4;
@@ -155,7 +154,7 @@ struct Hostile<'a> {
     refused: bool,
     /// An entry was no message, or the memory of messages is gone.
     failed: bool,
-    /// A message that says so was given back.
+    /// A message with the state *error* was given back.
     failed_state: bool,
     /// More entries have come than may.
     flooded: bool,

@@ -18,12 +18,12 @@ use crate::stream::{
 };
 use std::ops::Range;
 
-/// What a stream is.
+/// What must become of a stream.
 #[derive(PartialEq, Debug)]
 struct Outcome {
     /// Where in the stream the images are that were loaded.
     images: Vec<Range<usize>>,
-    /// What is wrong with it, and which byte has shown that.
+    /// What is wrong with it, and the byte after which that is known.
     error: Option<(Malformed, usize)>,
     /// Whether it may end here.
     complete: bool,
@@ -31,7 +31,7 @@ struct Outcome {
     at_boundary: bool,
 }
 
-/// Takes a stream apart that is there as a whole, by the format's description.
+/// Parses a whole stream, by the description of the format.
 fn expected(stream: &[u8]) -> Outcome {
     let mut outcome = Outcome {
         images: Vec::new(),
@@ -70,7 +70,7 @@ fn expected(stream: &[u8]) -> Outcome {
     outcome
 }
 
-/// Tells the parser of what it has not asked for, which must change nothing.
+/// Gives the parser what it has not asked for, which must change nothing.
 fn mislead(parser: &mut Parser) {
     let need = parser.need();
     if !matches!(need, Need::Push(_)) {
