@@ -50,8 +50,8 @@ modules_of() {
 }
 
 # All names that an EXPORT_SYMBOL of the source has, whatever its kind, or that a macro with
-# one in it has.
-pattern='(EXPORT_[A-Z_]*SYMBOL[A-Z_]*|define_dev_printk_level)\([A-Za-z0-9_]+'
+# one in it has. Of a macro that puts a name together, NAME##width, the beginning and "##".
+pattern='(EXPORT_[A-Z_]*SYMBOL[A-Z_]*|define_dev_printk_level)\([A-Za-z0-9_]+(##)?'
 exported=$dir/exported-$(key "$pattern")
 [ -e "$exported" ] || {
 	grep -rhoE --include='*.[chS]' "$pattern" "$src" |
@@ -70,7 +70,14 @@ undefined() (
 				sed -n 's/^EXPORT_SYMBOL_RUST_GPL(\(.*\));$/\1/p' rust/exports_*_generated.h
 				cut -f 2 modules-only.symvers
 			} | LC_ALL=C sort -u
-		)
+		) | awk '
+			NR == FNR { beginnings[substr($0, 1, length($0) - 2)]; next }
+			{
+				for (begin in beginnings)
+					if (index($0, begin) == 1 && substr($0, length(begin) + 1) ~ /^[0-9]+$/)
+						next
+				print
+			}' <(grep '##$' "$exported") -
 )
 
 # check ARCHITECTURE LINE...: the modules are built.
