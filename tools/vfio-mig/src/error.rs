@@ -4,7 +4,8 @@
 
 use crate::{
     address::Address,
-    state::State, //
+    state::State,
+    text, //
 };
 use nix::sys::signal::Signal;
 use std::{
@@ -198,7 +199,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// Expectations of a test that does not exist.
-    #[error("{}: there is no test {name}; {right}", .path.display())]
+    #[error("{}: there is no test {name}; {right}", text::shown_path(.path))]
     UnknownTest {
         /// The file.
         path: PathBuf,

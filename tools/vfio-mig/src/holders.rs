@@ -2,6 +2,7 @@
 
 //! Which process has a file open.
 
+use crate::text;
 use std::{
     fs,
     path::{
@@ -36,8 +37,10 @@ pub fn find(files: &[PathBuf]) -> Option<String> {
         if id == std::process::id() {
             return Some("this process".to_string());
         }
-        let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-        return Some(format!("{} (process {id})", name.trim_end()));
+        // Whoever may open a device chooses it, of any bytes.
+        let name = fs::read(process.path().join("comm")).unwrap_or_default();
+        let name = text::shown(String::from_utf8_lossy(&name).trim_end());
+        return Some(format!("{name} (process {id})"));
     }
     None
 }
@@ -45,7 +48,17 @@ pub fn find(files: &[PathBuf]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::slice;
+    use std::{
+        io::{
+            BufRead,
+            BufReader, //
+        },
+        process::{
+            Command,
+            Stdio, //
+        },
+        slice, //
+    };
 
     #[test]
     fn this_process_is_found() {
@@ -59,5 +72,31 @@ mod tests {
         drop(file);
         fs::remove_file(&path).unwrap();
         assert_eq!(find(&[path]), None);
+    }
+
+    #[test]
+    fn the_name_of_a_process_commands_no_terminal() {
+        let path = std::env::temp_dir().join(format!("vfio-mig-named-{}", std::process::id()));
+        fs::write(&path, "").unwrap();
+        let path = fs::canonicalize(path).unwrap();
+        let name = r"\033]0;x\007\n\342\200\256\377ok";
+        let script = format!("printf '{name}' > /proc/$$/comm; exec 3< \"$0\"; echo; read -r end");
+        let mut child = Command::new("sh")
+            .args(["-c", &script])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        let found = find(slice::from_ref(&path));
+        let id = child.id();
+        // It has read to the end of its input.
+        child.wait().unwrap();
+        fs::remove_file(&path).unwrap();
+        let name = "\u{fffd}]0;x\u{fffd}\u{fffd}\u{fffd}\u{fffd}ok";
+        assert_eq!(found, Some(format!("{name} (process {id})")));
     }
 }

@@ -30,6 +30,7 @@ pub mod stream;
 pub mod stress;
 pub mod sysfs;
 pub mod target;
+pub mod text;
 pub mod uapi;
 pub mod wait;
 pub mod workload;

@@ -20,6 +20,7 @@ use crate::{
         DeviceTarget,
         Target, //
     },
+    text, //
 };
 use serde::Serialize;
 use std::{
@@ -228,7 +229,7 @@ fn move_through(
 ) -> Result<Saved, Error> {
     let total = prepare(source, target, recorder)?;
     let path = file.path().to_path_buf();
-    let what = || path.display().to_string();
+    let what = || text::shown_path(&path);
     let saved = recorder.run("save", total, |observer| {
         let mut from = source.begin(State::STOP_COPY)?;
         let bytes = stream::copy(&mut from, &mut file, |n| observer.bytes(n))

@@ -4,7 +4,8 @@
 
 use crate::{
     address::Address,
-    error::Error, //
+    error::Error,
+    text, //
 };
 use std::{
     fs,
@@ -42,7 +43,9 @@ pub fn driver(device: impl Into<Address>) -> Result<String, Error> {
             vfio: vfio_devices(),
         });
     }
-    link_name(&path.join("driver")).ok_or(Error::NoDriver { device, path })
+    let name = link_name(&path.join("driver"));
+    name.map(|name| text::shown(&name))
+        .ok_or(Error::NoDriver { device, path })
 }
 
 /// The IOMMU group of a device.

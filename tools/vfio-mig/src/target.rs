@@ -12,11 +12,12 @@ use crate::{
     output::Output,
     state::State,
     stream,
+    text,
     wait::{
         self,
         Deadline,
         Signals, //
-    },
+    }, //
 };
 use nix::poll::{
     PollFd,
@@ -206,7 +207,7 @@ pub struct FileTarget {
 impl FileTarget {
     /// Opens the file at `path`, which is replaced when it is complete.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        let name = path.display().to_string();
+        let name = text::shown_path(path);
         Ok(Self {
             file: Some(Output::create(path).context(name.clone())?),
             name,

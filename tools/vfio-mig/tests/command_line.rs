@@ -375,6 +375,41 @@ fn wrong_names_list_the_right_ones() {
 }
 
 #[test]
+fn no_argument_commands_a_terminal() {
+    let name = "/nosuch/\x1b[2J\n\u{202e}x";
+    let dir = folder("arguments");
+    let file = dir.join("toml\x1b[2J\n");
+    fs::write(&file, "\x1b[2J\u{9b}").unwrap();
+    let toml = file.to_str().unwrap();
+    for (args, status) in [
+        (&["load", ABSENT, name][..], 1),
+        (&["save", ABSENT, name], 1),
+        (&["migrate", ABSENT, &format!("file:{name}")], 1),
+        (&["migrate", ABSENT, OTHER, "--through", name], 1),
+        (&["test", "--check-quotes", name], 1),
+        (&["test", ABSENT, "--expect", name], 1),
+        (&["test", ABSENT, "--expect", toml], 1),
+        (&[name], 2),
+        (&["info", name], 2),
+        (&["info", ABSENT, name], 2),
+        (&["watch", ABSENT, "--interval", name], 2),
+        (&["completions", name], 2),
+    ] {
+        let said = fails(args, status);
+        assert!(said.contains("\u{fffd}[2J\u{fffd}"), "{args:?}: {said}");
+        let output = tool(&[&["--json"], args].concat());
+        let json = String::from_utf8(output.stdout).unwrap();
+        let object: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert!(object["error"].is_string(), "{args:?}: {json}");
+        for text in [said, json] {
+            let commands = |c| c != '\n' && vfio_mig::text::is_command(c);
+            assert!(!text.contains(commands), "{args:?}: {text:?}");
+        }
+    }
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn fuzz_has_no_round_to_repeat_without_a_device() {
     let said = fails(&["fuzz", ABSENT], 1);
     assert!(

@@ -29,7 +29,8 @@ use vfio_mig::{
     file,
     interrupt,
     output::Output,
-    stream, //
+    stream,
+    text, //
 };
 
 #[derive(clap::Args, Debug)]
@@ -76,7 +77,7 @@ fn show_bytes(
 fn name_of(file: &Path, dash: &str) -> String {
     match file == Path::new("-") {
         true => dash.to_string(),
-        false => file.display().to_string(),
+        false => text::shown_path(file),
     }
 }
 

@@ -54,6 +54,7 @@ use vfio_mig::{
         FileTarget,
         Target, //
     },
+    text,
     uapi,
     workload::Workload, //
 };
@@ -293,7 +294,7 @@ impl Args {
     fn title(&self) -> String {
         let to = match &self.destination {
             Destination::Device(address) => address.to_string(),
-            Destination::File(path) => path.display().to_string(),
+            Destination::File(path) => text::shown_path(path),
             Destination::Tcp(host) => host.to_string(),
         };
         format!("{} -> {to}", self.source)
@@ -310,7 +311,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     let observer: &mut dyn Observer = if json { &mut () } else { &mut bars };
     let report = match (&args.destination, &args.through) {
         (Destination::Device(destination), Some(path)) => {
-            let name = format!("--through {}", path.display());
+            let name = format!("--through {}", text::shown_path(path));
             let file = Output::create_regular(path).context(name)?;
             let destination = args.open_destination(*destination)?;
             migrate::through_file(&args.open_source()?, &destination, file, observer)

@@ -38,7 +38,8 @@ use vfio_mig::{
         Address, //
     },
     error::Error,
-    interrupt, //
+    interrupt,
+    text, //
 };
 
 /// Look at, migrate and test VFIO devices, without a virtual machine monitor.
@@ -125,7 +126,7 @@ impl Cli {
     fn parse_and_check(args: Vec<OsString>) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(&args);
         let cli = matches.and_then(|matches| Self::from_arg_matches(&matches));
-        let cli = cli.map_err(|err| with_right_names(err, &args))?;
+        let cli = cli.map_err(|err| with_shown_arguments(with_right_names(err, &args)))?;
         let (name, checked) = match &cli.command {
             Command::Migrate(args) => ("migrate", args.check()),
             Command::Dirty(args) => ("dirty", args.check()),
@@ -168,6 +169,18 @@ fn usage_error(name: &str, message: String) -> clap::Error {
         None => &mut command,
     };
     command.error(ErrorKind::ValueValidation, message)
+}
+
+/// Shows arguments as any text of others: a shell puts names of files in the place of `*`.
+fn with_shown_arguments(mut err: clap::Error) -> clap::Error {
+    let shown = err.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(given) => Some((kind, text::shown(given))),
+        _ => None,
+    });
+    for (kind, text) in shown.collect::<Vec<_>>() {
+        err.insert(kind, ContextValue::String(text));
+    }
+    err
 }
 
 /// Adds the names that exist to an error about one that does not.

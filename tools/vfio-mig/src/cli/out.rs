@@ -24,7 +24,8 @@ use vfio_mig::{
         Context,
         Error, //
     },
-    stream, //
+    stream,
+    text, //
 };
 
 /// Prints a line to standard output. An expression of type `Result<(), Error>`.
@@ -128,9 +129,10 @@ pub fn reader_gone(err: &Error) -> bool {
     }
 }
 
-/// Prints `line` to `to`, of this name.
+/// Prints `line` to `to`, of this name. What is in it may be of others.
 fn print(to: impl AsFd, name: &str, line: fmt::Arguments<'_>) -> Result<(), Error> {
-    match stream::print(&mut Stream(Unbuffered(to)), &format!("{line}\n")) {
+    let text = text::shown_lines(&format!("{line}\n"));
+    match stream::print(&mut Stream(Unbuffered(to)), &text) {
         Err(Error::Stream { source, .. }) => Err(source).context(name),
         printed => printed,
     }
@@ -222,6 +224,10 @@ mod tests {
         let mut line = [0; 7];
         ours.read_exact(&mut line).unwrap();
         assert_eq!(&line, b"a line\n");
+        print(theirs.as_fd(), "output", format_args!("\x1b[2J\n")).unwrap();
+        let mut lines = [0; 8];
+        ours.read_exact(&mut lines).unwrap();
+        assert_eq!(&lines, "\u{fffd}[2J\n\n".as_bytes());
         drop(ours);
         let err = print(theirs, "output", format_args!("a line")).unwrap_err();
         assert!(reader_gone(&err));

@@ -38,6 +38,7 @@ use vfio_mig::{
         Context,
         Error, //
     },
+    text, //
 };
 
 /// Test whether a device's driver does what the uAPI says.
@@ -140,7 +141,7 @@ fn print_ktap(number: usize, outcome: &Outcome) -> Result<(), Error> {
 }
 
 fn check_quotes(path: &PathBuf, json: bool) -> Result<u8, Error> {
-    let header = fs::read_to_string(path).context(path.display().to_string())?;
+    let header = fs::read_to_string(path).context(text::shown_path(path))?;
     let wrong = conformance::misquoted(&header);
     if json {
         show::json(&wrong)?;

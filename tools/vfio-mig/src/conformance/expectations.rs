@@ -3,9 +3,12 @@
 //! What a driver is known to fail, and why: a TOML file, each entry of which is
 //! a bug report.
 
-use crate::error::{
-    Context,
-    Error, //
+use crate::{
+    error::{
+        Context,
+        Error, //
+    },
+    text, //
 };
 use serde::{
     Deserialize,
@@ -57,7 +60,7 @@ pub enum Judgement<'a> {
 impl Expectations {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let name = || path.display().to_string();
+        let name = || text::shown_path(path);
         let text = fs::read_to_string(path).context(name())?;
         toml::from_str(&text)
             .map_err(io::Error::other)

@@ -2,6 +2,7 @@
 
 //! Frames: the messages of the two sides.
 
+use crate::text;
 use std::io;
 
 pub(super) const HELLO: u8 = 1;
@@ -50,11 +51,6 @@ pub(super) fn parse_header([kind, a, b, c, d]: [u8; HEADER]) -> io::Result<(u8, 
 /// The reason of a peer that has failed, without control characters, which a terminal would
 /// obey.
 pub(super) fn reason(answer: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&answer[..answer.len().min(MAX_REASON)]);
-    let shown = |c: char| match c {
-        '\n' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
-    };
-    text.chars().map(shown).collect()
+    let words = String::from_utf8_lossy(&answer[..answer.len().min(MAX_REASON)]);
+    text::shown(&words.replace('\n', " "))
 }

@@ -48,6 +48,7 @@ fn the_reason_of_a_peer_commands_no_terminal() {
     assert_eq!(reason(b"no room\nleft"), "no room left");
     let shown = reason(b"\r\x1b[2Kdone\x07\xff");
     assert_eq!(shown, "\u{fffd}\u{fffd}[2Kdone\u{fffd}\u{fffd}");
+    assert_eq!(reason("a\u{202e}b".as_bytes()), "a\u{fffd}b");
     assert_eq!(reason(&[b'a'; 1 << 20]).len(), MAX_REASON);
 }
 
