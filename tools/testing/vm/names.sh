@@ -86,16 +86,23 @@ wrong() {
 	exit 1
 } >&2
 
+# one_line VARIABLE: to grep, each line would be a name of its own.
+one_line() {
+	[[ ${!1:-} != *$'\n'* ]] || wrong "$1" "$1= has more than one line"
+}
+
 # exactly VARIABLE: must be one of the names.
 exactly() {
 	local with=
 	[ "$1" != SCENARIO ] || with=" with KERNEL=$KERNEL"
 	[ -n "${!1:-}" ] || wrong "$1" "$1= is missing"
+	one_line "$1"
 	names "$1" | grep -Fx -e "${!1}" > /dev/null || wrong "$1" "there is no $1=${!1}$with"
 }
 
 # part VARIABLE: may be a name, or a part of names.
 part() {
+	one_line "$1"
 	[ -z "${!1:-}" ] || names "$1" | grep -F -e "${!1}" > /dev/null ||
 		wrong "$1" "no name has $1=${!1} in it"
 }
@@ -132,10 +139,11 @@ takes_none() {
 
 # judge TARGET
 judge() {
-	local variable goal goals known TARGET=$1
+	local variable given goal goals known TARGET=$1
+	read -ra given <<< "${GIVEN:-}"
 	read -ra goals <<< "${GOALS:-$1}"
 	known=" $(for goal in "${goals[@]}"; do takes "$goal"; done | tr '\n' ' ')"
-	for variable in ${GIVEN:-}; do
+	for variable in "${given[@]}"; do
 		# What else there may be is not for us, such as VFIO_MLX5_RUST_CACHE=.
 		[[ $variable == *_* || $known == *" $variable "* ]] || takes_none "$variable" "${goals[@]}"
 	done

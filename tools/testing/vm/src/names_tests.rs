@@ -11,9 +11,14 @@ use crate::{
     },
 };
 use mlx5_rust_fuzz::TARGETS;
-use std::process::{
-    Command,
-    Output, //
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{
+        Command,
+        Output, //
+    },
 };
 use vm_common::{
     faults,
@@ -89,7 +94,7 @@ type Wrong<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
 
 #[test]
 fn a_wrong_name_lists_the_right_ones() {
-    let wrong: [Wrong<'_>; 15] = [
+    let wrong: [Wrong<'_>; 20] = [
         ("check", &[("TEST", "nosuch")], "stock-migrate"),
         ("check", &[("TEST", "bare-migrate")], "stock-migrate"),
         ("check-all", &[("TEST", "nosuch")], "intree-qemu-suite"),
@@ -99,6 +104,8 @@ fn a_wrong_name_lists_the_right_ones() {
             &[("GIVEN", "SEED TESTS")],
             "make check TEST= SEED=",
         ),
+        ("check", &[("GIVEN", "*")], "no target takes *=;"),
+        ("check", &[("TEST", "nosuch\n")], "more than one line"),
         (
             "bench",
             &[("GIVEN", "TEST"), ("GOALS", "bench run")],
@@ -113,6 +120,7 @@ fn a_wrong_name_lists_the_right_ones() {
         ),
         ("fuzz", &[], "commands"),
         ("fuzz", &[("FUZZ", "strea")], "stream"),
+        ("fuzz", &[("FUZZ", "stream\n../x")], "more than one line"),
         (
             "fuzz",
             &[("FUZZ", "stream"), ("INPUT", "/nosuch")],
@@ -124,6 +132,16 @@ fn a_wrong_name_lists_the_right_ones() {
             "scenario",
             &[("KERNEL", "stock"), ("SCENARIO", "many")],
             "with KERNEL=stock",
+        ),
+        (
+            "scenario",
+            &[("KERNEL", "stock\nfoo"), ("SCENARIO", "migrate")],
+            "KERNEL= has more than one line",
+        ),
+        (
+            "scenario",
+            &[("KERNEL", "stock"), ("SCENARIO", "nosuch\nmigrate")],
+            "SCENARIO= has more than one line",
         ),
     ];
     for (target, variables, right) in wrong {
@@ -160,18 +178,20 @@ fn a_right_name_is_taken() {
     }
 }
 
-/// What bash completes these words to, of which the last one is being typed.
-fn completed(words: &[&str]) -> Vec<String> {
-    let top = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
+
+/// What bash completes these words to in a folder. The last of them is being typed.
+fn completed(folder: &Path, words: &[&str]) -> Vec<String> {
     let text = r#"
-        . tools/testing/vm/completion.sh
+        . "$0"
         COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
         _vfio_rust_make
         printf '%s\n' "${COMPREPLY[@]}""#;
     let output = Command::new("bash")
-        .args(["-euc", text, "bash"])
+        .args(["-euc", text])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/completion.sh"))
         .args(words)
-        .current_dir(top)
+        .current_dir(folder)
         .output()
         .unwrap();
     assert!(output.stderr.is_empty(), "{words:?}: {output:?}");
@@ -181,8 +201,13 @@ fn completed(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn bash_completes_targets_variables_and_names() {
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&["make", "sc"], &["scenario"]),
+        (&["make", "-j", "4", "sc"], &["scenario"]),
+        (&["make", "-j", "4", "bench", "BE"], &["BENCH="]),
+        (&["make", "FUZZ", "=", "strea"], &["stream"]),
+        (&["make", "table", "="], &[""]),
+        (&["make", "list", "=", "m"], &[""]),
         (
             &["make", "scenario", ""],
             &["KERNEL=", "SCENARIO=", "SEED="],
@@ -212,6 +237,22 @@ fn bash_completes_targets_variables_and_names() {
         ),
     ];
     for (words, replies) in cases {
-        assert_eq!(completed(words), replies, "{words:?}");
+        assert_eq!(completed(Path::new(TOP), words), replies, "{words:?}");
     }
+}
+
+#[test]
+fn bash_runs_no_script_of_another_checkout() {
+    let name = format!("vm-test-checkout-{}", std::process::id());
+    let other = std::env::temp_dir().join(name);
+    let folder = other.join("tools/testing/vm");
+    fs::create_dir_all(&folder).unwrap();
+    let script = folder.join("names.sh");
+    fs::write(&script, "#!/bin/sh\n: > ran; echo stock\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let words = ["make", "scenario", "KERNEL", "=", "st"];
+    assert_eq!(completed(&other, &words), [""]);
+    assert!(!other.join("ran").exists());
+    assert_eq!(completed(Path::new(TOP), &words), ["stock"]);
+    fs::remove_dir_all(other).unwrap();
 }
