@@ -105,6 +105,25 @@ while read -r message; do
 	fi
 done < <(grep -rhoP --include='*.rs' '\bc"\K[^"]* [^"]*(?=")' "$TOP/drivers")
 
+# A method that a page names, as Type::function(), is in an impl or a trait with that type in
+# its first line.
+methods=$(cd "$TOP" && find drivers samples tools -name '*.rs' -exec awk '
+	/^(pub(\(.*\))? )?(unsafe )?(impl|trait)[ <]/ { of = $0 }
+	/^}/ { of = "" }
+	of && match($0, /^    ([a-z]|\(|\)|"C"| )*fn [a-z0-9_]+/) {
+		name = substr($0, 1, RLENGTH)
+		sub(/.* /, "", name)
+		split(of, words, /[^A-Za-z0-9_]+/)
+		for (i in words)
+			print words[i] "::" name
+	}' {} +)
+while IFS=: read -r page method; do
+	if ! grep -qFx "$method" <<< "$methods"; then
+		echo "$page: there is no $method()"
+		status=1
+	fi
+done < <(cd "$TOP" && grep -roP '\x60([a-z]\w*::)*\K[A-Z]\w*::\w+(?=\(\)\x60)' Documentation README.md)
+
 # A page that something of ours names is ours or the kernel's.
 while IFS=: read -r file page; do
 	if [ ! -e "$TOP/$page" ] && [ ! -e "$kernel/$page" ]; then
