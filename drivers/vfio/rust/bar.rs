@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory BARs, for a device that keeps its state, or a part of it, there.
+//! Access to memory BARs, for devices that keep their state, or a part of it, there.
 //!
-//! A BAR is used through the mapping that `vfio_pci_core` makes when user space
-//! opens the device, and only inside a call that VFIO makes for an open device.
-//! So nothing of the driver's is left to unmap when the device goes.
+//! A BAR is used through the mapping that `vfio_pci_core` makes when user space opens the device,
+//! and only inside a call that VFIO makes for an open device. So a driver has no mapping of its own
+//! to undo when the device is removed.
 
 use crate::{
     bindings,
@@ -39,9 +39,9 @@ pub struct Bar<'a> {
 }
 
 impl<'a> Bar<'a> {
-    /// Returns the BAR of this index, and keeps the device powered up as long as that exists.
-    /// `EIO` if the BAR could not be mapped when the device was opened, or the device cannot
-    /// be powered up.
+    /// Returns the BAR of this index, and keeps the device powered up as long as the result exists.
+    /// Returns `EIO` if the BAR could not be mapped when the device was opened, or if the device
+    /// cannot be powered up.
     ///
     /// This may take `memory_lock` of `vfio_pci_core`.
     pub fn of(vdev: &'a VfioDevice<'_>, index: u32) -> Result<Self> {
@@ -72,7 +72,7 @@ impl<'a> Bar<'a> {
         self.len
     }
 
-    /// Returns the address of a register of `LEN` bytes. `EINVAL` if it is not aligned, or
+    /// Returns the address of a register of `LEN` bytes. Returns `EINVAL` if it is not aligned, or
     /// not within the BAR.
     fn register<const LEN: usize>(&self, offset: usize) -> Result<*mut c_void> {
         let end = offset.checked_add(LEN).filter(|end| *end <= self.len);
@@ -82,7 +82,7 @@ impl<'a> Bar<'a> {
         Ok(self.base.as_ptr().wrapping_byte_add(offset))
     }
 
-    /// Reads a little endian register of 16 bits. `EIO` if user space has turned memory
+    /// Reads a little endian register of 16 bits. Returns `EIO` if user space has turned memory
     /// decoding off.
     pub fn read16(&self, offset: usize) -> Result<u16> {
         let mut value = 0;
@@ -95,7 +95,7 @@ impl<'a> Bar<'a> {
         Ok(u16::from_le(value))
     }
 
-    /// Writes a little endian register of 16 bits. `EIO` if user space has turned memory
+    /// Writes a little endian register of 16 bits. Returns `EIO` if user space has turned memory
     /// decoding off.
     pub fn write16(&self, offset: usize, value: u16) -> Result {
         let (at, value) = (self.register::<2>(offset)?, value.to_le());
@@ -104,7 +104,7 @@ impl<'a> Bar<'a> {
         to_result(unsafe { bindings::vfio_pci_core_iowrite16(self.core.as_ptr(), true, value, at) })
     }
 
-    /// Reads a little endian register of 32 bits. `EIO` if user space has turned memory
+    /// Reads a little endian register of 32 bits. Returns `EIO` if user space has turned memory
     /// decoding off.
     pub fn read32(&self, offset: usize) -> Result<u32> {
         let mut value = 0;
@@ -117,7 +117,7 @@ impl<'a> Bar<'a> {
         Ok(u32::from_le(value))
     }
 
-    /// Writes a little endian register of 32 bits. `EIO` if user space has turned memory
+    /// Writes a little endian register of 32 bits. Returns `EIO` if user space has turned memory
     /// decoding off.
     pub fn write32(&self, offset: usize, value: u32) -> Result {
         let (at, value) = (self.register::<4>(offset)?, value.to_le());
@@ -126,13 +126,13 @@ impl<'a> Bar<'a> {
         to_result(unsafe { bindings::vfio_pci_core_iowrite32(self.core.as_ptr(), true, value, at) })
     }
 
-    /// Writes a little endian register of 32 bits, unless `check` fails. `EIO` if user space
-    /// has turned memory decoding off.
+    /// Writes a little endian register of 32 bits, unless `check` fails. Returns `EIO` if user
+    /// space has turned memory decoding off.
     ///
-    /// `check` is called with `memory_lock` of `vfio_pci_core` held for reading, which is not
-    /// released before the register was written: VFIO announces the resets that it carries
-    /// out with that lock held for writing. So `check` must not access the BAR, nor wait for
-    /// somebody who does, or who resets the device.
+    /// `check` is called with `memory_lock` of `vfio_pci_core` held for reading, which is released
+    /// only after the register was written. VFIO holds that lock for writing when it announces a
+    /// reset that it carries out. So `check` must neither access the BAR nor reset the device, nor
+    /// wait for another thread that does.
     pub fn write32_if(&self, offset: usize, value: u32, check: impl FnOnce() -> Result) -> Result {
         let (at, value) = (self.register::<4>(offset)?, value.to_le());
         let _decoding = Decoding::new(self)?;
@@ -144,8 +144,8 @@ impl<'a> Bar<'a> {
         })
     }
 
-    /// Copies the whole BAR to the beginning of `pages`. `EIO` if the device does
-    /// not answer, `EINTR` if the process is killed.
+    /// Copies the whole BAR to the beginning of `pages`. Returns `EIO` if the device does not
+    /// answer, `EINTR` if the process is killed.
     pub fn read_into(&self, pages: &Pages) -> Result {
         self.for_each_run(pages, |page, at, n| {
             // SAFETY: `for_each_run` gives `n` bytes of pages that begin with
@@ -155,9 +155,8 @@ impl<'a> Bar<'a> {
         })
     }
 
-    /// Copies the beginning of `pages` to the whole BAR. `EIO` if the device does
-    /// not answer, `EINTR` if the process is killed: a part of the BAR may have
-    /// been written then.
+    /// Copies the beginning of `pages` to the whole BAR. Returns `EIO` if the device does not
+    /// answer, `EINTR` if the process is killed: a part of the BAR may have been written then.
     pub fn write_from(&self, pages: &Pages) -> Result {
         self.for_each_run(pages, |page, at, n| {
             // SAFETY: `for_each_run` gives `n` bytes of pages that begin with
@@ -197,7 +196,7 @@ impl Drop for Bar<'_> {
     }
 }
 
-/// Keeps a device decoding memory, if user space has it do so.
+/// Keeps memory decoding of a device on, if user space has turned it on.
 ///
 /// # Invariants
 ///
@@ -206,12 +205,12 @@ impl Drop for Bar<'_> {
 struct Decoding<'a>(&'a Bar<'a>);
 
 impl<'a> Decoding<'a> {
-    /// `EIO` if user space has turned memory decoding off.
+    /// Locks `memory_lock` for reading. Returns `EIO` if user space has turned memory decoding off.
     fn new(bar: &'a Bar<'a>) -> Result<Self> {
         // SAFETY: `bar.core` is valid and open as long as `bar` is borrowed (invariant of
         // `Bar`).
         to_result(unsafe { bindings::vfio_rust_memory_read_lock(bar.core.as_ptr()) })?;
-        // INVARIANT: It succeeded.
+        // INVARIANT: The call above succeeded.
         Ok(Self(bar))
     }
 }
@@ -229,8 +228,8 @@ impl Drop for Decoding<'_> {
 ///
 /// # Invariants
 ///
-/// vfio_rust_memory_lock() succeeded for the device of `bar`, and said
-/// `was_decoding`; its `memory_lock` is held for writing.
+/// vfio_rust_memory_lock() succeeded for the device of `bar`, and set `was_decoding`; its
+/// `memory_lock` is held for writing.
 struct MemoryAccess<'a> {
     bar: &'a Bar<'a>,
     was_decoding: bool,
@@ -244,16 +243,15 @@ impl<'a> MemoryAccess<'a> {
         to_result(unsafe {
             bindings::vfio_rust_memory_lock(bar.core.as_ptr(), &mut was_decoding)
         })?;
-        // INVARIANT: It succeeded.
+        // INVARIANT: The call above succeeded.
         Ok(Self { bar, was_decoding })
     }
 }
 
 impl Drop for MemoryAccess<'_> {
     fn drop(&mut self) {
-        // SAFETY: `bar.core` is valid and open as long as `bar` is borrowed
-        // (invariant of `Bar`), and vfio_rust_memory_lock() succeeded for it and
-        // said `was_decoding` (type invariant).
+        // SAFETY: `bar.core` is valid and open as long as `bar` is borrowed (invariant of `Bar`),
+        // and vfio_rust_memory_lock() succeeded for it and set `was_decoding` (type invariant).
         unsafe {
             bindings::vfio_rust_memory_unlock(self.bar.core.as_ptr(), self.was_decoding);
         }

@@ -24,7 +24,8 @@ use pin_init::MaybeZeroable;
 
 include!(env!("VFIO_RUST_BINDINGS"));
 
-/// As the header has it for a kernel without bitmaps: inline, so that bindgen leaves it out.
+/// Does nothing, as the header's function in a kernel without bitmaps: that is inline, so bindgen
+/// leaves it out.
 #[cfg(not(CONFIG_IOMMUFD_DRIVER))]
 #[inline(always)]
 pub unsafe fn iova_bitmap_set(_bitmap: *mut iova_bitmap, _iova: ffi::c_ulong, _length: usize) {}

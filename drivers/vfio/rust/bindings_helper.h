@@ -14,7 +14,7 @@
 
 #include "helpers.h"
 
-/* Values of an enum without a name, and macros with a cast inside: bindgen has neither. */
+/* bindgen has neither values of an unnamed enum, nor macros that contain a cast. */
 static const unsigned int vfio_rust_region_bar0 = VFIO_PCI_BAR0_REGION_INDEX;
 static const unsigned int vfio_rust_region_bar5 = VFIO_PCI_BAR5_REGION_INDEX;
 static const unsigned int vfio_rust_region_rom = VFIO_PCI_ROM_REGION_INDEX;

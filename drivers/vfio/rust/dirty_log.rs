@@ -73,7 +73,7 @@ pub struct IovaRanges<'a> {
 }
 
 impl<'a> IovaRanges<'a> {
-    /// `EINVAL` if one of the ranges is empty: VFIO lets those through.
+    /// Returns `EINVAL` if one of the ranges is empty, since VFIO does not check that.
     ///
     /// # Safety
     ///
@@ -94,8 +94,8 @@ impl<'a> IovaRanges<'a> {
 }
 
 impl IovaRanges<'_> {
-    /// Joins neighbours until there are at most `max` ranges. The gaps between
-    /// them are logged, too.
+    /// Joins neighbouring ranges until at most `max` are left. The gaps between joined ranges are
+    /// logged, too.
     pub fn combine(&mut self, max: u32) {
         if max > 0 && self.count > max {
             // SAFETY: `root` is a valid interval tree of `count` nodes, which
@@ -136,7 +136,7 @@ impl IovaRanges<'_> {
     }
 }
 
-/// Addresses right from memory that a device has written.
+/// Addresses that are read directly from memory that a device has written.
 impl Addresses for Words<'_> {
     #[inline(always)]
     fn block(&self, index: usize) -> Option<[u64; BLOCK]> {
@@ -173,12 +173,11 @@ impl DirtyBitmap<'_> {
         Span { start, last }
     }
 
-    /// Reports `len` bytes from `iova` on, as far as they are in the range.
+    /// Reports `len` bytes from `iova` on as dirty, as far as they are in the range.
     ///
-    /// Pins pages of user memory: takes `mmap_lock`, and may wait without a bound
-    /// for a page that another process serves (userfaultfd). So it must not be
-    /// called with a lock or a guard held that an arc, a reset, closing the
-    /// device or a notifier of the PF's driver needs.
+    /// Pins pages of user memory: takes `mmap_lock`, and may wait without a bound for a page that
+    /// another process serves (userfaultfd). So the caller must hold no lock or guard that is
+    /// needed by an arc, a reset, closing the device, or a notifier of the PF's driver.
     pub fn set(&mut self, iova: u64, len: u64) {
         if let Some((start, len)) = self.span().part(iova, len) {
             // SAFETY: What `part()` returns is a part of the range, and not empty. `bitmap`
@@ -187,8 +186,8 @@ impl DirtyBitmap<'_> {
         }
     }
 
-    /// Reports `pages`, each of `page_size` bytes, as far as they are in the range. To be
-    /// called as [`Self::set`] is.
+    /// Reports `pages`, each of `page_size` bytes, as far as they are in the range. What
+    /// [`Self::set`] says about locks applies here, too.
     #[inline]
     pub fn set_pages(&mut self, page_size: u64, pages: &impl Addresses) {
         let bitmap = self.bitmap;
@@ -237,7 +236,7 @@ unsafe fn set_part(bitmap: NonNull<bindings::iova_bitmap>, start: u64, len: u64)
 ///     migration::VfioDevice, //
 /// };
 ///
-/// /// Of a device that cannot tell where it writes to: all that is logged is always dirty.
+/// /// DMA logging of a device that cannot track its writes: all logged pages are always dirty.
 /// struct Everything {
 ///     started: Atomic<u32>,
 /// }
@@ -272,8 +271,8 @@ pub trait DirtyLog: Send + Sync {
     /// Fails if logging was started before.
     fn start(&self, vdev: &VfioDevice<'_>, ranges: IovaRanges<'_>, page_size: u64) -> Result<u64>;
 
-    /// VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP. Not called when user space closes the device,
-    /// nor when that is reset: [`Driver::closing`] and the hooks of resets end logging then.
+    /// VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP. Not called when user space closes the device, nor when
+    /// the device is reset: [`Driver::closing`] and the hooks of resets end logging then.
     fn stop(&self, vdev: &VfioDevice<'_>);
 
     /// VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT: reports the pages that the device

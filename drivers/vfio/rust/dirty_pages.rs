@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From the pages that a device reports as dirty to what is set in a bitmap.
+//! Sets the pages that a device reports as dirty in a bitmap.
 //!
-//! A call that sets bits costs about a hundred instructions, whatever it sets. So pages that
-//! follow each other are set together, and little else is done for those that do not.
+//! A call that sets bits costs about a hundred instructions, however many bits it sets. So pages
+//! that follow each other are set with one call, and for other pages little is done besides the
+//! call.
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
-/// Pages of a block. As many addresses fit into registers that a call leaves alone.
+/// Number of pages in a block. The addresses of that many fit into registers that a call preserves.
 pub const BLOCK: usize = 4;
 
 /// Addresses of pages, in the order of the device.
@@ -57,19 +58,19 @@ impl Span {
 #[derive(Clone, Copy)]
 struct Run {
     start: u64,
-    /// Where a page would be that follows: before `start` if the run goes around the
-    /// address space.
+    /// End of the last page. It is before `start` if the run wraps around the end of the address
+    /// space.
     end: u64,
 }
 
 impl Run {
-    /// Returns a run of no pages, which a page at `start` follows.
+    /// Returns an empty run, which a page at `start` can be added to.
     #[inline]
     fn before(start: u64) -> Self {
         Self { start, end: start }
     }
 
-    /// Sets the bits of the part inside the span.
+    /// Sets the bits of the part of the run that is inside the span.
     #[inline(always)]
     fn set(self, span: Span, set: &mut impl FnMut(u64, u64)) {
         let Self { start, end } = self;
@@ -80,7 +81,7 @@ impl Run {
         }
     }
 
-    /// As [`Self::set`], of any run.
+    /// Does what [`Self::set`] does, for a run that is partly outside of the span or wraps around.
     #[cold]
     fn set_part(self, span: Span, set: &mut impl FnMut(u64, u64)) {
         let Self { start, end } = self;
@@ -97,18 +98,18 @@ impl Run {
     }
 }
 
-/// Bounds of blocks that need no check of each page.
+/// Bounds for whole blocks, so that not every page has to be checked.
 struct Bounds {
     page_size: u64,
-    /// Where the first page may be, at least.
+    /// Lowest address that the first page may have.
     first: u64,
-    /// Where the last page may be, at most.
+    /// Highest address that the last page may have.
     last: u64,
 }
 
 impl Bounds {
-    /// The highest bit of an address: a page without it does not go around the address
-    /// space.
+    /// The highest bit of an address: a page at an address without it does not wrap around the end
+    /// of the address space.
     const TOP: u64 = 1 << 63;
 
     #[inline]
@@ -126,13 +127,13 @@ impl Bounds {
         }
     }
 
-    /// Returns whether pages that ascend are in the span.
+    /// Returns whether four pages in ascending order are in the span.
     #[inline(always)]
     fn have(&self, a: u64, b: u64, c: u64, d: u64) -> bool {
         self.first <= a && d <= self.last && (a | b | c) & Self::TOP == 0
     }
 
-    /// Returns whether pages are in the span, ascend, and do not follow each other.
+    /// Returns whether four pages are in the span, ascend, and none follows another.
     #[inline(always)]
     fn have_lone(&self, a: u64, b: u64, c: u64, d: u64) -> bool {
         let size = self.page_size;
@@ -142,8 +143,8 @@ impl Bounds {
             && c.wrapping_add(size) < d
     }
 
-    /// Returns whether pages are in the span, and ascend, of which some may follow each other,
-    /// but not all.
+    /// Returns whether four pages are in the span and ascend. Some may follow each other, but not
+    /// all four.
     #[inline(always)]
     fn have_some_lone(&self, a: u64, b: u64, c: u64, d: u64) -> bool {
         let size = self.page_size;
@@ -155,8 +156,8 @@ impl Bounds {
     }
 }
 
-/// Sets `pages`, each of `page_size` bytes, as far as they are in the span. `set` is called
-/// with start and length of parts of the span only, none of them empty.
+/// Sets `pages`, each of `page_size` bytes, as far as they are in the span. `set` is called with
+/// start and length of parts of the span. None of them is empty.
 ///
 /// # Examples
 ///
@@ -192,7 +193,7 @@ impl Bounds {
 ///     calls += 1;
 ///     bytes += len;
 /// });
-/// // Pages that follow each other are set together, and what nobody has asked about is not.
+/// // Pages that follow each other are set with one call. The page before `asked` is not set.
 /// assert_eq!((calls, bytes), (2, 3 * 0x1000));
 /// ```
 #[inline]
@@ -224,11 +225,11 @@ pub fn set_pages(
     run.set(span, &mut set);
 }
 
-/// Sets blocks from number `index` on, as long as some pages of each are lone. Returns the
-/// number of the first block that it has not set.
+/// Sets blocks from number `index` on, up to the first one whose pages all follow each other, do
+/// not ascend, or are not all in the span. Returns the number of that block.
 ///
-/// Not inlined: reports of little dirty memory spend their time here, and all registers are
-/// needed.
+/// Not inlined, so that this loop has all registers: reports of little dirty memory spend their
+/// time here.
 #[inline(never)]
 fn set_lone(
     pages: &impl Addresses,
@@ -251,9 +252,10 @@ fn set_lone(
     index
 }
 
-/// Sets block number `index`, if some of its pages are lone. Returns whether that is so.
+/// Sets block number `index`, if [`Bounds::have_some_lone()`] holds for it. Returns whether it
+/// does.
 ///
-/// Reads the block again, so that [`set_lone()`] need not keep it for this.
+/// Reads the block again, so that [`set_lone()`] need not keep its addresses for this call.
 #[inline(never)]
 fn set_some_lone(
     pages: &impl Addresses,
@@ -279,10 +281,10 @@ fn set_some_lone(
     true
 }
 
-/// Joins pages to runs, from block number `index` on, and sets runs that end, until there is
-/// a block of lone pages. Returns the number of that block, and the run that has not ended.
-/// The first block is joined anyway: a device may change what is read again, but must not keep
-/// this from coming to an end.
+/// Joins pages to runs, from block number `index` on, and sets each run that has ended, up to the
+/// first block of lone pages. Returns the number of that block, and the run that has not ended.
+/// Block number `index` is joined in any case: the device may have changed it since [`set_lone()`]
+/// read it, and the loop in [`set_pages()`] must come to an end.
 #[inline(never)]
 fn set_runs(
     pages: &impl Addresses,
@@ -328,7 +330,7 @@ pub(crate) mod tests {
 
     pub(crate) const PAGE: u64 = 4096;
 
-    /// Almost all addresses: as much as a report can be about.
+    /// All addresses but the last: the longest range that a report can have.
     pub(crate) const ALL: Span = Span {
         start: 0,
         last: u64::MAX - 1,
@@ -346,7 +348,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Returns whether the calls for these addresses are those.
+    /// Returns whether `set_pages()` makes exactly these calls for the addresses.
     fn are_calls(addresses: &[u64], page_size: u64, span: Span, calls: &[(u64, u64)]) -> bool {
         let mut expected = calls.iter();
         let mut same = true;
@@ -356,7 +358,8 @@ pub(crate) mod tests {
         same && expected.next().is_none()
     }
 
-    /// Returns whether the calls for pages are those, all as numbers of pages.
+    /// Returns whether `set_pages()` makes exactly these calls for the pages. All arguments are in
+    /// pages.
     fn are_page_calls<const N: usize>(pages: [u64; N], calls: &[(u64, u64)]) -> bool {
         let mut expected = calls.iter();
         let mut same = true;
@@ -377,7 +380,7 @@ pub(crate) mod tests {
         assert!(are_page_calls(all, &[(7, 100)]));
         assert!(are_page_calls([3, 4, 5, 9], &[(3, 3), (9, 1)]));
         assert!(are_page_calls([3, 4, 9], &[(3, 2), (9, 1)]));
-        // Not across the border of two blocks that have lone pages.
+        // Not joined across the border of two blocks that have lone pages.
         assert!(are_page_calls(
             [1, 2, 3, 5, 6, 8, 9, 12],
             &[(1, 3), (5, 1), (6, 1), (8, 2), (12, 1)]
@@ -408,7 +411,7 @@ pub(crate) mod tests {
                 (26, 1)
             ]
         ));
-        // The block behind a run begins with a page of the run, and is else one of lone pages.
+        // The block after the run begins with a page of the run; its other pages are lone.
         assert!(are_page_calls(
             [1, 2, 3, 4, 5, 7, 9, 11],
             &[(1, 5), (7, 1), (9, 1), (11, 1)]

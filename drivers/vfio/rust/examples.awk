@@ -3,9 +3,9 @@
 # Makes KUnit tests of the examples in the documentation of Rust files, as rustdoc does of
 # those of the kernel crate. A test is named after its file and the item it is about.
 #
-# An example is between "```" and "```". "```text" is none, and nothing else may follow the
-# first "```": an example is always compiled, and run. Lines that begin with "# " are hidden
-# from readers. If the last line ends in "(())", the example returns a Result.
+# An example is between "```" and "```". "```text" begins no example. Nothing else may follow the
+# first "```": an example is always compiled, and run. Lines that begin with "# " are hidden from
+# readers. If the last line ends in "(())", the example returns a Result.
 
 function fail(what) {
 	print FILENAME ":" FNR ": " what > "/dev/stderr"

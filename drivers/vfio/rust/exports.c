@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Exports what the crate defines, and what it calls in drivers: generic functions
- * are compiled there.
+ * Exports the symbols of the crate, and the helpers that its generic functions
+ * call: those functions are compiled into drivers.
  */
 
 #include <linux/export.h>
 #include <linux/module.h>
 
-/* C does not know the types, and only needs the addresses. */
+/* The declarations have no Rust types, since only addresses are exported. */
 #include "exports_generated.h"
 
 MODULE_AUTHOR("The mlx5_vfio_pci_rust developers");

@@ -2,7 +2,7 @@
 
 //! The file behind a migration data fd.
 //!
-//! It shares its context with the migration session; either may end first.
+//! The file shares its context with the migration session. Either may end first.
 
 use crate::{
     bindings,
@@ -53,12 +53,12 @@ pub enum Reinit {
 /// ```
 /// use vfio_rust::file::PrecopyInfo;
 ///
-/// /// What a file answers whose first image, of `len` bytes, was read up to `read`.
+/// /// The answer for a first image of `len` bytes, of which `read` bytes were read.
 /// fn answer(read: u64, len: u64, changed: u64) -> PrecopyInfo {
 ///     let initial_bytes = len.saturating_sub(read);
 ///     PrecopyInfo {
 ///         initial_bytes,
-///         // Only once all initial bytes were read.
+///         // 0 until all initial bytes were read.
 ///         dirty_bytes: if initial_bytes > 0 { 0 } else { changed },
 ///         reinit: false,
 ///     }
@@ -71,11 +71,11 @@ pub enum Reinit {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PrecopyInfo {
-    /// `initial_bytes`.
+    /// `initial_bytes` of `struct vfio_precopy_info`.
     pub initial_bytes: u64,
-    /// `dirty_bytes`.
+    /// `dirty_bytes` of `struct vfio_precopy_info`.
     pub dirty_bytes: u64,
-    /// `VFIO_PRECOPY_INFO_REINIT`. Counts only if that is [`Reinit::Allowed`].
+    /// `VFIO_PRECOPY_INFO_REINIT`. Ignored unless it is [`Reinit::Allowed`].
     pub reinit: bool,
 }
 
@@ -112,8 +112,8 @@ pub struct PrecopyInfo {
 /// /// A state that was saved as a whole before its file was opened.
 /// struct Saved {
 ///     state: KVec<u8>,
-///     /// Where the next read begins. A reader has it while it accesses user memory, which may
-///     /// take long: others wait for no lock.
+///     /// Offset of the next read. A reader takes it while it accesses user memory, which may take
+///     /// long, so that others need not wait for a lock.
 ///     at: Turns<usize>,
 ///     changes: Arc<Changes>,
 /// }
@@ -136,7 +136,7 @@ pub struct PrecopyInfo {
 ///         let n = rest.len().min(out.left());
 ///         out.write(&rest[..n])?;
 ///         *at += n;
-///         // 0 at the end.
+///         // 0 at the end of the stream.
 ///         Ok(n)
 ///     }
 ///
@@ -190,14 +190,14 @@ pub trait DataFile: Send + Sync + 'static {
         Err(ENOTTY)
     }
 
-    /// Returns what poll() waits for, and whether the file is ready now. `None` for a
-    /// file that is always ready.
+    /// Returns what poll() waits for, and whether the file is ready now, or `None` for a file that
+    /// is always ready.
     fn poll(&self) -> Option<(&Changes, Readiness)> {
         None
     }
 }
 
-/// Opens a file of `vdev` around `context`.
+/// Opens a data file of `vdev`, with the operations of `context`.
 pub fn open<T: DataFile>(vdev: &VfioDevice<'_>, context: Arc<T>) -> Result<OpenFile> {
     let file = OpenFile::new(Opened {
         vdev: vdev.to_ref(),
@@ -213,8 +213,8 @@ pub fn open<T: DataFile>(vdev: &VfioDevice<'_>, context: Arc<T>) -> Result<OpenF
 
 /// What an open data file owns.
 struct Opened<T: DataFile> {
-    /// Tells what user space has opted in to. Keeps what VFIO has of the device, not what
-    /// the driver has.
+    /// Tells whether user space has opted in to `VFIO_PRECOPY_INFO_REINIT`. Keeps VFIO's part of
+    /// the device alive, not the driver's.
     vdev: DeviceRef,
     context: Arc<T>,
 }

@@ -13,7 +13,7 @@
 
 #include "helpers.h"
 
-/* Of what kernel/ has: named as the files of rust/helpers. */
+/* Helpers of kernel/, in files that are named as those in rust/helpers. */
 #include "helpers/barrier.c"
 #include "helpers/device.c"
 #include "helpers/dma.c"
@@ -26,7 +26,7 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/vfio_migration.h>
 
-/* Drivers look at their keys, too: inline functions are compiled there. */
+/* Drivers access the keys, too: the crate's inline functions do that. */
 EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_arc);
 EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_save_begin);
 EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_save_end);
@@ -36,9 +36,9 @@ EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_dirty_report);
 EXPORT_TRACEPOINT_SYMBOL_GPL(vfio_migration_precopy_info);
 
 /*
- * @reinit is whether user space knows of VFIO_PRECOPY_INFO_REINIT. It is asked
- * for first: user space may opt in to that at any time, and @info's flags must
- * be cleared if it has.
+ * @reinit tells whether user space has opted in to VFIO_PRECOPY_INFO_REINIT. It
+ * is read first, since user space may opt in at any time: if @reinit is set,
+ * vfio_check_precopy_ioctl() must have cleared @info's flags.
  */
 int vfio_rust_check_precopy(struct vfio_device *vdev, unsigned int cmd,
 			    unsigned long arg, struct vfio_precopy_info *info,
@@ -62,7 +62,7 @@ void vfio_rust_put_driver(struct module *owner)
 	module_put(owner);
 }
 
-/* Here the compiler knows how long it is, so that nobody has to check that. */
+/* The size is a constant here, so the compiler can check it. */
 int vfio_rust_put_precopy_info(unsigned long arg,
 			       const struct vfio_precopy_info *info)
 {
@@ -128,9 +128,9 @@ void vfio_rust_power_release(struct vfio_pci_core_device *core)
 }
 
 /*
- * What the accessors of vfio_pci_core do around an access: until
- * vfio_rust_memory_read_unlock(), user space cannot turn decoding of memory off,
- * nor reset the device by way of VFIO.
+ * Does what the accessors of vfio_pci_core do before an access. Until
+ * vfio_rust_memory_read_unlock(), user space cannot turn memory decoding off,
+ * nor reset the device through VFIO.
  */
 int vfio_rust_memory_read_lock(struct vfio_pci_core_device *core)
 {
@@ -148,8 +148,8 @@ void vfio_rust_memory_read_unlock(struct vfio_pci_core_device *core)
 
 /*
  * vfio_pci_memory_lock_and_enable() is not exported. Until
- * vfio_rust_memory_unlock(), nobody can turn decoding of memory off, power the
- * device down or reset it by way of VFIO. The caller has powered it up.
+ * vfio_rust_memory_unlock(), nobody can turn memory decoding off, power the
+ * device down or reset it through VFIO. The caller must have powered it up.
  */
 int vfio_rust_memory_lock(struct vfio_pci_core_device *core,
 			  bool *was_decoding)
@@ -160,8 +160,8 @@ int vfio_rust_memory_lock(struct vfio_pci_core_device *core,
 	down_write(&core->memory_lock);
 	pci_read_config_word(pdev, PCI_COMMAND, &command);
 	/*
-	 * D3hot is user space's to leave: it may come with a reset of the
-	 * device, whose configuration vfio_pci_core would have to restore.
+	 * Fail in D3hot, which user space has to leave: that may reset the
+	 * device, and vfio_pci_core then restores its configuration.
 	 */
 	if (pdev->current_state >= PCI_D3hot || PCI_POSSIBLE_ERROR(command)) {
 		up_write(&core->memory_lock);
@@ -181,7 +181,7 @@ void vfio_rust_memory_unlock(struct vfio_pci_core_device *core,
 	u16 command;
 
 	if (!was_decoding) {
-		/* Read again: INTx is masked there without the lock. */
+		/* Read again: INTx is masked in this register without memory_lock. */
 		pci_read_config_word(pdev, PCI_COMMAND, &command);
 		pci_write_config_word(pdev, PCI_COMMAND,
 				      command & ~PCI_COMMAND_MEMORY);

@@ -22,7 +22,7 @@ pub const RESET: u32 = bindings::vfio_rust_ioctl_reset;
 /// `VFIO_DEVICE_IOEVENTFD`.
 pub const IOEVENTFD: u32 = bindings::vfio_rust_ioctl_ioeventfd;
 
-/// A request.
+/// An ioctl() of user space.
 pub struct Ioctl<'a> {
     vdev: &'a VfioDevice<'a>,
     command: c_uint,
@@ -30,7 +30,7 @@ pub struct Ioctl<'a> {
 }
 
 impl Ioctl<'_> {
-    /// Returns the command, one of these or any other.
+    /// Returns the command: [`RESET`], [`IOEVENTFD`], or any other.
     pub fn command(&self) -> u32 {
         self.command
     }
@@ -40,7 +40,7 @@ impl Ioctl<'_> {
         self.argument
     }
 
-    /// Has `vfio_pci_core` carry it out.
+    /// Has `vfio_pci_core` carry out the ioctl.
     pub fn forward(&self) -> Result<isize> {
         // SAFETY: The device is valid and open (invariant of `VfioDevice`). The function
         // checks command and argument.
@@ -48,7 +48,7 @@ impl Ioctl<'_> {
             bindings::vfio_pci_core_ioctl(self.vdev.as_raw(), self.command, self.argument)
         };
         match done {
-            // CAST: An error code.
+            // CAST: A negative value is an error code.
             err @ ..0 => Err(Error::from_errno(err as c_int)),
             done => Ok(done),
         }
@@ -83,7 +83,7 @@ impl<T: Driver> Operations<T> {
             argument,
         };
         match driver.ioctl(&vdev, &request) {
-            // What is negative would be an error code, and the user's ioctl() returns an int.
+            // A negative value would be an error code, and ioctl() returns an int to user space.
             Ok(done) if i32::try_from(done).is_ok_and(|done| done >= 0) => done,
             Ok(_) => {
                 let what = c"driver bug: an ioctl returned what is no int, or is negative";

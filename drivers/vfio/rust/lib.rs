@@ -12,12 +12,12 @@
 //!   data fd,
 //! - [`dirty_log::DirtyLog`]: logging of the device's writes to memory.
 //!
-//! [`migratable::Migratable`] owns the state, the state lock and deferred resets.
-//! Everything else goes to `vfio_pci_core`: interrupts, IOMMU, and what a driver has no
-//! hook for ([`region`], [`ioctl`]).
+//! [`migratable::Migratable`] owns the state, the state lock and deferred resets. `vfio_pci_core`
+//! does everything else: interrupts, IOMMU, and the requests that a driver has no hook for
+//! ([`region`], [`ioctl`]).
 //!
-//! The crate is a module of its own, `vfio_rust`: VFIO itself is modular, so the
-//! abstractions cannot live in the built-in `kernel` crate. They know nothing of any
+//! The crate is a module of its own, `vfio_rust`: VFIO itself is modular, so the abstractions
+//! cannot live in the built-in `kernel` crate. They contain nothing that is specific to one kind of
 //! device.
 //!
 //! All `unsafe` code of a driver's VFIO side is in here. Each SAFETY comment
@@ -27,7 +27,7 @@
 //! `include/uapi/linux/vfio.h`.
 
 #![allow(unsafe_code)]
-// What has a length is copied or mapped by it, and nobody asks whether it is empty.
+// Types with `len()` need no `is_empty()`: the length is only used to copy or to map.
 #![allow(clippy::len_without_is_empty, clippy::new_without_default)]
 
 pub mod bar;

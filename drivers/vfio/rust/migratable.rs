@@ -2,15 +2,14 @@
 
 //! Migration of one device: its state, the lock of its sessions, and resets.
 //!
-//! There are two locks. The *state lock* is a mutex around the sessions; its holder may
-//! carry out arcs. Inside of it nests a spinlock around the state itself and the
-//! mark of a pending reset, so that the state can be read while an arc waits for
-//! the device.
+//! There are two locks. The *state lock* is a mutex around the sessions; its holder may carry out
+//! arcs. A spinlock, taken inside of the state lock, protects the state itself and the mark of a
+//! pending reset, so that the state can be read while an arc waits for the device.
 //!
-//! `vfio_pci_core` calls `reset_done` with locks held that nest with `mm` locks
-//! in ways that taking the state lock there would invert. So a reset that finds
-//! the state lock taken only marks itself pending, and the holder carries it out
-//! when it releases the lock. The guard does that, so no path can forget it.
+//! `vfio_pci_core` calls `reset_done` with locks held that nest with `mm` locks: taking the state
+//! lock there would invert the order of locks. So a reset that finds the state lock taken only
+//! marks itself pending, and the holder carries it out when it releases the lock. The guard does
+//! that, so no path can forget it.
 
 use crate::{
     bindings,
@@ -61,14 +60,14 @@ use kernel::{
 /// The state of a device, as GET_STATE reports it.
 struct Current {
     state: State,
-    /// The device is being reset: arcs come to nothing.
+    /// The device is being reset: an arc does not change the state.
     resetting: bool,
     /// The device has been reset, and its sessions were not ended yet. The
     /// state is `RUNNING` as long as this is set.
     ///
-    /// Set before the state lock is tried, and looked at in the section that
-    /// releases the state lock: either the resetting thread gets the lock, or
-    /// its holder sees the mark.
+    /// Set before the resetting thread tries to take the state lock, and checked in the critical
+    /// section that releases the state lock. So either the resetting thread gets the lock, or its
+    /// holder sees the mark.
     reset_pending: bool,
 }
 
@@ -112,7 +111,7 @@ impl Current {
 }
 
 impl<T: Migration> Migratable<T> {
-    /// Makes a device in `RUNNING`, with the sessions that `RUNNING` has: none.
+    /// Makes a device in `RUNNING`. `sessions` must be none, since `RUNNING` has none.
     pub fn new(driver: impl PinInit<T>, sessions: T::Sessions) -> impl PinInit<Self> {
         pin_init!(Self {
             driver <- driver,
@@ -150,13 +149,13 @@ impl<T: Migration> Migratable<T> {
         self.current.lock().state
     }
 
-    /// Takes the mark of a pending reset away, and returns whether it was there.
+    /// Clears the mark of a pending reset. Returns whether it was set.
     fn take_reset(&self) -> bool {
         core::mem::take(&mut self.current.lock().reset_pending)
     }
 
-    /// Sets the state, unless the device is being reset, or was: then it is `RUNNING`
-    /// after that.
+    /// Sets the state, unless the device is being reset, or was reset: then `RUNNING` is the new
+    /// state.
     fn set_state(&self, state: State) {
         let mut current = self.current.lock();
         if !current.is_reset() {
@@ -178,7 +177,8 @@ impl<T: Migration> Migratable<T> {
 
     /// The device is about to be reset.
     pub(super) fn reset_prepare(&self) {
-        // First: an arc that fails because of this was not the driver's fault.
+        // Set this before the driver is called: an arc that fails because of that returns
+        // `ECANCELED`.
         self.current.lock().resetting = true;
         self.driver.reset_prepare();
     }
@@ -201,15 +201,15 @@ impl<T: Migration> Migratable<T> {
         }));
     }
 
-    /// VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, set.
+    /// Carries out VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE with VFIO_DEVICE_FEATURE_SET.
     pub(super) fn set_target(
         &self,
         vdev: &VfioDevice<'_>,
         target: bindings::vfio_device_mig_state,
     ) -> Result<Option<OpenFile>> {
         let guard = self.lock();
-        // With the lock held, and before the mark of a reset is looked at: a
-        // reset either is seen by the walk, or changes the epoch after this.
+        // Get the epoch with the lock held, and before the walk checks the mark of a reset: either
+        // the walk sees a reset, or the reset changes the epoch after this.
         let epoch = self.driver.epoch();
         let mut device = OnTheWay { vdev, guard, epoch };
         walk(&mut device, target).map_err(|err| match err {
@@ -237,8 +237,8 @@ impl<T: Migration> Deref for Migratable<T> {
     }
 }
 
-/// The state lock, held. Gives access to the sessions, and carries out a pending
-/// reset when it is dropped.
+/// The held state lock. It gives access to the sessions, and carries out a pending reset when it is
+/// dropped.
 ///
 /// # Invariants
 ///

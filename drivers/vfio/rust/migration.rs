@@ -60,7 +60,7 @@ const _: () = {
 /// const FEATURES: Features = Features::STOP_COPY.with_pre_copy();
 ///
 /// assert!(FEATURES != Features::STOP_COPY);
-/// // All states, in whatever order they are named.
+/// // The order of the calls does not matter.
 /// assert!(FEATURES.with_p2p() == Features::STOP_COPY.with_p2p().with_pre_copy());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -96,10 +96,10 @@ impl From<Error> for StepError {
     }
 }
 
-/// Migration of a driver's device: its steps, and what goes with them.
+/// Migration of a device: the part that a driver implements.
 ///
-/// The state itself, the lock of the sessions and resets belong to
-/// [`Migratable`], which calls these.
+/// [`Migratable`] has the other part: the state itself, the state lock and resets. It calls these
+/// methods.
 ///
 /// # Examples
 ///
@@ -210,9 +210,8 @@ pub trait Migration: Send + Sync + Sized + 'static {
     /// The sessions of the device, which the state lock protects.
     type Sessions: Send + Unpin;
 
-    /// Proves, when commands are sent to the device, that it was not reset since the epoch
-    /// was taken. `()` for a driver whose steps send no
-    /// commands.
+    /// Proves, when commands are sent to the device, that it was not reset since the epoch was
+    /// taken. It is `()` for a driver whose steps send no commands.
     type Epoch: Copy;
 
     /// Returns the current epoch, which changes in
@@ -220,12 +219,11 @@ pub trait Migration: Send + Sync + Sized + 'static {
     /// [`reset_done`](Self::reset_done). Called with the state lock held.
     fn epoch(&self) -> Self::Epoch;
 
-    /// Carries one arc out. Returns the data file of the session that the arc
-    /// begins, if it begins one.
+    /// Carries out one arc. Returns the data file of the session that the arc begins, if it begins
+    /// one.
     ///
-    /// Called with the state lock held, which this must not take again. `epoch`
-    /// is that of the whole walk: a device that was reset since then takes no
-    /// command.
+    /// Called with the state lock held, which this must not take again. `epoch` is that of the
+    /// whole walk: no command may be sent to a device that was reset since then.
     fn step(
         &self,
         vdev: &VfioDevice<'_>,
@@ -234,12 +232,12 @@ pub trait Migration: Send + Sync + Sized + 'static {
         epoch: Self::Epoch,
     ) -> Result<Option<OpenFile>, StepError>;
 
-    /// Ends all sessions: the device was reset or is being closed, or a step
-    /// broke the rules. Called with the state lock held.
+    /// Ends all sessions: the device was reset or is being closed, or a step opened a data file for
+    /// an arc that begins no session, or none for an arc that begins one. Called with the state
+    /// lock held.
     ///
-    /// Called with locks of `vfio_pci_core` and the PCI core held if it is for a
-    /// reset. May wait for commands that are under way, and must not access user
-    /// memory.
+    /// For a reset, this is called with locks of `vfio_pci_core` and the PCI core held. May wait
+    /// for commands that are under way, and must not access user memory.
     fn end_sessions(&self, sessions: &mut Self::Sessions);
 
     /// VFIO_DEVICE_FEATURE_MIG_DATA_SIZE: returns an estimate, in bytes, of the
@@ -256,13 +254,13 @@ pub trait Migration: Send + Sync + Sized + 'static {
     /// The device has been reset, and its state reads `RUNNING`: commands may
     /// reach it again.
     ///
-    /// Called with the locks that [`reset_prepare`](Self::reset_prepare) is
-    /// called with, and must not wait for the state lock either. Its sessions
-    /// end before the state lock is next taken, or when its holder releases it.
+    /// Called with the locks that [`reset_prepare`](Self::reset_prepare) is called with, and must
+    /// not wait for the state lock either. The sessions end before the state lock is next taken, or
+    /// when its present holder releases it.
     fn reset_done(&self) {}
 }
 
-/// The migration of a driver whose devices have none.
+/// The [`Migration`] of a driver whose devices cannot be migrated.
 pub enum NoMigration {}
 
 impl Migration for NoMigration {
@@ -309,7 +307,7 @@ impl VfioDevice<'_> {
     pub(super) unsafe fn from_raw(raw: *mut bindings::vfio_device) -> Self {
         // INVARIANT: By the requirements of this function.
         //
-        // SAFETY: A valid device is at no null pointer.
+        // SAFETY: `raw` points to a valid device, so it is not null.
         Self(unsafe { NonNull::new_unchecked(raw) }, PhantomData)
     }
 
@@ -319,7 +317,7 @@ impl VfioDevice<'_> {
         self.0.as_ptr()
     }
 
-    /// Takes a reference that can be kept.
+    /// Returns a counted reference to the device.
     #[inline]
     pub(super) fn to_ref(&self) -> DeviceRef {
         // SAFETY: The device is valid as long as `self` (type invariant), and so is
@@ -343,15 +341,15 @@ impl VfioDevice<'_> {
         unsafe { Device::from_raw((*self.0.as_ptr()).dev) }
     }
 
-    /// Returns the `vfio_pci_core_device` that it begins. Valid and open as long as
+    /// Returns the `vfio_pci_core_device` that begins with this device. Valid and open as long as
     /// `self`.
     #[inline]
     pub(super) fn as_core(&self) -> NonNull<bindings::vfio_pci_core_device> {
         self.0.cast()
     }
 
-    /// Returns the state after `from` on the way to `target`, as
-    /// `enum vfio_device_mig_state`. `EINVAL` if there is none.
+    /// Returns the state after `from` on the way to `target`, as `enum vfio_device_mig_state`.
+    /// Returns `EINVAL` if there is none.
     ///
     /// `from` must be a state that the driver's [`Features`] have, and not
     /// [`State::Error`].
@@ -368,8 +366,8 @@ impl VfioDevice<'_> {
     }
 }
 
-/// A counted reference to a VFIO device, for its data files to keep. They may outlive the
-/// binding of the driver, whose part of the device is gone then.
+/// A counted reference to a VFIO device, which each of its data files keeps. A data file may
+/// outlive the binding of the driver; the driver's part of the device is gone then.
 ///
 /// # Invariants
 ///
@@ -388,11 +386,10 @@ unsafe impl Send for DeviceRef {}
 unsafe impl Sync for DeviceRef {}
 
 impl DeviceRef {
-    /// Checks that an ioctl is VFIO_MIG_GET_PRECOPY_INFO, as the C drivers do, and reads
-    /// its argument. All but `argsz` is output. Only if user space has not opted in to
-    /// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`, `flags` keeps the value that it has put
-    /// there: "the flags field of struct vfio_precopy_info is reserved for
-    /// bug-compatibility reasons".
+    /// Checks that an ioctl is VFIO_MIG_GET_PRECOPY_INFO, as the C drivers do, and reads its
+    /// argument. All fields but `argsz` are output. But if user space has not opted in to
+    /// `VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2`, `flags` keeps the value from user space: "the
+    /// flags field of struct vfio_precopy_info is reserved for bug-compatibility reasons".
     #[inline]
     pub(super) fn check_precopy(
         &self,

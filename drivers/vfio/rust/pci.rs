@@ -44,12 +44,12 @@ pub use crate::kernel::pci::id::{
 /// address space ids. Needs iommufd.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Pasids {
-    /// It may not.
+    /// User space may not.
     Unsupported,
-    /// It may, as with vfio-pci.
+    /// User space may, as with vfio-pci.
     ///
-    /// DMA logging would have to tell the address spaces apart, and VFIO has no way to say
-    /// so: a device with this has none.
+    /// Such a device has no DMA logging: reports would have to tell the address spaces apart, and
+    /// VFIO has no way to do that.
     Supported,
 }
 
@@ -61,8 +61,8 @@ pub enum Pasids {
 ///
 /// Methods with a default are optional. [`ioctl`](Self::ioctl), [`read`](Self::read),
 /// [`write`](Self::write), [`mmap`](Self::mmap), [`region_info`](Self::region_info) and
-/// [`match_token`](Self::match_token) cost nothing if a driver does not have them: VFIO
-/// calls the function of `vfio_pci_core` itself. It serialises none of these calls.
+/// [`match_token`](Self::match_token) cost nothing if a driver does not have them: VFIO calls the
+/// function of `vfio_pci_core` directly. VFIO does not serialise these calls.
 ///
 /// # Examples
 ///
@@ -107,8 +107,8 @@ pub enum Pasids {
 pub trait Driver: Send + Sync + Sized + 'static {
     /// Name of the driver, in messages and sysfs.
     const NAME: &'static CStr;
-    /// Devices that the driver is for. `driver_override` binds it to any other, too:
-    /// [`new`](Self::new) must not rely on the id.
+    /// Devices that the driver is for. `driver_override` can bind the driver to any other device,
+    /// too: [`new`](Self::new) must not rely on the id.
     const IDS: Ids;
     /// Optional parts of the migration state machine that the driver has.
     const FEATURES: Features = Features::STOP_COPY;
@@ -131,17 +131,17 @@ pub trait Driver: Send + Sync + Sized + 'static {
         None
     }
 
-    /// User space is opening the device, which decodes its BARs by now: the last step that
-    /// may fail. [`closing`](Self::closing) is called if it has not.
+    /// User space is opening the device, which decodes its BARs already. This is the last step of
+    /// opening that may fail. If it succeeds, [`closing`](Self::closing) is called later.
     fn open(&self, _vdev: &VfioDevice<'_>) -> Result {
         Ok(())
     }
 
     /// User space is closing the device. Its sessions have ended.
     ///
-    /// `vfio_pci_core` resets the function after this, without a call of
-    /// [`Migration::reset_prepare`] or [`Migration::reset_done`], or else the bus, with both:
-    /// no command may reach the device once this has returned.
+    /// After this, `vfio_pci_core` either resets the function, without calling
+    /// [`Migration::reset_prepare`] and [`Migration::reset_done`], or resets the bus, and calls
+    /// both. So no command may reach the device once this has returned.
     fn closing(&self) {}
 
     /// The device is about to be reset, for driver state outside of the migration: called
@@ -152,11 +152,11 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// [`Migration::reset_done`], with the same locks held.
     fn reset_done(&self) {}
 
-    /// Carries out an ioctl that VFIO leaves to its drivers. Returns what the call returns,
-    /// which is not negative, and fits into an int.
+    /// Carries out an ioctl that VFIO leaves to its drivers. Returns the return value of the
+    /// ioctl() call, which must not be negative, and must fit into an int.
     ///
     /// [`IOEVENTFD`](crate::ioctl::IOEVENTFD) has `vfio_pci_core` write to a BAR from then on,
-    /// without asking [`write`](Self::write): a driver that hides registers refuses it.
+    /// without calling [`write`](Self::write). So a driver that hides registers must refuse it.
     fn ioctl(&self, _vdev: &VfioDevice<'_>, request: &Ioctl<'_>) -> Result<isize> {
         request.forward()
     }
@@ -175,13 +175,13 @@ pub trait Driver: Send + Sync + Sized + 'static {
     /// access it as if it were mapped. If it does not, `vfio_pci_core` maps or exports the
     /// piece, if that is in a BAR that can be, or in a region that it has added and can map.
     ///
-    /// May be called with the lock of the caller's memory map held, so this must not access
-    /// user memory, nor wait for somebody who does.
+    /// May be called with the lock of the caller's memory map held, so this must not access user
+    /// memory, nor wait for a thread that does.
     fn mmap(&self, _vdev: &VfioDevice<'_>, _mapping: &Mapping) -> Result {
         Ok(())
     }
 
-    /// Tells what a region is.
+    /// Answers VFIO_DEVICE_GET_REGION_INFO.
     fn region_info(&self, _vdev: &VfioDevice<'_>, info: &mut RegionInfo<'_>) -> Result {
         info.forward()
     }

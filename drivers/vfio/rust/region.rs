@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Regions of a device, as user space reads, writes, maps and asks for them.
+//! Regions of a device: what user space reads, writes, maps, and asks for the layout of.
 //!
-//! `vfio_pci_core` does all of that for a driver that has none of the hooks in here:
+//! `vfio_pci_core` handles all requests for a driver that has none of these hooks:
 //! [`read`](Driver::read), [`write`](Driver::write), [`mmap`](Driver::mmap) and
-//! [`region_info`](Driver::region_info) of [`Driver`]. A driver that has one looks at the
-//! request, and answers it or has `vfio_pci_core` do so, with `forward()`.
+//! [`region_info`](Driver::region_info) of [`Driver`]. A hook looks at the request, and either
+//! answers it or has `vfio_pci_core` answer it, with `forward()`.
 
 use crate::{
     bindings,
@@ -48,7 +48,7 @@ pub enum Region {
     Config,
     /// Legacy VGA.
     Vga,
-    /// One that `vfio_pci_core` has added, or none.
+    /// A region that `vfio_pci_core` has added, or an index without a region.
     Other(u32),
 }
 
@@ -69,7 +69,7 @@ impl Region {
     /// Returns the region of a position in the device's file, and the offset in it.
     fn of_position(pos: u64) -> (Self, u64) {
         let shift = bindings::VFIO_PCI_OFFSET_SHIFT;
-        // CAST: 24 bits are left.
+        // CAST: The shift leaves 24 bits.
         (
             Self::of_index((pos >> shift) as u32),
             pos & ((1 << shift) - 1),
@@ -86,7 +86,7 @@ pub enum Write {}
 /// The piece of a region that is read or written: `D` is [`Read`] or [`Write`].
 pub struct Piece<'a, D> {
     vdev: &'a VfioDevice<'a>,
-    /// User memory, about which nothing is known.
+    /// Address of user memory, not checked.
     buffer: UserPtr,
     len: usize,
     /// Position in the device's file. Not negative.
@@ -101,7 +101,8 @@ pub type RegionRead<'a> = Piece<'a, Read>;
 pub type RegionWrite<'a> = Piece<'a, Write>;
 
 impl<'a, D> Piece<'a, D> {
-    /// Makes one of the arguments of read() or write().
+    /// Makes a piece from the arguments of read() or write(). Returns `EINVAL` if `pos` is
+    /// negative.
     fn new(
         vdev: &'a VfioDevice<'a>,
         buffer: UserPtr,
@@ -123,14 +124,14 @@ impl<'a, D> Piece<'a, D> {
     /// Returns the region.
     #[inline]
     pub fn region(&self) -> Region {
-        // CAST: It is not negative.
+        // CAST: `pos` is not negative.
         Region::of_position(self.pos as u64).0
     }
 
     /// Returns where the piece begins in the region, in bytes.
     #[inline]
     pub fn offset(&self) -> u64 {
-        // CAST: It is not negative.
+        // CAST: `pos` is not negative.
         Region::of_position(self.pos as u64).1
     }
 
@@ -140,8 +141,8 @@ impl<'a, D> Piece<'a, D> {
         self.len
     }
 
-    /// Shortens the piece to what is before `end`, an offset in the region. `EINVAL` if
-    /// nothing is.
+    /// Shortens the piece to the part before `end`, an offset in the region. Returns `EINVAL` if
+    /// the piece does not begin before `end`.
     pub fn clip(&mut self, end: u64) -> Result {
         let room = end.checked_sub(self.offset()).filter(|room| *room > 0);
         let room = room.ok_or(EINVAL)?;
@@ -149,26 +150,25 @@ impl<'a, D> Piece<'a, D> {
         Ok(())
     }
 
-    /// Returns the memory of the user for the piece, as long as that.
+    /// Returns the user memory of the whole piece.
     pub fn buffer(&self) -> UserSlice {
         UserSlice::new(self.buffer, self.len)
     }
 
-    /// Returns the part of a register that the piece covers: where it begins in the
-    /// memory of the user and in the register, and its length. The register is `len`
-    /// bytes at offset `at`.
+    /// Returns the part of a register that the piece covers: its offset in the piece, and its range
+    /// in the register. The register is `len` bytes long, at offset `at` of the region.
     fn overlap(&self, at: u64, len: usize) -> Option<(usize, Range<usize>)> {
-        // No region is that long.
+        // Regions end before that.
         if at >> bindings::VFIO_PCI_OFFSET_SHIFT != 0 {
             return None;
         }
         let (mut in_piece, mut count, mut in_register) = (0, 0, 0);
-        // SAFETY: The last three are local variables. The others may have any value: the
-        // function only calculates, without overflow: offsets have 40 bits, and the lengths
-        // are those of a slice and of a call of VFS.
+        // SAFETY: The last three arguments point to local variables. The function only calculates
+        // with the others. Nothing overflows: offsets have 40 bits, and the lengths are those of a
+        // slice and of a call of VFS.
         let overlaps = unsafe {
             bindings::vfio_pci_core_range_intersect_range(
-                // CAST: 40 bits.
+                // CAST: An offset has 40 bits.
                 self.offset() as bindings::loff_t,
                 self.len,
                 bindings::loff_t::try_from(at).ok()?,
@@ -182,7 +182,7 @@ impl<'a, D> Piece<'a, D> {
         overlaps.then_some((usize::try_from(in_piece).ok()?, part))
     }
 
-    /// Returns `n` bytes of the memory of the user, from offset `at` of the piece.
+    /// Returns `n` bytes of user memory, from offset `at` of the piece on.
     fn user(&self, at: usize, n: usize) -> UserSlice {
         UserSlice::new(self.buffer.wrapping_byte_add(at), n)
     }
@@ -192,8 +192,8 @@ impl RegionRead<'_> {
     /// Has `vfio_pci_core` read the piece. Returns the number of bytes.
     pub fn forward(&mut self) -> Result<usize> {
         let mut pos = self.pos;
-        // SAFETY: The device is valid and open (invariant of `VfioDevice`). `pos` is a
-        // local variable. The memory may be anything: the function checks it.
+        // SAFETY: The device is valid and open (invariant of `VfioDevice`). `pos` is a local
+        // variable. `buffer` may be any address: the function checks it.
         count_of(unsafe {
             bindings::vfio_pci_core_read(
                 self.vdev.as_raw(),
@@ -204,8 +204,9 @@ impl RegionRead<'_> {
         })
     }
 
-    /// Has the user read `bytes` at offset `at` of the region, as far as the piece covers
-    /// them. To be called after [`forward`](Self::forward) if that is called, too.
+    /// Copies `bytes`, which are at offset `at` of the region, to the user, as far as the piece
+    /// covers them. If [`forward`](Self::forward) is called, too, it must be called first, since it
+    /// fills the whole piece.
     pub fn put(&mut self, at: u64, bytes: &[u8]) -> Result {
         match self.overlap(at, bytes.len()) {
             Some((in_piece, part)) => {
@@ -222,8 +223,8 @@ impl RegionWrite<'_> {
     /// Has `vfio_pci_core` write the piece. Returns the number of bytes.
     pub fn forward(&mut self) -> Result<usize> {
         let mut pos = self.pos;
-        // SAFETY: The device is valid and open (invariant of `VfioDevice`). `pos` is a
-        // local variable. The memory may be anything: the function checks it.
+        // SAFETY: The device is valid and open (invariant of `VfioDevice`). `pos` is a local
+        // variable. `buffer` may be any address: the function checks it.
         count_of(unsafe {
             bindings::vfio_pci_core_write(
                 self.vdev.as_raw(),
@@ -234,8 +235,8 @@ impl RegionWrite<'_> {
         })
     }
 
-    /// Changes `bytes`, a register at offset `at` of the region, as far as the piece
-    /// covers it. Returns whether it covers any.
+    /// Copies from the user to `bytes`, a register at offset `at` of the region, as far as the
+    /// piece covers it. Returns whether the piece covers any of it.
     ///
     /// The user may change the memory before [`forward`](Self::forward) reads it again.
     pub fn get(&self, at: u64, bytes: &mut [u8]) -> Result<bool> {
@@ -251,10 +252,10 @@ impl RegionWrite<'_> {
     }
 }
 
-/// Makes a result of what read() and write() return.
+/// Converts the return value of read() or write() to a result.
 fn count_of(done: isize) -> Result<usize> {
     usize::try_from(done).map_err(|_| {
-        // CAST: An error code.
+        // CAST: A negative value is an error code.
         Error::from_errno(done as c_int)
     })
 }
@@ -283,9 +284,9 @@ impl BitOr for Access {
 /// A part of a region.
 #[derive(Clone, Copy)]
 pub struct Area {
-    /// Where it begins in the region, in bytes.
+    /// Offset in the region, in bytes.
     pub offset: u64,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len: u64,
 }
 
@@ -302,7 +303,7 @@ pub struct RegionInfo<'a> {
 }
 
 impl RegionInfo<'_> {
-    /// Returns the region that is asked for.
+    /// Returns the region that user space asks about.
     pub fn region(&self) -> Region {
         Region::of_index(self.info.index)
     }
@@ -320,7 +321,7 @@ impl RegionInfo<'_> {
         })
     }
 
-    /// Returns the size that the answer has, in bytes.
+    /// Returns the size in the answer, in bytes.
     pub fn size(&self) -> u64 {
         self.info.size
     }
@@ -338,7 +339,7 @@ impl RegionInfo<'_> {
         self.info.flags = access.0;
     }
 
-    /// Says that user space may only map these parts of the region.
+    /// Tells user space that it may only map these areas of the region.
     pub fn only_mappable(&mut self, areas: &[Area]) -> Result {
         let mut sparse = KVec::with_capacity(areas.len(), GFP_KERNEL)?;
         for area in areas {
@@ -381,7 +382,7 @@ impl Mapping {
         self.len
     }
 
-    /// `EINVAL` if the piece does not end at `end`, an offset in the region, or before.
+    /// Returns `EINVAL` if the piece goes beyond `end`, an offset in the region.
     pub fn check_end(&self, end: u64) -> Result {
         match self.offset().checked_add(self.len) {
             Some(to) if to <= end => Ok(()),
@@ -446,8 +447,8 @@ impl<T: Driver> Operations<T> {
         false => Some(bindings::vfio_pci_core_get_dmabuf_phys),
     };
 
-    /// Returns what the driver has answered to a read() or write() of `len` bytes at
-    /// `*pos`, and moves that.
+    /// Converts the driver's answer to a read() or write() of `len` bytes to a return value, and
+    /// advances `*pos` by the bytes read or written.
     ///
     /// # Safety
     ///
@@ -455,8 +456,8 @@ impl<T: Driver> Operations<T> {
     unsafe fn done(answer: Result<usize>, len: usize, pos: *mut bindings::loff_t) -> isize {
         match answer {
             Ok(n) => {
-                // No more than was asked for, or the user would look at what is behind
-                // its buffer.
+                // Limit the count to `len`: with more, user space would look for data beyond its
+                // buffer.
                 let n = n.min(len).min(isize::MAX as usize);
                 // SAFETY: By the requirements of this function.
                 unsafe { *pos = (*pos).saturating_add(n as bindings::loff_t) };
@@ -468,8 +469,8 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, for a device that stays open until this returns, and with a
-    /// valid `pos` that nobody else accesses until then.
+    /// Only called by VFIO, for a device that stays open until this returns, and with a valid `pos`
+    /// that nobody else accesses until then.
     unsafe extern "C" fn read(
         raw: *mut bindings::vfio_device,
         buffer: *mut c_char,
@@ -519,8 +520,8 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, for a device that stays open until this returns, and with a
-    /// `vma` that is being made for the caller.
+    /// Only called by VFIO, for a device that stays open until this returns, and with a `vma` that
+    /// is being set up for the caller.
     unsafe extern "C" fn mmap(
         raw: *mut bindings::vfio_device,
         vma: *mut bindings::vm_area_struct,
@@ -529,8 +530,8 @@ impl<T: Driver> Operations<T> {
             // SAFETY: `raw` stays open until this returns, and begins a `Device<T>`
             // (requirements of this function).
             let (driver, vdev) = unsafe { (Device::<T>::data(raw), VfioDevice::from_raw(raw)) };
-            // SAFETY: `vma` is valid, and its `mm` is locked for writing, while it is being
-            // made (requirements of this function).
+            // SAFETY: `vma` is valid, and its `mm` is locked for writing, while it is being set up
+            // (requirements of this function).
             let (area, pgoff) = unsafe { (VmaRef::from_raw(vma), (*vma).vm_pgoff) };
             let len = area.end().checked_sub(area.start()).ok_or(EINVAL)?;
             let mapping = Mapping {
@@ -540,14 +541,14 @@ impl<T: Driver> Operations<T> {
                 len: len as u64,
             };
             driver.mmap(&vdev, &mapping)?;
-            // SAFETY: The device is open, and `vma` is being made (requirements of this
-            // function). The function checks what is to be mapped.
+            // SAFETY: The device is open, and `vma` is being set up (requirements of this
+            // function). vfio_pci_core_mmap() checks that the range is in a BAR that can be mapped.
             to_result(unsafe { bindings::vfio_pci_core_mmap(raw, vma) }).map(|()| 0)
         })
     }
 
-    /// Asks the driver for each range of a dma-buf, as for a mapping: a holder of the dma-buf
-    /// can access the range as if it were mapped.
+    /// Calls [`Driver::mmap`] for each range of a dma-buf, since a holder of the dma-buf can access
+    /// the range as if it were mapped.
     ///
     /// # Safety
     ///
@@ -566,8 +567,8 @@ impl<T: Driver> Operations<T> {
         from_result(|| {
             let raw: *mut bindings::vfio_device = core.cast();
             // SAFETY: `core` stays open until this returns (requirements of this function). It
-            // begins with its `vfio_device`, as `Device::core_of()` asserts, and that begins a
-            // `Device<T>`.
+            // begins with its `vfio_device`, as `Device::core_of()` asserts, and the `vfio_device`
+            // begins a `Device<T>`.
             let (driver, vdev) = unsafe { (Device::<T>::data(raw), VfioDevice::from_raw(raw)) };
             for i in 0..count {
                 // SAFETY: `ranges` has `count` elements, which nobody else accesses
@@ -582,8 +583,8 @@ impl<T: Driver> Operations<T> {
                 };
                 driver.mmap(&vdev, &mapping)?;
             }
-            // SAFETY: By the requirements of this function. The function checks that the
-            // ranges are in the BAR.
+            // SAFETY: By the requirements of this function. vfio_pci_core_get_dmabuf_phys() checks
+            // that the ranges are in the BAR.
             to_result(unsafe {
                 bindings::vfio_pci_core_get_dmabuf_phys(
                     core, provider, index, phys_vec, ranges, count,

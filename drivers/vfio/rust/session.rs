@@ -3,10 +3,10 @@
 //! A data transfer session for a driver that needs no more of its data files than
 //! reading and writing.
 //!
-//! A session and its file share the stream, and either may end first. Calls on the file
-//! take the stream in turns, without a lock: the call that has it accesses user memory, which
-//! can take as long as its owner likes. Others can be killed while they wait, and the holder
-//! of a state lock does not wait at all.
+//! A session and its file share the stream, and either may end first. Calls on the file take the
+//! stream in turns, without a lock: the call that has it accesses user memory, which can take
+//! arbitrarily long. Others can be killed while they wait, and the holder of a state lock does not
+//! wait at all.
 
 use crate::{
     file::{
@@ -91,7 +91,7 @@ use kernel::{
 ///
 ///     fn write(&mut self, from: &mut UserReader) -> Result<usize> {
 ///         let n = from.left();
-///         // More than there is: nobody knows what it is for.
+///         // Refuse data beyond the end of the register.
 ///         let rest = self.bytes[self.at..].get_mut(..n).ok_or(EINVAL)?;
 ///         from.read(rest)?;
 ///         self.at += n;
@@ -106,12 +106,12 @@ pub trait Stream: Send + Sync + 'static {
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
 
-    /// Copies the next data out. Returns its length, or 0 at the end of the
-    /// stream. After an error the stream is as it was before.
+    /// Copies the next data to user space. Returns its length, or 0 at the end of the stream. After
+    /// an error the stream is as it was before.
     fn read(&mut self, out: &mut UserWriter) -> Result<usize>;
 
-    /// Takes the next data. Returns its length. An error is final: nobody knows how
-    /// much of the data was taken.
+    /// Takes the next data. Returns its length. An error is final, since it does not say how much
+    /// of the data was taken.
     fn write(&mut self, from: &mut UserReader) -> Result<usize>;
 
     /// VFIO_MIG_GET_PRECOPY_INFO, for a stream that is read while the device runs.
@@ -124,15 +124,15 @@ pub trait Stream: Send + Sync + 'static {
 struct Transfer<S: Stream> {
     /// The session has not ended, and no write has failed.
     open: Atomic<bool>,
-    /// The stream. `None` once the session has ended.
+    /// The stream, or `None` once the session has ended.
     stream: Turns<Option<S>>,
-    /// Notified when others wait for the stream and it comes back, and when `open` changes.
+    /// Notified when the stream is given back while others wait for it, and when `open` changes.
     changes: Arc<Changes>,
 }
 
 impl<S: Stream> Transfer<S> {
-    /// Waits until nobody else has the stream, and takes it. `ENODEV` if the session has
-    /// ended, `ERESTARTSYS` if a signal comes first.
+    /// Waits until nobody else has the stream, and takes it. Returns `ENODEV` if the session has
+    /// ended, or `ERESTARTSYS` if a signal comes first.
     fn take(&self, wait: Wait) -> Result<Turn<'_, Option<S>>> {
         loop {
             let seen = self.changes.seen();
@@ -149,7 +149,8 @@ impl<S: Stream> Transfer<S> {
         }
     }
 
-    /// Uses the stream. `ENODEV` if the session has ended, before the call or during it.
+    /// Calls `f` with the stream. Returns `ENODEV` if the session has ended, before the call or
+    /// during it.
     fn with<R>(&self, wait: Wait, f: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
         let mut turn = self.take(wait)?;
         let done = match &mut *turn {
@@ -169,7 +170,7 @@ impl<S: Stream> Transfer<S> {
         self.close();
     }
 
-    /// Makes the file useless.
+    /// Makes all calls on the file fail.
     fn close(&self) {
         self.open.store(false, Relaxed);
         self.changes.notify_all();
@@ -187,8 +188,8 @@ impl<S: Stream> Transfer<S> {
     }
 }
 
-/// A data transfer, as long as the device is in the state for it. Dropping it makes
-/// the file useless, so that no way out of that state can forget to do that.
+/// A data transfer, as long as the device is in the state for it. Dropping it makes all calls on
+/// the file fail, so that no arc out of that state can forget to do so.
 pub struct Session<S: Stream>(Arc<Transfer<S>>);
 
 impl<S: Stream> Session<S> {
@@ -218,9 +219,9 @@ impl<S: Stream> Session<S> {
         Ok((session, file::open(vdev, file)?))
     }
 
-    /// Uses the stream. `EINVAL` if a write has failed. `EBUSY` if a call on the file is under
-    /// way, for which a holder of the state lock must not wait: user space may try again.
-    /// A stream that is written is not complete in either case.
+    /// Calls `f` with the stream. Returns `EINVAL` if a write has failed. Returns `EBUSY` if a call
+    /// on the file is under way: a holder of the state lock must not wait for that, and user space
+    /// may try again. In both cases a stream that is written is not complete.
     pub fn with<R>(&self, f: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
         let mut stream = self.0.stream.take().ok_or(EBUSY)?;
         match stream.as_mut() {
@@ -281,7 +282,7 @@ impl<S: Stream> DataFile for ResumeFile<S> {
     const ACCESS: Access = Access::Write;
 
     fn write(this: ArcBorrow<'_, Self>, wait: Wait, from: &mut UserReader) -> Result<usize> {
-        // Before the next writer has the stream.
+        // Close the file before the next writer gets the stream.
         let write = |stream: &mut S| stream.write(from).inspect_err(|_| this.0.close());
         this.0.with(wait, write)
     }

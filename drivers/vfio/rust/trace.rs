@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tracepoints: arcs of the state machine, and what is moved.
+//! Tracepoints: arcs of the state machine, images saved and loaded, and dirty pages.
 //!
-//! A tracepoint that is off is a branch that is never taken: no function is called, and no
-//! clock is read. `kernel::tracepoint::declare_trace!` does the same for tracepoints in
-//! the kernel crate's bindings; these are in ours.
+//! A tracepoint that is off is a branch that is never taken: no function is called, and no clock is
+//! read. `kernel::tracepoint::declare_trace!` does the same for tracepoints in the kernel crate's
+//! bindings; these are in the bindings of this crate.
 //!
 //! C header: `include/trace/events/vfio_migration.h`.
 
@@ -49,7 +49,7 @@ pub enum Event {
 
 impl Event {
     /// Returns whether the tracepoint is on.
-    // Inlined into callers that pass a constant, so that one branch is left.
+    // Inlined, since callers pass a constant: one branch is left of the `match`.
     #[cfg(CONFIG_TRACEPOINTS)]
     #[inline(always)]
     fn is_on(self) -> bool {
@@ -77,7 +77,7 @@ impl Event {
         }
     }
 
-    /// A kernel without tracepoints.
+    /// Returns `false`: the kernel has no tracepoints.
     #[cfg(not(CONFIG_TRACEPOINTS))]
     #[inline(always)]
     fn is_on(self) -> bool {
@@ -85,7 +85,7 @@ impl Event {
     }
 }
 
-/// Measures how long something takes, if a tracepoint is on that says so.
+/// Measures a time for a tracepoint, if that is on.
 #[derive(Clone, Copy)]
 pub struct Stopwatch(Option<Instant<Monotonic>>);
 
@@ -137,11 +137,11 @@ pub(super) fn arc<T>(
     }
 }
 
-/// Traces in the name of one device.
+/// Calls tracepoints for one device.
 pub struct Tracer(ARef<Device>);
 
 impl Tracer {
-    /// Makes traces about `dev` possible.
+    /// Makes a tracer for `dev`.
     pub fn about(dev: &Device) -> Self {
         Self(dev.into())
     }

@@ -2,8 +2,8 @@
 
 //! The examples in the documentation of `vfio_rust`, as KUnit tests.
 //!
-//! `examples.awk` takes them from there when this is built. They run when the module is
-//! loaded, which does nothing else.
+//! `examples.awk` extracts the examples when the module is built. They run when it is loaded; it
+//! does nothing else.
 
 #![deny(unsafe_code)]
 

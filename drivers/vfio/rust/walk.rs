@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The walk over the arcs of the migration state machine: which arc comes next,
-//! what its result makes of the state, and when the walk ends.
+//! The walk over the arcs of the migration state machine: which arc comes next, how its result
+//! changes the state, and when the walk ends.
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
 /// State of a device: `enum vfio_device_mig_state`.
 ///
@@ -67,7 +67,8 @@ impl State {
 ///     StateArc, //
 /// };
 ///
-/// // A step for this arc returns a data file, and one for any other does not.
+/// // The step of an arc that begins a session must return a data file, and that of any other arc
+/// // must not.
 /// let arc = StateArc {
 ///     from: State::Stop,
 ///     to: State::StopCopy,
@@ -107,7 +108,7 @@ impl StateArc {
 /// How a step failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StepError<E> {
-    /// The device is in the state that it was in.
+    /// The device is in the state that it was in before the step.
     Unchanged(E),
     /// The device is lost: its state is `ERROR` until it is reset.
     Lost(E),
@@ -119,7 +120,7 @@ pub(crate) enum WalkError<E> {
     /// No arc leads to the target: the target is `ERROR` or no state at all, or
     /// the device is in `ERROR`.
     NoArc,
-    /// The device is being reset, or was.
+    /// The device is being reset, or was reset.
     Reset,
     /// The driver has a bug: it opened a data file for an arc that begins no
     /// session, or none for an arc that does.
@@ -135,17 +136,17 @@ pub(crate) trait Walker {
     /// Error of VFIO or of the driver.
     type Error;
 
-    /// Returns the device's state, or `None` if the device is being reset, or was.
+    /// Returns the device's state, or `None` if the device is being reset, or was reset.
     fn state(&self) -> Option<State>;
 
-    /// Returns the state after `from` on the way to `target`: two values of
-    /// `enum vfio_device_mig_state`, of which the caller believes neither.
+    /// Returns the state after `from` on the way to `target`. Both `target` and the result are
+    /// values of `enum vfio_device_mig_state` that need not be valid.
     fn next_state(&self, from: State, target: u32) -> Result<u32, Self::Error>;
 
-    /// Has the driver carry `arc` out.
+    /// Has the driver carry out `arc`.
     fn step(&mut self, arc: StateArc) -> Result<Option<Self::File>, StepError<Self::Error>>;
 
-    /// Sets the device's state, unless the device is being reset, or was.
+    /// Sets the device's state, unless the device is being reset, or was reset.
     fn set_state(&mut self, state: State);
 
     /// Ends the device's sessions.
@@ -155,9 +156,8 @@ pub(crate) trait Walker {
 /// Walks from the device's state to `target`, and returns the data file that the
 /// last arc opened.
 ///
-/// Only the last arc of a path opens a data file: no path has a state in its
-/// middle that a session belongs to. Sets the state after each arc, so the walk
-/// ends whatever the driver does.
+/// Only the last arc of a path opens a data file: no path begins a session before its last arc. The
+/// walk sets the state after each arc, so it ends, whatever the driver does.
 pub(crate) fn walk<W: Walker>(
     device: &mut W,
     target: u32,
@@ -173,7 +173,7 @@ pub(crate) fn walk<W: Walker>(
             return Ok(file);
         }
         if from == State::Error {
-            // Only a reset leads out of it.
+            // Only a reset leads out of ERROR.
             return Err(WalkError::NoArc);
         }
         let next = device.next_state(from, target).map_err(WalkError::Failed)?;
@@ -225,8 +225,8 @@ mod tests {
         Error, Stop, Running, StopCopy, Resuming, RunningP2p, PreCopy, PreCopyP2p,
     ];
 
-    /// The arcs of a device, and whether each opens a data file, by what it has of pre-copy and
-    /// peer-to-peer (vfio_mig_get_next_state() in drivers/vfio/vfio_main.c).
+    /// The arcs of a device, and whether each opens a data file. They depend on whether the device
+    /// has pre-copy and peer-to-peer (vfio_mig_get_next_state() in drivers/vfio/vfio_main.c).
     type Arcs = &'static [(State, State, bool)];
 
     const ALL: Arcs = &[
@@ -301,7 +301,7 @@ mod tests {
         }
     }
 
-    /// Whether a data file is opened.
+    /// Result of a step: whether it opens a data file.
     type Step = Result<bool, StepError<&'static str>>;
 
     /// A device whose driver does what a test says.
@@ -311,7 +311,7 @@ mod tests {
         sessions_ended: bool,
         steps: [Option<StateArc>; MOST],
         arcs: Arcs,
-        /// Replaces what VFIO says.
+        /// Replaces VFIO's answer, if it is set.
         next_state: Option<u32>,
         /// Number of data files that are open.
         files: &'a Cell<usize>,
@@ -338,12 +338,12 @@ mod tests {
         }
     }
 
-    /// A step as it should be.
+    /// A step of a correct driver.
     fn obey(arc: StateArc) -> Step {
         obey_with(ALL, arc)
     }
 
-    /// A step of a device with these arcs, as it should be.
+    /// A step of a correct driver whose device has these arcs.
     fn obey_with(arcs: Arcs, arc: StateArc) -> Step {
         arcs.iter()
             .find(|(from, to, _)| (*from, *to) == (arc.from, arc.to))
@@ -353,7 +353,8 @@ mod tests {
 
     /// The first state of a shortest path.
     fn first_step(arcs: Arcs, from: State, target: State) -> Option<State> {
-        // In the order in which they are found, each with the first one on the way to it.
+        // The states in the order in which they are found, each with the first state of the path to
+        // it.
         let mut found = [None; STATES.len()];
         found[0] = Some((from, None));
         let (mut at, mut count) = (0, 1);
@@ -400,7 +401,7 @@ mod tests {
             *free.ok_or(StepError::Lost("the walk does not end"))? = Some(arc);
             let done = (self.driver)(arc, &mut self.reset_pending);
             if self.reset_pending {
-                // As whoever marks a reset does.
+                // The state is `RUNNING` as long as a reset is pending.
                 self.state = Running;
             }
             Ok(done?.then(|| File::open(self.files)))
@@ -581,7 +582,7 @@ mod tests {
 
     #[test]
     fn a_driver_that_does_nothing_at_all_still_ends_the_walk() {
-        // No file, no state: what a driver does that was forgotten to be written.
+        // The driver does nothing, and opens no file.
         let files = Cell::new(0);
         let mut device = Device::new(Resuming, &files, |_, _| Ok(false));
         let walked = walk(&mut device, PreCopy as u32);

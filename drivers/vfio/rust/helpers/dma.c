@@ -4,8 +4,8 @@
 #include <linux/mm.h>
 
 /*
- * @offset is in the run of pages that begins with @page. Where there is no room
- * for more than a page, the caller tries less: that is not worth a message.
+ * @offset is in the run of pages that begins with @page. If more than a page
+ * cannot be mapped, do not warn: the caller tries again with less.
  */
 int vfio_rust_dma_map(struct device *dev, struct page *page, size_t offset,
 		      size_t len, enum dma_data_direction dir, dma_addr_t *addr)

@@ -5,7 +5,7 @@
 
 /*
  * The caller can do without orders above 0: do not reclaim hard for them, and
- * do not complain if there are none.
+ * do not warn if there are none.
  */
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero)
 {
@@ -19,8 +19,8 @@ struct page *vfio_rust_alloc_pages(unsigned int order, bool zero)
 }
 
 /*
- * Pages that vfio_rust_alloc_pages() has returned are in no highmem: a run of
- * them is mapped as a whole.
+ * vfio_rust_alloc_pages() returns no highmem, so a run of pages is mapped as a
+ * whole.
  */
 void *vfio_rust_page_address(struct page *page)
 {

@@ -8,8 +8,8 @@ void vfio_rust_init_waitqueue_head(struct wait_queue_head *queue)
 }
 
 /*
- * Nobody waits most of the time. Whoever does is in @queue before it looks at
- * what the caller has changed.
+ * Most of the time nobody waits. A waiter is added to @queue before it looks at
+ * what the caller has changed, so none is missed.
  */
 void vfio_rust_wake_up_all(struct wait_queue_head *queue)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel crate's `Device` lacks: a pointer for others than the kernel crate, and
-//! messages that are rate-limited, for what user space can provoke.
+//! What the kernel crate's `Device` lacks: a raw pointer for other crates, and rate-limited
+//! messages, for events that user space can provoke.
 
 use crate::bindings;
 use kernel::{
@@ -13,12 +13,12 @@ use kernel::{
     types::Opaque, //
 };
 
-/// More of a [`Device`].
+/// Methods that [`Device`] lacks.
 pub trait DeviceExt {
     /// Returns the device for calls into C. Valid as long as `self`.
     fn as_ptr(&self) -> *mut kernel::bindings::device;
 
-    /// Logs `what` as a warning about the device, unless there were many just now.
+    /// Logs `what` as a warning about the device, unless the rate limit is exceeded.
     fn warn_ratelimited(&self, what: &CStr);
 }
 

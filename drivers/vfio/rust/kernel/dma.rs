@@ -2,9 +2,9 @@
 
 //! Streaming DMA mappings of [`Pages`].
 //!
-//! The kernel crate's `scatterlist::SGTable` maps all of its pages or none, cannot be synced
-//! in part, and takes its pages one by one from vmalloc(); its mapping ends with the binding
-//! of a `Device<Bound>`, which a driver only has of its own device.
+//! The kernel crate's `scatterlist::SGTable` maps all of its pages or none, cannot be synced in
+//! part, and takes its pages one by one from vmalloc(); its mapping ends with the binding of a
+//! `Device<Bound>`, which a driver has only for its own device.
 
 pub mod coherent;
 
@@ -36,16 +36,16 @@ use kernel::{
 pub struct DmaDevice(NonNull<bindings::device>);
 
 impl DmaDevice {
-    /// Makes mappings and coherent memory possible.
+    /// Makes a `DmaDevice` for `dev`.
     ///
     /// # Safety
     ///
-    /// `dev` must be valid, and bound to a driver that has set up its DMA masks,
-    /// until the last of these has been dropped: the returned object, and every
-    /// [`DmaMapping`] and [`Coherent`](coherent::Coherent) that was made
-    /// with it. Those unmap and free themselves when they are dropped, and only
-    /// then; so the caller must know where each of them is kept, and drop it
-    /// before the driver of `dev` is unbound. A leaked one counts as well.
+    /// `dev` must be valid, and bound to a driver that has set up its DMA masks, until the last of
+    /// these has been dropped: the returned object, and every [`DmaMapping`] and
+    /// [`Coherent`](coherent::Coherent) that was made with it. Mappings and memory are released
+    /// when they are dropped, and only then. So the caller must know where each of them is kept,
+    /// and drop it before the driver of `dev` is unbound. A leaked one is never dropped, so `dev`
+    /// must stay bound for good.
     pub unsafe fn from_raw(dev: NonNull<kernel::bindings::device>) -> Self {
         // INVARIANT: By the requirements of this function.
         Self(dev)
@@ -58,7 +58,7 @@ impl DmaDevice {
     }
 }
 
-/// A pointer that keeps its [`Pages`].
+/// A pointer that keeps its [`Pages`] alive.
 ///
 /// # Safety
 ///
@@ -105,8 +105,8 @@ impl<P: KeepsPages> DmaMapping<P> {
     /// Maps the runs of `pages` that hold the first `len` bytes, in pieces as large as the
     /// device can have.
     ///
-    /// Where DMA goes through bounce buffers, there may be no room for a large piece, but
-    /// for smaller ones: so a piece that cannot be mapped is halved, down to one page.
+    /// If DMA goes through bounce buffers, there may be room for small pieces only. So a piece that
+    /// cannot be mapped is halved, down to one page.
     pub fn new(dev: &DmaDevice, pages: P, len: usize, dir: DataDirection) -> Result<Self> {
         if dir == DataDirection::None {
             return Err(EINVAL);
@@ -114,7 +114,7 @@ impl<P: KeepsPages> DmaMapping<P> {
         let dev = dev.as_raw();
         // SAFETY: `dev` is valid and bound (invariant of `DmaDevice`).
         let max = unsafe { bindings::dma_max_mapping_size(dev.as_ptr()) };
-        // A piece must stay as aligned as it is long.
+        // Round down to a power of two, so that each piece is aligned to its length.
         let mut max = 1 << max.max(PAGE_SIZE).ilog2();
         let count = pages.runs_of(len).map(|(_, len)| len.div_ceil(max)).sum();
         // INVARIANT: Nothing is mapped yet. `dev` stays valid and bound until this
@@ -148,8 +148,8 @@ impl<P: KeepsPages> DmaMapping<P> {
                     )
                 });
                 if mapped.is_err() && len > PAGE_SIZE {
-                    // Larger ones are not tried again: it takes a walk through all bounce
-                    // buffers to find none.
+                    // Do not try larger pieces again: an attempt that fails has searched all bounce
+                    // buffers.
                     max = len / 2;
                     continue;
                 }
@@ -193,11 +193,11 @@ impl<P: KeepsPages> DmaMapping<P> {
         })
     }
 
-    /// Makes visible to the CPU what the device has written to `len` bytes at `offset`.
-    /// Nothing to do if the device only reads.
+    /// Makes visible to the CPU what the device has written to `len` bytes at `offset`. Does
+    /// nothing if the device only reads.
     ///
-    /// The device may write there again whenever it is told to: as the CPU does not write,
-    /// the memory need not be given back.
+    /// The device may write there again without a sync for the device, since the CPU does not write
+    /// there.
     pub fn sync_part_for_cpu(&self, mut offset: usize, mut len: usize) {
         if self.dir == DataDirection::ToDevice {
             return;
@@ -221,8 +221,8 @@ impl<P: KeepsPages> DmaMapping<P> {
         }
     }
 
-    /// Makes visible to the CPU what the device has written to the first `len` bytes.
-    /// Nothing to do if the device only reads.
+    /// Makes visible to the CPU what the device has written to the first `len` bytes. Does nothing
+    /// if the device only reads.
     pub fn sync_for_cpu(&self, len: usize) {
         if self.dir == DataDirection::ToDevice {
             return;
@@ -235,8 +235,8 @@ impl<P: KeepsPages> DmaMapping<P> {
         }
     }
 
-    /// Makes visible to the device what the CPU has written to the first `len` bytes since
-    /// they were mapped. Nothing to do if the device only writes.
+    /// Makes visible to the device what the CPU has written to the first `len` bytes since they
+    /// were mapped. Does nothing if the device only writes.
     pub fn sync_for_device(&self, len: usize) {
         if self.dir == DataDirection::FromDevice {
             return;

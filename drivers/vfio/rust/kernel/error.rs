@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Error codes that the kernel crate does not have in every kernel. They are functions, since
-//! it makes no constant of a number for others.
+//! Error codes that the kernel crate lacks in some kernels. They are functions, since another crate
+//! cannot make a constant [`Error`] from a number.
 
 use kernel::{
     bindings,
@@ -21,7 +21,7 @@ pub fn enotconn() -> Error {
 /// ```
 /// use vfio_rust::kernel::error::enomsg;
 ///
-/// // User space may read on later: VFIO's answer to a reader who is faster than the device.
+/// // VFIO's answer to a read() for which the device has no data yet: user space may try again.
 /// assert_eq!(enomsg().to_errno(), -42);
 /// ```
 #[inline]

@@ -2,8 +2,8 @@
 
 //! What the kernel crate lacks.
 //!
-//! Files are named and laid out as those in `rust/kernel`, so that a patch to the kernel
-//! crate is a move. Nothing in here knows of VFIO.
+//! Files are named and laid out as those in `rust/kernel`, so that a patch to the kernel crate only
+//! moves them. Nothing in this module depends on VFIO.
 
 pub mod device;
 pub mod dma;

@@ -4,8 +4,8 @@
 //!
 //! The kernel crate's function of this name is not in every kernel.
 
-/// Returns the [`ThisModule`](kernel::ThisModule) of the code that this stands in: that of a
-/// driver, which may be a module while this crate is not.
+/// Returns the [`ThisModule`](kernel::ThisModule) of the code that uses the macro: that of a
+/// driver, which may be a module even if this crate is built in.
 #[macro_export]
 macro_rules! this_module {
     () => {{

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Buffers made of runs of pages, each as long as the allocator gives.
+//! Buffers made of runs of pages, each as long as the allocator can provide.
 //!
 //! The kernel crate's `Page` is a single one, and its `Flags` lack `__GFP_NORETRY`, without
 //! which an allocation of many pages reclaims hard.
@@ -28,9 +28,9 @@ use kernel::{
     },
 };
 
-/// Order of the largest allocation that is tried: 4 MiB. If a run of 2 MiB is freed, the size
-/// of a huge page, the allocator puts it into a list of the CPU, and other pages from there
-/// go back to the zone, one by one.
+/// Order of the largest allocation that is tried: 4 MiB. A run of 2 MiB, the size of a huge page,
+/// would be slower to free: the allocator puts it into a list of the CPU, and moves other pages
+/// from that list back to the zone, one by one.
 const MAX_ORDER: u32 = (SZ_4M / PAGE_SIZE).ilog2();
 
 /// Size of the largest page that devices use, in bytes.
@@ -139,12 +139,12 @@ impl Pages {
         Ok(pages)
     }
 
-    /// Makes room for the first `need` bytes of the `len` that there will be at most.
+    /// Grows the buffer to at least `need` bytes. It will need at most `len` bytes later.
     ///
-    /// `len` is rounded up to whole pages, or by a 64th at most, so that the buffer ends with
-    /// no small run: a device that needs pages of one size would have to take small ones for
-    /// all of it. `fill` is about what `len` bytes fill; what rounds them up is zeroed. There
-    /// is never more than 4 MiB of memory beyond `need`.
+    /// `len` is rounded up to whole pages, or by a 64th at most, so that the buffer does not end
+    /// with a small run: a device that needs pages of one size would use that size for the whole
+    /// buffer. `fill` applies to the memory that `len` fills; a last piece that it fills only in
+    /// part is zeroed. At most 4 MiB are allocated beyond `need`.
     pub fn grow_for(&mut self, need: usize, len: usize, fill: Fill) -> Result {
         let unit = (len / 64).clamp(PAGE_SIZE, LARGE_PAGE);
         let unit = 1 << unit.ilog2();
@@ -171,8 +171,8 @@ impl Pages {
 
     /// Appends one run of pages, no larger than `want` bytes need.
     ///
-    /// One run at a time, so that a stream makes the kernel allocate little more
-    /// memory than data has arrived for.
+    /// Callers that receive a stream grow their buffer one run at a time, so that the kernel
+    /// allocates little more memory than data has arrived for.
     pub fn grow(&mut self, want: usize, fill: Fill) -> Result {
         // A signal that does not kill must not end a stream: data that was taken
         // cannot be taken again.
@@ -180,8 +180,8 @@ impl Pages {
         let pages = want.div_ceil(PAGE_SIZE).max(1);
         let mut order = pages.ilog2().min(self.max_order);
         let page = loop {
-            // SAFETY: `order` is at most `MAX_ORDER`: `max_order` is, and only falls.
-            // Sleeps, as callers of `grow` may.
+            // SAFETY: `order` is at most `max_order`, which begins as `MAX_ORDER` and only falls.
+            // The function may sleep, and so may callers of `grow`.
             let page =
                 unsafe { bindings::vfio_rust_alloc_pages(order, matches!(fill, Fill::Zero)) };
             match NonNull::new(page) {
@@ -193,7 +193,7 @@ impl Pages {
                 }
             }
         };
-        // INVARIANT: Allocated just now, with this order, for this object.
+        // INVARIANT: The pages were allocated just now, with this order, for this object.
         let run = Run {
             page,
             order,
@@ -219,9 +219,9 @@ impl Pages {
             .map(|run| (run.page, run.len()))
     }
 
-    /// Returns the first page of the run that all of `offset..offset + len` lies in, and
-    /// the offset in that run. May not find it if runs before it are not of the largest
-    /// order, as most are.
+    /// Returns the first page of the run that all of `offset..offset + len` lies in, and the offset
+    /// in that run. May return `None`, too, if a run before that one is smaller than the largest
+    /// order, as few are.
     #[inline]
     fn in_one_run(&self, offset: usize, len: usize) -> Option<(NonNull<bindings::page>, usize)> {
         let run = self.runs.get(offset / (PAGE_SIZE << MAX_ORDER))?;
@@ -254,9 +254,9 @@ impl Pages {
         Ok(())
     }
 
-    /// Copies `len` bytes at `offset` to user space. `EFAULT` if user space
-    /// cannot take them all.
-    // So that a read of one piece pays for no more than that.
+    /// Copies `len` bytes at `offset` to user space. Returns `EFAULT` if not all of them can be
+    /// written there.
+    // Inlined, so that a read from one run does not pay for the general case.
     #[inline(always)]
     pub fn read(&self, offset: usize, len: usize, out: &mut UserWriter) -> Result {
         let copy = |page: NonNull<bindings::page>, at, n, out: &mut UserWriter| {
@@ -278,8 +278,8 @@ impl Pages {
         }
     }
 
-    /// Copies `len` bytes from user space to `offset`. `EFAULT` if user space
-    /// cannot give them all.
+    /// Copies `len` bytes from user space to `offset`. Returns `EFAULT` if not all of them can be
+    /// read there.
     pub fn write(&self, offset: usize, len: usize, from: &mut UserReader) -> Result {
         self.for_each_piece(offset, len, |page, at, n| {
             let from = from.take(n)?;
@@ -297,9 +297,8 @@ impl Pages {
         })
     }
 
-    /// Calls `each` with the words of 64 bits of the piece of each run that lies in
-    /// `offset..offset + len`. `EINVAL` if that is not within the buffer, or not made of
-    /// words.
+    /// Calls `each` once for each run, with the words of 64 bits that lie in `offset..offset +
+    /// len`. Returns `EINVAL` if the range is not within the buffer, or not made of whole words.
     pub fn for_words(&self, offset: usize, len: usize, mut each: impl FnMut(&Words<'_>)) -> Result {
         if offset % WORD != 0 || len % WORD != 0 {
             return Err(EINVAL);
@@ -324,7 +323,7 @@ impl Pages {
     }
 }
 
-/// Bytes of a word.
+/// Size of a word, in bytes.
 const WORD: usize = size_of::<u64>();
 
 /// Big endian words of 64 bits in a run of a buffer, which a device may write at any time.
@@ -354,8 +353,8 @@ impl Words<'_> {
     /// Returns words number `index * N` to `index * N + N - 1`, or `None` if there are fewer.
     #[inline(always)]
     pub fn block<const N: usize>(&self, index: usize) -> Option<[u64; N]> {
-        // SAFETY: There are more than `index` whole blocks, and so more words than those of
-        // the blocks before this one, and `i`.
+        // SAFETY: There are more than `index` whole blocks of `N` words, and `i` is less than `N`,
+        // so `index * N + i` is less than `count`.
         let read = |i| unsafe { self.read(index * N + i) };
         (index < self.count / N).then(|| core::array::from_fn(read))
     }

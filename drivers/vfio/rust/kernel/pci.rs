@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel crate's PCI `Device` lacks: whether it is a virtual function, and a pointer
-//! for others than the kernel crate.
+//! What the kernel crate's PCI `Device` lacks: whether it is a virtual function, and a raw pointer
+//! for other crates.
 
 pub mod id;
 
@@ -12,7 +12,7 @@ use kernel::{
     pci::Device, //
 };
 
-/// More of a [`Device`].
+/// Methods that [`Device`] lacks.
 pub trait PciDeviceExt {
     /// Returns the device for calls into C. Valid as long as `self`.
     fn as_ptr(&self) -> *mut kernel::bindings::pci_dev;

@@ -59,7 +59,7 @@ impl UserWriter {
         Ok(at)
     }
 
-    /// Copies `bytes` out. `EFAULT` if user space cannot take them all.
+    /// Copies `bytes` to user space. Returns `EFAULT` if not all of them can be written there.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Result {
         let to = self.take(bytes.len())?;
@@ -113,8 +113,7 @@ impl UserReader {
         self.take(n).map(|_| ())
     }
 
-    /// Moves back by `n` bytes, which are then read again. `EINVAL` if fewer
-    /// have been taken.
+    /// Moves back by `n` bytes, which are then read again. Returns `EINVAL` if fewer were taken.
     ///
     /// User space may have changed them in between.
     #[inline]
@@ -126,8 +125,8 @@ impl UserReader {
         Ok(())
     }
 
-    /// Reads the next byte, and stays before it. `EINVAL` if none is left,
-    /// `EFAULT` if user space cannot give it.
+    /// Reads the next byte, without moving past it. Returns `EINVAL` if none is left, `EFAULT` if
+    /// it cannot be read.
     #[inline]
     pub fn peek_byte(&self) -> Result<u8> {
         if self.left == 0 {
@@ -138,7 +137,7 @@ impl UserReader {
         Ok(byte)
     }
 
-    /// Fills `bytes`. `EFAULT` if user space cannot give them all.
+    /// Fills `bytes`. Returns `EFAULT` if not all of them can be read.
     #[inline]
     pub fn read(&mut self, bytes: &mut [u8]) -> Result {
         let from = self.take(bytes.len())?;
@@ -146,8 +145,7 @@ impl UserReader {
     }
 }
 
-/// Fills `bytes` from user memory at `from`. `EFAULT` if user space cannot give
-/// them all.
+/// Fills `bytes` from user memory at `from`. Returns `EFAULT` if not all of them can be read.
 #[inline]
 fn copy_from_user(bytes: &mut [u8], from: *const u8) -> Result {
     // SAFETY: `bytes` is valid for writes of its length, and borrowed for this

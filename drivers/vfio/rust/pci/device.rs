@@ -88,10 +88,9 @@ impl<T: Driver> Device<T> {
         ..pin_init::zeroed()
     };
 
-    /// What `vfio_pci_core` asks only some drivers. Ours answer what vfio-pci does:
-    /// BARs can be exported as dma-bufs, but for what [`Driver::mmap`] refuses.
-    /// `vfio_pci_core` revokes those for resets, and before `close_device` disables the
-    /// device.
+    /// Operations that `vfio_pci_core` calls for an optional feature. As with vfio-pci, BARs can be
+    /// exported as dma-bufs, except for what [`Driver::mmap`] refuses. `vfio_pci_core` revokes the
+    /// dma-bufs for resets, and before `close_device` disables the device.
     const PCI_OPS: bindings::vfio_pci_device_ops = bindings::vfio_pci_device_ops {
         #[cfg(CONFIG_VFIO_PCI_DMABUF)]
         get_dmabuf_phys: region::Operations::<T>::DMABUF,
@@ -117,9 +116,9 @@ impl<T: Driver> Device<T> {
     /// `vdev` must belong to a `Device<T>` that was initialised. It must not be registered
     /// any more, and neither [`Self::data`] nor this function may be called for it again.
     pub(super) unsafe fn drop_data(vdev: *mut bindings::vfio_device) {
-        // SAFETY: `vdev` belongs to a `Device<T>`, whose `data` is initialised (type
-        // invariant), and which is not used after this: VFIO calls nothing for a device
-        // that is not registered but `release` (requirements of this function).
+        // SAFETY: `vdev` belongs to a `Device<T>`, whose `data` is initialised (type invariant),
+        // and which is not used after this: VFIO calls only `release` for a device that is not
+        // registered (requirements of this function).
         unsafe { (*vdev.cast::<Self>()).data.assume_init_drop() };
     }
 
@@ -158,7 +157,8 @@ impl<T: Driver> Device<T> {
                 let slot = unsafe { &mut (*vdev.cast::<Self>()).data };
                 // INVARIANT: `data` is initialised here, and `init` succeeds.
                 let data = slot.write(data);
-                // What a tracker reports has no PASID, so pages would be lost.
+                // Reports have no PASID, so dirty pages of an address space with a PASID would be
+                // lost.
                 let has_log = T::PASIDS == Pasids::Unsupported && data.dirty_log().is_some();
                 (data.migration().is_some(), has_log)
             };

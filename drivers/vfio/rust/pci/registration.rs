@@ -2,8 +2,8 @@
 
 //! `struct pci_driver` and `struct pci_error_handlers` of a driver, and its module.
 //!
-//! The kernel crate's registration has no error handlers, which tell of resets, and leaves the
-//! DMA API in charge of the IOMMU.
+//! The kernel crate's registration has no error handlers, by which the PCI core announces resets,
+//! and cannot set `driver_managed_dma`.
 
 use super::{
     Device,
@@ -26,11 +26,11 @@ use kernel::{
     ThisModule, //
 };
 
-/// Declares the module of one [`Driver`], the type of which is in `type`. `name`, `authors`,
-/// `description`, `license` and `params` are as with `module!`.
+/// Declares the module of one [`Driver`], whose type is `type`. `name`, `authors`, `description`,
+/// `license` and `params` are those of `module!`.
 ///
-/// The module imports `IOMMUFD`: what reports dirty pages is compiled into the driver, and
-/// calls iova_bitmap_set().
+/// The module imports the namespace `IOMMUFD`, for iova_bitmap_set(): the generic code that reports
+/// dirty pages is compiled into the driver.
 #[macro_export]
 macro_rules! module_vfio_pci_driver {
     (
@@ -57,10 +57,9 @@ macro_rules! module_vfio_pci_driver {
                     _: {
                         CALLED.check()?;
                     },
-                    // SAFETY: `module` is the module that this is a part of. This is the first
-                    // call, which is that of `module!` below: no other code of the module
-                    // runs before it. `module!` drops what this makes when the module is
-                    // unloaded.
+                    // SAFETY: `module` is the module that contains this code. This is the first
+                    // call, so `module!` below makes it: no other code of the module runs earlier.
+                    // `module!` drops the registration when the module is unloaded.
                     _registration <- unsafe { $crate::pci::Registration::new(module) },
                 })
             }
@@ -78,9 +77,9 @@ macro_rules! module_vfio_pci_driver {
     };
 }
 
-/// Tells the first call of a function from others. For [`module_vfio_pci_driver!`] only:
-/// safe code can name the type of its own module, and could have it register the driver once
-/// more, forget what registers it, and be unloaded.
+/// Makes all calls of a function but the first fail. For [`module_vfio_pci_driver!`] only: safe
+/// code can name the type of its own module, so it could register the driver once more, forget that
+/// registration, and be unloaded.
 ///
 /// # Examples
 ///
@@ -97,12 +96,12 @@ macro_rules! module_vfio_pci_driver {
 pub struct FirstCall(Atomic<i32>);
 
 impl FirstCall {
-    /// Nothing was called yet.
+    /// Makes a value for a function that was not called yet.
     pub const fn new() -> Self {
         Self(Atomic::new(0))
     }
 
-    /// Is an error in all calls but the first.
+    /// Returns `EBUSY` in all calls but the first.
     pub fn check(&self) -> Result {
         match self.0.xchg(1, Full) {
             0 => Ok(()),
@@ -144,8 +143,8 @@ impl<T: Driver> Registration<T> {
     ///
     /// # Safety
     ///
-    /// `module` must be the module in which the code of `T` is. What this initialises must
-    /// be dropped before that is unloaded.
+    /// `module` must be the module that contains the code of `T`. The registration must be dropped
+    /// before that module is unloaded.
     #[doc(hidden)]
     pub unsafe fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
@@ -160,14 +159,14 @@ impl<T: Driver> Registration<T> {
                 driver.probe = Some(Self::probe);
                 driver.remove = Some(Self::remove);
                 driver.err_handler = &Self::ERROR_HANDLERS;
-                // The IOMMU is user space's, not the DMA API's.
+                // User space manages the IOMMU mappings, not the DMA API.
                 driver.driver_managed_dma = true;
-                // INVARIANT: If this succeeds, it is registered.
+                // INVARIANT: If this succeeds, `driver` is registered.
                 //
-                // SAFETY: `slot` is pinned and stays valid until `drop`, which
-                // unregisters it. `id_table` and `err_handler` are static, the name
-                // ends with a NUL, and the callbacks are those of `T`: their code is there
-                // until `drop` (requirements of this function).
+                // SAFETY: `slot` is pinned and stays valid until `drop`, which unregisters it.
+                // `id_table` and `err_handler` are static, the name ends with a NUL, and the
+                // callbacks are those of `T`: their code stays loaded until `drop` (requirements of
+                // this function).
                 to_result(unsafe {
                     kernel::bindings::__pci_register_driver(
                         slot,
@@ -249,11 +248,11 @@ impl<T: Driver> Registration<T> {
     unsafe extern "C" fn remove(pdev: *mut kernel::bindings::pci_dev) {
         // SAFETY: `probe` took `pdev`, and this is its `remove`.
         let core = unsafe { Self::bound(pdev) };
-        // SAFETY: `probe` registered `core`. Waits until nobody has it open.
+        // SAFETY: `probe` registered `core`. The call waits until nobody has the device open.
         unsafe { bindings::vfio_pci_core_unregister_device(core) };
-        // SAFETY: `core` begins an initialised `Device<T>`, which is not registered any
-        // more. The binding ends here: the PCI core holds the device lock, with which it
-        // calls everything else that looks at the device.
+        // SAFETY: `core` begins an initialised `Device<T>`, which is not registered any more. The
+        // binding ends here: the PCI core holds the device lock, with which it makes all other
+        // calls that access the device.
         unsafe { Device::<T>::drop_data(core.cast()) };
         // SAFETY: `probe` left this reference to this function, and `core` is not
         // used after this.

@@ -8,7 +8,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// A VF token that a user has named, or not.
+/// The VF token that a user has given, if any.
 ///
 /// # Invariants
 ///
@@ -24,8 +24,8 @@ impl Token<'_> {
         self.uuid.map(|uuid| &uuid.b)
     }
 
-    /// Has `vfio_pci_core` judge it: whether it is that of the PF, if the PF belongs to a
-    /// user as well.
+    /// Has `vfio_pci_core` check the token: it must be that of the PF, if the PF is bound to a VFIO
+    /// driver, too.
     pub fn forward(&self) -> Result {
         let uuid = self.uuid.map_or(core::ptr::null(), core::ptr::from_ref);
         // SAFETY: `vdev` begins a registered `vfio_pci_core_device` (type invariant).

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that the CPU and a device share as long as it exists.
+//! Coherent DMA memory, which the CPU and a device may access at any time.
 //!
-//! The kernel crate's `Coherent` needs a `Device<Bound>`, which a driver only has of its own
+//! The kernel crate's `Coherent` needs a `Device<Bound>`, which a driver has only for its own
 //! device, and the function that returns its DMA address has another name in each kernel. Its
 //! barriers for coherent memory are not in every kernel.
 
@@ -38,7 +38,7 @@ unsafe impl Send for Coherent {}
 unsafe impl Sync for Coherent {}
 
 impl Coherent {
-    /// Allocates `len` bytes, aligned to the power of two that is not less.
+    /// Allocates `len` bytes, aligned to `len` rounded up to a power of two.
     pub fn new(dev: &DmaDevice, len: usize) -> Result<Self> {
         if len == 0 {
             return Err(EINVAL);
@@ -66,9 +66,8 @@ impl Coherent {
         self.dma
     }
 
-    /// Returns the address of the word of 32 bits at `offset`, for C code that
-    /// keeps it no longer than this object. `None` if the word is not aligned or
-    /// not within the memory.
+    /// Returns the address of the word of 32 bits at `offset`, for C code that keeps it no longer
+    /// than this object. Returns `None` if the word is not aligned or not within the memory.
     #[inline]
     pub fn word_ptr(&self, offset: usize) -> Option<NonNull<u32>> {
         let within = offset % 4 == 0 && offset.checked_add(4)? <= self.len;

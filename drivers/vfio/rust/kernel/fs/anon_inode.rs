@@ -2,8 +2,7 @@
 
 //! Files on an anonymous inode that are streams: no position, no seeking.
 //!
-//! The kernel crate opens no file by itself: its `MiscDevice` has the operations of a device
-//! node.
+//! The kernel crate cannot open such a file: its `MiscDevice` is for device nodes.
 //!
 //! C headers: `include/linux/anon_inodes.h`, `include/linux/fs.h`.
 
@@ -65,8 +64,8 @@ pub enum Access {
 
 /// Operations of a file.
 ///
-/// The kernel crate's `#[vtable]` would say which of them there are. It wants a module in the
-/// crate of each implementation, in some kernels: this crate has none.
+/// The trait is no `#[vtable]`: in some kernels, that needs a module in the crate of each
+/// implementation, and this crate has none.
 pub trait StreamFile: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.
@@ -88,8 +87,8 @@ pub trait StreamFile: Send + Sync + 'static {
     /// ioctl(), whose argument is a pointer of user space.
     fn ioctl(&self, command: u32, argument: usize) -> Result;
 
-    /// Returns what poll() waits for, and whether the file is ready now. `None` for a
-    /// file that is always ready.
+    /// Returns what poll() waits for, and whether the file is ready now, or `None` for a file that
+    /// is always ready.
     fn poll(&self) -> Option<(&Changes, Readiness)>;
 }
 
@@ -105,8 +104,8 @@ pub struct OpenFile(NonNull<kernel::bindings::file>);
 unsafe impl Send for OpenFile {}
 
 impl OpenFile {
-    /// Opens a file around `context`. `EINVAL` if the file's operations are not in the module
-    /// that it would keep loaded.
+    /// Opens a file with the operations of `context`. `EINVAL` if the file's operations are not in
+    /// the module that it would keep loaded.
     pub fn new<T: StreamFile>(context: T) -> Result<Self> {
         let operations: &'static _ = &Operations::<T>::TABLE;
         // SAFETY: The function compares an address with those of a module, which is null or
@@ -138,8 +137,8 @@ impl OpenFile {
             // has taken it over.
             drop(unsafe { KBox::<T>::from_foreign(private) });
         })?;
-        // SAFETY: `file` was opened just now, with a valid inode, and nobody else
-        // has it yet. Makes it a stream: no seeking, no pread or pwrite.
+        // SAFETY: `file` was opened just now, with a valid inode, and nobody else has it yet. The
+        // call makes the file a stream: no seeking, no pread or pwrite.
         unsafe { bindings::stream_open((*file).f_inode, file) };
         // INVARIANT: anon_inode_getfile() returned the only reference.
         Ok(Self(NonNull::new(file).ok_or(ENOMEM)?))
@@ -296,10 +295,10 @@ impl<T: StreamFile> Operations<T> {
         let Some((changed, _)) = context.poll() else {
             return Self::mask(Readiness::Ready);
         };
-        // SAFETY: `table` is null or valid until this function returns, as VFS has
-        // it. `file` stays open that long, and a stream has no position that this
-        // thread could have locked. `changed` is borrowed from the file's context for as
-        // long as that is: nobody can have it mutably, since the file has a reference.
+        // SAFETY: VFS passes a `table` that is null or valid until this function returns. `file`
+        // stays open that long, and a stream has no position that this thread could have locked.
+        // `changed` is borrowed from the file's context, which keeps it until the file is released:
+        // nobody can borrow the context mutably, since the file has a reference to it.
         unsafe { changed.register(File::from_raw_file(file), table) };
         context
             .poll()

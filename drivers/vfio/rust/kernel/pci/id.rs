@@ -2,7 +2,7 @@
 
 //! Ids of devices that a driver is bound to by `driver_override` only.
 //!
-//! The kernel crate's `DeviceId` matches without it, and has no subsystem.
+//! The kernel crate's `DeviceId` matches without `driver_override`, and has no subsystem.
 
 use crate::bindings;
 
@@ -21,7 +21,7 @@ impl Id {
         id
     }
 
-    /// Matches all devices of this vendor: to be narrowed by [`with_class`](Self::with_class).
+    /// Matches all devices of this vendor: narrow the match by [`with_class`](Self::with_class).
     pub const fn of_vendor(vendor: u16) -> Self {
         let mut id = Self::any();
         id.0.vendor = vendor as u32;
@@ -45,8 +45,8 @@ impl Id {
         self
     }
 
-    /// Matches only this class: base class, subclass and interface, in 24 bits, of which
-    /// those in `mask` count.
+    /// Matches only this class: base class, subclass and interface, in 24 bits. Only the bits in
+    /// `mask` are compared.
     pub const fn with_class(mut self, class: u32, mask: u32) -> Self {
         self.0.class = class;
         self.0.class_mask = mask;
@@ -54,8 +54,8 @@ impl Id {
     }
 }
 
-/// A table of devices. The driver takes one of them only if `driver_override`
-/// names the driver: a device is for VFIO because its owner says so.
+/// A table of devices. The driver takes one of them only if `driver_override` names the driver: the
+/// administrator decides which devices are for VFIO.
 ///
 /// # Examples
 ///
@@ -67,11 +67,12 @@ impl Id {
 ///
 /// static TABLE: IdTable<2> = IdTable::new([
 ///     Id::new(0x15b3, 0x101e),
-///     // Of this vendor's devices, those of one class.
+///     // The devices of this vendor that are of one class.
 ///     Id::of_vendor(0x8086).with_class(0x0b4000, 0xffffff),
 /// ]);
 ///
-/// // A driver has it under the symbol that modpost reads, by `vfio_pci_id_table!`.
+/// // A driver uses `vfio_pci_id_table!` instead, which also gives the table the symbol that
+/// // modpost reads.
 /// let ids = TABLE.as_ids();
 /// ```
 #[repr(C)]
@@ -102,8 +103,8 @@ impl<const N: usize> IdTable<N> {
 
     /// Returns the table in the form that the PCI core expects.
     pub const fn as_ids(&'static self) -> Ids {
-        // INVARIANT: `self` is static. `end` is zero, and follows `ids` in memory:
-        // the layout is that of C, and both are made of the same type.
+        // INVARIANT: `self` is static. `end` is zero, and follows `ids` in memory: the layout is
+        // that of C, and both consist of the same type.
         Ids(self.ids.as_ptr())
     }
 }
@@ -122,7 +123,7 @@ impl Ids {
     }
 }
 
-/// Defines `static $name`, an [`IdTable`], under the symbol that modpost reads it by.
+/// Defines `static $name`, an [`IdTable`], under the symbol by which modpost reads it.
 #[macro_export]
 macro_rules! vfio_pci_id_table {
     ($name:ident, $count:literal, $ids:expr) => {

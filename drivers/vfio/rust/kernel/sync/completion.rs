@@ -2,8 +2,7 @@
 
 //! Waiting for an event that an interrupt announces.
 //!
-//! The kernel crate's `Completion` has no wait with a bound, and cannot wake one
-//! waiter only.
+//! The kernel crate's `Completion` has no wait with a timeout, and cannot wake only one waiter.
 
 use kernel::{
     bindings,
@@ -24,7 +23,7 @@ use kernel::{
 /// use vfio_rust::kernel::sync::completion::Completion;
 ///
 /// let done = Arc::pin_init(Completion::new(), GFP_KERNEL)?;
-/// // As an interrupt does.
+/// // An interrupt handler would call this.
 /// done.complete();
 /// assert_eq!(done.wait_killable_timeout(1000), Ok(()));
 /// // One waiter goes on for each call of `complete()`.
@@ -41,10 +40,10 @@ pub struct Completion {
     completion: Opaque<bindings::completion>,
 }
 
-// SAFETY: A `struct completion` has no thread that it belongs to.
+// SAFETY: A `struct completion` does not belong to a thread.
 unsafe impl Send for Completion {}
-// SAFETY: All that `&Completion` is passed to may be called from several threads
-// at once: the wait queue's lock protects `done`.
+// SAFETY: All functions that get a `&Completion` may be called from several threads at once: the
+// wait queue's lock protects `done`.
 unsafe impl Sync for Completion {}
 
 impl Completion {
@@ -60,15 +59,16 @@ impl Completion {
         })
     }
 
-    /// Lets one waiter go on, now or later. May be called from an interrupt.
+    /// Lets one waiter go on: one that waits already, or the next one. May be called from an
+    /// interrupt.
     #[inline]
     pub fn complete(&self) {
         // SAFETY: `completion` is initialised by the type invariant.
         unsafe { bindings::complete(self.completion.get()) }
     }
 
-    /// Waits for at most `ms` milliseconds. `ETIMEDOUT` after that, `EINTR` if
-    /// the process is killed first.
+    /// Waits for at most `ms` milliseconds. Returns `ETIMEDOUT` after that, or `EINTR` if the
+    /// process is killed first.
     #[inline]
     pub fn wait_killable_timeout(&self, ms: u32) -> Result {
         let (completion, jiffies) = (self.completion.get(), msecs_to_jiffies(ms));

@@ -2,12 +2,11 @@
 
 //! Waiting for a change: in a call, and by poll().
 //!
-//! The kernel crate's condition variables belong to a lock, and its `PollCondVar` waits
-//! for an RCU grace period when it is dropped, since epoll may find it for longer than what
-//! it belongs to. This one belongs to the context of a data file, which stays until the
-//! file is released. By then nothing finds it any more: poll() and its like hold a
-//! reference to the file, and epoll forgets a file before that is released
-//! (`eventpoll_release()` in `__fput()`).
+//! The kernel crate's condition variables belong to a lock, and its `PollCondVar` waits for an RCU
+//! grace period when it is dropped, since epoll may still access it when its owner is gone.
+//! [`Changes`] belong to the context of a data file, which exists until the file is released.
+//! Nothing accesses them after that: poll() and select() hold a reference to the file, and epoll
+//! forgets a file before it is released (`eventpoll_release()` in `__fput()`).
 
 use super::wait::Phase;
 use kernel::{
@@ -28,8 +27,8 @@ use kernel::{
 ///
 /// let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
 /// let seen = changes.seen();
-/// // What is waited for has not come, or the caller would not wait. Now it comes, by another
-/// // thread or an interrupt.
+/// // The caller finds that it has to wait. Then another thread, or an interrupt, announces a
+/// // change.
 /// changes.notify_all();
 /// // Returns at once: there was a change since `seen`.
 /// changes.wait(seen)?;
@@ -69,14 +68,13 @@ impl Changes {
         Seen(self.count.get())
     }
 
-    /// Waits until there was a change since `seen`. `ERESTARTSYS` if a signal comes first.
+    /// Waits until there was a change since `seen`. Returns `ERESTARTSYS` if a signal comes first.
     #[inline]
     pub fn wait(&self, seen: Seen) -> Result {
         self.count.wait_while_interruptible(seen.0)
     }
 
-    /// Waits as [`Self::wait`] does, but not for signals: for a change that comes soon in any
-    /// case.
+    /// Waits as [`Self::wait`] does, but ignores signals. For a change that is sure to come soon.
     #[inline]
     pub fn wait_uninterruptible(&self, seen: Seen) {
         self.count.wait_while(seen.0);

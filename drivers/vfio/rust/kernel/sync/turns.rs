@@ -2,8 +2,8 @@
 
 //! A value that callers take in turns.
 //!
-//! The caller that has it may access user memory, which can take arbitrarily long: so others
-//! do not wait for a lock, but are told that the value is taken, and when it comes back.
+//! The caller that has it may access user memory, which can take arbitrarily long. So others do not
+//! wait for a lock, but are told that the value is taken, and when it is given back.
 
 use super::poll::Changes;
 use core::{
@@ -25,11 +25,11 @@ use kernel::sync::{
 
 /// Nobody has the value.
 const FREE: u32 = 0;
-/// Somebody has it. The other bits are only set with this one.
+/// Somebody has the value. The other bits are only set together with this one.
 const TAKEN: u32 = 1 << 0;
-/// Others have found it taken.
+/// Others have found the value taken.
 const WANTED: u32 = 1 << 1;
-/// It is replaced by the default when it comes back.
+/// The value is replaced by the default when it is given back.
 const VOID: u32 = 1 << 2;
 
 /// A value, and whether somebody has it.
@@ -54,13 +54,13 @@ const VOID: u32 = 1 << 2;
 ///
 /// let mut turn = turns.take().ok_or(EBUSY)?;
 /// *turn += 1;
-/// // Others wait for no lock: they are told to wait for a change.
+/// // Others do not wait for a lock: they are told to wait for a change.
 /// let seen = changes.seen();
 /// assert!(turns.take().is_none());
 /// assert!(turn.give_back() == GivenBack::Kept);
 /// changes.wait(seen)?;
 ///
-/// // Whoever clears the value does not wait until it is back, either.
+/// // clear() does not wait until the value is given back.
 /// let turn = turns.take().ok_or(EBUSY)?;
 /// assert_eq!(*turn, 8);
 /// turns.clear();
@@ -79,13 +79,13 @@ pub struct Turns<T> {
     changes: Arc<Changes>,
 }
 
-// SAFETY: The value goes where the object goes.
+// SAFETY: The value is a part of the object, and is Send.
 unsafe impl<T: Send> Send for Turns<T> {}
-// SAFETY: By the type invariants there is one `Turn` at a time, which may be another
-// thread's each time: the value is Send. A `Turn` may be shared: the value is Sync.
+// SAFETY: By the type invariants there is one `Turn` at a time. Each may be on another thread, so
+// the value must be Send, and may be shared by threads, so the value must be Sync.
 unsafe impl<T: Send + Sync> Sync for Turns<T> {}
 
-/// The value, while it is taken. It comes back when this is dropped.
+/// The value, while it is taken. It is given back when this is dropped.
 ///
 /// # Invariants
 ///
@@ -93,8 +93,8 @@ unsafe impl<T: Send + Sync> Sync for Turns<T> {}
 pub struct Turn<'a, T: Default>(&'a Turns<T>);
 
 impl<T: Default> Turns<T> {
-    /// Makes turns of `value`. `changes` are notified when it comes back, if others have
-    /// found it taken.
+    /// Makes turns of `value`. `changes` are notified when it is given back, if others have found
+    /// it taken.
     pub fn new(value: T, changes: Arc<Changes>) -> Self {
         Self {
             state: Atomic::new(FREE),
@@ -103,11 +103,12 @@ impl<T: Default> Turns<T> {
         }
     }
 
-    /// Takes the value. `None` if it is taken: a change is announced when it comes back.
+    /// Takes the value, or returns `None` if it is taken: then a change is announced when it is
+    /// given back.
     pub fn take(&self) -> Option<Turn<'_, T>> {
         loop {
             match self.state.cmpxchg(FREE, TAKEN, Full) {
-                // INVARIANT: Just now.
+                // INVARIANT: The state was `FREE` until this call.
                 Ok(_) => return Some(Turn(self)),
                 Err(now) if self.mark(now, WANTED) => return None,
                 Err(_) => (),
@@ -115,7 +116,7 @@ impl<T: Default> Turns<T> {
         }
     }
 
-    /// Returns whether the value is taken: then a change is announced when it comes back.
+    /// Returns whether the value is taken. If so, a change is announced when it is given back.
     pub fn is_taken(&self) -> bool {
         loop {
             match self.state.load(Acquire) {
@@ -126,12 +127,12 @@ impl<T: Default> Turns<T> {
         }
     }
 
-    /// Replaces the value by the default: now, or when it comes back.
+    /// Replaces the value by the default: now, or when it is given back.
     pub fn clear(&self) {
         loop {
             match self.state.cmpxchg(FREE, TAKEN, Full) {
                 Ok(_) => {
-                    // INVARIANT: Just now.
+                    // INVARIANT: The state was `FREE` until this call.
                     *Turn(self) = T::default();
                     return;
                 }
@@ -147,7 +148,7 @@ impl<T: Default> Turns<T> {
     }
 }
 
-/// Fate of a value that was given back.
+/// What became of a value that was given back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum GivenBack {
     /// It was kept.
@@ -159,7 +160,7 @@ pub enum GivenBack {
 impl<T: Default> Turn<'_, T> {
     /// Gives the value back.
     pub fn give_back(self) -> GivenBack {
-        // In place of drop(), which has no result.
+        // Replaces drop(), which has no result.
         ManuallyDrop::new(self).end()
     }
 
@@ -171,7 +172,7 @@ impl<T: Default> Turn<'_, T> {
         }
     }
 
-    /// Does what [`Self::end`] does if there are other bits.
+    /// Does what [`Self::end`] does, if bits other than `TAKEN` are set.
     #[cold]
     fn end_marked(&mut self, mut now: u32) -> GivenBack {
         loop {

@@ -34,10 +34,10 @@ use kernel::{
 /// const DONE: u32 = 1;
 ///
 /// let phase = Arc::pin_init(Phase::new(BUSY), GFP_KERNEL)?;
-/// // Of several that try, one does it.
+/// // Of several callers, only one changes the value.
 /// assert!(phase.advance(BUSY, DONE));
 /// assert!(!phase.advance(BUSY, DONE));
-/// // Returns at once: it is done.
+/// // Returns at once: the value is not `BUSY`.
 /// phase.wait_while(BUSY);
 /// assert_eq!(phase.get(), DONE);
 /// # Ok::<(), Error>(())
@@ -53,7 +53,7 @@ pub struct Phase {
     queue: Opaque<kernel::bindings::wait_queue_head>,
 }
 
-// SAFETY: A wait queue has no thread that it belongs to.
+// SAFETY: A wait queue does not belong to a thread.
 unsafe impl Send for Phase {}
 // SAFETY: `now` is atomic, and the wait queue's lock protects the wait queue.
 unsafe impl Sync for Phase {}
@@ -72,7 +72,7 @@ impl Phase {
         })
     }
 
-    /// Returns the value. Writes that were made before it was set are seen after this.
+    /// Returns the value. Writes made before the value was set are visible after this call.
     #[inline]
     pub fn get(&self) -> u32 {
         self.now.load(Acquire)
@@ -108,8 +108,8 @@ impl Phase {
         unsafe { bindings::vfio_rust_wake_up_all(self.queue.get()) }
     }
 
-    /// Waits until the value is not `value`, without regard for signals: for a change that
-    /// comes soon in any case.
+    /// Waits until the value is not `value`, and ignores signals. For a change that is sure to come
+    /// soon.
     #[inline]
     pub fn wait_while(&self, value: u32) {
         // SAFETY: `queue` is initialised by the type invariant. `now` stays for as
@@ -117,7 +117,7 @@ impl Phase {
         unsafe { bindings::vfio_rust_wait_while(self.queue.get(), self.now.as_ptr(), value) }
     }
 
-    /// Waits until the value is not `value`. `ERESTARTSYS` if a signal comes first.
+    /// Waits until the value is not `value`. Returns `ERESTARTSYS` if a signal comes first.
     #[inline]
     pub fn wait_while_interruptible(&self, value: u32) -> Result {
         // SAFETY: `queue` is initialised by the type invariant. `now` stays for as
@@ -139,9 +139,9 @@ impl Phase {
         file: &File,
         table: *mut kernel::bindings::poll_table_struct,
     ) {
-        // SAFETY: `table` is null or valid, and `file` is (requirements of this
-        // function). `queue` is initialised by the type invariant; it stays until the
-        // file is released, which the table is not for any more then.
+        // SAFETY: `table` is null or valid, and `file` is (requirements of this function). `queue`
+        // is initialised by the type invariant; it exists until the file is released, and no poll
+        // table refers to the file after that.
         unsafe { kernel::bindings::poll_wait(file.as_ptr(), self.queue.get(), table) }
     }
 }
