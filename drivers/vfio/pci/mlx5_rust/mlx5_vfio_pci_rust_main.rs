@@ -6,12 +6,12 @@
 //!
 //! - [`vf`]: a VF, and the arcs between its migration states,
 //! - [`saving`], [`resuming`]: the two kinds of session and their data files,
-//! - [`stream`]: the format of what goes through a data file,
+//! - [`stream`]: the format of the data that go through a data file,
 //! - [`fw`]: firmware commands, and the objects they create,
 //! - [`vfio_rust`]: abstractions of VFIO, shared with other drivers.
 //!
-//! Locks nest in this order: the state lock of a VF, the commands of a session, the
-//! stream of a session. None is held over an access to user memory.
+//! Locks nest in this order: the state lock of a VF, the commands of a session, the stream of a
+//! session. No lock is held while user memory is accessed.
 
 #![deny(unsafe_code)]
 

@@ -2,9 +2,9 @@
 
 //! The format of the migration stream.
 //!
-//! A stream is a sequence of records, each a header and its data. It is the
-//! format of the C driver, so that streams can go from either driver to the other;
-//! `include/linux/mlx5/vf_migration_stream.h` has it for C. A header:
+//! A stream is a sequence of records, each a header and its data. The format is that of the C
+//! driver, so that each driver can load the streams of the other;
+//! `include/linux/mlx5/vf_migration_stream.h` defines it for C. A header:
 //!
 //! ```text
 //! offset  size  field
@@ -13,22 +13,21 @@
 //!     12     4  tag: 0 firmware image, 1 size of the stop-copy image
 //! ```
 //!
-//! No kernel types: the file is also compiled, tested and fuzzed on the host.
+//! The file uses no kernel types, since it is also compiled, tested and fuzzed on the host.
 
-/// Bytes of a record's header.
+/// Length of a record's header, in bytes.
 pub(crate) const HEADER_LEN: usize = 16;
-/// Where a header has `record_size`.
+/// Offset of `record_size` in a header.
 pub(crate) const SIZE_AT: usize = 0;
-/// Where a header has `flags`.
+/// Offset of `flags` in a header.
 pub(crate) const FLAGS_AT: usize = 8;
-/// Where a header has `tag`.
+/// Offset of `tag` in a header.
 pub(crate) const TAG_AT: usize = 12;
 
-/// Largest record that is taken: the `size` field of LOAD_VHCA_STATE has 32
-/// bits.
+/// Largest record that is accepted: the `size` field of LOAD_VHCA_STATE has 32 bits.
 pub(crate) const MAX_RECORD: u64 = u32::MAX as u64;
 
-/// Bytes of the data of a [`Tag::StopCopySize`] record.
+/// Length of the data of a [`Tag::StopCopySize`] record, in bytes.
 pub(crate) const SIZE_LEN: usize = 8;
 
 // Values of the C header, as `fw::stream_header` asserts.
@@ -50,10 +49,10 @@ pub(crate) enum Tag {
 }
 
 impl Tag {
-    /// All of them. What is not here is unknown to a [`Parser`].
+    /// All tags. Any other is unknown to a [`Parser`].
     pub(crate) const ALL: [Self; 2] = [Self::FwData, Self::StopCopySize];
 
-    /// Returns the number that a header has.
+    /// Returns the number of the tag in a header.
     pub(crate) const fn number(self) -> u32 {
         match self {
             Self::FwData => TAG_FW_DATA,
@@ -95,30 +94,29 @@ pub(crate) enum Malformed {
     TooLarge,
     /// A record that may not be skipped has a tag that is not known.
     UnknownTag,
-    /// A record is smaller than what its tag says is in it.
+    /// A record is too small for the data that its tag stands for.
     TooSmall,
 }
 
 /// What a [`Parser`] needs next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Need {
-    /// At most this number of bytes go to [`Parser::push`].
+    /// Pass at most this number of bytes to [`Parser::push`].
     Push(usize),
-    /// The next `len` bytes, or fewer, go to offset `at` of the image buffer,
-    /// and their number to [`Parser::stored`].
+    /// Copy the next `len` bytes, or fewer, to offset `at` of the image buffer, and pass their
+    /// number to [`Parser::stored`].
     Store {
         /// Offset in the image.
         at: usize,
         /// Bytes of the image that are missing.
         len: usize,
     },
-    /// The image buffer holds `len` bytes to load; then [`Parser::loaded`].
+    /// Load the `len` bytes in the image buffer, and then call [`Parser::loaded`].
     Load {
         /// Bytes of the image.
         len: usize,
     },
-    /// At most this number of bytes are skipped; their number goes to
-    /// [`Parser::skipped`].
+    /// Skip at most this number of bytes, and pass their number to [`Parser::skipped`].
     Skip(u64),
 }
 
@@ -130,14 +128,14 @@ enum Expect {
     Skip { left: u64 },
 }
 
-/// Takes a stream apart, whatever pieces it comes in.
+/// Parses a stream that arrives in pieces of any size.
 ///
-/// Holds no more than a header: the caller decides where an image goes.
+/// Keeps no more than a header: the caller decides where to store an image.
 #[derive(Debug)]
 pub(crate) struct Parser {
     expect: Expect,
     bytes: [u8; HEADER_LEN],
-    /// Anything has arrived.
+    /// At least one byte has arrived.
     begun: bool,
     /// An image was loaded.
     loaded: bool,
@@ -167,9 +165,8 @@ impl Parser {
         }
     }
 
-    /// Returns whether the stream may end here: every record was complete, and there
-    /// was an image among them. An empty stream is complete, too: there was nothing to
-    /// load.
+    /// Returns whether the stream may end here: every record was complete, and at least one was an
+    /// image. An empty stream is complete, too: there was nothing to load.
     pub(crate) fn is_complete(&self) -> bool {
         self.expect == Expect::Header { have: 0 } && (self.loaded || !self.begun)
     }
@@ -250,8 +247,8 @@ impl Parser {
                 len: size as usize,
             }),
             Some(Tag::StopCopySize) if size < SIZE_LEN as u64 => Err(Malformed::TooSmall),
-            // An estimate, for a reader that prepares memory for it. This one allocates
-            // memory as data arrive.
+            // The size is an estimate, for a reader that allocates memory before the image arrives.
+            // This driver allocates memory as data arrive.
             Some(Tag::StopCopySize) => Ok(Self::skip(size)),
             None if self.le32(FLAGS_AT) & FLAG_OPTIONAL == 0 => Err(Malformed::UnknownTag),
             None => Ok(Self::skip(size)),
@@ -272,11 +269,11 @@ pub(crate) mod tests {
         /// Puts bytes at an offset of the next image.
         fn store(&mut self, at: usize, bytes: &[u8]);
 
-        /// Loads it.
+        /// Loads the image.
         fn load(&mut self, len: usize);
     }
 
-    /// Feeds `stream` in pieces of the given sizes, over and over.
+    /// Feeds `stream` to a parser in pieces, whose sizes are those in `pieces`, over and over.
     pub(crate) fn feed(
         stream: &[u8],
         pieces: &[usize],
@@ -321,7 +318,7 @@ pub(crate) mod tests {
         (Ok(()), parser)
     }
 
-    /// Bytes in memory: a short stream, or all images of one.
+    /// Bytes in memory: a short stream, or all images of a stream.
     #[derive(Clone, Copy, Default)]
     struct Bytes {
         bytes: [[u8; 16]; 4],
@@ -330,7 +327,7 @@ pub(crate) mod tests {
     }
 
     impl Bytes {
-        /// Puts bytes behind those that are there.
+        /// Appends bytes.
         fn with(mut self, bytes: &[u8]) -> Self {
             self.store(0, bytes);
             self.len += bytes.len();
@@ -454,7 +451,7 @@ pub(crate) mod tests {
         assert!(parser.is_complete());
     }
 
-    /// A write that ends there waits until all is loaded.
+    /// A write that ends at a boundary waits until all images are loaded.
     #[test]
     fn boundaries_are_where_records_end() {
         let size = size_record(64);

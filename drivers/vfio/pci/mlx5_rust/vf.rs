@@ -64,7 +64,7 @@ use vfio_rust::{
     },
 };
 
-/// What arcs and sessions of one VF share.
+/// Data that the arcs and sessions of one VF share.
 pub(crate) struct Vf {
     pub(crate) device: Arc<Device>,
     /// The VF, for messages.
@@ -75,7 +75,7 @@ pub(crate) struct Vf {
 }
 
 impl Vf {
-    /// Returns a guard to send commands to the VF. `ENOTCONN` if the PF takes no commands,
+    /// Returns a guard to send commands to the VF. Returns `ENOTCONN` if the PF takes no commands,
     /// `ECANCELED` if the VF was reset since `epoch`.
     pub(crate) fn enter(&self, epoch: Epoch) -> Result<VfGuard<'_>> {
         Device::enter_vf(&self.device, epoch)
@@ -90,15 +90,15 @@ impl Vf {
 /// Whether commands may be sent for a session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sending {
-    /// They may.
+    /// Commands may be sent.
     Allowed,
     /// The session has ended.
     Ended,
 }
 
-/// The data transfer of a state.
+/// The session of a VF.
 pub(crate) enum VfSession {
-    /// None.
+    /// No session.
     Idle,
     /// `PRE_COPY`, `PRE_COPY_P2P` and `STOP_COPY`: the saving group of states.
     Saving(Saving),
@@ -107,7 +107,8 @@ pub(crate) enum VfSession {
 }
 
 impl VfSession {
-    /// Returns the saving session. `ENODEV` if there is none, which no arc can bring about.
+    /// Returns the saving session, or `ENODEV` if there is none. Every arc from a saving state has
+    /// one.
     fn saving(&self) -> Result<&Saving> {
         match self {
             Self::Saving(saving) => Ok(saving),
@@ -120,18 +121,18 @@ impl VfSession {
 #[pin_data]
 pub(crate) struct VfMigration {
     vf: Arc<Vf>,
-    /// The running tracker. Held over the firmware commands that start one, but not while
-    /// its memory is allocated.
+    /// The running tracker. The lock is held while firmware commands start a tracker, but not while
+    /// memory for it is allocated.
     ///
-    /// Taken by requests to start, to stop and to report, and when user space closes the
-    /// device, which is after its last request. An arc, a reset, a query of the state and a
+    /// The lock is taken by requests to start, to stop and to report, and when user space closes
+    /// the device, which is after its last request. An arc, a reset, a query of the state and a
     /// notification of the PF do not take it.
     #[pin]
     tracking: Mutex<Option<Arc<Tracking>>>,
 }
 
-/// Returns that the device is lost if mlx5_core has stopped waiting for a command:
-/// firmware may still carry it out.
+/// Converts the error of a command to that of a step. The device is lost if mlx5_core has stopped
+/// waiting for the command: firmware may still carry it out.
 pub(crate) fn unknown_is_lost(err: Error) -> StepError {
     if err == ETIMEDOUT {
         StepError::Lost(err)
@@ -141,7 +142,7 @@ pub(crate) fn unknown_is_lost(err: Error) -> StepError {
 }
 
 impl VfMigration {
-    /// Makes the migration of the VF behind `device`.
+    /// Makes the migration of the VF of `device`.
     pub(crate) fn new(
         dev: &kernel::device::Device,
         device: Arc<Device>,
@@ -185,7 +186,8 @@ impl VfMigration {
     fn stop_and_copy(&self, saving: &Saving, epoch: Epoch) -> Result<(), StepError> {
         let idle = saving.idle()?;
         idle.check()?;
-        // To the end: the PF does not go before the device is being saved, or runs again.
+        // Keep the guard until this returns, so that the PF does not go before the device is being
+        // saved, or runs again.
         let guard = self.vf.enter(epoch)?;
         self.suspend(&guard, Side::Responder)?;
         idle.save_stopped()
@@ -197,10 +199,9 @@ impl VfMigration {
 
     /// Leaves `RESUMING`.
     ///
-    /// What was loaded counts only if it was complete: "If the user provided
-    /// data is found to be incomplete, inconsistent, or otherwise invalid, the
-    /// migration driver must fail the SET_STATE ioctl and optionally go to the
-    /// ERROR state" (include/uapi/linux/vfio.h).
+    /// The device is lost unless the state that was loaded was complete: "If the user provided data
+    /// is found to be incomplete, inconsistent, or otherwise invalid, the migration driver must
+    /// fail the SET_STATE ioctl and optionally go to the ERROR state" (include/uapi/linux/vfio.h).
     fn finish_resuming(&self, session: &mut VfSession, epoch: Epoch) -> Result<(), StepError> {
         let finished = match session {
             VfSession::Resuming(resuming) => resuming.finish(),
@@ -211,7 +212,7 @@ impl VfMigration {
             Err(NotFinished::GoesOn(err)) => return Err(err.into()),
             Err(NotFinished::Failed(err)) => {
                 *session = VfSession::Idle;
-                // If the VF was reset, or the PF went, that is no fault of the stream.
+                // Do not blame the stream if the VF was reset, or the PF went.
                 if self.vf.device.is_current(epoch) {
                     self.vf.dev.warn_ratelimited(
                         c"leaving RESUMING without a complete and valid state; reset the device",
@@ -223,7 +224,7 @@ impl VfMigration {
         Ok(())
     }
 
-    /// Carries out an arc, without what all arcs have in common.
+    /// Carries out an arc. The caller sets `in_precopy`, as for all arcs.
     fn carry_out(
         &self,
         vdev: &VfioDevice<'_>,
@@ -278,8 +279,7 @@ impl VfMigration {
                 return Ok(Some(file));
             }
             (Loading, Stop) => self.finish_resuming(session, epoch)?,
-            // vfio_mig_get_next_state() only gives arcs that the device's
-            // migration flags have.
+            // vfio_mig_get_next_state() only returns arcs that the device's migration flags allow.
             _ => return Err(EINVAL.into()),
         }
         Ok(None)
@@ -336,7 +336,7 @@ impl DirtyLog for VfMigration {
         check(&self.tracking.lock())?;
         let memory = TrackMemory::new(&self.vf.device)?;
         let mut tracking = self.tracking.lock();
-        // Another thread may have been faster.
+        // Another thread may have started a tracker while memory was allocated.
         check(&tracking)?;
         let new = Tracking::start(&self.vf.device, memory, ranges, page_size)?;
         let tracked = new.page_size();

@@ -2,9 +2,9 @@
 
 //! A command that is sent without waiting for its end.
 //!
-//! mlx5_core calls back in an interrupt. All that happens there is that the status
-//! is stored and waiters are woken. The result stays until the next call that waits,
-//! polls, reads or writes takes it. So no work is queued, and none can be late.
+//! mlx5_core calls back in an interrupt, which only stores the status and wakes waiters. The next
+//! call that waits, polls, reads or writes takes the result. So no work is queued, which could run
+//! late.
 
 use super::{
     bindings::{
@@ -53,11 +53,11 @@ use vfio_rust::{
 
 /// Nothing is under way.
 const IDLE: u32 = 0;
-/// From before a command is sent to its end.
+/// A command is being sent, or is under way.
 const BUSY: u32 = 1;
 /// A command has ended, and nobody has taken its result.
 const DONE: u32 = 2;
-/// Somebody is taking the result.
+/// A thread is taking the result.
 const TAKING: u32 = 3;
 /// Nothing can be sent any more.
 const ENDED: u32 = 4;
@@ -67,12 +67,11 @@ const ENDED: u32 = 4;
 /// # Invariants
 ///
 /// - `context` is initialised, and is cleaned up after `phase` has become `ENDED`.
-/// - `phase` says whose `output` and `started` are:
-///   - `BUSY`: of the thread that has moved it there from `IDLE`, and of mlx5_core once that
-///     thread has sent the command, until the callback moves it to `DONE`;
-///   - `TAKING`: of the thread that has moved it there from `DONE`, until that moves it to
-///     `IDLE`;
-///   - else: of nobody.
+/// - `phase` tells who owns `output` and `started`:
+///   - `BUSY`: the thread that has changed `phase` from `IDLE`, and mlx5_core once that thread has
+///     sent the command, until the callback sets `DONE`;
+///   - `TAKING`: the thread that has changed `phase` from `DONE`, until that thread sets `IDLE`;
+///   - else: nobody.
 #[pin_data]
 pub(super) struct AsyncCommand<L: 'static, const OUT: usize> {
     #[pin]
@@ -96,9 +95,9 @@ unsafe impl<L, const OUT: usize> Send for AsyncCommand<L, OUT> {}
 // Sync by itself. `L` only says what bytes mean.
 unsafe impl<L, const OUT: usize> Sync for AsyncCommand<L, OUT> {}
 
-/// The end of a command.
+/// The result of a command that has ended.
 pub(super) struct Ended<L, const OUT: usize> {
-    /// What mlx5_core makes of the command's status.
+    /// The result that mlx5_core derives from the command's status.
     pub(super) result: Result,
     pub(super) output: Mailbox<L, OUT>,
     /// Nanoseconds that the command took.
@@ -106,7 +105,7 @@ pub(super) struct Ended<L, const OUT: usize> {
 }
 
 impl<L, const OUT: usize> AsyncCommand<L, OUT> {
-    /// Prepares to send commands about the VF of `pf`. `waiters` are notified when one ends.
+    /// Prepares to send commands about the VF of `pf`. `waiters` are notified when a command ends.
     pub(super) fn new(pf: &PfGuard<'_>, waiters: Arc<Changes>) -> Result<Owned<Self>> {
         let mdev = pf.mdev();
         Owned::pinned(
@@ -133,7 +132,7 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
 
     /// Notes the end of the command. May be called from an interrupt.
     fn finish(&self, status: c_int) {
-        // SAFETY: `phase` is `BUSY`, and this is its end: `started` is ours until
+        // SAFETY: `phase` is `BUSY`, and the command has ended: this call owns `started` until
         // `phase` changes (type invariant).
         let took = unsafe { *self.started.get() }.ns();
         self.took.store(took, Relaxed);
@@ -160,7 +159,7 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         self.phase.get() == ENDED
     }
 
-    /// Waits until no command is under way. `ERESTARTSYS` if a signal comes first.
+    /// Waits until no command is under way. Returns `ERESTARTSYS` if a signal comes first.
     pub(super) fn wait(&self) -> Result {
         self.phase.wait_while_interruptible(BUSY)
     }
@@ -171,8 +170,8 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
         if !self.phase.advance(DONE, TAKING) {
             return None;
         }
-        // SAFETY: `phase` is `TAKING` because of this call, so the output is its own
-        // (type invariant). It is initialised, and any bytes are a valid mailbox.
+        // SAFETY: `phase` is `TAKING` because of this call, so this call owns `output` (type
+        // invariant). It is initialised, and any bytes are a valid mailbox.
         let output = unsafe { self.output.get().read() };
         let status = self.status.load(Relaxed);
         let took = self.took.load(Relaxed);
@@ -182,8 +181,8 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
 }
 
 impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
-    /// Sends a command to the VF of `guard`; `time` began just before. `EBUSY` if the
-    /// result of the one before was not taken, `ENODEV` if this is the means for another
+    /// Sends a command to the VF of `guard`; `time` began just before. Returns `EBUSY` if the
+    /// result of the command before it was not taken, `ENODEV` if this object was made for another
     /// PF, or has ended.
     ///
     /// If mlx5_core cannot take an asynchronous command right now, this waits for
@@ -194,7 +193,7 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
         input: &mut Mailbox<I, IN>,
         time: Stopwatch,
     ) -> Result {
-        // By itself it knows when it has ended: the registry need not be asked.
+        // `phase` tells whether this object has ended, so the registry need not be asked.
         let this: &AsyncCommand<L, OUT> = self;
         if !self.is_for(guard) || this.has_ended() {
             return Err(ENODEV);
@@ -202,16 +201,15 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
         if !this.phase.advance(IDLE, BUSY) {
             return Err(EBUSY);
         }
-        // SAFETY: `phase` is `BUSY` because of this call, so `started` is its own
-        // (type invariant).
+        // SAFETY: `phase` is `BUSY` because of this call, so this call owns `started` (type
+        // invariant).
         unsafe { *this.started.get() = time };
         let (len, out_len) = (IN as c_int, OUT as c_int);
-        // SAFETY: `context` is initialised, and not cleaned up while `phase` is
-        // `BUSY` (type invariant). `input` is `IN` bytes long, and copied before the
-        // call returns. `output` begins with `OUT` aligned bytes, which are, like
-        // `work`, this call's and then mlx5_core's until the callback (type
-        // invariant). Both stay where they are until the context was cleaned up,
-        // which waits for the callback.
+        // SAFETY: `context` is initialised, and not cleaned up while `phase` is `BUSY` (type
+        // invariant). `input` is `IN` bytes long, and copied before the call returns. `output`
+        // begins with `OUT` aligned bytes. This call owns them and `work`, and then mlx5_core does
+        // until the callback (type invariant). Both stay where they are until the context was
+        // cleaned up, which waits for the callback.
         let status = unsafe {
             bindings::mlx5_cmd_exec_cb(
                 this.context.get(),
@@ -225,9 +223,9 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
         };
         let no_room = [ENOMEM, EBUSY, EAGAIN].map(Error::to_errno);
         if no_room.contains(&status) {
-            // SAFETY: `mdev` is valid: `guard` is a guard of it. `input` is `IN` bytes
-            // long. `output` begins with `OUT` aligned bytes, which are still this
-            // call's (type invariant): nothing was sent.
+            // SAFETY: `mdev` is valid: `guard` is a guard of it. `input` is `IN` bytes long.
+            // `output` begins with `OUT` aligned bytes, which this call still owns (type
+            // invariant): nothing was sent.
             let status = unsafe {
                 bindings::mlx5_cmd_do(
                     guard.mdev(),
@@ -285,15 +283,15 @@ impl<L: 'static, const OUT: usize> Resource for AsyncCommand<L, OUT> {
         loop {
             let phase = self.phase.get();
             match phase {
-                // mlx5_core ends commands that time out, and all of them when the PF
-                // fails. Taking a result takes no time.
+                // mlx5_core ends commands that time out, and all of them when the PF fails. Taking
+                // a result is short.
                 BUSY | TAKING => self.phase.wait_while(phase),
                 _ if self.phase.advance(phase, ENDED) => break,
                 _ => (),
             }
         }
-        // SAFETY: `context` is initialised by the type invariant, and cleaned up
-        // once: this is successful. Nothing is sent once `phase` is `ENDED`.
+        // SAFETY: `context` is initialised by the type invariant, and cleaned up once: `destroy` is
+        // not called again after success. Nothing is sent once `phase` is `ENDED`.
         unsafe { mlx5_cmd_cleanup_async_ctx(self.context.get()) };
         self.waiters.notify_all();
         Ok(())

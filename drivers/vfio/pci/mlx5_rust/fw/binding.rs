@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The time for which a PF may be used: from the binding of the driver to the VF
-//! until it is unbound, but for the times when the PF's driver is away.
+//! The time for which a PF may be used: from the binding of the driver to the VF until it is
+//! unbound, except while the PF's driver is away.
 
 use super::{
     bindings,
@@ -25,7 +25,8 @@ use kernel::{
 
 /// The PF's notifications about a VF, registered while the driver is bound.
 ///
-/// The VF's struct device owns it, so that it ends whatever the driver does.
+/// The VF's struct device owns this object, so that it is dropped when the driver is unbound,
+/// whatever the driver does.
 ///
 /// # Invariants
 ///
@@ -45,7 +46,7 @@ pub(super) struct Binding {
 unsafe impl Send for Binding {}
 
 impl Binding {
-    /// Follows the PF for `device`, until the driver of `dev` is unbound.
+    /// Has `device` notified of the PF's coming and going, until the driver of `dev` is unbound.
     pub(super) fn register(
         dev: &kernel::device::Device<Bound>,
         mdev: NonNull<bindings::mlx5_core_dev>,
@@ -61,7 +62,7 @@ impl Binding {
                 mdev,
                 vf,
                 device,
-                // Last: the block may be called as soon as it is registered.
+                // Initialised last: the block may be called as soon as it is registered.
                 block <- Opaque::try_ffi_init(
                     move |slot: *mut kernel::bindings::notifier_block| {
                         // SAFETY: `slot` is valid for writes of a notifier block.
@@ -100,7 +101,7 @@ impl Binding {
         // which exists until unregistering has waited for this function.
         let this = unsafe { &*container_of!(Opaque::cast_from(block), Self, block) };
         match event as u32 {
-            // SAFETY: `mdev` is valid by the type invariant. `drop` detaches.
+            // SAFETY: `mdev` is valid by the type invariant. `drop` has the device detached.
             bindings::MLX5_PF_NOTIFY_ENABLE_VF => unsafe { this.device.attach() },
             bindings::MLX5_PF_NOTIFY_DISABLE_VF => Device::detach(&this.device),
             _ => (),
@@ -112,10 +113,11 @@ impl Binding {
 #[pinned_drop]
 impl PinnedDrop for Binding {
     fn drop(self: Pin<&mut Self>) {
-        // First: commands are sent, and only the block hears that the PF goes.
+        // Do this before the block is unregistered: commands are sent, and the PF must not go
+        // unnoticed.
         Device::end(&self.device);
-        // SAFETY: The block is registered, or the object would not exist, and
-        // `mdev` is valid (type invariant). Waits for a call that is under way.
+        // SAFETY: The block is registered, or the object would not exist, and `mdev` is valid (type
+        // invariant). The function waits for a call of the block that is under way.
         unsafe {
             bindings::mlx5_sriov_blocking_notifier_unregister(
                 self.mdev.as_ptr(),

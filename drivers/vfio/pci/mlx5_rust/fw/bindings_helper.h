@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What bindgen reads to make mlx5_bindings_generated.rs. */
+/* Read by bindgen, which makes mlx5_bindings_generated.rs of it. */
 
 #ifndef MLX5_RUST_BINDINGS_HELPER_H
 #define MLX5_RUST_BINDINGS_HELPER_H

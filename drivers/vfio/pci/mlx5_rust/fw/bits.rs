@@ -6,14 +6,14 @@
 //! bit. Commands are big endian, so a field is named by the number of bits
 //! before it: bit 0 is the most significant bit of byte 0.
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
 use core::marker::PhantomData;
 
-/// Bits of a word, the unit in which a command is read and written.
+/// Number of bits in a word, the unit in which a command is read and written.
 const WORD: usize = 32;
 
-/// A value does not fit into a field.
+/// Error of a value that does not fit into a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TooLarge;
 
@@ -47,7 +47,7 @@ impl Value for bool {
     }
 }
 
-/// A number that is known at compile time, whatever the type of its name.
+/// A number that is known at compile time, whatever type its name has in the bindings.
 pub(crate) struct Constant<const NUMBER: u64>;
 
 impl<const NUMBER: u64> Value for Constant<NUMBER> {
@@ -80,8 +80,8 @@ impl<L, const WIDTH: usize> Field<L, WIDTH> {
     ///
     /// # Panics
     ///
-    /// If the field is not part of the layout, or is neither part of one word nor
-    /// two words. The driver's fields are constants, so theirs fails to compile.
+    /// If the field is not part of the layout, or is neither part of one word nor two words. The
+    /// driver's fields are constants, so a wrong one does not compile.
     pub(crate) const fn new(offset: usize) -> Self {
         const { assert!((WIDTH > 0 && WIDTH <= WORD) || WIDTH == 2 * WORD) };
         assert!(if WIDTH > WORD {
@@ -96,7 +96,7 @@ impl<L, const WIDTH: usize> Field<L, WIDTH> {
         }
     }
 
-    /// Writes a value of a type whose values all fit; others do not compile.
+    /// Writes a value. Does not compile unless all values of its type fit.
     ///
     /// `bytes` begins with the layout.
     pub(crate) fn set<V: Value>(self, bytes: &mut [u8], value: V) {
@@ -209,7 +209,7 @@ fn write_word(bytes: &mut [u8], word: usize, value: u64) {
         .get_mut(word * 4..)
         .and_then(|bytes| bytes.first_chunk_mut());
     if let Some(word) = word {
-        // CAST: The low bits.
+        // CAST: Takes the low bits.
         *word = (value as u32).to_be_bytes();
     }
 }

@@ -45,18 +45,18 @@ use vfio_rust::kernel::dma::coherent::{
     Coherent, //
 };
 
-/// Bytes of an entry.
+/// Size of an entry, in bytes.
 const CQE_BYTES: usize = size_of::<mlx5_cqe64>();
-/// Where an entry has the word with `wqe_counter` and `op_own`.
+/// Offset of the word with `wqe_counter` and `op_own` in an entry.
 const OWNER: usize = offset_of!(mlx5_cqe64, wqe_counter);
-/// Where it has `byte_cnt`.
+/// Offset of `byte_cnt`.
 const BYTE_COUNT: usize = offset_of!(mlx5_cqe64, byte_cnt);
-/// Where it has `immediate`, which is in a union without a name: behind `srqn`.
+/// Offset of `immediate`, which is in an unnamed union, after `srqn`.
 const IMMEDIATE: usize = offset_of!(mlx5_cqe64, srqn) + size_of::<u32>();
-/// Bytes of the doorbell records: the consumer index, and what was armed for.
+/// Size of the doorbell records, in bytes: the consumer index, and the index that was armed for.
 const RECORDS: usize = 8;
 
-// `cqe` has no kernel types, and so none of the headers' names.
+// `cqe` uses no kernel types, and so none of the headers' names.
 const _: () = {
     assert!(offset_of!(mlx5_cqe64, op_own) == OWNER + 3);
     assert!(bindings::MLX5_CQE_INVALID == cqe::INVALID);
@@ -88,7 +88,7 @@ struct Queue {
 
 // SAFETY: A queue may be armed and destroyed on any thread.
 unsafe impl Send for Queue {}
-// SAFETY: Whoever arms the queue holds `memory`; callbacks use only `events`.
+// SAFETY: The queue is armed with `memory` locked; callbacks use only `events`.
 unsafe impl Sync for Queue {}
 
 impl Resource for Queue {
@@ -97,9 +97,9 @@ impl Resource for Queue {
         if let Some(memory) = &mut *self.memory.lock() {
             memory.created = false;
         }
-        // SAFETY: `mdev` is valid: `pf` is a guard of it. The queue was created
-        // there, and was not destroyed yet (requirements of `destroy`). Waits for
-        // callbacks. After an error, only the command is left to be repeated.
+        // SAFETY: `mdev` is valid: `pf` is a guard of it. The queue was created there, and was not
+        // destroyed yet (requirements of `destroy`). The function waits for callbacks. If it fails,
+        // only the command has to be repeated.
         to_result(unsafe { bindings::mlx5_core_destroy_cq(pf.mdev(), self.cq.get()) })
     }
 
@@ -111,14 +111,14 @@ impl Resource for Queue {
 
 /// A completion queue.
 pub(super) struct CompletionQueue {
-    // Before the page, whose doorbell it rings.
+    // Dropped before the page, whose doorbell the queue rings.
     queue: Owned<Queue>,
     uar: Uar,
     log_size: u32,
 }
 
 impl PfGuard<'_> {
-    /// Returns the completion vector of this VF: VFs take turns.
+    /// Returns the completion vector for this VF. VFs are spread over the vectors by their numbers.
     fn completion_vector(&self) -> u16 {
         // SAFETY: `mdev` is valid: `self` is a guard of it.
         let vectors = unsafe { bindings::mlx5_comp_vectors_max(self.mdev()) };
@@ -129,9 +129,9 @@ impl PfGuard<'_> {
 }
 
 impl CompletionQueue {
-    /// Creates a queue of `1 << log_size` entries. `events` hear of it.
+    /// Creates a queue of `1 << log_size` entries, which notifies `events`.
     pub(super) fn new(pf: &PfGuard<'_>, events: Arc<TrackEvents>, log_size: u32) -> Result<Self> {
-        // SAFETY: Both belong to the queue, whose `release` drops them; or they are
+        // SAFETY: `ring` and `records` belong to the queue, whose `release` drops them; or they are
         // dropped before this returns.
         let dma = unsafe { pf.dma_device() }?;
         let ring = Coherent::new(&dma, CQE_BYTES << log_size)?;
@@ -156,7 +156,7 @@ impl CompletionQueue {
             try_pin_init!(Queue {
                 events,
                 memory <- new_mutex!(Some(memory), "mlx5_vfio_rust_cq"),
-                // Last: callbacks may come as soon as it is created.
+                // Initialised last: callbacks may come as soon as the queue is created.
                 cq <- Opaque::try_ffi_init(move |slot: *mut mlx5_core_cq| {
                     // SAFETY: `slot` is valid for writes; all zeroes are a
                     // mlx5_core_cq that is not created yet.
@@ -170,9 +170,9 @@ impl CompletionQueue {
                     cq.comp = Some(Queue::completed);
                     cq.event = Some(Queue::failed);
                     let mut output = mailbox!(mlx5_ifc_create_cq_out_bits);
-                    // SAFETY: `mdev` is valid: `pf` is a guard of it. Input and output
-                    // are as long as is said, and aligned. `slot` is pinned, and stays
-                    // until `destroy` has destroyed the queue.
+                    // SAFETY: `mdev` is valid: `pf` is a guard of it. Input and output are as long
+                    // as the arguments say, and aligned. `slot` is pinned, and stays until
+                    // `destroy` has destroyed the queue.
                     to_result(unsafe {
                         bindings::mlx5_core_create_cq(
                             mdev,
@@ -229,16 +229,16 @@ impl CompletionQueue {
         Ok(input)
     }
 
-    /// Returns its number, for a command to the PF of `pf`. `ENODEV` if it is not there.
+    /// Returns the number of the queue, for a command to the PF of `pf`, or `ENODEV` if the queue
+    /// is not there.
     pub(super) fn number(&self, pf: &PfGuard<'_>) -> Result<u32> {
         let queue = self.queue.on(pf)?;
         // SAFETY: The queue was created, and nothing writes this field afterwards.
         Ok(unsafe { (*queue.cq.get()).cqn })
     }
 
-    /// Reads entry `index`, if the device has written it: a message that fits into
-    /// `room` bytes in a queue of `slots`. `EIO` if it is about anything else,
-    /// `ENODEV` if the queue is gone.
+    /// Reads entry `index`, if the device has written it. Returns `EIO` if the entry is not about a
+    /// message of at most `room` bytes in one of `slots`, or `ENODEV` if the queue is gone.
     pub(super) fn entry(&self, index: u32, slots: u32, room: usize) -> Result<Option<Message>> {
         let memory = self.queue.memory.lock();
         let ring = &memory.as_ref().ok_or(ENODEV)?.ring;
@@ -268,9 +268,9 @@ impl CompletionQueue {
     pub(super) fn arm(&self, index: u32) {
         let memory = self.queue.memory.lock();
         if memory.as_ref().is_some_and(|memory| memory.created) {
-            // SAFETY: The queue is created, and its records and the UAR page are
-            // there (type invariants of `Queue`), as long as `memory` is locked: who
-            // destroys the queue takes that lock first.
+            // SAFETY: The queue is created, and its records and the UAR page are there (type
+            // invariants of `Queue`), as long as `memory` is locked: `destroy` takes that lock
+            // first.
             unsafe {
                 bindings::mlx5_rust_cq_arm(self.queue.cq.get(), self.uar.as_ptr(), index);
             }
@@ -308,7 +308,7 @@ impl Queue {
     }
 }
 
-/// `log_page_size` for one buffer that is one page.
+/// Returns `log_page_size` for a buffer that is a single page to the device.
 pub(super) fn log_page_size(buffer: &Coherent, len: usize) -> u32 {
     let shift = len.next_power_of_two().trailing_zeros();
     shift

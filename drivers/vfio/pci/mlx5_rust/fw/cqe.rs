@@ -2,7 +2,7 @@
 
 //! Completion queue entries (`struct mlx5_cqe64`).
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
 use super::track_limits::LOG_ENTRY;
 
@@ -20,8 +20,8 @@ pub(crate) const STATE_TRACKING: u32 = 0;
 /// `MLX5_PAGE_TRACK_STATE_REPORTING`.
 pub(crate) const STATE_REPORTING: u32 = 1;
 
-/// Returns whether the device has written an entry: `owner_word` is its last word, `index`
-/// counts entries from the beginning, `log_size` is of the queue.
+/// Returns whether the device has written an entry: `owner_word` is its last word, `index` counts
+/// entries from the beginning, `log_size` is the size of the queue, as a shift.
 ///
 /// The owner bit of an entry changes each time the queue wraps around.
 pub(crate) fn is_written(owner_word: u32, index: u32, log_size: u32) -> bool {
@@ -32,28 +32,28 @@ pub(crate) fn is_written(owner_word: u32, index: u32, log_size: u32) -> bool {
 /// What the tracker does after a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
-    /// It tracks: this was the last message of the report.
+    /// The tracker tracks: this was the last message of the report.
     Tracking,
     /// There is more to report.
     Reporting,
-    /// It has failed.
+    /// The tracker has failed.
     Failed,
 }
 
 /// A message of the page tracker that has arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Message {
-    /// The entry of the receive queue that it is in.
+    /// The entry of the receive queue that the message is in.
     pub(crate) slot: u32,
-    /// Bytes of the message.
+    /// Length of the message, in bytes.
     pub(crate) len: usize,
-    /// What comes next.
+    /// What the tracker does next.
     pub(crate) state: State,
 }
 
 impl Message {
-    /// Returns where its entries are in memory that has slots of `room` bytes, and how many
-    /// bytes those are: a multiple of an entry's.
+    /// Returns the offset of the message in memory that has slots of `room` bytes, and its length
+    /// in bytes, rounded down to whole entries.
     pub(crate) fn place(&self, room: usize) -> (usize, usize) {
         // CAST: To a type that is not smaller.
         (
@@ -74,8 +74,8 @@ pub(crate) struct Entry {
     pub(crate) immediate: u32,
 }
 
-/// Takes an entry apart. `None` if it is not about a message that fits into
-/// `room` bytes, in a queue of `slots`, a power of two.
+/// Parses an entry. Returns `None` if the entry is not about a message that fits into `room` bytes.
+/// `slots`, a power of two, is the size of the queue.
 pub(crate) fn parse(entry: Entry, slots: u32, room: usize) -> Option<Message> {
     if (entry.owner & 0xff) >> 4 != RESP_SEND_IMM {
         return None;

@@ -85,13 +85,13 @@ unsafe impl Send for Device {}
 // the gate and the registry are Sync by themselves.
 unsafe impl Sync for Device {}
 
-/// Holds the PF's interface up while its VF is looked at.
+/// Keeps the PF's interface up while firmware is asked about the VF.
 struct InterfaceUp(NonNull<bindings::mlx5_core_dev>);
 
 impl InterfaceUp {
     fn of_vf(dev: &pci::Device<Bound>) -> Option<Self> {
-        // SAFETY: `dev` is borrowed until this function returns, and a VF: the caller has
-        // looked. The result is null if its PF is not up, or not of mlx5_core.
+        // SAFETY: `dev` is borrowed until this function returns, and is a VF: the caller has
+        // checked that. The result is null if its PF is not up, or not of mlx5_core.
         NonNull::new(unsafe { bindings::mlx5_vf_get_core_dev(dev.as_ptr()) }).map(Self)
     }
 }
@@ -119,7 +119,7 @@ pub(crate) struct PfGuard<'a> {
 ///
 /// The gate of the device counts this guard as one of the VF, and of the PF.
 pub(crate) struct VfGuard<'a> {
-    // Counted together with this, and taken back together.
+    // The gate counts the two guards together, and takes them back together.
     pf: ManuallyDrop<PfGuard<'a>>,
 }
 
@@ -144,8 +144,8 @@ impl<'a> Deref for VfGuard<'a> {
 }
 
 impl Device {
-    /// Makes the device behind a VF, if that VF can be migrated. Commands can be
-    /// sent to it until the driver of `dev` is unbound.
+    /// Makes the device of a VF, if the VF can be migrated. Commands can be sent to it until the
+    /// driver of `dev` is unbound.
     pub(crate) fn of_migratable_vf(dev: &pci::Device<Bound>) -> Result<Option<Arc<Self>>> {
         if !dev.is_virtfn() {
             return Ok(None);
@@ -194,21 +194,21 @@ impl Device {
         Ok(Some(device))
     }
 
-    /// Returns a guard to create or destroy something on the PF. `ENOTCONN` if the PF
-    /// takes no commands.
+    /// Returns a guard to create or destroy something on the PF. Returns `ENOTCONN` if the PF takes
+    /// no commands.
     pub(super) fn enter(device: &Arc<Self>) -> Result<PfGuard<'_>> {
         device.gate.enter_pf().map_err(Error::from)?;
-        // INVARIANT: The gate has counted it.
+        // INVARIANT: The gate has counted the guard.
         let pf = PfGuard { device };
         pf.check_enabled()?;
         Ok(pf)
     }
 
-    /// Returns a guard to send commands to the VF. `ENOTCONN` if the PF takes no
-    /// commands, `ECANCELED` if the VF was reset since `epoch`.
+    /// Returns a guard to send commands to the VF. Returns `ENOTCONN` if the PF takes no commands,
+    /// `ECANCELED` if the VF was reset since `epoch`.
     pub(crate) fn enter_vf(device: &Arc<Self>, epoch: Epoch) -> Result<VfGuard<'_>> {
         device.gate.enter_vf(epoch).map_err(Error::from)?;
-        // INVARIANT: The gate has counted it.
+        // INVARIANT: The gate has counted the guard.
         let guard = VfGuard {
             pf: ManuallyDrop::new(PfGuard { device }),
         };
@@ -221,13 +221,13 @@ impl Device {
         self.gate.epoch()
     }
 
-    /// Returns whether the VF was not reset, and its PF not away, since `epoch`.
+    /// Returns whether the VF was not reset, and its PF was not away, since `epoch`.
     pub(crate) fn is_current(&self, epoch: Epoch) -> bool {
         self.gate.epoch() == epoch
     }
 
-    /// The VF is about to be reset: no command reaches it once this has returned.
-    /// Waits for those that firmware is executing.
+    /// The VF is about to be reset: no command reaches it once this has returned. Waits for the
+    /// commands that firmware is executing.
     pub(crate) fn reset_prepare(&self) {
         self.gate.close_vf();
         self.registry.quiesce();
@@ -238,17 +238,18 @@ impl Device {
         self.gate.open_vf();
     }
 
-    /// Destroys all that exists on the PF, which goes.
+    /// Destroys all objects on the PF, which goes.
     pub(super) fn detach(device: &Arc<Self>) {
-        // No new guards, and none that are out. If the PF is away, there is nothing on it;
-        // what could not be destroyed must not be looked for on the one that comes next.
+        // After this, no other guard is out, and none is admitted. If the PF is away, there is
+        // nothing on it, and objects that could not be destroyed must not be looked for on the PF
+        // that comes next.
         if !device.gate.close_pf() {
             return;
         }
-        // INVARIANT: The gate has counted it.
+        // INVARIANT: The gate has counted the guard.
         let pf = PfGuard { device };
-        // Commands first: some use resources that are younger than the means to
-        // send them.
+        // Wait for commands first: some use resources that are younger than the `AsyncCommand` that
+        // sends them.
         device.registry.quiesce();
         device.registry.destroy_all(&pf);
     }
@@ -266,7 +267,7 @@ impl Device {
     ///
     /// `mdev` must be valid, and stay so until [`Self::detach`] is called.
     pub(super) unsafe fn attach(&self) {
-        // Whatever the device had access to ended with the HCA.
+        // The HCA was torn down, so the device cannot access any memory of before.
         self.registry.hca_torn_down();
         self.gate.open_pf();
     }
@@ -300,8 +301,8 @@ impl PfGuard<'_> {
     /// Returns `ENOTCONN` for a VF that the PF failed to enable: no notification tells that
     /// the PF of such a VF goes, so nothing may be created for it.
     fn check_enabled(&self) -> Result {
-        // SAFETY: `mdev` is valid: `self` is a guard of it. It has a context for each VF
-        // that it can have.
+        // SAFETY: `mdev` is valid: `self` is a guard of it. `mdev` has a context for each VF that
+        // the PF can have.
         if unsafe { bindings::mlx5_rust_vf_is_enabled(self.mdev(), self.vf()) } {
             Ok(())
         } else {
@@ -357,8 +358,8 @@ impl PfGuard<'_> {
 
     /// Sends a command and waits for its end.
     ///
-    /// Errors are what mlx5_core makes of the command's status; it has logged
-    /// status and syndrome.
+    /// Returns the error that mlx5_core derives from the command's status. mlx5_core has then
+    /// logged status and syndrome.
     pub(super) fn execute(&self, input: &mut [u8], output: &mut [u8]) -> Result {
         // SAFETY: `mdev` is valid: `self` is a guard of it.
         unsafe { execute(self.device.mdev, input, output) }
@@ -389,7 +390,7 @@ unsafe fn execute(
     })
 }
 
-/// What firmware tells about a VF when the driver is bound.
+/// Firmware's answers about a VF when the driver is bound.
 struct VfInfo {
     migratable: bool,
     vhca_id: u16,

@@ -88,21 +88,21 @@ impl TrackEvents {
         self.any.complete();
     }
 
-    /// Returns whether the object has changed since the last call. A caller that cannot
-    /// find out how must call [`Self::change`].
+    /// Returns whether the object has changed since the last call. A caller that cannot query the
+    /// object must call [`Self::change`], so that the change is not lost.
     pub(super) fn take_changed(&self) -> bool {
-        // In one step: an event between two would be lost.
+        // Read and clear in one step, or an event in between would be lost.
         self.changed.xchg(false, Relaxed)
     }
 
-    /// Waits, without a lock, for an event. `ETIMEDOUT` after the report timeout,
-    /// `EINTR` if the process is killed first.
+    /// Waits, without a lock, for an event. Returns `ETIMEDOUT` after the report timeout, `EINTR`
+    /// if the process is killed first.
     pub(super) fn wait(&self) -> Result {
         self.any.wait_killable_timeout(SILENCE_MS)
     }
 }
 
-/// What events are about.
+/// The objects whose events are handled.
 #[derive(Clone, Copy)]
 pub(super) struct Subjects {
     /// QPs.
@@ -143,10 +143,10 @@ impl TrackNotifier {
             try_pin_init!(Self {
                 events,
                 subjects,
-                // Last: the block may be called as soon as it is registered.
+                // Initialised last: the block may be called as soon as it is registered.
                 block <- Opaque::ffi_init(move |slot: *mut mlx5_nb| {
-                    // SAFETY: `slot` is valid for writes of a `mlx5_nb`. An event
-                    // type of 0 is for all of them.
+                    // SAFETY: `slot` is valid for writes of a `mlx5_nb`. An event type of 0 stands
+                    // for all events.
                     unsafe { slot.write(pin_init::zeroed()) };
                     // SAFETY: `slot` was initialised just now, and nobody else has
                     // it.
@@ -202,8 +202,8 @@ impl TrackNotifier {
 
 impl Resource for TrackNotifier {
     fn destroy(&self, pf: &PfGuard<'_>) -> Result {
-        // SAFETY: `mdev` is valid: `pf` is a guard of it. The block is registered by
-        // the type invariant. Waits for a call that is under way.
+        // SAFETY: `mdev` is valid: `pf` is a guard of it. The block is registered by the type
+        // invariant. The function waits for a call of the block that is under way.
         unsafe { bindings::mlx5_eq_notifier_unregister(pf.mdev(), self.block.get()) };
         Ok(())
     }

@@ -3,16 +3,14 @@
 //! The command gate: it tells whether commands may be sent now, and counts the guards of
 //! their senders.
 //!
-//! Two things can end while commands are under way. The PF goes: then nothing may
-//! be created or destroyed on it any more. The VF is reset: then no command may
-//! reach it that belongs to the time before. Each has guards of its own, and closing the
-//! gate waits for those that are out.
+//! Two things can happen while commands are under way. If the PF goes, nothing may be created or
+//! destroyed on it any more. If the VF is reset, no command from before the reset may reach it any
+//! more. There are guards for each of the two, and closing the gate waits for those that are out.
 //!
-//! Guards are counted and not locks: a command that is answered in an interrupt
-//! must not keep a lock, and closing the gate must not keep others from asking
-//! whether it is open. No guard is held over an access to user memory, nor over
-//! mlx5_vf_get_core_dev(), which takes a lock that the PF's notifications are sent
-//! under.
+//! Guards are counted, and are no locks: a command that is answered in an interrupt must not keep a
+//! lock, and closing the gate must not keep others from asking whether it is open. No guard is held
+//! while user memory is accessed, nor during mlx5_vf_get_core_dev(), which takes a lock under which
+//! the PF's notifications are sent.
 
 use kernel::{
     new_spinlock,
@@ -45,11 +43,11 @@ pub(super) enum Closed {
 struct State {
     /// The PF takes commands.
     pf_open: bool,
-    /// It will not be opened again.
+    /// The gate will not be opened for the PF again.
     ended: bool,
     /// The VF is not being reset.
     vf_open: bool,
-    /// Guards that are out, those of the VF among them.
+    /// Guards that are out, including those of the VF.
     pf_guards: usize,
     /// Guards of the VF that are out.
     vf_guards: usize,
@@ -61,12 +59,12 @@ struct State {
 ///
 /// # Invariants
 ///
-/// - A thread that waits has found guards with `state` locked, and was one of `waiters`
-///   before it unlocked that. So the thread that takes the last guard back after that, or
-///   the last but that of the closing thread, announces a change of `idle`, which the
-///   waiting thread has looked at before.
-/// - The thread that closes the gate for the PF has one of its guards from the section on
-///   in which `pf_open` becomes false.
+/// - A thread that waits has called [`Changes::seen`] of `idle`, has then found guards with `state`
+///   locked, and has added itself to `waiters` before it unlocked `state`. So if another thread
+///   takes back the last guard after that, or the last one besides that of the closing thread, the
+///   waiting thread does not miss the change of `idle`.
+/// - The thread that closes the gate for the PF takes a guard of the PF in the critical section in
+///   which `pf_open` becomes false.
 /// - `epoch` only changes with `state` locked.
 #[pin_data]
 pub(super) struct Gate {
@@ -148,24 +146,25 @@ impl Gate {
         self.left(&state);
     }
 
-    /// Wakes the threads that may have waited for the guard that was just taken back. None
-    /// does while guards of the VF are out, which are guards of the PF as well.
+    /// Wakes the threads that may wait for the guard that was just taken back. No wait can end
+    /// while guards of the VF are out, since these are guards of the PF as well.
     fn left(&self, state: &State) {
         if state.waiters > 0 && state.vf_guards == 0 {
             self.idle.notify_all();
         }
     }
 
-    /// Admits no guard of the PF any more, and waits for those that are out. Ends
-    /// the epoch. Counts a guard for the caller, which then has the only one, and returns
-    /// true; or returns false if the gate was closed already, and waits for that to be done.
+    /// Admits no more guards of the PF, ends the epoch, and waits for the guards that are out.
+    /// Counts a guard for the caller, which then has the only one, and returns true. If the gate
+    /// was closed already, waits for the guard of the thread that closed it, too, and returns
+    /// false.
     pub(super) fn close_pf(&self) -> bool {
         let own = {
             let mut state = self.state.lock();
             self.advance(&mut state);
             let own = usize::from(core::mem::take(&mut state.pf_open));
-            // INVARIANT: It has the guard at once: whoever finds the gate closed waits for
-            // it, even if all others are back.
+            // INVARIANT: The guard is counted in this critical section. So a thread that finds the
+            // gate closed waits for it, even if all other guards are back.
             state.pf_guards += own;
             own
         };
@@ -185,8 +184,7 @@ impl Gate {
         self.state.lock().ended = true;
     }
 
-    /// Admits no guard of the VF any more, and waits for those that are out. Ends
-    /// the epoch.
+    /// Admits no more guards of the VF, ends the epoch, and waits for the guards that are out.
     pub(super) fn close_vf(&self) {
         {
             let mut state = self.state.lock();
@@ -203,9 +201,8 @@ impl Gate {
         self.advance(&mut state);
     }
 
-    /// Waits until there are no guards that count. A guard is held for a few commands at
-    /// most, each of which mlx5_core ends after a minute. One that is leaked is waited for
-    /// without an end.
+    /// Waits until `guards` returns 0. A guard is held for a few commands at most, each of which
+    /// mlx5_core ends after a minute. A leaked guard is waited for without an end.
     fn wait(&self, guards: impl Fn(&State) -> usize) {
         let mut waits = false;
         loop {

@@ -8,9 +8,9 @@
 #include "helpers.h"
 
 /*
- * Images that can be loaded one after the other, and state tracking, are what
- * the interface has had since its first public firmware: do not bother with
- * anything older.
+ * Since the first public firmware with this interface, several images can be
+ * loaded one after the other, and the state is tracked. Anything older is not
+ * supported.
  */
 bool mlx5_rust_can_migrate(struct mlx5_core_dev *mdev)
 {

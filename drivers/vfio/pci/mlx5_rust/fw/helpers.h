@@ -20,7 +20,7 @@ struct device *mlx5_rust_dma_device(struct mlx5_core_dev *mdev);
 /* Whether the PF has enabled its VF number @vf, counted from 0. */
 bool mlx5_rust_vf_is_enabled(struct mlx5_core_dev *mdev, int vf);
 
-/* What pg_track_* in MLX5_CAP_ADV_VIRTUALIZATION say. */
+/* Values of pg_track_* in MLX5_CAP_ADV_VIRTUALIZATION. */
 struct mlx5_rust_track_limits {
 	u8 log_min_msg_size;
 	u8 log_max_msg_size;

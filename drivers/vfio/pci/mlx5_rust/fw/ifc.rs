@@ -2,9 +2,9 @@
 
 //! Typed command mailboxes over `include/linux/mlx5/mlx5_ifc.h`.
 //!
-//! That header describes a command as a C structure in which one byte stands
-//! for one bit. bindgen makes Rust structures of them, so offset and width of
-//! a field are computed by the compiler and never typed by hand.
+//! That header describes a command as a C structure in which one byte stands for one bit. bindgen
+//! makes Rust structures of these, so offset and width of a field are computed by the compiler and
+//! never typed by hand.
 
 use super::{
     bindings::__BindgenUnionField,
@@ -25,17 +25,17 @@ macro_rules! constant {
 }
 pub(super) use constant;
 
-/// Width in bits of the field that `get` picks.
+/// Returns the width in bits of the field that `get` picks.
 pub(super) const fn width_of<L, F>(_get: fn(&L) -> &F) -> usize {
     size_of::<F>()
 }
 
-/// The part that is the layout of the field that `get` picks.
+/// Returns the part at `offset`, with the layout of the field that `get` picks.
 pub(super) const fn part_at<L, I>(offset: usize, _get: fn(&L) -> &I) -> Part<L, I> {
     Part::new(offset)
 }
 
-/// The part that is the variant of a union that `get` picks.
+/// Returns the part at `offset`, with the layout of the variant of a union that `get` picks.
 pub(super) const fn variant_at<L, I>(
     offset: usize,
     _get: fn(&L) -> &__BindgenUnionField<I>,
@@ -60,7 +60,7 @@ macro_rules! field {
 }
 pub(super) use field;
 
-/// The [`Part`] that a structure `mlx5_ifc_$inner_bits` is of another one.
+/// The [`Part`] of `$layout` that is a structure in it.
 macro_rules! part {
     ($layout:ident, $($name:ident).+) => {
         const {
@@ -73,7 +73,7 @@ macro_rules! part {
 }
 pub(super) use part;
 
-/// The [`Part`] that a variant of a union is of the structure with the union.
+/// The [`Part`] of `$layout` that is a variant of a union in it.
 macro_rules! variant {
     ($layout:ident, $($name:ident).+) => {
         const {
@@ -96,7 +96,7 @@ pub(super) struct Mailbox<L, const BYTES: usize> {
 }
 
 impl<L, const BYTES: usize> Mailbox<L, BYTES> {
-    /// All zeroes.
+    /// Makes a mailbox of zeroes.
     pub(super) fn new() -> Self {
         const { assert!(size_of::<L>() == BYTES * 8) };
         Self {
@@ -105,7 +105,7 @@ impl<L, const BYTES: usize> Mailbox<L, BYTES> {
         }
     }
 
-    /// Sets one field to a value that fits, by its type.
+    /// Sets one field to a value whose type always fits.
     pub(super) fn set<V: Value, const WIDTH: usize>(
         mut self,
         field: Field<L, WIDTH>,
@@ -115,7 +115,7 @@ impl<L, const BYTES: usize> Mailbox<L, BYTES> {
         self
     }
 
-    /// Sets one field. `EOVERFLOW` if the value does not fit.
+    /// Sets one field. Returns `EOVERFLOW` if the value does not fit.
     pub(super) fn try_set<V: Value, const WIDTH: usize>(
         mut self,
         field: Field<L, WIDTH>,
@@ -144,7 +144,7 @@ macro_rules! mailbox {
 }
 pub(super) use mailbox;
 
-/// An input with the layout `L` and more behind it, or an output that is large.
+/// An input with the layout `L` and more data after it, or a large output.
 pub(super) struct LargeMailbox<L> {
     /// As long as the layout, or longer.
     pub(super) bytes: KVVec<u8>,
@@ -152,7 +152,7 @@ pub(super) struct LargeMailbox<L> {
 }
 
 impl<L> LargeMailbox<L> {
-    /// Zeroes: the layout, and `tail` bytes behind it.
+    /// Makes a mailbox of zeroes: the layout, and `tail` bytes after it.
     pub(super) fn new(tail: usize) -> Result<Self> {
         let len = Self::HEAD.checked_add(tail).ok_or(EOVERFLOW)?;
         Ok(Self {
@@ -161,15 +161,15 @@ impl<L> LargeMailbox<L> {
         })
     }
 
-    /// Bytes of the layout.
+    /// Size of the layout, in bytes.
     const HEAD: usize = size_of::<L>() / 8;
 
-    /// Sets one field to a value that fits, by its type.
+    /// Sets one field to a value whose type always fits.
     pub(super) fn set<V: Value, const WIDTH: usize>(&mut self, field: Field<L, WIDTH>, value: V) {
         field.set(&mut self.bytes, value);
     }
 
-    /// Sets one field. `EOVERFLOW` if the value does not fit.
+    /// Sets one field. Returns `EOVERFLOW` if the value does not fit.
     pub(super) fn try_set<V: Value, const WIDTH: usize>(
         &mut self,
         field: Field<L, WIDTH>,
@@ -183,7 +183,7 @@ impl<L> LargeMailbox<L> {
         field.get(&self.bytes)
     }
 
-    /// Fills what is behind the layout with addresses, as far as there is room.
+    /// Fills the bytes after the layout with addresses, as far as there is room.
     pub(super) fn set_addresses(&mut self, addresses: impl IntoIterator<Item = u64>) {
         let mut tail = self.bytes.get_mut(Self::HEAD..).unwrap_or_default();
         for address in addresses {
@@ -195,7 +195,7 @@ impl<L> LargeMailbox<L> {
         }
     }
 
-    /// Returns what is behind the layout as a list of entries with the layout `E`.
+    /// Returns the bytes after the layout as a list of entries with the layout `E`.
     pub(super) fn entries<E>(&mut self) -> Entries<'_, E> {
         Entries {
             left: self.bytes.get_mut(Self::HEAD..).unwrap_or_default(),
@@ -204,7 +204,7 @@ impl<L> LargeMailbox<L> {
     }
 }
 
-/// An iterator over what is behind a layout.
+/// An iterator over the entries after a layout.
 pub(super) struct Entries<'a, E> {
     left: &'a mut [u8],
     layout: PhantomData<E>,
@@ -232,7 +232,7 @@ pub(super) struct Entry<'a, E> {
 }
 
 impl<E> Entry<'_, E> {
-    /// Sets one field to a value that fits, by its type.
+    /// Sets one field to a value whose type always fits.
     pub(super) fn set<V: Value, const WIDTH: usize>(&mut self, field: Field<E, WIDTH>, value: V) {
         field.set(self.bytes, value);
     }

@@ -59,7 +59,7 @@ impl ImageBuffer {
         }
     }
 
-    /// Returns the length of the largest image that firmware could reach here at once.
+    /// Returns the length of the largest image that firmware could reach without a new mapping.
     pub(crate) fn reachable(&self) -> usize {
         match &self.0 {
             Memory::Growing(_) => 0,
@@ -67,8 +67,8 @@ impl ImageBuffer {
         }
     }
 
-    /// Writes `n` bytes from user space to offset `at` of an image of `len` bytes. Memory
-    /// is allocated as they arrive.
+    /// Writes `n` bytes from user space to offset `at` of an image of `len` bytes. Memory is
+    /// allocated as bytes arrive.
     pub(crate) fn write(
         &mut self,
         at: usize,
@@ -85,10 +85,11 @@ impl ImageBuffer {
         }
     }
 
-    /// Makes the first `len` bytes an image that firmware can reach. `EINVAL` if there are
-    /// none, or fewer.
+    /// Makes the first `len` bytes an image that firmware can reach. Returns `EINVAL` if `len` is
+    /// 0, or if the memory is shorter.
     ///
-    /// Gives up `other` if only one of the two can be mapped: bounce buffers are few.
+    /// Frees the memory of `other` if only one of the two can be mapped, since bounce buffers are
+    /// scarce.
     pub(crate) fn complete(
         self,
         pf: &PfGuard<'_>,

@@ -40,11 +40,11 @@ const OUT_BYTES: usize = size_of::<mlx5_ifc_load_vhca_state_out_bits>() / 8;
 
 /// A LOAD that has ended.
 pub(crate) struct Loaded {
-    /// The memory that it was loaded from, or why it was not.
+    /// The memory that the image was loaded from, or the error.
     pub(crate) result: Result<ImageBuffer>,
-    /// Bytes of the image.
+    /// Length of the image, in bytes.
     pub(crate) len: usize,
-    /// Nanoseconds that it took.
+    /// Nanoseconds that the LOAD took.
     pub(crate) took: i64,
 }
 
@@ -52,14 +52,14 @@ pub(crate) struct Loaded {
 #[pin_data]
 pub(crate) struct LoadCommand {
     command: Owned<AsyncCommand<mlx5_ifc_load_vhca_state_out_bits, OUT_BYTES>>,
-    /// What firmware loads, or has failed to load: it may still read that if mlx5_core has
-    /// given up the command.
+    /// The image that firmware loads, or has failed to load. Firmware may still read it if
+    /// mlx5_core has given up the command.
     #[pin]
     image: Mutex<Option<Image>>,
 }
 
 impl LoadCommand {
-    /// Prepares to send LOADs. `waiters` are notified when one ends.
+    /// Prepares to send LOADs. `waiters` are notified when a LOAD ends.
     pub(crate) fn new(guard: &VfGuard<'_>, waiters: Arc<Changes>) -> Result<impl PinInit<Self>> {
         let command = AsyncCommand::new(guard, waiters)?;
         Ok(pin_init!(Self {
@@ -68,7 +68,7 @@ impl LoadCommand {
         }))
     }
 
-    /// Starts to load `image`. `EBUSY` if another one is under way, or has failed.
+    /// Starts to load `image`. Returns `EBUSY` if another one is under way, or has failed.
     pub(crate) fn start(&self, guard: &VfGuard<'_>, image: Image) -> Result {
         let len: u32 = image.len.try_into()?;
         let mut input = mailbox!(mlx5_ifc_load_vhca_state_in_bits)
@@ -98,14 +98,14 @@ impl LoadCommand {
             .inspect_err(|_| self.forget())
     }
 
-    /// Waits until no LOAD is under way. `ERESTARTSYS` if a signal comes first.
+    /// Waits until no LOAD is under way. Returns `ERESTARTSYS` if a signal comes first.
     pub(crate) fn wait(&self) -> Result {
         self.command.wait()
     }
 
     /// Takes the result of the last LOAD, if it has ended.
     pub(crate) fn take(&self) -> Option<Loaded> {
-        // First: once the result is taken, `end` takes the image.
+        // Lock this before the result is taken: after that, `end` may take the image.
         let mut slot = self.image.lock();
         let ended = self.command.take(constant!(MLX5_CMD_OP_LOAD_VHCA_STATE))?;
         let len = slot.as_ref().map_or(0, |image| image.len);
@@ -129,7 +129,7 @@ impl LoadCommand {
     /// Drops an image that firmware does not load.
     fn forget(&self) {
         let image = self.image.lock().take();
-        // Without the lock: DESTROY_MKEY.
+        // Drop the image without the lock, since that sends DESTROY_MKEY.
         drop(image);
     }
 }

@@ -40,10 +40,10 @@ use vfio_rust::kernel::{
     page::Pages, //
 };
 
-/// Returns the largest page size, as a shift, that an mkey is given. Buffers are made of
-/// 2 MiB at most.
+/// Returns the largest page size, as a shift, that an mkey may have. Pages of a buffer have at most
+/// 2 MiB.
 fn max_page_shift() -> u32 {
-    // Linux 7.2 lends the value, 7.3 copies it.
+    // `value()` returns a reference in Linux 7.2, and a copy in 7.3.
     fn copied(value: impl Borrow<u8>) -> u8 {
         *value.borrow()
     }
@@ -51,7 +51,7 @@ fn max_page_shift() -> u32 {
     u32::from(shift).clamp(PAGE_SHIFT as u32, SZ_2M.ilog2())
 }
 
-/// Bytes of an MTT, the address of one page.
+/// Size of an MTT, the address of one page, in bytes.
 const MTT_BYTES: usize = 8;
 
 /// Memory that is mapped for DMA of the PF.
@@ -62,8 +62,8 @@ pub(super) trait Mapped: Send + 'static {
     /// Returns the largest page size, as a shift, that all of it can be cut into.
     fn page_shift(&self) -> u32;
 
-    /// Returns the address of each page of `1 << shift` bytes, which are no larger than
-    /// that.
+    /// Returns the address of each page of `1 << shift` bytes. `shift` is at most
+    /// [`page_shift`](Self::page_shift).
     fn addresses(&self, shift: u32) -> impl Iterator<Item = u64>;
 }
 
@@ -99,8 +99,8 @@ impl<M: Mapped> Mkey<M> {
         let memory = KBox::new(memory, GFP_KERNEL_ACCOUNT)?;
         let mut key = move |pf: &PfGuard<'_>| {
             let mut key = 0;
-            // SAFETY: `mdev` is valid: `pf` is a guard of it. `input` is as long as
-            // is said, and aligned as kvmalloc() memory is.
+            // SAFETY: `mdev` is valid: `pf` is a guard of it. `input` is as long as the argument
+            // says, and aligned as kvmalloc() memory is.
             to_result(unsafe {
                 bindings::mlx5_core_create_mkey(
                     pf.mdev(),
@@ -121,12 +121,12 @@ impl<M: Mapped> Mkey<M> {
         )
     }
 
-    /// Returns the number that firmware has given it.
+    /// Returns the number that firmware has given the mkey.
     pub(super) fn number(&self) -> u32 {
         self.key
     }
 
-    /// Calls `f` with the memory. `ENODEV` if the mkey was destroyed.
+    /// Calls `f` with the memory. Returns `ENODEV` if the mkey was destroyed.
     pub(super) fn with<R>(&self, f: impl FnOnce(&M) -> R) -> Result<R> {
         self.memory.lock().as_deref().map(f).ok_or(ENODEV)
     }
@@ -139,7 +139,7 @@ impl<M: Mapped> Mkey<M> {
     ) -> Result<LargeMailbox<mlx5_ifc_create_mkey_in_bits>> {
         let shift = memory.page_shift().min(max_page_shift());
         let mtts = memory.len() >> shift;
-        // MTTs come in units of two: an octword, in mlx5's use of the word.
+        // MTTs come in pairs, which mlx5 calls octwords.
         let octwords: u32 = mtts.div_ceil(2).try_into()?;
         let mut input = LargeMailbox::new(octwords as usize * 2 * MTT_BYTES)?;
         for right in [
@@ -161,7 +161,7 @@ impl<M: Mapped> Mkey<M> {
             field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.pd),
             pd.number(pf)?,
         )?;
-        // No QP: all ones.
+        // All ones stand for no QP.
         input.set(
             field!(mlx5_ifc_create_mkey_in_bits, memory_key_mkey_entry.qpn),
             constant!(0xff_ffff),
@@ -205,7 +205,7 @@ impl<M: Mapped> Resource for Mkey<M> {
 
     fn release(&self) {
         let memory = self.memory.lock().take();
-        // Without the lock: unmapping takes a while.
+        // Drop the memory without the lock, since unmapping takes a while.
         drop(memory);
     }
 
@@ -221,8 +221,8 @@ pub(crate) struct DmaBuffer {
 }
 
 impl DmaBuffer {
-    /// Makes `pages` reachable, as many as hold `len` bytes. `EINVAL` if there are
-    /// none.
+    /// Makes the first `len` bytes of `pages` reachable. Returns `EINVAL` if `len` is 0, or if
+    /// `pages` are shorter.
     pub(crate) fn new(
         pf: &PfGuard<'_>,
         pd: &Pd,
@@ -243,24 +243,24 @@ impl DmaBuffer {
         })
     }
 
-    /// Returns the number of the mkey, for a command to the PF of `pf`. `ENODEV` if
-    /// firmware cannot reach the pages there.
+    /// Returns the number of the mkey, for a command to the PF of `pf`, or `ENODEV` if firmware
+    /// cannot reach the pages there.
     pub(super) fn mkey(&self, pf: &PfGuard<'_>) -> Result<u32> {
         Ok(self.mkey.on(pf)?.number())
     }
 
-    /// Returns the pages behind it.
+    /// Returns the pages of the buffer.
     pub(crate) fn pages(&self) -> &Arc<Pages> {
         &self.pages
     }
 
-    /// Makes visible to the CPU what firmware has written to the first `len` bytes.
+    /// Makes visible to the CPU what firmware has written to the first `len` bytes. Returns
     /// `ENODEV` if firmware cannot reach the pages any more.
     pub(crate) fn sync_for_cpu(&self, len: usize) -> Result {
         self.mkey.with(|mapping| mapping.sync_for_cpu(len))
     }
 
-    /// Makes visible to firmware what the CPU has written to the first `len` bytes.
+    /// Makes visible to firmware what the CPU has written to the first `len` bytes. Returns
     /// `ENODEV` if firmware cannot reach the pages any more.
     pub(super) fn sync_for_device(&self, len: usize) -> Result {
         self.mkey.with(|mapping| mapping.sync_for_device(len))

@@ -59,7 +59,7 @@ use vfio_rust::{
     },
 };
 
-/// A tracker, and what it reports through.
+/// A tracker, and the objects through which it reports.
 ///
 /// Fields are dropped in declaration order: the receiver of events, the object, the
 /// QPs, the mkey with the memory, the completion queue.
@@ -99,8 +99,8 @@ impl PageTracker {
     /// Begins to track `ranges` in pages of about `page_size` bytes, with `memory` that was
     /// allocated for `device`.
     ///
-    /// `EOPNOTSUPP` if the device cannot track so much, or so little. If firmware
-    /// has no tracker left, it is the error that mlx5_core makes of that: `ENOMEM`.
+    /// Returns `EOPNOTSUPP` if the ranges are larger or smaller than the device can track. If
+    /// firmware has no tracker left, returns the error of mlx5_core for that: `ENOMEM`.
     pub(super) fn new(
         device: &Arc<Device>,
         memory: TrackMemory,
@@ -130,7 +130,7 @@ impl PageTracker {
             cq: &cq,
             log_size: ring.log_slots,
             lkey: mkey.on(pf)?.number(),
-            // CAST: A ring of this length is in memory for messages of 4 MiB.
+            // CAST: A message has at most 4 MiB (`TrackLimits::ring()`).
             room: ring.message_len() as u32,
         };
         let receiver = QueuePair::new(pf, &pd, &uar, Some(receive))?;
@@ -189,27 +189,26 @@ impl PageTracker {
         self.tracked.ring.message_len()
     }
 
-    /// Begins to report the pages in `range` that the VF has written to since the last
-    /// report about them. Returns the memory of messages. `EIO` if the tracker is being
-    /// destroyed.
+    /// Begins to report the pages in `range` that the VF has written to since the last report about
+    /// them. Returns the memory of messages, or `EIO` if the tracker is being destroyed.
     pub(super) fn begin(&mut self, range: IovaRange) -> Result<Arc<Pages>> {
         let pages = self.tracked.mkey.with(|mapping| mapping.pages().clone());
-        // `None` is a range that firmware refuses.
+        // Firmware refuses a range without a length.
         let count = range.len().unwrap_or(u64::MAX) >> self.log_page;
         self.report.begin(range, count, self.tracked.ring.entries());
         pages.map_err(|_| EIO)
     }
 
-    /// Returns what earlier reports have left.
+    /// Returns the parts of pages that earlier reports have left.
     pub(super) fn remainder(&self) -> &Remainder {
         &self.remainder
     }
 
-    /// Replaces the messages in `batch` by the next ones of the report about `range`. Waits
-    /// for a firmware command at most.
+    /// Replaces the messages in `batch` by the next ones of the report about `range`. Waits for at
+    /// most one firmware command.
     ///
-    /// `EIO` if the tracker has failed, which it does for good, or if the device
-    /// does not come to an end.
+    /// Returns `EIO` if the tracker has failed, which is final, or if the device reports without
+    /// end.
     pub(super) fn next_batch(&mut self, range: IovaRange, batch: &mut Batch) -> Result<Progress> {
         self.check()?;
         let next = self.report.next_batch(&mut self.tracked, batch);
@@ -221,8 +220,9 @@ impl PageTracker {
         next.map_err(|fault| match fault {
             Fault::Flood => EIO,
             Fault::Refused(err) => {
-                // Messages about this request may come yet: they would be taken for
-                // those of the next one, and those for the one after it.
+                // Messages about this request may still come. They would be taken for messages
+                // about the next request, whose messages would be taken for those of the one after
+                // it.
                 self.unanswered(err);
                 err
             }
@@ -267,7 +267,7 @@ impl PageTracker {
     fn check(&self) -> Result {
         if self.events.take_changed() {
             let in_error = self.tracked.object.is_in_error().inspect_err(|err| {
-                // Who could not ask has to ask again.
+                // The object could not be queried, so query it again next time.
                 self.events.change();
                 self.unanswered(*err);
             })?;

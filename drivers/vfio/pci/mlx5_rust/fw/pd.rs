@@ -44,17 +44,18 @@ impl Pd {
         .map(Self)
     }
 
-    /// Returns its number, for a command to the PF of `pf`. `ENODEV` if it is not there.
+    /// Returns the number of the PD, for a command to the PF of `pf`, or `ENODEV` if the PD is not
+    /// there.
     pub(super) fn number(&self, pf: &PfGuard<'_>) -> Result<u32> {
         Ok(self.0.on(pf)?.number)
     }
 
-    /// Returns its name in the registry.
+    /// Returns the key of the PD in the registry.
     pub(super) fn key(&self) -> Key {
         self.0.key()
     }
 
-    /// DEALLOC_PD, if it was not done yet.
+    /// DEALLOC_PD, if the PD still exists.
     pub(crate) fn end(&self) {
         self.0.end();
     }

@@ -45,9 +45,9 @@ use vfio_rust::kernel::dma::coherent::{
     Coherent, //
 };
 
-/// Bytes of a receive entry: one data segment.
+/// Size of a receive entry, in bytes: one data segment.
 const ENTRY: usize = 16;
-/// Retries: this many, and for a receiver that is not ready for ever.
+/// Number of retries. If the receiver is not ready, this value stands for retries without end.
 const RETRIES: u32 = 7;
 /// `ack_timeout`: about a millisecond.
 const ACK_TIMEOUT: u32 = 8;
@@ -64,15 +64,15 @@ struct Pair {
 /// A queue pair on the PF.
 pub(super) struct QueuePair(Owned<Pair>);
 
-/// Where a QP receives to.
+/// Destination of the messages that a QP receives.
 pub(super) struct Receive<'a> {
-    /// Where completions go.
+    /// The queue for completions.
     pub(super) cq: &'a CompletionQueue,
     /// Number of entries, as a shift.
     pub(super) log_size: u32,
-    /// The memory for messages.
+    /// Key of the memory for messages.
     pub(super) lkey: u32,
-    /// Bytes of a message, at most.
+    /// Largest size of a message, in bytes.
     pub(super) room: u32,
 }
 
@@ -85,8 +85,8 @@ struct ReceiveQueue {
 }
 
 impl ReceiveQueue {
-    /// Makes a queue of `1 << log_size` entries. Each is for `room` bytes at `room`
-    /// times its number in `lkey`.
+    /// Makes a queue of `1 << log_size` entries. Entry number `n` is for `room` bytes at address
+    /// `n` times `room` of `lkey`.
     ///
     /// # Safety
     ///
@@ -106,7 +106,7 @@ impl ReceiveQueue {
             let addr = u64::from(entry) * u64::from(room);
             queue.ring.write_be32(at, room);
             queue.ring.write_be32(at + 4, lkey);
-            // CAST: The two halves.
+            // CAST: The two halves of the address.
             queue.ring.write_be32(at + 8, (addr >> 32) as u32);
             queue.ring.write_be32(at + 12, addr as u32);
         }
@@ -121,7 +121,7 @@ impl ReceiveQueue {
 }
 
 impl QueuePair {
-    /// CREATE_QP, for one that receives, or one that does not.
+    /// CREATE_QP. The QP receives messages if there is a `receive`.
     pub(super) fn new(
         pf: &PfGuard<'_>,
         pd: &Pd,
@@ -168,7 +168,7 @@ impl QueuePair {
             ),
             Some((Receive { cq, .. }, queue)) => {
                 let len = ENTRY << queue.log_size;
-                // Entries of 16 bytes: the stride is 0.
+                // The stride stays 0, which stands for entries of 16 bytes.
                 input.set(
                     field!(mlx5_ifc_create_qp_in_bits, qpc.rq_type),
                     constant!(MLX5_NON_ZERO_RQ),
@@ -217,12 +217,13 @@ impl QueuePair {
         }
     }
 
-    /// Returns the number that firmware has given it.
+    /// Returns the number that firmware has given the QP.
     pub(super) fn number(&self) -> u32 {
         self.0.number
     }
 
-    /// Returns its number, for a command to the PF of `pf`. `ENODEV` if it is not there.
+    /// Returns the number of the QP, for a command to the PF of `pf`, or `ENODEV` if the QP is not
+    /// there.
     fn on(&self, pf: &PfGuard<'_>) -> Result<u32> {
         Ok(self.0.on(pf)?.number)
     }
@@ -252,7 +253,7 @@ impl QueuePair {
         pf.execute(&mut input.bytes, &mut output.bytes)
     }
 
-    /// INIT2RTR_QP: it can receive from `remote`.
+    /// INIT2RTR_QP: the QP can receive from `remote`.
     pub(super) fn connect(&self, pf: &PfGuard<'_>, remote: u32) -> Result {
         let mut input = mailbox!(mlx5_ifc_init2rtr_qp_in_bits)
             .set(
@@ -288,7 +289,7 @@ impl QueuePair {
         pf.execute(&mut input.bytes, &mut output.bytes)
     }
 
-    /// RTR2RTS_QP: it can send.
+    /// RTR2RTS_QP: the QP can send.
     pub(super) fn start(&self, pf: &PfGuard<'_>) -> Result {
         let mut input = mailbox!(mlx5_ifc_rtr2rts_qp_in_bits)
             .set(

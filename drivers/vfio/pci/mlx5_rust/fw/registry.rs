@@ -28,7 +28,7 @@ use kernel::{
 };
 use vfio_rust::kernel::device::DeviceExt;
 
-/// Memory that the device can still access is not freed.
+/// Warning about an object whose memory is not freed, since the device can still access it.
 const UNDESTROYED: &CStr =
     c"firmware did not destroy an object: memory stays until it does, or the PF reloads";
 
@@ -39,14 +39,13 @@ pub(super) struct Key(u64);
 /// Something that exists on the PF, with the memory that the device may access
 /// because of it.
 pub(super) trait Resource: Send + Sync + 'static {
-    /// Destroys it. Called with a guard of its PF, and not again once it was
-    /// successful.
+    /// Destroys the resource. Called with a guard of its PF, and not again once it was successful.
     ///
     /// An error means that the device may still use it: [`release`](Self::release)
     /// is then not called before this is successful, or the HCA was torn down.
     fn destroy(&self, pf: &PfGuard<'_>) -> Result;
 
-    /// Frees the memory that the device had access to. The device has none any more.
+    /// Frees the memory that the device had access to. The device cannot access it any more.
     fn release(&self) {}
 
     /// Waits until the device executes no command of this resource.
@@ -62,23 +61,21 @@ pub(super) trait Resource: Send + Sync + 'static {
 struct Stuck {
     key: Key,
     resource: Arc<dyn Resource>,
-    /// mlx5_core has stopped to wait for the end of the command. Firmware may carry it
-    /// out at any time, and give the number to something that is not ours: it must not
-    /// be told again to destroy it.
+    /// mlx5_core has stopped waiting for the command. Firmware may carry it out at any time, and
+    /// give the number to an object of somebody else: the command must not be sent again.
     given_up: bool,
 }
 
 struct Entries {
-    /// By age: the key of a new resource is larger than all others.
+    /// Ordered by age: the key of a new resource is larger than all others.
     live: RBTree<Key, Arc<dyn Resource>>,
     next: u64,
     stuck: KVec<Stuck>,
 }
 
 impl Entries {
-    /// Returns whether a stuck resource uses `key`, which firmware would not destroy then.
-    /// With `last`, those that were given up do not count: firmware may have destroyed
-    /// them.
+    /// Returns whether a stuck resource uses `key`, so that firmware would refuse to destroy `key`.
+    /// With `last`, those that were given up do not count: firmware may have destroyed them.
     fn is_used(&self, key: Key, last: bool) -> bool {
         let mut stuck = self.stuck.iter();
         stuck.any(|other| other.resource.uses() == Some(key) && !(last && other.given_up))
@@ -138,7 +135,8 @@ impl Registry {
     fn retire(&self, key: Key, pf: &PfGuard<'_>) {
         let found = self.entries.lock().live.get(&key).cloned();
         let Some(resource) = found else { return };
-        // As long as it is here, a reset finds it and waits for its command, too.
+        // Wait while the resource is in the registry, so that a reset finds it, and waits for its
+        // command, too.
         resource.quiesce();
         if self.entries.lock().live.remove(&key).is_some() {
             self.destroy(key, resource, pf, false);
@@ -170,8 +168,8 @@ impl Registry {
         }
     }
 
-    /// Destroys the oldest of the resources that could not be destroyed, if that is
-    /// possible now: a SAVE that uses it has ended, or mlx5_core has memory again.
+    /// Tries to destroy the oldest of the resources that could not be destroyed: a SAVE that uses
+    /// it may have ended by now, or mlx5_core may have memory again.
     fn retry(&self, pf: &PfGuard<'_>, last: bool) {
         let oldest = self.entries.lock().take_stuck(last);
         if let Some(stuck) = oldest {
@@ -190,7 +188,7 @@ impl Registry {
         let kept = stuck.resource.clone();
         let mut entries = self.entries.lock();
         if entries.stuck.push(stuck, GFP_KERNEL).is_err() {
-            // The device may access its memory for as long as it is powered.
+            // Leak its memory: the device may access it as long as it is powered.
             core::mem::forget(kept);
         }
     }
@@ -199,7 +197,7 @@ impl Registry {
     pub(super) fn quiesce(&self) {
         let mut from = Key(0);
         while let Some((key, resource)) = self.first_after(from) {
-            // Without the lock: the wait may take as long as a command.
+            // Wait without the lock, since that may take as long as a command.
             resource.quiesce();
             from = Key(key.0 + 1);
         }
@@ -242,7 +240,7 @@ impl Registry {
 
 impl Drop for Entries {
     fn drop(&mut self) {
-        // Nobody will tell when the device stops using this memory.
+        // Leak the memory, since nothing tells when the device stops using it.
         for stuck in core::mem::take(&mut self.stuck) {
             core::mem::forget(stuck.resource);
         }
@@ -296,14 +294,14 @@ impl<R: Resource> Owned<R> {
         &self.device
     }
 
-    /// Returns its name in the registry.
+    /// Returns the key of the resource in the registry.
     pub(super) fn key(&self) -> Key {
         self.key
     }
 
-    /// Returns the resource, for a command to the PF of `pf`. `ENODEV` if it is not
-    /// there: it was destroyed when its PF went, or could not be, or is on another one.
-    /// Its number may be that of something else by now.
+    /// Returns the resource, for a command to the PF of `pf`. Returns `ENODEV` if the resource is
+    /// not there: it was destroyed, or could not be destroyed, or is on another PF. Its number may
+    /// be that of another object by now.
     pub(super) fn on(&self, pf: &PfGuard<'_>) -> Result<&R> {
         if self.is_for(pf) && self.device.registry.has(self.key) {
             Ok(&self.resource)
@@ -319,7 +317,7 @@ impl<R: Resource> Owned<R> {
 
     /// Destroys the resource, if it was not destroyed yet.
     pub(super) fn end(&self) {
-        // If the gate is closed, whoever closed it destroys all resources.
+        // If the gate is closed, the thread that closed it destroys all resources.
         if let Ok(pf) = Device::enter(&self.device) {
             self.device.registry.retire(self.key, &pf);
         }

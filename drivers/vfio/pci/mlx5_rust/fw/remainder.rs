@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What reports have taken from the page tracker without being asked about it.
+//! Dirty memory that the page tracker has reported, and that user space has not asked about.
 //!
-//! The tracker counts in pages of its own, and forgets a page once it has reported it. If
-//! user space asks about a part of such a page, the rest of it is kept here until user
-//! space asks about that: a log is cleared "for the IOVA range" that was asked about
+//! The tracker counts in pages of its own, and forgets a page once it has reported it. If user
+//! space asks about a part of such a page, the rest of the page is kept here until user space asks
+//! about the rest: a log is cleared "for the IOVA range" that was asked about
 //! (include/uapi/linux/vfio.h), and for no other.
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
-/// Most pieces that are kept apart. Reports about whole pages leave none, and one about
-/// any other range leaves two at most.
+/// Largest number of pieces that are kept. A report about whole pages leaves none, and a report
+/// about any other range leaves two at most.
 const ROOM: usize = 16;
 
 /// Memory, by its first and its last address.
@@ -23,7 +23,7 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
-    /// Returns the memory of `len` bytes from `start` on, or `None` if that is none.
+    /// Returns the memory of `len` bytes from `start` on, or `None` if `len` is 0.
     fn of(start: u64, len: u64) -> Option<Self> {
         Some(Self {
             first: start,
@@ -31,7 +31,7 @@ impl Piece {
         })
     }
 
-    /// Returns the memory that both have.
+    /// Returns the overlap of the two pieces.
     fn and(self, other: Self) -> Option<Self> {
         let both = Self {
             first: self.first.max(other.first),
@@ -52,7 +52,7 @@ impl Piece {
         (first <= self.last).then_some(Self { first, ..self })
     }
 
-    /// Returns the smallest piece that has both.
+    /// Returns the smallest piece that covers both.
     fn around(self, other: Self) -> Self {
         Self {
             first: self.first.min(other.first),
@@ -85,7 +85,7 @@ impl Remainder {
 
     fn add(&mut self, mut piece: Piece) {
         self.used = true;
-        // A page may be reported again and again.
+        // Join pieces that overlap: a page may be reported again and again.
         for slot in &mut self.pieces {
             if let Some(known) = slot.filter(|known| known.and(piece).is_some()) {
                 piece = piece.around(known);
@@ -104,13 +104,13 @@ impl Remainder {
         }
     }
 
-    /// Returns whether a report about `asked` may get more than that from a tracker with pages
+    /// Returns whether a report about `asked` may get more than `asked` from a tracker with pages
     /// of `page_size` bytes, a power of two.
     pub(crate) fn is_part(asked: Piece, page_size: u64) -> bool {
         Self::whole_pages(asked, page_size) != asked
     }
 
-    /// Returns the pages that `asked` has a part of.
+    /// Returns the pages that `asked` covers, wholly or in part.
     fn whole_pages(asked: Piece, page_size: u64) -> Piece {
         let in_page = page_size.saturating_sub(1);
         Piece {
@@ -119,9 +119,9 @@ impl Remainder {
         }
     }
 
-    /// A report about `asked` has got the page at `start` from a tracker with pages of
-    /// `page_size` bytes, a power of two: keeps what is beyond that, of the pages that
-    /// `asked` has a part of.
+    /// Keeps the parts of a page that are outside of `asked`, if `asked` covers a part of the page.
+    /// A report about `asked` has got the page, which is at `start`, from a tracker with pages of
+    /// `page_size` bytes, a power of two.
     pub(crate) fn keep(&mut self, start: u64, asked: Piece, page_size: u64) {
         let pages = Self::whole_pages(asked, page_size);
         let page = Piece::of(start, page_size).and_then(|page| page.and(pages));
@@ -135,7 +135,7 @@ impl Remainder {
         }
     }
 
-    /// Returns whether there was ever anything. Most reports are about whole pages.
+    /// Returns whether there was ever a piece. Most reports are about whole pages, and leave none.
     pub(crate) fn is_used(&self) -> bool {
         self.used
     }
@@ -146,7 +146,7 @@ impl Remainder {
         found.filter_map(move |piece| piece.and(asked))
     }
 
-    /// Removes the pieces in `asked`, a report about which was successful.
+    /// Removes the pieces in `asked`, after a report about `asked` was successful.
     pub(crate) fn forget(&mut self, asked: Piece) {
         if !self.used {
             return;
@@ -180,7 +180,7 @@ pub(crate) mod tests {
         Piece { first, last }
     }
 
-    /// Returns whether those pieces are in what is asked about, and removes them.
+    /// Returns whether exactly `pieces` are in `asked`, and removes them.
     fn takes<const N: usize>(remainder: &mut Remainder, asked: Piece, pieces: [Piece; N]) -> bool {
         let found = remainder.find(asked).eq(pieces);
         remainder.forget(asked);
@@ -213,7 +213,7 @@ pub(crate) mod tests {
         assert!(!Remainder::is_part(piece(2 * PAGE, 4 * PAGE - 1), PAGE));
         assert!(Remainder::is_part(piece(2 * PAGE, 4 * PAGE - 2), PAGE));
         assert!(Remainder::is_part(piece(2 * PAGE + 1, 4 * PAGE - 1), PAGE));
-        // A page of a report before this one is not this one's.
+        // A page that is not in `asked` belongs to an earlier report.
         for page in 0..100 {
             remainder.keep(page * PAGE, piece(2 * PAGE, 4 * PAGE - 1), PAGE);
         }

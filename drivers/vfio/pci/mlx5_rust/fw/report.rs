@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A report of the page tracker: from messages of the device to runs of pages.
+//! A report of the page tracker, made of messages of the device.
 //!
 //! A report is made in batches of messages, so that no lock is held while a bitmap in user
 //! memory is written. The device gets the memory of a batch back when the next one is
 //! asked for.
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
 use super::{
     cqe::{
@@ -16,9 +16,9 @@ use super::{
     track_limits::LOG_ENTRY, //
 };
 
-/// Bound of a report's entries, as a multiple of one for each page and one for each that
-/// the ring has room for. A report with more ends with an error: a page may come more than
-/// once, but a report must come to an end.
+/// Bounds the entries of a report: at most this many times the sum of the pages in the range and
+/// the entries in the ring. A report with more ends with an error: a page may come more than once,
+/// but a report must end.
 const MAX_REPORT_FACTOR: u64 = 16;
 
 /// Messages whose pages are reported without a lock.
@@ -28,7 +28,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Most messages. A batch is meant for the stack.
+    /// Largest number of messages. It is small, since a batch is on the stack.
     pub(crate) const MAX: usize = 8;
 
     /// Returns an empty batch.
@@ -72,10 +72,9 @@ pub(crate) enum Progress {
 /// Why a report ends early.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault<E> {
-    /// The device does not come to an end. The next report may.
+    /// The device sends more than [`MAX_REPORT_FACTOR`] allows. The next report may succeed.
     Flood,
-    /// The request could not be made. Nothing else has happened, if the device has
-    /// answered.
+    /// The request has failed. If the device has answered it, nothing else has happened.
     Refused(E),
     /// The tracker has failed, for good.
     Failed,
@@ -101,14 +100,14 @@ pub(crate) trait Tracker {
     /// Requests a report of a range.
     fn request(&mut self, range: Self::Range) -> Result<(), Self::Error>;
 
-    /// Returns how many messages the device can do without.
+    /// Returns the number of messages that may be kept from the device at a time.
     fn spare(&self) -> u32;
 
     /// Returns message number `index`, counted from the oldest one that was not given back,
     /// if it has come.
     fn message(&mut self, index: u32) -> Result<Option<Message>, Failed>;
 
-    /// Has an event raised when the first one comes.
+    /// Has an event raised when message 0 comes.
     fn arm(&mut self);
 
     /// Makes messages readable.
@@ -117,8 +116,7 @@ pub(crate) trait Tracker {
     /// Gives the completion queue entries of the oldest `count` messages back to the device.
     fn release(&mut self, count: u32);
 
-    /// Posts the memory of the messages that were released: the device may send others at
-    /// once.
+    /// Posts the memory of the messages that were released. The device may send others at once.
     fn post(&mut self);
 }
 
@@ -130,11 +128,12 @@ pub(crate) struct Report<R> {
     asked: Option<R>,
     /// Whether the device has not ended its report.
     running: bool,
-    /// Messages of the last batch, and empty ones: they go back to the device.
+    /// Number of messages taken for the last batch, including empty ones. They go back to the
+    /// device.
     taken: u32,
-    /// What follows the last of them.
+    /// State in the last of them.
     state: State,
-    /// Entries that may still come.
+    /// Number of entries that may still come.
     left: u64,
 }
 
@@ -154,7 +153,7 @@ impl<R: Copy> Report<R> {
     /// Begins to report a range that has `pages` pages, into a ring that has room
     /// for `ring` entries.
     ///
-    /// If the report before it was left early, the rest of that comes first.
+    /// If the previous report was left early, the rest of that comes first.
     pub(crate) fn begin(&mut self, range: R, pages: u64, ring: u64) {
         self.wanted = Some(range);
         self.left = pages.saturating_add(ring).saturating_mul(MAX_REPORT_FACTOR);
@@ -163,8 +162,8 @@ impl<R: Copy> Report<R> {
     /// Replaces the messages in `batch` by the next ones; the device gets the old ones back.
     /// The new ones are to be reported if this returns [`Progress::More`].
     ///
-    /// A batch may be empty: the caller holds a lock, which a device that sends empty messages
-    /// for ever must not make it keep.
+    /// A batch may be empty: the caller holds a lock, and a device that sends empty messages for
+    /// ever must not keep this from returning.
     pub(crate) fn next_batch<D: Tracker<Range = R>>(
         &mut self,
         device: &mut D,
@@ -182,7 +181,7 @@ impl<R: Copy> Report<R> {
                 self.running = true;
             }
             if !self.fill(device, batch)? {
-                // What comes before an event is asked for raises none.
+                // A message that came before the event was asked for raises none.
                 device.arm();
                 if !self.fill(device, batch)? {
                     return Ok(Progress::Wait);
@@ -198,8 +197,8 @@ impl<R: Copy> Report<R> {
         }
     }
 
-    /// Returns the range that the messages of the last batch are about: not the one of the
-    /// report at hand, if the report before it was left early.
+    /// Returns the range that the messages of the last batch are about: not that of the present
+    /// report, if the previous one was left early.
     pub(crate) fn asked(&self) -> Option<R> {
         self.asked
     }
@@ -209,8 +208,8 @@ impl<R: Copy> Report<R> {
         if self.taken == 0 {
             return Ok(());
         }
-        // In this order: the two queues have the same size, so that a message could come
-        // before its completion has room.
+        // Release first: the two queues have the same size, so a message that comes after the post
+        // needs a free completion queue entry.
         device.release(self.taken);
         device.post();
         self.taken = 0;
@@ -222,8 +221,8 @@ impl<R: Copy> Report<R> {
         Ok(())
     }
 
-    /// Takes the messages that have come, as far as there is room in `batch`, and puts those
-    /// into it that are not empty. Returns whether there were any.
+    /// Takes the messages that have come, as many as `batch` has room for, and adds those that are
+    /// not empty to `batch`. Returns whether any were taken.
     fn fill<D: Tracker<Range = R>>(
         &mut self,
         device: &mut D,
@@ -235,7 +234,7 @@ impl<R: Copy> Report<R> {
             let message = match self.next_message(device) {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
-                // Those before it are reported first.
+                // Report the messages before the fault first.
                 Err(_) if self.taken > 0 => break,
                 Err(fault) => return Err(fault),
             };
@@ -275,22 +274,23 @@ pub(crate) mod tests {
     use super::*;
     use core::cell::Cell;
 
-    /// Most messages of a ring.
+    /// Largest number of messages in a ring.
     const MOST_SLOTS: usize = 32;
 
-    /// A message: how many entries it has, and what comes after it.
+    /// A message: its number of entries, and its state.
     pub(crate) type Sent = (usize, State);
 
-    /// A device with a ring of messages; what has room is sent before the driver looks.
+    /// A device with a ring of messages. Before the driver looks, it sends as many as there is room
+    /// for.
     pub(crate) struct Ring<'a> {
         /// Messages of the report after each request.
         reports: &'a [&'a [Sent]],
-        /// Messages that have no room yet.
+        /// Messages that were not sent yet.
         pub(crate) outgoing: &'a [Sent],
         /// Whether the last of them is sent again and again.
         for_ever: bool,
         memory: [Sent; MOST_SLOTS],
-        /// Most messages that are sent.
+        /// Number of messages that there is room for.
         pub(crate) slots: usize,
         /// Another message is sent only after a wait.
         pub(crate) slow: bool,
@@ -305,7 +305,7 @@ pub(crate) mod tests {
         fails: bool,
         /// The memory for messages is gone.
         forgotten: bool,
-        /// What the driver has done that it must not do.
+        /// Number of times that the driver has broken a rule.
         pub(crate) faults: Cell<u32>,
     }
 
@@ -352,8 +352,8 @@ pub(crate) mod tests {
             }
         }
 
-        /// Requires that messages of a batch are what was sent, in its order, and that the device
-        /// has not got their memory back.
+        /// Requires that the messages of a batch were sent, in this order, and that the device has
+        /// not got their memory back.
         fn check(&self, batch: &Batch) {
             let mut from = self.released;
             for message in batch.messages() {
@@ -375,7 +375,7 @@ pub(crate) mod tests {
             if self.refuses {
                 return Err("refused");
             }
-            // No report in a report.
+            // The previous report must have ended.
             self.require(self.outgoing.is_empty() && self.sent == self.released);
             self.outgoing = self.reports.get(self.requests).copied().unwrap_or_default();
             self.requests += 1;
@@ -422,7 +422,7 @@ pub(crate) mod tests {
         }
 
         fn post(&mut self) {
-            // Else the completion queue can overrun.
+            // Otherwise the completion queue can overrun.
             self.require(self.posted < self.released);
             self.posted = self.released;
             if !self.slow {
@@ -431,7 +431,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// What a report has said.
+    /// Totals of a report.
     #[derive(Clone, Copy, Default, Debug, PartialEq)]
     pub(crate) struct Seen {
         pub(crate) entries: usize,
@@ -440,7 +440,7 @@ pub(crate) mod tests {
     }
 
     impl Seen {
-        /// Takes what the messages in a batch say.
+        /// Adds the messages of a batch.
         fn take(&mut self, ring: &Ring<'_>, batch: &Batch) {
             ring.check(batch);
             let entries = batch.messages().iter().map(|message| message.len / 8);
@@ -449,7 +449,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Takes all batches of a report.
+    /// Takes all batches of a report, up to its end.
     pub(crate) fn finish(
         report: &mut Report<u64>,
         ring: &mut Ring<'_>,
@@ -463,7 +463,8 @@ pub(crate) mod tests {
                 Ok(Progress::Done) => return (seen, Ok(())),
                 Ok(Progress::More) => seen.take(ring, &batch),
                 Ok(Progress::Wait) => {
-                    // Else no event would come, or nothing ever.
+                    // An event must have been asked for, and the device must have something to
+                    // send.
                     let armed = core::mem::take(&mut ring.armed);
                     ring.require(armed);
                     seen.waits += 1;
@@ -672,7 +673,7 @@ pub(crate) mod tests {
         assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::More));
         seen.take(&ring, &batch);
         report.begin(2, 400, 400);
-        // The tracker keeps what is beyond the range that its messages are about.
+        // These messages are about the first range.
         assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::More));
         assert_eq!(report.asked(), Some(1));
         seen.take(&ring, &batch);

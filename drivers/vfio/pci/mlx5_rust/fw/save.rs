@@ -49,7 +49,7 @@ type Input = Mailbox<
 pub(crate) struct Request {
     /// How much to save.
     pub(crate) extent: Extent,
-    /// Whether to track, from then on, what changes (`set_track`).
+    /// Whether firmware is to track changes from then on (`set_track`).
     pub(crate) track: bool,
 }
 
@@ -66,10 +66,10 @@ pub(crate) struct SavedImage {
 /// Why a SAVE has failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SaveError {
-    /// `BAD_RES_STATE`: the device has changed too much since it was asked for
-    /// the size, or is not tracked any more.
+    /// `BAD_RES_STATE`: the device has changed too much since its size was queried, or is not
+    /// tracked any more.
     BadState,
-    /// mlx5_core does not wait for it any more. Firmware may still carry it out.
+    /// mlx5_core has stopped waiting for the SAVE. Firmware may still carry it out.
     Unknown,
     /// Any other error.
     Other,
@@ -82,13 +82,13 @@ pub(crate) type Saved = Result<SavedImage, SaveError>;
 pub(crate) struct SaveCommand(Owned<AsyncCommand<mlx5_ifc_save_vhca_state_out_bits, OUT_BYTES>>);
 
 impl SaveCommand {
-    /// Prepares to send SAVEs. `waiters` are notified when one ends.
+    /// Prepares to send SAVEs. `waiters` are notified when a SAVE ends.
     pub(crate) fn new(guard: &VfGuard<'_>, waiters: Arc<Changes>) -> Result<Self> {
         AsyncCommand::new(guard, waiters).map(Self)
     }
 
-    /// Starts to save into `buffer`. If that is dropped before the end, firmware
-    /// fails.
+    /// Starts to save into `buffer`. If `buffer` is dropped before the SAVE has ended, firmware
+    /// fails the SAVE.
     pub(crate) fn start(
         &self,
         guard: &VfGuard<'_>,
@@ -105,7 +105,7 @@ impl SaveCommand {
         self.0.has_ended()
     }
 
-    /// Waits until no SAVE is under way. `ERESTARTSYS` if a signal comes first.
+    /// Waits until no SAVE is under way. Returns `ERESTARTSYS` if a signal comes first.
     pub(crate) fn wait(&self) -> Result {
         self.0.wait()
     }
@@ -120,7 +120,7 @@ impl SaveCommand {
             Ok(()) => Ok(SavedImage {
                 len: output.get(field!(mlx5_ifc_save_vhca_state_out_bits, actual_image_size))
                     as usize,
-                // Reserved if firmware does not save in chunks.
+                // The field is reserved if firmware does not save in chunks.
                 next: if self.0.device().in_chunks() {
                     output.get(field!(
                         mlx5_ifc_save_vhca_state_out_bits,
@@ -147,9 +147,10 @@ impl SaveCommand {
 
 impl VfGuard<'_> {
     fn save_input(&self, buffer: &DmaBuffer, request: Request) -> Result<Input> {
-        // Whole pages. A buffer is longer than the field holds only if the state nearly is.
+        // Round down to whole pages. A buffer is too long for the field only if the state nearly
+        // is.
         let size = buffer.pages().len().min(u32::MAX as usize) & !(PAGE_SIZE - 1);
-        // CAST: It is no larger than that.
+        // CAST: `size` is at most `u32::MAX`.
         let size = size as u32;
         let input = mailbox!(mlx5_ifc_save_vhca_state_in_bits)
             .set(
@@ -176,9 +177,9 @@ impl VfGuard<'_> {
         Ok(input)
     }
 
-    /// SAVE_VHCA_STATE that ends tracking; what it saves is of no use.
+    /// Ends tracking by a SAVE_VHCA_STATE. The image is not used.
     ///
-    /// Waits for its end. No other SAVE may be under way.
+    /// Waits for the end of the SAVE. No other SAVE may be under way.
     pub(crate) fn end_tracking(&self, buffer: &DmaBuffer) -> Result {
         let request = Request {
             extent: Extent::Whole,

@@ -3,7 +3,7 @@
 //! Asserts that the format of the stream is that of the C header,
 //! `include/linux/mlx5/vf_migration_stream.h`.
 //!
-//! `stream` has no kernel types, and so none of the header's names.
+//! `stream` uses no kernel types, and so none of the header's names.
 
 use super::bindings::{
     mlx5_vf_migf_header_flags_MLX5_MIGF_HEADER_FLAGS_TAG_OPTIONAL as FLAG_OPTIONAL,

@@ -28,22 +28,22 @@ use vfio_rust::kernel::{
 /// Memory for the messages of a tracker that is to be made, within the limits of the device.
 pub(crate) struct TrackMemory {
     pub(super) limits: TrackLimits,
-    /// Most ranges of a tracker.
+    /// Largest number of ranges of a tracker.
     pub(super) max_ranges: u32,
     pub(super) ring: Ring,
     pub(super) pages: Arc<Pages>,
 }
 
 impl TrackMemory {
-    /// Allocates it, which may wait until other memory is reclaimed: without a guard, for
-    /// which a PF that goes waits, and the caller should hold no lock.
+    /// Allocates the memory, which may wait until other memory is reclaimed. So no guard is held,
+    /// since a PF that goes waits for guards, and the caller should hold no lock.
     ///
-    /// `EOPNOTSUPP` if the device insists on more than there is ever memory for.
+    /// Returns `EOPNOTSUPP` if the device needs more memory than a tracker may ever have.
     pub(crate) fn new(device: &Arc<Device>) -> Result<Self> {
         let capabilities = capabilities(&Device::enter(device)?);
         let limits = TrackLimits::from(&capabilities);
         let ring = limits.ring().ok_or_else(error::eopnotsupp)?;
-        // Zeroed: a message may be longer than what the device has written of it.
+        // Zeroed, since a message may be longer than the part of it that the device has written.
         let pages = Pages::with_len(ring.len(), Fill::Zero)?;
         Ok(Self {
             limits,
@@ -54,7 +54,7 @@ impl TrackMemory {
     }
 }
 
-/// Returns what the `pg_track_*` capabilities say.
+/// Returns the values of the `pg_track_*` capabilities.
 fn capabilities(pf: &PfGuard<'_>) -> bindings::mlx5_rust_track_limits {
     let mut limits: bindings::mlx5_rust_track_limits = pin_init::zeroed();
     // SAFETY: `mdev` is valid: `pf` is a guard of it. `limits` is a local variable.

@@ -57,7 +57,7 @@ pub(super) struct TrackObject {
 }
 
 impl TrackObject {
-    /// Fills in the header of a command about it, which is a part of `input`.
+    /// Fills in the header of a command about the object, which is a part of `input`.
     fn about<L, const N: usize>(
         &self,
         input: Mailbox<L, N>,
@@ -93,8 +93,8 @@ impl Resource for TrackObject {
 }
 
 impl Owned<TrackObject> {
-    /// Returns a guard to send commands about the tracker. `EIO` if the PF takes none, or was
-    /// away: the tracker goes with it.
+    /// Returns a guard to send commands about the tracker. Returns `EIO` if the PF takes no
+    /// commands, or was away: the tracker is gone then.
     fn enter(&self) -> Result<PfGuard<'_>> {
         let pf = Device::enter(self.device()).map_err(|_| EIO)?;
         self.on(&pf).map_err(|_| EIO)?;
@@ -164,8 +164,8 @@ pub(super) struct TrackContext {
     pub(super) sender: u32,
 }
 
-/// CREATE_GENERAL_OBJECT. `EOPNOTSUPP` if the ranges are smaller, or larger,
-/// than what the device can track.
+/// CREATE_GENERAL_OBJECT. Returns `EOPNOTSUPP` if the ranges are smaller or larger than the device
+/// can track.
 pub(super) fn create(
     pf: &PfGuard<'_>,
     limits: &TrackLimits,
@@ -175,7 +175,7 @@ pub(super) fn create(
     let range_bytes = size_of::<bindings::mlx5_ifc_page_track_range_bits>() / 8;
     let mut input = LargeMailbox::new(ranges.len() * range_bytes)?;
     for (mut entry, range) in input.entries().zip(ranges.iter()) {
-        // VFIO lets empty ranges through.
+        // VFIO does not refuse empty ranges.
         let len = range.len().ok_or(EINVAL)?;
         entry.set(
             field!(mlx5_ifc_page_track_range_bits, start_address),

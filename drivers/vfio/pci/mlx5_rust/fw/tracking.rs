@@ -2,14 +2,13 @@
 
 //! Page tracking that was started, shared by the threads that report and that end it.
 //!
-//! A report writes to a bitmap in user memory, which may take as long as user
-//! space likes: it can wait for a userfaultfd. So a report holds the tracker's
-//! lock only while it takes a batch of messages from the device, and no lock while it writes
-//! what they say to the bitmap, or waits for the device. The memory of messages stays as long
-//! as a thread reports from it, even if the tracker is destroyed.
+//! A report writes to a bitmap in user memory, which may take arbitrarily long, for example with a
+//! userfaultfd. So a report holds the tracker's lock only while it takes a batch of messages from
+//! the device, and no lock while it writes their pages to the bitmap, or waits for the device. The
+//! memory of messages stays as long as a thread reports from it, even if the tracker is destroyed.
 //!
-//! Lock order: the VF's state, then `tracker`. `reporting` is inside of neither;
-//! only reporters take it.
+//! Lock order: the VF's state, then `tracker`. `reporting` is taken with neither held, and only by
+//! reporters.
 
 use super::{
     device::Device,
@@ -64,11 +63,11 @@ pub(crate) struct Tracking {
 struct Reporting {
     /// A report is being made.
     busy: bool,
-    /// Threads that wait for its end.
+    /// Number of threads that wait for its end.
     waiting: u32,
 }
 
-/// The right to report; handed on when it is dropped.
+/// The right to report. It is passed on when this is dropped.
 struct ReportTurn<'a>(&'a Tracking);
 
 impl Drop for ReportTurn<'_> {
@@ -116,9 +115,9 @@ impl Tracking {
         self.events.has_ended()
     }
 
-    /// Ends tracking, and a report that is being made, with `EIO`.
+    /// Ends tracking. A report that is being made fails with `EIO`.
     ///
-    /// Waits for a firmware command at most.
+    /// Waits for at most one firmware command.
     pub(crate) fn stop(&self) {
         self.events.fail();
         let tracker = self.tracker.lock().take();
@@ -128,20 +127,21 @@ impl Tracking {
     /// Sets the bits of all memory that the VF has written to since the last report, or of
     /// more than that, and adds its length to `bytes`.
     ///
-    /// The caller must hold no lock that a fault in user memory may depend on. One
-    /// report is made at a time; others wait, `ERESTARTSYS` if a signal comes.
+    /// The caller must hold no lock that a fault in user memory may depend on. One report is made
+    /// at a time. Others wait, and return `ERESTARTSYS` if a signal comes.
     ///
-    /// `EIO` if the tracker has failed or was stopped, or if the device does not
-    /// come to an end; `ETIMEDOUT` if it does not answer, or sends nothing for the report
-    /// timeout, after which the tracker has failed; `EINTR` if the process is killed.
-    /// After an error every page of the range may be dirty.
+    /// Returns `EIO` if the tracker has failed or was stopped, or if the device reports without
+    /// end; `ETIMEDOUT` if the device does not answer, or sends nothing for the report timeout,
+    /// after which the tracker has failed; `EINTR` if the process is killed. After an error every
+    /// page of the range may be dirty.
     pub(crate) fn report(&self, dirty: &mut DirtyBitmap<'_>, bytes: &mut u64) -> Result {
         let range = dirty.range();
         let _turn = self.turn()?;
         let mut batch = Batch::new();
         let (pages, first) = self.with_tracker(|tracker| {
             let pages = tracker.begin(range)?;
-            // Else what is left comes first: the end of a report forgets it.
+            // If earlier reports have left anything, that is reported first: the end of this report
+            // forgets it.
             let first = !tracker.remainder().is_used();
             let first = first.then(|| tracker.next_batch(range, &mut batch));
             Ok((pages, first))
@@ -158,7 +158,7 @@ impl Tracking {
                 Progress::More => {
                     let reported = self.report_batch(&batch, &pages, dirty)?;
                     *bytes = bytes.saturating_add(reported);
-                    // A device that always has more does not let this wait.
+                    // If the device always has more, this loop never waits.
                     task::check_killed()?;
                 }
                 Progress::Wait => self.wait()?,
@@ -168,7 +168,7 @@ impl Tracking {
         }
     }
 
-    /// Sets the bits of what earlier reports have left. Returns how many bytes that is.
+    /// Sets the bits of the memory that earlier reports have left. Returns its length in bytes.
     fn report_rest(&self, dirty: &mut DirtyBitmap<'_>) -> Result<u64> {
         let range = dirty.range().into();
         let found = self.with_tracker(|tracker| Ok(tracker.remainder().find(range)))?;
@@ -180,7 +180,7 @@ impl Tracking {
         Ok(bytes)
     }
 
-    /// Sets the bits of the pages in a batch. Returns how many bytes those have.
+    /// Sets the bits of the pages in a batch. Returns their length in bytes.
     fn report_batch(
         &self,
         batch: &Batch,
@@ -213,7 +213,7 @@ impl Tracking {
             let interrupted = self.ended.wait_interruptible(&mut reporting);
             reporting.waiting -= 1;
             if interrupted {
-                // It may have been notified instead of another one.
+                // This thread may have been notified: notify another one.
                 self.ended.notify_one();
                 return Err(ERESTARTSYS);
             }
@@ -222,7 +222,7 @@ impl Tracking {
         Ok(ReportTurn(self))
     }
 
-    /// `EIO` if tracking was stopped.
+    /// Calls `f` with the tracker. Returns `EIO` if tracking was stopped.
     fn with_tracker<R>(&self, f: impl FnOnce(&mut PageTracker) -> Result<R>) -> Result<R> {
         let mut tracker = self.tracker.lock();
         f((*tracker).as_mut().ok_or(EIO)?)

@@ -34,8 +34,8 @@ unsafe impl Sync for Page {}
 
 impl Resource for Page {
     fn destroy(&self, pf: &PfGuard<'_>) -> Result {
-        // SAFETY: `mdev` is valid: `pf` is a guard of it. The page is valid by the
-        // type invariant, and given back once: this is successful.
+        // SAFETY: `mdev` is valid: `pf` is a guard of it. The page is valid by the type invariant,
+        // and given back once: `destroy` is not called again after success.
         unsafe { bindings::mlx5_put_uars_page(pf.mdev(), self.page.as_ptr()) };
         Ok(())
     }
@@ -64,7 +64,8 @@ impl Uar {
         self.0.page.as_ptr()
     }
 
-    /// Returns its number, for a command to the PF of `pf`. `ENODEV` if it is not there.
+    /// Returns the number of the page, for a command to the PF of `pf`, or `ENODEV` if the page is
+    /// not there.
     pub(super) fn index(&self, pf: &PfGuard<'_>) -> Result<u32> {
         Ok(self.0.on(pf)?.index)
     }

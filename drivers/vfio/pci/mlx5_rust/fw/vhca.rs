@@ -22,12 +22,12 @@ use super::{
 };
 use kernel::prelude::*;
 
-/// Half of a VHCA that can be stopped.
+/// Side of a VHCA that can be suspended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// What it starts by itself: DMA, interrupts. Stopped first, for P2P.
+    /// What the VHCA begins by itself: DMA, interrupts. Suspended first, for P2P.
     Initiator,
-    /// What it does when accessed.
+    /// What the VHCA does when it is accessed.
     Responder,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Extent {
     Changes,
 }
 
-/// What firmware tells about a state.
+/// Firmware's answer to a query of a state.
 #[derive(Clone, Copy)]
 pub(crate) struct StateInfo {
     /// Bytes of memory that the next SAVE needs.

@@ -2,10 +2,9 @@
 
 //! The data file of a resuming session.
 //!
-//! A valid stream ends at a record boundary, and clients take "write() returned" for
-//! "loaded". So a write that ends at a record boundary returns when every LOAD has
-//! ended, with its result. One that ends inside a record may return while the record
-//! before it is being loaded.
+//! A valid stream ends at a record boundary, and user space takes "write() returned" for "loaded".
+//! So a write that ends at a record boundary returns when every LOAD has ended, with its result. A
+//! write that ends inside a record may return while the previous record is being loaded.
 //!
 //! If that wait is broken off (a signal, the freezer), or not allowed (`O_NONBLOCK`),
 //! the last byte of the record is not counted: it is *owed*. The next write begins
@@ -47,7 +46,7 @@ impl ResumingSession {
     fn take(&self, wait: Wait) -> Result<Intake> {
         loop {
             let seen = self.changes.seen();
-            // Anew each time: the PF may have gone.
+            // Check each time: the PF may have gone.
             let mut incoming = self.lock();
             incoming.check()?;
             match mem::replace(&mut incoming.writer, Writer::Busy) {
@@ -65,8 +64,7 @@ impl ResumingSession {
         }
     }
 
-    /// Ends a turn that [`Self::take`] began. `ENODEV` if the session has ended in
-    /// between.
+    /// Ends a turn that [`Self::take`] began. Returns `ENODEV` if the session has ended in between.
     fn put_back(&self, intake: Intake, failed: Option<Error>) -> Result {
         let mut incoming = self.lock();
         if let Some(err) = failed {
@@ -75,7 +73,7 @@ impl ResumingSession {
         self.changes.notify_all();
         if matches!(incoming.writer, Writer::Gone) {
             drop(incoming);
-            // Without the lock: firmware commands, and freeing memory.
+            // Drop the intake without the lock: that sends firmware commands, and frees memory.
             drop(intake);
             self.pd.end();
             return Err(ENODEV);
@@ -103,7 +101,7 @@ impl ResumingSession {
         }
     }
 
-    /// Takes back the last byte that was taken in: it is owed.
+    /// Makes the last byte that was taken in the owed byte, which is not counted.
     fn owe(intake: &mut Intake, from: &mut UserReader) -> Result {
         from.rewind(1)?;
         intake.owed = Some(from.peek_byte()?);

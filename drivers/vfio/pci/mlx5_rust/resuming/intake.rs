@@ -27,7 +27,7 @@ use vfio_rust::kernel::{
 };
 
 impl From<Malformed> for Error {
-    /// Returns the error of the C driver, if it has one.
+    /// Returns the error that the C driver returns, if it returns one.
     fn from(malformed: Malformed) -> Self {
         match malformed {
             Malformed::TooLarge => ENOMEM,
@@ -56,18 +56,19 @@ const AT_ONCE: usize = SZ_4M;
 /// firmware can reach stays mapped for the next image that fits.
 pub(super) struct Intake {
     pub(super) parser: Parser,
-    /// The image of the record at hand.
+    /// The image of the present record.
     pub(super) image: ImageBuffer,
-    /// The other buffer, unless it is in the LOAD, or in `Incoming`.
+    /// The other buffer, unless firmware loads from it, or `Incoming` has it.
     pub(super) spare: Option<ImageBuffer>,
-    /// A buffer that is too small for the image at hand. It is dropped when that is
-    /// complete: the first byte of an image must not wait for firmware.
+    /// A buffer that is too small for the present image. It is dropped when that image is complete,
+    /// not before: dropping it sends firmware commands, and the first byte of an image must not
+    /// wait for firmware.
     pub(super) outgrown: Option<ImageBuffer>,
     /// The last byte of a record that was taken in but not counted.
     pub(super) owed: Option<u8>,
 }
 
-/// Why a turn ended.
+/// Why a write ended early.
 pub(super) enum Interrupted {
     /// The wait for a LOAD was broken off, or not allowed.
     Wait(Error),
@@ -160,7 +161,7 @@ impl ResumingSession {
                     return Ok(());
                 }
                 Need::Push(want) => {
-                    // A write of nothing but headers waits for nothing.
+                    // Check here, since a write of headers only never waits.
                     task::check_killed()?;
                     let mut bytes = [0; HEADER_LEN];
                     let bytes = &mut bytes[..want.min(left).min(HEADER_LEN)];
@@ -174,7 +175,8 @@ impl ResumingSession {
                     if at == 0 {
                         self.begin(intake, len);
                     }
-                    // Memory comes before the data do, which can take arbitrarily long.
+                    // Limit the piece: its memory is allocated before it is copied, which can take
+                    // arbitrarily long.
                     let n = len.min(left).min(AT_ONCE);
                     intake.image.write(at, n, at + len, from)?;
                     intake.parser.stored(n);

@@ -2,8 +2,8 @@
 
 //! A resuming session: its parts, its beginning and its end.
 //!
-//! Locks nest in this order: `sending`, then `incoming`. Neither is held over an
-//! access to user memory, nor is `incoming` over a command.
+//! Locks nest in this order: `sending`, then `incoming`. Neither is held while user memory is
+//! accessed, and `incoming` is not held while a command is executed.
 
 use super::intake::Intake;
 use crate::{
@@ -41,9 +41,9 @@ use vfio_rust::{
     migration::VfioDevice, //
 };
 
-/// Place of the [`Intake`].
+/// Where the [`Intake`] is.
 pub(super) enum Writer {
-    /// It is here.
+    /// No writer has it.
     Idle(Intake),
     /// A writer has it, and copies without the lock: user memory can take arbitrarily
     /// long, and closing must not wait for it.
@@ -55,8 +55,8 @@ pub(super) enum Writer {
 /// Why nothing is taken in any more.
 #[derive(Clone, Copy)]
 pub(super) enum Stopped {
-    /// Something was wrong with the stream, or firmware did not load it; and
-    /// whether a writer was told.
+    /// The stream was wrong, or firmware did not load an image. `told` is whether a writer got the
+    /// error.
     Failed { err: Error, told: bool },
     /// The session has ended, or the PF is gone.
     Closed,
@@ -72,8 +72,8 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Fails if nothing is taken in any more. The first writer to hear of an error
-    /// gets that error.
+    /// Returns an error if nothing is taken in any more: the first writer gets the error that has
+    /// stopped the stream, all others get `ENODEV`.
     pub(super) fn check(&mut self) -> Result {
         match &mut self.stopped {
             None => Ok(()),
@@ -105,24 +105,23 @@ pub(crate) struct ResumingSession {
     #[pin]
     pub(super) command: LoadCommand,
     pub(super) pd: Pd,
-    /// Held by whoever sends commands for the session.
+    /// Held while commands are sent for the session.
     #[pin]
     pub(super) sending: Mutex<Sending>,
     #[pin]
     pub(super) incoming: Mutex<Incoming>,
 }
 
-/// Why a session is not at its end.
+/// Why a session could not be finished.
 pub(crate) enum NotFinished {
-    /// Nothing is lost: the writer can finish, or the caller try again.
+    /// The session goes on: the writer can finish, or the caller can try again.
     GoesOn(Error),
     /// The state is incomplete, or was not loaded.
     Failed(Error),
 }
 
-/// A resuming session that the VF is in. Dropping it ends the session: nothing is
-/// sent any more, the LOAD that firmware is executing is waited for, and memory is
-/// freed.
+/// A resuming session that the VF is in. Dropping it ends the session, waits for the LOAD that
+/// firmware is executing, and frees memory. No command is sent after that.
 pub(crate) struct Resuming(Arc<ResumingSession>);
 
 impl Drop for Resuming {
@@ -177,13 +176,13 @@ impl Resuming {
         Ok((resuming, file))
     }
 
-    /// Waits until firmware has loaded everything, and returns whether the stream may
-    /// end here. Nothing is taken in after that.
+    /// Waits until firmware has loaded everything, and checks that the stream may end here. Nothing
+    /// is taken in after success.
     ///
-    /// `EBUSY` while a writer copies, `ERESTARTSYS` if a signal comes first: the
-    /// session goes on. `EINVAL` in the middle of a record, with a byte owed, or
-    /// before the first image. After an error it is that error, or `EIO` if a writer
-    /// was told.
+    /// Returns `EBUSY` while a writer copies, or `ERESTARTSYS` if a signal comes first: the session
+    /// goes on. Returns `EINVAL` in the middle of a record, if a byte is owed, or before the first
+    /// image. If the stream has failed, returns its error, or `EIO` if a writer has got that
+    /// already.
     pub(crate) fn finish(&self) -> Result<(), NotFinished> {
         loop {
             let mut incoming = self.0.lock();
@@ -198,8 +197,8 @@ impl Resuming {
                 }
                 (None, Writer::Idle(intake)) => {
                     if intake.owed.is_none() && intake.parser.is_complete() {
-                        // Before the lock goes: a writer would have more loaded, and
-                        // nobody would hear of an error.
+                        // Set this before the lock is released: otherwise a writer could have more
+                        // loaded, and nobody would get the error.
                         incoming.stopped = Some(Stopped::Closed);
                         Ok(())
                     } else {
@@ -212,7 +211,7 @@ impl Resuming {
 }
 
 impl ResumingSession {
-    /// Locks what was written, and takes the end of a LOAD in.
+    /// Locks `incoming`, and takes the result of a LOAD.
     pub(super) fn lock(&self) -> Guard<'_, Incoming, MutexBackend> {
         let mut incoming = self.incoming.lock();
         if incoming.loading {
@@ -242,12 +241,12 @@ impl ResumingSession {
         self.changes.notify_all();
         self.command.end();
         let loaded = self.incoming.lock().loaded.take();
-        // Without the lock: firmware commands, and freeing memory. Before a writer may end the
-        // PD, which its mkey uses.
+        // Drop the buffer without the lock, since that sends firmware commands and frees memory.
+        // Drop it before a writer can end the PD, which the mkey of the buffer uses.
         drop(loaded);
         let writer = mem::replace(&mut self.incoming.lock().writer, Writer::Gone);
         match writer {
-            // It ends the rest: it has the intake, whose mkeys use the PD.
+            // The writer ends the rest: it has the intake, whose mkeys use the PD.
             Writer::Busy => (),
             Writer::Idle(_) | Writer::Gone => {
                 drop(writer);

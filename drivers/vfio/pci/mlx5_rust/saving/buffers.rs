@@ -2,22 +2,22 @@
 
 //! The buffers of a saving session, and the use of each.
 //!
-//! The first image of a running device is as large as the whole state, and so may be the
-//! one of the stopped device: one buffer is for both. Images in between, of what has
-//! changed, have others, however large: an image of the stopped device must not wait until
-//! those are read, nor for memory.
+//! The first image of a running device is as large as the whole state, and the image of the stopped
+//! device may be, too: one buffer is for both. Incremental images in between have other buffers,
+//! whatever their size: the image of the stopped device must not wait until they are read, nor for
+//! memory.
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
 use super::chunks::BUFFERS;
 
-/// Most buffers of a session: for the stopped device, and for images of the running one,
-/// of which there are several only if a reader does not keep up.
+/// Largest number of buffers of a session: those for the stopped device, and those for images of
+/// the running device, of which there are several only if a reader does not keep up.
 const SLOTS: usize = BUFFERS + 6;
 
 /// Memory for an image.
 pub(crate) trait Capacity {
-    /// Returns how many bytes fit.
+    /// Returns the number of bytes that fit.
     fn capacity(&self) -> usize;
 }
 
@@ -33,21 +33,21 @@ pub(crate) enum Urgency {
 /// Use of a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Usage {
-    /// It is not used.
+    /// The buffer is not used.
     Free,
-    /// Firmware writes to it.
+    /// Firmware writes to the buffer.
     Saving,
-    /// An image is in it, which is not read to its end.
+    /// The buffer holds an image that was not read to its end.
     Readable,
 }
 
-/// Names a buffer of a [`Buffers`], as long as it is in use.
+/// Index of a buffer in [`Buffers`], valid as long as the buffer is in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Index(usize);
 
 struct Slot<B> {
     buffer: B,
-    /// Images that are less urgent do not get it.
+    /// Images that are less urgent do not get the buffer.
     kept_for: Urgency,
     usage: Usage,
 }
@@ -73,8 +73,8 @@ impl<B: Capacity> Buffers<B> {
         }
     }
 
-    /// Returns whether there is an empty slot for a buffer. The last one is not for images
-    /// that can wait: the stopped device must have one, however many images wait to be read.
+    /// Returns whether there is an empty slot for a buffer. The last empty slot is not for images
+    /// that can wait: the stopped device must have one, however many images are unread.
     fn has_empty(&self, urgency: Urgency) -> bool {
         let empty = self.slots.iter().filter(|slot| slot.is_none()).count();
         match urgency {
@@ -83,8 +83,8 @@ impl<B: Capacity> Buffers<B> {
         }
     }
 
-    /// Adds a buffer that less urgent images do not get. Gives it back if there are too
-    /// many.
+    /// Adds a buffer that less urgent images do not get. Returns the buffer if there is no slot for
+    /// it.
     pub(crate) fn add(&mut self, buffer: B, kept_for: Urgency) -> Result<(), B> {
         if !self.has_empty(kept_for) {
             return Err(buffer);
@@ -100,8 +100,8 @@ impl<B: Capacity> Buffers<B> {
         Ok(())
     }
 
-    /// Returns whether there is a buffer for an image of any size, or [`Self::add`] takes one
-    /// if those that are too small go.
+    /// Returns whether an image of any size can have a buffer: a free one, or one that
+    /// [`Self::add`] accepts once free ones that are too small were removed.
     pub(crate) fn can_grow(&self, urgency: Urgency) -> bool {
         let free = |slot: &Slot<B>| slot.is_free_for(urgency);
         self.slots.iter().flatten().any(free) || self.has_empty(urgency)
@@ -123,7 +123,7 @@ impl<B: Capacity> Buffers<B> {
         Some(index)
     }
 
-    /// Removes a buffer that the image can have, and that `need` bytes do not fit in.
+    /// Removes a buffer that is free for the image, but too small for `need` bytes.
     pub(crate) fn remove_small(&mut self, need: usize, urgency: Urgency) -> Option<B> {
         let small = |slot: &Slot<B>| slot.is_free_for(urgency) && slot.buffer.capacity() < need;
         self.slots
@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    /// A buffer for the whole state, and one for what changes.
+    /// A buffer for the whole state, and one for incremental images.
     fn two() -> Result<Buffers<usize>, usize> {
         let mut buffers = Buffers::new();
         buffers.add(1100, Urgency::Urgent)?;
@@ -195,7 +195,7 @@ mod tests {
         let mut buffers = two()?;
         let first = buffers.take(1000, Urgency::Urgent);
         assert_eq!(capacity(&buffers, first), Some(1100));
-        // Nobody has read it yet.
+        // The image is unread.
         let index = first.ok_or(0usize)?;
         buffers.saved(index);
         assert_eq!(buffers.take(1000, Urgency::Urgent), None);
@@ -277,7 +277,7 @@ mod tests {
         buffers.add(1100, Urgency::Urgent)?;
         let last = buffers.take(1100, Urgency::Urgent).ok_or(0usize)?;
         assert!(!buffers.can_grow(Urgency::Urgent));
-        // The images are of no use any more, but for the one that is being saved.
+        // All images but the one that is being saved are given up.
         buffers.release_unread();
         let mut free = 0;
         while let Some(index) = buffers.take(1, Urgency::Urgent) {

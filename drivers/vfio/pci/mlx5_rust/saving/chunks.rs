@@ -2,13 +2,13 @@
 
 //! When the next chunk of a stopped device is saved.
 //!
-//! A device may hand its state out in chunks, each of which says how much memory
-//! the next one needs. Two buffers alternate: while one is read, the other is
-//! filled, and firmware waits if the reader is slower.
+//! Firmware may save a state in chunks. With each, it tells how much memory the next one needs. Two
+//! buffers alternate: while one is read, the other is filled, and firmware waits if the reader is
+//! slower.
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
-/// Most chunks that are in memory, with the one that is being saved.
+/// Largest number of chunks in memory, including the one that is being saved.
 pub(crate) const BUFFERS: usize = 2;
 
 /// The chunks of one state.
@@ -72,7 +72,7 @@ mod tests {
         let mut chunks = Chunks::default();
         assert!(!chunks.saved(20));
         assert_eq!(chunks.take_due(), Some(20));
-        // It is under way.
+        // That chunk is being saved.
         assert_eq!(chunks.take_due(), None);
         assert!(!chunks.saved(30));
         // Both buffers are full.

@@ -68,7 +68,7 @@ impl SavingSession {
         };
         {
             let mut outgoing = self.outgoing.lock();
-            // As with the C driver, whose buffer has as many pages.
+            // Round up to whole pages, as the C driver does.
             let record = stream::size_record(whole.next_multiple_of(PAGE_SIZE) as u64);
             outgoing.reserve(1)?;
             let end = outgoing.ledger.append(kind, record.len() as u64);
@@ -78,8 +78,7 @@ impl SavingSession {
             extent: Extent::Whole,
             track: running,
         };
-        // The first image is for the larger buffer. Firmware may fill it, even if it needs
-        // less.
+        // The first image goes to the larger buffer. Firmware may fill it, even if it needs less.
         let need = if running { whole } else { info.required };
         self.start(need, Urgency::Urgent, request, kind)
     }
@@ -88,8 +87,8 @@ impl SavingSession {
         if len > MAX_SAVE {
             return Err(EOVERFLOW);
         }
-        // Without a guard, for which a reset waits: gigabytes take a while.
-        // No memory cannot be mapped, even if firmware needs none.
+        // Allocate without a guard: a reset waits for guards, and gigabytes take a while. Allocate
+        // at least a page, even if firmware needs no memory: an empty buffer cannot be mapped.
         let pages = Arc::new(Pages::with_len(len.max(1), Fill::Zero)?, GFP_KERNEL_ACCOUNT)?;
         let len = pages.len();
         let guard = self.vf.enter(self.epoch)?;
@@ -99,13 +98,13 @@ impl SavingSession {
 
     fn add(&self, buffer: Arc<DmaBuffer>, urgency: Urgency) -> Result {
         let added = self.outgoing.lock().buffers.add(buffer, urgency);
-        // A buffer that there is no room for is dropped without the lock.
+        // If there is no slot, the buffer is dropped here, without the lock.
         added.map_err(|_| EBUSY)
     }
 
-    /// Takes a buffer of at least `need` bytes, for an image for whose record there is
-    /// room then. Called with `sending` held, or by the arc that begins the session:
-    /// nobody else adds or takes any.
+    /// Takes a buffer of at least `need` bytes for an image, and reserves room for the record of
+    /// the image. Called with `sending` held, or by the arc that begins the session, so that nobody
+    /// else adds or takes buffers.
     pub(super) fn buffer_for(
         &self,
         need: usize,
@@ -114,7 +113,8 @@ impl SavingSession {
         if let Some(taken) = self.outgoing.lock().take_buffer(need, urgency)? {
             return Ok(taken);
         }
-        // Firmware commands, and memory, without the lock of the stream.
+        // Free and allocate buffers without the lock of the stream, since that sends firmware
+        // commands.
         let small = || self.outgoing.lock().buffers.remove_small(need, urgency);
         while let Some(buffer) = small() {
             drop(buffer);
@@ -124,7 +124,8 @@ impl SavingSession {
         taken.ok_or(ENOMEM)
     }
 
-    /// Starts a SAVE. None may be under way. Called as [`buffer_for`](Self::buffer_for).
+    /// Starts a SAVE. No SAVE may be under way. The requirements of
+    /// [`buffer_for`](Self::buffer_for) apply.
     pub(super) fn start(
         &self,
         need: usize,
@@ -142,7 +143,8 @@ impl SavingSession {
         }
     }
 
-    /// Sends a SAVE into a buffer that was taken. Called as [`buffer_for`](Self::buffer_for).
+    /// Sends a SAVE into a buffer that was taken. The requirements of
+    /// [`buffer_for`](Self::buffer_for) apply.
     pub(super) fn send(
         &self,
         guard: &VfGuard<'_>,
@@ -152,7 +154,7 @@ impl SavingSession {
         kind: Kind,
     ) -> Result {
         self.vf.tracer.save_begins(need as u64);
-        // Without the lock: this waits if it has to be sent as a synchronous command.
+        // Send without the lock: this waits if the SAVE has to be sent as a synchronous command.
         let sent = self.command.start(guard, &buffer, request);
         let mut outgoing = self.outgoing.lock();
         if sent.is_err() {
@@ -164,7 +166,7 @@ impl SavingSession {
             kind,
         });
         drop(outgoing);
-        // A reader may wait for it to begin, or even to end.
+        // A reader may wait for the SAVE to begin, or even to end.
         self.changes.notify_all();
         Ok(())
     }
@@ -203,7 +205,7 @@ fn whole_len(required: usize, total: u64, in_chunks: bool, running: bool) -> Res
     let len = if in_chunks {
         required.max(usize::try_from(total).unwrap_or(CHUNK).min(CHUNK))
     } else if running {
-        // It may grow until it is stopped, by a tenth, say.
+        // Add a tenth: the state may grow until the device is stopped.
         required.saturating_add(required / 10)
     } else {
         required

@@ -2,8 +2,8 @@
 
 //! The data file of a saving session.
 //!
-//! Readers take turns: the reader that has the turn has the next record of the stream, and
-//! reads on in it without a lock until it ends.
+//! Readers take turns. The reader that has the turn owns the next record of the stream, and reads
+//! from that record without a lock, until it ends.
 
 use super::{
     outgoing::Stage,
@@ -60,8 +60,8 @@ impl SavingSession {
         }
     }
 
-    /// Reads from the middle of an image, without a lock. `None` if that is not possible,
-    /// or would come to the end of the image.
+    /// Reads from the middle of an image, without a lock. Returns `None` if that is not possible,
+    /// or if the read would reach the end of the image.
     #[inline]
     fn read_on(&self, record: &mut Option<Record>, out: &mut UserWriter) -> Option<Result<usize>> {
         let record = record.as_mut()?;
@@ -70,7 +70,7 @@ impl SavingSession {
         if n == 0 || n >= record.left || !self.is_current() {
             return None;
         }
-        // What could not be copied is still there to be read.
+        // Data that could not be copied stay unread.
         if let Err(err) = record.image.as_ref()?.pages.read(offset, n, out) {
             return Some(Err(err));
         }
@@ -78,7 +78,7 @@ impl SavingSession {
         Some(Ok(n))
     }
 
-    /// Reads all that is there. Waits for the first byte.
+    /// Reads all data that are ready, and waits for the first byte if none are.
     #[inline(never)]
     fn read_records(
         &self,
@@ -100,7 +100,7 @@ impl SavingSession {
                 break;
             }
             copied = next.copy(n, out);
-            // What could not be copied is still there to be read.
+            // Data that could not be copied stay unread.
             if copied.is_ok() {
                 self.consume(record, n)?;
                 done += n;
@@ -112,7 +112,7 @@ impl SavingSession {
         Ok(done)
     }
 
-    /// Waits for the next record, if a reader has none. Returns false at the end.
+    /// Waits for the next record, if `record` is `None`. Returns false at the end of the stream.
     fn next_record(&self, record: &mut Option<Record>, wait: Wait) -> Result<bool> {
         loop {
             let seen = self.changes.seen();
@@ -154,8 +154,8 @@ impl SavingSession {
         }
     }
 
-    /// Removes the `n` bytes that a reader has copied from its record. If those were the
-    /// last, the reader gets the next record, if that is there.
+    /// Removes the `n` bytes that a reader has copied from its record. If they were the last ones,
+    /// the reader gets the next record, if there is one.
     fn consume(&self, record: &mut Option<Record>, n: usize) -> Result {
         let Some(next) = record else {
             return Ok(());
@@ -174,7 +174,7 @@ impl SavingSession {
         let end = core::mem::replace(record, outgoing.records.pop());
         let due = outgoing.chunk_is_due();
         drop(outgoing);
-        // Without the lock: it may be the last user of its pages.
+        // Drop the record without the lock: it may have the last reference to its pages.
         drop(end);
         if due {
             self.save_next_chunk();
@@ -188,7 +188,7 @@ impl DataFile for SavingSession {
     const NAME: &'static CStr = c"mlx5vf_mig";
     const ACCESS: Access = Access::Read;
 
-    // Only called by the operation of the file.
+    // Inlined, since only the file operation calls this.
     #[inline]
     fn read(this: ArcBorrow<'_, Self>, wait: Wait, out: &mut UserWriter) -> Result<usize> {
         let mut record = match this.reader.take() {
@@ -199,7 +199,7 @@ impl DataFile for SavingSession {
             Some(read) => read,
             None => this.read_records(&mut record, wait, out),
         };
-        // The session may have failed in between.
+        // The session may have failed during the read.
         match record.give_back() {
             GivenBack::Kept => read,
             GivenBack::Cleared => Err(ENODEV),
@@ -216,11 +216,11 @@ impl DataFile for SavingSession {
         let outgoing = self.lock();
         let ready = match outgoing.stage {
             Stage::Failed => Readiness::Failed,
-            // Another reader has the record, and may leave some of it.
+            // Another reader has the record, and may leave a part of it unread.
             _ if taken => Readiness::Pending,
             Stage::Complete => Readiness::Ready,
-            // At the temporary end there is nothing but ENOMSG to be read:
-            // "Userspace can wait for more data [...] by using poll".
+            // At the temporary end, a read would only return ENOMSG: "Userspace can wait for more
+            // data [...] by using poll".
             _ if outgoing.ledger.unread(self.read.load(Relaxed)) > 0 => Readiness::Ready,
             _ => Readiness::Pending,
         };

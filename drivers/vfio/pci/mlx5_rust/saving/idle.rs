@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The part of a saving session in arcs, while it sends nothing else.
+//! What arcs do with a saving session, while nobody else sends its commands.
 
 use super::{
     buffers::Urgency,
@@ -52,8 +52,8 @@ impl Idle<'_> {
         saved.inspect_err(|_| session.fail())
     }
 
-    /// Stops to track the running device, which is the end of the session. The device is
-    /// lost, with `ETIMEDOUT`, if firmware may still begin to track it.
+    /// Stops tracking the running device, which ends the session. The device is lost, with
+    /// `ETIMEDOUT`, if firmware may still begin to track it.
     pub(crate) fn end_tracking(&self) -> Result<(), StepError> {
         let session = self.session;
         let Outgoing {
@@ -71,8 +71,8 @@ impl Idle<'_> {
         let enter = || session.vf.enter(session.epoch);
         let need = enter()?.query_state(Extent::Changes)?.required;
         let (index, buffer) = session.buffer_for(need, Urgency::Urgent).or_else(|_| {
-            // Nobody wants the images of a device that is not to be moved: their memory will
-            // do.
+            // The images are not needed any more, since the device is not migrated: use the memory
+            // of one.
             session.fail();
             session.buffer_for(need, Urgency::Urgent)
         })?;
@@ -80,14 +80,14 @@ impl Idle<'_> {
             let ended = guard.end_tracking(&buffer);
             ended.map_err(unknown_is_lost)
         });
-        // Else firmware may write to it yet.
+        // If the device is lost, firmware may still write to the buffer.
         if !matches!(ended, Err(StepError::Lost(_))) {
             session.outgoing.lock().buffers.release(index);
         }
         ended?;
         session.outgoing.lock().tracked = false;
-        // Before another thread may send commands: firmware cannot tell any more what
-        // has changed.
+        // Fail the session before another thread can send commands: firmware cannot tell any more
+        // what has changed.
         session.fail();
         Ok(())
     }

@@ -63,7 +63,7 @@ impl Capacity for Arc<DmaBuffer> {
     }
 }
 
-/// A SAVE that is under way, or the result of which was not taken.
+/// A SAVE that is under way, or whose result was not taken.
 #[derive(Clone, Copy)]
 pub(super) struct InFlight {
     pub(super) buffer: Index,
@@ -79,11 +79,11 @@ pub(super) struct Outgoing {
     /// vector, so new records are inserted at the front.
     pub(super) records: KVec<Record>,
     pub(super) in_flight: Option<InFlight>,
-    /// An arc waits for the SAVE that is under way: no other is to start.
+    /// An arc waits for the SAVE that is under way: no other may start.
     pub(super) awaited: bool,
-    /// Firmware tracks what changes.
+    /// Firmware tracks the changes of the device.
     pub(super) tracked: bool,
-    /// Firmware may still carry out a SAVE that mlx5_core has stopped to wait for.
+    /// Firmware may still carry out a SAVE that mlx5_core has stopped waiting for.
     pub(super) unknown: bool,
     pub(super) buffers: Buffers<Arc<DmaBuffer>>,
     pub(super) ledger: Ledger,
@@ -95,8 +95,8 @@ impl Outgoing {
     pub(super) fn fail(&mut self) {
         self.stage = Stage::Failed;
         self.records = KVec::new();
-        // A reader may still copy from one of them. The reader has a reference to the pages,
-        // and its read() fails with ENODEV.
+        // A reader may still copy from one of these buffers. It has a reference to the pages, and
+        // its read() fails with ENODEV.
         self.buffers.release_unread();
     }
 
@@ -110,15 +110,15 @@ impl Outgoing {
         }
     }
 
-    /// Returns whether the next chunk is to be saved now. It waits if images of the device
-    /// when it ran have all buffers but one.
+    /// Returns whether the next chunk is to be saved now. A chunk has to wait if there is no buffer
+    /// for it: unread images of the running device may have all others.
     pub(super) fn chunk_is_due(&self) -> bool {
         let possible = self.in_flight.is_none() && self.buffers.can_grow(Urgency::Urgent);
         self.chunks.is_due() && possible
     }
 
-    /// Returns whether all that was saved of the running device was read, for a reader that
-    /// has no record: there will be more only once user space asks for it, or stops the
+    /// Returns whether a reader that has no record has read all that was saved of the running
+    /// device. More is saved only once user space calls VFIO_MIG_GET_PRECOPY_INFO, or stops the
     /// device.
     pub(super) fn is_at_temporary_end(&self) -> bool {
         matches!(self.stage, Stage::PreCopy | Stage::PreCopyFailed)
@@ -138,7 +138,7 @@ impl Outgoing {
                 return Ok(());
             }
             Err(SaveError::Unknown) => {
-                // Firmware may write to the buffer yet.
+                // Firmware may still write to the buffer.
                 self.unknown = true;
                 return Err(EIO);
             }
@@ -147,7 +147,7 @@ impl Outgoing {
                 return Err(EIO);
             }
         };
-        // Whatever becomes of the image.
+        // Set this even if the image is not appended.
         self.tracked |= self.stage == Stage::InitialSave;
         let buffer = save.buffer;
         if let Err(err) = self.append(save, image) {
@@ -166,7 +166,7 @@ impl Outgoing {
     fn append(&mut self, save: InFlight, image: SavedImage) -> Result {
         let buffer = self.buffers.get(save.buffer).ok_or(ENODEV)?;
         let pages = buffer.pages().clone();
-        // One without a byte would look like the end of the stream to a reader.
+        // An image without a byte would look like the end of the stream to a reader.
         if image.len == 0 || image.len > pages.len() {
             return Err(EIO);
         }
@@ -183,8 +183,8 @@ impl Outgoing {
         self.push(Record::new(header, end).with_image(stored, image.len))
     }
 
-    /// Takes a buffer of at least `need` bytes, if there is one, for an image for whose
-    /// record there is room then.
+    /// Takes a buffer of at least `need` bytes for an image, if there is one, and reserves room for
+    /// the record of the image.
     pub(super) fn take_buffer(
         &mut self,
         need: usize,
@@ -196,7 +196,7 @@ impl Outgoing {
         Ok(taken)
     }
 
-    /// Makes room for more records, so that there is no error when they come.
+    /// Reserves room for more records, so that [`push`](Self::push) does not fail later.
     pub(super) fn reserve(&mut self, records: usize) -> Result {
         Ok(self.records.reserve(records, GFP_KERNEL_ACCOUNT)?)
     }

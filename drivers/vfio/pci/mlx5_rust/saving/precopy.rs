@@ -2,12 +2,11 @@
 
 //! How many bytes of a pre-copy stream are left, and of which kind.
 //!
-//! `include/uapi/linux/vfio.h` on `struct vfio_precopy_info`: *initial bytes*
-//! are what a destination should have before it takes over, *dirty bytes* what
-//! has changed since. Initial bytes come first, so one position in the stream
-//! divides the two.
+//! `include/uapi/linux/vfio.h` on `struct vfio_precopy_info`: *initial bytes* are the data that a
+//! destination should have before it takes over, *dirty bytes* are later changes. Initial bytes
+//! come first, so one position in the stream divides the two.
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
 /// Positions in a stream, in bytes from its beginning. The position of readers is an
 /// argument: they change it without a lock.
@@ -21,12 +20,12 @@ pub(crate) struct Ledger {
     initial_end: u64,
 }
 
-/// What firmware has just told about a running device.
+/// Firmware's answer to a query about a running device.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Pending {
-    /// Bytes that a SAVE of what has changed needs; 0 if none is possible.
+    /// Bytes that a SAVE of the changes needs; 0 if no SAVE is possible.
     pub(crate) bytes: u64,
-    /// There is a new initial state among it.
+    /// The changes include a new initial state.
     pub(crate) new_initial: bool,
 }
 
@@ -34,9 +33,9 @@ pub(crate) struct Pending {
 /// `dirty_bytes` is not 0.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Info {
-    /// `initial_bytes`.
+    /// `initial_bytes` of `struct vfio_precopy_info`.
     pub(crate) initial_bytes: u64,
-    /// `dirty_bytes`.
+    /// `dirty_bytes` of `struct vfio_precopy_info`.
     pub(crate) dirty_bytes: u64,
     /// `VFIO_PRECOPY_INFO_REINIT`.
     pub(crate) reinit: bool,
@@ -62,15 +61,15 @@ impl Ledger {
         self.written
     }
 
-    /// Returns the number of bytes behind `read`.
+    /// Returns the number of bytes after position `read`.
     pub(crate) fn unread(&self, read: u64) -> u64 {
         self.written.saturating_sub(read)
     }
 
-    /// Returns what to report, and the kind of image that is to be saved now, if any: if
-    /// everything was read, or if the image is initial.
+    /// Returns the answer, and the kind of image to save now, if any: a dirty one only if
+    /// everything was read, an initial one in any case.
     ///
-    /// All before `read` was read. `header` is what an image costs on top of its own bytes.
+    /// `read` is the position of readers, and `header` the length of the header of an image.
     pub(crate) fn report(
         &mut self,
         read: u64,
@@ -83,7 +82,7 @@ impl Ledger {
             bytes => bytes.saturating_add(header),
         };
         if pending.new_initial {
-            // What is still unread comes before it, and so counts as initial.
+            // Unread data come before the new initial state, so they count as initial, too.
             self.initial_end = self.written;
             let info = Info {
                 initial_bytes: unread.saturating_add(coming),

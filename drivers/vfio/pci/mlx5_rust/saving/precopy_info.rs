@@ -43,8 +43,8 @@ impl SavingSession {
         }
     }
 
-    /// Answers VFIO_MIG_GET_PRECOPY_INFO. Starts to save what has changed, once everything
-    /// before that was read.
+    /// Answers VFIO_MIG_GET_PRECOPY_INFO. Starts to save the changes, once everything before them
+    /// was read.
     pub(super) fn report(&self, reinit: Reinit) -> Result<PrecopyInfo> {
         let (sending, suspended) = loop {
             let sending = self.sending.lock();
@@ -83,8 +83,8 @@ impl SavingSession {
             let mut outgoing = self.lock();
             let read = self.read.load(Relaxed);
             let (info, save) = outgoing.ledger.report(read, pending, HEADER_LEN as u64);
-            // A reader that leaves one image after the other unread gets the next
-            // one when there is room again: firmware still has it.
+            // If a reader leaves too many images unread, the next one is saved when there is room
+            // again: firmware still has the changes.
             let possible =
                 |_: &_| !outgoing.awaited && outgoing.buffers.can_grow(Urgency::Deferrable);
             let save = save.filter(possible);
@@ -102,7 +102,8 @@ impl SavingSession {
             let started = match taken {
                 Ok(Some(taken)) => self.send(&guard, need, taken, request, kind),
                 Ok(None) => {
-                    // A reset waits for it, and memory takes a while.
+                    // Drop the guard before memory is allocated: that takes a while, and a reset
+                    // waits for guards.
                     drop(guard);
                     self.start(need, Urgency::Deferrable, request, kind)
                 }

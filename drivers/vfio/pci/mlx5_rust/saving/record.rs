@@ -16,30 +16,30 @@ use vfio_rust::kernel::{
     uaccess::UserWriter, //
 };
 
-/// Bytes of a record before its image, at most.
+/// Largest number of bytes of a record before its image.
 const HEAD: usize = HEADER_LEN + SIZE_LEN;
 
 /// An image that was saved.
 pub(super) struct StoredImage {
     pub(super) pages: Arc<Pages>,
-    /// The buffer to release when it was read.
+    /// The buffer to release once the image was read.
     pub(super) buffer: Index,
-    /// It is one of the chunks that [`Chunks`](super::chunks::Chunks) counts.
+    /// The image is one of the chunks that [`Chunks`](super::chunks::Chunks) counts.
     pub(super) chunk: bool,
 }
 
 /// A record of the stream that user space has not read to its end.
 pub(super) struct Record {
-    /// The record's header, and what comes before an image.
+    /// The header of the record, and all data that are no image.
     pub(super) head: [u8; HEAD],
     /// Length of `head`.
     pub(super) head_len: usize,
     pub(super) image: Option<StoredImage>,
-    /// The next byte to read.
+    /// Offset of the next byte to read.
     pub(super) at: usize,
-    /// Bytes from there on.
+    /// Number of bytes from `at` on.
     pub(super) left: usize,
-    /// Where the record ends in the stream.
+    /// Position in the stream where the record ends.
     pub(super) end: u64,
 }
 
@@ -68,7 +68,7 @@ impl Record {
         }
     }
 
-    /// Returns how many bytes can be copied at once.
+    /// Returns the number of bytes that can be copied at once.
     pub(super) fn piece(&self) -> usize {
         match self.head_len.checked_sub(self.at) {
             None | Some(0) => self.left,
@@ -76,8 +76,7 @@ impl Record {
         }
     }
 
-    /// Removes the next `n` bytes, and returns the position of the byte behind them in the
-    /// stream.
+    /// Removes the next `n` bytes, and returns the position in the stream after them.
     pub(super) fn consume(&mut self, n: usize) -> u64 {
         self.at += n;
         self.left -= n;

@@ -2,9 +2,8 @@
 
 //! A saving session: its parts, its beginning and its end.
 //!
-//! A session belongs to the VF's state, and to the file; the VF's state ends it.
-//! Locks nest in this order: `sending`, then `outgoing`. Neither is held over an
-//! access to user memory.
+//! The VF's state and the data file share a session. It ends when the VF leaves the state. Locks
+//! nest in this order: `sending`, then `outgoing`. Neither is held while user memory is accessed.
 //!
 //! The result of a SAVE is taken by the next caller of [`SavingSession::lock`]: a reader,
 //! poll(), VFIO_MIG_GET_PRECOPY_INFO, an arc.
@@ -58,11 +57,11 @@ use vfio_rust::{
 /// The device when a session begins to save it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// It runs.
+    /// The device runs.
     Running,
-    /// It runs, but firmware can save no changes for now.
+    /// The device runs, but firmware can save no changes for now.
     RunningP2p,
-    /// It is stopped.
+    /// The device is stopped.
     Stopped,
 }
 
@@ -75,7 +74,7 @@ pub(crate) struct SavingSession {
     pub(super) changes: Arc<Changes>,
     pub(super) command: SaveCommand,
     pub(super) pd: Pd,
-    /// Held by whoever sends commands for the session.
+    /// Held while commands are sent for the session.
     #[pin]
     pub(super) sending: Mutex<Sending>,
     #[pin]
@@ -94,8 +93,8 @@ pub(crate) struct Idle<'a> {
     _sending: Guard<'a, Sending, MutexBackend>,
 }
 
-/// A saving session that the VF is in. Dropping it ends the session: nothing is sent
-/// any more, the SAVE that firmware is executing is waited for, and memory is freed.
+/// A saving session that the VF is in. Dropping it ends the session, waits for the SAVE that
+/// firmware is executing, and frees memory. No command is sent after that.
 pub(crate) struct Saving(Arc<SavingSession>);
 
 impl core::ops::Deref for Saving {
@@ -185,7 +184,7 @@ impl SavingSession {
             }
         }
         if outgoing.stage != Stage::Failed && !self.is_current() {
-            // The VF was reset, or the PF is gone: what is unread is void.
+            // The VF was reset, or the PF is gone: unread images are not valid any more.
             self.fail_locked(&mut outgoing);
         }
         if self.command.has_ended() {
@@ -194,7 +193,7 @@ impl SavingSession {
         outgoing
     }
 
-    /// Returns whether the VF was not reset, and its PF not away, since the session began.
+    /// Returns whether the VF was not reset, and its PF was not away, since the session began.
     pub(super) fn is_current(&self) -> bool {
         self.vf.device.is_current(self.epoch)
     }
@@ -214,8 +213,9 @@ impl SavingSession {
     /// Ends the session. See [`Saving`].
     fn end(&self) {
         {
-            // Nobody starts a SAVE after this. At once, or a reader would be told that the
-            // next chunk is due, and would ask for it in vain until the session has failed.
+            // Nobody starts a SAVE after this. Fail the session with the lock held, or a reader
+            // might find that the next chunk is due, and try to save it in vain until the session
+            // has failed.
             let mut sending = self.sending.lock();
             *sending = Sending::Ended;
             self.fail();
@@ -226,15 +226,15 @@ impl SavingSession {
             outgoing.in_flight = None;
             core::mem::replace(&mut outgoing.buffers, Buffers::new())
         };
-        // Without the lock: firmware commands.
+        // Drop the buffers without the lock, since that sends firmware commands.
         drop(buffers);
         self.pd.end();
     }
 
-    /// Waits until no SAVE is under way, and lets nobody start one. `ERESTARTSYS` if a
+    /// Waits until no SAVE is under way, and lets nobody start one. Returns `ERESTARTSYS` if a
     /// signal comes first.
     ///
-    /// Firmware does one thing at a time.
+    /// Arcs need this, since firmware does one thing at a time.
     pub(crate) fn idle(&self) -> Result<Idle<'_>> {
         self.outgoing.lock().awaited = true;
         let idle = self.wait_idle();
