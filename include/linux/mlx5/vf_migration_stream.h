@@ -2,7 +2,7 @@
 /*
  * Migration stream of an mlx5 VF: what is read from the data fd of STOP_COPY
  * and PRE_COPY, and written to that of RESUMING. The drivers in C and in Rust
- * both have this format, so a stream of either can be written to the other.
+ * both use this format, so a stream of either can be written to the other.
  */
 
 #ifndef __MLX5_VF_MIGRATION_STREAM_H__
@@ -26,7 +26,7 @@ enum mlx5_vf_migf_header_flags {
 };
 
 /**
- * enum mlx5_vf_migf_header_tag - What the data of a record is
+ * enum mlx5_vf_migf_header_tag - Kind of the data in a record
  * @MLX5_MIGF_HEADER_TAG_FW_DATA: An image that SAVE_VHCA_STATE wrote, whole,
  *	for LOAD_VHCA_STATE. Images are loaded in the order of the stream: first
  *	those of PRE_COPY, then those of STOP_COPY. Mandatory.
@@ -42,12 +42,13 @@ enum mlx5_vf_migf_header_tag {
 /**
  * struct mlx5_vf_migration_header - Header of a record, with its data
  * @record_size: Bytes of @data, at most MLX5_VF_MIGRATION_MAX_RECORD_SIZE.
- * @flags: Of enum mlx5_vf_migf_header_flags.
- * @tag: Of enum mlx5_vf_migf_header_tag.
- * @data: What @tag says.
+ * @flags: Bits of enum mlx5_vf_migf_header_flags.
+ * @tag: A value of enum mlx5_vf_migf_header_tag.
+ * @data: Data of the kind that @tag names.
  *
  * A stream is a sequence of records with nothing between them, so a header can
- * be at any offset. It ends at the end of a record, and has at least one image.
+ * be at any offset. A stream ends at the end of a record, and has at least one
+ * image.
  */
 struct mlx5_vf_migration_header {
 	__le64 record_size;
@@ -62,7 +63,7 @@ struct mlx5_vf_migration_header {
  *	stream began. A destination may prepare memory for them.
  *
  * The data of such a record may be longer, but not shorter. A destination
- * ignores what follows.
+ * ignores the data after @stop_copy_size.
  */
 struct mlx5_vf_migration_tag_stop_copy_data {
 	__le64 stop_copy_size;

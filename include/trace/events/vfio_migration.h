@@ -38,8 +38,8 @@ TRACE_DEFINE_ENUM(VFIO_DEVICE_STATE_PRE_COPY_P2P);
 
 /*
  * A device went from one state to the next, or failed to. @ret is 0 or a
- * negative errno. @ns is how long it took, or 0 if the event was turned on in
- * between.
+ * negative errno. @ns is the time that it took, in nanoseconds, or 0 if the
+ * event was turned on in between.
  */
 TRACE_EVENT(vfio_migration_arc,
 	TP_PROTO(struct device *dev, u32 from, u32 to, int ret, s64 ns),
@@ -64,7 +64,7 @@ TRACE_EVENT(vfio_migration_arc,
 		  __entry->ret, __entry->ns)
 );
 
-/* Data begins to move: at most @bytes when saving, just those when loading. */
+/* Saving of at most @bytes begins, or loading of exactly @bytes. */
 DECLARE_EVENT_CLASS(vfio_migration_begin,
 	TP_PROTO(struct device *dev, u64 bytes),
 	TP_ARGS(dev, bytes),
@@ -79,7 +79,7 @@ DECLARE_EVENT_CLASS(vfio_migration_begin,
 	TP_printk("%s bytes=%llu", __get_str(device), __entry->bytes)
 );
 
-/* @bytes have moved, or been reported, unless @ret is an error. */
+/* @bytes were saved, loaded or reported, unless @ret is an error. */
 DECLARE_EVENT_CLASS(vfio_migration_end,
 	TP_PROTO(struct device *dev, u64 bytes, int ret, s64 ns),
 	TP_ARGS(dev, bytes, ret, ns),
@@ -117,7 +117,7 @@ DEFINE_EVENT(vfio_migration_end, vfio_migration_dirty_report,
 	TP_PROTO(struct device *dev, u64 bytes, int ret, s64 ns),
 	TP_ARGS(dev, bytes, ret, ns));
 
-/* What VFIO_MIG_GET_PRECOPY_INFO answers. */
+/* The answer to VFIO_MIG_GET_PRECOPY_INFO. */
 TRACE_EVENT(vfio_migration_precopy_info,
 	TP_PROTO(struct device *dev, u64 initial, u64 dirty, bool reinit),
 	TP_ARGS(dev, initial, dirty, reinit),
