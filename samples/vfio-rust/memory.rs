@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The contents of the memory, as a migration stream: a header (magic, version,
-//! 32 reserved bits of zero, size of what follows; little endian) and a copy.
+//! The contents of the memory, as a migration stream: a header (magic, version, 32 reserved bits of
+//! zero, size of the copy; little endian) and a copy.
 
 use kernel::{
     prelude::*,
@@ -66,7 +66,7 @@ impl Memory {
         Self::new(Pages::new(), bar.len())
     }
 
-    /// Copies the contents to the memory. `EINVAL` if the stream is not complete.
+    /// Copies the contents to the memory. Returns `EINVAL` if the stream is not complete.
     pub(crate) fn load(&self, bar: &Bar<'_>) -> Result {
         if self.at != HEADER_LEN + self.len {
             return Err(EINVAL);
@@ -91,8 +91,8 @@ impl Stream for Memory {
         Ok(done)
     }
 
-    /// Believes nothing: the header is checked as soon as it is complete, and
-    /// memory is allocated as contents arrive, at most the length of the BAR.
+    /// Trusts no data: the header is checked as soon as it is complete, and memory is allocated as
+    /// contents arrive, at most the length of the BAR.
     fn write(&mut self, from: &mut UserReader) -> Result<usize> {
         let taken = from.left();
         let rest = &mut self.header[self.at.min(HEADER_LEN)..];

@@ -3,8 +3,8 @@
 //! Sample: a VFIO PCI variant driver at its smallest, with live migration of
 //! QEMU's ivshmem-plain.
 //!
-//! The device is memory behind a BAR, and does nothing by itself. Its state is the
-//! contents of that memory; others that share it must be moved by other means.
+//! The device is memory behind a BAR, and does nothing by itself. Its state is the contents of that
+//! memory; other users of the memory must be migrated by other means.
 //!
 //! `Documentation/driver-api/vfio-rust/writing.rst` walks through it.
 
@@ -40,7 +40,7 @@ use vfio_rust::{
     session::Session, //
 };
 
-/// The BAR of the MSI-X table. Only ivshmem-doorbell has it, under the same id.
+/// The BAR of the MSI-X table. Only ivshmem-doorbell has it; the id is the same.
 const MSIX_BAR: u32 = 1;
 /// The BAR of the shared memory.
 const MEMORY_BAR: u32 = 2;

@@ -2,18 +2,18 @@
 
 //! How the skeletons command their devices: a mailbox in a BAR, which no real device has.
 //!
-//! It stands for what differs from vendor to vendor: registers of the VF (hisi_acc), or
-//! functions of the PF's driver (the others), each of which takes a command to where it is
-//! carried out, and waits for its end.
+//! It stands for the part that differs from vendor to vendor: registers of the VF (hisi_acc), or
+//! functions of the PF's driver (the others). Each of these sends a command to the firmware, and
+//! waits for its end.
 //!
-//! A command belongs to an epoch, which ends with a reset. It looks at that before each
-//! access to the mailbox. Neither waits for the other: the thread that resets the device may
-//! hold the lock that such an access takes.
+//! A command belongs to an epoch, which ends with a reset. It checks the epoch before each access
+//! to the mailbox. Commands and resets do not wait for each other: the thread that resets the
+//! device may hold the lock that an access takes.
 //!
-//! A write looks at its epoch with that lock held, so that none comes after a reset that VFIO
-//! carries out, which has the lock as well. For a reset by sysfs nobody has it: a driver of a
-//! real device has a lock of its own around the sending of a command and reset_prepare(), as
-//! the mlx5 driver's gate is.
+//! A write checks the epoch with that lock held. So no write comes after a reset that VFIO carries
+//! out, since VFIO holds the lock, too. A reset through sysfs does not take the lock: a driver of a
+//! real device needs a lock of its own, around the sending of a command and in reset_prepare(),
+//! such as the gate of the mlx5 driver.
 
 use kernel::{
     new_mutex,
@@ -60,10 +60,10 @@ const BUSY: u32 = 1;
 /// Longest time that a command takes, in milliseconds.
 const TIMEOUT: usize = 1000;
 
-/// Longest state that is believed, in bytes.
+/// Longest state that is accepted, in bytes.
 const MAX_STATE: usize = 1 << 20;
 
-/// What a device can be told.
+/// A command to a device.
 #[derive(Clone, Copy)]
 pub(crate) struct Command(pub(crate) u32);
 
@@ -81,19 +81,19 @@ impl Command {
 /// The mailbox of a device.
 #[pin_data]
 pub(crate) struct Firmware {
-    /// Index of the BAR that it is in.
+    /// Index of the BAR that the mailbox is in.
     bar: u32,
-    /// Where it is there.
+    /// Offset of the mailbox in the BAR.
     base: usize,
     /// Counts the beginnings and the ends of resets.
     epoch: Atomic<u32>,
-    /// Held by whoever sends a command.
+    /// Held while a command is sent.
     #[pin]
     turn: Mutex<()>,
 }
 
 impl Firmware {
-    /// Makes one at offset `base` of a BAR.
+    /// Makes a mailbox at offset `base` of a BAR.
     pub(crate) fn new(bar: u32, base: usize) -> impl PinInit<Self> {
         pin_init!(Self {
             bar,
@@ -108,12 +108,12 @@ impl Firmware {
         self.epoch.load(Acquire)
     }
 
-    /// A reset begins or ends.
+    /// Begins another epoch: a reset begins or ends.
     pub(crate) fn next_epoch(&self) {
         self.epoch.fetch_add(1, Full);
     }
 
-    /// Admits whoever commands the device in an epoch.
+    /// Returns the right to command the device in an epoch.
     pub(crate) fn enter<'a>(&'a self, vdev: &'a VfioDevice<'_>, epoch: u32) -> Result<Mailbox<'a>> {
         Ok(Mailbox {
             bar: Bar::of(vdev, self.bar)?,
@@ -133,7 +133,7 @@ pub(crate) struct Mailbox<'a> {
 }
 
 impl Mailbox<'_> {
-    /// `ECANCELED` if the device is being reset, or was.
+    /// Returns `ECANCELED` if the device is being reset, or was reset.
     fn check(&self) -> Result {
         match self.epoch % 2 == 0 && self.epoch == self.firmware.epoch() {
             true => Ok(()),
@@ -146,14 +146,14 @@ impl Mailbox<'_> {
         self.bar.write32_if(at, value, || self.check())
     }
 
-    /// What it reads after a reset is of no use, and harms nobody.
+    /// Reads a register. After a reset, the value is of no use, but the read does no harm.
     fn read(&self, register: usize) -> Result<u32> {
         self.check()?;
         self.bar.read32(self.firmware.base + register)
     }
 
-    /// Has the device carry `command` out, and waits for that. The device is lost if nobody
-    /// knows whether it has.
+    /// Has the device carry out `command`, and waits for its end. The device is lost if it is
+    /// unknown whether it has carried out the command.
     pub(crate) fn send(&self, command: Command) -> Result<(), StepError> {
         let sent = self.call(command, 0, 0);
         sent.map(|_| ()).map_err(|err| match err == ETIMEDOUT {
@@ -162,8 +162,7 @@ impl Mailbox<'_> {
         })
     }
 
-    /// Has the device carry `command` out with two words, and returns the one that it
-    /// answers.
+    /// Has the device carry out `command` with two words, and returns the word that it answers.
     pub(crate) fn call(&self, command: Command, argument: u32, data: u32) -> Result<u32> {
         self.write(ARGUMENT, argument)?;
         self.write(DATA, data)?;
@@ -187,12 +186,12 @@ impl Mailbox<'_> {
         }
     }
 
-    /// Returns the state of the device. `EINTR` if the process is killed.
+    /// Returns the state of the device. Returns `EINTR` if the process is killed.
     pub(crate) fn save(&self) -> Result<KVVec<u8>> {
         let len = self.state_len()?;
         let mut state = KVVec::with_capacity(len, GFP_KERNEL_ACCOUNT)?;
         for index in 0..len / 4 {
-            // Not in the middle of a command, which the next one would meet.
+            // Check between commands, since the next command must not find this one under way.
             task::check_killed()?;
             let word = self.call(Command::SAVE, index as u32, 0)?;
             state.extend_from_slice(&word.to_le_bytes(), GFP_KERNEL_ACCOUNT)?;
@@ -200,8 +199,8 @@ impl Mailbox<'_> {
         Ok(state)
     }
 
-    /// Gives the device a state. `EINVAL` if it has another length, `EINTR` if the process is
-    /// killed.
+    /// Loads a state into the device. Returns `EINVAL` if the length is wrong, `EINTR` if the
+    /// process is killed.
     pub(crate) fn load(&self, state: &[u8]) -> Result {
         if state.len() != self.state_len()? {
             return Err(EINVAL);

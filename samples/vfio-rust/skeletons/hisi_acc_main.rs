@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Skeleton of `drivers/vfio/pci/hisilicon`: VFs of HiSilicon's accelerators. Pre-copy without
-//! peer-to-peer; the half of a BAR that migrates the device is hidden from user space.
+//! peer-to-peer; the half of a BAR that has the mailbox is hidden from user space.
 
 #![deny(unsafe_code)]
 
@@ -44,7 +44,7 @@ use vfio_rust::{
 
 /// The BAR whose second half has the mailbox.
 const BAR: u32 = 2;
-/// Bytes at the beginning of the state that say which devices can have the rest.
+/// Bytes at the beginning of the state that tell which devices can load the rest.
 const MATCH: usize = 64;
 
 static ID_TABLE: IdTable<3> = IdTable::new([
@@ -55,7 +55,7 @@ static ID_TABLE: IdTable<3> = IdTable::new([
 
 struct HisiAcc {
     migration: Pin<KBox<Migratable<Vf>>>,
-    /// Bytes of the BAR that user space has.
+    /// Bytes of the BAR that user space can access.
     visible: u64,
 }
 
@@ -86,7 +86,7 @@ impl Driver for HisiAcc {
         self.migration.data_size(vdev).map(|_| ())
     }
 
-    /// An eventfd would write to the hidden half, too.
+    /// Refuses eventfds, which could write to the hidden half.
     fn ioctl(&self, _vdev: &VfioDevice<'_>, request: &Ioctl<'_>) -> Result<isize> {
         match request.command() {
             IOEVENTFD => Err(ENOTTY),
@@ -108,7 +108,7 @@ impl Driver for HisiAcc {
         write.forward()
     }
 
-    /// A dma-buf has no more than a mapping could.
+    /// Limits mappings and dma-bufs to the visible half.
     fn mmap(&self, _vdev: &VfioDevice<'_>, mapping: &Mapping) -> Result {
         match mapping.region() {
             Region::Bar(BAR) => mapping.check_end(self.visible),

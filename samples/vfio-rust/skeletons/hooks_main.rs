@@ -47,12 +47,12 @@ use vfio_rust::{
     },
 };
 
-/// The BAR of the memory, of which user space has half, and may map a page.
+/// The BAR of the memory. User space can access half of it, and map a page.
 const MEMORY: u32 = 2;
 const PAGE: u64 = 4096;
 
-/// A region of the driver's own, in place of BAR 0: words that count calls, and one that is
-/// kept.
+/// A region of the driver's own, in place of BAR 0: words that count calls, and one that keeps what
+/// the user writes.
 const OWN: Region = Region::Bar(0);
 const OPENS: usize = 0;
 const RESETS: usize = 1;
@@ -118,7 +118,7 @@ impl Driver for Hooks {
             self.words[KEPT].store(0, Relaxed);
             return Err(EDOM);
         }
-        // Its registers can be read by now.
+        // The BAR can be read already.
         Bar::of(vdev, MEMORY)?.read32(0)?;
         if self.open.xchg(true, Full) {
             return Err(EBUSY);
@@ -230,7 +230,7 @@ impl Driver for Hooks {
         }
     }
 
-    /// Takes nobody who names a token.
+    /// Refuses a user that names a token.
     fn match_token(&self, token: &Token<'_>) -> Result {
         match token.uuid() {
             Some(_) => Err(EPERM),

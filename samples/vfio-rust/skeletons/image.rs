@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of a device as a migration stream, which is just that.
+//! The state of a device as a migration stream, without any header.
 
 use kernel::{
     prelude::*,
@@ -22,19 +22,19 @@ use vfio_rust::{
     this_module, //
 };
 
-/// Longest state that is taken in, in bytes.
+/// Longest state that is accepted, in bytes.
 const MAX: usize = 1 << 20;
 
 /// A state, of which `at` bytes were read.
 pub(crate) struct Image {
     bytes: KVVec<u8>,
     at: usize,
-    /// More will come: the device runs.
+    /// The device runs, and more data will come.
     running: bool,
 }
 
 impl Image {
-    /// Makes one of a stopped device.
+    /// Makes the image of a stopped device.
     pub(crate) fn stopped(state: KVVec<u8>) -> Self {
         Self {
             bytes: state,
@@ -43,8 +43,8 @@ impl Image {
         }
     }
 
-    /// Makes one of a running device. Only the first `len` bytes of its state are of use:
-    /// they tell whether the destination can have the rest.
+    /// Makes the image of a running device. Only the first `len` bytes of its state are used: they
+    /// tell whether the destination can load the rest.
     pub(crate) fn running(mut state: KVVec<u8>, len: usize) -> Self {
         state.truncate(len);
         Self {
@@ -54,13 +54,13 @@ impl Image {
         }
     }
 
-    /// The device was stopped, in this state: the rest can be read.
+    /// Replaces the state by that of the stopped device, of which the rest can be read.
     pub(crate) fn stop(&mut self, state: KVVec<u8>) {
         self.bytes = state;
         self.running = false;
     }
 
-    /// Makes one that is to be written.
+    /// Makes an image that is to be written.
     pub(crate) fn empty() -> Self {
         Self::stopped(KVVec::new())
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Skeleton of `drivers/vfio/pci/nvgrace-gpu`: GPUs whose memory is no power of two, which a
-//! BAR must be, and which take a while to be ready. Nothing migrates.
+//! Skeleton of `drivers/vfio/pci/nvgrace-gpu`: GPUs whose memory is not a power of two in size, as
+//! a BAR must be, and takes a while to be ready. The driver has no migration.
 //!
-//! The memory of the C driver's devices is in no BAR, but where the platform's tables say. Here
-//! it is in BAR 4: what is in no BAR of the device, safe code cannot map.
+//! The memory of the C driver's devices is in no BAR: the platform's tables say where it is. Here
+//! it is in BAR 4, since safe code can only map BARs.
 
 #![deny(unsafe_code)]
 
@@ -59,7 +59,7 @@ const STATUS: usize = 0x00;
 const SIZE: usize = 0x04;
 /// `STATUS` of memory that can be used.
 const READY: u32 = 0xff;
-/// Longest time from a reset to that, in seconds.
+/// Longest time from a reset until the memory can be used, in seconds.
 const TIMEOUT: usize = 30;
 
 /// All 3D controllers of one vendor.
@@ -71,7 +71,8 @@ struct NvGrace {
     usable: Atomic<u64>,
     /// Counts resets.
     resets: Atomic<u32>,
-    /// The value of that when somebody began to wait for the memory, and could use it then.
+    /// The value of `resets` at the beginning of the last wait after which the memory could be
+    /// used.
     ready: Atomic<u32>,
 }
 
@@ -79,7 +80,8 @@ impl NvGrace {
     /// Waits until the memory can be used.
     fn wait(&self, vdev: &VfioDevice<'_>) -> Result {
         let registers = Bar::of(vdev, 0)?;
-        // Before the registers are read: a reset after this has the next access wait again.
+        // Load this before the registers are read: after a later reset, the next access waits
+        // again.
         let seen = self.resets.load(Acquire);
         for _ in 0..TIMEOUT {
             if registers.read32(STATUS)? == READY {
@@ -94,7 +96,8 @@ impl NvGrace {
         Err(ETIMEDOUT)
     }
 
-    /// Returns the length of the memory, which the first access after a reset waits for.
+    /// Returns the length of the memory. The first access after a reset waits until the memory can
+    /// be used.
     fn usable(&self, vdev: &VfioDevice<'_>) -> Result<u64> {
         while self.ready.load(Acquire) != self.resets.load(Acquire) {
             self.wait(vdev)?;
@@ -130,7 +133,7 @@ impl Driver for NvGrace {
         self.resets.fetch_add(1, Full);
     }
 
-    /// An eventfd would write to memory without waiting for it.
+    /// Refuses eventfds, which would write to the memory without waiting until it can be used.
     fn ioctl(&self, _vdev: &VfioDevice<'_>, request: &Ioctl<'_>) -> Result<isize> {
         match request.command() {
             IOEVENTFD => Err(ENOTTY),
@@ -156,7 +159,7 @@ impl Driver for NvGrace {
         }
     }
 
-    /// What has no memory behind it reads as ones.
+    /// Bytes of the BAR without memory behind them read as ones.
     fn read(&self, vdev: &VfioDevice<'_>, read: &mut RegionRead<'_>) -> Result<usize> {
         if read.region() != Region::Bar(MEMORY) {
             return read.forward();
@@ -176,7 +179,7 @@ impl Driver for NvGrace {
         Ok(n)
     }
 
-    /// What has no memory behind it keeps nothing.
+    /// Bytes of the BAR without memory behind them keep nothing.
     fn write(&self, vdev: &VfioDevice<'_>, write: &mut RegionWrite<'_>) -> Result<usize> {
         if write.region() != Region::Bar(MEMORY) {
             return write.forward();

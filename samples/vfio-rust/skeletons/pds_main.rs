@@ -46,7 +46,7 @@ const MAX_RANGES: u32 = 8;
 
 /// Logs writes to `data` pages from number `argument` on.
 const TRACK: Command = Command(6);
-/// Ends that.
+/// Stops logging.
 const UNTRACK: Command = Command(7);
 /// Returns which of 32 pages from number `argument` on were written.
 const WRITTEN: Command = Command(8);
@@ -55,7 +55,7 @@ static ID_TABLE: IdTable<1> = IdTable::new([Id::new(0x1dd8, 0x1003)]);
 
 struct Pds {
     migration: Pin<KBox<Migratable<Vf>>>,
-    /// The epoch in which logging was started: a reset ends it in the device.
+    /// The epoch in which logging was started: a reset ends logging in the device.
     logging: Pin<KBox<Mutex<Option<u32>>>>,
 }
 
@@ -85,8 +85,8 @@ impl Driver for Pds {
         Some(self)
     }
 
-    /// Nobody stops logging when a device is closed. The reset that follows this ends it in
-    /// the device, and the next user starts it anew.
+    /// Notes that logging has ended. VFIO does not stop it when a device is closed, but the reset
+    /// that follows ends it in the device, and the next user starts it anew.
     fn closing(&self) {
         *self.logging.lock() = None;
     }
@@ -113,7 +113,8 @@ impl DirtyLog for Pds {
             firmware.call(TRACK, first, pages.try_into()?).map(|_| ())
         };
         ranges.iter().try_for_each(track).inspect_err(|_| {
-            // Of the ranges before it. What that fails of is not what the user asked for.
+            // Stop logging of the ranges before. If that fails, the user still gets the first
+            // error.
             let _ = firmware.call(UNTRACK, 0, 0);
         })?;
         *logging = Some(epoch);
@@ -125,7 +126,7 @@ impl DirtyLog for Pds {
         let Some(epoch) = logging.take() else {
             return;
         };
-        // Nobody asks whether it has stopped.
+        // Ignore errors: stop() returns none.
         let firmware = self.migration.firmware.enter(vdev, epoch);
         let _ = firmware.and_then(|firmware| firmware.call(UNTRACK, 0, 0));
     }
@@ -140,7 +141,7 @@ impl DirtyLog for Pds {
                 let firmware = self.migration.firmware.enter(vdev, epoch)?;
                 firmware.call(WRITTEN, page.try_into()?, 0)?
             };
-            // Without the lock: this accesses memory of the user.
+            // Report without the lock of the mailbox, since that accesses user memory.
             for bit in (0..32).filter(|bit| written >> bit & 1 == 1) {
                 dirty.set((page + bit) << PAGE_SHIFT, 1 << PAGE_SHIFT);
             }

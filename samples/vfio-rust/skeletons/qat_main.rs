@@ -31,7 +31,7 @@ use vfio_rust::{
     },
 };
 
-/// Bytes at the beginning of the state that say which devices can have the rest.
+/// Bytes at the beginning of the state that tell which devices can load the rest.
 const SETUP: usize = 4096;
 
 static ID_TABLE: IdTable<2> = IdTable::new([Id::new(0x8086, 0x4941), Id::new(0x8086, 0x4943)]);

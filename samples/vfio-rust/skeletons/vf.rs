@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A VF that migrates, in whatever states its driver has: arcs of other states do not come.
+//! A VF that migrates, with any features of its driver: VFIO asks for no arcs of other features.
 
 use crate::{
     firmware::{
@@ -27,13 +27,13 @@ use vfio_rust::{
 pub(crate) struct Vf {
     #[pin]
     pub(crate) firmware: Firmware,
-    /// Bytes at the beginning of the state that say which devices can have the rest. They can
-    /// be read while the device runs.
+    /// Bytes at the beginning of the state that tell which devices can load the rest. They can be
+    /// read while the device runs.
     setup: usize,
 }
 
 impl Vf {
-    /// Makes one with a mailbox at offset `base` of a BAR.
+    /// Makes a VF with a mailbox at offset `base` of a BAR.
     pub(crate) fn new(bar: u32, base: usize, setup: usize) -> impl PinInit<Self> {
         pin_init!(Self {
             firmware <- Firmware::new(bar, base),
@@ -92,7 +92,7 @@ impl Migration for Vf {
                             Err(StepError::Lost(err))
                         }
                     },
-                    // It does not run any more.
+                    // The device was suspended, so it is not in PRE_COPY any more.
                     (Err(err), PreCopy) => Err(StepError::Lost(err)),
                     (Err(err), _) => Err(err.into()),
                 };

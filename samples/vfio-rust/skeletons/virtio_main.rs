@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Skeleton of `drivers/vfio/pci/virtio`: VFs of virtio devices, with a BAR that the VF does
-//! not have, for drivers of the time before virtio 1.0.
+//! Skeleton of `drivers/vfio/pci/virtio`: VFs of virtio devices, with a BAR 0 that the VF itself
+//! does not have, for drivers that are older than virtio 1.0.
 
 #![deny(unsafe_code)]
 
@@ -40,7 +40,7 @@ use vfio_rust::{
     },
 };
 
-/// The BAR where the device is told of new buffers, and where there.
+/// The BAR where the device is told of new buffers, and the offset in it.
 const NOTIFY: (u32, usize) = (4, 0x3000);
 
 /// The legacy registers, in BAR 0: their length, and the one that tells of new buffers.
@@ -48,10 +48,10 @@ const LEGACY: Region = Region::Bar(0);
 const LEGACY_LEN: usize = 32;
 const QUEUE_NOTIFY: u64 = 16;
 
-/// Bytes at the beginning of the state that say which devices can have the rest.
+/// Bytes at the beginning of the state that tell which devices can load the rest.
 const SETUP: usize = 64;
 
-/// Registers of configuration space, and what the last says of I/O ports.
+/// Registers of configuration space, and the bit of the last one that stands for I/O ports.
 const REVISION_ID: u64 = 0x08;
 const BASE_ADDRESS_0: u64 = 0x10;
 const IO: u32 = 1;

@@ -29,7 +29,7 @@ use vfio_rust::{
 static ID_TABLE: IdTable<2> = IdTable::new([Id::new(0x8086, 0xb080), Id::new(0x8086, 0xe211)]);
 
 struct Xe {
-    /// `None` for a GPU that is no VF: it is taken, but does not migrate.
+    /// `None` for a GPU that is no VF: the driver takes it, but cannot migrate it.
     migration: Option<Pin<KBox<Migratable<Vf>>>>,
 }
 
