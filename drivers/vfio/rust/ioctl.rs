@@ -68,7 +68,7 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, for a device that stays open until this returns.
+    /// Must only be called by VFIO, for a device that stays open until this returns.
     unsafe extern "C" fn ioctl(
         raw: *mut bindings::vfio_device,
         command: c_uint,
@@ -86,7 +86,8 @@ impl<T: Driver> Operations<T> {
             // A negative value would be an error code, and ioctl() returns an int to user space.
             Ok(done) if i32::try_from(done).is_ok_and(|done| done >= 0) => done,
             Ok(_) => {
-                let what = c"driver bug: an ioctl returned what is no int, or is negative";
+                let what =
+                    c"driver bug: the result of an ioctl is negative, or does not fit an int";
                 vdev.parent().warn_ratelimited(what);
                 EIO.to_errno() as c_long
             }

@@ -281,7 +281,7 @@ fn ioctls(device: &Device) -> Result<()> {
     let before = word(device, IOCTLS)?;
     ensure!(ioctl(device, ECHO, 77)? == 77);
     for wrong in [u64::MAX, 1 << 31, 1 << 32] {
-        let refused = kmsg::require("driver bug: an ioctl returned", || {
+        let refused = kmsg::require("driver bug: the result of an ioctl", || {
             Ok(errno(ioctl(device, ECHO, wrong)))
         })?;
         ensure!(refused == Some(libc::EIO), "{wrong:#x}: {refused:?}");
