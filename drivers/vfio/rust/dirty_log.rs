@@ -180,8 +180,8 @@ impl DirtyBitmap<'_> {
     /// needed by an arc, a reset, closing the device, or a notifier of the PF's driver.
     pub fn set(&mut self, iova: u64, len: u64) {
         if let Some((start, len)) = self.span().part(iova, len) {
-            // SAFETY: What `part()` returns is a part of the range, and not empty. `bitmap`
-            // covers the range, and nobody else accesses it (type invariant).
+            // SAFETY: `part()` returns a part of the range that is not empty. `bitmap` covers the
+            // range, and nobody else accesses it (type invariant).
             unsafe { set_part(self.bitmap, start, len) };
         }
     }
@@ -208,8 +208,8 @@ impl DirtyBitmap<'_> {
 /// that it covers, and there must be at least one.
 #[inline]
 unsafe fn set_part(bitmap: NonNull<bindings::iova_bitmap>, start: u64, len: u64) {
-    // SAFETY: By the requirements of this function. The addresses of the range fit `unsigned
-    // long`: VFIO has passed it in two of those.
+    // SAFETY: By the requirements of this function. The addresses of the range fit `unsigned long`:
+    // VFIO has passed its start and length as such.
     unsafe { bindings::iova_bitmap_set(bitmap.as_ptr(), start as c_ulong, len as usize) }
 }
 
@@ -311,9 +311,8 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], with a valid tree of `count`
-    /// nodes, at least one, and a valid `page_size`. Nobody else accesses either
-    /// until this returns.
+    /// Must only be called by VFIO, through [`Self::TABLE`], with a valid tree of `count` nodes, at
+    /// least one, and a valid `page_size`. Nobody else accesses either until this returns.
     unsafe extern "C" fn log_start(
         vdev: *mut bindings::vfio_device,
         ranges: *mut kernel::bindings::rb_root_cached,
@@ -340,7 +339,7 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`].
+    /// Must only be called by VFIO, through [`Self::TABLE`].
     unsafe extern "C" fn log_stop(vdev: *mut bindings::vfio_device) -> c_int {
         from_result(|| {
             // SAFETY: `vdev` is VFIO's argument to this function.
@@ -352,9 +351,8 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], with a valid bitmap that
-    /// covers `length` bytes from `iova` on, and that nobody else accesses until
-    /// this returns.
+    /// Must only be called by VFIO, through [`Self::TABLE`], with a valid bitmap that covers
+    /// `length` bytes from `iova` on, and that nobody else accesses until this returns.
     unsafe extern "C" fn log_read_and_clear(
         vdev: *mut bindings::vfio_device,
         iova: c_ulong,

@@ -211,7 +211,7 @@ pub fn open<T: DataFile>(vdev: &VfioDevice<'_>, context: Arc<T>) -> Result<OpenF
     })
 }
 
-/// What an open data file owns.
+/// The private data of an open data file.
 struct Opened<T: DataFile> {
     /// Tells whether user space has opted in to `VFIO_PRECOPY_INFO_REINIT`. Keeps VFIO's part of
     /// the device alive, not the driver's.

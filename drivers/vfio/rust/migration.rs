@@ -452,8 +452,8 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], for a device that stays open
-    /// until this returns.
+    /// Must only be called by VFIO, through [`Self::TABLE`], for a device that stays open until
+    /// this returns.
     unsafe extern "C" fn set_state(
         raw: *mut bindings::vfio_device,
         target: bindings::vfio_device_mig_state,
@@ -474,8 +474,8 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], with a valid `state` that
-    /// nobody else accesses until this returns.
+    /// Must only be called by VFIO, through [`Self::TABLE`], with a valid `state` that nobody else
+    /// accesses until this returns.
     unsafe extern "C" fn get_state(
         vdev: *mut bindings::vfio_device,
         state: *mut bindings::vfio_device_mig_state,
@@ -492,7 +492,7 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::TABLE`], for a device that stays open until
+    /// Must only be called by VFIO, through [`Self::TABLE`], for a device that stays open until
     /// this returns, with a valid `length` that nobody else accesses until then.
     unsafe extern "C" fn get_data_size(
         vdev: *mut bindings::vfio_device,

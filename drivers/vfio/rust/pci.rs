@@ -55,9 +55,9 @@ pub enum Pasids {
 
 /// A variant driver. One object of the type belongs to each bound device.
 ///
-/// It is dropped when the driver is unbound, once nobody has the device open. A data file
-/// may still be open then, and keep memory of the driver, but nothing that needs the
-/// device: mappings for DMA and notifications of other drivers must have ended.
+/// The object is dropped when the driver is unbound, once nobody has the device open. A data file
+/// may still be open then, and keep memory of the driver, but nothing that needs the device:
+/// mappings for DMA and notifications of other drivers must have ended.
 ///
 /// Methods with a default are optional. [`ioctl`](Self::ioctl), [`read`](Self::read),
 /// [`write`](Self::write), [`mmap`](Self::mmap), [`region_info`](Self::region_info) and

@@ -260,7 +260,7 @@ fn count_of(done: isize) -> Result<usize> {
     })
 }
 
-/// What user space may do with a region: `VFIO_REGION_INFO_FLAG_*`.
+/// Ways in which user space may access a region: `VFIO_REGION_INFO_FLAG_*`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Access(u32);
 
@@ -469,8 +469,8 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, for a device that stays open until this returns, and with a valid `pos`
-    /// that nobody else accesses until then.
+    /// Must only be called by VFIO, for a device that stays open until this returns, and with a
+    /// valid `pos` that nobody else accesses until then.
     unsafe extern "C" fn read(
         raw: *mut bindings::vfio_device,
         buffer: *mut c_char,
@@ -494,7 +494,7 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, for a device that stays open until this returns, and with a
+    /// Must only be called by VFIO, for a device that stays open until this returns, and with a
     /// valid `pos` that nobody else accesses until then.
     unsafe extern "C" fn write(
         raw: *mut bindings::vfio_device,
@@ -520,8 +520,8 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, for a device that stays open until this returns, and with a `vma` that
-    /// is being set up for the caller.
+    /// Must only be called by VFIO, for a device that stays open until this returns, and with a
+    /// `vma` that is being set up for the caller.
     unsafe extern "C" fn mmap(
         raw: *mut bindings::vfio_device,
         vma: *mut bindings::vm_area_struct,
@@ -552,8 +552,8 @@ impl<T: Driver> Operations<T> {
     ///
     /// # Safety
     ///
-    /// Only called by VFIO, for a device that stays open until this returns. `provider` must
-    /// be valid, and `phys_vec` and `ranges` must have `count` elements; nobody else may
+    /// Must only be called by VFIO, for a device that stays open until this returns. `provider`
+    /// must be valid, and `phys_vec` and `ranges` must have `count` elements; nobody else may
     /// access them until this returns.
     #[cfg(CONFIG_VFIO_PCI_DMABUF)]
     unsafe extern "C" fn dmabuf(
@@ -596,8 +596,8 @@ impl<T: Driver> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, for a device that stays open until this returns, and with
-    /// valid `info` and `caps` that nobody else accesses until then.
+    /// Must only be called by VFIO, for a device that stays open until this returns, and with valid
+    /// `info` and `caps` that nobody else accesses until then.
     unsafe extern "C" fn info(
         raw: *mut bindings::vfio_device,
         info: *mut bindings::vfio_region_info,

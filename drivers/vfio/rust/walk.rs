@@ -527,7 +527,7 @@ mod tests {
 
     #[test]
     fn a_reset_during_an_arc_ends_the_walk_after_it() {
-        // In the middle of a path, and in its last arc.
+        // The reset comes in the middle of a path, or in its last arc.
         for reset_in in [RunningP2p, Stop, StopCopy] {
             let files = Cell::new(0);
             let mut device = Device::new(Running, &files, |arc, reset| {

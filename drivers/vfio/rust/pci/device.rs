@@ -130,9 +130,8 @@ impl<T: Driver> Device<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::OPS`], for a `vdev` that `probe` has
-    /// VFIO allocate: it begins a whole `Device<T>`, its `dev` is set, and nobody
-    /// else has it.
+    /// Must only be called by VFIO, through [`Self::OPS`], for a `vdev` that `probe` has VFIO
+    /// allocate: it begins a whole `Device<T>`, its `dev` is set, and nobody else has it.
     unsafe extern "C" fn init(vdev: *mut bindings::vfio_device) -> c_int {
         from_result(|| {
             // SAFETY: `vdev` begins a `vfio_pci_core_device` of a PCI device that
@@ -181,8 +180,8 @@ impl<T: Driver> Device<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::OPS`], once after `init` succeeded,
-    /// when nobody else has a reference to the device any more.
+    /// Must only be called by VFIO, through [`Self::OPS`], once after `init` succeeded, when nobody
+    /// else has a reference to the device any more.
     unsafe extern "C" fn release(vdev: *mut bindings::vfio_device) {
         // SAFETY: vfio_pci_core_init_dev() succeeded for `vdev` in `init`, and the
         // device is not used after this.
@@ -191,8 +190,8 @@ impl<T: Driver> Device<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::OPS`], for a registered `vdev` that
-    /// stays registered until this returns.
+    /// Must only be called by VFIO, through [`Self::OPS`], for a registered `vdev` that stays
+    /// registered until this returns.
     unsafe extern "C" fn open_device(vdev: *mut bindings::vfio_device) -> c_int {
         from_result(|| {
             let core = Self::core_of(vdev);
@@ -217,8 +216,8 @@ impl<T: Driver> Device<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::OPS`], for a `vdev` that stays registered
-    /// until this returns, with a `uuid` that is null or valid until then.
+    /// Must only be called by VFIO, through [`Self::OPS`], for a `vdev` that stays registered until
+    /// this returns, with a `uuid` that is null or valid until then.
     unsafe extern "C" fn match_token_uuid(
         vdev: *mut bindings::vfio_device,
         uuid: *const bindings::uuid_t,
@@ -239,8 +238,8 @@ impl<T: Driver> Device<T> {
 
     /// # Safety
     ///
-    /// Only called by VFIO, through [`Self::OPS`], for a `vdev` for which
-    /// `open_device` succeeded, and which stays registered until this returns.
+    /// Must only be called by VFIO, through [`Self::OPS`], for a `vdev` for which `open_device`
+    /// succeeded, and which stays registered until this returns.
     unsafe extern "C" fn close_device(vdev: *mut bindings::vfio_device) {
         // SAFETY: `vdev` is registered until this returns (requirements of this
         // function), so it belongs to an initialised `Device<T>`.

@@ -206,7 +206,7 @@ impl<T: Driver> Registration<T> {
 
     /// # Safety
     ///
-    /// Only called by the PCI core, for a `pdev` that the driver is being bound to.
+    /// Must only be called by the PCI core, for a `pdev` that the driver is being bound to.
     unsafe extern "C" fn probe(
         pdev: *mut kernel::bindings::pci_dev,
         _id: *const kernel::bindings::pci_device_id,
@@ -244,7 +244,7 @@ impl<T: Driver> Registration<T> {
 
     /// # Safety
     ///
-    /// Only called by the PCI core, once for a `pdev` that `probe` took.
+    /// Must only be called by the PCI core, once for a `pdev` that `probe` took.
     unsafe extern "C" fn remove(pdev: *mut kernel::bindings::pci_dev) {
         // SAFETY: `probe` took `pdev`, and this is its `remove`.
         let core = unsafe { Self::bound(pdev) };
@@ -261,8 +261,8 @@ impl<T: Driver> Registration<T> {
 
     /// # Safety
     ///
-    /// Only called by the PCI core, for a device that `probe` took, with the
-    /// device lock of `pdev` held.
+    /// Must only be called by the PCI core, for a device that `probe` took, with the device lock of
+    /// `pdev` held.
     unsafe extern "C" fn reset_prepare(pdev: *mut kernel::bindings::pci_dev) {
         // SAFETY: `probe` took `pdev`, and its device lock, which `remove` is called
         // with, is held until this returns (requirements of this function).
@@ -275,8 +275,8 @@ impl<T: Driver> Registration<T> {
 
     /// # Safety
     ///
-    /// Only called by the PCI core, for a device that `probe` took, with the
-    /// device lock of `pdev` held.
+    /// Must only be called by the PCI core, for a device that `probe` took, with the device lock of
+    /// `pdev` held.
     unsafe extern "C" fn reset_done(pdev: *mut kernel::bindings::pci_dev) {
         // SAFETY: `probe` took `pdev`, and its device lock, which `remove` is called
         // with, is held until this returns (requirements of this function).

@@ -99,8 +99,8 @@ pub trait StreamFile: Send + Sync + 'static {
 /// The file is valid, and this object owns one reference to it.
 pub struct OpenFile(NonNull<kernel::bindings::file>);
 
-// SAFETY: fput() may be called on any thread, and nothing else is done with the
-// file until somebody installs it.
+// SAFETY: fput() may be called on any thread, and nothing else is done with the file until it is
+// installed.
 unsafe impl Send for OpenFile {}
 
 impl OpenFile {
@@ -224,8 +224,8 @@ impl<T: StreamFile> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
-    /// until this returns.
+    /// Must only be called by VFS, through [`Self::TABLE`], with a `file` that stays open until
+    /// this returns.
     unsafe extern "C" fn read(
         file: *mut kernel::bindings::file,
         buf: *mut c_char,
@@ -244,8 +244,8 @@ impl<T: StreamFile> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
-    /// until this returns.
+    /// Must only be called by VFS, through [`Self::TABLE`], with a `file` that stays open until
+    /// this returns.
     unsafe extern "C" fn write(
         file: *mut kernel::bindings::file,
         buf: *const c_char,
@@ -264,8 +264,8 @@ impl<T: StreamFile> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
-    /// until this returns.
+    /// Must only be called by VFS, through [`Self::TABLE`], with a `file` that stays open until
+    /// this returns.
     unsafe extern "C" fn ioctl(
         file: *mut kernel::bindings::file,
         command: c_uint,
@@ -282,8 +282,8 @@ impl<T: StreamFile> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`], with a `file` that stays open
-    /// until this returns.
+    /// Must only be called by VFS, through [`Self::TABLE`], with a `file` that stays open until
+    /// this returns.
     unsafe extern "C" fn poll(
         file: *mut kernel::bindings::file,
         table: *mut kernel::bindings::poll_table_struct,
@@ -329,8 +329,8 @@ impl<T: StreamFile> Operations<T> {
 
     /// # Safety
     ///
-    /// Only called by VFS, through [`Self::TABLE`], once for each `file`, when
-    /// nobody else uses it any more.
+    /// Must only be called by VFS, through [`Self::TABLE`], once for each `file`, when nobody else
+    /// uses it any more.
     unsafe extern "C" fn release(
         _inode: *mut kernel::bindings::inode,
         file: *mut kernel::bindings::file,

@@ -25,14 +25,14 @@ use kernel::sync::{
 
 /// Nobody has the value.
 const FREE: u32 = 0;
-/// Somebody has the value. The other bits are only set together with this one.
+/// A caller has the value. The other bits are only set together with this one.
 const TAKEN: u32 = 1 << 0;
 /// Others have found the value taken.
 const WANTED: u32 = 1 << 1;
 /// The value is replaced by the default when it is given back.
 const VOID: u32 = 1 << 2;
 
-/// A value, and whether somebody has it.
+/// A value, and whether a caller has it.
 ///
 /// # Examples
 ///
@@ -151,9 +151,9 @@ impl<T: Default> Turns<T> {
 /// What became of a value that was given back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum GivenBack {
-    /// It was kept.
+    /// The value was kept.
     Kept,
-    /// It was replaced by the default.
+    /// The value was replaced by the default.
     Cleared,
 }
 
