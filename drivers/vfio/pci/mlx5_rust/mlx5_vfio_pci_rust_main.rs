@@ -2,7 +2,7 @@
 
 //! VFIO PCI variant driver for the virtual functions of ConnectX devices.
 //!
-//! It adds live migration to what `vfio_pci_core` does:
+//! The driver adds live migration to what `vfio_pci_core` does:
 //!
 //! - [`vf`]: a VF, and the arcs between its migration states,
 //! - [`saving`], [`resuming`]: the two kinds of session and their data files,

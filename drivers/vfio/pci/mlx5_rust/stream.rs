@@ -39,7 +39,7 @@ pub(crate) const TAG_FW_DATA: u32 = 0;
 /// `MLX5_MIGF_HEADER_TAG_STOP_COPY_SIZE`.
 pub(crate) const TAG_STOP_COPY_SIZE: u32 = 1;
 
-/// What a record holds.
+/// Kind of the data in a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Tag {
     /// An image for LOAD_VHCA_STATE.
@@ -87,7 +87,7 @@ pub(crate) fn size_record(stop_copy_size: u64) -> [u8; HEADER_LEN + SIZE_LEN] {
     bytes
 }
 
-/// What is wrong with a stream.
+/// Why a stream is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Malformed {
     /// A record is larger than any that can be loaded.
@@ -178,7 +178,7 @@ impl Parser {
 
     /// Takes the bytes that [`Need::Push`] asked for, or some of them.
     ///
-    /// After an error the stream is over.
+    /// After an error, nothing more may be pushed.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         if let Expect::Header { have } = self.expect {
             self.begun |= !bytes.is_empty();
@@ -243,7 +243,7 @@ impl Parser {
             Some(Tag::FwData) if size == 0 => Ok(Expect::Load { len: 0 }),
             Some(Tag::FwData) => Ok(Expect::Image {
                 have: 0,
-                // CAST: At most `MAX_RECORD`.
+                // CAST: `size` is at most `MAX_RECORD`.
                 len: size as usize,
             }),
             Some(Tag::StopCopySize) if size < SIZE_LEN as u64 => Err(Malformed::TooSmall),

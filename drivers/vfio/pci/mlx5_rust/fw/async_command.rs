@@ -88,11 +88,11 @@ pub(super) struct AsyncCommand<L: 'static, const OUT: usize> {
     work: Opaque<mlx5_async_work>,
 }
 
-// SAFETY: By the type invariants, `phase` orders the use of everything that is not
-// Send by itself. `L` only says what bytes mean.
+// SAFETY: By the type invariants, `phase` orders the use of everything that is not Send by itself.
+// `L` is only a marker for the layout of bytes.
 unsafe impl<L, const OUT: usize> Send for AsyncCommand<L, OUT> {}
-// SAFETY: By the type invariants, `phase` orders the use of everything that is not
-// Sync by itself. `L` only says what bytes mean.
+// SAFETY: By the type invariants, `phase` orders the use of everything that is not Sync by itself.
+// `L` is only a marker for the layout of bytes.
 unsafe impl<L, const OUT: usize> Sync for AsyncCommand<L, OUT> {}
 
 /// The result of a command that has ended.
@@ -144,8 +144,7 @@ impl<L, const OUT: usize> AsyncCommand<L, OUT> {
 
     /// # Safety
     ///
-    /// Only called by mlx5_core, once for a command that `send` has sent, with its
-    /// `work`.
+    /// Must only be called by mlx5_core, once for a command that `send` has sent, with its `work`.
     unsafe extern "C" fn callback(status: c_int, work: *mut mlx5_async_work) {
         // SAFETY: `work` is the field of an `AsyncCommand` (requirements of this
         // function), which stays until its context was cleaned up; that waits for
@@ -251,7 +250,7 @@ impl<L: 'static, const OUT: usize> Owned<AsyncCommand<L, OUT>> {
     pub(super) fn take(&self, opcode: impl Value) -> Option<Ended<L, OUT>> {
         let (status, mut output, took) = self.take_output()?;
         let check = |pf: PfGuard<'_>| {
-            // All commands begin with the fields of this one.
+            // All commands begin with the fields of NOP.
             let mut input = mailbox!(mlx5_ifc_nop_in_bits)
                 .try_set(field!(mlx5_ifc_nop_in_bits, opcode), opcode)?;
             // SAFETY: `mdev` is valid: `pf` is a guard of it. Input and output begin

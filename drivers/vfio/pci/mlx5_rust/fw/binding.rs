@@ -91,7 +91,7 @@ impl Binding {
 
     /// # Safety
     ///
-    /// Only called by the notifier chain, with the `block` of a `Binding`.
+    /// Must only be called by the notifier chain, with the `block` of a `Binding`.
     unsafe extern "C" fn call(
         block: *mut kernel::bindings::notifier_block,
         event: c_ulong,

@@ -242,7 +242,7 @@ impl CompletionQueue {
     pub(super) fn entry(&self, index: u32, slots: u32, room: usize) -> Result<Option<Message>> {
         let memory = self.queue.memory.lock();
         let ring = &memory.as_ref().ok_or(ENODEV)?.ring;
-        // CAST: To a type that is not smaller.
+        // CAST: The new type is not smaller.
         let at = (index & ((1 << self.log_size) - 1)) as usize * CQE_BYTES;
         let owner = ring.read_be32(at + OWNER);
         if !cqe::is_written(owner, index, self.log_size) {
@@ -289,7 +289,7 @@ impl Queue {
 
     /// # Safety
     ///
-    /// Only called by mlx5_core, with the `cq` of a `Queue` that is created.
+    /// Must only be called by mlx5_core, with the `cq` of a `Queue` that is created.
     unsafe extern "C" fn completed(cq: *mut mlx5_core_cq, _eqe: *mut mlx5_eqe) {
         // SAFETY: The queue exists until destroying it has waited for this function
         // (requirements of this function).
@@ -298,7 +298,7 @@ impl Queue {
 
     /// # Safety
     ///
-    /// Only called by mlx5_core, with the `cq` of a `Queue` that is created.
+    /// Must only be called by mlx5_core, with the `cq` of a `Queue` that is created.
     unsafe extern "C" fn failed(cq: *mut mlx5_core_cq, event: mlx5_event) {
         if event == bindings::mlx5_event_MLX5_EVENT_TYPE_CQ_ERROR {
             // SAFETY: The queue exists until destroying it has waited for this

@@ -32,7 +32,7 @@ pub(crate) fn is_written(owner_word: u32, index: u32, log_size: u32) -> bool {
 /// What the tracker does after a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
-    /// The tracker tracks: this was the last message of the report.
+    /// The tracker goes on tracking: this was the last message of the report.
     Tracking,
     /// There is more to report.
     Reporting,
@@ -55,7 +55,7 @@ impl Message {
     /// Returns the offset of the message in memory that has slots of `room` bytes, and its length
     /// in bytes, rounded down to whole entries.
     pub(crate) fn place(&self, room: usize) -> (usize, usize) {
-        // CAST: To a type that is not smaller.
+        // CAST: The new type is not smaller.
         (
             self.slot as usize * room,
             self.len >> LOG_ENTRY << LOG_ENTRY,
@@ -80,7 +80,7 @@ pub(crate) fn parse(entry: Entry, slots: u32, room: usize) -> Option<Message> {
     if (entry.owner & 0xff) >> 4 != RESP_SEND_IMM {
         return None;
     }
-    // CAST: To a type that is not smaller.
+    // CAST: The new type is not smaller.
     let len = entry.byte_count as usize;
     if len > room {
         return None;

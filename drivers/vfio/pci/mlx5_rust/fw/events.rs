@@ -163,8 +163,8 @@ impl TrackNotifier {
 
     /// # Safety
     ///
-    /// Only called by the notifier chain, with the `block` of a `TrackNotifier` and
-    /// the EQE of an event of type `event`.
+    /// Must only be called by the notifier chain, with the `block` of a `TrackNotifier` and the EQE
+    /// of an event of type `event`.
     unsafe extern "C" fn call(
         block: *mut kernel::bindings::notifier_block,
         event: c_ulong,

@@ -101,7 +101,7 @@ impl ReceiveQueue {
             log_size,
         };
         for entry in 0..1u32 << log_size {
-            // CAST: To a type that is not smaller.
+            // CAST: The new type is not smaller.
             let at = entry as usize * ENTRY;
             let addr = u64::from(entry) * u64::from(room);
             queue.ring.write_be32(at, room);

@@ -36,6 +36,6 @@ const _: () = {
         assert!(tag.number() == in_header);
         at += 1;
     }
-    // CAST: To a type that is not smaller.
+    // CAST: The new type is not smaller.
     assert!(MLX5_VF_MIGRATION_MAX_RECORD_SIZE as u64 == stream::MAX_RECORD);
 };

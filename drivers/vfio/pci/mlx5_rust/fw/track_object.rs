@@ -45,7 +45,7 @@ use vfio_rust::{
     kernel::error, //
 };
 
-/// What a tracker tracks: `track_type`.
+/// `track_type` of a tracker of pages.
 const TRACK_PAGES: u32 = 1;
 
 /// The fields that a request for a report sets: `modify_field_select`.

@@ -36,7 +36,7 @@ pub(crate) enum Side {
 pub(crate) enum Extent {
     /// The whole state.
     Whole,
-    /// What has changed since the last image.
+    /// The changes since the last image.
     Changes,
 }
 

@@ -29,8 +29,8 @@ pub(crate) struct Pending {
     pub(crate) new_initial: bool,
 }
 
-/// What VFIO_MIG_GET_PRECOPY_INFO reports. At most one of `initial_bytes` and
-/// `dirty_bytes` is not 0.
+/// The answer to VFIO_MIG_GET_PRECOPY_INFO. At most one of `initial_bytes` and `dirty_bytes` is not
+/// 0.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Info {
     /// `initial_bytes` of `struct vfio_precopy_info`.
