@@ -2,9 +2,9 @@
 
 //! How the skeletons command their devices: a mailbox in a BAR, which no real device has.
 //!
-//! It stands for the part that differs from vendor to vendor: registers of the VF (hisi_acc), or
-//! functions of the PF's driver (the others). Each of these sends a command to the firmware, and
-//! waits for its end.
+//! The mailbox stands for the part that differs from vendor to vendor: registers of the VF
+//! (hisi_acc), or functions of the PF's driver (the others). Each of these sends a command to the
+//! firmware, and waits for its end.
 //!
 //! A command belongs to an epoch, which ends with a reset. It checks the epoch before each access
 //! to the mailbox. Commands and resets do not wait for each other: the thread that resets the
