@@ -171,9 +171,10 @@ pub trait Driver: Send + Sync + Sized + 'static {
         write.forward()
     }
 
-    /// Refuses to map a piece of a region, or to export it as a dma-buf, by which others can
-    /// access it as if it were mapped. If it does not, `vfio_pci_core` maps or exports the
-    /// piece, if that is in a BAR that can be, or in a region that it has added and can map.
+    /// Returns an error to refuse that a piece of a region is mapped, or exported as a dma-buf,
+    /// whose holders can access it as if it were mapped. If this succeeds, `vfio_pci_core` maps or
+    /// exports the piece, if it is in a BAR that can be mapped, or in a region that `vfio_pci_core`
+    /// has added and can map.
     ///
     /// May be called with the lock of the caller's memory map held, so this must not access user
     /// memory, nor wait for a thread that does.

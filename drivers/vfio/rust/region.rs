@@ -77,10 +77,10 @@ impl Region {
     }
 }
 
-/// That user space reads, with a read() of the device's file.
+/// Marks a piece that user space reads, with a read() of the device's file.
 pub enum Read {}
 
-/// That user space writes, with a write() to the device's file.
+/// Marks a piece that user space writes, with a write() to the device's file.
 pub enum Write {}
 
 /// The piece of a region that is read or written: `D` is [`Read`] or [`Write`].
@@ -94,10 +94,10 @@ pub struct Piece<'a, D> {
     _direction: PhantomData<D>,
 }
 
-/// What a read() of the device's file asks for.
+/// The piece that a read() of the device's file asks for.
 pub type RegionRead<'a> = Piece<'a, Read>;
 
-/// What a write() to the device's file brings.
+/// The piece that a write() to the device's file writes.
 pub type RegionWrite<'a> = Piece<'a, Write>;
 
 impl<'a, D> Piece<'a, D> {

@@ -163,8 +163,8 @@ impl<S: Stream> Transfer<S> {
         }
     }
 
-    /// Makes the file useless, and frees the stream. If a read or write has it, it is freed when
-    /// that gives it back.
+    /// Makes all calls on the file fail, and frees the stream. If a read or write has the stream,
+    /// it is freed when it is given back.
     fn end(&self) {
         self.stream.clear();
         self.close();
@@ -230,9 +230,9 @@ impl<S: Stream> Session<S> {
         }
     }
 
-    /// Has `load` load the stream into the device, for an arc that leaves `RESUMING`. If a
-    /// write is under way, the device is as it was (`EBUSY`). If `load` fails, or a write has
-    /// failed, nobody knows what is in the device: it is lost, and the file is useless.
+    /// Has `load` load the stream into the device, for an arc that leaves `RESUMING`. If a write is
+    /// under way, the device is as it was (`EBUSY`). If `load` fails, or a write has failed, the
+    /// state of the device is unknown: the device is lost, and all calls on the file fail.
     pub fn finish(&self, load: impl FnOnce(&mut S) -> Result) -> Result<(), StepError> {
         let mut stream = self.0.stream.take().ok_or(EBUSY)?;
         let loaded = match stream.as_mut() {

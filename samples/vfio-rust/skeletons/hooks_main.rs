@@ -147,9 +147,9 @@ impl Driver for Hooks {
         self.words[IOCTLS].fetch_add(1, Full);
         match request.command() {
             IOEVENTFD => Err(ENOTTY),
-            // CAST: What is no int is for the abstractions to refuse.
+            // CAST: The abstractions refuse a value that does not fit an int.
             ECHO => Ok(request.argument() as isize),
-            // As any other, but for what the test looks at.
+            // Forwarded as any other, with a mark that the test looks at.
             RESET => request
                 .forward()
                 .inspect(|_| self.words[KEPT].store(1, Relaxed)),
@@ -204,8 +204,8 @@ impl Driver for Hooks {
                 Ok(write.len())
             }
             Region::Bar(MEMORY) => {
-                // What comes to the first word, the driver writes itself, and to the
-                // second as well, unless it is told not to.
+                // The driver writes the first word to the second one, too, unless it is told not
+                // to.
                 let mut word = [0; 4];
                 if write.get(0, &mut word)? {
                     let memory = Bar::of(vdev, MEMORY)?;

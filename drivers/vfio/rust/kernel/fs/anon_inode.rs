@@ -70,8 +70,8 @@ pub trait StreamFile: Send + Sync + 'static {
     /// The driver's module, [`this_module!()`](crate::this_module): an open file keeps it
     /// loaded.
     ///
-    /// It must be the module that opens the file: generic code is compiled there, whatever
-    /// crate it is from. [`OpenFile::new`] fails if it is not.
+    /// It must be the module that opens the file: generic code is compiled into that module,
+    /// whatever crate it is from. [`OpenFile::new`] fails if it is not.
     const OWNER: &'static ThisModule;
     /// Name of the inode, as /proc shows it.
     const NAME: &'static CStr;
@@ -104,8 +104,8 @@ pub struct OpenFile(NonNull<kernel::bindings::file>);
 unsafe impl Send for OpenFile {}
 
 impl OpenFile {
-    /// Opens a file with the operations of `context`. `EINVAL` if the file's operations are not in
-    /// the module that it would keep loaded.
+    /// Opens a file with the operations of `context`. Returns `EINVAL` if the file's operations are
+    /// not in the module that it would keep loaded.
     pub fn new<T: StreamFile>(context: T) -> Result<Self> {
         let operations: &'static _ = &Operations::<T>::TABLE;
         // SAFETY: The function compares an address with those of a module, which is null or
@@ -161,8 +161,8 @@ impl Drop for OpenFile {
     }
 }
 
-/// Returns what read() and write() return for a part of `len` bytes. No more than that: user
-/// space would look at what is behind its buffer, or leave data out.
+/// Returns the result of read() or write() for a buffer of `len` bytes. The count is limited to
+/// `len`: with more, user space would look for data beyond its buffer, or skip data.
 #[inline]
 fn count(done: Result<usize>, len: usize) -> isize {
     match done {
@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn a_file_is_of_the_module_that_opens_it() {
         assert!(OpenFile::new(Nothing::<true>).is_ok());
-        // In the image, this is as the first.
+        // If the test is built in, its file is of the kernel's image, too.
         let other = OpenFile::new(Nothing::<false>).err();
         assert_eq!(other, cfg!(MODULE).then_some(EINVAL));
     }

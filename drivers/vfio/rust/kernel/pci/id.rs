@@ -131,7 +131,7 @@ macro_rules! vfio_pci_id_table {
         #[export_name = concat!("__mod_device_table__", line!(), "__kmod_",
                                                 module_path!(), "__pci__", stringify!($name))]
         static $name: $crate::pci::IdTable<$count> = $crate::pci::IdTable::new({
-            // What is allowed for the symbol is not for the caller's expression.
+            // Unsafe code is allowed for the symbol, but not in the caller's expression.
             #[deny(unsafe_code)]
             const IDS: [$crate::pci::Id; $count] = $ids;
             IDS
