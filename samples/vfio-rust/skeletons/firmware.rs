@@ -6,14 +6,20 @@
 //! (hisi_acc), or functions of the PF's driver (the others). Each of these sends a command to the
 //! firmware, and waits for its end.
 //!
-//! A command belongs to an epoch, which ends with a reset. It checks the epoch before each access
-//! to the mailbox. Commands and resets do not wait for each other: the thread that resets the
-//! device may hold the lock that an access takes.
+//! The mailbox is locked for one command at a time, and not for all commands of a state: a
+//! thread that waits for a mutex cannot be killed. A command without an answer is the last one
+//! before a reset.
+//!
+//! A command belongs to an epoch, which ends with a reset. It checks the epoch before each write
+//! to the mailbox, and after each read. Commands and resets do not wait for each other: the
+//! thread that resets the device may hold the lock that an access takes.
 //!
 //! A write checks the epoch with that lock held. So no write comes after a reset that VFIO carries
 //! out, since VFIO holds the lock, too. A reset through sysfs does not take the lock: a driver of a
 //! real device needs a lock of its own, around the sending of a command and in reset_prepare(),
 //! such as the gate of the mlx5 driver.
+
+mod mailbox;
 
 use kernel::{
     new_mutex,
@@ -24,16 +30,17 @@ use kernel::{
             Atomic,
             Full, //
         },
-        lock::{
-            mutex::MutexBackend,
-            Guard, //
-        },
         Mutex, //
     },
     time::{
         delay::fsleep,
         Delta, //
     },
+};
+use mailbox::{
+    Failure,
+    Registers,
+    Slot, //
 };
 use vfio_rust::{
     bar::Bar,
@@ -46,16 +53,6 @@ use vfio_rust::{
         VfioDevice, //
     },
 };
-
-/// Registers of the mailbox, 32 bits each.
-const COMMAND: usize = 0x00;
-const STATUS: usize = 0x04;
-const ARGUMENT: usize = 0x08;
-const DATA: usize = 0x0c;
-
-/// Values of `STATUS`; any other is an error.
-const DONE: u32 = 0;
-const BUSY: u32 = 1;
 
 /// Longest time that a command takes, in milliseconds.
 const TIMEOUT: usize = 1000;
@@ -87,9 +84,9 @@ pub(crate) struct Firmware {
     base: usize,
     /// Counts the beginnings and the ends of resets.
     epoch: Atomic<u32>,
-    /// Held while a command is sent.
+    /// Locked by the thread that sends a command, until the command has ended.
     #[pin]
-    turn: Mutex<()>,
+    place: Mutex<Slot>,
 }
 
 impl Firmware {
@@ -99,7 +96,7 @@ impl Firmware {
             bar,
             base,
             epoch: Atomic::new(0),
-            turn <- new_mutex!((), "vfio_skeleton_firmware"),
+            place <- new_mutex!(Slot::default(), "vfio_skeleton_firmware"),
         })
     }
 
@@ -119,7 +116,6 @@ impl Firmware {
             bar: Bar::of(vdev, self.bar)?,
             firmware: self,
             epoch,
-            _turn: self.turn.lock(),
         })
     }
 }
@@ -129,7 +125,31 @@ pub(crate) struct Mailbox<'a> {
     bar: Bar<'a>,
     firmware: &'a Firmware,
     epoch: u32,
-    _turn: Guard<'a, (), MutexBackend>,
+}
+
+impl Registers for Mailbox<'_> {
+    type Error = Error;
+    const EIO: Error = EIO;
+
+    fn write(&self, register: usize, value: u32) -> Result {
+        let at = self.firmware.base + register;
+        self.bar.write32_if(at, value, || self.check())
+    }
+
+    /// To read after a reset harms nobody, but the value is of no use.
+    fn read(&self, register: usize) -> Result<u32> {
+        let value = self.bar.read32(self.firmware.base + register)?;
+        self.check()?;
+        Ok(value)
+    }
+
+    fn wait(&self, waits: usize) -> Result {
+        if waits >= TIMEOUT {
+            return Err(ETIMEDOUT);
+        }
+        fsleep(Delta::from_millis(1));
+        Ok(())
+    }
 }
 
 impl Mailbox<'_> {
@@ -141,40 +161,28 @@ impl Mailbox<'_> {
         }
     }
 
-    fn write(&self, register: usize, value: u32) -> Result {
-        let at = self.firmware.base + register;
-        self.bar.write32_if(at, value, || self.check())
-    }
-
-    /// Reads a register. After a reset, the value is of no use, but the read does no harm.
-    fn read(&self, register: usize) -> Result<u32> {
-        self.check()?;
-        self.bar.read32(self.firmware.base + register)
+    /// Sends a command with two words, and waits for the answer.
+    fn exchange(&self, words: [u32; 3]) -> Result<u32, Failure<Error>> {
+        self.firmware.place.lock().call(self, self.epoch, words)
     }
 
     /// Has the device carry out `command`, and waits for its end. The device is lost if it is
     /// unknown whether it has carried out the command.
     pub(crate) fn send(&self, command: Command) -> Result<(), StepError> {
-        let sent = self.call(command, 0, 0);
-        sent.map(|_| ()).map_err(|err| match err == ETIMEDOUT {
-            true => StepError::Lost(err),
-            false => StepError::Unchanged(err),
-        })
+        match self.exchange([command.0, 0, 0]) {
+            Ok(_) => Ok(()),
+            Err(Failure::NotSent(err) | Failure::Refused(err)) => Err(StepError::Unchanged(err)),
+            Err(Failure::Unknown(err)) => Err(StepError::Lost(err)),
+        }
     }
 
     /// Has the device carry out `command` with two words, and returns the word that it answers.
+    /// For commands that leave the device in the state that it is in.
     pub(crate) fn call(&self, command: Command, argument: u32, data: u32) -> Result<u32> {
-        self.write(ARGUMENT, argument)?;
-        self.write(DATA, data)?;
-        self.write(COMMAND, command.0)?;
-        for _ in 0..TIMEOUT {
-            match self.read(STATUS)? {
-                DONE => return self.read(DATA),
-                BUSY => fsleep(Delta::from_millis(1)),
-                _ => return Err(EIO),
-            }
-        }
-        Err(ETIMEDOUT)
+        self.exchange([command.0, argument, data])
+            .map_err(|failure| match failure {
+                Failure::NotSent(err) | Failure::Refused(err) | Failure::Unknown(err) => err,
+            })
     }
 
     /// Returns the length of the state.

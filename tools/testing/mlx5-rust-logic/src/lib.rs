@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The parts of the driver and of its abstractions that have no kernel types in them. These
-//! are the files of the kernel side themselves, so that the code that is tested here is the
+//! The parts of the driver, of its abstractions and of the skeletons that have no kernel types
+//! in them. These are the files of the kernel side themselves, so that the code that is tested here is the
 //! code that runs there. Tests by example are in those files, and run in the kernel as well;
 //! tests that need `std` are here. Everything in them is private; hence the tests are
 //! modules of this crate instead of `tests/`, and so is what a fuzzer calls.
@@ -18,6 +18,8 @@ mod chunks;
 mod cqe;
 #[path = "../../../../drivers/vfio/rust/dirty_pages.rs"]
 mod dirty_pages;
+#[path = "../../../../samples/vfio-rust/skeletons/firmware/mailbox.rs"]
+mod mailbox;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/saving/precopy.rs"]
 mod precopy;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/remainder.rs"]
@@ -45,6 +47,8 @@ mod chunks_tests;
 mod cqe_tests;
 #[cfg(test)]
 mod dirty_pages_tests;
+#[cfg(test)]
+mod mailbox_tests;
 #[cfg(test)]
 mod precopy_tests;
 #[cfg(test)]
