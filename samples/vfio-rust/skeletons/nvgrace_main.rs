@@ -5,6 +5,9 @@
 //!
 //! The memory of the C driver's devices is in no BAR: the platform's tables say where it is. Here
 //! it is in BAR 4, since safe code can only map BARs.
+//!
+//! The C driver excludes resets from its check of the registers to the end of the access. Here a
+//! reset can come in between: then read() and write() access memory that is not ready.
 
 #![deny(unsafe_code)]
 
@@ -67,7 +70,8 @@ static ID_TABLE: IdTable<1> = IdTable::new([Id::of_vendor(0x10de).with_class(0x0
 
 struct NvGrace {
     bar_len: u64,
-    /// Bytes of the BAR that have memory behind them.
+    /// Bytes of the BAR that have memory behind them. Known once the device is open; a reset
+    /// does not change it.
     usable: Atomic<u64>,
     /// Counts resets.
     resets: Atomic<u32>,
@@ -141,20 +145,22 @@ impl Driver for NvGrace {
         }
     }
 
-    fn region_info(&self, vdev: &VfioDevice<'_>, info: &mut RegionInfo<'_>) -> Result {
+    fn region_info(&self, _vdev: &VfioDevice<'_>, info: &mut RegionInfo<'_>) -> Result {
         info.forward()?;
         match info.region() {
             Region::Bar(MEMORY) => info.only_mappable(&[Area {
                 offset: 0,
-                len: self.usable(vdev)?,
+                len: self.usable.load(Relaxed),
             }]),
             _ => Ok(()),
         }
     }
 
-    fn mmap(&self, vdev: &VfioDevice<'_>, mapping: &Mapping) -> Result {
+    /// Does not wait for the memory: with the lock of the memory map, which may be held here,
+    /// all threads of the user would wait. Nor does an access by the mapping.
+    fn mmap(&self, _vdev: &VfioDevice<'_>, mapping: &Mapping) -> Result {
         match mapping.region() {
-            Region::Bar(MEMORY) => mapping.check_end(self.usable(vdev)?),
+            Region::Bar(MEMORY) => mapping.check_end(self.usable.load(Relaxed)),
             _ => Ok(()),
         }
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The parts of the driver, of its abstractions and of the skeletons that have no kernel types
-//! in them. These are the files of the kernel side themselves, so that the code that is tested here is the
-//! code that runs there. Tests by example are in those files, and run in the kernel as well;
-//! tests that need `std` are here. Everything in them is private; hence the tests are
+//! in them. These are the files of the kernel side themselves, so that the code that is tested
+//! here is the code that runs there. Tests by example are in those files, and run in the kernel
+//! as well; tests that need `std` are here. Everything in them is private; hence the tests are
 //! modules of this crate instead of `tests/`, and so is what a fuzzer calls.
 
 #![cfg_attr(not(test), allow(dead_code))]
