@@ -26,7 +26,10 @@ use vfio_rust::{
         IovaRange,
         IovaRanges, //
     },
-    kernel::pci::PciDeviceExt,
+    kernel::{
+        pci::PciDeviceExt,
+        task, //
+    },
     migratable::Migratable,
     migration::{
         Features,
@@ -85,8 +88,9 @@ impl Driver for Pds {
         Some(self)
     }
 
-    /// Notes that logging has ended. VFIO does not stop it when a device is closed, but the reset
-    /// that follows ends it in the device, and the next user starts it anew.
+    /// Notes that logging has ended. VFIO does not stop it when a device is closed, but a reset
+    /// ends it in the device, at the latest when the device is next opened, and the next user
+    /// starts it anew.
     fn closing(&self) {
         *self.logging.lock() = None;
     }
@@ -135,13 +139,13 @@ impl DirtyLog for Pds {
         let logging = *self.logging.lock();
         let epoch = logging.ok_or(EINVAL)?;
         let range = dirty.range();
+        let firmware = self.migration.firmware.enter(vdev, epoch)?;
         let mut page = range.start >> PAGE_SHIFT;
         while page <= range.last >> PAGE_SHIFT {
-            let written = {
-                let firmware = self.migration.firmware.enter(vdev, epoch)?;
-                firmware.call(WRITTEN, page.try_into()?, 0)?
-            };
-            // Report without the lock of the mailbox, since that accesses user memory.
+            // The range is as long as the user wants.
+            task::check_killed()?;
+            let written = firmware.call(WRITTEN, page.try_into()?, 0)?;
+            // Report without a lock, since that accesses user memory.
             for bit in (0..32).filter(|bit| written >> bit & 1 == 1) {
                 dirty.set((page + bit) << PAGE_SHIFT, 1 << PAGE_SHIFT);
             }
