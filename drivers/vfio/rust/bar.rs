@@ -43,7 +43,9 @@ impl<'a> Bar<'a> {
     /// Returns `EIO` if the BAR could not be mapped when the device was opened, or if the device
     /// cannot be powered up.
     ///
-    /// This may take `memory_lock` of `vfio_pci_core`.
+    /// This may resume the device, which takes `memory_lock` and `igate` of `vfio_pci_core`.
+    /// It is not for [`Driver::mmap`](crate::pci::Driver::mmap), which may be called with the
+    /// lock of the caller's memory map held: no C code takes `igate` with that.
     pub fn of(vdev: &'a VfioDevice<'_>, index: u32) -> Result<Self> {
         let core = vdev.as_core();
         // SAFETY: `core` is valid and open during `'a` (invariant of

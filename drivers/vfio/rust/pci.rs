@@ -141,8 +141,8 @@ pub trait Driver: Send + Sync + Sized + 'static {
     ///
     /// After this, `vfio_pci_core` either resets the function, without calling
     /// [`Migration::reset_prepare`] and [`Migration::reset_done`], or resets the bus, and calls
-    /// both. So no command may reach the device once this has returned. If
-    /// it can do neither, it resets the function when the device is next opened, and calls both.
+    /// both. If it can do neither, it resets the function when the device is next opened, and
+    /// calls both. So no command may reach the device once this has returned.
     fn closing(&self) {}
 
     /// The device is about to be reset, for driver state outside of the migration: called
