@@ -136,7 +136,7 @@ impl Registers for Mailbox<'_> {
         self.bar.write32_if(at, value, || self.check())
     }
 
-    /// To read after a reset harms nobody, but the value is of no use.
+    /// Reads a register. After a reset, the value is of no use, but the read does no harm.
     fn read(&self, register: usize) -> Result<u32> {
         let value = self.bar.read32(self.firmware.base + register)?;
         self.check()?;
@@ -177,7 +177,7 @@ impl Mailbox<'_> {
     }
 
     /// Has the device carry out `command` with two words, and returns the word that it answers.
-    /// For commands that leave the device in the state that it is in.
+    /// Only for commands that do not change the state of the device.
     pub(crate) fn call(&self, command: Command, argument: u32, data: u32) -> Result<u32> {
         self.exchange([command.0, argument, data])
             .map_err(|failure| match failure {

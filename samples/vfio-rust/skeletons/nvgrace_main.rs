@@ -156,8 +156,8 @@ impl Driver for NvGrace {
         }
     }
 
-    /// Does not wait for the memory: with the lock of the memory map, which may be held here,
-    /// all threads of the user would wait. Nor does an access by the mapping.
+    /// Does not wait for the memory: the lock of the memory map may be held here, so all threads of
+    /// the user would wait. An access through the mapping does not wait, either.
     fn mmap(&self, _vdev: &VfioDevice<'_>, mapping: &Mapping) -> Result {
         match mapping.region() {
             Region::Bar(MEMORY) => mapping.check_end(self.usable.load(Relaxed)),

@@ -142,7 +142,7 @@ impl DirtyLog for Pds {
         let firmware = self.migration.firmware.enter(vdev, epoch)?;
         let mut page = range.start >> PAGE_SHIFT;
         while page <= range.last >> PAGE_SHIFT {
-            // The range is as long as the user wants.
+            // Check here, since the range may have any length.
             task::check_killed()?;
             let written = firmware.call(WRITTEN, page.try_into()?, 0)?;
             // Report without a lock, since that accesses user memory.

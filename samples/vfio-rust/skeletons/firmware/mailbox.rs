@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a command goes through the mailbox, and what is known of one that has failed.
+//! Sends commands through the mailbox, and tells how far a command got that has failed.
 //!
-//! No kernel types: the file is also compiled and tested on the host.
+//! The file uses no kernel types, since it is also compiled and tested on the host.
 
 /// Registers of the mailbox, 32 bits each. A write to `COMMAND` sends a command.
 pub(super) const COMMAND: usize = 0x00;
@@ -18,18 +18,19 @@ pub(super) const REFUSED: u32 = 2;
 /// How a command has failed.
 #[derive(Debug)]
 pub(super) enum Failure<E> {
-    /// The device has not got it.
+    /// The device has not got the command.
     NotSent(E),
-    /// The device has got it, and says that it has not carried it out.
+    /// The device has refused the command, and has not carried it out.
     Refused(E),
-    /// The device has got it. Nobody knows whether it has carried it out, or still will.
+    /// The device has got the command. It is unknown whether it has carried the command out, or
+    /// still will.
     Unknown(E),
 }
 
 /// Access to the registers.
 pub(super) trait Registers {
     type Error;
-    /// Error of a device that says no, or something else than it can.
+    /// Error for a device that refuses a command, or whose answer is invalid.
     const EIO: Self::Error;
 
     /// Writes a register. It was not written if this fails.
@@ -46,8 +47,8 @@ pub(super) trait Registers {
 /// The place that the mailbox has for one command.
 #[derive(Default)]
 pub(super) struct Slot {
-    /// The epoch of a command that was sent, and not answered. It keeps the place until the
-    /// epoch ends: the answer to it would be taken for that to the next command.
+    /// The epoch of a command that was sent, and not answered. No other command is sent until the
+    /// epoch ends, since the late answer would be taken for that to the next command.
     unanswered: Option<u32>,
 }
 
@@ -72,7 +73,7 @@ impl Slot {
         answer.ok_or(Failure::Refused(R::EIO))
     }
 
-    /// Waits for the answer. Returns its word, or `None` if it is a no.
+    /// Waits for the answer. Returns its word, or `None` if the device has refused the command.
     fn answer<R: Registers>(registers: &R) -> Result<Option<u32>, R::Error> {
         for waits in 0.. {
             match registers.read(STATUS)? {
