@@ -19,10 +19,12 @@ use vfio_mig::{
     },
 };
 
-/// Feed a device's driver with what no correct program would. /// /// Loads changed states,
-/// requests states in any order and makes ioctls with random contents. After each round the
-/// device must come back by a reset, and from time to time a good migration must work. Look
-/// at the kernel's log, too. For a round that fails, prints the command that repeats it.
+/// Feed a device's driver with what no correct program would.
+///
+/// Loads changed states, requests states in any order and makes ioctls with random contents.
+/// After each round the device must come back by a reset, and from time to time a good
+/// migration must work. Look at the kernel's log, too. For a round that fails, prints the
+/// command that repeats it.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.

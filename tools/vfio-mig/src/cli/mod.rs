@@ -71,12 +71,14 @@ enum Command {
     ///
     /// The device runs again afterwards.
     Save(files::Args),
-    /// Load the state of a device from a file. The device then runs. If loading fails, the
-    /// device is reset.
+    /// Load the state of a device from a file.
+    ///
+    /// The device then runs. If loading fails, the device is reset.
     Load(files::Args),
-    /// Move the state of a device to another one, to a file or to another host. The source
-    /// is left stopped, the destination running. If the migration fails, the source runs
-    /// again and the destination is reset.
+    /// Move the state of a device to another one, to a file or to another host.
+    ///
+    /// The source is left stopped, the destination running. If the migration fails, the
+    /// source runs again and the destination is reset.
     Migrate(migrate::Args),
     /// Wait for the state of a device from another host.
     Receive(migrate::ReceiveArgs),

@@ -18,9 +18,10 @@ use vfio_mig::{
     },
 };
 
-/// Migrate again and again, in all ways that the device has. /// /// Migrates by stop-copy
-/// and with pre-copy, to another device or back into the same one. Some migrations are given
-/// up half way, and sometimes a device is taken from state to state.
+/// Migrate again and again, in all ways that the device has.
+///
+/// Migrates by stop-copy and with pre-copy, to another device or back into the same one. Some
+/// migrations are given up half way, and sometimes a device is taken from state to state.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
