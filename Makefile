@@ -89,7 +89,9 @@ list:
 # For a kernel on this machine, as any external module. Objects do not go to the
 # checkout: kbuild refuses to build a tree with objects in it into another folder.
 modules:
-	@[ -e "$$KDIR/Makefile" ] || { echo "KDIR=$$KDIR is no build folder of a kernel" >&2; exit 1; }
+	@[ -e "$$KDIR/Makefile" ] || { printf '%s\n' \
+		"KDIR=$$KDIR is no build folder of a kernel; give one with CONFIG_RUST:" \
+		'    make modules KDIR=FOLDER' >&2; exit 1; }
 	$(MAKE) -C "$$KDIR" M=$(CURDIR) MO=$(CURDIR)/out/modules modules
 
 # Also what kbuild leaves in the checkout if it is given no MO=. Who used sudo has files of
