@@ -75,20 +75,24 @@ bench-table:
 	$(call vm-test,bench-table)
 
 tools:
+	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh tools
 
 intree:
+	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh intree
 
 scenario:
 	$(call vm-test,scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} -- "$$SCENARIO")
 
 list:
+	@$(VM)/names.sh judge $@
 	@$(VM)/names.sh list
 
 # For a kernel on this machine, as any external module. Objects do not go to the
 # checkout: kbuild refuses to build a tree with objects in it into another folder.
 modules:
+	@$(VM)/names.sh judge $@
 	@[ -e "$$KDIR/Makefile" ] || { printf '%s\n' \
 		"KDIR=$$KDIR is no build folder of a kernel; give one with CONFIG_RUST:" \
 		'    make modules KDIR=FOLDER' >&2; exit 1; }
@@ -103,6 +107,10 @@ clean:
 		-o -name modules.order -o -name Module.symvers \
 		-o -name '*_generated.rs' -o -name '*_generated.h' -o -name '*.rmeta' \
 		-o -name kernel_names.txt \) -exec rm -f {} +
+
+# A name is not written into the text of a shell.
+.DEFAULT:
+	@echo "there is no such target: make $$GOALS; make without one shows all" >&2; exit 2
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)

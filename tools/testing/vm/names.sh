@@ -124,12 +124,18 @@ takes() {
 	bench) echo BENCH RUNS ;;
 	fuzz) echo FUZZ INPUT ;;
 	scenario) echo KERNEL SCENARIO SEED ;;
+	# Those without an underscore that kbuild takes.
+	modules) echo KDIR ARCH C CC LLVM V W ;;
 	esac
 }
 
 # takes_none VARIABLE TARGET...: an error that says what the targets take.
 takes_none() {
 	local target
+	if [ -z "$(for target in "${@:2}"; do takes "$target"; done)" ]; then
+		echo "no target takes $1=; make ${*:2} takes no variable"
+		exit 1
+	fi
 	echo "no target takes $1=; choose from"
 	for target in "${@:2}"; do
 		takes "$target" | sed "s/\w*/&=/g; s/^/    make $target /"

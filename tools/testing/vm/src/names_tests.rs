@@ -94,7 +94,7 @@ type Wrong<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
 
 #[test]
 fn a_wrong_name_lists_the_right_ones() {
-    let wrong: [Wrong<'_>; 20] = [
+    let wrong: [Wrong<'_>; 22] = [
         ("check", &[("TEST", "nosuch")], "stock-migrate"),
         ("check", &[("TEST", "bare-migrate")], "stock-migrate"),
         ("check-all", &[("TEST", "nosuch")], "intree-qemu-suite"),
@@ -111,6 +111,8 @@ fn a_wrong_name_lists_the_right_ones() {
             &[("GIVEN", "TEST"), ("GOALS", "bench run")],
             "make run RUNS=",
         ),
+        ("list", &[("GIVEN", "TEST")], "make list takes no variable"),
+        ("modules", &[("GIVEN", "KDRI V")], "make modules KDIR="),
         ("run", &[("RUNS", "0")], "RUNS=0"),
         ("bench", &[("BENCH", "nosuch")], "profile"),
         (
