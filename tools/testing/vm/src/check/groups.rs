@@ -46,12 +46,12 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "format of user space",
-        command: "cd tools && cargo fmt --all --check",
+        command: "cd tools && cargo fmt --all --check -- --color never",
         needs: &[],
     },
     Command {
         name: "format of the kernel side",
-        command: "rustfmt --check --edition 2021 $(find drivers samples -name '*_main.rs' -o -name lib.rs)",
+        command: "rustfmt --check --color never --edition 2021 $(find drivers samples -name '*_main.rs' -o -name lib.rs)",
         needs: &[],
     },
     Command {
