@@ -18,6 +18,7 @@ struct mlx5_emu_callbacks {
 
 struct mlx5_emu_properties {
     uint16_t vfs;
+    uint32_t init_pages;
     uint64_t state_size;
     uint64_t chunk_size;
     bool chunks_grow;

@@ -62,6 +62,7 @@ struct Mlx5Emu {
     struct mlx5_emu *model;
 
     uint16_t vfs;
+    uint32_t init_pages;
     uint64_t state_size;
     uint64_t chunk_size;
     bool chunks_grow;
@@ -256,6 +257,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
     Mlx5Emu *pf = MLX5_EMU(dev);
     struct mlx5_emu_properties properties = {
         .vfs = pf->vfs,
+        .init_pages = pf->init_pages,
         .state_size = pf->state_size,
         .chunk_size = pf->chunk_size,
         .chunks_grow = pf->chunks_grow,
@@ -348,6 +350,7 @@ static void vf_reset(DeviceState *dev)
 
 static const Property pf_properties[] = {
     DEFINE_PROP_UINT16("num-vfs", Mlx5Emu, vfs, 8),
+    DEFINE_PROP_UINT32("init-pages", Mlx5Emu, init_pages, 12868),
     DEFINE_PROP_SIZE("state-size", Mlx5Emu, state_size, 1 * MiB),
     DEFINE_PROP_SIZE("chunk-size", Mlx5Emu, chunk_size, 0),
     DEFINE_PROP_BOOL("chunks-grow", Mlx5Emu, chunks_grow, false),

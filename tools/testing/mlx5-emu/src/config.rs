@@ -7,6 +7,8 @@
 pub struct Config {
     /// Number of VFs.
     pub vfs: u16,
+    /// Pages that the PF wants before INIT_HCA, besides those at boot.
+    pub init_pages: u32,
     /// Bytes of each VF's state table; rounded up to whole pages.
     pub state_size: u64,
     /// Largest chunk of a stopped VF; 0 is for no chunks.
@@ -60,6 +62,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             vfs: 8,
+            init_pages: 12_868,
             state_size: 1 << 20,
             chunk_size: 0,
             chunks_grow: false,

@@ -49,6 +49,7 @@ pub struct Callbacks {
 pub struct Properties {
     /// Number of VFs.
     pub vfs: u16,
+    pub init_pages: u32,
     /// Bytes of state.
     pub state_size: u64,
     /// Bytes of a chunk, or 0.
@@ -275,6 +276,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
     let us = |us: u64| us.saturating_mul(1000);
     let config = Config {
         vfs: properties.vfs,
+        init_pages: properties.init_pages,
         state_size: properties.state_size,
         chunk_size: properties.chunk_size,
         chunks_grow: properties.chunks_grow,

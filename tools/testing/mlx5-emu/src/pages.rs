@@ -5,11 +5,12 @@
 use crate::ifc::Status;
 use std::collections::BTreeSet;
 
-/// Pages that a function is given before INIT_HCA.
-pub const BOOT: u32 = 8;
-/// Pages that INIT_HCA needs on top.
-pub const INIT: u32 = 32;
-/// Pages that a VF needs from when the PF enables it.
+/// Pages that a function wants at boot: as the PF of a ConnectX-4.
+pub const BOOT: u32 = 6;
+/// Pages that a VF wants before INIT_HCA, besides those; assumed. The PF's are
+/// a property.
+pub const VF_INIT: u32 = 32;
+/// Pages that a VF needs from when the PF enables it; assumed.
 pub const VF: u32 = 16;
 const PAGE: u64 = 4096;
 

@@ -57,8 +57,9 @@ impl Context<'_> {
     }
 
     pub(super) fn init_hca(&mut self) -> Result<()> {
+        let wanted = self.wanted_pages(self.function);
         let me = self.me();
-        let missing = me.pages.missing(pages::BOOT + pages::INIT);
+        let missing = me.pages.missing(wanted);
         let enabled = me.enabled && (me.started || me.vf.is_none());
         if !enabled || me.up || missing > 0 {
             return Err(violation(

@@ -29,6 +29,15 @@ impl Context<'_> {
             .post_event(self.host, self.function, event::PAGE_REQUEST, &data);
     }
 
+    /// Pages that a function must have when it sends INIT_HCA.
+    pub(super) fn wanted_pages(&self, id: FunctionId) -> u32 {
+        pages::BOOT
+            + match id {
+                FunctionId::PF => self.hca.config.init_pages,
+                _ => pages::VF_INIT,
+            }
+    }
+
     /// A driver that disables its function must have taken all pages back, the
     /// PF's also those of its VFs.
     pub(super) fn check_pages(&mut self) {
@@ -48,7 +57,7 @@ impl Context<'_> {
         let id = self.named_function()?;
         let want = match ifc::OP_MOD.get(self.input) {
             1 => pages::BOOT,
-            2 => pages::BOOT + pages::INIT,
+            2 => self.wanted_pages(id),
             3 => 0,
             op_mod => return Err(violation(Status::BadParam, format!("op_mod {op_mod}"))),
         };

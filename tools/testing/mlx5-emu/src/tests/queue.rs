@@ -188,8 +188,15 @@ fn an_overrun_and_a_wrong_doorbell_are_violations() {
 
 #[test]
 fn pages_are_lent_and_come_back() {
-    let mut machine = Machine::with_vfs();
-    let want = u64::from(pages::BOOT + pages::INIT);
+    let mut machine = Machine::new(Config {
+        init_pages: 32,
+        ..Config::default()
+    });
+    assert_eq!(
+        machine.send(&command(ifc::ENABLE_HCA, 0, 16), 16).status(),
+        0
+    );
+    let want = u64::from(pages::BOOT + 32);
     assert_eq!(
         machine.send(&command(ifc::INIT_HCA, 0, 16), 16).status(),
         Status::BadSysState as u8
