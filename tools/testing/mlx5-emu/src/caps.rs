@@ -7,6 +7,8 @@ use crate::{
         Config,
         LOG_MESSAGE, //
     },
+    cq,
+    eq,
     host::FunctionId,
     ifc::{
         event,
@@ -20,6 +22,43 @@ use crate::{
 /// Bytes of a capability page.
 pub const LEN: usize = 0x1000;
 
+// Limits of a ConnectX-4.
+/// Largest number of a PD, as a shift.
+pub const LOG_MAX_PD: u32 = 24;
+/// Largest index of an mkey, as a shift.
+pub const LOG_MAX_MKEY: u32 = 24;
+/// Largest number of a CQ, as a shift.
+pub const LOG_MAX_CQ: u32 = 24;
+/// Most that a driver can choose for the numbers of QPs, as a shift.
+const LOG_MAX_QP: u8 = 23;
+/// Largest number of a QP, as a shift, before a driver chooses.
+const LOG_QP: u8 = 14;
+
+/// What a driver has chosen with SET_HCA_CAP.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// `log_max_qp`: largest number of a QP, as a shift.
+    pub log_max_qp: u8,
+}
+
+impl Default for Chosen {
+    fn default() -> Self {
+        Self { log_max_qp: LOG_QP }
+    }
+}
+
+/// Which values a capability page has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Values {
+    /// HCA_CAP_OPMOD_GET_MAX: what a driver can choose.
+    Max,
+    /// HCA_CAP_OPMOD_GET_CUR: what holds.
+    Current,
+}
+
+/// Type of the page of general capabilities, MLX5_CAP_GENERAL.
+const GENERAL: u16 = 0x0;
+
 /// MLX5_CAP_GENERAL, cmd_hca_cap.
 mod general {
     use super::{
@@ -29,10 +68,16 @@ mod general {
 
     pub const HCA_CAP_2: Field = field(0x4, 0, 1);
     pub const VHCA_ID: Field = field(0x6, 0, 16);
+    pub const LOG_MAX_QP_SZ: Field = field(0x11, 0, 8);
     pub const EVENT_CAP: Field = field(0x12, 0, 1);
+    pub const LOG_MAX_QP: Field = field(0x13, 3, 5);
+    pub const LOG_MAX_CQ_SZ: Field = field(0x19, 0, 8);
+    pub const LOG_MAX_CQ: Field = field(0x1b, 3, 5);
     pub const LOG_MAX_EQ_SZ: Field = field(0x1c, 0, 8);
     pub const LOG_MAX_MKEY: Field = field(0x1d, 2, 6);
     pub const LOG_MAX_EQ: Field = field(0x1f, 4, 4);
+    pub const VHCA_GROUP_MANAGER: Field = field(0x34, 1, 1);
+    pub const LOCAL_CA_ACK_DELAY: Field = field(0x35, 3, 5);
     pub const PORT_TYPE: Field = field(0x36, 6, 2);
     pub const NUM_PORTS: Field = field(0x37, 0, 8);
     pub const LOG_MAX_MSG: Field = field(0x38, 3, 5);
@@ -79,24 +124,75 @@ mod adv_virtualization {
     pub const LOG_MAX_PAGE_SIZE: Field = field(0x7, 3, 5);
 }
 
+/// A function whose capabilities are told or chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The function.
+    pub function: FunctionId,
+    /// What its driver has chosen.
+    pub chosen: &'a Chosen,
+    /// What the HCA's user has chosen.
+    pub config: &'a Config,
+}
+
+/// Returns what a driver chooses with the page that SET_HCA_CAP sends. That is the current
+/// page, and only what can be chosen may differ.
+pub fn choose(kind: u16, asked: Asked<'_>, wanted: &[u8]) -> Result<Chosen, Status> {
+    if wanted.len() != LEN {
+        return Err(Status::BadInputLen);
+    }
+    let mut chosen = asked.chosen.clone();
+    if kind == GENERAL {
+        chosen.log_max_qp = general::LOG_MAX_QP.get(wanted) as u8;
+    }
+    let after = Asked {
+        chosen: &chosen,
+        ..asked
+    };
+    if chosen.log_max_qp > LOG_MAX_QP || page(kind, Values::Current, after) != wanted {
+        return Err(Status::BadParam);
+    }
+    Ok(chosen)
+}
+
 /// The capability page of type `kind` of a function.
-pub fn page(kind: u16, function: FunctionId, config: &Config) -> Result<Vec<u8>, Status> {
+pub fn page(kind: u16, values: Values, asked: Asked<'_>) -> Vec<u8> {
+    let Asked {
+        function,
+        chosen,
+        config,
+    } = asked;
     let mut cap = vec![0; LEN];
     match kind {
-        0x0 => {
+        GENERAL => {
+            let log_max_qp = match values {
+                Values::Max => LOG_MAX_QP,
+                Values::Current => chosen.log_max_qp,
+            };
             for (field, value) in [
                 (general::HCA_CAP_2, 1),
                 (general::VHCA_ID, function.0.into()),
                 (general::EVENT_CAP, 1),
-                (general::LOG_MAX_EQ_SZ, 22),
-                (general::LOG_MAX_MKEY, 20),
-                (general::LOG_MAX_EQ, 6),
+                // As many as CREATE_QP has bits for.
+                (general::LOG_MAX_QP_SZ, 15),
+                (general::LOG_MAX_QP, log_max_qp.into()),
+                (general::LOG_MAX_CQ_SZ, cq::MAX_LOG_SIZE),
+                (general::LOG_MAX_CQ, LOG_MAX_CQ.into()),
+                (general::LOG_MAX_EQ_SZ, eq::MAX_LOG_SIZE),
+                (general::LOG_MAX_MKEY, LOG_MAX_MKEY.into()),
+                (general::LOG_MAX_EQ, u8::BITS.into()),
+                // The PF may ask for the capabilities of others.
+                (
+                    general::VHCA_GROUP_MANAGER,
+                    u64::from(function == FunctionId::PF),
+                ),
+                (general::LOCAL_CA_ACK_DELAY, 16),
                 // Ethernet.
                 (general::PORT_TYPE, 1),
                 (general::NUM_PORTS, 1),
                 (general::LOG_MAX_MSG, 30),
-                (general::LOG_PG_SZ, 31),
-                (general::LOG_MAX_PD, 16),
+                (general::LOG_PG_SZ, 12),
+                (general::LOG_MAX_PD, LOG_MAX_PD.into()),
                 (general::DEVICE_FREQUENCY_MHZ, 1000),
                 (general::DEVICE_FREQUENCY_KHZ, 1_000_000),
                 (general::MIGRATION, 1),
@@ -155,5 +251,5 @@ pub fn page(kind: u16, function: FunctionId, config: &Config) -> Result<Vec<u8>,
         }
         _ => (),
     }
-    Ok(cap)
+    cap
 }

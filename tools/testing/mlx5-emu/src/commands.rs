@@ -216,9 +216,9 @@ impl Context<'_> {
     fn run(&mut self, opcode: u16) -> Result<()> {
         match opcode {
             ifc::QUERY_HCA_CAP => self.query_hca_cap(),
-            ifc::QUERY_ADAPTER | ifc::SET_HCA_CAP | ifc::ACCESS_REG | ifc::SET_DRIVER_VERSION => {
-                Ok(())
-            }
+            ifc::SET_HCA_CAP => self.set_hca_cap(),
+            ifc::QUERY_ADAPTER => self.query_adapter(),
+            ifc::ACCESS_REG | ifc::SET_DRIVER_VERSION => Ok(()),
             ifc::QUERY_ISSI => {
                 // ISSI 1 is what mlx5_core sets, 0 what there is before.
                 ifc::SUPPORTED_ISSI_DW0.set(self.output, 0b10);

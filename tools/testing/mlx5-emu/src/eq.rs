@@ -20,7 +20,7 @@ const EQE_SHIFT: u32 = 6;
 /// Where the owner bit is; written last.
 const OWNER: usize = 63;
 /// Largest queue, as a shift.
-const MAX_LOG_SIZE: u64 = 22;
+pub const MAX_LOG_SIZE: u64 = 22;
 
 /// An event queue.
 #[derive(Clone, Debug)]

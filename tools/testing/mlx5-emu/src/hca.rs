@@ -3,6 +3,7 @@
 //! The HCA: its functions, and what they share.
 
 use crate::{
+    caps::Chosen,
     cmdq::Pending,
     config::{
         Config,
@@ -57,6 +58,8 @@ pub struct Function {
     pub started: bool,
     /// INIT_HCA was sent by it.
     pub up: bool,
+    /// What its driver has chosen of its capabilities.
+    pub chosen: Chosen,
     /// Pages that its driver has lent.
     pub pages: LentPages,
     /// What it has created.
@@ -83,6 +86,7 @@ impl Function {
             enabled: false,
             started: false,
             up: false,
+            chosen: Chosen::default(),
             pages: LentPages::default(),
             objects: Objects::default(),
             cq_doorbell: 0,
@@ -218,6 +222,7 @@ impl Hca {
         if let Some(function) = self.function(id) {
             function.objects = Objects::default();
             function.up = false;
+            function.chosen = Chosen::default();
         }
     }
 

@@ -6,6 +6,8 @@
 //! fields) and `device.h` (status codes, events). A field is given by its byte,
 //! the bits before it in that byte, and its width in bits, all big endian.
 
+use std::ops::Range;
+
 /// A bit field.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -22,10 +24,15 @@ pub const fn field(byte: usize, bit: usize, width: usize) -> Field {
 }
 
 impl Field {
+    /// Its bits, counted from the first one of the buffer.
+    pub fn bits(self) -> Range<usize> {
+        self.offset..self.offset + self.width
+    }
+
     /// Reads the field; what is not in `buf` is 0.
     pub fn get(self, buf: &[u8]) -> u64 {
         let mut value = 0;
-        for at in self.offset..self.offset + self.width {
+        for at in self.bits() {
             let bit = buf.get(at / 8).map_or(0, |b| (b >> (7 - at % 8)) & 1);
             value = (value << 1) | u64::from(bit);
         }
@@ -247,6 +254,18 @@ pub const NUM_PAGES: Field = field(0xc, 0, 32);
 pub const OUTPUT_NUM_ENTRIES: Field = field(0x8, 0, 32);
 /// manage_pages_in, manage_pages_out: `pas`.
 pub const MANAGE_PAGES_PAS: usize = 0x10;
+
+/// set_hca_cap_in: `capability`; query_hca_cap_out: the same.
+pub const CAPABILITY: usize = 0x10;
+
+/// query_adapter_out: where `query_adapter_struct` is.
+const ADAPTER: usize = 0x10;
+/// query_adapter_param_block: `ieee_vendor_id`.
+pub const IEEE_VENDOR_ID: Field = field(ADAPTER + 0x19, 0, 24);
+/// query_adapter_param_block: `vsd_vendor_id`.
+pub const VSD_VENDOR_ID: Field = field(ADAPTER + 0x1e, 0, 16);
+/// query_adapter_param_block: `vsd_contd_psid`.
+pub const PSID: usize = ADAPTER + 0xf0;
 
 /// query_issi_out: `supported_issi_dw0`.
 pub const SUPPORTED_ISSI_DW0: Field = field(0x6c, 0, 32);

@@ -8,7 +8,11 @@ use super::{
     Result, //
 };
 use crate::{
-    caps,
+    caps::{
+        self,
+        Asked,
+        Values, //
+    },
     host::FunctionId,
     ifc::{
         self,
@@ -16,17 +20,58 @@ use crate::{
     },
     pages, //
 };
+
+/// The vendor's IEEE and PCI numbers.
+const MELLANOX_OUI: u64 = 0x2c9;
+const MELLANOX_PCI: u64 = 0x15b3;
+/// Not that of a product: by it, tools choose a firmware.
+const BOARD_ID: &[u8; 16] = b"EMU_0000000001\0\0";
+
 impl Context<'_> {
+    /// Returns the function that QUERY_HCA_CAP and SET_HCA_CAP are about.
+    fn about_capabilities(&mut self) -> Result<FunctionId> {
+        match ifc::CAP_OTHER_FUNCTION.get(self.input) {
+            0 => Ok(self.function),
+            _ => self.named_function(),
+        }
+    }
+
+    fn asked(&self, function: FunctionId) -> Asked<'_> {
+        Asked {
+            function,
+            chosen: &self.hca.functions[usize::from(function.0)].chosen,
+            config: &self.hca.config,
+        }
+    }
+
     pub(super) fn query_hca_cap(&mut self) -> Result<()> {
-        let function = match ifc::CAP_OTHER_FUNCTION.get(self.input) {
-            0 => self.function,
-            _ => self.named_function()?,
+        let function = self.about_capabilities()?;
+        let op_mod = ifc::OP_MOD.get(self.input) as u16;
+        let values = match op_mod & 1 {
+            0 => Values::Max,
+            _ => Values::Current,
         };
-        let kind = (ifc::OP_MOD.get(self.input) >> 1) as u16;
-        let page = caps::page(kind, function, &self.hca.config)?;
-        let output = self.output.get_mut(0x10..).unwrap_or_default();
+        let page = caps::page(op_mod >> 1, values, self.asked(function));
+        let output = self.output.get_mut(ifc::CAPABILITY..).unwrap_or_default();
         let room = output.len().min(page.len());
         output[..room].copy_from_slice(&page[..room]);
+        Ok(())
+    }
+
+    pub(super) fn set_hca_cap(&mut self) -> Result<()> {
+        let function = self.about_capabilities()?;
+        let kind = (ifc::OP_MOD.get(self.input) >> 1) as u16;
+        let wanted = self.input.get(ifc::CAPABILITY..).unwrap_or_default();
+        let chosen = caps::choose(kind, self.asked(function), wanted)?;
+        self.hca.functions[usize::from(function.0)].chosen = chosen;
+        Ok(())
+    }
+
+    pub(super) fn query_adapter(&mut self) -> Result<()> {
+        self.expect_len(0x10, ifc::PSID + BOARD_ID.len())?;
+        ifc::IEEE_VENDOR_ID.set(self.output, MELLANOX_OUI);
+        ifc::VSD_VENDOR_ID.set(self.output, MELLANOX_PCI);
+        self.output[ifc::PSID..][..BOARD_ID.len()].copy_from_slice(BOARD_ID);
         Ok(())
     }
 

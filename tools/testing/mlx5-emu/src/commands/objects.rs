@@ -9,6 +9,7 @@ use super::{
     Result, //
 };
 use crate::{
+    caps,
     eq::EventQueue,
     host::FunctionId,
     ifc::{
@@ -18,16 +19,18 @@ use crate::{
     mkey::Mkey,
     objects, //
 };
-/// UAR pages of the PF: from 1 MiB to its MSI-X table at 2 MiB.
-const PF_UARS: std::ops::Range<u32> = 0x100..0x200;
+
+/// UAR pages of the PF: up to its MSI-X table at 2 MiB. The first one's number is that
+/// of a ConnectX-4.
+const PF_UARS: std::ops::Range<u32> = 0x10..0x200;
 /// UAR pages of a VF: up to its MSI-X table at 512 KiB.
-const VF_UARS: std::ops::Range<u32> = 0x20..0x80;
+const VF_UARS: std::ops::Range<u32> = 0x10..0x80;
 /// Numbers of protection domains.
-const PDS: std::ops::Range<u32> = 1..1 << 16;
+const PDS: std::ops::Range<u32> = 1..1 << caps::LOG_MAX_PD;
 /// Indices of mkeys.
-const MKEYS: std::ops::Range<u32> = 0x10..1 << 20;
-/// Numbers of event queues.
-const EQS: std::ops::Range<u8> = 1..64;
+const MKEYS: std::ops::Range<u32> = 0x10..1 << caps::LOG_MAX_MKEY;
+/// Numbers of event queues, from the first one of a ConnectX-4 on.
+const EQS: std::ops::RangeInclusive<u8> = 0x10..=u8::MAX;
 
 impl Context<'_> {
     pub(super) fn create_eq(&mut self) -> Result<()> {

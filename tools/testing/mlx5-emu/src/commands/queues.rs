@@ -9,6 +9,7 @@ use super::{
     Result, //
 };
 use crate::{
+    caps,
     cq::CompletionQueue,
     ifc::{
         self,
@@ -23,9 +24,9 @@ use crate::{
 };
 
 /// Numbers of completion queues.
-const CQS: std::ops::Range<u32> = 0x80..1 << 16;
-/// Numbers of queue pairs.
-const QPS: std::ops::Range<u32> = 0x40..1 << 16;
+const CQS: std::ops::Range<u32> = 0x80..1 << caps::LOG_MAX_CQ;
+/// First number of a queue pair.
+const FIRST_QP: u32 = 0x40;
 /// Numbers of page trackers.
 const TRACKERS: std::ops::Range<u32> = 1..1 << 16;
 
@@ -68,7 +69,8 @@ impl Context<'_> {
                 return Err(violation(Status::BadRes, format!("CQ {:#x}", receive.cqn)));
             }
         }
-        let number = objects::insert(&mut self.objects().qps, QPS, qp);
+        let numbers = FIRST_QP..1 << self.me().chosen.log_max_qp;
+        let number = objects::insert(&mut self.objects().qps, numbers, qp);
         let number = number.ok_or(Failure::from(Status::Lim))?;
         ifc::OBJECT.set(self.output, number.into());
         Ok(())

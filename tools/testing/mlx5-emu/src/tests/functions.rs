@@ -15,6 +15,7 @@ use super::{
     objects::LEN, //
 };
 use crate::{
+    caps,
     host::FunctionId,
     ifc::{
         self,
@@ -35,6 +36,52 @@ fn a_reset_brings_a_vf_back_to_its_beginning() {
     assert_eq!(machine.hca.violations, 0);
     // It knows now.
     machine.stop(1);
+}
+
+/// A general capability page: what can be chosen, or what holds.
+fn capabilities(machine: &mut Machine, current: u16) -> Vec<u8> {
+    let query = command(ifc::QUERY_HCA_CAP, current, 16);
+    let mut page = machine.send(&query, ifc::CAPABILITY + caps::LEN).output;
+    page.split_off(ifc::CAPABILITY)
+}
+
+#[test]
+fn a_driver_chooses_what_it_can() {
+    const LOG_MAX_QP: ifc::Field = ifc::field(0x13, 3, 5);
+    let choose = |machine: &mut Machine, change: &dyn Fn(&mut [u8])| {
+        let mut page = capabilities(machine, 1);
+        change(&mut page);
+        let mut input = command(ifc::SET_HCA_CAP, 0, ifc::CAPABILITY);
+        input.extend(page);
+        machine.send(&input, 16).status()
+    };
+    let mut machine = Machine::with_vfs();
+    let first = capabilities(&mut machine, 1);
+    let most = LOG_MAX_QP.get(&capabilities(&mut machine, 0));
+    assert!(LOG_MAX_QP.get(&first) < most);
+    assert_eq!(choose(&mut machine, &|_| ()), 0);
+    assert_eq!(choose(&mut machine, &|page| LOG_MAX_QP.set(page, most)), 0);
+    let chosen = capabilities(&mut machine, 1);
+    assert_eq!(LOG_MAX_QP.get(&chosen), most);
+    assert_eq!(machine.hca.violations, 0);
+
+    let too_much = |page: &mut [u8]| LOG_MAX_QP.set(page, most + 1);
+    let another_bit = |page: &mut [u8]| page[0x40] ^= 1;
+    for status in [
+        choose(&mut machine, &too_much),
+        choose(&mut machine, &another_bit),
+    ] {
+        assert_eq!(status, Status::BadParam as u8);
+    }
+    assert_eq!(machine.hca.violations, 2);
+    assert_eq!(capabilities(&mut machine, 1), chosen);
+    // The VFs' drivers have chosen nothing, nor has the next one of the PF.
+    machine.drive(FunctionId(1));
+    let vf = capabilities(&mut machine, 1);
+    assert_eq!(LOG_MAX_QP.get(&vf), LOG_MAX_QP.get(&first));
+    machine.drive(FunctionId::PF);
+    machine.hca.release(FunctionId::PF);
+    assert_eq!(capabilities(&mut machine, 1), first);
 }
 
 /// ENABLE_HCA or DISABLE_HCA, by the PF about another function.

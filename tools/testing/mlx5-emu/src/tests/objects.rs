@@ -105,3 +105,24 @@ fn each_function_has_numbers_of_its_own() {
     assert_eq!(machine.send(&destroy, 16).status(), Status::BadRes as u8);
     assert_eq!(machine.hca.violations, 2);
 }
+
+#[test]
+fn qps_are_numbered_below_what_the_driver_chose() {
+    let mut machine = Machine::with_vfs();
+    machine.hca.functions[0].chosen.log_max_qp = 7;
+    let pd = machine.send(&command(ifc::ALLOC_PD, 0, 16), 16);
+    let mut create = command(ifc::CREATE_QP, 0, ifc::QUEUE_PAS);
+    for (field, value) in [
+        (ifc::QPC_NO_SQ, 1),
+        (ifc::QPC_RQ_TYPE, 3),
+        (ifc::QPC_PD, ifc::OBJECT.get(&pd.output)),
+    ] {
+        field.set(&mut create, value);
+    }
+    let replies = std::iter::repeat_with(|| machine.send(&create, 16));
+    let created: Vec<u64> = replies
+        .take_while(|reply| reply.status() != Status::Lim as u8)
+        .map(|reply| ifc::OBJECT.get(&reply.output))
+        .collect();
+    assert_eq!(created.last(), Some(&0x7f));
+}
