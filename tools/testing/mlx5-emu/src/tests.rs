@@ -9,6 +9,7 @@ mod functions;
 mod migration;
 mod objects;
 mod queue;
+mod replay;
 mod state;
 mod track;
 mod tracker;
