@@ -4,7 +4,7 @@
  *
  * Preloaded into a stock qemu-system-x86_64, whose binary exports its device
  * API for its own modules. All there is to it is PCI: what the registers mean
- * is the model's business.
+ * is the model's business. pci-config.c has the configuration space.
  */
 
 #include "qemu/osdep.h"
@@ -19,6 +19,7 @@
 #include "hw/qdev-properties.h"
 
 #include "mlx5-emu.h"
+#include "pci-config.h"
 
 #define TYPE_MLX5_EMU       "mlx5-emu"
 #define TYPE_MLX5_EMU_VF    "mlx5-emu-vf"
@@ -27,28 +28,17 @@ OBJECT_DECLARE_SIMPLE_TYPE(Mlx5EmuVf, MLX5_EMU_VF)
 
 #define MELLANOX            0x15b3
 #define CONNECTX_6_DX       0x101d
-#define CONNECTX_VF         0x101e
 
-#define PF_BAR_SIZE         (4 * MiB)
-#define PF_MSIX_OFFSET      (2 * MiB)
-#define PF_VECTORS          16
+#define PF_BAR_SIZE         (32 * MiB)
+#define PF_ROM_SIZE         (1 * MiB)
 #define VF_BAR_SIZE         (1 * MiB)
-#define VF_MSIX_OFFSET      (512 * KiB)
-#define VF_VECTORS          4
-#define MSIX_PBA            0x1000
 
-#define PCIE_CAP            0x60
-#define MSIX_CAP            0x9c
-#define ARI_CAP             0x100
-#define SRIOV_CAP           0x160
 /* As crate mlx5-emu-regs has it. */
-#define CONTROL_CAP         0x200
+#define CONTROL_CAP         0xf00
 #define CONTROL_HEADER      0x04
 #define CONTROL_REGISTERS   0x08
 #define CONTROL_LEN         0x40
 #define CONTROL_ID          (CONTROL_LEN << 20 | 1 << 16 | 0x4d4c)
-#define VF_OFFSET           2
-#define VF_STRIDE           1
 
 #define BAR_TYPE            (PCI_BASE_ADDRESS_SPACE_MEMORY | \
                              PCI_BASE_ADDRESS_MEM_TYPE_64 | \
@@ -58,11 +48,16 @@ struct Mlx5Emu {
     PCIDevice parent_obj;
     MemoryRegion bar;
     MemoryRegion registers;
+    MemoryRegion rom;
     QEMUTimer *timer;
     struct mlx5_emu *model;
+    struct vpd vpd;
 
     uint16_t vfs;
     uint32_t init_pages;
+    uint16_t vectors;
+    uint16_t vf_vectors;
+    char *serial;
     uint64_t state_size;
     uint64_t chunk_size;
     bool chunks_grow;
@@ -182,12 +177,22 @@ static const MemoryRegionOps vf_ops = {
     .impl = { .min_access_size = 4, .max_access_size = 4 },
 };
 
-static void config_write(PCIDevice *dev, uint32_t addr, uint32_t val, int len)
+/* The expansion ROM is empty: its first bytes are no signature. */
+static uint64_t rom_read(void *opaque, hwaddr offset, unsigned int size)
 {
-    pci_default_write_config(dev, addr, val, len);
-    pcie_cap_flr_write_config(dev, addr, val, len);
-    /* Of the VFs, pci_default_write_config() takes care. */
+    return UINT64_MAX;
 }
+
+static void rom_write(void *opaque, hwaddr offset, uint64_t value,
+                      unsigned int size)
+{
+}
+
+static const MemoryRegionOps rom_ops = {
+    .read = rom_read,
+    .write = rom_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+};
 
 /* Whether an access is one of a register of the control capability. */
 static bool is_control(uint32_t addr, int len)
@@ -201,7 +206,7 @@ static uint32_t pf_config_read(PCIDevice *dev, uint32_t addr, int len)
     if (is_control(addr, len)) {
         return mlx5_emu_control_read(MLX5_EMU(dev)->model, addr - CONTROL_CAP);
     }
-    return pci_default_read_config(dev, addr, len);
+    return pf_config_do_read(dev, addr, len);
 }
 
 static void pf_config_write(PCIDevice *dev, uint32_t addr, uint32_t val,
@@ -211,7 +216,7 @@ static void pf_config_write(PCIDevice *dev, uint32_t addr, uint32_t val,
         mlx5_emu_control_write(MLX5_EMU(dev)->model, addr - CONTROL_CAP, val);
         return;
     }
-    config_write(dev, addr, val, len);
+    pf_config_do_write(dev, &MLX5_EMU(dev)->vpd, addr, val, len);
 }
 
 static void control_init(PCIDevice *dev)
@@ -222,34 +227,14 @@ static void control_init(PCIDevice *dev)
     dev->config_write = pf_config_write;
 }
 
-/* What both kinds of function have: a BAR with an MSI-X table, PCIe, FLR, ARI. */
-static bool function_init(PCIDevice *dev, MemoryRegion *bar,
-                          MemoryRegion *registers, const MemoryRegionOps *ops,
-                          uint64_t size, uint64_t msix_offset, int vectors,
-                          Error **errp)
+static void bar_init(PCIDevice *dev, MemoryRegion *bar,
+                     MemoryRegion *registers, const MemoryRegionOps *ops,
+                     uint64_t size)
 {
-    int i;
-
-    dev->config_write = config_write;
     memory_region_init(bar, OBJECT(dev), "mlx5-emu-bar", size);
     memory_region_init_io(registers, OBJECT(dev), ops, dev, "mlx5-emu", size);
     memory_region_add_subregion(bar, 0, registers);
     pci_register_bar(dev, 0, BAR_TYPE, bar);
-
-    if (msix_init(dev, vectors, bar, 0, msix_offset, bar, 0,
-                  msix_offset + MSIX_PBA, MSIX_CAP, errp)) {
-        return false;
-    }
-    for (i = 0; i < vectors; i++) {
-        msix_vector_use(dev, i);
-    }
-    if (pcie_endpoint_cap_init(dev, PCIE_CAP) < 0) {
-        error_setg(errp, "no room for the PCIe capability");
-        return false;
-    }
-    pcie_cap_flr_init(dev);
-    pcie_ari_init(dev, ARI_CAP);
-    return true;
 }
 
 static void pf_realize(PCIDevice *dev, Error **errp)
@@ -287,6 +272,13 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .wake_at = emu_wake_at,
     };
 
+    struct pf_config config = {
+        .vf_type = TYPE_MLX5_EMU_VF,
+        .vfs = pf->vfs,
+        .vectors = pf->vectors,
+        .serial = pf->serial ? pf->serial : "NOT-A-REAL-CARD",
+    };
+
     pf->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, emu_timer, pf);
     pf->model = mlx5_emu_new(&properties, callbacks);
     if (!pf->model) {
@@ -295,12 +287,11 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         return;
     }
 
-    if (!function_init(dev, &pf->bar, &pf->registers, &pf_ops, PF_BAR_SIZE,
-                       PF_MSIX_OFFSET, PF_VECTORS, errp)) {
-        return;
-    }
-    if (!pcie_sriov_pf_init(dev, SRIOV_CAP, TYPE_MLX5_EMU_VF, CONNECTX_VF,
-                            pf->vfs, pf->vfs, VF_OFFSET, VF_STRIDE, errp)) {
+    bar_init(dev, &pf->bar, &pf->registers, &pf_ops, PF_BAR_SIZE);
+    memory_region_init_io(&pf->rom, OBJECT(dev), &rom_ops, dev, "mlx5-emu-rom",
+                          PF_ROM_SIZE);
+    pci_register_bar(dev, PCI_ROM_SLOT, 0, &pf->rom);
+    if (!pf_config_init(dev, &pf->bar, &config, &pf->vpd, errp)) {
         return;
     }
     pcie_sriov_pf_init_vf_bar(dev, 0, BAR_TYPE, VF_BAR_SIZE);
@@ -311,9 +302,7 @@ static void pf_exit(PCIDevice *dev)
 {
     Mlx5Emu *pf = MLX5_EMU(dev);
 
-    pcie_sriov_pf_exit(dev);
-    pcie_cap_exit(dev);
-    msix_uninit(dev, &pf->bar, &pf->bar);
+    pf_config_exit(dev, &pf->bar);
     timer_free(pf->timer);
     mlx5_emu_free(pf->model);
 }
@@ -321,22 +310,21 @@ static void pf_exit(PCIDevice *dev)
 static void vf_realize(PCIDevice *dev, Error **errp)
 {
     Mlx5EmuVf *vf = MLX5_EMU_VF(dev);
+    Mlx5Emu *pf = MLX5_EMU(pcie_sriov_get_pf(dev));
 
-    function_init(dev, &vf->bar, &vf->registers, &vf_ops, VF_BAR_SIZE,
-                  VF_MSIX_OFFSET, VF_VECTORS, errp);
+    dev->config_write = vf_config_do_write;
+    bar_init(dev, &vf->bar, &vf->registers, &vf_ops, VF_BAR_SIZE);
+    vf_config_init(dev, &vf->bar, pf->vf_vectors, errp);
 }
 
 static void vf_exit(PCIDevice *dev)
 {
-    Mlx5EmuVf *vf = MLX5_EMU_VF(dev);
-
-    pcie_cap_exit(dev);
-    msix_uninit(dev, &vf->bar, &vf->bar);
+    vf_config_exit(dev, &MLX5_EMU_VF(dev)->bar);
 }
 
 static void pf_reset(DeviceState *dev)
 {
-    pcie_sriov_pf_reset(PCI_DEVICE(dev));
+    pf_config_reset(PCI_DEVICE(dev));
     mlx5_emu_reset(MLX5_EMU(dev)->model, 0);
 }
 
@@ -351,6 +339,9 @@ static void vf_reset(DeviceState *dev)
 static const Property pf_properties[] = {
     DEFINE_PROP_UINT16("num-vfs", Mlx5Emu, vfs, 8),
     DEFINE_PROP_UINT32("init-pages", Mlx5Emu, init_pages, 12868),
+    DEFINE_PROP_UINT16("vectors", Mlx5Emu, vectors, 64),
+    DEFINE_PROP_UINT16("vf-vectors", Mlx5Emu, vf_vectors, 12),
+    DEFINE_PROP_STRING("serial-number", Mlx5Emu, serial),
     DEFINE_PROP_SIZE("state-size", Mlx5Emu, state_size, 1 * MiB),
     DEFINE_PROP_SIZE("chunk-size", Mlx5Emu, chunk_size, 0),
     DEFINE_PROP_BOOL("chunks-grow", Mlx5Emu, chunks_grow, false),

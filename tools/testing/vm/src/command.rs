@@ -102,7 +102,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         .args(["-device", "intel-iommu,intremap=on,aw-bits=48"])
         .args([
             "-device",
-            // The PF's BAR of 4 MiB, and one of 1 MiB for each of 64 VFs.
+            // The PF's BAR of 32 MiB, and one of 1 MiB for each of 64 VFs.
             "pcie-root-port,id=rp,bus=pcie.0,chassis=1,pref64-reserve=128M",
         ])
         .arg("-device")

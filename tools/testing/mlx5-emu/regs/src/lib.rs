@@ -120,7 +120,7 @@ pub const FAULT_HOLD: u64 = u64::MAX;
 /// vendor-specific extended capability with registers of 4 bytes, for
 /// [`CMD_ARM_FAULT`] and the other commands about faults. They are as in the
 /// block of a VF, but a VF need not be open.
-pub const CONTROL: u64 = 0x200;
+pub const CONTROL: u64 = 0xf00;
 /// Size of the capability, in bytes.
 pub const CONTROL_LEN: u64 = 0x40;
 /// `PCI_VNDR_HEADER` of it: [`CONTROL_HEADER_VALUE`].

@@ -2,6 +2,7 @@
 
 //! What a test machine's init and the host agree on.
 
+pub mod config_space;
 pub mod drivers;
 pub mod faults;
 pub mod judge;

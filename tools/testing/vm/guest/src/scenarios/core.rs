@@ -3,6 +3,7 @@
 //! The emulated HCA under the unmodified mlx5_core, on which all other scenarios depend.
 
 use super::{
+    config_space,
     conformance,
     NamedRun, //
 };
@@ -44,10 +45,7 @@ const EACH: [u32; 2] = [8, 1];
 
 /// Messages of mlx5_core about something that is missing, which are right for an emulated
 /// HCA without an Ethernet port.
-const HARMLESS: &[&str] = &[
-    "Missing eth_net_offloads capability",
-    "Failed to get valid vendor specific ID",
-];
+const HARMLESS: &[&str] = &["Missing eth_net_offloads capability"];
 
 fn no_complaints(results: &mut Results) -> Result<()> {
     let mut lines = results.kernel_lines();
@@ -76,6 +74,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         ensure!(groups?.len() == usize::from(VFS));
         no_complaints(results)
     });
+    config_space::run(results);
     results.test("each VF binds to either driver", |results| {
         let each = match leaks::kernel_has_checkers() {
             true => sys::rounds(EACH)? as usize,

@@ -6,6 +6,7 @@ mod abuse;
 mod badinput;
 mod compare;
 mod compat;
+mod config_space;
 mod conformance;
 mod core;
 mod dirty;
