@@ -26,6 +26,7 @@ struct mlx5_emu_properties {
     bool migration_state;
     uint32_t command_timeout_ms;
     uint64_t command_us;
+    bool recorded_times;
     uint64_t report_us;
     uint64_t message_us;
     uint16_t page_repeats;

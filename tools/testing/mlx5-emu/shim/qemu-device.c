@@ -65,6 +65,7 @@ struct Mlx5Emu {
     bool migration_state;
     uint32_t command_timeout_ms;
     uint64_t command_us;
+    bool recorded_times;
     uint64_t report_us;
     uint64_t message_us;
     uint16_t page_repeats;
@@ -250,6 +251,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .migration_state = pf->migration_state,
         .command_timeout_ms = pf->command_timeout_ms,
         .command_us = pf->command_us,
+        .recorded_times = pf->recorded_times,
         .report_us = pf->report_us,
         .message_us = pf->message_us,
         .page_repeats = pf->page_repeats,
@@ -349,6 +351,7 @@ static const Property pf_properties[] = {
     DEFINE_PROP_BOOL("migration-state", Mlx5Emu, migration_state, true),
     DEFINE_PROP_UINT32("cmd-timeout-ms", Mlx5Emu, command_timeout_ms, 0),
     DEFINE_PROP_UINT64("cmd-us", Mlx5Emu, command_us, 0),
+    DEFINE_PROP_BOOL("recorded-times", Mlx5Emu, recorded_times, false),
     DEFINE_PROP_UINT64("report-us", Mlx5Emu, report_us, 0),
     DEFINE_PROP_UINT64("message-us", Mlx5Emu, message_us, 0),
     DEFINE_PROP_UINT16("page-repeats", Mlx5Emu, page_repeats, 1),

@@ -24,7 +24,8 @@ use crate::{
         Refusal,
         Vhca, //
     },
-    objects::Objects, //
+    objects::Objects,
+    times, //
 };
 
 /// Nanoseconds for a MiB are charged in proportion.
@@ -120,7 +121,12 @@ impl Hca {
             };
             (u128::from(ns_per_mib) * u128::from(size) / u128::from(MIB)) as u64
         };
+        let recorded = match config.recorded_times {
+            true => times::recorded_ns(input),
+            false => 0,
+        };
         config.command_ns
+            + recorded
             + match ifc::OPCODE.get(input) as u16 {
                 ifc::SUSPEND_VHCA => config.suspend_ns,
                 ifc::RESUME_VHCA => config.resume_ns,

@@ -23,6 +23,9 @@ pub struct Config {
     pub command_timeout_ms: u32,
     /// Firmware time of any command, in nanoseconds.
     pub command_ns: u64,
+    /// Whether commands take the time that an adapter was seen to take, and that of the
+    /// other properties more.
+    pub recorded_times: bool,
     /// Time from the request for a report of dirty pages to its beginning.
     pub report_ns: u64,
     /// Time between the messages of a report; 0 for all at once.
@@ -70,6 +73,7 @@ impl Default for Config {
             migration_state: true,
             command_timeout_ms: 0,
             command_ns: 0,
+            recorded_times: false,
             report_ns: 0,
             message_ns: 0,
             page_repeats: 1,

@@ -64,6 +64,8 @@ pub struct Properties {
     pub command_timeout_ms: u32,
     /// Microseconds of any command.
     pub command_us: u64,
+    /// Whether commands take the time that an adapter was seen to take.
+    pub recorded_times: bool,
     /// Microseconds before a report of dirty pages.
     pub report_us: u64,
     /// Microseconds between the messages of a report.
@@ -284,6 +286,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
         migration_state: properties.migration_state,
         command_timeout_ms: properties.command_timeout_ms,
         command_ns: us(properties.command_us),
+        recorded_times: properties.recorded_times,
         report_ns: us(properties.report_us),
         message_ns: us(properties.message_us),
         page_repeats: properties.page_repeats,

@@ -35,6 +35,7 @@ pub mod pages;
 pub mod qp;
 pub mod queue;
 pub mod state;
+pub mod times;
 pub mod track;
 pub mod workload;
 

@@ -255,10 +255,11 @@ fn measure_one<'a>(
         let counted = scenario.machine.counted;
         let on = if counted { Accel::Tcg } else { accel };
         println!(
-            "{}, kernel {}, on {}",
+            "{}, kernel {}, on {}\n  firmware takes {}",
             capital(scenario.about),
             kernel.name(),
-            on.name()
+            on.name(),
+            scenario.machine.firmware_times()
         );
         // The first run of what is counted is discarded.
         let runs = runs + u32::from(counted);

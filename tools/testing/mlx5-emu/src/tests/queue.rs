@@ -122,6 +122,25 @@ fn commands_take_their_time() {
     assert_eq!(machine.memory.commands[0].duration, 1000);
 }
 
+#[test]
+fn recorded_times_are_those_of_an_adapter() {
+    let mut hca = Machine::new(Config::default()).hca;
+    let init = command(ifc::INIT_HCA, 0, 16);
+    let eq = command(ifc::CREATE_EQ, 0, ifc::EQ_PAS + 8);
+    let mut pages = command(ifc::MANAGE_PAGES, 1, 16);
+    ifc::NUM_PAGES.set(&mut pages, 12_868);
+    let all = [&init, &eq, &pages];
+    assert_eq!(all.map(|input| hca.duration(input)), [0; 3]);
+    hca.config.recorded_times = true;
+    assert_eq!(
+        all.map(|input| hca.duration(input)),
+        [189_000_000, 150_000, 25_886_000]
+    );
+    // Other times are added.
+    hca.config.command_ns = 7;
+    assert_eq!(hca.duration(&eq), 150_007);
+}
+
 fn create_eq(machine: &mut Machine) -> (u8, u32) {
     let uar = machine.send(&command(ifc::ALLOC_UAR, 0, 16), 16);
     let uar = ifc::OBJECT.get(&uar.output);

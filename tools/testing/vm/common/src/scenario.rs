@@ -96,6 +96,39 @@ pub struct Machine {
     pub kunit: bool,
 }
 
+/// What properties of the emulated HCA give time to, in microseconds.
+const TIMES: [(&str, &str); 7] = [
+    ("cmd-us", "for each command"),
+    ("suspend-us", "to suspend"),
+    ("resume-us", "to resume"),
+    ("save-us-per-mib", "to save a MiB"),
+    ("load-us-per-mib", "to load a MiB"),
+    ("report-us", "before a report of dirty pages"),
+    ("message-us", "before each message of a report"),
+];
+
+impl Machine {
+    /// What firmware takes its time for.
+    pub fn firmware_times(&self) -> String {
+        let properties = || self.properties.split(',');
+        let recorded = properties().any(|property| property == "recorded-times=on");
+        let recorded = recorded.then(|| "what an adapter took".to_string());
+        let times = properties().filter_map(|property| {
+            let (name, us) = property.split_once('=')?;
+            let (_, what) = TIMES.iter().find(|(time, _)| *time == name)?;
+            Some(match us.strip_suffix("000") {
+                Some(ms) => format!("{ms} ms {what}"),
+                None => format!("{us} us {what}"),
+            })
+        });
+        let all: Vec<String> = recorded.into_iter().chain(times).collect();
+        match all.is_empty() {
+            true => "no time".to_string(),
+            false => all.join(", "),
+        }
+    }
+}
+
 /// A scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {

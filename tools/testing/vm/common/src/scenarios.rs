@@ -123,12 +123,12 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "migrate",
-        about: "one migration with each driver",
+        about: "one migration with each driver, with firmware as slow as an adapter's",
         suite: Suite::Check,
         kernels: ALSO_BUILTIN,
         seconds: 20,
         machine: Machine {
-            properties: ",state-size=16M",
+            properties: ",state-size=16M,recorded-times=on",
             ..USUAL
         },
     },
@@ -708,6 +708,34 @@ mod tests {
             assert_eq!(find(scenario.name).unwrap().name, scenario.name);
         }
         assert!(find("migrte").is_none());
+    }
+
+    #[test]
+    fn what_firmware_takes_its_time_for() {
+        let of = |name| find(name).unwrap().machine.firmware_times();
+        assert_eq!(of("bench-paths"), "no time");
+        assert_eq!(
+            of("bench-paths-vfs"),
+            "5 ms to save a MiB, 5 ms to load a MiB"
+        );
+        assert_eq!(of("migrate"), "what an adapter took");
+        assert_eq!(
+            of("dirty-slow"),
+            "20 ms before a report of dirty pages, 100 us before each message of a report"
+        );
+    }
+
+    #[test]
+    fn the_page_says_which_times_a_benchmark_has() {
+        let page = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../../../Documentation/dev-tools/vfio-rust/testing.rst"
+        ));
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for one in ALL.iter().filter(|one| one.suite == Suite::Bench) {
+            let row = format!("``{}`` {}", one.name, one.machine.firmware_times());
+            assert!(words(page).contains(&row), "{row}");
+        }
     }
 
     #[test]
