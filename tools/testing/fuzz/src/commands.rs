@@ -163,6 +163,8 @@ impl Host for Machine {
     fn wake_at(&mut self, time: u64) {
         self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
     }
+
+    fn send_frame(&mut self, _: &[u8]) {}
 }
 
 /// The HCA, and the machine that it is in.

@@ -5,6 +5,7 @@
 #define MLX5_EMU_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct mlx5_emu_callbacks {
@@ -14,11 +15,14 @@ struct mlx5_emu_callbacks {
     void (*interrupt)(void *opaque, uint16_t function, uint16_t vector);
     uint64_t (*now)(void *opaque);
     void (*wake_at)(void *opaque, uint64_t time);
+    void (*send)(void *opaque, const uint8_t *frame, uint64_t len);
 };
 
 struct mlx5_emu_properties {
     uint16_t vfs;
     uint32_t init_pages;
+    bool network;
+    uint8_t mac[6];
     uint64_t state_size;
     uint64_t chunk_size;
     bool chunks_grow;
@@ -56,6 +60,8 @@ uint32_t mlx5_emu_control_read(struct mlx5_emu *emu, uint64_t offset);
 void mlx5_emu_control_write(struct mlx5_emu *emu, uint64_t offset,
                             uint32_t value);
 void mlx5_emu_reset(struct mlx5_emu *emu, uint16_t function);
+void mlx5_emu_receive(struct mlx5_emu *emu, const uint8_t *frame, size_t len);
+void mlx5_emu_set_link(struct mlx5_emu *emu, bool up);
 void mlx5_emu_timer(struct mlx5_emu *emu);
 
 #endif /* MLX5_EMU_H */

@@ -17,6 +17,7 @@
 #include "hw/pci/pcie.h"
 #include "hw/pci/pcie_sriov.h"
 #include "hw/qdev-properties.h"
+#include "net/net.h"
 
 #include "mlx5-emu.h"
 #include "pci-config.h"
@@ -50,6 +51,8 @@ struct Mlx5Emu {
     MemoryRegion registers;
     MemoryRegion rom;
     QEMUTimer *timer;
+    NICConf nic_conf;
+    NICState *nic;
     struct mlx5_emu *model;
     struct vpd vpd;
 
@@ -133,6 +136,34 @@ static void emu_timer(void *opaque)
 {
     mlx5_emu_timer(((Mlx5Emu *)opaque)->model);
 }
+
+static void emu_send(void *opaque, const uint8_t *frame, uint64_t len)
+{
+    qemu_send_packet(qemu_get_queue(((Mlx5Emu *)opaque)->nic), frame, len);
+}
+
+static ssize_t nic_receive(NetClientState *client, const uint8_t *buf,
+                           size_t size)
+{
+    Mlx5Emu *pf = qemu_get_nic_opaque(client);
+
+    mlx5_emu_receive(pf->model, buf, size);
+    return size;
+}
+
+static void nic_link_status_changed(NetClientState *client)
+{
+    Mlx5Emu *pf = qemu_get_nic_opaque(client);
+
+    mlx5_emu_set_link(pf->model, !client->link_down);
+}
+
+static NetClientInfo nic_info = {
+    .type = NET_CLIENT_DRIVER_NIC,
+    .size = sizeof(NICState),
+    .receive = nic_receive,
+    .link_status_changed = nic_link_status_changed,
+};
 
 static uint64_t pf_read(void *opaque, hwaddr offset, unsigned int size)
 {
@@ -244,6 +275,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
     struct mlx5_emu_properties properties = {
         .vfs = pf->vfs,
         .init_pages = pf->init_pages,
+        .network = pf->nic_conf.peers.ncs[0] != NULL,
         .state_size = pf->state_size,
         .chunk_size = pf->chunk_size,
         .chunks_grow = pf->chunks_grow,
@@ -272,6 +304,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .interrupt = emu_interrupt,
         .now = emu_now,
         .wake_at = emu_wake_at,
+        .send = emu_send,
     };
 
     struct pf_config config = {
@@ -280,6 +313,10 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .vectors = pf->vectors,
         .serial = pf->serial ? pf->serial : "NOT-A-REAL-CARD",
     };
+    if (properties.network) {
+        qemu_macaddr_default_if_unset(&pf->nic_conf.macaddr);
+        memcpy(properties.mac, pf->nic_conf.macaddr.a, sizeof(properties.mac));
+    }
 
     pf->timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, emu_timer, pf);
     pf->model = mlx5_emu_new(&properties, callbacks);
@@ -298,12 +335,21 @@ static void pf_realize(PCIDevice *dev, Error **errp)
     }
     pcie_sriov_pf_init_vf_bar(dev, 0, BAR_TYPE, VF_BAR_SIZE);
     control_init(dev);
+    if (properties.network) {
+        DeviceState *device = DEVICE(dev);
+
+        pf->nic = qemu_new_nic(&nic_info, &pf->nic_conf, TYPE_MLX5_EMU,
+                               device->id, &device->mem_reentrancy_guard, pf);
+    }
 }
 
 static void pf_exit(PCIDevice *dev)
 {
     Mlx5Emu *pf = MLX5_EMU(dev);
 
+    if (pf->nic) {
+        qemu_del_nic(pf->nic);
+    }
     pf_config_exit(dev, &pf->bar);
     timer_free(pf->timer);
     mlx5_emu_free(pf->model);
@@ -339,6 +385,7 @@ static void vf_reset(DeviceState *dev)
 }
 
 static const Property pf_properties[] = {
+    DEFINE_NIC_PROPERTIES(Mlx5Emu, nic_conf),
     DEFINE_PROP_UINT16("num-vfs", Mlx5Emu, vfs, 8),
     DEFINE_PROP_UINT32("init-pages", Mlx5Emu, init_pages, 12868),
     DEFINE_PROP_UINT16("vectors", Mlx5Emu, vectors, 64),

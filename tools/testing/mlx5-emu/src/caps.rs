@@ -2,6 +2,8 @@
 
 //! Capabilities, as QUERY_HCA_CAP tells them.
 
+mod ethernet;
+
 use crate::{
     config::{
         Config,
@@ -250,6 +252,9 @@ pub fn page(kind: u16, values: Values, asked: Asked<'_>) -> Vec<u8> {
             }
         }
         _ => (),
+    }
+    if config.network.is_some() {
+        ethernet::add(kind, function, &mut cap);
     }
     cap
 }

@@ -291,6 +291,7 @@ impl Hca {
             self.finish(host, pending);
         }
         self.send_reports(host);
+        self.deliver_frames(host);
         self.wake(host);
     }
 
@@ -389,7 +390,7 @@ impl Hca {
         data[..4].copy_from_slice(&(1u32 << slot).to_be_bytes());
         let eqs = &mut self.objects(function).eqs;
         if let Some(eq) = eq.and_then(|number| eqs.get_mut(&number)) {
-            if !eq.post(host, function, event::CMD, &data) {
+            if !eq.post(host, function, (event::CMD, 0), &data) {
                 self.violation(host, function, "event queue overrun");
             }
         }

@@ -2,11 +2,15 @@
 
 //! What each command does.
 
+mod ethernet;
 mod functions;
 mod migration;
 mod objects;
 mod pages;
+mod ports;
 mod queues;
+
+pub use ethernet::LOG_MAX as LOG_MAX_OBJECTS;
 
 use crate::{
     cmdq::Pending,
@@ -91,6 +95,31 @@ fn violation(status: Status, what: impl Into<String>) -> Failure {
         syndrome: 0,
         violation: Some(format!("{status:?} {}", what.into())),
     }
+}
+
+/// What firmware does not have, drivers may ask for.
+fn unknown() -> Failure {
+    Failure {
+        status: Status::BadOp as u8,
+        syndrome: 0,
+        violation: None,
+    }
+}
+
+/// Whether a command is one of an Ethernet NIC.
+fn is_of_nic(opcode: u16) -> bool {
+    matches!(
+        opcode,
+        ifc::ACCESS_REG
+            | ifc::MODIFY_CQ
+            | ifc::QUERY_VPORT_STATE
+            | ifc::QUERY_NIC_VPORT_CONTEXT
+            | ifc::MODIFY_NIC_VPORT_CONTEXT
+            | ifc::QUERY_VPORT_COUNTER..=ifc::QUERY_Q_COUNTER
+            | ifc::ALLOC_TRANSPORT_DOMAIN
+            | ifc::DEALLOC_TRANSPORT_DOMAIN
+            | ifc::CREATE_TIR..=ifc::MODIFY_FLOW_TABLE
+    )
 }
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -221,6 +250,7 @@ impl Hca {
 impl Context<'_> {
     fn run(&mut self, opcode: u16) -> Result<()> {
         match opcode {
+            _ if self.hca.config.network.is_some() && is_of_nic(opcode) => self.run_nic(opcode),
             ifc::QUERY_HCA_CAP => self.query_hca_cap(),
             ifc::SET_HCA_CAP => self.set_hca_cap(),
             ifc::QUERY_ADAPTER => self.query_adapter(),
@@ -262,12 +292,41 @@ impl Context<'_> {
             ifc::QUERY_VHCA_MIGRATION_STATE => self.query_migration_state(),
             ifc::SAVE_VHCA_STATE => self.save(),
             ifc::LOAD_VHCA_STATE => self.load(),
-            // What firmware does not have, drivers may ask for.
-            _ => Err(Failure {
-                status: Status::BadOp as u8,
-                syndrome: 0,
-                violation: None,
-            }),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// What only an HCA does that is a NIC.
+    fn run_nic(&mut self, opcode: u16) -> Result<()> {
+        match opcode {
+            ifc::ACCESS_REG => self.access_register(),
+            ifc::MODIFY_CQ => self.modify_cq(),
+            ifc::QUERY_VPORT_STATE => self.query_vport_state(),
+            ifc::QUERY_NIC_VPORT_CONTEXT => self.query_nic_vport_context(),
+            ifc::MODIFY_NIC_VPORT_CONTEXT => self.modify_nic_vport_context(),
+            ifc::QUERY_VPORT_COUNTER => self.query_vport_counter(),
+            ifc::ALLOC_Q_COUNTER => self.alloc_q_counter(),
+            ifc::DEALLOC_Q_COUNTER => self.dealloc_q_counter(),
+            ifc::QUERY_Q_COUNTER => self.query_q_counter(),
+            ifc::ALLOC_TRANSPORT_DOMAIN => self.alloc_domain(),
+            ifc::DEALLOC_TRANSPORT_DOMAIN => self.dealloc_domain(),
+            ifc::CREATE_TIR => self.create_tir(),
+            ifc::MODIFY_TIR => self.modify_tir(),
+            ifc::DESTROY_TIR => self.destroy_tir(),
+            ifc::CREATE_SQ => self.create_sq(),
+            ifc::MODIFY_SQ => self.modify_sq(),
+            ifc::DESTROY_SQ => self.destroy_sq(),
+            ifc::QUERY_SQ => self.query_sq(),
+            ifc::CREATE_RQ => self.create_rq(),
+            ifc::MODIFY_RQ => self.modify_rq(),
+            ifc::DESTROY_RQ => self.destroy_rq(),
+            ifc::QUERY_RQ => self.query_rq(),
+            ifc::CREATE_TIS => self.create_tis(),
+            ifc::DESTROY_TIS => self.destroy_tis(),
+            ifc::CREATE_RQT => self.create_rqt(),
+            ifc::MODIFY_RQT => self.modify_rqt(),
+            ifc::DESTROY_RQT => self.destroy_rqt(),
+            _ => self.flow_table(opcode),
         }
     }
 

@@ -2,6 +2,8 @@
 
 //! What a user can choose.
 
+use crate::vport::Mac;
+
 /// Properties of an HCA.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -9,6 +11,9 @@ pub struct Config {
     pub vfs: u16,
     /// Pages that the PF wants before INIT_HCA, besides those at boot.
     pub init_pages: u32,
+    /// The address of the PF's port, if that is connected to a network. Only then
+    /// is the HCA a NIC.
+    pub network: Option<Mac>,
     /// Bytes of each VF's state table; rounded up to whole pages.
     pub state_size: u64,
     /// Largest chunk of a stopped VF; 0 is for no chunks.
@@ -66,6 +71,7 @@ impl Default for Config {
         Self {
             vfs: 8,
             init_pages: 12_868,
+            network: None,
             state_size: 1 << 20,
             chunk_size: 0,
             chunks_grow: false,

@@ -9,12 +9,14 @@ use crate::{
     },
     ifc::{
         self,
+        ethernet,
         Status, //
     },
     queue::{
         self,
         Ring, //
     },
+    wq::Syndrome,
 };
 
 /// Bytes of a CQE (`struct mlx5_cqe64`), and as a shift.
@@ -27,7 +29,91 @@ pub const MAX_LOG_SIZE: u64 = 22;
 /// `MLX5_CQE_INVALID`
 const INVALID: u8 = 15;
 
-/// What a CQE is about, as far as it is modelled: a message that was received.
+/// MLX5_CQ_MODIFY_PERIOD, MLX5_CQ_MODIFY_COUNT, MLX5_CQ_MODIFY_PERIOD_MODE.
+const MODIFY_PERIOD: u64 = 1 << 0;
+const MODIFY_COUNT: u64 = 1 << 1;
+const MODIFY_PERIOD_MODE: u64 = 1 << 4;
+
+/// create_cq_in, modify_cq_in: where `cq_context` is.
+const CONTEXT: std::ops::Range<usize> = 0x10..0x50;
+const MODERATION: [(u64, ifc::Field); 3] = [
+    (MODIFY_PERIOD_MODE, ethernet::CQC_PERIOD_MODE),
+    (MODIFY_PERIOD, ethernet::CQC_PERIOD),
+    (MODIFY_COUNT, ethernet::CQC_MAX_COUNT),
+];
+
+/// An entry of a CQ, without its owner bit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cqe([u8; CQE_LEN]);
+
+impl Cqe {
+    /// An entry with this opcode, and zeros.
+    pub fn new(opcode: u8) -> Self {
+        let mut cqe = [0; CQE_LEN];
+        cqe[OP_OWN] = opcode << 4;
+        Self(cqe)
+    }
+
+    fn set<const N: usize>(mut self, at: usize, bytes: [u8; N]) -> Self {
+        self.0[at..at + N].copy_from_slice(&bytes);
+        self
+    }
+
+    /// `rss_hash_result` and `rss_hash_type`.
+    pub fn hash(self, value: u32, kind: u8) -> Self {
+        self.set(12, value.to_be_bytes()).set(16, [kind])
+    }
+
+    /// `hds_ip_ext`, `l4_l3_hdr_type` and `check_sum`.
+    pub fn headers(self, ok: u8, kinds: u8, sum: u16) -> Self {
+        self.set(28, [ok, kinds]).set(20, sum.to_be_bytes())
+    }
+
+    /// `vlan_info`, if there was a tag.
+    pub fn vlan(self, tci: Option<u16>) -> Self {
+        match tci {
+            Some(tci) => {
+                let kinds = self.0[29] | 1;
+                self.set(29, [kinds]).set(30, tci.to_be_bytes())
+            }
+            None => self,
+        }
+    }
+
+    /// `immediate`.
+    pub fn immediate(self, immediate: u32) -> Self {
+        self.set(36, immediate.to_be_bytes())
+    }
+
+    /// `byte_cnt`.
+    pub fn bytes(self, count: u32) -> Self {
+        self.set(44, count.to_be_bytes())
+    }
+
+    /// `timestamp`.
+    pub fn timestamp(self, now: u64) -> Self {
+        self.set(48, now.to_be_bytes())
+    }
+
+    /// `syndrome`, of an error.
+    pub fn syndrome(self, syndrome: Syndrome) -> Self {
+        self.set(55, [syndrome as u8])
+    }
+
+    /// `sop_drop_qpn`: the opcode and the queue; or, in its place, the tag of a
+    /// flow.
+    pub fn queue(self, opcode: u8, number: u32) -> Self {
+        let word = (u32::from(opcode) << 24) | (number & 0xff_ffff);
+        self.set(56, word.to_be_bytes())
+    }
+
+    /// `wqe_counter`.
+    pub fn wqe(self, counter: u16) -> Self {
+        self.set(60, counter.to_be_bytes())
+    }
+}
+
+/// A message that was received from another QP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Received {
     /// `immediate`.
@@ -38,6 +124,16 @@ pub struct Received {
     pub wqe: u16,
     /// The QP.
     pub qpn: u32,
+}
+
+impl From<Received> for Cqe {
+    fn from(what: Received) -> Self {
+        Self::new(RESP_SEND_IMM)
+            .immediate(what.immediate)
+            .bytes(what.bytes)
+            .queue(0, what.qpn)
+            .wqe(what.wqe)
+    }
 }
 
 /// A completion queue.
@@ -53,6 +149,10 @@ pub struct CompletionQueue {
     doorbell_record: u64,
     producer: u32,
     armed: bool,
+    /// It has overrun: nothing comes any more.
+    pub failed: bool,
+    /// `cq_context`.
+    context: Vec<u8>,
 }
 
 /// It overruns, or its memory is not there.
@@ -65,6 +165,7 @@ const RESP_SEND_IMM: u8 = 3;
 impl CompletionQueue {
     /// CREATE_CQ.
     pub fn parse(owner: FunctionId, input: &[u8]) -> Result<Self, Status> {
+        let context = input.get(CONTEXT).ok_or(Status::BadInputLen)?;
         let log_size = ifc::CQC_LOG_SIZE.get(input);
         if log_size > MAX_LOG_SIZE || ifc::CQC_CQE_SZ.get(input) != 0 {
             return Err(Status::BadParam);
@@ -82,6 +183,8 @@ impl CompletionQueue {
             doorbell_record: ifc::CQC_DBR.get(input),
             producer: 0,
             armed: false,
+            failed: false,
+            context: context.to_vec(),
         })
     }
 
@@ -93,22 +196,33 @@ impl CompletionQueue {
     }
 
     /// Appends a completion. Returns whether there is to be an event.
-    pub fn post(&mut self, host: &mut dyn Host, what: Received) -> Result<bool, Overrun> {
+    pub fn post(&mut self, host: &mut dyn Host, Cqe(mut cqe): Cqe) -> Result<bool, Overrun> {
         if self.is_full(host) {
             return Err(Overrun);
         }
-        let mut cqe = [0; CQE_LEN];
-        cqe[36..40].copy_from_slice(&what.immediate.to_be_bytes());
-        cqe[44..48].copy_from_slice(&what.bytes.to_be_bytes());
-        cqe[56..60].copy_from_slice(&what.qpn.to_be_bytes());
-        cqe[60..62].copy_from_slice(&what.wqe.to_be_bytes());
-        cqe[OP_OWN] = (RESP_SEND_IMM << 4) | self.ring.lap(self.producer);
+        cqe[OP_OWN] |= self.ring.lap(self.producer);
         let at = self.ring.address(self.producer);
         host.dma_write(self.owner, at, &cqe[..OP_OWN])
             .and_then(|()| host.dma_write(self.owner, at + OP_OWN as u64, &cqe[OP_OWN..]))
             .map_err(|_| Overrun)?;
         self.producer = (self.producer + 1) & 0xff_ffff;
         Ok(std::mem::replace(&mut self.armed, false))
+    }
+
+    /// MODIFY_CQ, as far as it is about moderation. That is kept, and events come
+    /// at once, as moderation allows.
+    pub fn modify(&mut self, input: &[u8]) -> Result<(), Status> {
+        let select = ethernet::CQ_MODIFY.get(input);
+        let known = MODERATION.iter().fold(0, |all, (bit, _)| all | bit);
+        if select & !known != 0 {
+            return Err(Status::BadParam);
+        }
+        let new = input.get(CONTEXT).ok_or(Status::BadInputLen)?;
+        for (_, field) in MODERATION.iter().filter(|(bit, _)| select & bit != 0) {
+            let value = field.get(new);
+            field.set(&mut self.context, value);
+        }
+        Ok(())
     }
 
     /// The driver wants an event for what comes after `consumer`. Returns

@@ -61,13 +61,14 @@ impl EventQueue {
         self.producer.wrapping_sub(self.consumer) & 0xff_ffff >= self.ring.count()
     }
 
-    /// Appends an event, and interrupts if the queue is armed. `false` where
-    /// it overruns, or its memory is not there.
+    /// Appends an event of a type and, where that has some, a subtype, and
+    /// interrupts if the queue is armed. `false` where it overruns, or its memory
+    /// is not there.
     pub fn post(
         &mut self,
         host: &mut dyn Host,
         function: FunctionId,
-        kind: u8,
+        (kind, subtype): (u8, u8),
         data: &[u8; 28],
     ) -> bool {
         if self.is_full() {
@@ -76,6 +77,7 @@ impl EventQueue {
         let at = self.ring.address(self.producer);
         let mut eqe = [0; EQE_LEN];
         eqe[1] = kind;
+        eqe[3] = subtype;
         eqe[32..60].copy_from_slice(data);
         eqe[OWNER] = self.ring.lap(self.producer);
         let written = host

@@ -13,7 +13,8 @@ use crate::{
         FunctionId,
         Host, //
     },
-    log::CommandRecord, //
+    log::CommandRecord,
+    vport::Mac, //
 };
 use std::{
     cell::RefCell,
@@ -42,6 +43,8 @@ pub struct Callbacks {
     pub now: unsafe extern "C" fn(*mut c_void) -> u64,
     /// Sets the one timer.
     pub wake_at: unsafe extern "C" fn(*mut c_void, u64),
+    /// Sends a frame of some bytes over the wire.
+    pub send: unsafe extern "C" fn(*mut c_void, *const u8, u64),
 }
 
 /// The properties of the device.
@@ -50,6 +53,10 @@ pub struct Properties {
     /// Number of VFs.
     pub vfs: u16,
     pub init_pages: u32,
+    /// Whether the port is connected to a network.
+    pub network: bool,
+    /// Its address, then.
+    pub mac: Mac,
     /// Bytes of state.
     pub state_size: u64,
     /// Bytes of a chunk, or 0.
@@ -107,21 +114,27 @@ struct Model {
     shim: Shim,
 }
 
-/// A write to a BAR.
-struct Posted {
-    function: FunctionId,
-    offset: u64,
-    value: u32,
+/// What comes while the model is being called.
+enum Posted {
+    /// A write to a BAR.
+    Write {
+        function: FunctionId,
+        offset: u64,
+        value: u32,
+    },
+    /// A frame from the wire.
+    Frame(Vec<u8>),
 }
 
-/// More writes than that are not kept: a page of a function's DMA has 1024.
+/// More than that is not kept: a page of a function's DMA has 1024 writes.
 const MAX_POSTED: usize = 1 << 16;
 
 /// A model, and its way to the shim.
 ///
 /// The DMA of a function may go to a BAR of another one. The shim calls back then, while
 /// the model still does the DMA: writes are posted until that is over, as on a bus, and a
-/// read is answered as one that nobody takes.
+/// read is answered as one that nobody takes. So may a frame come that such a write has
+/// another HCA send.
 pub struct Device {
     model: RefCell<Model>,
     posted: RefCell<VecDeque<Posted>>,
@@ -135,17 +148,24 @@ impl Device {
         loop {
             // Not in the condition, where it would be borrowed until the end.
             let next = self.posted.borrow_mut().pop_front();
-            let Some(write) = next else { break };
+            let Some(posted) = next else { break };
             let Model { hca, shim } = &mut *self.model.borrow_mut();
-            hca.write(shim, write.function, write.offset, write.value);
+            match posted {
+                Posted::Write {
+                    function,
+                    offset,
+                    value,
+                } => hca.write(shim, function, offset, value),
+                Posted::Frame(frame) => hca.frame_arrived(shim, &frame),
+            }
         }
         Some(result)
     }
 
-    fn post(&self, write: Posted) {
+    fn post(&self, what: Posted) {
         let mut posted = self.posted.borrow_mut();
         if posted.len() < MAX_POSTED {
-            posted.push_back(write);
+            posted.push_back(what);
         }
     }
 }
@@ -210,6 +230,13 @@ impl Host for Shim {
             self.wake = Some(time);
             // SAFETY: Just a call.
             unsafe { (self.callbacks.wake_at)(self.callbacks.opaque, time) }
+        }
+    }
+
+    fn send_frame(&mut self, frame: &[u8]) {
+        // SAFETY: The shim reads the bytes of `frame`, no more, and only now.
+        unsafe {
+            (self.callbacks.send)(self.callbacks.opaque, frame.as_ptr(), frame.len() as u64);
         }
     }
 
@@ -279,6 +306,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
     let config = Config {
         vfs: properties.vfs,
         init_pages: properties.init_pages,
+        network: properties.network.then_some(properties.mac),
         state_size: properties.state_size,
         chunk_size: properties.chunk_size,
         chunks_grow: properties.chunks_grow,
@@ -338,7 +366,7 @@ pub extern "C" fn mlx5_emu_write(device: &Device, function: u16, offset: u64, va
     let function = FunctionId(function);
     let written = device.call(|Model { hca, shim }| hca.write(shim, function, offset, value));
     if written.is_none() {
-        device.post(Posted {
+        device.post(Posted::Write {
             function,
             offset,
             value,
@@ -363,6 +391,27 @@ pub extern "C" fn mlx5_emu_control_write(device: &Device, offset: u64, value: u3
 #[no_mangle]
 pub extern "C" fn mlx5_emu_reset(device: &Device, function: u16) {
     device.call(|model| model.hca.reset(FunctionId(function)));
+}
+
+/// A frame has come over the wire.
+///
+/// # Safety
+///
+/// `frame` must be valid for reads of `len` bytes.
+#[no_mangle]
+pub unsafe extern "C" fn mlx5_emu_receive(device: &Device, frame: *const u8, len: usize) {
+    // SAFETY: By the requirements of this function.
+    let frame = unsafe { std::slice::from_raw_parts(frame, len) };
+    let arrived = device.call(|Model { hca, shim }| hca.frame_arrived(shim, frame));
+    if arrived.is_none() {
+        device.post(Posted::Frame(frame.to_vec()));
+    }
+}
+
+/// The other end of the wire has come or gone.
+#[no_mangle]
+pub extern "C" fn mlx5_emu_set_link(device: &Device, up: bool) {
+    device.call(|Model { hca, shim }| hca.set_link(shim, up));
 }
 
 /// The timer has fired.

@@ -27,7 +27,10 @@ use crate::{
     migration::Vhca,
     objects::Objects,
     pages::LentPages,
+    port::Port,
+    sq,
     track::Noting,
+    vport::Vport,
     workload::{
         Shared,
         Workload, //
@@ -62,10 +65,14 @@ pub struct Function {
     pub chosen: Chosen,
     /// Pages that its driver has lent.
     pub pages: LentPages,
+    /// Pages that the PF's driver has lent for it.
+    pub pages_of_pf: LentPages,
     /// What it has created.
     pub objects: Objects,
     /// The first half of a CQ doorbell.
     cq_doorbell: u32,
+    /// Its virtual port.
+    pub vport: Vport,
     /// What a VF can be made to do; the PF has no such thing.
     pub vf: Option<VirtualFunction>,
 }
@@ -80,7 +87,7 @@ pub struct VirtualFunction {
 }
 
 impl Function {
-    fn new(config: &Config, vf: Option<VirtualFunction>) -> Self {
+    fn new(config: &Config, id: FunctionId, vf: Option<VirtualFunction>) -> Self {
         Self {
             initseg: InitSegment::new(config.command_timeout_ms),
             enabled: false,
@@ -88,8 +95,10 @@ impl Function {
             up: false,
             chosen: Chosen::default(),
             pages: LentPages::default(),
+            pages_of_pf: LentPages::default(),
             objects: Objects::default(),
             cq_doorbell: 0,
+            vport: Vport::new(config.network.unwrap_or_default(), id),
             vf,
         }
     }
@@ -110,6 +119,8 @@ pub struct Hca {
     pub faults: Faults,
     /// The control capability.
     pub control: Control,
+    /// The physical port.
+    pub port: Port,
 }
 
 impl Hca {
@@ -132,7 +143,8 @@ impl Hca {
         };
         let functions: Vec<Function> = std::iter::once(None)
             .chain((0..config.vfs).map(|number| Some(vf(number))))
-            .map(|vf| Function::new(&config, vf))
+            .zip((0..).map(FunctionId))
+            .map(|(vf, id)| Function::new(&config, id, vf))
             .collect();
         Self {
             functions,
@@ -140,6 +152,7 @@ impl Hca {
             violations: 0,
             faults: Faults::default(),
             control: Control::default(),
+            port: Port::new(true),
             config,
         }
     }
@@ -168,7 +181,18 @@ impl Hca {
         kind: u8,
         data: &[u8; 28],
     ) {
-        if let Some(eq) = self.objects(owner).eq_for(kind) {
+        self.post_subevent(host, owner, (kind, 0), data);
+    }
+
+    /// The same, of a type and a subtype.
+    pub fn post_subevent(
+        &mut self,
+        host: &mut dyn Host,
+        owner: FunctionId,
+        kind: (u8, u8),
+        data: &[u8; 28],
+    ) {
+        if let Some(eq) = self.objects(owner).eq_for(kind.0) {
             if !eq.post(host, owner, kind, data) {
                 self.violation(host, owner, "event queue overrun");
             }
@@ -183,6 +207,7 @@ impl Hca {
             *self = Self {
                 violations: self.violations,
                 faults,
+                port: Port::new(self.port.link),
                 ..Self::new(self.config.clone())
             };
             return;
@@ -199,7 +224,9 @@ impl Hca {
     }
 
     /// Brings a VF back to its state at power-on, and has the PF enable it
-    /// again. Pages that were lent for it stay lent until they are taken back.
+    /// again. Pages that the PF has lent for it stay lent until they are taken back.
+    /// Those of its own driver are forgotten: a driver that comes after a reset
+    /// knows of none.
     pub fn wipe(&mut self, id: FunctionId) {
         self.faults.vf_reset(id.0);
         self.abort_about(id);
@@ -207,10 +234,13 @@ impl Hca {
             vhca: Vhca::after_reset(self.config.state_size),
             workload: Workload::new(id.0 - 1),
         };
-        let reset = Function::new(&self.config, Some(vf));
+        let reset = Function::new(&self.config, id, Some(vf));
         if let Some(function) = self.function(id) {
-            let pages = std::mem::take(&mut function.pages);
-            *function = Function { pages, ..reset };
+            let pages_of_pf = std::mem::take(&mut function.pages_of_pf);
+            *function = Function {
+                pages_of_pf,
+                ..reset
+            };
         }
     }
 
@@ -219,7 +249,9 @@ impl Hca {
     /// lent until they are taken back.
     pub fn release(&mut self, id: FunctionId) {
         self.pending.retain(|pending| pending.function != id);
+        let vport = Vport::new(self.config.network.unwrap_or_default(), id);
         if let Some(function) = self.function(id) {
+            function.vport = vport;
             function.objects = Objects::default();
             function.up = false;
             function.chosen = Chosen::default();
@@ -285,7 +317,11 @@ impl Hca {
         let uar = (offset / UAR_LEN) as u32;
         let register = offset % UAR_LEN;
         let known = [CQ_DOORBELL, CQ_DOORBELL + 4, EQ_DOORBELL_ARM, EQ_DOORBELL];
-        if !known.contains(&register) {
+        let of_sq = match self.config.network {
+            Some(_) => sq::doorbell(register),
+            None => None,
+        };
+        if !known.contains(&register) && of_sq.is_none() {
             return;
         }
         if !self.objects(id).uars.has(uar) {
@@ -297,6 +333,9 @@ impl Hca {
             return;
         }
         match register {
+            // It is a hint: how far to go is in the doorbell record.
+            _ if of_sq == Some(false) => (),
+            _ if of_sq == Some(true) => self.sq_doorbell(host, id, uar, value >> 8),
             // The second half of a CQ doorbell says which one.
             CQ_DOORBELL => self.functions[usize::from(id.0)].cq_doorbell = value,
             EQ_DOORBELL_ARM | EQ_DOORBELL => {

@@ -30,6 +30,8 @@ pub trait Host {
     fn now(&mut self) -> u64;
     /// Has [`crate::hca::Hca::timer`] called at this time.
     fn wake_at(&mut self, time: u64);
+    /// Sends a frame over the wire.
+    fn send_frame(&mut self, frame: &[u8]);
     /// A command has ended.
     fn log_command(&mut self, _record: &CommandRecord) {}
     /// The firmware interface was violated.

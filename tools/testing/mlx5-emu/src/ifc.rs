@@ -6,6 +6,8 @@
 //! fields) and `device.h` (status codes, events). A field is given by its byte,
 //! the bits before it in that byte, and its width in bits, all big endian.
 
+pub mod ethernet;
+
 use std::ops::Range;
 
 /// A bit field.
@@ -110,16 +112,50 @@ opcodes! {
     DESTROY_EQ = 0x302,
     CREATE_CQ = 0x400,
     DESTROY_CQ = 0x401,
+    MODIFY_CQ = 0x403,
     CREATE_QP = 0x500,
     DESTROY_QP = 0x501,
     RST2INIT_QP = 0x502,
     INIT2RTR_QP = 0x503,
     RTR2RTS_QP = 0x504,
+    QUERY_VPORT_STATE = 0x750,
+    QUERY_NIC_VPORT_CONTEXT = 0x754,
+    MODIFY_NIC_VPORT_CONTEXT = 0x755,
+    QUERY_VPORT_COUNTER = 0x770,
+    ALLOC_Q_COUNTER = 0x771,
+    DEALLOC_Q_COUNTER = 0x772,
+    QUERY_Q_COUNTER = 0x773,
     ALLOC_PD = 0x800,
     DEALLOC_PD = 0x801,
     ALLOC_UAR = 0x802,
     DEALLOC_UAR = 0x803,
     ACCESS_REG = 0x805,
+    ALLOC_TRANSPORT_DOMAIN = 0x816,
+    DEALLOC_TRANSPORT_DOMAIN = 0x817,
+    CREATE_TIR = 0x900,
+    MODIFY_TIR = 0x901,
+    DESTROY_TIR = 0x902,
+    CREATE_SQ = 0x904,
+    MODIFY_SQ = 0x905,
+    DESTROY_SQ = 0x906,
+    QUERY_SQ = 0x907,
+    CREATE_RQ = 0x908,
+    MODIFY_RQ = 0x909,
+    DESTROY_RQ = 0x90a,
+    QUERY_RQ = 0x90b,
+    CREATE_TIS = 0x912,
+    DESTROY_TIS = 0x914,
+    CREATE_RQT = 0x916,
+    MODIFY_RQT = 0x917,
+    DESTROY_RQT = 0x918,
+    SET_FLOW_TABLE_ROOT = 0x92f,
+    CREATE_FLOW_TABLE = 0x930,
+    DESTROY_FLOW_TABLE = 0x931,
+    CREATE_FLOW_GROUP = 0x933,
+    DESTROY_FLOW_GROUP = 0x934,
+    SET_FLOW_TABLE_ENTRY = 0x936,
+    DELETE_FLOW_TABLE_ENTRY = 0x938,
+    MODIFY_FLOW_TABLE = 0x93c,
     CREATE_GENERAL_OBJECT = 0xa00,
     MODIFY_GENERAL_OBJECT = 0xa01,
     QUERY_GENERAL_OBJECT = 0xa02,
@@ -197,6 +233,8 @@ pub mod event {
     pub const CQ_ERROR: u8 = 0x04;
     /// A QP has failed.
     pub const WQ_CATAS_ERROR: u8 = 0x05;
+    /// The port has gone up or down.
+    pub const PORT_CHANGE: u8 = 0x09;
     /// A command that ended.
     pub const CMD: u8 = 0x0a;
     /// Firmware wants pages, or gives them back.

@@ -31,13 +31,23 @@ pub mod log;
 pub mod migration;
 pub mod mkey;
 pub mod objects;
+pub mod packet;
 pub mod pages;
+pub mod port;
 pub mod qp;
 pub mod queue;
+pub mod rq;
+pub mod rqt;
+pub mod sq;
 pub mod state;
+pub mod steering;
 pub mod times;
+pub mod tir;
+pub mod tis;
 pub mod track;
+pub mod vport;
 pub mod workload;
+pub mod wq;
 
 #[cfg(test)]
 mod tests;

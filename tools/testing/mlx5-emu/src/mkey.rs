@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory keys: host memory as a range of addresses from 0.
+//! Memory keys: host memory as a range of addresses, or as it is.
 
 use crate::{
     host::{
@@ -10,6 +10,7 @@ use crate::{
     },
     ifc::{
         self,
+        ethernet,
         Status, //
     },
 };
@@ -17,7 +18,33 @@ use crate::{
 /// Most MTTs of an mkey: 4 GiB in pages of 4 KiB.
 const MAX_MTTS: u64 = 1 << 20;
 
-/// An mkey over a list of pages.
+/// MLX5_MKC_ACCESS_MODE_PA
+const ACCESS_MODE_PA: u64 = 0;
+
+/// What the addresses of an mkey are.
+#[derive(Clone, Debug)]
+enum Translation {
+    /// Offsets into pages.
+    Pages {
+        start: u64,
+        len: u64,
+        log_page_size: u32,
+        mtts: Vec<u64>,
+    },
+    /// Those of the bus.
+    Physical,
+}
+
+/// What an HCA has mkeys for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest page of a list, as a shift.
+    pub log_max_page: u32,
+    /// Whether they can be of all memory.
+    pub physical: bool,
+}
+
+/// An mkey.
 #[derive(Clone, Debug)]
 pub struct Mkey {
     /// Whose memory it is.
@@ -26,10 +53,7 @@ pub struct Mkey {
     pub variant: u8,
     /// Its protection domain.
     pub pd: u32,
-    start: u64,
-    len: u64,
-    log_page_size: u32,
-    mtts: Vec<u64>,
+    translation: Translation,
     local_read: bool,
     local_write: bool,
 }
@@ -52,12 +76,72 @@ impl From<DmaFault> for AccessError {
 }
 
 impl Mkey {
-    /// CREATE_MKEY, with pages of at most `1 << log_max_page` bytes.
-    pub fn parse(owner: FunctionId, input: &[u8], log_max_page: u32) -> Result<Self, Status> {
-        if ifc::MKC_FREE.get(input) != 0 || ifc::MKC_ACCESS_MODE.get(input) != ifc::ACCESS_MODE_MTT
-        {
-            return Err(Status::BadParam);
+    /// CREATE_MKEY.
+    pub fn parse(owner: FunctionId, input: &[u8], limits: Limits) -> Result<Self, Status> {
+        let translation = match ifc::MKC_ACCESS_MODE.get(input) {
+            _ if ifc::MKC_FREE.get(input) != 0 => return Err(Status::BadParam),
+            ifc::ACCESS_MODE_MTT => Translation::pages(input, limits.log_max_page)?,
+            ACCESS_MODE_PA if limits.physical && ethernet::MKC_LENGTH64.get(input) == 1 => {
+                Translation::Physical
+            }
+            _ => return Err(Status::BadParam),
+        };
+        Ok(Self {
+            owner,
+            variant: ifc::MKC_KEY.get(input) as u8,
+            pd: ifc::MKC_PD.get(input) as u32,
+            translation,
+            local_read: ifc::MKC_LR.get(input) == 1,
+            local_write: ifc::MKC_LW.get(input) == 1,
+        })
+    }
+
+    /// Checks that `len` bytes from `addr` on are within the mkey.
+    pub fn check(&self, addr: u64, len: u64) -> Result<u64, AccessError> {
+        let (start, size) = match self.translation {
+            Translation::Pages { start, len, .. } => (start, len),
+            Translation::Physical => (0, u64::MAX),
+        };
+        let offset = addr.checked_sub(start).ok_or(AccessError::Range)?;
+        match offset.checked_add(len) {
+            Some(end) if end <= size => Ok(offset),
+            _ => Err(AccessError::Range),
         }
+    }
+
+    /// Writes host memory.
+    pub fn write(&self, host: &mut dyn Host, addr: u64, data: &[u8]) -> Result<(), AccessError> {
+        if !self.local_write {
+            return Err(AccessError::Rights);
+        }
+        let offset = self.check(addr, data.len() as u64)?;
+        let mut at = 0;
+        for (dma, n) in self.translation.pieces(offset, data.len()) {
+            host.dma_write(self.owner, dma, &data[at..at + n])?;
+            at += n;
+        }
+        Ok(())
+    }
+
+    /// Reads host memory.
+    pub fn read(&self, host: &mut dyn Host, addr: u64, len: usize) -> Result<Vec<u8>, AccessError> {
+        if !self.local_read {
+            return Err(AccessError::Rights);
+        }
+        let offset = self.check(addr, len as u64)?;
+        let mut data = vec![0; len];
+        let mut at = 0;
+        for (dma, n) in self.translation.pieces(offset, len) {
+            host.dma_read(self.owner, dma, &mut data[at..at + n])?;
+            at += n;
+        }
+        Ok(data)
+    }
+}
+
+impl Translation {
+    /// A list of pages of at most `1 << log_max_page` bytes.
+    fn pages(input: &[u8], log_max_page: u32) -> Result<Self, Status> {
         let octwords = ifc::MKEY_ACTUAL_OCTWORDS.get(input);
         let log_page_size = ifc::MKC_LOG_PAGE_SIZE.get(input) as u32;
         let len = ifc::MKC_LEN.get(input);
@@ -84,72 +168,37 @@ impl Mkey {
         if mtts.iter().any(|mtt| mtt & ((1 << log_page_size) - 1) != 0) {
             return Err(Status::BadParam);
         }
-        Ok(Self {
-            owner,
-            variant: ifc::MKC_KEY.get(input) as u8,
-            pd: ifc::MKC_PD.get(input) as u32,
+        Ok(Self::Pages {
             start: ifc::MKC_START.get(input),
             len,
             log_page_size,
             mtts,
-            local_read: ifc::MKC_LR.get(input) == 1,
-            local_write: ifc::MKC_LW.get(input) == 1,
         })
-    }
-
-    /// Checks that `len` bytes from `addr` on are within the mkey.
-    pub fn check(&self, addr: u64, len: u64) -> Result<u64, AccessError> {
-        let offset = addr.checked_sub(self.start).ok_or(AccessError::Range)?;
-        match offset.checked_add(len) {
-            Some(end) if end <= self.len => Ok(offset),
-            _ => Err(AccessError::Range),
-        }
     }
 
     /// The pieces of `offset..offset + len`: device address and length.
     fn pieces(&self, mut offset: u64, len: usize) -> Vec<(u64, usize)> {
-        let page = 1u64 << self.log_page_size;
+        let Self::Pages {
+            log_page_size,
+            mtts,
+            ..
+        } = self
+        else {
+            return vec![(offset, len)];
+        };
+        let page = 1u64 << log_page_size;
         let mut left = len as u64;
         let mut pieces = Vec::new();
         while left > 0 {
             let within = offset & (page - 1);
             let n = left.min(page - within);
             pieces.push((
-                self.mtts[(offset >> self.log_page_size) as usize] + within,
+                mtts[(offset >> log_page_size) as usize] + within,
                 n as usize,
             ));
             offset += n;
             left -= n;
         }
         pieces
-    }
-
-    /// Writes host memory.
-    pub fn write(&self, host: &mut dyn Host, addr: u64, data: &[u8]) -> Result<(), AccessError> {
-        if !self.local_write {
-            return Err(AccessError::Rights);
-        }
-        let offset = self.check(addr, data.len() as u64)?;
-        let mut at = 0;
-        for (dma, n) in self.pieces(offset, data.len()) {
-            host.dma_write(self.owner, dma, &data[at..at + n])?;
-            at += n;
-        }
-        Ok(())
-    }
-
-    /// Reads host memory.
-    pub fn read(&self, host: &mut dyn Host, addr: u64, len: usize) -> Result<Vec<u8>, AccessError> {
-        if !self.local_read {
-            return Err(AccessError::Rights);
-        }
-        let offset = self.check(addr, len as u64)?;
-        let mut data = vec![0; len];
-        let mut at = 0;
-        for (dma, n) in self.pieces(offset, len) {
-            host.dma_read(self.owner, dma, &mut data[at..at + n])?;
-            at += n;
-        }
-        Ok(data)
     }
 }

@@ -8,6 +8,15 @@ use crate::{
     eq::EventQueue,
     mkey::Mkey,
     qp::QueuePair,
+    rq::Rq,
+    rqt::Rqt,
+    sq::Sq,
+    steering::FlowTables,
+    tir::{
+        Dispatch,
+        Tir, //
+    },
+    tis::Tis,
     track::PageTrack, //
 };
 use std::{
@@ -53,6 +62,13 @@ impl Numbers {
     }
 }
 
+/// A set of counters that receive queues share.
+#[derive(Debug, Default)]
+pub struct QCounter {
+    /// Frames that there was no memory for.
+    pub out_of_buffer: u32,
+}
+
 /// Objects by their numbers.
 #[derive(Debug, Default)]
 pub struct Objects {
@@ -68,6 +84,22 @@ pub struct Objects {
     pub cqs: BTreeMap<u32, CompletionQueue>,
     /// Queue pairs.
     pub qps: BTreeMap<u32, QueuePair>,
+    /// Transport domains.
+    pub domains: Numbers,
+    /// TISs.
+    pub tiss: BTreeMap<u32, Tis>,
+    /// TIRs.
+    pub tirs: BTreeMap<u32, Tir>,
+    /// RQTs.
+    pub rqts: BTreeMap<u32, Rqt>,
+    /// Send queues.
+    pub sqs: BTreeMap<u32, Sq>,
+    /// Receive queues.
+    pub rqs: BTreeMap<u32, Rq>,
+    /// Queue counters.
+    pub q_counters: BTreeMap<u8, QCounter>,
+    /// Flow tables.
+    pub flow_tables: FlowTables,
     /// Page trackers.
     pub trackers: BTreeMap<u32, PageTrack>,
     /// A fault has left one here that a driver wanted to destroy: so it is no
@@ -93,17 +125,53 @@ impl Objects {
         (mkey.variant == key as u8).then_some(mkey)
     }
 
-    /// Whether an mkey or a QP is in a protection domain.
+    /// Whether an mkey or a queue is in a protection domain.
     pub fn uses_pd(&self, pd: u32) -> bool {
         let mkeys = self.mkeys.values().map(|mkey| mkey.pd);
         let qps = self.qps.values().map(|qp| qp.pd);
-        mkeys.chain(qps).any(|used| used == pd)
+        let sqs = self.sqs.values().map(|sq| sq.queue.pd);
+        let rqs = self.rqs.values().map(|rq| rq.queue.pd);
+        let mut used = mkeys.chain(qps).chain(sqs).chain(rqs);
+        used.any(|used| used == pd)
     }
 
-    /// Whether a QP has its completions on a CQ.
+    /// Whether a queue has its completions on a CQ.
     pub fn uses_cq(&self, cqn: u32) -> bool {
-        let mut receives = self.qps.values().filter_map(|qp| qp.receive.as_ref());
-        receives.any(|receive| receive.cqn == cqn)
+        let receives = self.qps.values().filter_map(|qp| qp.receive.as_ref());
+        let qps = receives.map(|receive| receive.cqn);
+        let sqs = self.sqs.values().map(Sq::cqn);
+        let rqs = self.rqs.values().map(Rq::cqn);
+        qps.chain(sqs).chain(rqs).any(|used| used == cqn)
+    }
+
+    /// Whether a TIS or a TIR is in a transport domain.
+    pub fn uses_domain(&self, domain: u32) -> bool {
+        let tiss = self.tiss.values().map(Tis::transport_domain);
+        let tirs = self.tirs.values().map(Tir::transport_domain);
+        tiss.chain(tirs).any(|used| used == domain)
+    }
+
+    /// Whether an SQ sends through a TIS.
+    pub fn uses_tis(&self, tis: u32) -> bool {
+        self.sqs.values().any(|sq| sq.tis() == Some(tis))
+    }
+
+    /// Whether a TIR sends packets to an RQT.
+    pub fn uses_rqt(&self, rqt: u32) -> bool {
+        let mut tirs = self.tirs.values();
+        tirs.any(|tir| tir.dispatch() == Dispatch::Indirect(rqt))
+    }
+
+    /// Whether a TIR sends packets to an RQ, or an RQT has it.
+    pub fn uses_rq(&self, rqn: u32) -> bool {
+        let mut tirs = self.tirs.values();
+        tirs.any(|tir| tir.dispatch() == Dispatch::Direct(rqn))
+            || self.rqts.values().any(|rqt| rqt.rqs().contains(&rqn))
+    }
+
+    /// Whether an RQ counts with a queue counter.
+    pub fn uses_q_counter(&self, set: u8) -> bool {
+        self.rqs.values().any(|rq| rq.counter_set() == set)
     }
 
     /// Whether a tracker reports through a QP.
@@ -112,7 +180,7 @@ impl Objects {
     }
 
     /// How many there are of each kind.
-    pub fn counts(&self) -> [(&'static str, usize); 7] {
+    pub fn counts(&self) -> [(&'static str, usize); 15] {
         [
             ("mkeys", self.mkeys.len()),
             ("PDs", self.pds.len()),
@@ -121,6 +189,14 @@ impl Objects {
             ("CQs", self.cqs.len()),
             ("QPs", self.qps.len()),
             ("trackers", self.trackers.len()),
+            ("transport domains", self.domains.len()),
+            ("TISs", self.tiss.len()),
+            ("TIRs", self.tirs.len()),
+            ("RQTs", self.rqts.len()),
+            ("SQs", self.sqs.len()),
+            ("RQs", self.rqs.len()),
+            ("queue counters", self.q_counters.len()),
+            ("flow tables", self.flow_tables.len()),
         ]
     }
 

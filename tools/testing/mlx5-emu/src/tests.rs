@@ -7,6 +7,7 @@ mod driver;
 mod faults;
 mod functions;
 mod migration;
+mod nic;
 mod objects;
 mod queue;
 mod replay;

@@ -7,7 +7,10 @@ use crate::{
         Config,
         LOG_MESSAGE, //
     },
-    cq::Received,
+    cq::{
+        Cqe,
+        Received, //
+    },
     faults::TrackFault,
     hca::Hca,
     host::{
@@ -26,6 +29,7 @@ use crate::{
         QpState,
         QueuePair, //
     },
+    wq::QueueState,
 };
 use std::collections::{
     BTreeSet,
@@ -224,6 +228,10 @@ impl Host for Noting<'_> {
         self.host.log_command(record);
     }
 
+    fn send_frame(&mut self, frame: &[u8]) {
+        self.host.send_frame(frame);
+    }
+
     fn log_violation(&mut self, function: FunctionId, what: &str) {
         self.host.log_violation(function, what);
     }
@@ -314,12 +322,19 @@ impl Hca {
         }
     }
 
-    /// A CQ fails, and with it the QPs that have their completions there.
+    /// A CQ fails, and with it the queues that have their completions there.
     fn cq_error(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32, syndrome: u8) {
-        for qp in self.objects(owner).qps.values_mut() {
+        let objects = self.objects(owner);
+        for qp in objects.qps.values_mut() {
             if qp.receive.as_ref().is_some_and(|r| r.cqn == cqn) {
                 qp.state = QpState::Error;
             }
+        }
+        for sq in objects.sqs.values_mut().filter(|sq| sq.cqn() == cqn) {
+            sq.state = QueueState::Error;
+        }
+        for rq in objects.rqs.values_mut().filter(|rq| rq.cqn() == cqn) {
+            rq.state = QueueState::Error;
         }
         let mut data = [0; 28];
         data[..4].copy_from_slice(&cqn.to_be_bytes());
@@ -450,7 +465,7 @@ impl Hca {
             wqe: posted.wqe,
             qpn: receiver,
         };
-        self.complete(host, owner, cqn, received);
+        self.complete(host, owner, cqn, received.into());
         Ok(more)
     }
 
@@ -473,15 +488,19 @@ impl Hca {
     }
 
     /// Posts a completion, and the event that it may be worth.
-    fn complete(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32, what: Received) {
+    pub fn complete(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32, what: Cqe) {
         let Some(cq) = self.objects(owner).cqs.get_mut(&cqn) else {
             self.violation(host, owner, "a completion without a CQ");
             return;
         };
+        if cq.failed {
+            return;
+        }
         match cq.post(host, what) {
             Ok(false) => (),
             Ok(true) => self.completion(host, owner, cqn),
             Err(_) => {
+                cq.failed = true;
                 self.violation(host, owner, "completion queue overrun");
                 self.cq_error(host, owner, cqn, CQ_OVERRUN);
             }
@@ -499,7 +518,7 @@ impl Hca {
         if !objects
             .eqs
             .get_mut(&eq)
-            .is_some_and(|eq| eq.post(host, owner, event::COMP, &data))
+            .is_some_and(|eq| eq.post(host, owner, (event::COMP, 0), &data))
         {
             self.violation(host, owner, "event queue overrun");
         }

@@ -91,7 +91,7 @@ impl Context<'_> {
             false if id == self.function => self.hca.release(id),
             false => self.hca.wipe(id),
         }
-        let lent = &self.hca.functions[usize::from(id.0)].pages;
+        let lent = &self.hca.functions[usize::from(id.0)].pages_of_pf;
         match (id == self.function, enable) {
             (false, true) => self.request_pages(id, i64::from(lent.missing(pages::VF))),
             (false, false) => self.request_pages(id, -i64::from(lent.count())),

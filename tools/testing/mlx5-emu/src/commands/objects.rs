@@ -16,7 +16,10 @@ use crate::{
         self,
         Status, //
     },
-    mkey::Mkey,
+    mkey::{
+        Limits,
+        Mkey, //
+    },
     objects, //
 };
 
@@ -91,8 +94,11 @@ impl Context<'_> {
     }
 
     pub(super) fn create_mkey(&mut self) -> Result<()> {
-        let largest = self.hca.config.log_max_mkey_page.into();
-        let mkey = Mkey::parse(self.function, self.input, largest)?;
+        let limits = Limits {
+            log_max_page: self.hca.config.log_max_mkey_page.into(),
+            physical: self.hca.config.network.is_some(),
+        };
+        let mkey = Mkey::parse(self.function, self.input, limits)?;
         if !self.objects().pds.has(mkey.pd) {
             return Err(violation(Status::BadRes, format!("PD {}", mkey.pd)));
         }

@@ -14,7 +14,10 @@ use crate::{
         event,
         Status, //
     },
-    pages, //
+    pages::{
+        self,
+        LentPages, //
+    },
 };
 impl Context<'_> {
     /// Asks the PF's driver for pages for a VF, or to take some back.
@@ -42,14 +45,27 @@ impl Context<'_> {
     /// PF's also those of its VFs.
     pub(super) fn check_pages(&mut self) {
         let function = self.function;
-        let mine = |id: usize| id == usize::from(function.0) || function == FunctionId::PF;
-        let left: u32 = (0..self.hca.functions.len())
-            .filter(|id| mine(*id))
-            .map(|id| self.hca.functions[id].pages.count())
-            .sum();
+        let of_vfs: u32 = match function {
+            FunctionId::PF => {
+                let functions = self.hca.functions.iter();
+                functions.map(|one| one.pages_of_pf.count()).sum()
+            }
+            _ => 0,
+        };
+        let left = self.me().pages.count() + of_vfs;
         if left > 0 {
             let what = format!("DISABLE_HCA: {left} pages not taken back");
             self.hca.violation(self.host, function, &what);
+        }
+    }
+
+    /// What a driver has lent for a function.
+    fn lent(&mut self, id: FunctionId) -> &mut LentPages {
+        let own = id == self.function;
+        let function = &mut self.hca.functions[usize::from(id.0)];
+        match own {
+            true => &mut function.pages,
+            false => &mut function.pages_of_pf,
         }
     }
 
@@ -61,7 +77,7 @@ impl Context<'_> {
             3 => 0,
             op_mod => return Err(violation(Status::BadParam, format!("op_mod {op_mod}"))),
         };
-        let missing = self.hca.functions[usize::from(id.0)].pages.missing(want);
+        let missing = self.lent(id).missing(want);
         ifc::FUNCTION_ID.set(self.output, ifc::FUNCTION_ID.get(self.input));
         ifc::NUM_PAGES.set(self.output, missing.into());
         Ok(())
@@ -69,14 +85,14 @@ impl Context<'_> {
 
     pub(super) fn manage_pages(&mut self) -> Result<()> {
         let id = self.named_function()?;
-        let count = ifc::NUM_PAGES.get(self.input) as u32;
-        let lent = &mut self.hca.functions[usize::from(id.0)].pages;
-        match ifc::OP_MOD.get(self.input) {
+        let (input, room) = (self.input, self.output.len());
+        let count = ifc::NUM_PAGES.get(input) as u32;
+        let lent = self.lent(id);
+        match ifc::OP_MOD.get(input) {
             // The driver has none to give.
             0 => Ok(()),
             1 => {
-                let given: Vec<u64> = self
-                    .input
+                let given: Vec<u64> = input
                     .get(ifc::MANAGE_PAGES_PAS..)
                     .unwrap_or_default()
                     .chunks_exact(8)
@@ -90,7 +106,7 @@ impl Context<'_> {
                 Ok(())
             }
             2 => {
-                let room = self.output.len().saturating_sub(ifc::MANAGE_PAGES_PAS) / 8;
+                let room = room.saturating_sub(ifc::MANAGE_PAGES_PAS) / 8;
                 let back = lent.take(count.min(room as u32));
                 ifc::OUTPUT_NUM_ENTRIES.set(self.output, back.len() as u64);
                 let pas = self.output.get_mut(ifc::MANAGE_PAGES_PAS..);

@@ -24,6 +24,7 @@ pub struct Memory {
     pub wake: Option<u64>,
     pub commands: Vec<CommandRecord>,
     pub violations: Vec<String>,
+    pub sent: Vec<Vec<u8>>,
 }
 
 impl Memory {
@@ -55,6 +56,9 @@ impl Host for Memory {
     }
     fn wake_at(&mut self, time: u64) {
         self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
+    }
+    fn send_frame(&mut self, frame: &[u8]) {
+        self.sent.push(frame.to_vec());
     }
     fn log_command(&mut self, record: &CommandRecord) {
         self.commands.push(record.clone());
@@ -102,6 +106,7 @@ impl Machine {
                 wake: None,
                 commands: Vec::new(),
                 violations: Vec::new(),
+                sent: Vec::new(),
             },
             function: FunctionId::PF,
         };

@@ -176,3 +176,38 @@ fn what_is_left_at_teardown_is_a_violation() {
     let left = machine.memory.violations.join("\n");
     assert!(left.contains("1 mkeys") && left.contains("1 PDs"), "{left}");
 }
+
+#[test]
+fn what_a_vfs_own_driver_lends_is_not_the_pfs() {
+    let mut machine = Machine::with_vfs();
+    let manage = |function: u64, give: bool, pages: &[u64]| {
+        let mut input = command(ifc::MANAGE_PAGES, if give { 1 } else { 2 }, 16);
+        ifc::FUNCTION_ID.set(&mut input, function);
+        ifc::NUM_PAGES.set(&mut input, pages.len() as u64);
+        if give {
+            input.extend(pages.iter().copied().flat_map(u64::to_be_bytes));
+        }
+        input
+    };
+    // The same address is another page for each.
+    let pages = [0x1000, 0x2000];
+    assert_eq!(machine.send(&manage(1, true, &pages), 16).status(), 0);
+    machine.drive(FunctionId(1));
+    assert_eq!(
+        machine.send(&command(ifc::ENABLE_HCA, 0, 16), 16).status(),
+        0
+    );
+    assert_eq!(machine.send(&manage(0, true, &pages[..1]), 16).status(), 0);
+    let taken = |machine: &mut Machine, function| {
+        let reply = machine.send(&manage(function, false, &[0; 8]), 0x80);
+        ifc::OUTPUT_NUM_ENTRIES.get(&reply.output)
+    };
+    assert_eq!(taken(&mut machine, 0), 1);
+    assert_eq!(machine.send(&manage(0, true, &pages[..1]), 16).status(), 0);
+    // The next driver knows nothing of it.
+    machine.hca.reset(FunctionId(1));
+    machine.drive(FunctionId(1));
+    assert_eq!(taken(&mut machine, 0), 0);
+    machine.drive(FunctionId::PF);
+    assert_eq!(taken(&mut machine, 1), 2);
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The physical port: its registers, the wire, and what connects the functions.
+
+use crate::{
+    hca::Hca,
+    host::{
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        ethernet::register,
+        event,
+        Status, //
+    },
+    vport::{
+        Direction,
+        Traffic,
+        DEFAULT_MTU,
+        FCS, //
+    },
+};
+use std::collections::VecDeque;
+
+/// Longest frame with its checksum, as PMTU has it.
+const MAX_MTU: u16 = 9978;
+/// 100GBASE-CR4, as `eth_proto_*` of PTYS has it.
+const SPEED: u64 = 1 << 20;
+/// Frames that wait to be delivered. Where there are as many, what comes is lost.
+const MAX_WAITING: usize = 4096;
+/// PAOS: up and down.
+const UP: u64 = 1;
+const DOWN: u64 = 2;
+/// MLX5_PORT_CHANGE_SUBTYPE_*
+const SUBTYPE_DOWN: u8 = 1;
+const SUBTYPE_ACTIVE: u8 = 4;
+
+/// A frame on its way to functions.
+#[derive(Clone, Debug)]
+struct Waiting {
+    /// The function that has sent it; `None` if it comes from the wire.
+    from: Option<FunctionId>,
+    frame: Vec<u8>,
+}
+
+/// The port.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// The driver of the PF wants it to be up.
+    enabled: bool,
+    /// The other end of the wire is up.
+    pub link: bool,
+    mtu: u16,
+    sent: Traffic,
+    received: Traffic,
+    too_long: u64,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Port {
+    /// The port after a reset.
+    pub fn new(link: bool) -> Self {
+        Self {
+            enabled: false,
+            link,
+            mtu: DEFAULT_MTU,
+            sent: Traffic::default(),
+            received: Traffic::default(),
+            too_long: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Whether frames can pass.
+    pub fn is_up(&self) -> bool {
+        self.enabled && self.link
+    }
+
+    fn push(&mut self, from: Option<FunctionId>, frame: Vec<u8>) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back(Waiting { from, frame });
+        }
+    }
+
+    /// Reads a register that ACCESS_REG names, into `data` that has what the
+    /// driver gave. What is not modelled is left as it is.
+    fn read(&self, id: u64, data: &mut [u8]) {
+        match id {
+            register::PAOS => {
+                let status = |up| if up { UP } else { DOWN };
+                register::PAOS_ADMIN.set(data, status(self.enabled));
+                register::PAOS_OPER.set(data, status(self.is_up()));
+            }
+            register::PMTU => {
+                register::PMTU_MAX.set(data, MAX_MTU.into());
+                register::PMTU_ADMIN.set(data, self.mtu.into());
+                register::PMTU_OPER.set(data, self.mtu.into());
+            }
+            register::PTYS => {
+                register::PTYS_CAPABILITY.set(data, SPEED);
+                register::PTYS_ADMIN.set(data, SPEED);
+                register::PTYS_OPER.set(data, if self.is_up() { SPEED } else { 0 });
+            }
+            register::PPCNT if register::PPCNT_GROUP.get(data) == register::IEEE_802_3 => {
+                register::FRAMES_SENT.set(data, self.sent.frames);
+                register::FRAMES_RECEIVED.set(data, self.received.frames);
+                register::OCTETS_SENT.set(data, self.sent.octets);
+                register::OCTETS_RECEIVED.set(data, self.received.octets);
+                register::TOO_LONG.set(data, self.too_long);
+            }
+            _ => (),
+        }
+    }
+
+    /// Writes a register.
+    fn write(&mut self, id: u64, data: &[u8]) -> Result<(), Status> {
+        match id {
+            register::PAOS if register::PAOS_SET.get(data) == 1 => {
+                self.enabled = match register::PAOS_ADMIN.get(data) {
+                    UP => true,
+                    DOWN => false,
+                    _ => return Err(Status::BadParam),
+                };
+            }
+            register::PMTU => {
+                let mtu = register::PMTU_ADMIN.get(data) as u16;
+                if mtu > MAX_MTU {
+                    return Err(Status::BadParam);
+                }
+                self.mtu = mtu;
+            }
+            _ => (),
+        }
+        Ok(())
+    }
+}
+
+impl Hca {
+    /// ACCESS_REG. The port is the PF's: what a VF writes changes nothing.
+    pub fn access_register(
+        &mut self,
+        host: &mut dyn Host,
+        function: FunctionId,
+        write: bool,
+        id: u64,
+        data: &mut [u8],
+    ) -> Result<(), Status> {
+        if write && function == FunctionId::PF {
+            self.change_port(host, |port| port.write(id, data))?;
+        }
+        self.port.read(id, data);
+        Ok(())
+    }
+
+    /// The other end of the wire has come or gone.
+    pub fn set_link(&mut self, host: &mut dyn Host, up: bool) {
+        self.change_port(host, |port| port.link = up);
+    }
+
+    /// Changes the port, and tells all drivers if it goes up or down.
+    fn change_port<R>(&mut self, host: &mut dyn Host, change: impl FnOnce(&mut Port) -> R) -> R {
+        let before = self.port.is_up();
+        let result = change(&mut self.port);
+        let up = self.port.is_up();
+        if up != before {
+            let mut data = [0; 28];
+            // Its number is in the high half.
+            data[8] = 1 << 4;
+            let subtype = if up { SUBTYPE_ACTIVE } else { SUBTYPE_DOWN };
+            for id in (0..self.functions.len()).map(|id| FunctionId(id as u16)) {
+                self.post_subevent(host, id, (event::PORT_CHANGE, subtype), &data);
+            }
+        }
+        result
+    }
+
+    /// A function sends a frame: to the wire, and to the other functions. There
+    /// is no e-switch: which frames they take is up to their flow tables.
+    pub fn transmit(&mut self, host: &mut dyn Host, id: FunctionId, frame: Vec<u8>) {
+        let fits = frame.len() + FCS <= usize::from(self.port.mtu);
+        let up = self.port.is_up();
+        let vport = &mut self.functions[usize::from(id.0)].vport;
+        if !fits || !up {
+            vport.count_error(Direction::Transmit, &frame);
+            return;
+        }
+        vport.count(Direction::Transmit, &frame);
+        self.port.sent.count(frame.len() + FCS);
+        host.send_frame(&frame);
+        if self.functions.len() > 1 {
+            self.port.push(Some(id), frame);
+            let now = host.now();
+            host.wake_at(now);
+        }
+    }
+
+    /// A frame has come over the wire. It is delivered later: its sender may be in
+    /// the middle of sending.
+    pub fn frame_arrived(&mut self, host: &mut dyn Host, frame: &[u8]) {
+        if !self.port.is_up() {
+            return;
+        }
+        if frame.len() + FCS > usize::from(self.port.mtu) {
+            self.port.too_long += 1;
+            return;
+        }
+        self.port.received.count(frame.len() + FCS);
+        self.port.push(None, frame.to_vec());
+        let now = host.now();
+        host.wake_at(now);
+    }
+
+    /// Delivers the frames that wait.
+    pub fn deliver_frames(&mut self, host: &mut dyn Host) {
+        for Waiting { from, frame } in std::mem::take(&mut self.port.waiting) {
+            for id in (0..self.functions.len()).map(|id| FunctionId(id as u16)) {
+                if from != Some(id) && self.functions[usize::from(id.0)].up {
+                    self.receive_frame(host, id, &frame);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Send queues.
+
+use crate::{
+    cq::Cqe,
+    hca::Hca,
+    host::{
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        ethernet::{
+            sqc,
+            wq,
+            CONTEXT, //
+        },
+        Status, //
+    },
+    objects::Objects,
+    packet::{
+        self,
+        ETHERNET, //
+    },
+    wq::{
+        DataSegment,
+        QueueState,
+        Syndrome,
+        WorkQueue, //
+    },
+};
+
+/// Bytes of a basic block (MLX5_SEND_WQE_BB), and as a shift.
+const BLOCK: usize = 64;
+const LOG_BLOCK: u64 = 6;
+/// Bytes that `ds` counts (MLX5_WQE_DS_UNITS).
+const UNIT: usize = 16;
+/// Most bytes of a WQE (`max_wqe_sz_sq`): all that `ds` can say.
+pub const MAX_WQE: u64 = 1024;
+/// Where the counter of posted WQEs is in the doorbell record.
+const RECORD: u64 = 4;
+/// Doorbells of send queues on a UAR page: two registers in turn, of which only
+/// the first words count.
+const DOORBELLS: u64 = 0x800;
+/// Bytes of each, as a shift (`log_bf_reg_size`).
+pub const LOG_DOORBELL: u64 = 9;
+/// Most bytes of the frame that a WQE gives, as a shift (`max_lso_cap`).
+pub const LOG_MAX_LSO: u64 = 18;
+/// MLX5_OPCODE_*
+const NOP: u8 = 0x00;
+const SEND: u8 = 0x0a;
+const LSO: u8 = 0x0e;
+/// MLX5_WQE_CTRL_CQ_UPDATE: there is a CQE of its completion.
+const CQ_UPDATE: u8 = 0x08;
+/// MLX5_ETH_WQE_*
+const L3_CHECKSUM: u8 = 1 << 6;
+const L4_CHECKSUM: u8 = 1 << 7;
+/// Where the inline header of an Ethernet segment begins, after its size.
+const INLINE: usize = UNIT + 14;
+/// MLX5_CQE_REQ and MLX5_CQE_REQ_ERR.
+const REQUESTER: u8 = 0;
+const REQUESTER_ERROR: u8 = 13;
+
+/// A send queue.
+#[derive(Clone, Debug)]
+pub struct Sq {
+    context: Vec<u8>,
+    /// Whether it works.
+    pub state: QueueState,
+    /// Its WQEs.
+    pub queue: WorkQueue,
+}
+
+/// Whether a register of a UAR page is the last word of a doorbell of send
+/// queues; `None` where it is none.
+pub fn doorbell(register: u64) -> Option<bool> {
+    let within = register.checked_sub(DOORBELLS)?;
+    let first = within < 2 << LOG_DOORBELL;
+    match within % (1 << LOG_DOORBELL) {
+        0 if first => Some(false),
+        4 if first => Some(true),
+        _ => None,
+    }
+}
+
+/// What a WQE has the queue do.
+#[derive(Debug)]
+struct Work {
+    opcode: u8,
+    /// Blocks that it takes.
+    blocks: u16,
+    signalled: bool,
+    frames: Vec<Vec<u8>>,
+}
+
+/// A WQE that fails, and what its CQE says of it.
+#[derive(Debug)]
+struct Failed {
+    syndrome: Syndrome,
+    opcode: u8,
+}
+
+fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+impl Sq {
+    /// CREATE_SQ.
+    pub fn parse(input: &[u8]) -> Result<Self, Status> {
+        let context = input.get(CONTEXT..).unwrap_or_default();
+        if sqc::TIS_COUNT.get(context) > 1 || sqc::STATE.get(context) != 0 {
+            return Err(Status::BadParam);
+        }
+        Ok(Self {
+            queue: WorkQueue::parse(context, LOG_BLOCK..=LOG_BLOCK)?,
+            context: context[..wq::CONTEXT_LEN].to_vec(),
+            state: QueueState::Reset,
+        })
+    }
+
+    /// QUERY_SQ: its context.
+    pub fn query(&self) -> Vec<u8> {
+        let mut context = self.context.clone();
+        sqc::STATE.set(&mut context, self.state as u64);
+        context
+    }
+
+    /// Where its completions go.
+    pub fn cqn(&self) -> u32 {
+        sqc::CQN.get(&self.context) as u32
+    }
+
+    /// What it sends through: an internal queue, which sends no frames, has none.
+    pub fn tis(&self) -> Option<u32> {
+        let tis = sqc::TIS.get(&self.context) as u32;
+        (sqc::TIS_COUNT.get(&self.context) > 0).then_some(tis)
+    }
+
+    /// The UAR page of its doorbells.
+    pub fn uar(&self) -> u32 {
+        wq::UAR.get(&self.context) as u32
+    }
+
+    fn flushes(&self) -> bool {
+        sqc::FLUSH.get(&self.context) == 1
+    }
+
+    /// The driver moves it from one state to another.
+    pub fn set_state(&mut self, state: QueueState) {
+        if state == QueueState::Ready && self.state == QueueState::Reset {
+            self.queue.counter = 0;
+        }
+        self.state = state;
+    }
+
+    /// Reads the next WQE, and what it has to be sent.
+    fn fetch(
+        &self,
+        host: &mut dyn Host,
+        (id, sqn): (FunctionId, u32),
+        objects: &Objects,
+        posted: u16,
+    ) -> Result<Work, Failed> {
+        let failed = |opcode| move |syndrome| Failed { syndrome, opcode };
+        let read = |host: &mut dyn Host, ahead| {
+            let block = self.queue.read(host, id, ahead);
+            block.map_err(|_| failed(0)(Syndrome::Protection))
+        };
+        let mut wqe = read(host, 0)?;
+        let opcode = wqe[3];
+        let bad = || failed(opcode)(Syndrome::Operation);
+        let len = usize::from(wqe[7] & 0x3f) * UNIT;
+        let blocks = len.div_ceil(BLOCK) as u16;
+        let named = u32::from_be_bytes([0, wqe[4], wqe[5], wqe[6]]);
+        if !(1..=posted).contains(&blocks)
+            || named != sqn
+            || be16(&wqe, 1) != self.queue.counter
+            || wqe[0] != 0
+        {
+            return Err(bad());
+        }
+        for ahead in 1..blocks {
+            wqe.extend(read(host, ahead)?);
+        }
+        wqe.truncate(len);
+        let frames = match opcode {
+            NOP => Vec::new(),
+            SEND | LSO if self.tis().is_some() => {
+                let frame = self.gather(host, objects, &wqe);
+                frame
+                    .and_then(|(frame, inline)| frames(&wqe, opcode == LSO, frame, inline))
+                    .map_err(failed(opcode))?
+            }
+            _ => return Err(bad()),
+        };
+        Ok(Work {
+            opcode,
+            blocks,
+            signalled: wqe[11] & CQ_UPDATE != 0,
+            frames,
+        })
+    }
+
+    /// The frame that a WQE gives, and how much of it was in the WQE itself.
+    fn gather(
+        &self,
+        host: &mut dyn Host,
+        objects: &Objects,
+        wqe: &[u8],
+    ) -> Result<(Vec<u8>, usize), Syndrome> {
+        let size = wqe.get(INLINE - 2..INLINE).ok_or(Syndrome::Operation)?;
+        let inline = usize::from(be16(size, 0));
+        let header = wqe.get(INLINE..INLINE + inline);
+        let mut frame = header.ok_or(Syndrome::Operation)?.to_vec();
+        // The first two bytes are in the segment.
+        let segments = 2 * UNIT + inline.saturating_sub(2).next_multiple_of(UNIT);
+        for segment in wqe.get(segments..).unwrap_or_default().chunks(UNIT) {
+            let segment = DataSegment::parse(segment).ok_or(Syndrome::Operation)?;
+            let len = segment.count as usize;
+            // Bit 31 says that the data are in the WQE, 0 bytes are 2^31.
+            if len == 0 || frame.len() + len > 1 << LOG_MAX_LSO {
+                return Err(Syndrome::Length);
+            }
+            frame.extend(segment.read(host, objects, self.queue.pd, len)?);
+        }
+        match frame.len() {
+            0..ETHERNET => Err(Syndrome::Length),
+            _ => Ok((frame, inline)),
+        }
+    }
+}
+
+/// The frames that go out for a WQE.
+fn frames(
+    wqe: &[u8],
+    segmented: bool,
+    frame: Vec<u8>,
+    inline: usize,
+) -> Result<Vec<Vec<u8>>, Syndrome> {
+    let flags = wqe[UNIT + 4];
+    if flags & !(L3_CHECKSUM | L4_CHECKSUM) != 0 {
+        return Err(Syndrome::Operation);
+    }
+    let mss = usize::from(be16(wqe, UNIT + 6));
+    let mut frames = match segmented {
+        true => packet::segment(&frame, inline, mss).ok_or(Syndrome::Operation)?,
+        false => vec![frame],
+    };
+    for frame in &mut frames {
+        let (network, transport) = (flags & L3_CHECKSUM != 0, flags & L4_CHECKSUM != 0);
+        packet::set_checksums(frame, network, transport);
+    }
+    Ok(frames)
+}
+
+impl Hca {
+    /// The doorbell of a send queue was rung on a UAR page.
+    pub fn sq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, uar: u32, sqn: u32) {
+        match self.objects(id).sqs.get(&sqn).map(Sq::uar) {
+            Some(own) if own == uar => self.send_posted(host, id, sqn),
+            Some(_) => self.violation(host, id, &format!("doorbell of SQ {sqn:#x}, not its UAR")),
+            None => self.violation(host, id, &format!("doorbell of SQ {sqn:#x}, not created")),
+        }
+    }
+
+    /// Works through what was posted to a send queue.
+    pub fn send_posted(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32) {
+        loop {
+            let objects = &self.functions[usize::from(id.0)].objects;
+            let Some(sq) = objects.sqs.get(&sqn) else {
+                return;
+            };
+            let posted = sq.queue.posted(host, id, RECORD);
+            let result = match (sq.state, posted) {
+                (QueueState::Reset, _) | (_, Ok(Some(0))) => return,
+                (QueueState::Ready, Ok(Some(posted))) => sq.fetch(host, (id, sqn), objects, posted),
+                (QueueState::Error, Ok(Some(posted))) if sq.flushes() => {
+                    self.flush_sends(host, id, sqn, posted);
+                    return;
+                }
+                (QueueState::Error, _) => return,
+                (QueueState::Ready, _) => Err(Failed {
+                    syndrome: Syndrome::Protection,
+                    opcode: 0,
+                }),
+            };
+            match result {
+                Ok(work) => self.sent(host, id, sqn, work),
+                Err(failed) => self.send_failed(host, id, sqn, &failed),
+            }
+        }
+    }
+
+    fn sent(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, work: Work) {
+        let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
+            return;
+        };
+        let (cqn, wqe) = (sq.cqn(), sq.queue.counter);
+        sq.queue.counter = wqe.wrapping_add(work.blocks);
+        for frame in work.frames {
+            self.transmit(host, id, frame);
+        }
+        if work.signalled {
+            let now = host.now();
+            let cqe = Cqe::new(REQUESTER)
+                .timestamp(now)
+                .queue(work.opcode, sqn)
+                .wqe(wqe);
+            self.complete(host, id, cqn, cqe);
+        }
+    }
+
+    fn send_failed(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, failed: &Failed) {
+        let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
+            return;
+        };
+        sq.state = QueueState::Error;
+        let (cqn, wqe) = (sq.cqn(), sq.queue.counter);
+        sq.queue.counter = wqe.wrapping_add(1);
+        let what = format!("SQ {sqn:#x}, WQE {wqe:#x}: {:?}", failed.syndrome);
+        self.violation(host, id, &what);
+        let cqe = Cqe::new(REQUESTER_ERROR)
+            .syndrome(failed.syndrome)
+            .queue(failed.opcode, sqn)
+            .wqe(wqe);
+        self.complete(host, id, cqn, cqe);
+    }
+
+    /// What was posted to a queue that has failed ends with an error.
+    fn flush_sends(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, posted: u16) {
+        let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
+            return;
+        };
+        let mut begins = Vec::new();
+        let mut ahead = 0;
+        while ahead < posted {
+            let Ok(block) = sq.queue.read(host, id, ahead) else {
+                break;
+            };
+            begins.push(sq.queue.counter.wrapping_add(ahead));
+            let blocks = (usize::from(block[7] & 0x3f) * UNIT).div_ceil(BLOCK);
+            ahead = ahead.saturating_add(blocks.max(1) as u16);
+        }
+        sq.queue.counter = sq.queue.counter.wrapping_add(posted);
+        let cqn = sq.cqn();
+        for wqe in begins {
+            let cqe = Cqe::new(REQUESTER_ERROR)
+                .syndrome(Syndrome::Flushed)
+                .queue(0, sqn)
+                .wqe(wqe);
+            self.complete(host, id, cqn, cqe);
+        }
+    }
+}

@@ -1,0 +1,654 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Flow tables of what a function receives: from the root table on, the first
+//! entry of a table that matches says where a packet goes.
+
+use crate::{
+    ifc::{
+        ethernet::{
+            flow,
+            headers, //
+        },
+        Status, //
+    },
+    objects, //
+};
+use std::collections::BTreeMap;
+
+/// Numbers of tables.
+const TABLES: std::ops::Range<u32> = 1..1 << LOG_MAX_TABLES;
+/// Numbers of groups, in each table.
+const GROUPS: std::ops::Range<u32> = 1..1 << 16;
+/// Most tables, as a shift.
+pub const LOG_MAX_TABLES: u64 = 16;
+/// Most entries of a table, as a shift.
+pub const LOG_MAX_SIZE: u64 = 24;
+/// Most destinations of an entry, as a shift.
+pub const LOG_MAX_DESTINATIONS: u64 = 8;
+/// Most entries of all tables, as a shift.
+pub const LOG_MAX_ENTRIES: u64 = 20;
+/// Most tables that a packet goes through. They are of ever higher levels, but
+/// an entry may have it go to several.
+const MAX_STEPS: usize = 256;
+
+/// FS_FT_NIC_RX.
+const NIC_RECEIVE: u64 = 0;
+/// MLX5_MATCH_OUTER_HEADERS
+const OUTER_HEADERS: u64 = 1;
+/// MLX5_FLOW_CONTEXT_ACTION_DROP
+const DROP: u64 = 1 << 1;
+/// MLX5_FLOW_CONTEXT_ACTION_FWD_DEST
+const FORWARD: u64 = 1 << 2;
+/// MLX5_FLOW_TABLE_MISS_ACTION_FWD
+const MISS_FORWARD: u64 = 1;
+/// MLX5_MODIFY_FLOW_TABLE_MISS_TABLE_ID
+const MODIFY_MISS: u64 = 1;
+
+/// Where an entry has packets go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// MLX5_IFC_FLOW_DESTINATION_TYPE_FLOW_TABLE
+    Table(u32),
+    /// MLX5_IFC_FLOW_DESTINATION_TYPE_TIR
+    Tir(u32),
+}
+
+/// A TIR that a packet goes to, and the tag that it has from its entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hit {
+    /// The TIR.
+    pub tir: u32,
+    /// `flow_tag`.
+    pub tag: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Group {
+    first: u32,
+    last: u32,
+    mask: [u8; headers::LEN],
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    context: Vec<u8>,
+    destinations: Vec<Destination>,
+}
+
+#[derive(Clone, Debug)]
+struct Table {
+    context: Vec<u8>,
+    groups: BTreeMap<u32, Group>,
+    entries: BTreeMap<u32, Entry>,
+}
+
+/// The tables of a function.
+#[derive(Clone, Default, Debug)]
+pub struct FlowTables {
+    tables: BTreeMap<u32, Table>,
+    root: Option<u32>,
+}
+
+/// All that a mask may have.
+fn matchable() -> [u8; headers::LEN] {
+    let mut mask = [0; headers::LEN];
+    for field in headers::MATCHED {
+        field.set(&mut mask, u64::MAX);
+    }
+    mask[headers::SOURCE].fill(0xff);
+    mask[headers::DESTINATION].fill(0xff);
+    mask
+}
+
+/// A fte_match_param of which there are outer headers only.
+fn outer(param: &[u8]) -> Result<[u8; headers::LEN], Status> {
+    let param = param.get(..flow::PARAM_LEN).ok_or(Status::BadInputLen)?;
+    let (outer, rest) = param.split_first_chunk().ok_or(Status::BadInputLen)?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(Status::BadParam);
+    }
+    Ok(*outer)
+}
+
+fn check_type(input: &[u8]) -> Result<(), Status> {
+    match (flow::OTHER_VPORT.get(input), flow::TABLE_TYPE.get(input)) {
+        (0, NIC_RECEIVE) => Ok(()),
+        _ => Err(Status::BadParam),
+    }
+}
+
+impl Table {
+    fn level(&self) -> u64 {
+        flow::LEVEL.get(&self.context)
+    }
+
+    fn size(&self) -> u64 {
+        1 << flow::LOG_SIZE.get(&self.context)
+    }
+
+    fn miss(&self) -> Option<u32> {
+        let forwards = flow::MISS_ACTION.get(&self.context) == MISS_FORWARD;
+        forwards.then_some(flow::MISS_ID.get(&self.context) as u32)
+    }
+
+    fn find(&self, set: &[u8; headers::LEN]) -> Option<&Entry> {
+        self.entries.values().find(|entry| {
+            let group = flow::CONTEXT_GROUP.get(&entry.context) as u32;
+            let value = entry.context[flow::VALUE..].iter().zip(set);
+            self.groups.get(&group).is_some_and(|group| {
+                let mut bytes = value.zip(&group.mask);
+                bytes.all(|((value, byte), mask)| value & mask == byte & mask)
+            })
+        })
+    }
+}
+
+impl FlowTables {
+    fn table(&mut self, input: &[u8]) -> Result<&mut Table, Status> {
+        check_type(input)?;
+        let id = flow::TABLE.get(input) as u32;
+        self.tables.get_mut(&id).ok_or(Status::BadRes)
+    }
+
+    /// Whether packets of a table of this level may go to that table.
+    fn follows(&self, level: u64, id: u32) -> Result<(), Status> {
+        match self.tables.get(&id) {
+            Some(table) if table.level() > level => Ok(()),
+            Some(_) => Err(Status::BadParam),
+            None => Err(Status::BadRes),
+        }
+    }
+
+    /// CREATE_FLOW_TABLE. Returns its number.
+    pub fn create_table(&mut self, input: &[u8]) -> Result<u32, Status> {
+        check_type(input)?;
+        let context = input.get(flow::TABLE_CONTEXT..flow::TABLE_CONTEXT + flow::TABLE_CONTEXT_LEN);
+        let table = Table {
+            context: context.ok_or(Status::BadInputLen)?.to_vec(),
+            groups: BTreeMap::new(),
+            entries: BTreeMap::new(),
+        };
+        if flow::TABLE_FLAGS.get(&table.context) != 0
+            || flow::MISS_ACTION.get(&table.context) > MISS_FORWARD
+            || flow::LOG_SIZE.get(&table.context) > LOG_MAX_SIZE
+        {
+            return Err(Status::BadParam);
+        }
+        if let Some(miss) = table.miss() {
+            self.follows(table.level(), miss)?;
+        }
+        objects::insert(&mut self.tables, TABLES, table).ok_or(Status::Lim)
+    }
+
+    /// MODIFY_FLOW_TABLE: where packets go that no entry is for.
+    pub fn modify_table(&mut self, input: &[u8]) -> Result<(), Status> {
+        if flow::TABLE_MODIFY.get(input) != MODIFY_MISS {
+            return Err(Status::BadParam);
+        }
+        let level = self.table(input)?.level();
+        let new = input.get(flow::TABLE_CONTEXT..).unwrap_or_default();
+        let action = flow::MISS_ACTION.get(new);
+        let miss = flow::MISS_ID.get(new);
+        match action {
+            0 => (),
+            MISS_FORWARD => self.follows(level, miss as u32)?,
+            _ => return Err(Status::BadParam),
+        }
+        let context = &mut self.table(input)?.context;
+        flow::MISS_ACTION.set(context, action);
+        flow::MISS_ID.set(context, miss);
+        Ok(())
+    }
+
+    /// DESTROY_FLOW_TABLE. [`Status::BadResState`] while it has groups, or
+    /// packets go there from another table.
+    pub fn destroy_table(&mut self, input: &[u8]) -> Result<(), Status> {
+        let in_use = !self.table(input)?.groups.is_empty();
+        let id = flow::TABLE.get(input) as u32;
+        let target = Destination::Table(id);
+        let leads_here = |table: &Table| {
+            let mut entries = table.entries.values();
+            table.miss() == Some(id) || entries.any(|entry| entry.destinations.contains(&target))
+        };
+        if in_use || self.tables.values().any(leads_here) {
+            return Err(Status::BadResState);
+        }
+        self.tables.remove(&id);
+        if self.root == Some(id) {
+            self.root = None;
+        }
+        Ok(())
+    }
+
+    /// SET_FLOW_TABLE_ROOT.
+    pub fn set_root(&mut self, op_mod: u64, input: &[u8]) -> Result<(), Status> {
+        self.table(input)?;
+        let id = flow::TABLE.get(input) as u32;
+        match op_mod {
+            0 => self.root = Some(id),
+            1 if self.root == Some(id) => self.root = None,
+            _ => return Err(Status::BadParam),
+        }
+        Ok(())
+    }
+
+    /// CREATE_FLOW_GROUP. Returns its number.
+    pub fn create_group(&mut self, input: &[u8]) -> Result<u32, Status> {
+        let table = self.table(input)?;
+        let group = Group {
+            first: flow::GROUP_START.get(input) as u32,
+            last: flow::GROUP_END.get(input) as u32,
+            mask: outer(input.get(flow::MASK..).unwrap_or_default())?,
+        };
+        let unknown = group.mask.iter().zip(matchable());
+        let overlaps = |other: &Group| group.first <= other.last && other.first <= group.last;
+        if flow::GROUP_TYPE.get(input) != 0
+            || flow::CRITERIA.get(input) & !OUTER_HEADERS != 0
+            || (flow::CRITERIA.get(input) == 0 && group.mask.iter().any(|byte| *byte != 0))
+            || unknown.into_iter().any(|(mask, known)| mask & !known != 0)
+            || group.first > group.last
+            || u64::from(group.last) >= table.size()
+            || table.groups.values().any(overlaps)
+        {
+            return Err(Status::BadParam);
+        }
+        objects::insert(&mut table.groups, GROUPS, group).ok_or(Status::Lim)
+    }
+
+    /// DESTROY_FLOW_GROUP. [`Status::BadResState`] while it has entries.
+    pub fn destroy_group(&mut self, input: &[u8]) -> Result<(), Status> {
+        let table = self.table(input)?;
+        let id = flow::GROUP.get(input) as u32;
+        let mut entries = table.entries.values();
+        if entries.any(|entry| flow::CONTEXT_GROUP.get(&entry.context) == u64::from(id)) {
+            return Err(Status::BadResState);
+        }
+        table.groups.remove(&id).map(drop).ok_or(Status::BadRes)
+    }
+
+    /// SET_FLOW_TABLE_ENTRY; `is_tir` knows TIRs.
+    pub fn set_entry(
+        &mut self,
+        op_mod: u64,
+        input: &[u8],
+        is_tir: impl Fn(u32) -> bool,
+    ) -> Result<(), Status> {
+        let count: usize = self.tables.values().map(|table| table.entries.len()).sum();
+        let table = self.table(input)?;
+        let level = table.level();
+        let index = flow::INDEX.get(input) as u32;
+        let context = input.get(flow::CONTEXT..).unwrap_or_default().to_vec();
+        outer(context.get(flow::VALUE..).unwrap_or_default())?;
+        let group = flow::CONTEXT_GROUP.get(&context) as u32;
+        let group = table.groups.get(&group).ok_or(Status::BadRes)?;
+        // 0 makes one, 1 changes one.
+        if op_mod != u64::from(table.entries.contains_key(&index))
+            || !(group.first..=group.last).contains(&index)
+        {
+            return Err(Status::BadParam);
+        }
+        if op_mod == 0 && count >= 1 << LOG_MAX_ENTRIES {
+            return Err(Status::Lim);
+        }
+        let destinations = destinations(&context)?;
+        for destination in &destinations {
+            match destination {
+                Destination::Table(id) => self.follows(level, *id)?,
+                Destination::Tir(id) if is_tir(*id) => (),
+                Destination::Tir(_) => return Err(Status::BadRes),
+            }
+        }
+        let entry = Entry {
+            context,
+            destinations,
+        };
+        self.table(input)?.entries.insert(index, entry);
+        Ok(())
+    }
+
+    /// DELETE_FLOW_TABLE_ENTRY.
+    pub fn delete_entry(&mut self, input: &[u8]) -> Result<(), Status> {
+        let index = flow::INDEX.get(input) as u32;
+        let entry = self.table(input)?.entries.remove(&index);
+        entry.map(drop).ok_or(Status::BadRes)
+    }
+
+    /// Whether packets go to a TIR.
+    pub fn uses_tir(&self, tir: u32) -> bool {
+        let mut entries = self
+            .tables
+            .values()
+            .flat_map(|table| table.entries.values());
+        entries.any(|entry| entry.destinations.contains(&Destination::Tir(tir)))
+    }
+
+    /// How many tables there are.
+    pub fn len(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// The TIRs that a packet with these headers goes to.
+    pub fn lookup(&self, set: &[u8; headers::LEN]) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        let mut next: Vec<u32> = self.root.into_iter().collect();
+        for _ in 0..MAX_STEPS {
+            let Some(table) = next.pop().and_then(|id| self.tables.get(&id)) else {
+                break;
+            };
+            let Some(entry) = table.find(set) else {
+                next.extend(table.miss());
+                continue;
+            };
+            let tag = flow::TAG.get(&entry.context) as u32;
+            for destination in &entry.destinations {
+                match *destination {
+                    Destination::Table(id) => next.push(id),
+                    Destination::Tir(tir) => hits.push(Hit { tir, tag }),
+                }
+            }
+        }
+        hits
+    }
+}
+
+/// Where a flow_context has packets go; nowhere if they are dropped.
+fn destinations(context: &[u8]) -> Result<Vec<Destination>, Status> {
+    let count = flow::DESTINATIONS.get(context);
+    let expected = match flow::ACTION.get(context) {
+        DROP => 0..=0,
+        FORWARD => 1..=1 << LOG_MAX_DESTINATIONS,
+        _ => return Err(Status::BadParam),
+    };
+    if !expected.contains(&count)
+        || flow::EXTENDED.get(context) != 0
+        || flow::COUNTERS.get(context) != 0
+    {
+        return Err(Status::BadParam);
+    }
+    let list = context.get(flow::DESTINATION..).unwrap_or_default();
+    let list: Vec<&[u8]> = list.chunks_exact(8).take(count as usize).collect();
+    if list.len() as u64 != count {
+        return Err(Status::BadInputLen);
+    }
+    let parse = |one: &&[u8]| {
+        let id = flow::DESTINATION_ID.get(one) as u32;
+        match flow::DESTINATION_TYPE.get(one) {
+            1 => Ok(Destination::Table(id)),
+            2 => Ok(Destination::Tir(id)),
+            _ => Err(Status::BadParam),
+        }
+    };
+    list.iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ifc::Field,
+        packet::{
+            tests::{
+                tcp4,
+                udp6, //
+            },
+            Packet, //
+        },
+    };
+
+    fn input(len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
+        let mut input = vec![0; len];
+        for (field, value) in fields {
+            field.set(&mut input, *value);
+        }
+        input
+    }
+
+    fn table(level: u64, miss: Option<u32>) -> Vec<u8> {
+        let mut input = vec![0; 0x40];
+        let context = &mut input[flow::TABLE_CONTEXT..];
+        flow::LEVEL.set(context, level);
+        flow::LOG_SIZE.set(context, 4);
+        flow::MISS_ACTION.set(context, miss.is_some().into());
+        flow::MISS_ID.set(context, miss.unwrap_or(0).into());
+        input
+    }
+
+    fn group(table: u32, first: u64, last: u64, masked: &[Field]) -> Vec<u8> {
+        let fields = [
+            (flow::TABLE, table.into()),
+            (flow::GROUP_START, first),
+            (flow::GROUP_END, last),
+            (flow::CRITERIA, u64::from(!masked.is_empty())),
+        ];
+        let mut input = input(0x400, &fields);
+        for field in masked {
+            field.set(&mut input[flow::MASK..], u64::MAX);
+        }
+        input
+    }
+
+    fn entry(
+        table: u32,
+        group: u32,
+        index: u64,
+        values: &[(Field, u64)],
+        to: &[Destination],
+    ) -> Vec<u8> {
+        let fields = [(flow::TABLE, table.into()), (flow::INDEX, index)];
+        let mut input = input(flow::CONTEXT + flow::DESTINATION, &fields);
+        let context = &mut input[flow::CONTEXT..];
+        for (field, value) in [
+            (flow::CONTEXT_GROUP, group.into()),
+            (flow::TAG, 7),
+            (flow::ACTION, if to.is_empty() { DROP } else { FORWARD }),
+            (flow::DESTINATIONS, to.len() as u64),
+        ] {
+            field.set(context, value);
+        }
+        for (field, value) in values {
+            field.set(&mut context[flow::VALUE..], *value);
+        }
+        for destination in to {
+            let (kind, id) = match destination {
+                Destination::Table(id) => (1u32, id),
+                Destination::Tir(id) => (2, id),
+            };
+            input.extend_from_slice(&((kind << 24) | id).to_be_bytes());
+            input.extend_from_slice(&[0; 4]);
+        }
+        input
+    }
+
+    fn lookup(tables: &FlowTables, frame: &[u8]) -> Vec<u32> {
+        let set = Packet::parse(frame).unwrap().match_set(frame);
+        let hits = tables.lookup(&set);
+        assert!(hits.iter().all(|hit| hit.tag == 7));
+        hits.iter().map(|hit| hit.tir).collect()
+    }
+
+    /// By address, and then by protocol.
+    fn two() -> (FlowTables, u32, u32) {
+        let mut tables = FlowTables::default();
+        let tir = |_| true;
+        let second = tables.create_table(&table(5, None)).unwrap();
+        let first = tables.create_table(&table(4, Some(second))).unwrap();
+        let root = input(0x40, &[(flow::TABLE, first.into())]);
+        tables.set_root(0, &root).unwrap();
+        let protocols = tables
+            .create_group(&group(second, 0, 7, &[headers::IP_PROTOCOL]))
+            .unwrap();
+        let all = tables.create_group(&group(second, 8, 8, &[])).unwrap();
+        for (group, index, values, to) in [
+            (protocols, 1, &[(headers::IP_PROTOCOL, 6)][..], 1),
+            (all, 8, &[][..], 2),
+        ] {
+            let to = [Destination::Tir(to)];
+            let entry = entry(second, group, index, values, &to);
+            tables.set_entry(0, &entry, tir).unwrap();
+        }
+        (tables, first, second)
+    }
+
+    #[test]
+    fn the_first_entry_that_matches_counts() {
+        let (mut tables, first, second) = two();
+        let tir = |_| true;
+        assert_eq!(lookup(&tables, &tcp4(b"")), [1], "missed the first");
+        assert_eq!(lookup(&tables, &udp6(b"")), [2], "matches anything");
+        let macs = tables
+            .create_group(&group(first, 3, 4, &[headers::DMAC]))
+            .unwrap();
+        let other = [(headers::DMAC, 0x0200_0000_0003)];
+        let here = [(headers::DMAC, 0x0200_0000_0002)];
+        let to = [Destination::Table(second), Destination::Tir(9)];
+        tables
+            .set_entry(0, &entry(first, macs, 3, &other, &[]), tir)
+            .unwrap();
+        assert_eq!(lookup(&tables, &tcp4(b"")), [1]);
+        tables
+            .set_entry(0, &entry(first, macs, 4, &here, &to), tir)
+            .unwrap();
+        assert_eq!(lookup(&tables, &tcp4(b"")), [9, 1]);
+        // It is changed to drop.
+        tables
+            .set_entry(1, &entry(first, macs, 4, &here, &[]), tir)
+            .unwrap();
+        assert!(lookup(&tables, &tcp4(b"")).is_empty());
+        let delete = input(0x40, &[(flow::TABLE, first.into()), (flow::INDEX, 4)]);
+        tables.delete_entry(&delete).unwrap();
+        assert_eq!(tables.delete_entry(&delete), Err(Status::BadRes));
+        assert_eq!(lookup(&tables, &tcp4(b"")), [1]);
+    }
+
+    #[test]
+    fn what_is_in_use_stays() {
+        let (mut tables, first, second) = two();
+        let destroy = |table: u32| input(0x40, &[(flow::TABLE, table.into())]);
+        assert!(tables.uses_tir(1) && !tables.uses_tir(3));
+        let busy = Err(Status::BadResState);
+        assert_eq!(tables.destroy_table(&destroy(second)), busy);
+        let group = input(0x40, &[(flow::TABLE, second.into()), (flow::GROUP, 1)]);
+        assert_eq!(tables.destroy_group(&group), busy);
+        let miss = input(
+            0x40,
+            &[(flow::TABLE, first.into()), (flow::TABLE_MODIFY, 1)],
+        );
+        tables.modify_table(&miss).unwrap();
+        assert!(lookup(&tables, &tcp4(b"")).is_empty());
+        tables.destroy_table(&destroy(first)).unwrap();
+        assert_eq!(tables.root, None);
+        assert_eq!(tables.destroy_table(&destroy(first)), Err(Status::BadRes));
+        for index in [1, 8] {
+            let delete = input(0x40, &[(flow::TABLE, second.into()), (flow::INDEX, index)]);
+            tables.delete_entry(&delete).unwrap();
+        }
+        tables.destroy_group(&group).unwrap();
+        assert_eq!(tables.destroy_group(&group), Err(Status::BadRes));
+    }
+
+    #[test]
+    fn packets_go_up_only() {
+        let (mut tables, first, second) = two();
+        let bad = Err(Status::BadParam);
+        assert_eq!(tables.create_table(&table(5, Some(second))), bad);
+        assert_eq!(tables.create_table(&table(6, Some(second))), bad);
+        assert_eq!(
+            tables.create_table(&table(1, Some(77))),
+            Err(Status::BadRes)
+        );
+        let back = entry(second, 1, 2, &[], &[Destination::Table(first)]);
+        assert_eq!(tables.set_entry(0, &back, |_| true), Err(Status::BadParam));
+        let itself = entry(second, 1, 2, &[], &[Destination::Table(second)]);
+        assert_eq!(
+            tables.set_entry(0, &itself, |_| true),
+            Err(Status::BadParam)
+        );
+    }
+
+    #[test]
+    fn a_fork_at_each_level_ends() {
+        let mut tables = FlowTables::default();
+        let mut to = Destination::Tir(1);
+        for level in (0..64).rev() {
+            let id = tables.create_table(&table(level, None)).unwrap();
+            let group = tables.create_group(&group(id, 0, 0, &[])).unwrap();
+            let entry = entry(id, group, 0, &[], &[to, to]);
+            tables.set_entry(0, &entry, |_| true).unwrap();
+            to = Destination::Table(id);
+        }
+        let Destination::Table(root) = to else {
+            panic!("no table");
+        };
+        let root = input(0x40, &[(flow::TABLE, root.into())]);
+        tables.set_root(0, &root).unwrap();
+        assert!(lookup(&tables, &tcp4(b"")).len() <= MAX_STEPS * 2);
+    }
+
+    #[test]
+    fn what_there_is_not_is_refused() {
+        let (mut tables, _, second) = two();
+        let bad = Err(Status::BadParam);
+        let refused = [
+            group(second, 9, 16, &[]),
+            group(second, 10, 9, &[]),
+            group(second, 5, 9, &[]),
+            {
+                let mut unknown = group(second, 9, 9, &[]);
+                flow::CRITERIA.set(&mut unknown, 1);
+                // l4_type.
+                unknown[flow::MASK + 0x18] = 0x80;
+                unknown
+            },
+            {
+                let mut misc = group(second, 9, 9, &[]);
+                flow::CRITERIA.set(&mut misc, 2);
+                misc
+            },
+            {
+                let mut inner = group(second, 9, 9, &[]);
+                inner[flow::MASK + 0x80] = 1;
+                inner
+            },
+        ];
+        for input in refused {
+            assert_eq!(tables.create_group(&input), bad);
+        }
+        let tir = [Destination::Tir(1)];
+        for (input, status) in [
+            (entry(second, 1, 8, &[], &tir), Status::BadParam),
+            (entry(second, 1, 1, &[], &tir), Status::BadParam),
+            (entry(second, 5, 2, &[], &tir), Status::BadRes),
+            (entry(77, 1, 2, &[], &tir), Status::BadRes),
+        ] {
+            assert_eq!(tables.set_entry(0, &input, |_| true), Err(status));
+        }
+        let gone = entry(second, 1, 2, &[], &tir);
+        assert_eq!(tables.set_entry(0, &gone, |_| false), Err(Status::BadRes));
+        let mut short = gone.clone();
+        short.pop();
+        assert_eq!(
+            tables.set_entry(0, &short, |_| true),
+            Err(Status::BadInputLen)
+        );
+        for (field, value) in [
+            (flow::ACTION, 0),
+            (flow::ACTION, FORWARD | DROP),
+            (flow::ACTION, 8),
+            (flow::EXTENDED, 1),
+            (flow::COUNTERS, 1),
+            (flow::DESTINATIONS, 0),
+        ] {
+            let mut other = gone.clone();
+            field.set(&mut other[flow::CONTEXT..], value);
+            assert_eq!(tables.set_entry(0, &other, |_| true), Err(Status::BadParam));
+        }
+        let mut sending = table(1, None);
+        flow::TABLE_TYPE.set(&mut sending, 1);
+        assert_eq!(tables.create_table(&sending), bad);
+    }
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What send queues and receive queues have in common: a cyclic ring of WQEs
+//! and a record that says how far it is filled.
+
+use crate::{
+    host::{
+        DmaFault,
+        FunctionId,
+        Host, //
+    },
+    ifc::{
+        ethernet::wq,
+        Status, //
+    },
+    mkey::AccessError,
+    objects::Objects,
+    queue::{
+        self,
+        Ring, //
+    },
+};
+
+/// `MLX5_WQ_TYPE_CYCLIC`
+const CYCLIC: u64 = 1;
+/// Largest queue, as a shift (`log_max_qp_sz`).
+pub const MAX_LOG_SIZE: u64 = 15;
+
+/// State of a queue (MLX5_SQC_STATE_*, MLX5_RQC_STATE_*).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum QueueState {
+    /// It was just made.
+    Reset = 0,
+    /// It works.
+    Ready = 1,
+    /// It has failed, or was told to.
+    Error = 3,
+}
+
+impl QueueState {
+    /// The state with this number.
+    pub fn from_number(number: u64) -> Option<Self> {
+        [Self::Reset, Self::Ready, Self::Error]
+            .into_iter()
+            .find(|state| *state as u64 == number)
+    }
+
+    /// Whether a driver may have a queue go from this state to that.
+    pub fn allows(self, next: Self) -> bool {
+        !matches!((self, next), (Self::Error, Self::Ready))
+    }
+}
+
+/// Why a WQE fails, by the syndrome that its CQE tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Syndrome {
+    /// MLX5_CQE_SYNDROME_LOCAL_LENGTH_ERR: it is longer than there is room.
+    Length = 0x01,
+    /// MLX5_CQE_SYNDROME_LOCAL_QP_OP_ERR: it is none.
+    Operation = 0x02,
+    /// MLX5_CQE_SYNDROME_LOCAL_PROT_ERR: its memory is not its queue's.
+    Protection = 0x04,
+    /// MLX5_CQE_SYNDROME_WR_FLUSH_ERR: another one has failed before.
+    Flushed = 0x05,
+}
+
+/// A ring of WQEs.
+#[derive(Clone, Debug)]
+pub struct WorkQueue {
+    /// Protection domain of what WQEs name.
+    pub pd: u32,
+    /// How far it was worked through.
+    pub counter: u16,
+    ring: Ring,
+    doorbell_record: u64,
+    log_stride: u32,
+}
+
+impl WorkQueue {
+    /// From the context of an SQ or an RQ, with entries of `strides` bytes, as
+    /// shifts.
+    pub fn parse(context: &[u8], strides: std::ops::RangeInclusive<u64>) -> Result<Self, Status> {
+        let log_size = wq::LOG_SIZE.get(context);
+        let log_stride = wq::LOG_STRIDE.get(context);
+        if wq::TYPE.get(context) != CYCLIC
+            || wq::SIGNATURE.get(context) != 0
+            || wq::PAGE_OFFSET.get(context) != 0
+            || wq::UMEM_VALID.get(context) != 0
+            || log_size > MAX_LOG_SIZE
+            || !strides.contains(&log_stride)
+        {
+            return Err(Status::BadParam);
+        }
+        Ok(Self {
+            pd: wq::PD.get(context) as u32,
+            counter: 0,
+            ring: Ring::parse(
+                context.get(wq::CONTEXT_LEN..).unwrap_or_default(),
+                wq::LOG_PAGE_SIZE.get(context) as u32,
+                log_size as u32,
+                log_stride as u32,
+            )?,
+            doorbell_record: wq::DBR.get(context),
+            log_stride: log_stride as u32,
+        })
+    }
+
+    /// How many entries were posted and not worked through yet: the counter of
+    /// those posted is `at` bytes into the doorbell record. `None` if that are
+    /// more than the ring has.
+    pub fn posted(
+        &self,
+        host: &mut dyn Host,
+        owner: FunctionId,
+        at: u64,
+    ) -> Result<Option<u16>, DmaFault> {
+        let record = queue::read_be32(host, owner, self.doorbell_record.wrapping_add(at))?;
+        let posted = (record as u16).wrapping_sub(self.counter);
+        Ok((u32::from(posted) <= self.ring.count()).then_some(posted))
+    }
+
+    /// Reads the entry that is `ahead` of the next one.
+    pub fn read(
+        &self,
+        host: &mut dyn Host,
+        owner: FunctionId,
+        ahead: u16,
+    ) -> Result<Vec<u8>, DmaFault> {
+        let mut entry = vec![0; 1 << self.log_stride];
+        let at = self.ring.address(self.counter.wrapping_add(ahead).into());
+        host.dma_read(owner, at, &mut entry)?;
+        Ok(entry)
+    }
+}
+
+/// A data segment (`struct mlx5_wqe_data_seg`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DataSegment {
+    /// `byte_count`.
+    pub count: u32,
+    /// `lkey`.
+    pub lkey: u32,
+    /// `addr`.
+    pub addr: u64,
+}
+
+impl DataSegment {
+    /// Bytes of it.
+    pub const LEN: usize = 16;
+
+    /// Parses a segment.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (count, rest) = bytes.split_first_chunk()?;
+        let (lkey, rest) = rest.split_first_chunk()?;
+        Some(Self {
+            count: u32::from_be_bytes(*count),
+            lkey: u32::from_be_bytes(*lkey),
+            addr: u64::from_be_bytes(*rest.first_chunk()?),
+        })
+    }
+
+    fn mkey<'a>(&self, objects: &'a Objects, pd: u32) -> Result<&'a crate::mkey::Mkey, Syndrome> {
+        let mkey = objects.mkey(self.lkey).filter(|mkey| mkey.pd == pd);
+        mkey.ok_or(Syndrome::Protection)
+    }
+
+    /// Reads `len` bytes of its memory.
+    pub fn read(
+        &self,
+        host: &mut dyn Host,
+        objects: &Objects,
+        pd: u32,
+        len: usize,
+    ) -> Result<Vec<u8>, Syndrome> {
+        Ok(self.mkey(objects, pd)?.read(host, self.addr, len)?)
+    }
+
+    /// Writes to its memory.
+    pub fn write(
+        &self,
+        host: &mut dyn Host,
+        objects: &Objects,
+        pd: u32,
+        data: &[u8],
+    ) -> Result<(), Syndrome> {
+        Ok(self.mkey(objects, pd)?.write(host, self.addr, data)?)
+    }
+}
+
+impl From<AccessError> for Syndrome {
+    fn from(_: AccessError) -> Self {
+        Self::Protection
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_has_failed_is_reset_before_it_works_again() {
+        use QueueState::*;
+        assert!(Reset.allows(Ready) && Ready.allows(Error) && Error.allows(Reset));
+        assert!(Ready.allows(Reset));
+        assert!(!Error.allows(Ready));
+        assert_eq!(QueueState::from_number(3), Some(Error));
+        assert_eq!(QueueState::from_number(2), None);
+    }
+
+    #[test]
+    fn a_queue_that_is_not_modelled_is_refused() {
+        let mut good = vec![0; wq::CONTEXT_LEN + 8];
+        for (field, value) in [(wq::TYPE, 1), (wq::LOG_STRIDE, 6), (wq::LOG_SIZE, 6)] {
+            field.set(&mut good, value);
+        }
+        assert!(WorkQueue::parse(&good, 6..=6).is_ok());
+        for (field, value) in [
+            (wq::TYPE, 0),
+            (wq::TYPE, 3),
+            (wq::SIGNATURE, 1),
+            (wq::PAGE_OFFSET, 1),
+            (wq::UMEM_VALID, 1),
+            (wq::LOG_STRIDE, 5),
+            (wq::LOG_SIZE, 16),
+            // More pages than there are.
+            (wq::LOG_SIZE, 7),
+        ] {
+            let mut bad = good.clone();
+            field.set(&mut bad, value);
+            assert!(WorkQueue::parse(&bad, 6..=6).is_err());
+        }
+    }
+
+    #[test]
+    fn a_segment_has_three_fields() {
+        let bytes: Vec<u8> = (0..16).collect();
+        let segment = DataSegment {
+            count: 0x0001_0203,
+            lkey: 0x0405_0607,
+            addr: 0x0809_0a0b_0c0d_0e0f,
+        };
+        assert_eq!(DataSegment::parse(&bytes), Some(segment));
+        assert_eq!(DataSegment::parse(&bytes[1..]), None);
+    }
+}
