@@ -28,6 +28,8 @@ pub const RESULTS: &str = "results.tap";
 pub const COUNTS: &str = "counts.log";
 /// What the emulated HCA holds against its drivers.
 pub const VIOLATIONS: &str = "violations.log";
+/// What the one at the other end of its network does.
+pub const PEER_VIOLATIONS: &str = "violations-peer.log";
 
 /// The host's files, to be mounted read-only: those of the sysroot, with checkout
 /// and cache where they are on the host.
@@ -55,9 +57,20 @@ const SHARED_MEMORY: &[&str] = &[
     "ivshmem-plain,memdev=shm1,bus=rp-shm1",
 ];
 
+/// Two ends of a network.
+const NETWORK: &[&str] = &[
+    "-netdev",
+    "hubport,id=net0,hubid=0",
+    "-netdev",
+    "hubport,id=net1,hubid=0",
+    "-device",
+    "pcie-root-port,id=rp-peer,bus=pcie.0,chassis=4,pref64-reserve=128M",
+];
+
 /// QEMU's arguments for what a machine has beside the HCA.
 fn extra_arguments(extra: Extra) -> &'static [&'static str] {
     match extra {
+        Extra::Network => NETWORK,
         Extra::HostFiles => HOST_FILES,
         Extra::SharedMemory => SHARED_MEMORY,
         // It is in the sysroot.
@@ -81,6 +94,21 @@ fn counting(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
         "max,-erms,-fsrm".to_string(),
         "-plugin".to_string(),
         format!("{},log={}/{COUNTS}", counter.display(), dir.display()),
+    ]
+}
+
+/// The HCA at the other end of the network.
+fn peer(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
+    if !machine.scenario.has(Extra::Network) {
+        return Vec::new();
+    }
+    vec![
+        "-device".to_string(),
+        format!(
+            "mlx5-emu,bus=rp-peer,netdev=net1,event-log={0}/commands-peer.log,\
+             violations-log={0}/{PEER_VIOLATIONS}",
+            dir.display()
+        ),
     ]
 }
 
@@ -147,6 +175,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         ))
         .args(counting(machine, dir))
         .args(own.extras.iter().copied().flat_map(extra_arguments))
+        .args(peer(machine, dir))
         .stdin(Stdio::null());
     qemu
 }

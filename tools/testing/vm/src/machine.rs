@@ -10,6 +10,7 @@ use crate::{
         CONSOLE,
         INITRAMFS,
         INNER_INITRAMFS,
+        PEER_VIOLATIONS,
         RESULTS,
         VIOLATIONS, //
     },
@@ -149,7 +150,8 @@ fn judge(dir: PathBuf, watchdog::End { stopped, busy }: watchdog::End) -> Outcom
     }
     tests.push(end);
     tests.push(console::judge(&console));
-    let violations = read(&dir.join(VIOLATIONS));
+    let violations = [VIOLATIONS, PEER_VIOLATIONS].map(|log| read(&dir.join(log)));
+    let violations = violations.concat();
     tests.push(Test {
         name: "nothing violated the firmware interface".to_string(),
         ok: violations.is_empty(),

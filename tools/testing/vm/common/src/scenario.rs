@@ -43,6 +43,8 @@ pub enum Extra {
     HostFiles,
     /// Two ivshmem-plain, which have no driver of their own.
     SharedMemory,
+    /// A second HCA, on one network with the first.
+    Network,
     /// A machine in the machine: what it boots, beside the host's files.
     Guest,
 }

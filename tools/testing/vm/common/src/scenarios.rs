@@ -67,6 +67,14 @@ const SMALL_PAGES: Machine = Machine {
     ..WELL
 };
 
+/// Two HCAs that are NICs.
+const NETWORK: Machine = Machine {
+    properties: ",netdev=net0,num-vfs=2",
+    extras: &[Extra::Network],
+    leaks: Leaks::Never,
+    ..USUAL
+};
+
 const SHARED_MEMORY: Machine = Machine {
     extras: &[Extra::SharedMemory],
     ..USUAL
@@ -120,6 +128,15 @@ pub const ALL: &[Scenario] = &[
             properties: ",num-vfs=64",
             ..WELL
         },
+    },
+    Scenario {
+        name: "nic",
+        about: "mlx5e on the emulated HCA: two of them on one network, traffic, changes of MTU \
+                and link",
+        suite: Suite::Check,
+        kernels: &[Stock],
+        seconds: 40,
+        machine: NETWORK,
     },
     Scenario {
         name: "migrate",

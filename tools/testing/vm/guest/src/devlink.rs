@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `devlink dev reload`: restarts the PF's driver, while its VFs stay.
+//! What takes netlink: `devlink dev reload`, which restarts the PF's driver while its VFs
+//! stay, and `ip link set netns`.
 
+use crate::sys;
 use anyhow::{
     bail,
     ensure,
@@ -12,6 +14,7 @@ use std::{
     io,
     os::fd::{
         AsRawFd,
+        BorrowedFd,
         FromRawFd,
         OwnedFd, //
     },
@@ -29,6 +32,9 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const DEVLINK_CMD_RELOAD: u8 = 37;
 const DEVLINK_ATTR_BUS_NAME: u16 = 1;
 const DEVLINK_ATTR_DEV_NAME: u16 = 2;
+// rtnetlink.h, if_link.h
+const RTM_SETLINK: u16 = 19;
+const IFLA_NET_NS_FD: u16 = 28;
 
 struct Netlink(OwnedFd);
 
@@ -50,23 +56,22 @@ fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
 }
 
 impl Netlink {
-    fn open() -> Result<Self> {
+    fn open(protocol: libc::c_int) -> Result<Self> {
         // SAFETY: Just a system call.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_GENERIC) };
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol) };
         ensure!(fd >= 0, "socket: {}", io::Error::last_os_error());
         // SAFETY: The kernel just made it for us.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     /// Sends a request, and returns what comes before its acknowledgement.
-    fn request(&self, family: u16, command: u8, attributes: &[u8]) -> Result<Vec<u8>> {
-        let len = NLMSG_HEADER + GENL_HEADER + attributes.len();
+    fn request(&self, kind: u16, payload: &[u8]) -> Result<Vec<u8>> {
+        let len = NLMSG_HEADER + payload.len();
         let mut message = (len as u32).to_ne_bytes().to_vec();
-        message.extend(family.to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
         message.extend(NLM_F_REQUEST_ACK.to_ne_bytes());
         message.extend([0; 8]);
-        message.extend([command, 1, 0, 0]);
-        message.extend(attributes);
+        message.extend(payload);
         // SAFETY: The message is valid for its length.
         let sent = unsafe {
             libc::send(
@@ -100,9 +105,14 @@ impl Netlink {
         }
     }
 
+    /// The same, of a family of generic netlink.
+    fn generic(&self, family: u16, command: u8, attributes: &[u8]) -> Result<Vec<u8>> {
+        self.request(family, &[&[command, 1, 0, 0], attributes].concat())
+    }
+
     fn family(&self, name: &str) -> Result<u16> {
         let name = attribute(CTRL_ATTR_FAMILY_NAME, name);
-        let answer = self.request(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &name)?;
+        let answer = self.generic(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, &name)?;
         let mut at = NLMSG_HEADER + GENL_HEADER;
         while let (Some(len), Some(kind)) = (u16_at(&answer, at), u16_at(&answer, at + 2)) {
             if kind == CTRL_ATTR_FAMILY_ID {
@@ -116,12 +126,25 @@ impl Netlink {
 
 /// Reloads a PCI device, and returns once that is done.
 pub fn reload(bdf: &str) -> Result<()> {
-    let netlink = Netlink::open()?;
+    let netlink = Netlink::open(libc::NETLINK_GENERIC)?;
     let family = netlink.family("devlink")?;
     let mut attributes = attribute(DEVLINK_ATTR_BUS_NAME, "pci");
     attributes.extend(attribute(DEVLINK_ATTR_DEV_NAME, bdf));
     netlink
-        .request(family, DEVLINK_CMD_RELOAD, &attributes)
+        .generic(family, DEVLINK_CMD_RELOAD, &attributes)
         .context("devlink reload")?;
+    Ok(())
+}
+
+/// Moves a network interface to a namespace.
+pub fn move_interface(name: &str, namespace: BorrowedFd<'_>) -> Result<()> {
+    // struct ifinfomsg: of any family and type, this one, with its flags as they are.
+    let mut message = vec![0; 4];
+    message.extend(sys::interface_index(name)?.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(8u16.to_ne_bytes());
+    message.extend(IFLA_NET_NS_FD.to_ne_bytes());
+    message.extend(namespace.as_raw_fd().to_ne_bytes());
+    Netlink::open(libc::NETLINK_ROUTE)?.request(RTM_SETLINK, &message)?;
     Ok(())
 }

@@ -91,6 +91,12 @@ impl Pf {
         Ok(Self { bdf })
     }
 
+    /// All of them, where there are several.
+    pub fn all() -> Result<Vec<Self>> {
+        let found = find("0x101d")?;
+        Ok(found.into_iter().map(|bdf| Self { bdf }).collect())
+    }
+
     /// Its address.
     pub fn address(&self) -> Bdf {
         self.bdf
@@ -149,6 +155,14 @@ impl Pf {
         let path = Path::new("/sys/bus/pci/drivers/mlx5_core").join(file);
         write(path, &self.bdf.to_string())
     }
+}
+
+/// The network interface of a function.
+pub fn interface(function: Bdf) -> Result<String> {
+    let dir = sysfs::device_dir(function).join("net");
+    let mut found = fs::read_dir(&dir).with_context(|| dir.display().to_string())?;
+    let entry = found.next().context("no interface")??;
+    Ok(entry.file_name().to_string_lossy().into_owned())
 }
 
 /// Binds a VF to a driver.

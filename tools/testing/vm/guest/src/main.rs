@@ -18,6 +18,7 @@ mod injection;
 mod inner;
 mod kmsg;
 mod leaks;
+mod net;
 mod qemu;
 mod records;
 mod reset;

@@ -13,6 +13,7 @@ use std::{
         Read,
         Write, //
     },
+    net::Ipv4Addr,
     os::{
         fd::{
             AsRawFd,
@@ -162,21 +163,101 @@ pub fn unload_module(name: &str) -> io::Result<()> {
     )
 }
 
-/// Turns the loopback interface on.
-pub fn loopback_up() -> io::Result<()> {
+fn socket(kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: Just a system call.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    let fd = unsafe { libc::socket(libc::AF_INET, kind | libc::SOCK_CLOEXEC, protocol) };
     check(fd)?;
     // SAFETY: The kernel just made it for us.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A socket for ICMP.
+pub fn icmp_socket() -> io::Result<OwnedFd> {
+    socket(libc::SOCK_RAW, libc::IPPROTO_ICMP)
+}
+
+/// An ioctl about a network interface, with what `fill` makes of its argument. Returns that
+/// as it is afterwards.
+fn interface_ioctl(
+    name: &str,
+    number: libc::c_ulong,
+    fill: impl FnOnce(&mut libc::ifreq),
+) -> io::Result<libc::ifreq> {
+    let socket = socket(libc::SOCK_DGRAM, 0)?;
     // SAFETY: All zeroes are a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = *from as libc::c_char;
+    let last = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..last].iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: The request is a valid ifreq.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request) })
+    fill(&mut request);
+    // SAFETY: The request is a valid ifreq, of which the kernel writes no more.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), number, &mut request) })?;
+    Ok(request)
+}
+
+/// The flags of a network interface.
+pub fn interface_flags(name: &str) -> io::Result<libc::c_int> {
+    let request = interface_ioctl(name, libc::SIOCGIFFLAGS, |_| ())?;
+    // SAFETY: The kernel has just written the flags.
+    Ok(unsafe { request.ifr_ifru.ifru_flags }.into())
+}
+
+/// Sets or clears flags of a network interface.
+pub fn set_interface_flags(name: &str, bits: libc::c_int, on: bool) -> io::Result<()> {
+    let flags = interface_flags(name)?;
+    let flags = if on { flags | bits } else { flags & !bits };
+    interface_ioctl(name, libc::SIOCSIFFLAGS, |request| {
+        request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    })?;
+    Ok(())
+}
+
+/// Sets the MTU of a network interface.
+pub fn set_mtu(name: &str, mtu: libc::c_int) -> io::Result<()> {
+    interface_ioctl(name, libc::SIOCSIFMTU, |request| {
+        request.ifr_ifru.ifru_mtu = mtu;
+    })?;
+    Ok(())
+}
+
+/// Gives a network interface an address, in a network of 256.
+pub fn set_address(name: &str, address: Ipv4Addr) -> io::Result<()> {
+    for (number, address) in [
+        (libc::SIOCSIFADDR, address),
+        (libc::SIOCSIFNETMASK, Ipv4Addr::new(255, 255, 255, 0)),
+    ] {
+        interface_ioctl(name, number, |request| {
+            let mut bytes = [0; 14];
+            bytes[2..6].copy_from_slice(&address.octets());
+            request.ifr_ifru.ifru_addr = libc::sockaddr {
+                sa_family: libc::AF_INET as libc::sa_family_t,
+                sa_data: bytes.map(|byte| byte as libc::c_char),
+            };
+        })?;
+    }
+    Ok(())
+}
+
+/// Moves the calling thread to a network namespace of its own.
+pub fn new_network_namespace() -> io::Result<()> {
+    // SAFETY: Just a system call.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) })
+}
+
+/// The number of a network interface.
+pub fn interface_index(name: &str) -> io::Result<libc::c_uint> {
+    let name = c_string(name)?;
+    // SAFETY: The name is a C string.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// Turns the loopback interface on.
+pub fn loopback_up() -> io::Result<()> {
+    set_interface_flags("lo", libc::IFF_UP | libc::IFF_RUNNING, true)
 }
 
 /// Sends a signal to a child that was not waited for.

@@ -20,6 +20,7 @@ mod many;
 mod matrix;
 mod memory;
 mod migrate;
+mod nic;
 mod nomem;
 mod overlap;
 mod paths;
@@ -84,6 +85,7 @@ const ALL: &[&[NamedRun]] = &[
     matrix::SCENARIOS,
     memory::SCENARIOS,
     migrate::SCENARIOS,
+    nic::SCENARIOS,
     nomem::SCENARIOS,
     overlap::SCENARIOS,
     paths::SCENARIOS,

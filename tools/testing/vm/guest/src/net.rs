@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hosts on a network: interfaces in network namespaces of their own.
+
+use crate::{
+    devlink,
+    sys, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use std::{
+    fs::{
+        self,
+        File, //
+    },
+    net::{
+        Ipv4Addr,
+        SocketAddr,
+        SocketAddrV4,
+        UdpSocket, //
+    },
+    os::fd::AsFd,
+    sync::mpsc,
+    thread,
+    time::{
+        Duration,
+        Instant, //
+    },
+};
+
+/// How long a link may take to come up, and an answer to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of the header of an echo request.
+const ECHO: usize = 8;
+/// Bytes of an IP header without options.
+const IP: usize = 20;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A host with one interface.
+pub struct Host {
+    interface: String,
+    address: Ipv4Addr,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Host {
+    /// A host that takes an interface, gives it an address in a network of 256, and
+    /// turns it on.
+    pub fn new(interface: &str, address: Ipv4Addr) -> Result<Self> {
+        let (jobs, todo) = mpsc::channel::<Job>();
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let namespace =
+                sys::new_network_namespace().and_then(|()| File::open("/proc/thread-self/ns/net"));
+            let _ = tell.send(namespace);
+            for job in todo {
+                job();
+            }
+        });
+        let namespace = told.recv()??;
+        devlink::move_interface(interface, namespace.as_fd())
+            .with_context(|| format!("moving {interface}"))?;
+        let host = Self {
+            interface: interface.to_string(),
+            address,
+            jobs,
+        };
+        host.configure(move |name| sys::set_address(name, address))?;
+        host.turn(true)?;
+        Ok(host)
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Does something where its interface is. Sockets that are made there stay there.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (tell, told) = mpsc::channel();
+        let job = Box::new(move || {
+            let _ = tell.send(work());
+        });
+        self.jobs.send(job).ok().context("the host has ended")?;
+        told.recv()?
+    }
+
+    /// Changes its interface.
+    pub fn configure<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&str) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let name = self.interface.clone();
+        self.run(move || Ok(work(&name)?))
+    }
+
+    /// Turns its interface on or off.
+    pub fn turn(&self, on: bool) -> Result<()> {
+        let bits = libc::IFF_UP;
+        self.configure(move |name| sys::set_interface_flags(name, bits, on))
+    }
+
+    /// Waits until its link is up.
+    pub fn wait_for_link(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while self.configure(sys::interface_flags)? & libc::IFF_RUNNING == 0 {
+            ensure!(Instant::now() < end, "{} has no link", self.interface);
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Sends an echo request with so many bytes of data, and waits for its answer.
+    pub fn ping(&self, to: Ipv4Addr, len: usize) -> Result<()> {
+        self.ping_for(to, len, PATIENCE)
+    }
+
+    /// The same, with patience of one's own.
+    pub fn ping_for(&self, to: Ipv4Addr, len: usize, patience: Duration) -> Result<()> {
+        let socket = self.run(|| Ok(UdpSocket::from(sys::icmp_socket()?)))?;
+        let mut request = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];
+        request.extend((0..len).map(|i| i as u8));
+        let sum = !checksum(&request);
+        request[2..4].copy_from_slice(&sum.to_be_bytes());
+        socket.send_to(&request, SocketAddr::V4(SocketAddrV4::new(to, 0)))?;
+        let end = Instant::now() + patience;
+        let mut answer = vec![0; 1 << 16];
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "{to} does not answer");
+            socket.set_read_timeout(Some(left))?;
+            let Ok(n) = socket.recv(&mut answer) else {
+                continue;
+            };
+            let echo = answer.get(IP..n).unwrap_or_default();
+            // Its own requests are heard, too, if it pings itself.
+            if echo.first() == Some(&0) {
+                ensure!(echo[ECHO..] == request[ECHO..], "{to} answers otherwise");
+                return Ok(());
+            }
+        }
+    }
+
+    /// A number of a file of the kind of /proc/net/snmp.
+    pub fn counter(&self, group: &str, name: &str) -> Result<u64> {
+        let text = self.run(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
+        let lines = text.lines().filter_map(|line| line.split_once(": "));
+        let mut lines = lines.filter(|(of, _)| *of == group);
+        let names = lines.next().context("no names")?.1.split(' ');
+        let values = lines.next().context("no values")?.1.split(' ');
+        let value = names.zip(values).find(|(one, _)| *one == name);
+        Ok(value.with_context(|| format!("no {name}"))?.1.parse()?)
+    }
+}
+
+/// The ones' complement sum of big endian words.
+fn checksum(data: &[u8]) -> u16 {
+    let words = data.chunks(2).map(|word| match word {
+        [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
+        _ => u32::from(word[0]) << 8,
+    });
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
