@@ -83,6 +83,7 @@ mod general {
     pub const PORT_TYPE: Field = field(0x36, 6, 2);
     pub const NUM_PORTS: Field = field(0x37, 0, 8);
     pub const LOG_MAX_MSG: Field = field(0x38, 3, 5);
+    pub const UAR_SZ: Field = field(0x49, 2, 6);
     pub const LOG_PG_SZ: Field = field(0x4b, 0, 8);
     pub const LOG_MAX_PD: Field = field(0x65, 3, 5);
     pub const DEVICE_FREQUENCY_KHZ: Field = field(0x9c, 0, 32);
@@ -193,6 +194,14 @@ pub fn page(kind: u16, values: Values, asked: Asked<'_>) -> Vec<u8> {
                 (general::PORT_TYPE, 1),
                 (general::NUM_PORTS, 1),
                 (general::LOG_MAX_MSG, 30),
+                // A BAR of 32 MiB, or of one.
+                (
+                    general::UAR_SZ,
+                    match function {
+                        FunctionId::PF => 5,
+                        _ => 0,
+                    },
+                ),
                 (general::LOG_PG_SZ, 12),
                 (general::LOG_MAX_PD, LOG_MAX_PD.into()),
                 (general::DEVICE_FREQUENCY_MHZ, 1000),

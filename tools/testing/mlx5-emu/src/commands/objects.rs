@@ -23,10 +23,10 @@ use crate::{
     objects, //
 };
 
-/// UAR pages of the PF: up to its MSI-X table at 2 MiB. The first one's number is that
-/// of a ConnectX-4.
+/// UAR pages of the PF, in the first 2 MiB of its BAR. The first one's number is that of a
+/// ConnectX-4.
 const PF_UARS: std::ops::Range<u32> = 0x10..0x200;
-/// UAR pages of a VF: up to its MSI-X table at 512 KiB.
+/// UAR pages of a VF, in the first half of its BAR.
 const VF_UARS: std::ops::Range<u32> = 0x10..0x80;
 /// Numbers of protection domains.
 const PDS: std::ops::Range<u32> = 1..1 << caps::LOG_MAX_PD;

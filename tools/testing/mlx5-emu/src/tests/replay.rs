@@ -129,7 +129,7 @@ impl Replay {
                 let at = self.free.next_multiple_of(len);
                 self.free = at + len;
                 input[ifc::EQ_PAS..].copy_from_slice(&at.to_be_bytes());
-                if ifc::EQ_EVENTS.get(&input) >> event::CMD & 1 == 1 {
+                if (ifc::EQ_EVENTS.get(&input) >> event::CMD) & 1 == 1 {
                     self.command_eq = Some(at);
                 }
             }
@@ -187,7 +187,7 @@ impl Replay {
 }
 
 fn bit(bytes: &[u8], at: usize) -> u8 {
-    bytes[at / 8] >> (7 - at % 8) & 1
+    (bytes[at / 8] >> (7 - at % 8)) & 1
 }
 
 /// An answer of the adapter, and what the model answers.

@@ -73,7 +73,6 @@ const BOARD: &str = "not a product: tools choose a firmware by it";
 const NEWER: &str = "the adapter is older than what the VFIO drivers need";
 const UNNAMED: &str = "mlx5_ifc.h does not say what it is";
 const TIMER: &str = "the timer counts nanoseconds";
-const BAR: &str = "the PF's BAR has 4 MiB, not 32";
 const UARS: &str = "UAR pages are of 4 KiB only";
 const SRQ: &str = "no shared receive queues";
 const MKEYS: &str = "mkeys are lists of up to 2^20 pages, and do nothing else";
@@ -136,7 +135,6 @@ pub const DIFFERENCES: &[Difference] = &[
     missing(GENERAL, "ud", cap(0x47, 5, 1), RDMA),
     missing(GENERAL, "uc", cap(0x47, 6, 1), RDMA),
     missing(GENERAL, "rc", cap(0x47, 7, 1), RDMA),
-    missing(GENERAL, "uar_sz", cap(0x49, 2, 6), BAR),
     missing(GENERAL, "bf", cap(0x4c, 0, 1), BLUE_FLAME),
     missing(GENERAL, "pad_tx_eth_packet", cap(0x4c, 2, 1), NIC),
     missing(GENERAL, "log_bf_reg_size", cap(0x4d, 3, 5), BLUE_FLAME),
