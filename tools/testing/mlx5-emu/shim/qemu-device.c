@@ -331,6 +331,8 @@ static void pf_realize(PCIDevice *dev, Error **errp)
                           PF_ROM_SIZE);
     pci_register_bar(dev, PCI_ROM_SLOT, 0, &pf->rom);
     if (!pf_config_init(dev, &pf->bar, &config, &pf->vpd, errp)) {
+        timer_free(pf->timer);
+        mlx5_emu_free(pf->model);
         return;
     }
     pcie_sriov_pf_init_vf_bar(dev, 0, BAR_TYPE, VF_BAR_SIZE);
