@@ -292,7 +292,7 @@ impl Nic {
     fn ring(&mut self) {
         let at = self.uar * 4096 + 0x800;
         self.machine.write_register(at, 0);
-        let word = (self.sqn as u32) << 8 | 3;
+        let word = ((self.sqn as u32) << 8) | 3;
         self.machine.write_register(at + 4, word);
     }
 
@@ -306,7 +306,7 @@ impl Nic {
     fn post(&mut self, count: u32) {
         for _ in 0..count {
             let slot = u64::from(self.posted % 16);
-            let mut wqe = (ROOM as u32 | 1 << 31).to_be_bytes().to_vec();
+            let mut wqe = (ROOM as u32 | (1 << 31)).to_be_bytes().to_vec();
             wqe.extend_from_slice(&self.key.to_be_bytes());
             wqe.extend_from_slice(&(IN + slot * ROOM).to_be_bytes());
             wqe.extend_from_slice(&[0, 0, 0, 0, 0, 0, 1, 0]);
