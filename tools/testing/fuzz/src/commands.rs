@@ -390,7 +390,7 @@ mod steps {
     /// ALLOC_UAR, and an event queue for commands and completions in page `at`.
     pub fn event_queue(at: u64) -> Vec<u8> {
         let words = [
-            (0x1c, 0x400_0100),
+            (0x1c, 0x400_0010),
             (0x5c, (1 << 10) | 1),
             (0x114, at as u32),
         ];
@@ -409,8 +409,8 @@ mod steps {
     pub fn receiver(at: u64, posted: u64) -> Vec<u8> {
         let record = posted + 0x800;
         let cq = [
-            (0x1c, 0x100),
-            (0x24, 1),
+            (0x1c, 0x10),
+            (0x24, 0x10),
             (0x4c, record as u32 + 8),
             (0x114, at as u32),
         ];
