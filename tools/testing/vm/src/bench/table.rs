@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table of goals and results in README.md, and the results that it is made of.
+//! The tables of goals and results: a short one in README.md, and all of it in the page about
+//! tests; and the results that they are made of.
 
 use super::{
     paths as rows_of_calls,
@@ -16,15 +17,29 @@ use serde_json::{
     json,
     Value, //
 };
-use std::{
-    fmt::Write as _,
-    fs, //
-};
+use std::fs;
 
 /// The results, in the checkout.
 const RESULTS: &str = "Documentation/dev-tools/vfio-rust/paths.json";
 const README: &str = "README.md";
-/// What the table is between.
+/// The whole table, which a page includes.
+const WHOLE: &str = "Documentation/dev-tools/vfio-rust/paths.txt";
+/// The rows that README.md has: those for somebody who wants to know what to expect.
+const SHORT: &[&str] = &[
+    "migrate",
+    "STOP -> STOP_COPY, 1 GiB",
+    "RUNNING -> PRE_COPY, 1 GiB",
+    "read, 1 MiB",
+    "write, leave RESUMING",
+    "pre-copy cycle, 16 pages",
+    "RUNNING -> RUNNING_P2P",
+    "report, 1 %",
+    "report, 100 %",
+    "memory pinned in a session",
+    "16 VFs at once",
+    ".text of the modules",
+];
+/// What the table in README.md is between.
 const BEGIN: &str = "<!-- make bench-table: begin -->\n";
 const END: &str = "<!-- make bench-table: end -->\n";
 /// In place of a table of nothing.
@@ -81,41 +96,76 @@ fn cell(row: Option<&Value>) -> String {
     }
 }
 
-/// The table of the rows that have a goal.
-fn table(results: &Value) -> String {
+/// The results with a kernel that have a goal.
+fn with_goal<'a>(results: &'a Value, kernel: &'a str) -> impl Iterator<Item = &'a Value> {
     let rows = results["rows"].as_array().map_or(&[][..], Vec::as_slice);
-    let with_goal = |kernel| {
-        rows.iter()
-            .filter(move |row| row["kernel"] == kernel && row["goal"].is_number())
+    rows.iter()
+        .filter(move |row| row["kernel"] == kernel && row["goal"].is_number())
+}
+
+/// The cells of a table: its head, and the rows that have a goal.
+fn cells(results: &Value) -> Vec<Vec<String>> {
+    let (first, _) = KERNELS[0];
+    let names = KERNELS.iter().map(|(_, name)| name.to_string());
+    let head = ["what", "goal, at most"].map(str::to_string);
+    let rows = with_goal(results, first).map(|row| {
+        let path = row["path"].as_str().unwrap_or_default();
+        let goal = format!("{} {}", rows_of_calls::shown(&row["goal"]), of(row));
+        let figures = KERNELS
+            .iter()
+            .map(|(kernel, _)| cell(with_goal(results, kernel).find(|row| row["path"] == path)));
+        [path.to_string(), goal]
+            .into_iter()
+            .chain(figures)
+            .collect()
+    });
+    [head.into_iter().chain(names).collect()]
+        .into_iter()
+        .chain(rows)
+        .collect()
+}
+
+/// How many goals are reached.
+fn reached(results: &Value) -> String {
+    let (first, name) = KERNELS[0];
+    let met = with_goal(results, first).filter(|row| row["met"] == true);
+    let (met, all) = (met.count(), with_goal(results, first).count());
+    format!(
+        "{met} of {all} goals are reached with the {name}; figures that miss theirs are bold.\n"
+    )
+}
+
+/// The table in README.md.
+fn table(results: &Value) -> String {
+    let cells = cells(results);
+    let [head, rows @ ..] = &cells[..] else {
+        return String::new();
     };
     if rows.is_empty() {
         return UNMEASURED.to_string();
     }
-    let (first, _) = KERNELS[0];
-    let mut text = "| what | goal, at most |".to_string();
-    for (_, name) in KERNELS {
-        let _ = write!(text, " {name} |");
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(head) + &line(&vec!["---".to_string(); head.len()]);
+    for row in rows.iter().filter(|row| SHORT.contains(&row[0].as_str())) {
+        text += &line(row);
     }
-    text += "\n| --- | --- |";
-    text += &" --- |".repeat(KERNELS.len());
-    text += "\n";
-    for row in with_goal(first) {
-        let path = row["path"].as_str().unwrap_or_default();
-        let goal = rows_of_calls::shown(&row["goal"]);
-        let _ = write!(text, "| {path} | {goal} {} |", of(row));
-        for (kernel, _) in KERNELS {
-            let cell = cell(with_goal(kernel).find(|row| row["path"] == path));
-            let _ = write!(text, " {cell} |");
-        }
-        text += "\n";
+    text + "\n" + &reached(results)
+}
+
+/// The whole table, for a page.
+fn page(results: &Value) -> String {
+    let quoted = |cells: &[String]| {
+        let cells: Vec<_> = cells.iter().map(|cell| format!("\"{cell}\"")).collect();
+        cells.join(", ")
+    };
+    let mut text = ".. SPDX-License-Identifier: GPL-2.0\n\n.. csv-table::\n".to_string();
+    for (number, row) in cells(results).iter().enumerate() {
+        text += &match number {
+            0 => format!("   :header: {}\n\n", quoted(row)),
+            _ => format!("   {}\n", quoted(row)),
+        };
     }
-    let met = with_goal(first).filter(|row| row["met"] == true).count();
-    let all = with_goal(first).count();
-    let _ = writeln!(
-        text,
-        "\n{met} of {all} goals are reached with the stock kernel; figures that miss theirs are bold."
-    );
-    text
+    text + "\n" + &reached(results)
 }
 
 /// A text with another table in it.
@@ -125,8 +175,8 @@ fn with_table(text: &str, table: &str) -> Result<String> {
     Ok(format!("{before}{BEGIN}{table}{END}{after}"))
 }
 
-/// Makes the last results of `make bench BENCH=paths` those of the checkout, and the table
-/// that of README.md.
+/// Makes the last results of `make bench BENCH=paths` those of the checkout, and the tables
+/// those of README.md and of the page.
 pub fn update(paths: &Paths) -> Result<()> {
     let benchmark = ALL.iter().find(|one| one.name == "paths");
     let file = paths.out().join(benchmark.context("no paths")?.file);
@@ -140,8 +190,9 @@ pub fn update(paths: &Paths) -> Result<()> {
     let pretty = serde_json::to_string_pretty(&results)? + "\n";
     fs::write(paths.top.join(RESULTS), pretty)?;
     fs::write(readme, text)?;
+    fs::write(paths.top.join(WHOLE), page(&results))?;
     println!(
-        "{RESULTS} and {README} have the results of {}",
+        "{RESULTS}, {WHOLE} and {README} have the results of {}",
         file.display()
     );
     Ok(())
@@ -162,6 +213,16 @@ mod tests {
             "README.md must have this table; `make bench-table` writes it:\n{}",
             table(&results)
         );
+        let whole = include_str!("../../../../../Documentation/dev-tools/vfio-rust/paths.txt");
+        assert!(
+            page(&results) == whole,
+            "{WHOLE} must be this; `make bench-table` writes it:\n{}",
+            page(&results)
+        );
+        let rows = cells(&results);
+        for name in SHORT {
+            assert!(rows.iter().any(|row| row[0] == *name), "no row {name:?}");
+        }
     }
 
     #[test]
@@ -179,27 +240,35 @@ mod tests {
         };
         let results = results(&json!([
             row("a", "stock", "ratio", json!(0.5), false),
-            row("b", "stock", "rust", json!(45_000.0), false),
+            row("migrate", "stock", "rust", json!(45_000.0), false),
             row("c", "stock", "difference", json!(2.0), true),
             with_ratio("d", 1.0004),
             row("no goal", "stock", "ratio", Value::Null, false),
             row("a", "bare", "ratio", json!(1.0), true),
         ]));
-        let table = table(&results);
+        let page = page(&results);
         for line in [
-            "| what | goal, at most | stock kernel | in-tree kernel without checkers |",
-            "| a | 0.500 of C | **1.000** | 1.000 |",
-            "| b | 45000 bytes | **50000** |  |",
-            "| c | 2.000 more than C | 2.000 |  |",
-            "| d | 1.000 of C | **> 1.000** |  |",
+            r#"   :header: "what", "goal, at most", "stock kernel", "in-tree kernel without checkers""#,
+            r#"   "a", "0.500 of C", "**1.000**", "1.000""#,
+            r#"   "migrate", "45000 bytes", "**50000**", """#,
+            r#"   "c", "2.000 more than C", "2.000", """#,
+            r#"   "d", "1.000 of C", "**> 1.000**", """#,
         ] {
             assert!(
-                table.lines().any(|one| one == line),
-                "{line:?} not in\n{table}"
+                page.lines().any(|one| one == line),
+                "{line:?} not in\n{page}"
             );
         }
-        assert!(!table.contains("no goal"));
-        assert!(table.contains("1 of 4 goals"));
+        assert!(!page.contains("no goal"));
+        let table = table(&results);
+        let expected = "\
+| what | goal, at most | stock kernel | in-tree kernel without checkers |
+| --- | --- | --- | --- |
+| migrate | 45000 bytes | **50000** |  |
+
+1 of 4 goals are reached with the stock kernel; figures that miss theirs are bold.
+";
+        assert_eq!(table, expected);
     }
 
     #[test]
