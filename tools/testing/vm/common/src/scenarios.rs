@@ -422,7 +422,8 @@ pub const ALL: &[Scenario] = &[
         kernels: BOTH,
         seconds: 60,
         machine: Machine {
-            properties: ",state-size=16M",
+            // Each page of the HCA's takes bounce buffers, which are for our driver here.
+            properties: ",state-size=16M,init-pages=32",
             // An IOMMU that translates would make them superfluous.
             parameters: "iommu=pt swiotlb=force",
             bitmaps: true,
