@@ -139,8 +139,8 @@ impl Objects {
     pub fn uses_cq(&self, cqn: u32) -> bool {
         let receives = self.qps.values().filter_map(|qp| qp.receive.as_ref());
         let qps = receives.map(|receive| receive.cqn);
-        let sqs = self.sqs.values().map(Sq::cqn);
-        let rqs = self.rqs.values().map(Rq::cqn);
+        let sqs = self.sqs.values().map(|sq| sq.queue.cqn());
+        let rqs = self.rqs.values().map(|rq| rq.queue.cqn());
         qps.chain(sqs).chain(rqs).any(|used| used == cqn)
     }
 

@@ -12,7 +12,6 @@ use crate::{
     ifc::{
         ethernet::{
             rqc,
-            wq,
             CONTEXT, //
         },
         Status, //
@@ -62,10 +61,7 @@ const L4_OK: u8 = 1 << 2;
 /// A receive queue.
 #[derive(Clone, Debug)]
 pub struct Rq {
-    context: Vec<u8>,
-    /// Whether it works.
-    pub state: QueueState,
-    /// Its WQEs.
+    /// Its context, state and WQEs.
     pub queue: WorkQueue,
 }
 
@@ -73,39 +69,25 @@ impl Rq {
     /// CREATE_RQ.
     pub fn parse(input: &[u8]) -> Result<Self, Status> {
         let context = input.get(CONTEXT..).unwrap_or_default();
-        if rqc::MEMORY.get(context) != MEMORY_INLINE || rqc::STATE.get(context) != 0 {
+        if rqc::MEMORY.get(context) != MEMORY_INLINE {
             return Err(Status::BadParam);
         }
         Ok(Self {
             queue: WorkQueue::parse(context, LOG_STRIDES)?,
-            context: context[..wq::CONTEXT_LEN].to_vec(),
-            state: QueueState::Reset,
         })
-    }
-
-    /// QUERY_RQ: its context.
-    pub fn query(&self) -> Vec<u8> {
-        let mut context = self.context.clone();
-        rqc::STATE.set(&mut context, self.state as u64);
-        context
-    }
-
-    /// Where its completions go.
-    pub fn cqn(&self) -> u32 {
-        rqc::CQN.get(&self.context) as u32
     }
 
     /// What counts the frames that it has no memory for.
     pub fn counter_set(&self) -> u8 {
-        rqc::COUNTER_SET.get(&self.context) as u8
+        rqc::COUNTER_SET.get(&self.queue.context) as u8
     }
 
     fn strips_vlan(&self) -> bool {
-        rqc::VSD.get(&self.context) == 0
+        rqc::VSD.get(&self.queue.context) == 0
     }
 
     fn flushes(&self) -> bool {
-        rqc::FLUSH.get(&self.context) == 1
+        rqc::FLUSH.get(&self.queue.context) == 1
     }
 
     /// MODIFY_RQ: what `bitmask` says, and its state.
@@ -115,12 +97,9 @@ impl Rq {
         }
         if bitmask & rqc::MODIFY_VSD != 0 {
             let vsd = rqc::VSD.get(new);
-            rqc::VSD.set(&mut self.context, vsd);
+            rqc::VSD.set(&mut self.queue.context, vsd);
         }
-        if state == QueueState::Ready && self.state == QueueState::Reset {
-            self.queue.counter = 0;
-        }
-        self.state = state;
+        self.queue.set_state(state);
         Ok(())
     }
 
@@ -234,10 +213,10 @@ impl Hca {
         let Some(rq) = objects.rqs.get(&rqn) else {
             return;
         };
-        if rq.state != QueueState::Ready {
+        if rq.queue.state != QueueState::Ready {
             return;
         }
-        let (cqn, wqe) = (rq.cqn(), rq.queue.counter);
+        let (cqn, wqe) = (rq.queue.cqn(), rq.queue.counter);
         let stripped = match rq.strips_vlan() {
             true => packet::strip_vlan(frame, packet),
             false => None,
@@ -266,7 +245,7 @@ impl Hca {
                 self.complete(host, id, cqn, cqe);
             }
             Err(syndrome) => {
-                rq.state = QueueState::Error;
+                rq.queue.state = QueueState::Error;
                 let what = format!("RQ {rqn:#x}, WQE {wqe:#x}: {syndrome:?}");
                 self.violation(host, id, &what);
                 let cqe = Cqe::new(RESPONDER_ERROR).syndrome(syndrome).queue(0, rqn);
@@ -287,7 +266,7 @@ impl Hca {
         };
         let first = rq.queue.counter;
         rq.queue.counter = first.wrapping_add(posted);
-        let cqn = rq.cqn();
+        let cqn = rq.queue.cqn();
         for ahead in 0..posted {
             let cqe = Cqe::new(RESPONDER_ERROR)
                 .syndrome(Syndrome::Flushed)

@@ -64,10 +64,7 @@ const REQUESTER_ERROR: u8 = 13;
 /// A send queue.
 #[derive(Clone, Debug)]
 pub struct Sq {
-    context: Vec<u8>,
-    /// Whether it works.
-    pub state: QueueState,
-    /// Its WQEs.
+    /// Its context, state and WQEs.
     pub queue: WorkQueue,
 }
 
@@ -108,49 +105,27 @@ impl Sq {
     /// CREATE_SQ.
     pub fn parse(input: &[u8]) -> Result<Self, Status> {
         let context = input.get(CONTEXT..).unwrap_or_default();
-        if sqc::TIS_COUNT.get(context) > 1 || sqc::STATE.get(context) != 0 {
+        if sqc::TIS_COUNT.get(context) > 1 {
             return Err(Status::BadParam);
         }
         Ok(Self {
             queue: WorkQueue::parse(context, LOG_BLOCK..=LOG_BLOCK)?,
-            context: context[..wq::CONTEXT_LEN].to_vec(),
-            state: QueueState::Reset,
         })
-    }
-
-    /// QUERY_SQ: its context.
-    pub fn query(&self) -> Vec<u8> {
-        let mut context = self.context.clone();
-        sqc::STATE.set(&mut context, self.state as u64);
-        context
-    }
-
-    /// Where its completions go.
-    pub fn cqn(&self) -> u32 {
-        sqc::CQN.get(&self.context) as u32
     }
 
     /// What it sends through: an internal queue, which sends no frames, has none.
     pub fn tis(&self) -> Option<u32> {
-        let tis = sqc::TIS.get(&self.context) as u32;
-        (sqc::TIS_COUNT.get(&self.context) > 0).then_some(tis)
+        let tis = sqc::TIS.get(&self.queue.context) as u32;
+        (sqc::TIS_COUNT.get(&self.queue.context) > 0).then_some(tis)
     }
 
     /// The UAR page of its doorbells.
     pub fn uar(&self) -> u32 {
-        wq::UAR.get(&self.context) as u32
+        wq::UAR.get(&self.queue.context) as u32
     }
 
     fn flushes(&self) -> bool {
-        sqc::FLUSH.get(&self.context) == 1
-    }
-
-    /// The driver moves it from one state to another.
-    pub fn set_state(&mut self, state: QueueState) {
-        if state == QueueState::Ready && self.state == QueueState::Reset {
-            self.queue.counter = 0;
-        }
-        self.state = state;
+        sqc::FLUSH.get(&self.queue.context) == 1
     }
 
     /// Reads the next WQE, and what it has to be sent.
@@ -271,7 +246,7 @@ impl Hca {
                 return;
             };
             let posted = sq.queue.posted(host, id, RECORD);
-            let result = match (sq.state, posted) {
+            let result = match (sq.queue.state, posted) {
                 (QueueState::Reset, _) | (_, Ok(Some(0))) => return,
                 (QueueState::Ready, Ok(Some(posted))) => sq.fetch(host, (id, sqn), objects, posted),
                 (QueueState::Error, Ok(Some(posted))) if sq.flushes() => {
@@ -295,7 +270,7 @@ impl Hca {
         let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
             return;
         };
-        let (cqn, wqe) = (sq.cqn(), sq.queue.counter);
+        let (cqn, wqe) = (sq.queue.cqn(), sq.queue.counter);
         sq.queue.counter = wqe.wrapping_add(work.blocks);
         for frame in work.frames {
             self.transmit(host, id, frame);
@@ -314,8 +289,8 @@ impl Hca {
         let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
             return;
         };
-        sq.state = QueueState::Error;
-        let (cqn, wqe) = (sq.cqn(), sq.queue.counter);
+        sq.queue.state = QueueState::Error;
+        let (cqn, wqe) = (sq.queue.cqn(), sq.queue.counter);
         sq.queue.counter = wqe.wrapping_add(1);
         let what = format!("SQ {sqn:#x}, WQE {wqe:#x}: {:?}", failed.syndrome);
         self.violation(host, id, &what);
@@ -342,7 +317,7 @@ impl Hca {
             ahead = ahead.saturating_add(blocks.max(1) as u16);
         }
         sq.queue.counter = sq.queue.counter.wrapping_add(posted);
-        let cqn = sq.cqn();
+        let cqn = sq.queue.cqn();
         for wqe in begins {
             let cqe = Cqe::new(REQUESTER_ERROR)
                 .syndrome(Syndrome::Flushed)

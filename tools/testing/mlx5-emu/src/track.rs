@@ -330,11 +330,10 @@ impl Hca {
                 qp.state = QpState::Error;
             }
         }
-        for sq in objects.sqs.values_mut().filter(|sq| sq.cqn() == cqn) {
-            sq.state = QueueState::Error;
-        }
-        for rq in objects.rqs.values_mut().filter(|rq| rq.cqn() == cqn) {
-            rq.state = QueueState::Error;
+        let sqs = objects.sqs.values_mut().map(|sq| &mut sq.queue);
+        let rqs = objects.rqs.values_mut().map(|rq| &mut rq.queue);
+        for queue in sqs.chain(rqs).filter(|queue| queue.cqn() == cqn) {
+            queue.state = QueueState::Error;
         }
         let mut data = [0; 28];
         data[..4].copy_from_slice(&cqn.to_be_bytes());

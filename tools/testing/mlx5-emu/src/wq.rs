@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What send queues and receive queues have in common: a cyclic ring of WQEs
-//! and a record that says how far it is filled.
+//! What send queues and receive queues have in common: a context, a state, a cyclic ring of
+//! WQEs and a record that says how far it is filled.
 
 use crate::{
     host::{
@@ -66,9 +66,13 @@ pub enum Syndrome {
     Flushed = 0x05,
 }
 
-/// A ring of WQEs.
+/// A send queue or a receive queue.
 #[derive(Clone, Debug)]
 pub struct WorkQueue {
+    /// As the driver gave it, without the list of pages.
+    pub context: Vec<u8>,
+    /// Whether it works.
+    pub state: QueueState,
     /// Protection domain of what WQEs name.
     pub pd: u32,
     /// How far it was worked through.
@@ -84,7 +88,8 @@ impl WorkQueue {
     pub fn parse(context: &[u8], strides: std::ops::RangeInclusive<u64>) -> Result<Self, Status> {
         let log_size = wq::LOG_SIZE.get(context);
         let log_stride = wq::LOG_STRIDE.get(context);
-        if wq::TYPE.get(context) != CYCLIC
+        if wq::STATE.get(context) != QueueState::Reset as u64
+            || wq::TYPE.get(context) != CYCLIC
             || wq::SIGNATURE.get(context) != 0
             || wq::PAGE_OFFSET.get(context) != 0
             || wq::UMEM_VALID.get(context) != 0
@@ -93,11 +98,16 @@ impl WorkQueue {
         {
             return Err(Status::BadParam);
         }
+        let (own, pages) = context
+            .split_at_checked(wq::CONTEXT_LEN)
+            .ok_or(Status::BadInputLen)?;
         Ok(Self {
+            context: own.to_vec(),
+            state: QueueState::Reset,
             pd: wq::PD.get(context) as u32,
             counter: 0,
             ring: Ring::parse(
-                context.get(wq::CONTEXT_LEN..).unwrap_or_default(),
+                pages,
                 wq::LOG_PAGE_SIZE.get(context) as u32,
                 log_size as u32,
                 log_stride as u32,
@@ -105,6 +115,26 @@ impl WorkQueue {
             doorbell_record: wq::DBR.get(context),
             log_stride: log_stride as u32,
         })
+    }
+
+    /// QUERY_SQ, QUERY_RQ: its context.
+    pub fn query(&self) -> Vec<u8> {
+        let mut context = self.context.clone();
+        wq::STATE.set(&mut context, self.state as u64);
+        context
+    }
+
+    /// Where its completions go.
+    pub fn cqn(&self) -> u32 {
+        wq::CQN.get(&self.context) as u32
+    }
+
+    /// The driver moves it from one state to another.
+    pub fn set_state(&mut self, state: QueueState) {
+        if state == QueueState::Ready && self.state == QueueState::Reset {
+            self.counter = 0;
+        }
+        self.state = state;
     }
 
     /// How many entries were posted and not worked through yet: the counter of
@@ -217,6 +247,7 @@ mod tests {
         }
         assert!(WorkQueue::parse(&good, 6..=6).is_ok());
         for (field, value) in [
+            (wq::STATE, 1),
             (wq::TYPE, 0),
             (wq::TYPE, 3),
             (wq::SIGNATURE, 1),

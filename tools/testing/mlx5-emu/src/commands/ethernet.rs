@@ -57,11 +57,12 @@ fn none(what: &str, number: u32) -> Failure {
     violation(Status::BadRes, format!("{what} {number:#x}"))
 }
 
-/// The state that a command brings a queue from and the one that it brings it
-/// to, where it is in this one.
-fn states(input: &[u8], wanted: ifc::Field, now: QueueState) -> Result<QueueState> {
+/// The state that a command brings a queue to. The command also names the state that it brings
+/// the queue from, which must be its state `now`.
+fn next_state(input: &[u8], now: QueueState) -> Result<QueueState> {
     let from = QueueState::from_number(CURRENT_STATE.get(input));
-    let to = QueueState::from_number(wanted.get(&input[CONTEXT.min(input.len())..]));
+    let to =
+        QueueState::from_number(ifc::ethernet::wq::STATE.get(&input[CONTEXT.min(input.len())..]));
     match (from, to) {
         (Some(from), Some(to)) if from == now && now.allows(to) => Ok(to),
         (Some(_), Some(to)) => Err(violation(
@@ -240,7 +241,7 @@ impl Context<'_> {
     pub(super) fn create_sq(&mut self) -> Result<()> {
         let sq = Sq::parse(self.input)?;
         self.check_pd(sq.queue.pd)?;
-        self.check_cq(sq.cqn())?;
+        self.check_cq(sq.queue.cqn())?;
         if let Some(tis) = sq.tis() {
             if !self.objects().tiss.contains_key(&tis) {
                 return Err(none("TIS", tis));
@@ -262,17 +263,17 @@ impl Context<'_> {
     pub(super) fn modify_sq(&mut self) -> Result<()> {
         let (number, input) = (self.number(), self.input);
         let sq = self.sq()?;
-        let state = states(input, ifc::ethernet::sqc::STATE, sq.state)?;
+        let state = next_state(input, sq.queue.state)?;
         if MODIFY_BITMASK.get(input) != 0 {
             return Err(violation(Status::BadParam, "what is not modelled"));
         }
-        sq.set_state(state);
+        sq.queue.set_state(state);
         self.hca.send_posted(self.host, self.function, number);
         Ok(())
     }
 
     pub(super) fn query_sq(&mut self) -> Result<()> {
-        let context = self.sq()?.query();
+        let context = self.sq()?.queue.query();
         self.give(CONTEXT, &context)
     }
 
@@ -288,7 +289,7 @@ impl Context<'_> {
         if rq.queue.pd != 0 {
             self.check_pd(rq.queue.pd)?;
         }
-        self.check_cq(rq.cqn())?;
+        self.check_cq(rq.queue.cqn())?;
         let set = rq.counter_set();
         if set != 0 && !self.objects().q_counters.contains_key(&set) {
             return Err(none("queue counter", set.into()));
@@ -306,7 +307,7 @@ impl Context<'_> {
     pub(super) fn modify_rq(&mut self) -> Result<()> {
         let (number, input) = (self.number(), self.input);
         let rq = self.rq()?;
-        let state = states(input, ifc::ethernet::rqc::STATE, rq.state)?;
+        let state = next_state(input, rq.queue.state)?;
         let context = &input[CONTEXT.min(input.len())..];
         rq.modify(MODIFY_BITMASK.get(input), context, state)?;
         if state == QueueState::Error {
@@ -316,7 +317,7 @@ impl Context<'_> {
     }
 
     pub(super) fn query_rq(&mut self) -> Result<()> {
-        let context = self.rq()?.query();
+        let context = self.rq()?.queue.query();
         self.give(CONTEXT, &context)
     }
 

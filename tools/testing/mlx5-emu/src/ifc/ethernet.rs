@@ -77,10 +77,6 @@ pub mod sqc {
     use super::*;
     /// `flush_in_error_en`.
     pub const FLUSH: Field = field(0x0, 3, 1);
-    /// `state`.
-    pub const STATE: Field = field(0x1, 0, 4);
-    /// `cqn`.
-    pub const CQN: Field = field(0x9, 0, 24);
     /// `tis_lst_sz`.
     pub const TIS_COUNT: Field = field(0x20, 0, 16);
     /// `tis_num_0`.
@@ -94,12 +90,8 @@ pub mod rqc {
     pub const VSD: Field = field(0x0, 3, 1);
     /// `mem_rq_type`.
     pub const MEMORY: Field = field(0x0, 4, 4);
-    /// `state`.
-    pub const STATE: Field = field(0x1, 0, 4);
     /// `flush_in_error_en`.
     pub const FLUSH: Field = field(0x1, 5, 1);
-    /// `cqn`.
-    pub const CQN: Field = field(0x9, 0, 24);
     /// `counter_set_id`.
     pub const COUNTER_SET: Field = field(0xc, 0, 8);
     /// modify_rq_in: bit of `modify_bitmask` for `vsd`
@@ -107,11 +99,15 @@ pub mod rqc {
     pub const MODIFY_VSD: u64 = 1 << 1;
 }
 
-/// wq, which sqc and rqc have from 0x30 on.
+/// wq, which sqc and rqc have from 0x30 on, and the fields before it that they share.
 pub mod wq {
     use super::*;
     /// Where it is in them.
     pub const OFFSET: usize = 0x30;
+    /// `state`.
+    pub const STATE: Field = field(0x1, 0, 4);
+    /// `cqn`.
+    pub const CQN: Field = field(0x9, 0, 24);
     /// Bytes of sqc and rqc without the list of pages.
     pub const CONTEXT_LEN: usize = OFFSET + PAS;
     /// `wq_type`.

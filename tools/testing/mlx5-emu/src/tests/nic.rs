@@ -112,7 +112,7 @@ fn queue(opcode: u16, log_stride: u64, record: u64, ring: u64, fields: &[(Field,
 }
 
 fn set_state(opcode: u16, number: u64, from: u64, to: u64) -> Vec<u8> {
-    let mut input = with_context(opcode, wq::CONTEXT_LEN, &[(sqc::STATE, to)]);
+    let mut input = with_context(opcode, wq::CONTEXT_LEN, &[(wq::STATE, to)]);
     ifc::OBJECT.set(&mut input, number);
     CURRENT_STATE.set(&mut input, from);
     input
@@ -185,7 +185,7 @@ impl Nic {
         );
         let tis = number(&send(&mut machine, &tis));
         let fields = [
-            (sqc::CQN, cqn),
+            (wq::CQN, cqn),
             (sqc::TIS_COUNT, 1),
             (sqc::TIS, tis),
             (sqc::FLUSH, 1),
@@ -195,7 +195,7 @@ impl Nic {
         let sq = queue(ifc::CREATE_SQ, 6, SQ_RECORD, SQ, &fields);
         let sqn = number(&send(&mut machine, &sq));
         let fields = [
-            (rqc::CQN, cqn),
+            (wq::CQN, cqn),
             (rqc::FLUSH, 1),
             (rqc::COUNTER_SET, counter),
             (wq::PD, pd),
@@ -462,7 +462,7 @@ fn a_bad_wqe_ends_the_queue() {
         assert_eq!(nic.violations(), 1);
         let query = input(ifc::QUERY_SQ, 16, &[(ifc::OBJECT, nic.sqn)]);
         let reply = nic.machine.send(&query, 0x200);
-        assert_eq!(sqc::STATE.get(&reply.output[CONTEXT..]), 3);
+        assert_eq!(wq::STATE.get(&reply.output[CONTEXT..]), 3);
         // The driver begins anew.
         let sqn = nic.sqn;
         send(&mut nic.machine, &set_state(ifc::MODIFY_SQ, sqn, 3, 0));
@@ -665,14 +665,14 @@ fn what_is_in_use_stays_in_use() {
 fn what_does_not_exist_is_refused() {
     let mut nic = Nic::new();
     let good = [
-        (sqc::CQN, nic.cqn),
+        (wq::CQN, nic.cqn),
         (sqc::TIS_COUNT, 1),
         (sqc::TIS, nic.tis),
         (wq::PD, nic.pd),
         (wq::UAR, nic.uar),
     ];
     for (field, value) in [
-        (sqc::CQN, 1),
+        (wq::CQN, 1),
         (sqc::TIS, 0x99),
         (wq::PD, 0x99),
         (wq::UAR, 0x99),
@@ -681,11 +681,7 @@ fn what_does_not_exist_is_refused() {
         let create = queue(ifc::CREATE_SQ, 6, SQ_RECORD, SQ, &fields);
         assert_eq!(nic.status(&create), Status::BadRes as u8);
     }
-    let fields = [
-        (sqc::CQN, nic.cqn),
-        (wq::PD, nic.pd),
-        (rqc::COUNTER_SET, 77),
-    ];
+    let fields = [(wq::CQN, nic.cqn), (wq::PD, nic.pd), (rqc::COUNTER_SET, 77)];
     let create = queue(ifc::CREATE_RQ, 5, RQ_RECORD, RQ, &fields);
     assert_eq!(nic.status(&create), Status::BadRes as u8);
     for (dispatch, hash) in [(0, 0), (1, 2)] {
