@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Text of others: a process, a peer, a device or who has chosen the name of a file.
+//! Text that others have written: names of processes, drivers and files, and messages of a peer.
 //!
-//! The tool runs as root, and prints it to root's terminal.
+//! The tool runs as root, and prints such text to root's terminal.
 
 use std::path::Path;
 

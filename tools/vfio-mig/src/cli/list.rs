@@ -26,7 +26,7 @@ pub fn run(json: bool) -> Result<(), Error> {
     let devices: Vec<Bound> = sysfs::vfio_devices()
         .into_iter()
         .filter_map(|device| {
-            // A device that has lost its driver meanwhile is left out.
+            // A device whose driver was unbound in the meantime is left out.
             let driver = sysfs::driver(device).ok()?;
             Some(Bound { device, driver })
         })

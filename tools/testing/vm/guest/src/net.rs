@@ -117,12 +117,12 @@ impl Host {
         Ok(())
     }
 
-    /// Sends an echo request with so many bytes of data, and waits for its answer.
+    /// Sends an echo request with `len` bytes of data, and waits for the answer.
     pub fn ping(&self, to: Ipv4Addr, len: usize) -> Result<()> {
         self.ping_for(to, len, PATIENCE)
     }
 
-    /// The same, with patience of one's own.
+    /// Does what [`Self::ping`] does, and waits for `patience` at most.
     pub fn ping_for(&self, to: Ipv4Addr, len: usize, patience: Duration) -> Result<()> {
         let socket = self.run(|| Ok(UdpSocket::from(sys::icmp_socket()?)))?;
         let mut request = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];

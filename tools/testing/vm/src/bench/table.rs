@@ -24,7 +24,7 @@ const RESULTS: &str = "Documentation/dev-tools/vfio-rust/paths.json";
 const README: &str = "README.md";
 /// The whole table, which a page includes.
 const WHOLE: &str = "Documentation/dev-tools/vfio-rust/paths.txt";
-/// The rows that README.md has: those for somebody who wants to know what to expect.
+/// The rows that README.md has: enough to tell a user what to expect.
 const SHORT: &[&str] = &[
     "migrate",
     "STOP -> STOP_COPY, 1 GiB",
