@@ -178,7 +178,7 @@ impl Model {
         let on = |bit: u8| u64::from((options >> bit) & 1);
         let config = Config {
             vfs: 2,
-            state_size: 0x4000,
+            state_size: STATE,
             chunk_size: on(0) << 14,
             chunks_grow: on(1) > 0,
             save_unwritten: on(2) as u32 * 100,
@@ -483,8 +483,18 @@ mod steps {
     }
 }
 
+/// Bytes of a VF's state table.
+const STATE: u64 = 0x4000;
+
 /// Bytes of the image of a VF's whole state.
-const IMAGE: u32 = 0x40b0;
+fn image_len() -> u32 {
+    let hca = Model::new(0).hca;
+    let records = hca.records(FunctionId(1));
+    let vf = hca.functions[1].vf.as_ref();
+    let sizes = vf.and_then(|vf| vf.vhca.query(false, &records).ok());
+    sizes.map_or(0, |sizes| sizes.next as u32)
+}
+
 /// Where the completion queue of [`tracked()`] is.
 const CQ: u64 = DATA + 0x2000;
 
@@ -514,7 +524,7 @@ fn proper() -> Vec<Seed> {
         steps::transfer(ifc::SAVE_VHCA_STATE, 1, 0x8000),
         vec![TIME, 0, TIME, 0],
         steps::suspend(2),
-        steps::transfer(ifc::LOAD_VHCA_STATE, 2, IMAGE),
+        steps::transfer(ifc::LOAD_VHCA_STATE, 2, image_len()),
         vec![TIME, 0, TIME, 0],
     ];
     vec![

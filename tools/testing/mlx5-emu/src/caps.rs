@@ -20,6 +20,10 @@ use crate::{
     },
     track::limits, //
 };
+use serde::{
+    Deserialize,
+    Serialize, //
+};
 
 /// Bytes of a capability page.
 pub const LEN: usize = 0x1000;
@@ -37,10 +41,17 @@ const LOG_MAX_QP: u8 = 23;
 const LOG_QP: u8 = 14;
 
 /// What a driver has chosen with SET_HCA_CAP.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Chosen {
     /// `log_max_qp`: largest number of a QP, as a shift.
     pub log_max_qp: u8,
+}
+
+impl Chosen {
+    /// Whether one that was loaded is one that [`choose`] could have made.
+    pub fn is_sound(&self) -> bool {
+        self.log_max_qp <= LOG_MAX_QP
+    }
 }
 
 impl Default for Chosen {
@@ -156,6 +167,14 @@ pub fn choose(kind: u16, asked: Asked<'_>, wanted: &[u8]) -> Result<Chosen, Stat
         return Err(Status::BadParam);
     }
     Ok(chosen)
+}
+
+/// A digest of what a NIC's driver is told that it can do with it; 0 if it is no NIC.
+pub fn of_image(config: &Config, function: FunctionId) -> u64 {
+    match config.network {
+        Some(_) => ethernet::digest(function),
+        None => 0,
+    }
 }
 
 /// The capability page of type `kind` of a function.

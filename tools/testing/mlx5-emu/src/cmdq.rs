@@ -21,8 +21,14 @@ use crate::{
         LOG_SLOTS,
         LOG_STRIDE, //
     },
-    log::CommandRecord, //
+    log::CommandRecord,
+    resources::Saved, //
 };
+use serde::{
+    Deserialize,
+    Serialize, //
+};
+use std::collections::BTreeMap;
 
 const SLOT_LEN: usize = 1 << LOG_STRIDE;
 /// Bytes of input and of output in the slot itself.
@@ -34,6 +40,8 @@ const BLOCK_LEN: usize = 576;
 const BLOCK_NEXT: usize = 560;
 const BLOCK_NUMBER: usize = 568;
 const BLOCK_TOKEN: usize = 573;
+/// Shortest input or output.
+const MIN_LEN: usize = 8;
 /// Longest input or output: an mkey over 4 GiB in pages of 4 KiB, and some.
 const MAX_LEN: usize = 9 << 20;
 /// Where a slot says who owns it, and how its command was delivered.
@@ -44,7 +52,7 @@ const TYPE_PCI: u8 = 7;
 const NEVER: u64 = u64::MAX;
 
 /// A command as it was read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Command {
     slot: u8,
     token: u8,
@@ -59,6 +67,29 @@ impl Command {
     /// What it is.
     pub fn opcode(&self) -> u16 {
         ifc::OPCODE.get(&self.input) as u16
+    }
+}
+
+/// A command that is being carried out, as an image has it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct SavedCommand {
+    command: Command,
+    eq: Option<u8>,
+    /// Firmware time of all of it.
+    duration: u64,
+}
+
+impl Saved for SavedCommand {
+    fn is_sound(&self) -> bool {
+        let Command {
+            slot,
+            input,
+            out_len,
+            ..
+        } = &self.command;
+        *slot < 1 << LOG_SLOTS
+            && (MIN_LEN..=MAX_LEN).contains(&input.len())
+            && (MIN_LEN..=MAX_LEN).contains(out_len)
     }
 }
 
@@ -145,10 +176,10 @@ fn fetch(
     }
     let in_len = be32(&raw, 4) as usize;
     let out_len = be32(&raw, 56) as usize;
-    if !(8..=MAX_LEN).contains(&in_len) {
+    if !(MIN_LEN..=MAX_LEN).contains(&in_len) {
         return Err(Delivery::InLength);
     }
-    if !(8..=MAX_LEN).contains(&out_len) {
+    if !(MIN_LEN..=MAX_LEN).contains(&out_len) {
         return Err(Delivery::OutLength);
     }
     let token = raw[60];
@@ -186,6 +217,10 @@ impl Hca {
 
     /// Commands have been written to slots.
     pub fn doorbell(&mut self, host: &mut dyn Host, function: FunctionId, slots: u32) {
+        if self.is_suspended(function) {
+            self.functions[usize::from(function.0)].rung |= slots;
+            return;
+        }
         for slot in (0..1u8 << LOG_SLOTS).filter(|slot| (slots >> slot) & 1 == 1) {
             let at = self.slot_address(function, slot);
             match fetch(host, function, at, slot) {
@@ -237,6 +272,43 @@ impl Hca {
         }
     }
 
+    /// What a function has sent and is not answered yet.
+    pub fn saved_commands(&self, function: FunctionId) -> BTreeMap<u32, SavedCommand> {
+        let pending = self.pending.iter();
+        let own = pending.filter(|pending| pending.function == function);
+        let saved = own.map(|pending| SavedCommand {
+            command: pending.command.clone(),
+            eq: pending.eq,
+            duration: match pending.due {
+                NEVER => 0,
+                due => due.saturating_sub(pending.start),
+            },
+        });
+        (0..).zip(saved).collect()
+    }
+
+    /// Loads that, in place of what there is. The commands begin again: what they do is done
+    /// at their end.
+    pub fn load_commands(
+        &mut self,
+        host: &mut dyn Host,
+        function: FunctionId,
+        commands: BTreeMap<u32, SavedCommand>,
+    ) {
+        let start = host.now();
+        self.pending.retain(|pending| pending.function != function);
+        let pending = commands.into_values().map(|saved| Pending {
+            function,
+            command: saved.command,
+            eq: saved.eq,
+            start,
+            due: start.saturating_add(saved.duration),
+            aborted: false,
+            fault: None,
+        });
+        self.pending.extend(pending);
+    }
+
     /// The VHCA that a command is about: its sender's, if it names none.
     fn about(&self, function: FunctionId, command: &Command) -> u16 {
         let input = &command.input;
@@ -276,8 +348,9 @@ impl Hca {
     }
 
     /// Has the timer fire when a command is due.
-    fn wake(&self, host: &mut dyn Host) {
-        let due = self.pending.iter().map(|p| p.due);
+    pub fn wake(&self, host: &mut dyn Host) {
+        let going_on = |p: &&Pending| !self.is_suspended(p.function);
+        let due = self.pending.iter().filter(going_on).map(|p| p.due);
         if let Some(due) = due.filter(|due| *due != NEVER).min() {
             host.wake_at(due);
         }
@@ -285,14 +358,25 @@ impl Hca {
 
     /// Time has passed: ends the commands that are due.
     pub fn timer(&mut self, host: &mut dyn Host) {
+        self.noting(host, |hca, host| {
+            hca.finish_due(host);
+            hca.deliver_frames(host);
+            hca.send_reports(host);
+            hca.wake(host);
+        });
+    }
+
+    /// Ends the commands that are due.
+    fn finish_due(&mut self, host: &mut dyn Host) {
         let now = host.now();
-        while let Some(at) = self.pending.iter().position(|p| p.due <= now) {
+        loop {
+            let is_due = |p: &Pending| p.due <= now && !self.is_suspended(p.function);
+            let Some(at) = self.pending.iter().position(is_due) else {
+                break;
+            };
             let pending = self.pending.remove(at);
             self.finish(host, pending);
         }
-        self.send_reports(host);
-        self.deliver_frames(host);
-        self.wake(host);
     }
 
     /// Makes commands about a VHCA fail that are under way, and forgets those

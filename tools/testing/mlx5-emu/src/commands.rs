@@ -145,7 +145,10 @@ impl Hca {
                 // What will be written, not what there is room for.
                 _ => self
                     .vhca(ifc::VHCA_ID.get(input))
-                    .and_then(|vhca| vhca.query(ifc::INCREMENTAL.get(input) == 1).ok())
+                    .and_then(|vhca| {
+                        let records = self.records(FunctionId(ifc::VHCA_ID.get(input) as u16));
+                        vhca.query(ifc::INCREMENTAL.get(input) == 1, &records).ok()
+                    })
                     .map_or(0, |sizes| sizes.next),
             };
             (u128::from(ns_per_mib) * u128::from(size) / u128::from(MIB)) as u64

@@ -16,7 +16,12 @@ use crate::{
         self,
         Ring, //
     },
-    wq::Syndrome,
+    resources::Saved,
+    wq::Syndrome, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// Bytes of a CQE (`struct mlx5_cqe64`), and as a shift.
@@ -24,6 +29,8 @@ const CQE_LEN: usize = 64;
 const CQE_SHIFT: u32 = 6;
 /// Where the owner bit is; written last.
 const OP_OWN: usize = 63;
+/// What there is of an index.
+const INDEX: u32 = 0xff_ffff;
 /// Largest queue, as a shift.
 pub const MAX_LOG_SIZE: u64 = 22;
 /// `MLX5_CQE_INVALID`
@@ -137,9 +144,10 @@ impl From<Received> for Cqe {
 }
 
 /// A completion queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct CompletionQueue {
     /// Whose it is.
+    #[serde(skip)]
     pub owner: FunctionId,
     /// The EQ that hears of completions.
     pub eq: u8,
@@ -148,7 +156,8 @@ pub struct CompletionQueue {
     ring: Ring,
     doorbell_record: u64,
     producer: u32,
-    armed: bool,
+    /// There is to be an event for what comes after this index.
+    armed: Option<u32>,
     /// It has overrun: nothing comes any more.
     pub failed: bool,
     /// `cq_context`.
@@ -161,6 +170,18 @@ pub struct Overrun;
 
 /// `MLX5_CQE_RESP_SEND_IMM`
 const RESP_SEND_IMM: u8 = 3;
+
+impl Saved for CompletionQueue {
+    fn is_sound(&self) -> bool {
+        self.ring.is_sound(MAX_LOG_SIZE, CQE_SHIFT..=CQE_SHIFT)
+            && self.producer <= INDEX
+            && self.context.len() == CONTEXT.len()
+    }
+
+    fn belong(&mut self, id: FunctionId) {
+        self.owner = id;
+    }
+}
 
 impl CompletionQueue {
     /// CREATE_CQ.
@@ -182,7 +203,7 @@ impl CompletionQueue {
             )?,
             doorbell_record: ifc::CQC_DBR.get(input),
             producer: 0,
-            armed: false,
+            armed: None,
             failed: false,
             context: context.to_vec(),
         })
@@ -192,7 +213,7 @@ impl CompletionQueue {
     /// doorbell record.
     fn is_full(&self, host: &mut dyn Host) -> bool {
         let consumer = queue::read_be32(host, self.owner, self.doorbell_record).unwrap_or(0);
-        self.producer.wrapping_sub(consumer) & 0xff_ffff >= self.ring.count()
+        self.producer.wrapping_sub(consumer) & INDEX >= self.ring.count()
     }
 
     /// Appends a completion. Returns whether there is to be an event.
@@ -205,8 +226,8 @@ impl CompletionQueue {
         host.dma_write(self.owner, at, &cqe[..OP_OWN])
             .and_then(|()| host.dma_write(self.owner, at + OP_OWN as u64, &cqe[OP_OWN..]))
             .map_err(|_| Overrun)?;
-        self.producer = (self.producer + 1) & 0xff_ffff;
-        Ok(std::mem::replace(&mut self.armed, false))
+        self.producer = (self.producer + 1) & INDEX;
+        Ok(self.armed.take().is_some())
     }
 
     /// MODIFY_CQ, as far as it is about moderation. That is kept, and events come
@@ -228,9 +249,22 @@ impl CompletionQueue {
     /// The driver wants an event for what comes after `consumer`. Returns
     /// whether there is to be one at once.
     pub fn arm(&mut self, consumer: u32) -> bool {
-        let behind = consumer & 0xff_ffff != self.producer;
-        self.armed = !behind;
-        behind
+        self.note_arm(consumer);
+        self.resume()
+    }
+
+    /// The same while the function is suspended: the event comes later.
+    pub fn note_arm(&mut self, consumer: u32) {
+        self.armed = Some(consumer & INDEX);
+    }
+
+    /// The function goes on. Returns whether there is an event due.
+    pub fn resume(&mut self) -> bool {
+        let due = self.armed.is_some_and(|consumer| consumer != self.producer);
+        if due {
+            self.armed = None;
+        }
+        due
     }
 
     /// Whether the driver has made every entry invalid beforehand, without

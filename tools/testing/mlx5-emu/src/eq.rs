@@ -11,7 +11,12 @@ use crate::{
         self,
         Status, //
     },
-    queue::Ring, //
+    queue::Ring,
+    resources::Saved, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// Bytes of an EQE, and as a shift.
@@ -19,11 +24,13 @@ const EQE_LEN: usize = 64;
 const EQE_SHIFT: u32 = 6;
 /// Where the owner bit is; written last.
 const OWNER: usize = 63;
+/// What there is of an index.
+const INDEX: u32 = 0xff_ffff;
 /// Largest queue, as a shift.
 pub const MAX_LOG_SIZE: u64 = 22;
 
 /// An event queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct EventQueue {
     ring: Ring,
     vector: u16,
@@ -32,6 +39,14 @@ pub struct EventQueue {
     producer: u32,
     consumer: u32,
     armed: bool,
+}
+
+impl Saved for EventQueue {
+    fn is_sound(&self) -> bool {
+        self.ring.is_sound(MAX_LOG_SIZE, EQE_SHIFT..=EQE_SHIFT)
+            && self.producer <= INDEX
+            && self.consumer <= INDEX
+    }
 }
 
 impl EventQueue {
@@ -58,7 +73,7 @@ impl EventQueue {
 
     /// Whether there is no room for one more.
     fn is_full(&self) -> bool {
-        self.producer.wrapping_sub(self.consumer) & 0xff_ffff >= self.ring.count()
+        self.producer.wrapping_sub(self.consumer) & INDEX >= self.ring.count()
     }
 
     /// Appends an event of a type and, where that has some, a subtype, and
@@ -86,7 +101,7 @@ impl EventQueue {
         if written.is_err() {
             return false;
         }
-        self.producer = (self.producer + 1) & 0xff_ffff;
+        self.producer = (self.producer + 1) & INDEX;
         if self.armed {
             self.armed = false;
             host.interrupt(function, self.vector);
@@ -103,11 +118,26 @@ impl EventQueue {
         consumer: u32,
         arm: bool,
     ) {
-        self.consumer = consumer & 0xff_ffff;
+        self.consumer = consumer & INDEX;
         if arm && self.consumer != self.producer {
             host.interrupt(function, self.vector);
         } else {
             self.armed = arm;
+        }
+    }
+
+    /// The same while the function is suspended: it interrupts later.
+    pub fn note_doorbell(&mut self, consumer: u32, arm: bool) {
+        self.consumer = consumer & INDEX;
+        self.armed = arm;
+    }
+
+    /// The function goes on. Whether the interrupt for what was not consumed yet has reached
+    /// the driver, it cannot know: the driver may have moved since.
+    pub fn resume(&mut self, host: &mut dyn Host, function: FunctionId) {
+        if self.consumer != self.producer {
+            self.armed = false;
+            host.interrupt(function, self.vector);
         }
     }
 }

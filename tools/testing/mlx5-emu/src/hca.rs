@@ -29,7 +29,6 @@ use crate::{
     pages::LentPages,
     port::Port,
     sq,
-    track::Noting,
     vport::Vport,
     workload::{
         Shared,
@@ -70,7 +69,11 @@ pub struct Function {
     /// What it has created.
     pub objects: Objects,
     /// The first half of a CQ doorbell.
-    cq_doorbell: u32,
+    pub cq_doorbell: u32,
+    /// Slots that a doorbell was rung for while it was suspended.
+    pub rung: u32,
+    /// Whether its driver was last told that the link is up.
+    pub told_link: bool,
     /// Its virtual port.
     pub vport: Vport,
     /// What a VF can be made to do; the PF has no such thing.
@@ -87,7 +90,8 @@ pub struct VirtualFunction {
 }
 
 impl Function {
-    fn new(config: &Config, id: FunctionId, vf: Option<VirtualFunction>) -> Self {
+    /// A function at power-on.
+    pub fn new(config: &Config, id: FunctionId, vf: Option<VirtualFunction>) -> Self {
         Self {
             initseg: InitSegment::new(config.command_timeout_ms),
             enabled: false,
@@ -98,6 +102,8 @@ impl Function {
             pages_of_pf: LentPages::default(),
             objects: Objects::default(),
             cq_doorbell: 0,
+            rung: 0,
+            told_link: false,
             vport: Vport::new(config.network.unwrap_or_default(), id),
             vf,
         }
@@ -192,6 +198,9 @@ impl Hca {
         kind: (u8, u8),
         data: &[u8; 28],
     ) {
+        if self.is_suspended(owner) {
+            return;
+        }
         if let Some(eq) = self.objects(owner).eq_for(kind.0) {
             if !eq.post(host, owner, kind, data) {
                 self.violation(host, owner, "event queue overrun");
@@ -252,6 +261,8 @@ impl Hca {
         let vport = Vport::new(self.config.network.unwrap_or_default(), id);
         if let Some(function) = self.function(id) {
             function.vport = vport;
+            function.rung = 0;
+            function.told_link = false;
             function.objects = Objects::default();
             function.up = false;
             function.chosen = Chosen::default();
@@ -282,6 +293,13 @@ impl Hca {
 
     /// Writes 4 bytes of a function's BAR 0.
     pub fn write(&mut self, host: &mut dyn Host, id: FunctionId, offset: u64, value: u32) {
+        self.noting(host, |hca, host| {
+            hca.write_register(host, id, offset, value)
+        });
+    }
+
+    fn write_register(&mut self, host: &mut dyn Host, id: FunctionId, offset: u64, value: u32) {
+        let is_stopped = self.is_stopped(id);
         let Some(function) = self.function(id) else {
             return;
         };
@@ -295,13 +313,11 @@ impl Hca {
                 return;
             }
             Some(vf) if (BLOCK..BLOCK + BLOCK_LEN).contains(&offset) => {
-                let mut noting = Noting::new(host);
                 vf.workload
-                    .write(&mut vf.vhca, &mut noting, id, offset - BLOCK, value);
-                let written = noting.written;
-                self.track_writes(id.0, &written);
+                    .write(&mut vf.vhca, host, id, offset - BLOCK, value);
                 return;
             }
+            _ if is_stopped => return,
             _ => (),
         }
         let value = value.swap_bytes();
@@ -347,7 +363,9 @@ impl Hca {
 
     fn cq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, cqn: u32) {
         let consumer = self.functions[usize::from(id.0)].cq_doorbell;
+        let is_suspended = self.is_suspended(id);
         match self.objects(id).cqs.get_mut(&cqn) {
+            Some(cq) if is_suspended => cq.note_arm(consumer),
             Some(cq) => {
                 if cq.arm(consumer) {
                     self.completion(host, id, cqn);
@@ -359,7 +377,9 @@ impl Hca {
 
     fn eq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, value: u32, arm: bool) {
         let number = (value >> 24) as u8;
+        let is_suspended = self.is_suspended(id);
         match self.objects(id).eqs.get_mut(&number) {
+            Some(eq) if is_suspended => eq.note_doorbell(value, arm),
             Some(eq) => eq.doorbell(host, id, value & 0xff_ffff, arm),
             None => self.violation(host, id, &format!("doorbell of EQ {number}, not created")),
         }

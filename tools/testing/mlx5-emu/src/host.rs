@@ -5,7 +5,7 @@
 use crate::log::CommandRecord;
 
 /// A function of the HCA: 0 is the PF, VF n is n + 1.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct FunctionId(pub u16);
 
 impl FunctionId {

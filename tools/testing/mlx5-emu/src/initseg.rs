@@ -61,6 +61,16 @@ impl InitSegment {
         (u64::from(self.high) << 32) | u64::from(self.low & !0xfff)
     }
 
+    /// Where the driver has written that its command queue is.
+    pub fn queue_registers(&self) -> [u32; 2] {
+        [self.high, self.low]
+    }
+
+    /// Loads that.
+    pub fn load(&mut self, [high, low]: [u32; 2]) {
+        (self.high, self.low) = (high, low);
+    }
+
     /// Reads a dword.
     pub fn read(&self, now: u64, offset: u64) -> u32 {
         match offset {

@@ -4,7 +4,15 @@
 
 use crate::{
     ifc::Status,
-    image,
+    image::{
+        self,
+        Content, //
+    },
+    records::{
+        Joined,
+        Records,
+        Sent, //
+    },
     state::VfState, //
 };
 use std::collections::BTreeSet;
@@ -50,8 +58,21 @@ pub struct Vhca {
     /// Pages of objects that were created since the VHCA is tracked, and not
     /// saved yet: what a destination should have before it takes over.
     initial: BTreeSet<u64>,
+    /// What of its driver's records was sent since it is tracked.
+    sent: Sent,
+    /// What of records was loaded.
+    pub joined: Joined,
     /// Tracking broke off.
     lost: bool,
+}
+
+/// What a SAVE finds of the function, beside its registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Now<'a> {
+    /// What its driver has made of it.
+    pub records: &'a Records,
+    /// A digest of what its driver was told that it can do.
+    pub capabilities: u64,
 }
 
 /// `migration_state` of QUERY_VHCA_MIGRATION_STATE
@@ -113,6 +134,8 @@ impl Vhca {
             tracking: false,
             was_reset: false,
             initial: BTreeSet::new(),
+            sent: Sent::default(),
+            joined: Joined::default(),
             lost: false,
         }
     }
@@ -161,24 +184,26 @@ impl Vhca {
     /// Stops to track, without having been told to.
     pub fn lose_tracking(&mut self) {
         if self.state.dirty().is_some() {
-            self.track(false);
+            self.track(None);
             self.lost = true;
         }
     }
 
-    fn track(&mut self, on: bool) {
-        self.state.track(on);
-        self.tracking = on;
+    /// Begins to track, from what was `sent` on; or stops.
+    fn track(&mut self, sent: Option<Sent>) {
+        self.state.track(sent.is_some());
+        self.tracking = sent.is_some();
+        self.sent = sent.unwrap_or_default();
         self.initial.clear();
         self.lost = false;
     }
 
     /// QUERY_VHCA_MIGRATION_STATE: `migration_state`.
-    pub fn migration_state(&self) -> MigrationState {
+    pub fn migration_state(&self, now: &Records) -> MigrationState {
         match self.state.dirty() {
             None => MigrationState::Idle,
-            Some(_) if !self.initial.is_empty() => MigrationState::Init,
-            Some(dirty) if dirty.is_empty() => MigrationState::Ready,
+            Some(_) if !self.initial.is_empty() || self.sent.lacks_new(now) => MigrationState::Init,
+            Some(dirty) if dirty.is_empty() && self.sent.is_all(now) => MigrationState::Ready,
             Some(_) => MigrationState::Dirty,
         }
     }
@@ -186,14 +211,19 @@ impl Vhca {
     /// QUERY_VHCA_MIGRATION_STATE: bytes that the next SAVE needs, and all of
     /// them. Where nothing has changed, an image that says so: the C driver has
     /// one saved when PRE_COPY is left, and would find no room for it otherwise.
-    pub fn query(&self, incremental: bool) -> Result<Sizes, Status> {
-        let dirty = self.state.dirty().map(|dirty| dirty.len() as u64);
+    pub fn query(&self, incremental: bool, now: &Records) -> Result<Sizes, Status> {
+        let missing =
+            |dirty: &BTreeSet<u64>| image::partial_len(dirty.len() as u64) + self.sent.missing(now);
         // What is lost is not known, but a SAVE that ends tracking is possible.
-        let dirty = dirty.or(self.lost.then_some(0));
+        let missing = match self.state.dirty() {
+            Some(dirty) => Some(missing(dirty)),
+            None => self.lost.then(|| image::partial_len(0)),
+        };
+        let records = Sent::none(now).missing(now);
         let total = match (incremental, self.chunk) {
-            (true, _) => image::partial_len(dirty.ok_or(Status::BadResState)?),
-            (false, None) => image::full_len(&self.state),
-            (false, Some(_)) => image::partial_len(self.state.pages()),
+            (true, _) => missing.ok_or(Status::BadResState)?,
+            (false, None) => image::full_len(&self.state) + records,
+            (false, Some(_)) => image::partial_len(self.state.pages()) + records,
         };
         Ok(Sizes {
             next: self.chunk.map_or(total, |chunk| total.min(chunk)),
@@ -208,7 +238,7 @@ impl Vhca {
     /// only of use with what changes later: it must track. Or it ends tracking,
     /// and then the image is of no use, and of no more than what has changed.
     /// One that is suspended does not change, so there is nothing to track.
-    pub fn save(&mut self, save: Save, room: u64) -> Result<(Vec<u8>, u64), Refusal> {
+    pub fn save(&mut self, save: Save, room: u64, now: Now<'_>) -> Result<(Vec<u8>, u64), Refusal> {
         let tracked = self.state.dirty().is_some();
         let suspended = self.running == Running::Suspended;
         let ends_tracking = !suspended && !save.set_track;
@@ -225,9 +255,8 @@ impl Vhca {
             return Err(Status::BadResState.into());
         }
         if ends_tracking {
-            let pages = self.state.take_dirty(image::pages_in(room));
-            let image = image::save_pages(&self.state, &pages);
-            self.track(false);
+            let image = self.save_changes(room, now);
+            self.track(None);
             return Ok((image, 0));
         }
         // It may have changed since the driver asked. What does not fit is as good as
@@ -235,7 +264,7 @@ impl Vhca {
         let of_running = save.incremental && !suspended;
         let need = match of_running {
             true => image::partial_len(0),
-            false => self.query(save.incremental)?.next,
+            false => self.query(save.incremental, now.records)?.next,
         };
         if need > room {
             return Err(match suspended {
@@ -244,18 +273,19 @@ impl Vhca {
             });
         }
         if of_running {
-            return Ok((self.save_changes(room), 0));
+            return Ok((self.save_changes(room, now), 0));
         }
         let Some(chunk) = self.chunk else {
-            let image = match self.state.dirty() {
-                Some(dirty) if save.incremental => image::save_pages(&self.state, dirty),
-                _ => image::save(&self.state),
+            let image = match save.incremental {
+                true => self.save_changes(room, now),
+                false => self.save_all(now),
             };
-            self.track(save.set_track);
+            self.track(save.set_track.then(|| Sent::all(now.records)));
             return Ok((image, 0));
         };
         if !save.incremental {
-            self.track(save.set_track);
+            self.track(Some(Sent::none(now.records)));
+            self.tracking = save.set_track;
             self.state.track_all();
         }
         // While it is tracked, what does not fit stays.
@@ -264,11 +294,11 @@ impl Vhca {
         } else {
             room.min(chunk)
         };
-        let image = self.save_changes(room);
-        let left = self.state.dirty().map_or(0, |dirty| dirty.len() as u64);
-        let more = suspended && left > 0;
+        let image = self.save_changes(room, now);
+        let left = self.query(true, now.records)?.total;
+        let more = suspended && !self.is_all_sent(now.records);
         if !save.set_track && !more {
-            self.track(false);
+            self.track(None);
         }
         if !more {
             return Ok((image, 0));
@@ -278,17 +308,43 @@ impl Vhca {
             false => chunk,
         };
         self.chunk = Some(chunk);
-        let next = image::partial_len(left).min(chunk);
+        let next = left.min(chunk);
         Ok((image, next))
     }
 
+    fn is_all_sent(&self, now: &Records) -> bool {
+        self.state.dirty().is_none_or(BTreeSet::is_empty) && self.sent.is_all(now)
+    }
+
+    /// An image of all there is.
+    fn save_all(&self, now: Now<'_>) -> Vec<u8> {
+        let content = Content {
+            capabilities: now.capabilities,
+            pages: None,
+            parts: Sent::none(now.records).take(now.records, u64::MAX),
+            more: false,
+        };
+        image::save(&self.state, &content)
+    }
+
     /// An image of what has changed, as much as fits into `room` bytes.
-    fn save_changes(&mut self, room: u64) -> Vec<u8> {
+    fn save_changes(&mut self, room: u64, now: Now<'_>) -> Vec<u8> {
         let pages = self.state.take_dirty(image::pages_in(room));
         for page in &pages {
             self.initial.remove(page);
         }
-        image::save_pages(&self.state, &pages)
+        let room = room.saturating_sub(image::partial_len(pages.len() as u64));
+        let parts = match self.lost {
+            true => Vec::new(),
+            false => self.sent.take(now.records, room),
+        };
+        let content = Content {
+            capabilities: now.capabilities,
+            pages: Some(pages),
+            parts,
+            more: !self.is_all_sent(now.records),
+        };
+        image::save(&self.state, &content)
     }
 
     /// Whether LOAD_VHCA_STATE is possible.

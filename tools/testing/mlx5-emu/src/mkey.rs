@@ -13,16 +13,24 @@ use crate::{
         ethernet,
         Status, //
     },
+    resources::Saved, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// Most MTTs of an mkey: 4 GiB in pages of 4 KiB.
 const MAX_MTTS: u64 = 1 << 20;
 
+/// Pages of an mkey, as shifts: what `log_page_size` has bits for.
+const LOG_PAGES: std::ops::RangeInclusive<u32> = 12..=63;
+
 /// MLX5_MKC_ACCESS_MODE_PA
 const ACCESS_MODE_PA: u64 = 0;
 
 /// What the addresses of an mkey are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 enum Translation {
     /// Offsets into pages.
     Pages {
@@ -45,9 +53,10 @@ pub struct Limits {
 }
 
 /// An mkey.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Mkey {
     /// Whose memory it is.
+    #[serde(skip)]
     pub owner: FunctionId,
     /// The low byte of the key, which its user chose.
     pub variant: u8,
@@ -72,6 +81,29 @@ pub enum AccessError {
 impl From<DmaFault> for AccessError {
     fn from(_: DmaFault) -> Self {
         Self::Fault
+    }
+}
+
+impl Saved for Mkey {
+    fn is_sound(&self) -> bool {
+        match &self.translation {
+            Translation::Pages {
+                len,
+                log_page_size,
+                mtts,
+                ..
+            } => {
+                LOG_PAGES.contains(log_page_size)
+                    && mtts.len() as u64 <= MAX_MTTS
+                    && mtts.len() as u64 == len.div_ceil(1 << log_page_size)
+                    && mtts.iter().all(|mtt| mtt & ((1 << log_page_size) - 1) == 0)
+            }
+            Translation::Physical => true,
+        }
+    }
+
+    fn belong(&mut self, id: FunctionId) {
+        self.owner = id;
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     eq::EventQueue,
     mkey::Mkey,
     qp::QueuePair,
+    resources::Saved,
     rq::Rq,
     rqt::Rqt,
     sq::Sq,
@@ -19,6 +20,10 @@ use crate::{
     tis::Tis,
     track::PageTrack, //
 };
+use serde::{
+    Deserialize,
+    Serialize, //
+};
 use std::{
     collections::{
         BTreeMap,
@@ -28,9 +33,15 @@ use std::{
 };
 
 /// Objects that are nothing but their numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Numbers {
     taken: BTreeSet<u32>,
+}
+
+impl Saved for Numbers {
+    fn is_sound(&self) -> bool {
+        true
+    }
 }
 
 impl Numbers {
@@ -63,14 +74,20 @@ impl Numbers {
 }
 
 /// A set of counters that receive queues share.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct QCounter {
     /// Frames that there was no memory for.
     pub out_of_buffer: u32,
 }
 
+impl Saved for QCounter {
+    fn is_sound(&self) -> bool {
+        true
+    }
+}
+
 /// Objects by their numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Objects {
     /// Event queues.
     pub eqs: BTreeMap<u8, EventQueue>,
@@ -177,6 +194,44 @@ impl Objects {
     /// Whether a tracker reports through a QP.
     pub fn uses_qp(&self, qpn: u32) -> bool {
         self.trackers.values().any(|track| track.qpn == qpn)
+    }
+
+    /// Whether each object has those that it was created with, as far as those cannot be
+    /// destroyed before it.
+    pub fn is_whole(&self) -> bool {
+        let pd = |pd| self.pds.has(pd);
+        let cq = |cqn: u32| self.cqs.contains_key(&cqn);
+        let rq = |rqn: &u32| self.rqs.contains_key(rqn);
+        let domain = |domain| self.domains.has(domain);
+        let counter = |set: u8| set == 0 || self.q_counters.contains_key(&set);
+        self.mkeys.values().all(|mkey| pd(mkey.pd))
+            && self.qps.values().all(|qp| {
+                let receive = qp.receive.as_ref();
+                pd(qp.pd) && receive.is_none_or(|receive| cq(receive.cqn))
+            })
+            && self.tiss.values().all(|tis| domain(tis.transport_domain()))
+            && self.tirs.values().all(|tir| {
+                domain(tir.transport_domain())
+                    && match tir.dispatch() {
+                        Dispatch::Direct(rqn) => rq(&rqn),
+                        Dispatch::Indirect(rqt) => self.rqts.contains_key(&rqt),
+                    }
+            })
+            && self.rqts.values().all(|rqt| rqt.rqs().iter().all(rq))
+            && self.sqs.values().all(|sq| {
+                let tis = sq.tis();
+                pd(sq.queue.pd)
+                    && cq(sq.queue.cqn())
+                    && tis.is_none_or(|tis| self.tiss.contains_key(&tis))
+            })
+            && self.rqs.values().all(|rq| {
+                (rq.queue.pd == 0 || pd(rq.queue.pd))
+                    && cq(rq.queue.cqn())
+                    && counter(rq.counter_set())
+            })
+            && self
+                .flow_tables
+                .is_whole(|tir| self.tirs.contains_key(&tir))
     }
 
     /// How many there are of each kind.

@@ -2,7 +2,14 @@
 
 //! Pages that a driver lends to the firmware.
 
-use crate::ifc::Status;
+use crate::{
+    ifc::Status,
+    resources::Saved, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
+};
 use std::collections::BTreeSet;
 
 /// Pages that a function wants at boot: as the PF of a ConnectX-4.
@@ -15,9 +22,15 @@ pub const VF: u32 = 16;
 const PAGE: u64 = 4096;
 
 /// The pages that firmware has for one function.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, Debug, Deserialize, Serialize)]
 pub struct LentPages {
     pages: BTreeSet<u64>,
+}
+
+impl Saved for LentPages {
+    fn is_sound(&self) -> bool {
+        self.pages.iter().all(|page| page % PAGE == 0)
+    }
 }
 
 impl LentPages {

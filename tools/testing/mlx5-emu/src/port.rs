@@ -163,15 +163,27 @@ impl Hca {
         let result = change(&mut self.port);
         let up = self.port.is_up();
         if up != before {
-            let mut data = [0; 28];
-            // Its number is in the high half.
-            data[8] = 1 << 4;
-            let subtype = if up { SUBTYPE_ACTIVE } else { SUBTYPE_DOWN };
             for id in (0..self.functions.len()).map(|id| FunctionId(id as u16)) {
-                self.post_subevent(host, id, (event::PORT_CHANGE, subtype), &data);
+                self.tell_link(host, id);
             }
         }
         result
+    }
+
+    /// Tells a driver whether the link is up, if it was told otherwise.
+    pub fn tell_link(&mut self, host: &mut dyn Host, id: FunctionId) {
+        let up = self.port.is_up();
+        let suspended = self.is_suspended(id);
+        let function = &mut self.functions[usize::from(id.0)];
+        if function.told_link == up || suspended {
+            return;
+        }
+        function.told_link = up;
+        let mut data = [0; 28];
+        // The port's number is in the high half.
+        data[8] = 1 << 4;
+        let subtype = if up { SUBTYPE_ACTIVE } else { SUBTYPE_DOWN };
+        self.post_subevent(host, id, (event::PORT_CHANGE, subtype), &data);
     }
 
     /// A function sends a frame: to the wire, and to the other functions. There

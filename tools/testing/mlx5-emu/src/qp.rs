@@ -15,17 +15,25 @@ use crate::{
         self,
         Ring, //
     },
+    resources::Saved, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// `MLX5_QP_ST_RC`
 const RELIABLE_CONNECTION: u64 = 0;
 /// `MLX5_NON_ZERO_RQ`
 const NON_ZERO_RQ: u64 = 0;
+/// Most entries of a receive queue, and their bytes, as shifts: what CREATE_QP has bits for.
+const LOG_MAX_RQ: u64 = 15;
+const LOG_STRIDES: std::ops::RangeInclusive<u32> = 4..=11;
 /// Bytes of a data segment (`struct mlx5_wqe_data_seg`).
 const DATA_SEGMENT: usize = 16;
 
 /// State of a QP.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 pub enum QpState {
     /// After CREATE_QP.
     Reset,
@@ -40,7 +48,7 @@ pub enum QpState {
 }
 
 /// A receive queue, and where its completions go.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ReceiveQueue {
     /// The CQ.
     pub cqn: u32,
@@ -63,9 +71,10 @@ pub struct Posted {
 }
 
 /// A queue pair.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct QueuePair {
     /// Whose it is.
+    #[serde(skip)]
     pub owner: FunctionId,
     /// Its protection domain.
     pub pd: u32,
@@ -75,6 +84,17 @@ pub struct QueuePair {
     pub remote: u32,
     /// How it receives, if it does.
     pub receive: Option<ReceiveQueue>,
+}
+
+impl Saved for QueuePair {
+    fn is_sound(&self) -> bool {
+        let receive = self.receive.as_ref();
+        receive.is_none_or(|receive| receive.ring.is_sound(LOG_MAX_RQ, LOG_STRIDES))
+    }
+
+    fn belong(&mut self, id: FunctionId) {
+        self.owner = id;
+    }
 }
 
 impl QueuePair {

@@ -10,14 +10,28 @@ use crate::{
     },
     ifc::Status, //
 };
+use serde::{
+    Deserialize,
+    Serialize, //
+};
+use std::ops::RangeInclusive;
+
+/// Bytes of the pages of a list, as shifts.
+const LOG_MIN_PAGE: u32 = 12;
+const LOG_MAX_PAGE: u32 = 31;
 
 /// Entries of one size on a list of pages, around.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Ring {
     pages: Vec<u64>,
     log_page: u32,
     log_count: u32,
     log_entry: u32,
+}
+
+/// How many pages a ring has.
+fn pages(log_page: u32, log_count: u32, log_entry: u32) -> usize {
+    (1usize << (log_count + log_entry)).div_ceil(1 << log_page)
 }
 
 impl Ring {
@@ -28,11 +42,11 @@ impl Ring {
         log_count: u32,
         log_entry: u32,
     ) -> Result<Self, Status> {
-        let log_page = 12 + log_page_size;
-        if log_page > 31 {
+        let log_page = LOG_MIN_PAGE + log_page_size;
+        if log_page > LOG_MAX_PAGE {
             return Err(Status::BadParam);
         }
-        let count = (1usize << (log_count + log_entry)).div_ceil(1 << log_page);
+        let count = pages(log_page, log_count, log_entry);
         let pages: Vec<u64> = pas
             .chunks_exact(8)
             .take(count)
@@ -49,6 +63,15 @@ impl Ring {
         })
     }
 
+    /// Whether one that was loaded is one that [`Self::parse`] could have made, with up to
+    /// `1 << log_max_count` entries of these sizes.
+    pub fn is_sound(&self, log_max_count: u64, log_entries: RangeInclusive<u32>) -> bool {
+        (LOG_MIN_PAGE..=LOG_MAX_PAGE).contains(&self.log_page)
+            && u64::from(self.log_count) <= log_max_count
+            && log_entries.contains(&self.log_entry)
+            && self.pages.len() == pages(self.log_page, self.log_count, self.log_entry)
+    }
+
     /// Number of entries.
     pub fn count(&self) -> u32 {
         1 << self.log_count
@@ -63,7 +86,7 @@ impl Ring {
     pub fn address(&self, index: u32) -> u64 {
         let offset = u64::from(index & (self.count() - 1)) << self.log_entry;
         let page = self.pages[(offset >> self.log_page) as usize];
-        page + (offset & ((1 << self.log_page) - 1))
+        page.wrapping_add(offset & ((1 << self.log_page) - 1))
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
         Protocol,
         ETHERNET, //
     },
+    resources::Saved,
     tir::{
         Dispatch,
         Hash, //
@@ -37,6 +38,10 @@ use crate::{
         Syndrome,
         WorkQueue, //
     },
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// Bytes of a WQE, as shifts: up to 64 data segments. A queue for frames that are to be
@@ -59,10 +64,16 @@ const L3_OK: u8 = 1 << 1;
 const L4_OK: u8 = 1 << 2;
 
 /// A receive queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Rq {
     /// Its context, state and WQEs.
     pub queue: WorkQueue,
+}
+
+impl Saved for Rq {
+    fn is_sound(&self) -> bool {
+        self.queue.is_sound(LOG_STRIDES)
+    }
 }
 
 impl Rq {
@@ -166,8 +177,11 @@ fn received(frame: &[u8], hash: Hash, tag: u32, vlan: Option<u16>) -> Cqe {
 impl Hca {
     /// A frame has come to a function.
     pub fn receive_frame(&mut self, host: &mut dyn Host, id: FunctionId, frame: &[u8]) {
+        let is_suspended = self.is_suspended(id);
         let function = &mut self.functions[usize::from(id.0)];
-        let Some(packet) = Packet::parse(frame) else {
+        // One that is suspended has nowhere to put it.
+        let packet = (!is_suspended).then(|| Packet::parse(frame)).flatten();
+        let Some(packet) = packet else {
             function.vport.count_error(Direction::Receive, frame);
             return;
         };

@@ -2,19 +2,26 @@
 
 //! Receive queue tables: what a hash chooses from.
 
-use crate::ifc::{
-    ethernet::{
-        rqtc,
-        CONTEXT, //
+use crate::{
+    ifc::{
+        ethernet::{
+            rqtc,
+            CONTEXT, //
+        },
+        Status, //
     },
-    Status, //
+    resources::Saved, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// Most entries of a table, as a shift.
 pub const LOG_MAX_SIZE: u64 = 8;
 
 /// An RQT.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Rqt {
     max: usize,
     rqs: Vec<u32>,
@@ -32,6 +39,12 @@ fn list(input: &[u8], max: usize) -> Result<Vec<u32>, Status> {
     Ok(entries
         .map(|entry| u32::from_be_bytes([0, entry[1], entry[2], entry[3]]))
         .collect())
+}
+
+impl Saved for Rqt {
+    fn is_sound(&self) -> bool {
+        self.max <= 1 << LOG_MAX_SIZE && (1..=self.max).contains(&self.rqs.len())
+    }
 }
 
 impl Rqt {

@@ -22,12 +22,17 @@ use crate::{
         self,
         ETHERNET, //
     },
+    resources::Saved,
     wq::{
         DataSegment,
         QueueState,
         Syndrome,
         WorkQueue, //
     },
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// Bytes of a basic block (MLX5_SEND_WQE_BB), and as a shift.
@@ -62,7 +67,7 @@ const REQUESTER: u8 = 0;
 const REQUESTER_ERROR: u8 = 13;
 
 /// A send queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Sq {
     /// Its context, state and WQEs.
     pub queue: WorkQueue,
@@ -99,6 +104,12 @@ struct Failed {
 
 fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+impl Saved for Sq {
+    fn is_sound(&self) -> bool {
+        self.queue.is_sound(LOG_BLOCK..=LOG_BLOCK)
+    }
 }
 
 impl Sq {
@@ -231,6 +242,10 @@ fn frames(
 impl Hca {
     /// The doorbell of a send queue was rung on a UAR page.
     pub fn sq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, uar: u32, sqn: u32) {
+        // How far to go is in memory, and is looked at when it resumes.
+        if self.is_suspended(id) {
+            return;
+        }
         match self.objects(id).sqs.get(&sqn).map(Sq::uar) {
             Some(own) if own == uar => self.send_posted(host, id, sqn),
             Some(_) => self.violation(host, id, &format!("doorbell of SQ {sqn:#x}, not its UAR")),

@@ -11,7 +11,12 @@ use crate::{
         },
         Status, //
     },
-    objects, //
+    objects,
+    resources::Saved, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 use std::collections::BTreeMap;
 
@@ -45,7 +50,7 @@ const MISS_FORWARD: u64 = 1;
 const MODIFY_MISS: u64 = 1;
 
 /// Where an entry has packets go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 pub enum Destination {
     /// MLX5_IFC_FLOW_DESTINATION_TYPE_FLOW_TABLE
     Table(u32),
@@ -62,21 +67,44 @@ pub struct Hit {
     pub tag: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Group {
     first: u32,
     last: u32,
+    #[serde(with = "mask")]
     mask: [u8; headers::LEN],
 }
 
-#[derive(Clone, Debug)]
+/// What a record has of a mask: a list of bytes.
+mod mask {
+    use super::headers;
+    use serde::{
+        de::Error,
+        Deserialize,
+        Deserializer,
+        Serialize,
+        Serializer, //
+    };
+
+    pub fn serialize<S: Serializer>(mask: &[u8; headers::LEN], to: S) -> Result<S::Ok, S::Error> {
+        mask.as_slice().serialize(to)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<[u8; headers::LEN], D::Error> {
+        let bytes = Vec::<u8>::deserialize(from)?;
+        bytes.try_into().map_err(|_| D::Error::custom("a mask"))
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
 struct Entry {
     context: Vec<u8>,
     destinations: Vec<Destination>,
 }
 
-#[derive(Clone, Debug)]
-struct Table {
+/// A table.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Table {
     context: Vec<u8>,
     groups: BTreeMap<u32, Group>,
     entries: BTreeMap<u32, Entry>,
@@ -114,6 +142,20 @@ fn check_type(input: &[u8]) -> Result<(), Status> {
     match (flow::OTHER_VPORT.get(input), flow::TABLE_TYPE.get(input)) {
         (0, NIC_RECEIVE) => Ok(()),
         _ => Err(Status::BadParam),
+    }
+}
+
+impl Saved for Table {
+    fn is_sound(&self) -> bool {
+        let groups = &self.groups;
+        self.context.len() == flow::TABLE_CONTEXT_LEN
+            && flow::LOG_SIZE.get(&self.context) <= LOG_MAX_SIZE
+            && self.entries.values().all(|entry| {
+                let group = flow::CONTEXT_GROUP.get(&entry.context) as u32;
+                entry.context.len() >= flow::DESTINATION
+                    && groups.contains_key(&group)
+                    && destinations(&entry.context).is_ok_and(|all| all == entry.destinations)
+            })
     }
 }
 
@@ -311,6 +353,41 @@ impl FlowTables {
         let index = flow::INDEX.get(input) as u32;
         let entry = self.table(input)?.entries.remove(&index);
         entry.map(drop).ok_or(Status::BadRes)
+    }
+
+    /// All tables.
+    pub fn tables(&self) -> &BTreeMap<u32, Table> {
+        &self.tables
+    }
+
+    /// All tables, to load some.
+    pub fn tables_mut(&mut self) -> &mut BTreeMap<u32, Table> {
+        &mut self.tables
+    }
+
+    /// The table that frames come to first.
+    pub fn root(&self) -> Option<u32> {
+        self.root
+    }
+
+    /// Loads which one that is.
+    pub fn load_root(&mut self, root: Option<u32>) {
+        self.root = root;
+    }
+
+    /// Whether what packets go to is there; `is_tir` knows TIRs.
+    pub fn is_whole(&self, is_tir: impl Fn(u32) -> bool) -> bool {
+        let root = self.root.is_none_or(|root| self.tables.contains_key(&root));
+        let mut tables = self.tables.values();
+        root && tables.all(|table| {
+            let follows = |id| self.follows(table.level(), id).is_ok();
+            let mut destinations = table.entries.values().flat_map(|entry| &entry.destinations);
+            table.miss().is_none_or(follows)
+                && destinations.all(|destination| match *destination {
+                    Destination::Table(id) => follows(id),
+                    Destination::Tir(tir) => is_tir(tir),
+                })
+        })
     }
 
     /// Whether packets go to a TIR.

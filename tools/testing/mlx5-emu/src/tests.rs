@@ -8,6 +8,7 @@ mod faults;
 mod functions;
 mod migration;
 mod nic;
+mod nic_state;
 mod objects;
 mod queue;
 mod replay;

@@ -14,6 +14,11 @@ use crate::{
         Packet,
         Protocol, //
     },
+    resources::Saved, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// `MLX5_RX_HASH_FN_NONE`
@@ -51,7 +56,7 @@ pub struct Hash {
 }
 
 /// A TIR.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Tir {
     context: Vec<u8>,
 }
@@ -67,6 +72,12 @@ fn check(context: &[u8]) -> Result<(), Status> {
         return Err(Status::BadParam);
     }
     Ok(())
+}
+
+impl Saved for Tir {
+    fn is_sound(&self) -> bool {
+        self.context.len() == tirc::LEN && check(&self.context).is_ok()
+    }
 }
 
 impl Tir {

@@ -2,18 +2,31 @@
 
 //! Transport interface send: what a send queue sends through.
 
-use crate::ifc::{
-    ethernet::{
-        tisc,
-        CONTEXT, //
+use crate::{
+    ifc::{
+        ethernet::{
+            tisc,
+            CONTEXT, //
+        },
+        Status, //
     },
-    Status, //
+    resources::Saved, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// A TIS.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Tis {
     context: Vec<u8>,
+}
+
+impl Saved for Tis {
+    fn is_sound(&self) -> bool {
+        self.context.len() == tisc::LEN
+    }
 }
 
 impl Tis {

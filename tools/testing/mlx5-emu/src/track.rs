@@ -140,6 +140,12 @@ impl PageTrack {
         })
     }
 
+    /// Whether it has seen that a page was written.
+    #[cfg(test)]
+    pub fn is_dirty(&self, addr: u64) -> bool {
+        self.dirty.contains(&(addr >> self.log_page))
+    }
+
     /// The VF has written `len` bytes to `addr`.
     fn written(&mut self, addr: u64, len: u64) {
         if len == 0 {
@@ -179,21 +185,11 @@ impl PageTrack {
     }
 }
 
-/// Passes everything on, and notes what is written to memory.
-pub struct Noting<'a> {
+/// Passes everything on, and notes what VFs write to memory.
+struct Noting<'a> {
     host: &'a mut dyn Host,
-    /// Address and length.
-    pub written: Vec<(u64, u64)>,
-}
-
-impl<'a> Noting<'a> {
-    /// In front of `host`.
-    pub fn new(host: &'a mut dyn Host) -> Self {
-        Self {
-            host,
-            written: Vec::new(),
-        }
-    }
+    /// Function, address and length.
+    written: Vec<(FunctionId, u64, u64)>,
 }
 
 impl Host for Noting<'_> {
@@ -208,7 +204,9 @@ impl Host for Noting<'_> {
 
     fn dma_write(&mut self, function: FunctionId, addr: u64, buf: &[u8]) -> Result<(), DmaFault> {
         self.host.dma_write(function, addr, buf)?;
-        self.written.push((addr, buf.len() as u64));
+        if function != FunctionId::PF {
+            self.written.push((function, addr, buf.len() as u64));
+        }
         Ok(())
     }
 
@@ -252,12 +250,20 @@ impl Hca {
         ranges.fold((0, 0), |(count, bytes), (_, len)| (count + 1, bytes + len))
     }
 
-    /// A VF has written memory.
-    pub fn track_writes(&mut self, vhca: u16, written: &[(u64, u64)]) {
+    /// Does something. Trackers see what VFs write to memory meanwhile: those that there are
+    /// afterwards, so a report that begins meanwhile may have it, or the next one.
+    pub fn noting(&mut self, host: &mut dyn Host, act: impl FnOnce(&mut Self, &mut dyn Host)) {
+        let mut noting = Noting {
+            host,
+            written: Vec::new(),
+        };
+        act(self, &mut noting);
+        let written = noting.written;
         let functions = self.functions.iter_mut();
         let trackers = functions.flat_map(|function| function.objects.trackers.values_mut());
-        for track in trackers.filter(|track| track.vhca == vhca) {
-            for (addr, len) in written {
+        for track in trackers {
+            let vhca = track.vhca;
+            for (_, addr, len) in written.iter().filter(|(of, ..)| of.0 == vhca) {
                 track.written(*addr, *len);
             }
         }

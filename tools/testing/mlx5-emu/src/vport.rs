@@ -9,6 +9,11 @@ use crate::{
         Field,
         Status, //
     },
+    resources::Saved, //
+};
+use serde::{
+    Deserialize,
+    Serialize, //
 };
 
 /// Most entries of a list, as a shift.
@@ -27,7 +32,7 @@ pub const DEFAULT_MTU: u16 = 1522;
 pub type Mac = [u8; 6];
 
 /// Frames and their bytes.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Deserialize, Serialize)]
 pub struct Traffic {
     /// Frames.
     pub frames: u64,
@@ -44,7 +49,7 @@ impl Traffic {
 }
 
 /// What QUERY_VPORT_COUNTER tells, each received and transmitted.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, Debug, Deserialize, Serialize)]
 pub struct Counters {
     /// Broadcast, unicast and multicast.
     ethernet: [[Traffic; 2]; 3],
@@ -68,6 +73,34 @@ pub struct Vport {
     lists: [Vec<u8>; LISTS],
     /// Frames.
     pub counters: Counters,
+}
+
+/// What a VF's driver has said of its port, and the address that it knows.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Settings {
+    fields: [u64; SAVED.len()],
+    lists: [Vec<u8>; LISTS],
+}
+
+/// What is in [`Settings`]. GUIDs are those of the HCA that it is on.
+const SAVED: [Field; 4] = [
+    vport::MTU,
+    vport::PROMISC,
+    vport::LOCAL_LB,
+    vport::PERMANENT,
+];
+
+impl Saved for Settings {
+    fn is_sound(&self) -> bool {
+        let sane = |list: &Vec<u8>| list.len() % ENTRY == 0 && list.len() <= ENTRY << LOG_MAX_LIST;
+        self.lists.iter().all(sane)
+    }
+}
+
+impl Saved for Counters {
+    fn is_sound(&self) -> bool {
+        true
+    }
 }
 
 /// A GUID that differs between functions, HCAs and what it is for.
@@ -97,6 +130,22 @@ impl Vport {
             lists: Default::default(),
             counters: Counters::default(),
         }
+    }
+
+    /// What is saved of it.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            fields: SAVED.map(|field| field.get(&self.context)),
+            lists: self.lists.clone(),
+        }
+    }
+
+    /// Loads that.
+    pub fn load(&mut self, settings: Settings) {
+        for (field, value) in SAVED.into_iter().zip(settings.fields) {
+            field.set(&mut self.context, value);
+        }
+        self.lists = settings.lists;
     }
 
     /// Longest frame, with its checksum.

@@ -20,6 +20,10 @@ use crate::{
         Ring, //
     },
 };
+use serde::{
+    Deserialize,
+    Serialize, //
+};
 
 /// `MLX5_WQ_TYPE_CYCLIC`
 const CYCLIC: u64 = 1;
@@ -27,7 +31,7 @@ const CYCLIC: u64 = 1;
 pub const MAX_LOG_SIZE: u64 = 15;
 
 /// State of a queue (MLX5_SQC_STATE_*, MLX5_RQC_STATE_*).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[repr(u8)]
 pub enum QueueState {
     /// It was just made.
@@ -67,7 +71,7 @@ pub enum Syndrome {
 }
 
 /// A send queue or a receive queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct WorkQueue {
     /// As the driver gave it, without the list of pages.
     pub context: Vec<u8>,
@@ -115,6 +119,14 @@ impl WorkQueue {
             doorbell_record: wq::DBR.get(context),
             log_stride: log_stride as u32,
         })
+    }
+
+    /// Whether one that was loaded is one that [`Self::parse`] could have made.
+    pub fn is_sound(&self, strides: std::ops::RangeInclusive<u64>) -> bool {
+        let log_stride = self.log_stride;
+        self.context.len() == wq::CONTEXT_LEN
+            && strides.contains(&log_stride.into())
+            && self.ring.is_sound(MAX_LOG_SIZE, log_stride..=log_stride)
     }
 
     /// QUERY_SQ, QUERY_RQ: its context.

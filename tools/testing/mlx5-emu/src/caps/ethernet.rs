@@ -2,6 +2,7 @@
 
 //! Capabilities of an HCA that is a NIC.
 
+use super::LEN;
 use crate::{
     commands::LOG_MAX_OBJECTS,
     host::FunctionId,
@@ -11,6 +12,7 @@ use crate::{
     },
     rqt,
     sq,
+    state::Digest,
     steering,
     vport,
     wq, //
@@ -47,13 +49,7 @@ mod general {
     pub const LOG_MAX_VLAN_LIST: Field = field(0x7d, 3, 5);
     pub const LOG_MAX_CURRENT_MC_LIST: Field = field(0x7e, 3, 5);
     pub const LOG_MAX_CURRENT_UC_LIST: Field = field(0x7f, 3, 5);
-    // What an HCA has that is no NIC: its state is not saved yet if it is one.
-    pub const MIGRATION: Field = field(0xd1, 5, 1);
-    pub const ADV_VIRTUALIZATION: Field = field(0xaf, 1, 1);
 }
-
-/// MLX5_CAP_GENERAL_2, cmd_hca_cap_2.
-const MIGRATABLE: Field = field(0x10, 0, 1);
 
 /// MLX5_CAP_ETHERNET_OFFLOADS, per_protocol_networking_offload_caps.
 mod offloads {
@@ -100,13 +96,22 @@ mod receive {
     pub const LAYER_4: Field = field(AT + 0x22, 2, 5);
 }
 
+/// A digest of all that is added.
+pub fn digest(function: FunctionId) -> u64 {
+    let mut digest = Digest::default();
+    for kind in [0x0, 0x1, 0x7] {
+        let mut cap = vec![0; LEN];
+        add(kind, function, &mut cap);
+        digest.bytes(&cap);
+    }
+    digest.value()
+}
+
 /// Adds to a page of type `kind`.
 pub fn add(kind: u16, function: FunctionId, cap: &mut [u8]) {
     let log_max = u64::from(LOG_MAX_OBJECTS);
     let fields: &[(Field, u64)] = match kind {
         0x0 => &[
-            (general::MIGRATION, 0),
-            (general::ADV_VIRTUALIZATION, 0),
             (
                 general::VPORT_GROUP_MANAGER,
                 u64::from(function == FunctionId::PF),
@@ -159,7 +164,6 @@ pub fn add(kind: u16, function: FunctionId, cap: &mut [u8]) {
             (receive::LAYER_3, 0b11_1111),
             (receive::LAYER_4, 0b1_1111),
         ],
-        0x20 => &[(MIGRATABLE, 0)],
         _ => &[],
     };
     for (field, value) in fields {

@@ -9,16 +9,18 @@ use super::{
     Result, //
 };
 use crate::{
+    caps,
     host::FunctionId,
     ifc::{
         self,
         Status, //
     },
     image::{
-        self,
+        Image,
         Refused, //
     },
     migration::{
+        Now,
         Save,
         Side,
         Vhca, //
@@ -27,20 +29,33 @@ use crate::{
         AccessError,
         Mkey, //
     },
+    records::Records, //
 };
+
 impl Context<'_> {
-    /// The VHCA that a migration command is about: a VF's, and only for the PF.
+    /// The VF that a migration command is about, which only the PF sends.
+    fn migrating(&self) -> FunctionId {
+        FunctionId(ifc::VHCA_ID.get(self.input) as u16)
+    }
+
+    /// Its VHCA.
     pub(super) fn vhca(&mut self) -> Result<&mut Vhca> {
-        let id = ifc::VHCA_ID.get(self.input) as u16;
+        let id = self.migrating();
         let enabled = |function: &&mut crate::hca::Function| function.enabled;
         let function = match self.function {
-            FunctionId::PF => self.hca.functions.get_mut(usize::from(id)),
+            FunctionId::PF => self.hca.function(id),
             _ => None,
         };
         match function.filter(enabled).and_then(|f| f.vf.as_mut()) {
             Some(vf) => Ok(&mut vf.vhca),
-            None => Err(violation(Status::BadRes, format!("VHCA {id}"))),
+            None => Err(violation(Status::BadRes, format!("VHCA {}", id.0))),
         }
+    }
+
+    /// What its driver has made of it.
+    fn records(&mut self) -> Result<Records> {
+        self.vhca()?;
+        Ok(self.hca.records(self.migrating()))
     }
 
     pub(super) fn suspend(&mut self) -> Result<()> {
@@ -60,7 +75,12 @@ impl Context<'_> {
             1 => Side::Initiator,
             op_mod => return Err(violation(Status::BadParam, format!("op_mod {op_mod}"))),
         };
-        Ok(self.vhca()?.resume(side)?)
+        self.vhca()?.resume(side)?;
+        let id = self.migrating();
+        if !self.hca.is_suspended(id) {
+            self.hca.resumed(self.host, id);
+        }
+        Ok(())
     }
 
     fn no_op_mod(&self) -> Result<()> {
@@ -80,12 +100,13 @@ impl Context<'_> {
         };
         let incremental = ifc::INCREMENTAL.get(self.input) == 1;
         let chunks_grow = self.hca.config.chunks_grow;
+        let records = self.records()?;
         let vhca = self.vhca()?;
         // This is how the driver says which way it will save.
         vhca.chunk = chunk;
         vhca.chunks_grow = chunks_grow;
-        let sizes = vhca.query(incremental)?;
-        let state = vhca.migration_state();
+        let sizes = vhca.query(incremental, &records)?;
+        let state = vhca.migration_state(&records);
         if self.hca.config.migration_state {
             ifc::MIGRATION_STATE.set(self.output, state as u64);
         }
@@ -127,7 +148,12 @@ impl Context<'_> {
         };
         let unwritten = u64::from(self.hca.config.save_unwritten);
         let room = room.saturating_sub(unwritten);
-        let (image, next) = self.vhca()?.save(save, room)?;
+        let records = self.records()?;
+        let now = Now {
+            records: &records,
+            capabilities: caps::of_image(&self.hca.config, self.migrating()),
+        };
+        let (image, next) = self.vhca()?.save(save, room, now)?;
         mkey.write(self.host, 0, &image)
             .map_err(|error| self.access_failure(error))?;
         self.bytes = image.len() as u64 + unwritten;
@@ -150,7 +176,10 @@ impl Context<'_> {
         let bytes = mkey
             .read(self.host, 0, written as usize)
             .map_err(|error| self.access_failure(error))?;
-        image::load(&mut self.vhca()?.state, &bytes)?;
+        let id = self.migrating();
+        let capabilities = caps::of_image(&self.hca.config, id);
+        let image = Image::parse(&self.vhca()?.state, capabilities, &bytes)?;
+        self.hca.load_image(self.host, id, image)?;
         self.bytes = size;
         Ok(())
     }

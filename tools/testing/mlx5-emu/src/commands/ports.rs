@@ -53,6 +53,7 @@ impl Context<'_> {
     pub(super) fn query_vport_state(&mut self) -> Result<()> {
         self.vport()?;
         let up = self.hca.port.is_up();
+        self.me().told_link = up;
         vport::ADMIN_STATE.set(self.output, UP);
         vport::STATE.set(self.output, if up { UP } else { 0 });
         Ok(())

@@ -114,6 +114,11 @@ impl Machine {
         machine
     }
 
+    /// Drives this function from now on, whose driver has started before.
+    pub fn turn_to(&mut self, function: FunctionId) {
+        self.function = function;
+    }
+
     /// Drives this function from now on.
     pub fn drive(&mut self, function: FunctionId) {
         self.function = function;
@@ -277,6 +282,12 @@ impl Machine {
         }
         let reply = self.send(&input, 16);
         (reply.status(), ifc::ACTUAL_IMAGE_SIZE.get(&reply.output))
+    }
+
+    /// Resumes both sides of a VHCA.
+    pub fn resume(&mut self, vhca: u16) {
+        assert_eq!(self.about(ifc::RESUME_VHCA, 0, vhca), 0);
+        assert_eq!(self.about(ifc::RESUME_VHCA, 1, vhca), 0);
     }
 
     /// Suspends both sides of a VHCA.

@@ -125,6 +125,7 @@ fn what_disables_or_resets_a_vf_wipes_it() {
         let flags = [ifc::INCREMENTAL];
         let save = machine.transfer(ifc::SAVE_VHCA_STATE, 1, key, LEN, &flags);
         assert_eq!(save.0, BAD_STATE);
+        machine.resume(1);
         // Its driver starts from the beginning.
         machine.drive(FunctionId(1));
         assert_eq!(

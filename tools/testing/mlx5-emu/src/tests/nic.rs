@@ -50,26 +50,26 @@ use crate::{
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const EQ: u64 = DATA;
-const CQ: u64 = DATA + 0x1000;
+pub(super) const CQ: u64 = DATA + 0x1000;
 const CQ_RECORD: u64 = DATA + 0x2000;
 const SQ: u64 = DATA + 0x3000;
 const SQ_RECORD: u64 = DATA + 0x4000;
 const RQ: u64 = DATA + 0x5000;
 const RQ_RECORD: u64 = DATA + 0x6000;
 /// What is sent, and where what is received goes.
-const OUT: u64 = DATA + 0x1_0000;
-const IN: u64 = DATA + 0x2_0000;
+pub(super) const OUT: u64 = DATA + 0x1_0000;
+pub(super) const IN: u64 = DATA + 0x2_0000;
 /// Bytes for each frame that is received.
 const ROOM: u64 = 2048;
 const LOG_CQ: u64 = 4;
 
-struct Nic {
-    machine: Machine,
+pub(super) struct Nic {
+    pub(super) machine: Machine,
     pd: u64,
     key: u32,
-    cqn: u64,
-    uar: u64,
-    sqn: u64,
+    pub(super) cqn: u64,
+    pub(super) uar: u64,
+    pub(super) sqn: u64,
     rqn: u64,
     tir: u64,
     tis: u64,
@@ -128,6 +128,11 @@ fn port(admin: u64) -> Vec<u8> {
 
 impl Nic {
     fn new() -> Self {
+        Self::on(FunctionId::PF)
+    }
+
+    /// The NIC that a function is.
+    pub(super) fn on(function: FunctionId) -> Self {
         let mut machine = Machine::new(Config {
             vfs: 2,
             network: Some(MAC),
@@ -137,8 +142,9 @@ impl Nic {
             let fields = [(ifc::FUNCTION_ID, function)];
             send(&mut machine, &input(ifc::ENABLE_HCA, 16, &fields));
         }
-        machine.hca.functions[0].up = true;
         send(&mut machine, &port(1));
+        machine.hca.functions[usize::from(function.0)].up = true;
+        machine.drive(function);
         let alloc = |machine: &mut Machine, opcode| number(&send(machine, &command(opcode, 0, 16)));
         let pd = alloc(&mut machine, ifc::ALLOC_PD);
         let uar = alloc(&mut machine, ifc::ALLOC_UAR);
@@ -249,17 +255,24 @@ impl Nic {
         }
     }
 
-    fn write(&mut self, at: u64, bytes: &[u8]) {
+    pub(super) fn write(&mut self, at: u64, bytes: &[u8]) {
         self.machine.memory.bytes[at as usize..][..bytes.len()].copy_from_slice(bytes);
     }
 
-    fn status(&mut self, input: &[u8]) -> u8 {
+    pub(super) fn status(&mut self, input: &[u8]) -> u8 {
         self.machine.send(input, 0x80).status()
     }
 
     /// A WQE: its control and Ethernet segments, the inline header, and one data
     /// segment for the rest, at [`OUT`].
-    fn wqe(&mut self, opcode: u8, frame: &[u8], inline: usize, flags: u8, mss: u16) -> Vec<u8> {
+    pub(super) fn wqe(
+        &mut self,
+        opcode: u8,
+        frame: &[u8],
+        inline: usize,
+        flags: u8,
+        mss: u16,
+    ) -> Vec<u8> {
         let (header, rest) = frame.split_at(inline);
         self.write(OUT, rest);
         let mut wqe = vec![0; 30];
@@ -280,7 +293,7 @@ impl Nic {
     }
 
     /// Writes a WQE to the ring, without a doorbell.
-    fn put(&mut self, wqe: &[u8]) {
+    pub(super) fn put(&mut self, wqe: &[u8]) {
         for block in wqe.chunks(64) {
             self.write(SQ + u64::from(self.sent % 16) * 64, block);
             self.sent += 1;
@@ -289,21 +302,21 @@ impl Nic {
         self.write(SQ_RECORD + 4, &record);
     }
 
-    fn ring(&mut self) {
+    pub(super) fn ring(&mut self) {
         let at = self.uar * 4096 + 0x800;
         self.machine.write_register(at, 0);
         let word = ((self.sqn as u32) << 8) | 3;
         self.machine.write_register(at + 4, word);
     }
 
-    fn send_frame(&mut self, frame: &[u8]) {
+    pub(super) fn send_frame(&mut self, frame: &[u8]) {
         let wqe = self.wqe(0x0a, frame, 0, 0, 0);
         self.put(&wqe);
         self.ring();
     }
 
     /// Posts memory for that many frames more.
-    fn post(&mut self, count: u32) {
+    pub(super) fn post(&mut self, count: u32) {
         for _ in 0..count {
             let slot = u64::from(self.posted % 16);
             let mut wqe = (ROOM as u32 | (1 << 31)).to_be_bytes().to_vec();
@@ -317,18 +330,18 @@ impl Nic {
         self.write(RQ_RECORD, &record);
     }
 
-    fn arrive(&mut self, frame: &[u8]) {
+    pub(super) fn arrive(&mut self, frame: &[u8]) {
         let Machine { hca, memory, .. } = &mut self.machine;
         hca.frame_arrived(memory, frame);
         hca.timer(memory);
     }
 
-    fn received(&self, slot: u64, len: usize) -> &[u8] {
+    pub(super) fn received(&self, slot: u64, len: usize) -> &[u8] {
         &self.machine.memory.bytes[(IN + slot * ROOM) as usize..][..len]
     }
 
     /// The next CQE, if there is one.
-    fn cqe(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn cqe(&mut self) -> Option<Vec<u8>> {
         let index = self.consumed % (1 << LOG_CQ);
         let at = (CQ + u64::from(index) * 64) as usize;
         let cqe = self.machine.memory.bytes[at..at + 64].to_vec();
@@ -343,7 +356,7 @@ impl Nic {
     }
 
     /// Opcode, syndrome and WQE of the next CQE.
-    fn end(&mut self) -> (u8, u8, u16) {
+    pub(super) fn end(&mut self) -> (u8, u8, u16) {
         let cqe = self.cqe().expect("no CQE");
         (
             cqe[63] >> 4,
@@ -352,18 +365,18 @@ impl Nic {
         )
     }
 
-    fn eqe(&self, index: u64) -> &[u8] {
+    pub(super) fn eqe(&self, index: u64) -> &[u8] {
         &self.machine.memory.bytes[(EQ + index * 64) as usize..][..64]
     }
 
-    fn out_of_buffer(&mut self) -> u64 {
+    pub(super) fn out_of_buffer(&mut self) -> u64 {
         let query = [(QUERY_COUNTER_SET, self.counter)];
         let query = input(ifc::QUERY_Q_COUNTER, 0x20, &query);
         OUT_OF_BUFFER.get(&send(&mut self.machine, &query))
     }
 
     /// The violations so far, which then are forgotten.
-    fn violations(&mut self) -> usize {
+    pub(super) fn violations(&mut self) -> usize {
         std::mem::take(&mut self.machine.memory.violations).len()
     }
 }

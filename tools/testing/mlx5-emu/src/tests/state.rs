@@ -3,7 +3,17 @@
 //! What a VF remembers.
 
 use crate::{
-    image,
+    image::{
+        self,
+        Content,
+        Image,
+        Refused, //
+    },
+    records::{
+        Key,
+        Kind,
+        Part, //
+    },
     state::{
         Command,
         VfState,
@@ -15,6 +25,10 @@ use mlx5_emu_regs::{
     scatter_page, //
 };
 
+const KEY: Key = Key {
+    kind: Kind::Sq,
+    number: 5,
+};
 const SIZE: u64 = 16 * PAGE_LEN as u64;
 
 #[test]
@@ -76,19 +90,47 @@ fn only_what_has_changed_is_dirty() {
         state.dirty().unwrap().iter().copied().collect::<Vec<_>>(),
         [0, 15]
     );
-    assert_eq!(
-        image::save_pages(&state, [&0, &15]).len() as u64,
-        image::partial_len(2)
-    );
+    let image = image::save(&state, &content(Some(vec![0, 15])));
+    let parts = 2 * Part::HEADER + 4;
+    assert_eq!(image.len() as u64, image::partial_len(2) + parts as u64);
+}
+
+fn content(pages: Option<Vec<u64>>) -> Content {
+    Content {
+        capabilities: 7,
+        pages,
+        parts: vec![Part::whole(KEY, b"four"), Part::Gone(KEY)],
+        more: true,
+    }
 }
 
 #[test]
-fn an_image_of_another_size_is_refused() {
-    let image = image::save(&VfState::new(SIZE));
-    assert_eq!(
-        image::load(&mut VfState::new(SIZE * 2), &image),
-        Err(image::Refused::StateSize)
-    );
+fn an_image_for_another_vf_is_refused() {
+    let image = image::save(&VfState::new(SIZE), &content(None));
+    let parse = |size, capabilities| {
+        let state = VfState::new(size);
+        Image::parse(&state, capabilities, &image).map(|image| image.more)
+    };
+    assert_eq!(parse(SIZE, 7), Ok(true));
+    assert_eq!(parse(SIZE * 2, 7), Err(Refused::StateSize));
+    assert_eq!(parse(SIZE, 8), Err(Refused::Capabilities));
+}
+
+#[test]
+fn an_image_has_parts_of_records() {
+    let state = VfState::new(SIZE);
+    for pages in [None, Some(vec![]), Some(vec![3])] {
+        let is_full = pages.is_none();
+        let content = content(pages);
+        let bytes = image::save(&state, &content);
+        let image = Image::parse(&state, 7, &bytes).unwrap();
+        assert_eq!(image.parts, content.parts);
+        assert_eq!(image.is_full, is_full);
+        // Shorter, and the digest is of another image.
+        for len in (0..bytes.len()).step_by(97) {
+            assert!(Image::parse(&state, 7, &bytes[..len]).is_err());
+        }
+    }
 }
 
 #[test]
@@ -106,9 +148,10 @@ fn a_command_goes_on_where_its_arguments_were_written() {
         status: 4,
         digest: 5,
     };
-    for image in [image::save(&state), image::save_pages(&state, [])] {
+    for pages in [None, Some(vec![])] {
+        let image = image::save(&state, &content(pages));
         let mut other = VfState::new(SIZE);
-        image::load(&mut other, &image).unwrap();
+        Image::parse(&state, 7, &image).unwrap().load(&mut other);
         assert_eq!(other.command, state.command);
     }
 }

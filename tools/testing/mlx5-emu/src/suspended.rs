@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A VF that is suspended: it neither reads nor writes memory and interrupts nobody. What its
+//! driver asks of it then, it does when it resumes.
+
+use crate::{
+    hca::Hca,
+    host::{
+        FunctionId,
+        Host, //
+    },
+    image::{
+        Image,
+        Refused, //
+    },
+    migration::Running,
+    resources::Resources, //
+};
+
+impl Hca {
+    /// Whether a function starts nothing by itself.
+    pub fn is_suspended(&self, id: FunctionId) -> bool {
+        let function = self.functions.get(usize::from(id.0));
+        let vf = function.and_then(|function| function.vf.as_ref());
+        vf.is_some_and(|vf| vf.vhca.running != Running::Fully)
+    }
+
+    /// Whether a function does not even answer.
+    pub fn is_stopped(&self, id: FunctionId) -> bool {
+        let function = self.functions.get(usize::from(id.0));
+        let vf = function.and_then(|function| function.vf.as_ref());
+        vf.is_some_and(|vf| vf.vhca.running == Running::Suspended)
+    }
+
+    /// LOAD_VHCA_STATE: all of an image, or nothing.
+    pub fn load_image(
+        &mut self,
+        host: &mut dyn Host,
+        id: FunctionId,
+        image: Image<'_>,
+    ) -> Result<(), Refused> {
+        let fresh = Resources::after_reset(&self.config, id);
+        let Some(vf) = &self.functions[usize::from(id.0)].vf else {
+            return Ok(());
+        };
+        let (mut resources, mut joined) = match image.is_full {
+            true => (fresh.clone(), Default::default()),
+            false => (self.resources(id), vf.vhca.joined.clone()),
+        };
+        let records = joined.join(image.parts.clone()).ok_or(Refused::Record)?;
+        for (key, bytes) in records {
+            let loaded = resources.load(&fresh, id, key, bytes.as_deref());
+            loaded.map_err(|_| Refused::Record)?;
+        }
+        let is_whole = joined.is_complete() && resources.is_whole();
+        if !(image.more || is_whole) {
+            return Err(Refused::Missing);
+        }
+        self.load_resources(host, id, resources);
+        if let Some(vf) = &mut self.functions[usize::from(id.0)].vf {
+            image.load(&mut vf.vhca.state);
+            vf.vhca.joined = joined;
+        }
+        Ok(())
+    }
+
+    /// A VF goes on.
+    pub fn resumed(&mut self, host: &mut dyn Host, id: FunctionId) {
+        let slots = std::mem::take(&mut self.functions[usize::from(id.0)].rung);
+        self.doorbell(host, id, slots);
+        let sqs: Vec<u32> = self.objects(id).sqs.keys().copied().collect();
+        for sqn in sqs {
+            self.send_posted(host, id, sqn);
+        }
+        let cqs = &mut self.objects(id).cqs;
+        let due = cqs
+            .iter_mut()
+            .filter_map(|(cqn, cq)| cq.resume().then_some(*cqn));
+        for cqn in due.collect::<Vec<u32>>() {
+            self.completion(host, id, cqn);
+        }
+        self.tell_link(host, id);
+        for eq in self.objects(id).eqs.values_mut() {
+            eq.resume(host, id);
+        }
+        self.wake(host);
+    }
+}
