@@ -224,6 +224,14 @@ fn toeplitz(key: &[u8], data: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use crate::packet::tests::tcp4;
+    use etherparse::{
+        IpNumber,
+        PacketBuilder, //
+    };
+    use std::net::{
+        IpAddr,
+        SocketAddr, //
+    };
 
     /// The key that the verification suite of RSS has.
     const KEY: [u8; 40] = [
@@ -244,13 +252,84 @@ mod tests {
         input
     }
 
+    /// A packet without data.
+    fn packet(from: &str, to: &str, tcp: bool) -> Packet {
+        let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        let builder = PacketBuilder::ethernet2([0; 6], [0; 6]);
+        let builder = match (from.ip(), to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => builder.ipv4(from.octets(), to.octets(), 64),
+            (IpAddr::V6(from), IpAddr::V6(to)) => builder.ipv6(from.octets(), to.octets(), 64),
+            _ => unreachable!("of one family"),
+        };
+        let mut frame = Vec::new();
+        match tcp {
+            true => {
+                let builder = builder.tcp(from.port(), to.port(), 0, 0);
+                builder.write(&mut frame, &[]).unwrap();
+            }
+            false => builder.write(&mut frame, IpNumber::GRE, &[]).unwrap(),
+        }
+        Packet::parse(&frame).unwrap()
+    }
+
+    /// Microsoft has published them in "Verifying the RSS hash calculation".
     #[test]
-    fn the_hash_is_that_of_the_verification_suite() {
-        // 66.9.149.187:2794 to 161.142.100.80:1766, as Microsoft has it.
-        let mut data = vec![66, 9, 149, 187, 161, 142, 100, 80];
-        assert_eq!(toeplitz(&KEY, &data), 0x323e_8fc2);
-        data.extend_from_slice(&[0x0a, 0xea, 0x06, 0xe6]);
-        assert_eq!(toeplitz(&KEY, &data), 0x51cc_c178);
+    fn hashes_are_those_of_the_verification_suite() {
+        let tir = Tir::parse(&input(1, HASH_TOEPLITZ, 0xf)).unwrap();
+        for (from, to, of_addresses, of_ports) in [
+            (
+                "66.9.149.187:2794",
+                "161.142.100.80:1766",
+                0x323e_8fc2,
+                0x51cc_c178,
+            ),
+            (
+                "199.92.111.2:14230",
+                "65.69.140.83:4739",
+                0xd718_262a,
+                0xc626_b0ea,
+            ),
+            (
+                "24.19.198.95:12898",
+                "12.22.207.184:38024",
+                0xd2d0_a5de,
+                0x5c2b_394a,
+            ),
+            (
+                "38.27.205.30:48228",
+                "209.142.163.6:2217",
+                0x8298_9176,
+                0xafc7_327f,
+            ),
+            (
+                "153.39.163.191:44251",
+                "202.188.127.2:1303",
+                0x5d18_09c5,
+                0x10e8_28a2,
+            ),
+            (
+                "[3ffe:2501:200:1fff::7]:2794",
+                "[3ffe:2501:200:3::1]:1766",
+                0x2cc1_8cd5,
+                0x4020_7d3d,
+            ),
+            (
+                "[3ffe:501:8::260:97ff:fe40:efab]:14230",
+                "[ff02::1]:4739",
+                0x0f0c_461c,
+                0xdde5_1bbf,
+            ),
+            (
+                "[3ffe:1900:4545:3:200:f8ff:fe21:67cf]:44251",
+                "[fe80::200:f8ff:fe21:67cf]:38024",
+                0x4b61_e985,
+                0x02d1_feef,
+            ),
+        ] {
+            let hash = |tcp| tir.hash(&packet(from, to, tcp)).value;
+            assert_eq!(hash(false), of_addresses, "{from}");
+            assert_eq!(hash(true), of_ports, "{from}");
+        }
     }
 
     #[test]
