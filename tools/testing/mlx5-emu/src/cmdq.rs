@@ -360,6 +360,7 @@ impl Hca {
     pub fn timer(&mut self, host: &mut dyn Host) {
         self.noting(host, |hca, host| {
             hca.finish_due(host);
+            hca.send_behind(host);
             hca.deliver_frames(host);
             hca.send_reports(host);
             hca.wake(host);

@@ -15,8 +15,11 @@ use etherparse::{
 pub const ETHERNET: usize = 14;
 /// Bytes of a VLAN tag.
 const TAG: usize = 4;
-/// TPID of a service tag (802.1ad).
+/// TPIDs of the tags that the NIC knows: of a customer (802.1Q), and of a service (802.1ad).
+const CUSTOMER_TAG: u16 = 0x8100;
 const SERVICE_TAG: u16 = 0x88a8;
+/// Longest packet of IP, and longest payload of IPv6.
+const MAX_LENGTH: usize = 0xffff;
 /// Flags of TCP in the byte that has them.
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
@@ -42,8 +45,8 @@ pub struct Ip {
     pub fragment: bool,
     /// Where it is in the frame.
     at: usize,
-    /// What follows it, without padding.
-    payload: (usize, usize),
+    /// Where what it carries begins.
+    payload: usize,
     traffic_class: u8,
     ttl: u8,
     /// An address of IPv4 is in the last 4 bytes.
@@ -73,6 +76,8 @@ pub struct Transport {
     flags: u16,
     /// Bytes of it.
     len: usize,
+    /// Bytes of it and its data. What IP has beyond those of UDP is padding.
+    total: usize,
 }
 
 /// What the headers of a frame say.
@@ -109,8 +114,11 @@ impl Packet {
         };
         let mut outer = ethernet.ether_type();
         let mut vlan = None;
+        // What follows a tag that the NIC does not know, it does not see.
+        let mut seen = true;
         for tag in &sliced.link_exts {
-            let LaxLinkExtSlice::Vlan(tag) = tag else {
+            let (LaxLinkExtSlice::Vlan(tag), CUSTOMER_TAG | SERVICE_TAG) = (tag, outer.0) else {
+                seen = false;
                 break;
             };
             let slice = tag.slice();
@@ -120,17 +128,16 @@ impl Packet {
             });
             outer = tag.ether_type();
         }
-        let ip = match &sliced.net {
+        let ip = match sliced.net.as_ref().filter(|_| seen) {
             Some(LaxNetSlice::Ipv4(ip)) => {
                 let header = ip.header();
                 let payload = ip.payload();
-                let begin = offset(frame, payload.payload);
                 Some(Ip {
                     version: 4,
                     protocol: payload.ip_number.0,
                     fragment: payload.fragmented,
                     at: offset(frame, header.slice()),
-                    payload: (begin, begin + payload.payload.len()),
+                    payload: offset(frame, payload.payload),
                     traffic_class: header.slice()[1],
                     ttl: header.ttl(),
                     source: ipv4(header.source()),
@@ -140,13 +147,12 @@ impl Packet {
             Some(LaxNetSlice::Ipv6(ip)) => {
                 let header = ip.header();
                 let payload = ip.payload();
-                let begin = offset(frame, payload.payload);
                 Some(Ip {
                     version: 6,
                     protocol: payload.ip_number.0,
                     fragment: payload.fragmented,
                     at: offset(frame, header.slice()),
-                    payload: (begin, begin + payload.payload.len()),
+                    payload: offset(frame, payload.payload),
                     traffic_class: header.traffic_class(),
                     ttl: header.hop_limit(),
                     source: header.source(),
@@ -162,6 +168,7 @@ impl Packet {
                 destination: tcp.destination_port(),
                 flags: u16::from_be_bytes([tcp.slice()[12], tcp.slice()[13]]) & 0x1ff,
                 len: tcp.header_slice().len(),
+                total: tcp.slice().len(),
             }),
             Some(TransportSlice::Udp(udp)) => Some(Transport {
                 protocol: Protocol::Udp,
@@ -169,6 +176,7 @@ impl Packet {
                 destination: udp.destination_port(),
                 flags: 0,
                 len: udp.header_len(),
+                total: udp.slice().len(),
             }),
             _ => None,
         };
@@ -217,10 +225,7 @@ impl Packet {
 
     /// Whether there is data behind the header of TCP or UDP.
     pub fn has_data(&self) -> bool {
-        match (&self.ip, &self.transport) {
-            (Some(ip), Some(transport)) => ip.payload.0 + transport.len < ip.payload.1,
-            _ => false,
-        }
+        self.transport.is_some_and(|t| t.len < t.total)
     }
 
     /// Whether TCP acknowledges something.
@@ -242,7 +247,7 @@ impl Packet {
         let (Some(ip), Some(transport)) = (&self.ip, &self.transport) else {
             return false;
         };
-        let data = &frame[ip.payload.0..ip.payload.1];
+        let data = &frame[ip.payload..][..transport.total];
         let absent = transport.protocol == Protocol::Udp && data.get(6..8) == Some(&[0, 0]);
         absent || fold(ip.pseudo_header(data.len()) + u64::from(sum(data))) == 0xffff
     }
@@ -306,7 +311,8 @@ pub fn set_checksums(frame: &mut [u8], network: bool, transport: bool) {
         frame[ip.at + 10..ip.at + 12].copy_from_slice(&checksum.to_be_bytes());
     }
     if let Some(header) = packet.transport.filter(|_| transport) {
-        let (begin, end) = ip.payload;
+        let begin = ip.payload;
+        let end = begin + header.total;
         let at = begin
             + match header.protocol {
                 Protocol::Tcp => 16,
@@ -325,18 +331,26 @@ pub fn set_checksums(frame: &mut [u8], network: bool, transport: bool) {
 
 /// Cuts what follows the first `headers` bytes of a frame into pieces of `mss`
 /// bytes, each with these headers, as each needs them but for their checksums.
-/// `None` if that are not the headers of TCP or UDP, and no more.
-pub fn segment(frame: &[u8], headers: usize, mss: usize) -> Option<Vec<Vec<u8>>> {
+/// `None` if that are not the headers of TCP or UDP, and no more, or IP cannot say how long
+/// a piece is. A segment is made when it is taken: there may be as many as bytes.
+pub fn segment(
+    frame: &[u8],
+    headers: usize,
+    mss: usize,
+) -> Option<impl Iterator<Item = Vec<u8>> + '_> {
     let packet = Packet::parse(frame)?;
     let (ip, transport) = (packet.ip?, packet.transport?);
-    let at = ip.payload.0;
+    let at = ip.payload;
     if at + transport.len != headers || headers >= frame.len() || mss == 0 {
+        return None;
+    }
+    if (headers + mss).min(frame.len()) - ip.at > MAX_LENGTH {
         return None;
     }
     let pieces = frame[headers..].chunks(mss);
     let last = pieces.len() - 1;
     let be16 = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
-    let make = |(number, piece): (usize, &[u8])| {
+    let make = move |(number, piece): (usize, &[u8])| {
         let mut segment = frame[..headers].to_vec();
         segment.extend_from_slice(piece);
         let len = |from: usize| ((segment.len() - from) as u16).to_be_bytes();
@@ -365,7 +379,7 @@ pub fn segment(frame: &[u8], headers: usize, mss: usize) -> Option<Vec<Vec<u8>>>
         }
         segment
     };
-    Some(pieces.enumerate().map(make).collect())
+    Some(pieces.enumerate().map(make))
 }
 
 /// A frame without its outermost tag, and what was in that.
@@ -486,7 +500,7 @@ pub(crate) mod tests {
     fn segments_are_packets_of_their_own() {
         let data: Vec<u8> = (0..250).collect();
         let frame = tcp4(&data);
-        let mut segments = segment(&frame, 54, 100).unwrap();
+        let mut segments: Vec<_> = segment(&frame, 54, 100).unwrap().collect();
         let lengths: Vec<usize> = segments.iter().map(Vec::len).collect();
         assert_eq!(lengths, [154, 154, 104]);
         for (number, segment) in segments.iter_mut().enumerate() {
@@ -507,9 +521,46 @@ pub(crate) mod tests {
             assert_eq!(len, segment.len() - 58);
         }
         for (headers, mss) in [(53, 100), (55, 100), (0, 100), (54, 0), (1000, 100)] {
-            assert_eq!(segment(&tcp4(&data), headers, mss), None);
+            assert!(segment(&tcp4(&data), headers, mss).is_none());
         }
-        assert_eq!(segment(&tcp4(b""), 54, 100), None);
+        assert!(segment(&tcp4(b""), 54, 100).is_none());
+    }
+
+    /// Linux pads no packet so, and has a checksum of what UDP says it has.
+    #[test]
+    fn what_follows_udp_in_ip_does_not_count() {
+        let mut frame = udp6(b"data");
+        let at = ETHERNET + TAG + 4;
+        frame[at + 1] += 6;
+        frame.extend_from_slice(b"padded");
+        assert!(ok(&frame));
+        // Its checksum.
+        frame[at + 42] ^= 1;
+        assert!(!ok(&frame));
+        set_checksums(&mut frame, true, true);
+        frame.truncate(frame.len() - 6);
+        frame[at + 1] -= 6;
+        assert!(ok(&frame));
+    }
+
+    #[test]
+    fn a_segment_is_no_longer_than_ip_can_say() {
+        let mut frame = tcp4(b"");
+        frame.resize(0x1_0100, 0);
+        let lengths = |mss| segment(&frame, 54, mss).map(|all| all.map(|one| one.len()).max());
+        assert_eq!(lengths(0xffff - 40), Some(Some(0xffff + ETHERNET)));
+        assert_eq!(lengths(0xffff - 39), None);
+    }
+
+    /// A driver puts a tag back as a customer's.
+    #[test]
+    fn a_tag_of_another_kind_is_none() {
+        let mut frame = udp6(b"data");
+        frame[12..14].copy_from_slice(&[0x91, 0]);
+        let packet = Packet::parse(&frame).unwrap();
+        assert_eq!((packet.vlan, packet.ethertype), (None, 0x9100));
+        assert_eq!((packet.ip, packet.transport), (None, None));
+        assert_eq!(strip_vlan(&frame, &packet), None);
     }
 
     #[test]

@@ -51,6 +51,8 @@ const DOORBELLS: u64 = 0x800;
 pub const LOG_DOORBELL: u64 = 9;
 /// Most bytes of the frame that a WQE gives, as a shift (`max_lso_cap`).
 pub const LOG_MAX_LSO: u64 = 18;
+/// WQEs and frames that a queue works through at once, before others have their turn.
+pub const BUDGET: usize = 4096;
 /// MLX5_OPCODE_*
 const NOP: u8 = 0x00;
 const SEND: u8 = 0x0a;
@@ -71,6 +73,10 @@ const REQUESTER_ERROR: u8 = 13;
 pub struct Sq {
     /// Its context, state and WQEs.
     pub queue: WorkQueue,
+    /// The timer is to go on with what is posted: that was too much for one turn. A VF that
+    /// resumes looks at all queues.
+    #[serde(skip)]
+    pub behind: bool,
 }
 
 /// Whether a register of a UAR page is the last word of a doorbell of send
@@ -92,7 +98,18 @@ struct Work {
     /// Blocks that it takes.
     blocks: u16,
     signalled: bool,
-    frames: Vec<Vec<u8>>,
+    output: Option<Output>,
+}
+
+/// What a WQE has the queue send.
+#[derive(Debug)]
+struct Output {
+    frame: Vec<u8>,
+    /// Bytes of the headers and the size of the pieces, if the frame is to be cut.
+    cut: Option<(usize, usize)>,
+    /// Checksums that are to be set.
+    network: bool,
+    transport: bool,
 }
 
 /// A WQE that fails, and what its CQE says of it.
@@ -121,6 +138,7 @@ impl Sq {
         }
         Ok(Self {
             queue: WorkQueue::parse(context, LOG_BLOCK..=LOG_BLOCK)?,
+            behind: false,
         })
     }
 
@@ -169,13 +187,13 @@ impl Sq {
             wqe.extend(read(host, ahead)?);
         }
         wqe.truncate(len);
-        let frames = match opcode {
-            NOP => Vec::new(),
+        let output = match opcode {
+            NOP => None,
             SEND | LSO if self.tis().is_some() => {
                 let frame = self.gather(host, objects, &wqe);
-                frame
-                    .and_then(|(frame, inline)| frames(&wqe, opcode == LSO, frame, inline))
-                    .map_err(failed(opcode))?
+                let output = frame
+                    .and_then(|(frame, inline)| Output::new(&wqe, opcode == LSO, frame, inline));
+                Some(output.map_err(failed(opcode))?)
             }
             _ => return Err(bad()),
         };
@@ -183,7 +201,7 @@ impl Sq {
             opcode,
             blocks,
             signalled: wqe[11] & CQ_UPDATE != 0,
-            frames,
+            output,
         })
     }
 
@@ -216,36 +234,46 @@ impl Sq {
     }
 }
 
-/// The frames that go out for a WQE.
-fn frames(
-    wqe: &[u8],
-    segmented: bool,
-    frame: Vec<u8>,
-    inline: usize,
-) -> Result<Vec<Vec<u8>>, Syndrome> {
-    let flags = wqe[UNIT + 4];
-    if flags & !(L3_CHECKSUM | L4_CHECKSUM) != 0 {
-        return Err(Syndrome::Operation);
+impl Output {
+    fn new(wqe: &[u8], segmented: bool, frame: Vec<u8>, inline: usize) -> Result<Self, Syndrome> {
+        let flags = wqe[UNIT + 4];
+        if flags & !(L3_CHECKSUM | L4_CHECKSUM) != 0 {
+            return Err(Syndrome::Operation);
+        }
+        let mss = usize::from(be16(wqe, UNIT + 6));
+        if segmented && packet::segment(&frame, inline, mss).is_none() {
+            return Err(Syndrome::Operation);
+        }
+        Ok(Self {
+            frame,
+            cut: segmented.then_some((inline, mss)),
+            network: flags & L3_CHECKSUM != 0,
+            transport: flags & L4_CHECKSUM != 0,
+        })
     }
-    let mss = usize::from(be16(wqe, UNIT + 6));
-    let mut frames = match segmented {
-        true => packet::segment(&frame, inline, mss).ok_or(Syndrome::Operation)?,
-        false => vec![frame],
-    };
-    for frame in &mut frames {
-        let (network, transport) = (flags & L3_CHECKSUM != 0, flags & L4_CHECKSUM != 0);
-        packet::set_checksums(frame, network, transport);
+
+    /// Hands out each frame. Returns how many there are.
+    fn each(self, mut send: impl FnMut(Vec<u8>)) -> usize {
+        let mut send = |mut frame: Vec<u8>| {
+            packet::set_checksums(&mut frame, self.network, self.transport);
+            send(frame);
+        };
+        match self.cut {
+            Some((headers, mss)) => {
+                let segments = packet::segment(&self.frame, headers, mss);
+                segments.into_iter().flatten().map(send).count()
+            }
+            None => {
+                send(self.frame);
+                1
+            }
+        }
     }
-    Ok(frames)
 }
 
 impl Hca {
     /// The doorbell of a send queue was rung on a UAR page.
     pub fn sq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, uar: u32, sqn: u32) {
-        // How far to go is in memory, and is looked at when it resumes.
-        if self.is_suspended(id) {
-            return;
-        }
         match self.objects(id).sqs.get(&sqn).map(Sq::uar) {
             Some(own) if own == uar => self.send_posted(host, id, sqn),
             Some(_) => self.violation(host, id, &format!("doorbell of SQ {sqn:#x}, not its UAR")),
@@ -253,9 +281,34 @@ impl Hca {
         }
     }
 
-    /// Works through what was posted to a send queue.
+    /// Goes on with the send queues that had their turn and have more to send.
+    pub fn send_behind(&mut self, host: &mut dyn Host) {
+        for id in (0..self.functions.len()).map(|id| FunctionId(id as u16)) {
+            let sqs = self.objects(id).sqs.iter();
+            let behind: Vec<u32> = sqs.filter(|(_, sq)| sq.behind).map(|(n, _)| *n).collect();
+            for sqn in behind {
+                self.send_posted(host, id, sqn);
+            }
+        }
+    }
+
+    /// Works through what was posted to a send queue, for one turn.
     pub fn send_posted(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32) {
+        // How far to go is in memory, and is looked at when it resumes.
+        if self.is_suspended(id) {
+            return;
+        }
+        let mut done = 0;
         loop {
+            let behind = done >= BUDGET;
+            if let Some(sq) = self.objects(id).sqs.get_mut(&sqn) {
+                sq.behind = behind;
+            }
+            if behind {
+                let now = host.now();
+                host.wake_at(now);
+                return;
+            }
             let objects = &self.functions[usize::from(id.0)].objects;
             let Some(sq) = objects.sqs.get(&sqn) else {
                 return;
@@ -275,21 +328,25 @@ impl Hca {
                 }),
             };
             match result {
-                Ok(work) => self.sent(host, id, sqn, work),
-                Err(failed) => self.send_failed(host, id, sqn, &failed),
+                Ok(work) => done += 1 + self.sent(host, id, sqn, work),
+                Err(failed) => {
+                    done += 1;
+                    self.send_failed(host, id, sqn, &failed);
+                }
             }
         }
     }
 
-    fn sent(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, work: Work) {
+    /// Sends what a WQE says. Returns how many frames that are.
+    fn sent(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, work: Work) -> usize {
         let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
-            return;
+            return 0;
         };
         let (cqn, wqe) = (sq.queue.cqn(), sq.queue.counter);
         sq.queue.counter = wqe.wrapping_add(work.blocks);
-        for frame in work.frames {
-            self.transmit(host, id, frame);
-        }
+        let frames = work.output.map_or(0, |output| {
+            output.each(|frame| self.transmit(host, id, frame))
+        });
         if work.signalled {
             let now = host.now();
             let cqe = Cqe::new(REQUESTER)
@@ -298,6 +355,7 @@ impl Hca {
                 .wqe(wqe);
             self.complete(host, id, cqn, cqe);
         }
+        frames
     }
 
     fn send_failed(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, failed: &Failed) {

@@ -31,10 +31,12 @@ pub const LOG_MAX_SIZE: u64 = 24;
 /// Most destinations of an entry, as a shift.
 pub const LOG_MAX_DESTINATIONS: u64 = 8;
 /// Most entries of all tables, as a shift.
-pub const LOG_MAX_ENTRIES: u64 = 20;
+pub const LOG_MAX_ENTRIES: u64 = 16;
 /// Most tables that a packet goes through. They are of ever higher levels, but
 /// an entry may have it go to several.
-const MAX_STEPS: usize = 256;
+pub const MAX_STEPS: usize = 256;
+/// Most TIRs that a packet goes to: as many as an entry can have.
+pub const MAX_HITS: usize = 1 << LOG_MAX_DESTINATIONS;
 
 /// FS_FT_NIC_RX.
 const NIC_RECEIVE: u64 = 0;
@@ -319,9 +321,9 @@ impl FlowTables {
         let table = self.table(input)?;
         let level = table.level();
         let index = flow::INDEX.get(input) as u32;
-        let context = input.get(flow::CONTEXT..).unwrap_or_default().to_vec();
+        let context = input.get(flow::CONTEXT..).unwrap_or_default();
         outer(context.get(flow::VALUE..).unwrap_or_default())?;
-        let group = flow::CONTEXT_GROUP.get(&context) as u32;
+        let group = flow::CONTEXT_GROUP.get(context) as u32;
         let group = table.groups.get(&group).ok_or(Status::BadRes)?;
         // 0 makes one, 1 changes one.
         if op_mod != u64::from(table.entries.contains_key(&index))
@@ -332,7 +334,7 @@ impl FlowTables {
         if op_mod == 0 && count >= 1 << LOG_MAX_ENTRIES {
             return Err(Status::Lim);
         }
-        let destinations = destinations(&context)?;
+        let destinations = destinations(context)?;
         for destination in &destinations {
             match destination {
                 Destination::Table(id) => self.follows(level, *id)?,
@@ -340,8 +342,9 @@ impl FlowTables {
                 Destination::Tir(_) => return Err(Status::BadRes),
             }
         }
+        // Without the list, and whatever follows it.
         let entry = Entry {
-            context,
+            context: context[..flow::DESTINATION.min(context.len())].to_vec(),
             destinations,
         };
         self.table(input)?.entries.insert(index, entry);
@@ -425,6 +428,7 @@ impl FlowTables {
             for destination in &entry.destinations {
                 match *destination {
                     Destination::Table(id) => next.push(id),
+                    Destination::Tir(_) if hits.len() == MAX_HITS => break,
                     Destination::Tir(tir) => hits.push(Hit { tir, tag }),
                 }
             }

@@ -430,13 +430,36 @@ fn offloads_make_checksums_and_segments() {
     assert_eq!(wqe.len(), 7 * 16);
     nic.put(&wqe);
     nic.ring();
-    let mut segments = packet::segment(&right, 54, 100).unwrap();
+    let mut segments: Vec<_> = packet::segment(&right, 54, 100).unwrap().collect();
     for segment in &mut segments {
         packet::set_checksums(segment, true, true);
     }
     assert_eq!(nic.machine.memory.sent[1..], segments);
     assert_eq!(nic.end(), (0, 0, 0));
     assert_eq!(nic.end(), (0, 0, 1));
+}
+
+/// Others have their turn: a machine stands still while its NIC sends.
+#[test]
+fn a_queue_sends_so_much_at_once() {
+    let mut nic = Nic::new();
+    let frame = tcp4(&[0; 3000]);
+    for _ in 0..5 {
+        let wqe = nic.wqe(0x0e, &frame, 54, 0, 1);
+        nic.put(&wqe);
+    }
+    nic.ring();
+    let sent = |nic: &Nic| nic.machine.memory.sent.len();
+    assert_eq!(sent(&nic), 6000);
+    for expected in [12_000, 15_000, 15_000] {
+        let Machine { hca, memory, .. } = &mut nic.machine;
+        hca.timer(memory);
+        assert_eq!(sent(&nic), expected);
+    }
+    for wqe in 0..5 {
+        assert_eq!(nic.end(), (0, 0, wqe * 2));
+    }
+    assert_eq!(nic.violations(), 0);
 }
 
 #[test]
