@@ -3,14 +3,17 @@
 //! The emulated HCA: drivers that send anything, as a guest with a VF may. If the emulated
 //! HCA panics, QEMU ends, and the machine's test with it.
 
+use crate::machine::{
+    self,
+    Machine,
+    DATA,
+    DOORBELL,
+    QUEUE, //
+};
 use mlx5_emu::{
     config::Config,
     hca::Hca,
-    host::{
-        DmaFault,
-        FunctionId,
-        Host, //
-    },
+    host::FunctionId,
     ifc, //
 };
 use mlx5_emu_regs::{
@@ -28,28 +31,11 @@ use mlx5_rust_logic::fuzz::{
 
 /// Bytes of memory that there is.
 const MEMORY: usize = 0x2_0000;
-/// Where the drivers have their command queues: functions share them.
-const QUEUE: u64 = 0x1000;
-/// Where input and output mailboxes are.
-const IN_MAILBOXES: u64 = 0x8000;
-const OUT_MAILBOXES: u64 = 0xc000;
-/// From one mailbox to the next.
-const MAILBOX: u64 = 1024;
-/// Bytes of data in a mailbox.
-const BLOCK_DATA: usize = 512;
-/// Where there is memory for anything else.
-const DATA: u64 = 0x1_0000;
-/// Longest input and output of a command that is sent properly: two mailboxes.
-const MAX_LEN: usize = 16 + 2 * BLOCK_DATA;
 /// Most steps of an input.
 const STEPS: usize = 64;
-/// Most accesses to memory in a step: a command queue's doorbell is for 32 commands at most.
-const ACCESSES: usize = 1 << 20;
 
-/// Registers of the initialization segment.
+/// The high half of the address of the command queue.
 const QUEUE_HIGH: u64 = 0x10;
-const QUEUE_LOW: u64 = 0x14;
-const DOORBELL: u64 = 0x18;
 
 /// The lowest three bits of the byte that a step begins with; the others are a function.
 const COMMAND: u8 = 0;
@@ -104,69 +90,6 @@ const OPCODES: [u16; 36] = [
     ifc::DESTROY_GENERAL_OBJECT,
 ];
 
-/// A machine's memory and time.
-struct Machine {
-    memory: Vec<u8>,
-    now: u64,
-    wake: Option<u64>,
-    /// In this step.
-    accesses: usize,
-}
-
-impl Machine {
-    fn range(&mut self, addr: u64, len: usize) -> Result<std::ops::Range<usize>, DmaFault> {
-        self.accesses += 1;
-        assert!(self.accesses <= ACCESSES, "no end");
-        let start = usize::try_from(addr).map_err(|_| DmaFault)?;
-        let end = start.checked_add(len).ok_or(DmaFault)?;
-        (end <= self.memory.len())
-            .then_some(start..end)
-            .ok_or(DmaFault)
-    }
-
-    fn put(&mut self, addr: u64, bytes: &[u8]) {
-        self.memory[addr as usize..][..bytes.len()].copy_from_slice(bytes);
-    }
-
-    /// Writes a chain of mailboxes for `data`.
-    fn put_mailboxes(&mut self, first: u64, data: &[u8]) {
-        for (number, block) in data.chunks(BLOCK_DATA).enumerate() {
-            let at = first + number as u64 * MAILBOX;
-            let mut mailbox = [0; 576];
-            mailbox[..block.len()].copy_from_slice(block);
-            mailbox[560..568].copy_from_slice(&(at + MAILBOX).to_be_bytes());
-            mailbox[568..572].copy_from_slice(&(number as u32).to_be_bytes());
-            self.put(at, &mailbox);
-        }
-    }
-}
-
-impl Host for Machine {
-    fn dma_read(&mut self, _: FunctionId, addr: u64, buf: &mut [u8]) -> Result<(), DmaFault> {
-        let range = self.range(addr, buf.len())?;
-        buf.copy_from_slice(&self.memory[range]);
-        Ok(())
-    }
-
-    fn dma_write(&mut self, _: FunctionId, addr: u64, buf: &[u8]) -> Result<(), DmaFault> {
-        let range = self.range(addr, buf.len())?;
-        self.memory[range].copy_from_slice(buf);
-        Ok(())
-    }
-
-    fn interrupt(&mut self, _: FunctionId, _: u16) {}
-
-    fn now(&mut self) -> u64 {
-        self.now
-    }
-
-    fn wake_at(&mut self, time: u64) {
-        self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
-    }
-
-    fn send_frame(&mut self, _: &[u8]) {}
-}
-
 /// The HCA, and the machine that it is in.
 struct Model {
     hca: Hca,
@@ -193,74 +116,24 @@ impl Model {
         };
         let mut model = Self {
             hca: Hca::new(config),
-            machine: Machine {
-                memory: vec![0; MEMORY],
-                now: 0,
-                wake: None,
-                accesses: 0,
-            },
+            machine: Machine::new(MEMORY),
         };
-        for function in 0..3 {
-            model.write(FunctionId(function), QUEUE_LOW, QUEUE as u32);
-        }
-        // The PF's driver has enabled the VFs.
-        for function in 0..3 {
-            let mut input = vec![0; 16];
-            ifc::OPCODE.set(&mut input, ifc::ENABLE_HCA.into());
-            ifc::FUNCTION_ID.set(&mut input, function);
-            model.send(FunctionId::PF, &input, 16);
-        }
+        model.machine.begin(&mut model.hca);
         model
     }
 
     fn write(&mut self, function: FunctionId, offset: u64, value: u32) {
-        let value = value.swap_bytes();
-        self.hca.write(&mut self.machine, function, offset, value);
+        self.machine.write(&mut self.hca, function, offset, value);
     }
 
-    /// Sends a command as mlx5_core does.
-    fn send(&mut self, function: FunctionId, input: &[u8], out_len: usize) {
-        let (inline, rest) = input.split_at(input.len().min(16));
-        self.machine.put_mailboxes(IN_MAILBOXES, rest);
-        let room = vec![0; out_len.saturating_sub(16)];
-        self.machine.put_mailboxes(OUT_MAILBOXES, &room);
-        let mut slot = [0; 64];
-        slot[0] = 7;
-        slot[4..8].copy_from_slice(&(input.len() as u32).to_be_bytes());
-        slot[8..16].copy_from_slice(&IN_MAILBOXES.to_be_bytes());
-        slot[16..16 + inline.len()].copy_from_slice(inline);
-        slot[48..56].copy_from_slice(&OUT_MAILBOXES.to_be_bytes());
-        slot[56..60].copy_from_slice(&(out_len as u32).to_be_bytes());
-        slot[63] = 1;
-        self.machine.put(QUEUE, &slot);
-        self.write(function, DOORBELL, 1);
-    }
-
-    /// Takes a command from the input, and sends it. Its input is zeroes but for patches: an
-    /// offset in units of 4 bytes, and 4 bytes.
     fn command(&mut self, function: FunctionId, input: &mut Input<'_>) {
-        let opcode = match input.byte() {
-            0xff => input.u16(),
-            number => OPCODES[usize::from(number) % OPCODES.len()],
-        };
-        let op_mod = input.byte();
-        let len = (usize::from(input.byte()) * 8 + 8).min(MAX_LEN);
-        let out_len = (usize::from(input.byte()) * 4 + 8).min(MAX_LEN);
-        let mut command = vec![0; len];
-        for _ in 0..input.byte() % 32 {
-            let at = usize::from(input.byte()) * 4;
-            let word = input.u32().to_be_bytes();
-            if let Some(patched) = command.get_mut(at..at + 4) {
-                patched.copy_from_slice(&word);
-            }
-        }
-        ifc::OPCODE.set(&mut command, opcode.into());
-        ifc::OP_MOD.set(&mut command, op_mod.into());
-        self.send(function, &command, out_len);
+        let (command, out_len) = machine::command(&OPCODES, input);
+        self.machine
+            .send(&mut self.hca, function, &command, out_len);
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
-        self.machine.accesses = 0;
+        self.machine.step();
         let options = input.byte();
         let function = FunctionId(u16::from(options >> 3) % 4);
         match options & 7 {
@@ -285,11 +158,7 @@ impl Model {
             }
             TIME => {
                 let jump = 1 << (input.byte() % 32);
-                self.machine.now = match self.machine.wake.take() {
-                    Some(wake) => self.machine.now.max(wake),
-                    None => self.machine.now + jump,
-                };
-                self.hca.timer(&mut self.machine);
+                self.machine.pass(&mut self.hca, jump);
             }
             WORK => {
                 let register = match input.byte() {

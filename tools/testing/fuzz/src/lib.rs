@@ -6,6 +6,10 @@
 //! target is a line there.
 
 mod commands;
+mod frames;
+mod machine;
+mod queues;
+mod tables;
 
 use mlx5_rust_logic::fuzz::{
     cqe,
@@ -37,6 +41,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "report", run: report::run, seeds: report::seeds },
     Target { name: "pages", run: pages::run, seeds: pages::seeds },
     Target { name: "commands", run: commands::run, seeds: commands::seeds },
+    Target { name: "frames", run: frames::run, seeds: frames::seeds },
+    Target { name: "tables", run: tables::run, seeds: tables::seeds },
+    Target { name: "queues", run: queues::run, seeds: queues::seeds },
 ];
 
 /// Returns the target with a name.
