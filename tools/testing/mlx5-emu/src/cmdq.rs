@@ -363,6 +363,7 @@ impl Hca {
             hca.send_behind(host);
             hca.deliver_frames(host);
             hca.send_reports(host);
+            hca.tell_due(host);
             hca.wake(host);
         });
     }

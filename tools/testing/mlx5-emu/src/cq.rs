@@ -12,6 +12,10 @@ use crate::{
         ethernet,
         Status, //
     },
+    moderation::{
+        self,
+        Moderation, //
+    },
     queue::{
         self,
         Ring, //
@@ -43,11 +47,8 @@ const MODIFY_PERIOD_MODE: u64 = 1 << 4;
 
 /// create_cq_in, modify_cq_in: where `cq_context` is.
 const CONTEXT: std::ops::Range<usize> = 0x10..0x50;
-const MODERATION: [(u64, ifc::Field); 3] = [
-    (MODIFY_PERIOD_MODE, ethernet::CQC_PERIOD_MODE),
-    (MODIFY_PERIOD, ethernet::CQC_PERIOD),
-    (MODIFY_COUNT, ethernet::CQC_MAX_COUNT),
-];
+/// Bits of modify_field_select, in the order of [`moderation::FIELDS`].
+const MODERATION: [u64; 3] = [MODIFY_PERIOD_MODE, MODIFY_PERIOD, MODIFY_COUNT];
 
 /// An entry of a CQ, without its owner bit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,8 +157,9 @@ pub struct CompletionQueue {
     ring: Ring,
     doorbell_record: u64,
     producer: u32,
-    /// There is to be an event for what comes after this index.
-    armed: Option<u32>,
+    armed: bool,
+    /// Completions that its EQ does not know of yet.
+    pub moderation: Moderation,
     /// It has overrun: nothing comes any more.
     pub failed: bool,
     /// `cq_context`.
@@ -203,7 +205,8 @@ impl CompletionQueue {
             )?,
             doorbell_record: ifc::CQC_DBR.get(input),
             producer: 0,
-            armed: None,
+            armed: false,
+            moderation: Moderation::default(),
             failed: false,
             context: context.to_vec(),
         })
@@ -216,7 +219,7 @@ impl CompletionQueue {
         self.producer.wrapping_sub(consumer) & INDEX >= self.ring.count()
     }
 
-    /// Appends a completion. Returns whether there is to be an event.
+    /// Appends a completion. Returns whether there is to be an event now.
     pub fn post(&mut self, host: &mut dyn Host, Cqe(mut cqe): Cqe) -> Result<bool, Overrun> {
         if self.is_full(host) {
             return Err(Overrun);
@@ -227,44 +230,46 @@ impl CompletionQueue {
             .and_then(|()| host.dma_write(self.owner, at + OP_OWN as u64, &cqe[OP_OWN..]))
             .map_err(|_| Overrun)?;
         self.producer = (self.producer + 1) & INDEX;
-        Ok(self.armed.take().is_some())
+        let now = host.now();
+        self.moderation.completed(&self.context, now);
+        Ok(self.tells(now))
     }
 
-    /// MODIFY_CQ, as far as it is about moderation. That is kept, and events come
-    /// at once, as moderation allows.
-    pub fn modify(&mut self, input: &[u8]) -> Result<(), Status> {
+    /// Whether there is to be an event now, after which the CQ is not armed any more.
+    pub fn tells(&mut self, now: u64) -> bool {
+        let tells = self.armed && self.moderation.tells(&self.context, now);
+        self.armed &= !tells;
+        tells
+    }
+
+    /// MODIFY_CQ, as far as it is about moderation. Returns whether there is to be an event
+    /// now.
+    pub fn modify(&mut self, input: &[u8], now: u64) -> Result<bool, Status> {
         let select = ethernet::CQ_MODIFY.get(input);
-        let known = MODERATION.iter().fold(0, |all, (bit, _)| all | bit);
+        let known = MODERATION.iter().fold(0, |all, bit| all | bit);
         if select & !known != 0 {
             return Err(Status::BadParam);
         }
         let new = input.get(CONTEXT).ok_or(Status::BadInputLen)?;
-        for (_, field) in MODERATION.iter().filter(|(bit, _)| select & bit != 0) {
+        let fields = MODERATION.iter().zip(moderation::FIELDS);
+        for (_, field) in fields.filter(|(bit, _)| select & **bit != 0) {
             let value = field.get(new);
             field.set(&mut self.context, value);
         }
-        Ok(())
+        Ok(self.tells(now))
     }
 
     /// The driver wants an event for what comes after `consumer`. Returns
-    /// whether there is to be one at once.
-    pub fn arm(&mut self, consumer: u32) -> bool {
+    /// whether there is to be one now.
+    pub fn arm(&mut self, consumer: u32, now: u64) -> bool {
         self.note_arm(consumer);
-        self.resume()
+        self.tells(now)
     }
 
     /// The same while the function is suspended: the event comes later.
     pub fn note_arm(&mut self, consumer: u32) {
-        self.armed = Some(consumer & INDEX);
-    }
-
-    /// The function goes on. Returns whether there is an event due.
-    pub fn resume(&mut self) -> bool {
-        let due = self.armed.is_some_and(|consumer| consumer != self.producer);
-        if due {
-            self.armed = None;
-        }
-        due
+        self.armed = true;
+        self.moderation.untold = self.producer.wrapping_sub(consumer) & INDEX;
     }
 
     /// Whether the driver has made every entry invalid beforehand, without

@@ -364,12 +364,12 @@ impl Hca {
     fn cq_doorbell(&mut self, host: &mut dyn Host, id: FunctionId, cqn: u32) {
         let consumer = self.functions[usize::from(id.0)].cq_doorbell;
         let is_suspended = self.is_suspended(id);
+        let now = host.now();
         match self.objects(id).cqs.get_mut(&cqn) {
             Some(cq) if is_suspended => cq.note_arm(consumer),
             Some(cq) => {
-                if cq.arm(consumer) {
-                    self.completion(host, id, cqn);
-                }
+                let tells = cq.arm(consumer, now);
+                self.tell(host, id, cqn, tells);
             }
             None => self.violation(host, id, &format!("doorbell of CQ {cqn:#x}, not created")),
         }

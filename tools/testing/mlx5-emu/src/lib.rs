@@ -30,6 +30,7 @@ pub mod initseg;
 pub mod log;
 pub mod migration;
 pub mod mkey;
+pub mod moderation;
 pub mod objects;
 pub mod packet;
 pub mod pages;

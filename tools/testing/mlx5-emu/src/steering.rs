@@ -154,9 +154,9 @@ impl Saved for Table {
             && flow::LOG_SIZE.get(&self.context) <= LOG_MAX_SIZE
             && self.entries.values().all(|entry| {
                 let group = flow::CONTEXT_GROUP.get(&entry.context) as u32;
-                entry.context.len() >= flow::DESTINATION
+                (flow::VALUE + flow::PARAM_LEN..=flow::DESTINATION).contains(&entry.context.len())
                     && groups.contains_key(&group)
-                    && destinations(&entry.context).is_ok_and(|all| all == entry.destinations)
+                    && entry.destinations.len() <= 1 << LOG_MAX_DESTINATIONS
             })
     }
 }

@@ -4,7 +4,10 @@
 //! driver asks of it then, it does when it resumes.
 
 use crate::{
-    hca::Hca,
+    hca::{
+        Function,
+        Hca, //
+    },
     host::{
         FunctionId,
         Host, //
@@ -17,12 +20,19 @@ use crate::{
     resources::Resources, //
 };
 
+impl Function {
+    /// Whether it starts nothing by itself.
+    pub fn is_suspended(&self) -> bool {
+        let vf = self.vf.as_ref();
+        vf.is_some_and(|vf| vf.vhca.running != Running::Fully)
+    }
+}
+
 impl Hca {
     /// Whether a function starts nothing by itself.
     pub fn is_suspended(&self, id: FunctionId) -> bool {
         let function = self.functions.get(usize::from(id.0));
-        let vf = function.and_then(|function| function.vf.as_ref());
-        vf.is_some_and(|vf| vf.vhca.running != Running::Fully)
+        function.is_some_and(Function::is_suspended)
     }
 
     /// Whether a function does not even answer.
@@ -72,12 +82,11 @@ impl Hca {
         for sqn in sqs {
             self.send_posted(host, id, sqn);
         }
-        let cqs = &mut self.objects(id).cqs;
-        let due = cqs
-            .iter_mut()
-            .filter_map(|(cqn, cq)| cq.resume().then_some(*cqn));
-        for cqn in due.collect::<Vec<u32>>() {
-            self.completion(host, id, cqn);
+        let now = host.now();
+        let cqs = self.objects(id).cqs.iter_mut();
+        let tells: Vec<(u32, bool)> = cqs.map(|(cqn, cq)| (*cqn, cq.tells(now))).collect();
+        for (cqn, tells) in tells {
+            self.tell(host, id, cqn, tells);
         }
         self.tell_link(host, id);
         for eq in self.objects(id).eqs.values_mut() {

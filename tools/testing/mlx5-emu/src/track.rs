@@ -502,8 +502,7 @@ impl Hca {
             return;
         }
         match cq.post(host, what) {
-            Ok(false) => (),
-            Ok(true) => self.completion(host, owner, cqn),
+            Ok(tells) => self.tell(host, owner, cqn, tells),
             Err(_) => {
                 cq.failed = true;
                 self.violation(host, owner, "completion queue overrun");
@@ -512,8 +511,38 @@ impl Hca {
         }
     }
 
+    /// Tells the EQ of a CQ, now or when that is due.
+    pub fn tell(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32, now: bool) {
+        let cq = self.objects(owner).cqs.get(&cqn);
+        match cq.and_then(|cq| cq.moderation.due) {
+            _ if now => self.completion(host, owner, cqn),
+            Some(due) => host.wake_at(due),
+            None => (),
+        }
+    }
+
+    /// Tells the EQs of CQs whose moderation has held an event back until now, and has the
+    /// timer fire when the next one is due.
+    pub fn tell_due(&mut self, host: &mut dyn Host) {
+        let now = host.now();
+        let mut due = Vec::new();
+        for (id, function) in self.functions.iter_mut().enumerate() {
+            if function.is_suspended() {
+                continue;
+            }
+            for (cqn, cq) in &mut function.objects.cqs {
+                if cq.moderation.due.is_some() {
+                    due.push((FunctionId(id as u16), *cqn, cq.tells(now)));
+                }
+            }
+        }
+        for (owner, cqn, now) in due {
+            self.tell(host, owner, cqn, now);
+        }
+    }
+
     /// Tells the EQ of a CQ.
-    pub fn completion(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32) {
+    fn completion(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32) {
         let objects = self.objects(owner);
         let Some(eq) = objects.cqs.get(&cqn).map(|cq| cq.eq) else {
             return;

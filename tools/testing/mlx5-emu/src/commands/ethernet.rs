@@ -116,8 +116,11 @@ impl Context<'_> {
 
     pub(super) fn modify_cq(&mut self) -> Result<()> {
         let (number, input) = (self.number(), self.input);
+        let now = self.host.now();
         let cq = self.objects().cqs.get_mut(&number);
-        Ok(cq.ok_or(none("CQ", number))?.modify(input)?)
+        let tells = cq.ok_or(none("CQ", number))?.modify(input, now)?;
+        self.hca.tell(self.host, self.function, number, tells);
+        Ok(())
     }
 
     pub(super) fn alloc_q_counter(&mut self) -> Result<()> {

@@ -365,6 +365,31 @@ impl Nic {
         )
     }
 
+    /// Wants an event for what comes after the CQEs that were read.
+    pub(super) fn arm(&mut self) {
+        let at = self.uar * 4096 + 0x20;
+        self.machine.write_register(at, self.consumed);
+        self.machine.write_register(at + 4, self.cqn as u32);
+    }
+
+    /// Has it be this late.
+    fn at(&mut self, now: u64) {
+        let Machine { hca, memory, .. } = &mut self.machine;
+        memory.now = now;
+        memory.wake = None;
+        hca.timer(memory);
+    }
+
+    /// How many events there were of the CQ, and no others.
+    fn events(&self) -> usize {
+        let cqn = (self.cqn as u32).to_be_bytes();
+        let mut events = 0;
+        while self.eqe(events as u64)[56..60] == cqn {
+            events += 1;
+        }
+        events
+    }
+
     pub(super) fn eqe(&self, index: u64) -> &[u8] {
         &self.machine.memory.bytes[(EQ + index * 64) as usize..][..64]
     }
@@ -748,11 +773,44 @@ fn what_does_not_exist_is_refused() {
 }
 
 #[test]
-fn moderation_of_completions_is_kept() {
+fn completions_are_moderated() {
     let mut nic = Nic::new();
+    // By count and by period.
     let fields = [(ifc::OBJECT, nic.cqn), (ifc::ethernet::CQ_MODIFY, 0b11)];
-    let modify = input(ifc::MODIFY_CQ, 0x110, &fields);
+    let mut modify = input(ifc::MODIFY_CQ, 0x110, &fields);
+    ifc::ethernet::CQC_PERIOD.set(&mut modify[0x10..], 8);
+    ifc::ethernet::CQC_MAX_COUNT.set(&mut modify[0x10..], 3);
     assert_eq!(nic.status(&modify), 0);
+    nic.arm();
+    nic.at(8_000);
+    nic.send_frame(&tcp4(b""));
+    assert_eq!(nic.events(), 1, "nothing was told for long");
+    assert!(nic.cqe().is_some());
+    nic.arm();
+    for _ in 0..2 {
+        nic.send_frame(&tcp4(b""));
+        assert!(nic.cqe().is_some());
+    }
+    assert_eq!(nic.events(), 1);
+    nic.at(15_999);
+    assert_eq!(nic.machine.memory.wake, Some(16_000));
+    assert_eq!(nic.events(), 1);
+    nic.at(16_000);
+    assert_eq!(nic.events(), 2, "the period is over");
+    nic.arm();
+    for events in [2, 2, 3, 3] {
+        nic.send_frame(&tcp4(b""));
+        assert_eq!(nic.events(), events);
+        assert!(nic.cqe().is_some());
+    }
+    // What has waited for a change does not wait any longer.
+    nic.arm();
+    nic.send_frame(&tcp4(b""));
+    assert_eq!(nic.events(), 3);
+    ifc::ethernet::CQC_PERIOD.set(&mut modify[0x10..], 0);
+    assert_eq!(nic.status(&modify), 0);
+    assert_eq!(nic.events(), 4);
+    // No driver resizes a CQ.
     let fields = [(ifc::OBJECT, nic.cqn), (ifc::ethernet::CQ_MODIFY, 1 << 2)];
     let modify = input(ifc::MODIFY_CQ, 0x110, &fields);
     assert_eq!(nic.status(&modify), Status::BadParam as u8);

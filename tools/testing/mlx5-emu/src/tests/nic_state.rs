@@ -226,18 +226,12 @@ fn an_interrupt_that_is_due_comes_elsewhere() {
         .nic
         .machine
         .write_register(moving.nic.uar * 4096 + 0x20, 0);
-    let cqn = moving.nic.cqn as u32;
-    let arm = |nic: &mut Nic| {
-        let at = nic.uar * 4096 + 0x20;
-        nic.machine.write_register(at, 0);
-        nic.machine.write_register(at + 4, cqn);
-    };
-    arm(&mut moving.nic);
+    moving.nic.arm();
     moving.nic.arrive(&frame);
     assert_eq!(moving.nic.eqe(0)[1], event::COMP);
     moving.as_pf(|machine, _| machine.about(ifc::SUSPEND_VHCA, 0, FROM));
     // There is a completion that it does not know of: the event is due at once, later.
-    arm(&mut moving.nic);
+    moving.nic.arm();
     moving.as_pf(|machine, _| machine.about(ifc::RESUME_VHCA, 1, FROM));
     assert_eq!(&moving.nic.eqe(1)[60..], &[0; 4]);
     assert_eq!(moving.nic.eqe(1)[1], event::COMP);
