@@ -14,6 +14,7 @@ use mlx5_emu::{
     steering::{
         FlowTables,
         Hit,
+        Named,
         MAX_HITS,
         MAX_STEPS, //
     },
@@ -355,8 +356,8 @@ impl Model {
     }
 
     fn set_entry(&mut self, op_mod: u64, command: &[u8]) {
-        let is_tir = |tir| TIRS.contains(&tir);
-        if self.tables.set_entry(op_mod, command, is_tir).is_err() {
+        let exists = |named| matches!(named, Named::Tir(tir) if TIRS.contains(&tir));
+        if self.tables.set_entry(op_mod, command, exists).is_err() {
             return;
         }
         let context = &command[flow::CONTEXT..];
@@ -380,7 +381,7 @@ impl Model {
         for (is_table, number) in &entry.destinations {
             match is_table {
                 true => self.made.follows(level, *number),
-                false => assert!(is_tir(*number)),
+                false => assert!(TIRS.contains(number)),
             }
         }
         let table = self.made.tables.get_mut(&id).expect("it was made");

@@ -2,6 +2,7 @@
 
 //! Capabilities, as QUERY_HCA_CAP tells them.
 
+mod eswitch;
 mod ethernet;
 
 use crate::{
@@ -283,6 +284,9 @@ pub fn page(kind: u16, values: Values, asked: Asked<'_>) -> Vec<u8> {
     }
     if config.network.is_some() {
         ethernet::add(kind, function, &mut cap);
+        if function == FunctionId::PF {
+            eswitch::add(kind, &mut cap);
+        }
     }
     cap
 }

@@ -2,6 +2,7 @@
 
 //! What each command does.
 
+mod eswitch;
 mod ethernet;
 mod functions;
 mod migration;
@@ -112,12 +113,14 @@ fn is_of_nic(opcode: u16) -> bool {
         opcode,
         ifc::ACCESS_REG
             | ifc::MODIFY_CQ
-            | ifc::QUERY_VPORT_STATE
+            | ifc::QUERY_VPORT_STATE..=ifc::MODIFY_ESW_VPORT_CONTEXT
             | ifc::QUERY_NIC_VPORT_CONTEXT
             | ifc::MODIFY_NIC_VPORT_CONTEXT
             | ifc::QUERY_VPORT_COUNTER..=ifc::QUERY_Q_COUNTER
             | ifc::ALLOC_TRANSPORT_DOMAIN
             | ifc::DEALLOC_TRANSPORT_DOMAIN
+            | ifc::SET_L2_TABLE_ENTRY
+            | ifc::DELETE_L2_TABLE_ENTRY
             | ifc::CREATE_TIR..=ifc::MODIFY_FLOW_TABLE
     )
 }
@@ -242,6 +245,7 @@ impl Hca {
                 );
             }
         }
+        self.tell_changes(host);
         Reply {
             output,
             subject,
@@ -305,6 +309,9 @@ impl Context<'_> {
             ifc::ACCESS_REG => self.access_register(),
             ifc::MODIFY_CQ => self.modify_cq(),
             ifc::QUERY_VPORT_STATE => self.query_vport_state(),
+            ifc::MODIFY_VPORT_STATE => self.modify_vport_state(),
+            ifc::QUERY_ESW_VPORT_CONTEXT => self.query_esw_vport_context(),
+            ifc::MODIFY_ESW_VPORT_CONTEXT => self.modify_esw_vport_context(),
             ifc::QUERY_NIC_VPORT_CONTEXT => self.query_nic_vport_context(),
             ifc::MODIFY_NIC_VPORT_CONTEXT => self.modify_nic_vport_context(),
             ifc::QUERY_VPORT_COUNTER => self.query_vport_counter(),
@@ -329,6 +336,11 @@ impl Context<'_> {
             ifc::CREATE_RQT => self.create_rqt(),
             ifc::MODIFY_RQT => self.modify_rqt(),
             ifc::DESTROY_RQT => self.destroy_rqt(),
+            ifc::SET_L2_TABLE_ENTRY => self.set_l2_table_entry(),
+            ifc::DELETE_L2_TABLE_ENTRY => self.delete_l2_table_entry(),
+            ifc::ALLOC_FLOW_COUNTER => self.alloc_flow_counter(),
+            ifc::DEALLOC_FLOW_COUNTER => self.dealloc_flow_counter(),
+            ifc::QUERY_FLOW_COUNTER => self.query_flow_counter(),
             _ => self.flow_table(opcode),
         }
     }

@@ -390,7 +390,10 @@ pub extern "C" fn mlx5_emu_control_write(device: &Device, offset: u64, value: u3
 /// A function was reset.
 #[no_mangle]
 pub extern "C" fn mlx5_emu_reset(device: &Device, function: u16) {
-    device.call(|model| model.hca.reset(FunctionId(function)));
+    device.call(|Model { hca, shim }| {
+        hca.reset(FunctionId(function));
+        hca.tell_changes(shim);
+    });
 }
 
 /// A frame has come over the wire.

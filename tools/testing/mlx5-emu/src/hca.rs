@@ -15,6 +15,7 @@ use crate::{
         MIN_STATE, //
     },
     control::Control,
+    eswitch::Eswitch,
     faults::{
         self,
         Faults, //
@@ -127,6 +128,8 @@ pub struct Hca {
     pub control: Control,
     /// The physical port.
     pub port: Port,
+    /// What joins the functions and the port.
+    pub eswitch: Eswitch,
 }
 
 impl Hca {
@@ -153,6 +156,7 @@ impl Hca {
             .map(|(vf, id)| Function::new(&config, id, vf))
             .collect();
         Self {
+            eswitch: Eswitch::new(functions.len()),
             functions,
             pending: Vec::new(),
             violations: 0,
@@ -246,8 +250,11 @@ impl Hca {
         let reset = Function::new(&self.config, id, Some(vf));
         if let Some(function) = self.function(id) {
             let pages_of_pf = std::mem::take(&mut function.pages_of_pf);
+            function.vport.reset();
+            let vport = function.vport.clone();
             *function = Function {
                 pages_of_pf,
+                vport,
                 ..reset
             };
         }
@@ -258,9 +265,11 @@ impl Hca {
     /// lent until they are taken back.
     pub fn release(&mut self, id: FunctionId) {
         self.pending.retain(|pending| pending.function != id);
-        let vport = Vport::new(self.config.network.unwrap_or_default(), id);
+        if id == FunctionId::PF {
+            self.release_eswitch();
+        }
         if let Some(function) = self.function(id) {
-            function.vport = vport;
+            function.vport.reset();
             function.rung = 0;
             function.told_link = false;
             function.objects = Objects::default();

@@ -6,6 +6,7 @@
 //! fields) and `device.h` (status codes, events). A field is given by its byte,
 //! the bits before it in that byte, and its width in bits, all big endian.
 
+pub mod eswitch;
 pub mod ethernet;
 
 use std::ops::Range;
@@ -119,6 +120,9 @@ opcodes! {
     INIT2RTR_QP = 0x503,
     RTR2RTS_QP = 0x504,
     QUERY_VPORT_STATE = 0x750,
+    MODIFY_VPORT_STATE = 0x751,
+    QUERY_ESW_VPORT_CONTEXT = 0x752,
+    MODIFY_ESW_VPORT_CONTEXT = 0x753,
     QUERY_NIC_VPORT_CONTEXT = 0x754,
     MODIFY_NIC_VPORT_CONTEXT = 0x755,
     QUERY_VPORT_COUNTER = 0x770,
@@ -132,6 +136,8 @@ opcodes! {
     ACCESS_REG = 0x805,
     ALLOC_TRANSPORT_DOMAIN = 0x816,
     DEALLOC_TRANSPORT_DOMAIN = 0x817,
+    SET_L2_TABLE_ENTRY = 0x829,
+    DELETE_L2_TABLE_ENTRY = 0x82b,
     CREATE_TIR = 0x900,
     MODIFY_TIR = 0x901,
     DESTROY_TIR = 0x902,
@@ -155,6 +161,9 @@ opcodes! {
     DESTROY_FLOW_GROUP = 0x934,
     SET_FLOW_TABLE_ENTRY = 0x936,
     DELETE_FLOW_TABLE_ENTRY = 0x938,
+    ALLOC_FLOW_COUNTER = 0x939,
+    DEALLOC_FLOW_COUNTER = 0x93a,
+    QUERY_FLOW_COUNTER = 0x93b,
     MODIFY_FLOW_TABLE = 0x93c,
     CREATE_GENERAL_OBJECT = 0xa00,
     MODIFY_GENERAL_OBJECT = 0xa01,
@@ -239,6 +248,8 @@ pub mod event {
     pub const CMD: u8 = 0x0a;
     /// Firmware wants pages, or gives them back.
     pub const PAGE_REQUEST: u8 = 0x0b;
+    /// A virtual port has changed.
+    pub const NIC_VPORT_CHANGE: u8 = 0x0d;
     /// A general object has changed its state.
     pub const OBJECT_CHANGE: u8 = 0x27;
 }

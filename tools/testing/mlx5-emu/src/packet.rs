@@ -2,7 +2,10 @@
 
 //! Frames, as far as a NIC looks into them: headers, checksums, segments.
 
-use crate::ifc::ethernet::headers;
+use crate::ifc::{
+    eswitch::misc,
+    ethernet::headers, //
+};
 use etherparse::{
     LaxLinkExtSlice,
     LaxNetSlice,
@@ -24,6 +27,10 @@ const MAX_LENGTH: usize = 0xffff;
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
+
+/// What flow tables look at: `outer_headers` and `misc_parameters` of a
+/// fte_match_param.
+pub type Key = [u8; headers::LEN + misc::LEN];
 
 /// The outermost VLAN tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -223,6 +230,14 @@ impl Packet {
         set
     }
 
+    /// The headers and the port that a frame has come through to the e-switch.
+    pub fn key(&self, frame: &[u8], port: u16) -> Key {
+        let mut key = [0; headers::LEN + misc::LEN];
+        key[..headers::LEN].copy_from_slice(&self.match_set(frame));
+        misc::SOURCE_PORT.set(&mut key, port.into());
+        key
+    }
+
     /// Whether there is data behind the header of TCP or UDP.
     pub fn has_data(&self) -> bool {
         self.transport.is_some_and(|t| t.len < t.total)
@@ -388,6 +403,14 @@ pub fn strip_vlan(frame: &[u8], packet: &Packet) -> Option<(Vec<u8>, u16)> {
     let mut stripped = frame[..ETHERNET - 2].to_vec();
     stripped.extend_from_slice(&frame[ETHERNET - 2 + TAG..]);
     Some((stripped, vlan.tci))
+}
+
+/// A frame with a tag in front of all that it has.
+pub fn insert_vlan(frame: &[u8], tci: u16) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(frame.len().min(ETHERNET - 2));
+    let [high, low] = tci.to_be_bytes();
+    let [tpid_high, tpid_low] = CUSTOMER_TAG.to_be_bytes();
+    [addresses, &[tpid_high, tpid_low, high, low], rest].concat()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::{
         Host, //
     },
     ifc::{
+        eswitch::UPLINK,
         ethernet::register,
         event,
         Status, //
@@ -40,6 +41,8 @@ const SUBTYPE_ACTIVE: u8 = 4;
 struct Waiting {
     /// The function that has sent it; `None` if it comes from the wire.
     from: Option<FunctionId>,
+    /// The function that it is for; `None` if it is for all others.
+    to: Option<FunctionId>,
     frame: Vec<u8>,
 }
 
@@ -76,9 +79,9 @@ impl Port {
         self.enabled && self.link
     }
 
-    fn push(&mut self, from: Option<FunctionId>, frame: Vec<u8>) {
+    fn push(&mut self, from: Option<FunctionId>, to: Option<FunctionId>, frame: Vec<u8>) {
         if self.waiting.len() < MAX_WAITING {
-            self.waiting.push_back(Waiting { from, frame });
+            self.waiting.push_back(Waiting { from, to, frame });
         }
     }
 
@@ -146,7 +149,7 @@ impl Hca {
         data: &mut [u8],
     ) -> Result<(), Status> {
         if write && function == FunctionId::PF {
-            self.change_port(host, |port| port.write(id, data))?;
+            self.change_links(host, |hca| hca.port.write(id, data))?;
         }
         self.port.read(id, data);
         Ok(())
@@ -154,25 +157,25 @@ impl Hca {
 
     /// The other end of the wire has come or gone.
     pub fn set_link(&mut self, host: &mut dyn Host, up: bool) {
-        self.change_port(host, |port| port.link = up);
+        self.change_links(host, |hca| hca.port.link = up);
     }
 
-    /// Changes the port, and tells all drivers if it goes up or down.
-    fn change_port<R>(&mut self, host: &mut dyn Host, change: impl FnOnce(&mut Port) -> R) -> R {
-        let before = self.port.is_up();
-        let result = change(&mut self.port);
-        let up = self.port.is_up();
-        if up != before {
-            for id in (0..self.functions.len()).map(|id| FunctionId(id as u16)) {
-                self.tell_link(host, id);
-            }
+    /// Changes ports, and tells the drivers whose ports go up or down.
+    pub fn change_links<R>(
+        &mut self,
+        host: &mut dyn Host,
+        change: impl FnOnce(&mut Self) -> R,
+    ) -> R {
+        let result = change(self);
+        for id in (0..self.functions.len()).map(|id| FunctionId(id as u16)) {
+            self.tell_link(host, id);
         }
         result
     }
 
     /// Tells a driver whether the link is up, if it was told otherwise.
     pub fn tell_link(&mut self, host: &mut dyn Host, id: FunctionId) {
-        let up = self.port.is_up();
+        let up = self.vport_is_up(id);
         let suspended = self.is_suspended(id);
         let function = &mut self.functions[usize::from(id.0)];
         if function.told_link == up || suspended {
@@ -186,23 +189,53 @@ impl Hca {
         self.post_subevent(host, id, (event::PORT_CHANGE, subtype), &data);
     }
 
-    /// A function sends a frame: to the wire, and to the other functions. There
-    /// is no e-switch: which frames they take is up to their flow tables.
+    /// A function sends a frame.
     pub fn transmit(&mut self, host: &mut dyn Host, id: FunctionId, frame: Vec<u8>) {
         let fits = frame.len() + FCS <= usize::from(self.port.mtu);
-        let up = self.port.is_up();
+        let up = self.vport_is_up(id);
         let vport = &mut self.functions[usize::from(id.0)].vport;
         if !fits || !up {
             vport.count_error(Direction::Transmit, &frame);
             return;
         }
         vport.count(Direction::Transmit, &frame);
-        self.port.sent.count(frame.len() + FCS);
-        host.send_frame(&frame);
-        if self.functions.len() > 1 {
-            self.port.push(Some(id), frame);
-            let now = host.now();
-            host.wake_at(now);
+        self.forward(host, Some(id), frame);
+    }
+
+    /// Has a frame go from a function, or the wire, to where it belongs: that says the
+    /// e-switch, if it was set up. Without it, a frame goes to the wire and to the other
+    /// functions. Which frames they take is up to their flow tables.
+    fn forward(&mut self, host: &mut dyn Host, from: Option<FunctionId>, frame: Vec<u8>) {
+        let now = host.now();
+        if !self.eswitch.is_on() {
+            if from.is_some() {
+                self.send(host, &frame);
+            }
+            if from.is_none() || self.functions.len() > 1 {
+                self.port.push(from, None, frame);
+                host.wake_at(now);
+            }
+            return;
+        }
+        if from.is_none() && !self.mpfs_accepts(&frame) {
+            return;
+        }
+        let port = from.map_or(UPLINK, |id| id.0);
+        for (port, frame) in self.eswitch.forward(port, frame) {
+            if port == UPLINK {
+                self.send(host, &frame);
+            } else {
+                self.port.push(from, Some(FunctionId(port)), frame);
+                host.wake_at(now);
+            }
+        }
+    }
+
+    /// Sends a frame over the wire.
+    fn send(&mut self, host: &mut dyn Host, frame: &[u8]) {
+        if self.port.is_up() {
+            self.port.sent.count(frame.len() + FCS);
+            host.send_frame(frame);
         }
     }
 
@@ -217,16 +250,15 @@ impl Hca {
             return;
         }
         self.port.received.count(frame.len() + FCS);
-        self.port.push(None, frame.to_vec());
-        let now = host.now();
-        host.wake_at(now);
+        self.forward(host, None, frame.to_vec());
     }
 
     /// Delivers the frames that wait.
     pub fn deliver_frames(&mut self, host: &mut dyn Host) {
-        for Waiting { from, frame } in std::mem::take(&mut self.port.waiting) {
+        for Waiting { from, to, frame } in std::mem::take(&mut self.port.waiting) {
             for id in (0..self.functions.len()).map(|id| FunctionId(id as u16)) {
-                if from != Some(id) && self.functions[usize::from(id.0)].up {
+                let is_for = to.is_none_or(|to| to == id) && from != Some(id);
+                if is_for && self.functions[usize::from(id.0)].up && self.vport_is_up(id) {
                     self.receive_frame(host, id, &frame);
                 }
             }

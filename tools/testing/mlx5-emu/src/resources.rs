@@ -283,5 +283,6 @@ impl Hca {
         function.vport.load(vport);
         function.vport.counters = counters;
         self.load_commands(host, id, commands);
+        self.tell_changes(host);
     }
 }

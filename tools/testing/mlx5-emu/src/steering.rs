@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Flow tables of what a function receives: from the root table on, the first
-//! entry of a table that matches says where a packet goes.
+//! Flow tables: from the root table on, the first entry of a table that matches
+//! says where a packet goes.
+
+pub mod kind;
 
 use crate::{
     ifc::{
+        eswitch::flow_counter,
         ethernet::{
             flow,
             headers, //
@@ -12,8 +15,10 @@ use crate::{
         Status, //
     },
     objects,
+    packet::Key,
     resources::Saved, //
 };
+use kind::Kind;
 use serde::{
     Deserialize,
     Serialize, //
@@ -38,14 +43,6 @@ pub const MAX_STEPS: usize = 256;
 /// Most TIRs that a packet goes to: as many as an entry can have.
 pub const MAX_HITS: usize = 1 << LOG_MAX_DESTINATIONS;
 
-/// FS_FT_NIC_RX.
-const NIC_RECEIVE: u64 = 0;
-/// MLX5_MATCH_OUTER_HEADERS
-const OUTER_HEADERS: u64 = 1;
-/// MLX5_FLOW_CONTEXT_ACTION_DROP
-const DROP: u64 = 1 << 1;
-/// MLX5_FLOW_CONTEXT_ACTION_FWD_DEST
-const FORWARD: u64 = 1 << 2;
 /// MLX5_FLOW_TABLE_MISS_ACTION_FWD
 const MISS_FORWARD: u64 = 1;
 /// MLX5_MODIFY_FLOW_TABLE_MISS_TABLE_ID
@@ -58,6 +55,19 @@ pub enum Destination {
     Table(u32),
     /// MLX5_IFC_FLOW_DESTINATION_TYPE_TIR
     Tir(u32),
+    /// MLX5_IFC_FLOW_DESTINATION_TYPE_VPORT
+    Vport(u16),
+}
+
+/// What else than a table an entry can name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// A TIR.
+    Tir(u32),
+    /// A virtual port, or the wire.
+    Vport(u16),
+    /// A flow counter.
+    Counter(u32),
 }
 
 /// A TIR that a packet goes to, and the tag that it has from its entry.
@@ -74,12 +84,12 @@ struct Group {
     first: u32,
     last: u32,
     #[serde(with = "mask")]
-    mask: [u8; headers::LEN],
+    mask: Key,
 }
 
 /// What a record has of a mask: a list of bytes.
 mod mask {
-    use super::headers;
+    use super::Key;
     use serde::{
         de::Error,
         Deserialize,
@@ -88,20 +98,40 @@ mod mask {
         Serializer, //
     };
 
-    pub fn serialize<S: Serializer>(mask: &[u8; headers::LEN], to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(mask: &Key, to: S) -> Result<S::Ok, S::Error> {
         mask.as_slice().serialize(to)
     }
 
-    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<[u8; headers::LEN], D::Error> {
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Key, D::Error> {
         let bytes = Vec::<u8>::deserialize(from)?;
         bytes.try_into().map_err(|_| D::Error::custom("a mask"))
     }
 }
 
+/// An entry of a table.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Entry {
+pub struct Entry {
     context: Vec<u8>,
-    destinations: Vec<Destination>,
+    /// Where it has packets go.
+    pub destinations: Vec<Destination>,
+    /// What counts them.
+    pub counters: Vec<u32>,
+}
+
+impl Entry {
+    /// Whether it drops them.
+    pub fn drops(&self) -> bool {
+        flow::ACTION.get(&self.context) & kind::DROP != 0
+    }
+}
+
+/// What tables have for a packet.
+#[derive(Debug, Default)]
+pub struct Found<'a> {
+    /// The entries that match it.
+    pub entries: Vec<&'a Entry>,
+    /// Whether it went to a table without such an entry, or there is no table.
+    pub missed: bool,
 }
 
 /// A table.
@@ -112,39 +142,22 @@ pub struct Table {
     entries: BTreeMap<u32, Entry>,
 }
 
-/// The tables of a function.
+/// Tables of one type: those of a function, of a port, or of the e-switch.
 #[derive(Clone, Default, Debug)]
 pub struct FlowTables {
+    kind: Kind,
     tables: BTreeMap<u32, Table>,
     root: Option<u32>,
 }
 
-/// All that a mask may have.
-fn matchable() -> [u8; headers::LEN] {
-    let mut mask = [0; headers::LEN];
-    for field in headers::MATCHED {
-        field.set(&mut mask, u64::MAX);
-    }
-    mask[headers::SOURCE].fill(0xff);
-    mask[headers::DESTINATION].fill(0xff);
-    mask
-}
-
-/// A fte_match_param of which there are outer headers only.
-fn outer(param: &[u8]) -> Result<[u8; headers::LEN], Status> {
+/// A fte_match_param of which there is only what tables look at.
+fn key(param: &[u8]) -> Result<Key, Status> {
     let param = param.get(..flow::PARAM_LEN).ok_or(Status::BadInputLen)?;
-    let (outer, rest) = param.split_first_chunk().ok_or(Status::BadInputLen)?;
+    let (key, rest) = param.split_first_chunk().ok_or(Status::BadInputLen)?;
     if rest.iter().any(|byte| *byte != 0) {
         return Err(Status::BadParam);
     }
-    Ok(*outer)
-}
-
-fn check_type(input: &[u8]) -> Result<(), Status> {
-    match (flow::OTHER_VPORT.get(input), flow::TABLE_TYPE.get(input)) {
-        (0, NIC_RECEIVE) => Ok(()),
-        _ => Err(Status::BadParam),
-    }
+    Ok(*key)
 }
 
 impl Saved for Table {
@@ -157,6 +170,7 @@ impl Saved for Table {
                 (flow::VALUE + flow::PARAM_LEN..=flow::DESTINATION).contains(&entry.context.len())
                     && groups.contains_key(&group)
                     && entry.destinations.len() <= 1 << LOG_MAX_DESTINATIONS
+                    && entry.counters.is_empty()
             })
     }
 }
@@ -175,10 +189,10 @@ impl Table {
         forwards.then_some(flow::MISS_ID.get(&self.context) as u32)
     }
 
-    fn find(&self, set: &[u8; headers::LEN]) -> Option<&Entry> {
+    fn find(&self, key: &Key) -> Option<&Entry> {
         self.entries.values().find(|entry| {
             let group = flow::CONTEXT_GROUP.get(&entry.context) as u32;
-            let value = entry.context[flow::VALUE..].iter().zip(set);
+            let value = entry.context[flow::VALUE..].iter().zip(key);
             self.groups.get(&group).is_some_and(|group| {
                 let mut bytes = value.zip(&group.mask);
                 bytes.all(|((value, byte), mask)| value & mask == byte & mask)
@@ -188,8 +202,23 @@ impl Table {
 }
 
 impl FlowTables {
+    /// No tables yet.
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            ..Self::default()
+        }
+    }
+
+    fn check_type(&self, input: &[u8]) -> Result<(), Status> {
+        match flow::TABLE_TYPE.get(input) == self.kind as u64 {
+            true => Ok(()),
+            false => Err(Status::BadParam),
+        }
+    }
+
     fn table(&mut self, input: &[u8]) -> Result<&mut Table, Status> {
-        check_type(input)?;
+        self.check_type(input)?;
         let id = flow::TABLE.get(input) as u32;
         self.tables.get_mut(&id).ok_or(Status::BadRes)
     }
@@ -205,7 +234,7 @@ impl FlowTables {
 
     /// CREATE_FLOW_TABLE. Returns its number.
     pub fn create_table(&mut self, input: &[u8]) -> Result<u32, Status> {
-        check_type(input)?;
+        self.check_type(input)?;
         let context = input.get(flow::TABLE_CONTEXT..flow::TABLE_CONTEXT + flow::TABLE_CONTEXT_LEN);
         let table = Table {
             context: context.ok_or(Status::BadInputLen)?.to_vec(),
@@ -278,18 +307,16 @@ impl FlowTables {
 
     /// CREATE_FLOW_GROUP. Returns its number.
     pub fn create_group(&mut self, input: &[u8]) -> Result<u32, Status> {
+        let kind = self.kind;
         let table = self.table(input)?;
         let group = Group {
             first: flow::GROUP_START.get(input) as u32,
             last: flow::GROUP_END.get(input) as u32,
-            mask: outer(input.get(flow::MASK..).unwrap_or_default())?,
+            mask: key(input.get(flow::MASK..).unwrap_or_default())?,
         };
-        let unknown = group.mask.iter().zip(matchable());
+        kind.check_mask(flow::CRITERIA.get(input), &group.mask)?;
         let overlaps = |other: &Group| group.first <= other.last && other.first <= group.last;
         if flow::GROUP_TYPE.get(input) != 0
-            || flow::CRITERIA.get(input) & !OUTER_HEADERS != 0
-            || (flow::CRITERIA.get(input) == 0 && group.mask.iter().any(|byte| *byte != 0))
-            || unknown.into_iter().any(|(mask, known)| mask & !known != 0)
             || group.first > group.last
             || u64::from(group.last) >= table.size()
             || table.groups.values().any(overlaps)
@@ -310,19 +337,20 @@ impl FlowTables {
         table.groups.remove(&id).map(drop).ok_or(Status::BadRes)
     }
 
-    /// SET_FLOW_TABLE_ENTRY; `is_tir` knows TIRs.
+    /// SET_FLOW_TABLE_ENTRY; `exists` knows what is no table.
     pub fn set_entry(
         &mut self,
         op_mod: u64,
         input: &[u8],
-        is_tir: impl Fn(u32) -> bool,
+        exists: impl Fn(Named) -> bool,
     ) -> Result<(), Status> {
+        let kind = self.kind;
         let count: usize = self.tables.values().map(|table| table.entries.len()).sum();
         let table = self.table(input)?;
         let level = table.level();
         let index = flow::INDEX.get(input) as u32;
         let context = input.get(flow::CONTEXT..).unwrap_or_default();
-        outer(context.get(flow::VALUE..).unwrap_or_default())?;
+        kind.check_value(&key(context.get(flow::VALUE..).unwrap_or_default())?)?;
         let group = flow::CONTEXT_GROUP.get(context) as u32;
         let group = table.groups.get(&group).ok_or(Status::BadRes)?;
         // 0 makes one, 1 changes one.
@@ -334,19 +362,18 @@ impl FlowTables {
         if op_mod == 0 && count >= 1 << LOG_MAX_ENTRIES {
             return Err(Status::Lim);
         }
-        let destinations = destinations(context)?;
-        for destination in &destinations {
-            match destination {
-                Destination::Table(id) => self.follows(level, *id)?,
-                Destination::Tir(id) if is_tir(*id) => (),
-                Destination::Tir(_) => return Err(Status::BadRes),
+        let entry = parse_entry(kind, context)?;
+        let mut named: Vec<Named> = entry.counters.iter().copied().map(Named::Counter).collect();
+        for destination in &entry.destinations {
+            match *destination {
+                Destination::Table(id) => self.follows(level, id)?,
+                Destination::Tir(id) => named.push(Named::Tir(id)),
+                Destination::Vport(number) => named.push(Named::Vport(number)),
             }
         }
-        // Without the list, and whatever follows it.
-        let entry = Entry {
-            context: context[..flow::DESTINATION.min(context.len())].to_vec(),
-            destinations,
-        };
+        if !named.into_iter().all(exists) {
+            return Err(Status::BadRes);
+        }
         self.table(input)?.entries.insert(index, entry);
         Ok(())
     }
@@ -389,17 +416,31 @@ impl FlowTables {
                 && destinations.all(|destination| match *destination {
                     Destination::Table(id) => follows(id),
                     Destination::Tir(tir) => is_tir(tir),
+                    Destination::Vport(_) => false,
                 })
         })
     }
 
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        let tables = self.tables.values();
+        tables.flat_map(|table| table.entries.values())
+    }
+
     /// Whether packets go to a TIR.
     pub fn uses_tir(&self, tir: u32) -> bool {
-        let mut entries = self
-            .tables
-            .values()
-            .flat_map(|table| table.entries.values());
-        entries.any(|entry| entry.destinations.contains(&Destination::Tir(tir)))
+        self.entries()
+            .any(|entry| entry.destinations.contains(&Destination::Tir(tir)))
+    }
+
+    /// Whether packets are counted by a flow counter.
+    pub fn uses_counter(&self, counter: u32) -> bool {
+        self.entries()
+            .any(|entry| entry.counters.contains(&counter))
+    }
+
+    /// Whether packets go to a table.
+    pub fn has_root(&self) -> bool {
+        self.root.is_some()
     }
 
     /// How many tables there are.
@@ -414,57 +455,87 @@ impl FlowTables {
 
     /// The TIRs that a packet with these headers goes to.
     pub fn lookup(&self, set: &[u8; headers::LEN]) -> Vec<Hit> {
-        let mut hits = Vec::new();
+        let mut key = [0; std::mem::size_of::<Key>()];
+        key[..headers::LEN].copy_from_slice(set);
+        let entries = self.find(&key).entries.into_iter();
+        let hits = entries.flat_map(|entry| {
+            let tag = flow::TAG.get(&entry.context) as u32;
+            let hit = move |destination: &Destination| match *destination {
+                Destination::Tir(tir) => Some(Hit { tir, tag }),
+                _ => None,
+            };
+            entry.destinations.iter().filter_map(hit)
+        });
+        hits.take(MAX_HITS).collect()
+    }
+
+    /// What there is for a packet.
+    pub fn find(&self, key: &Key) -> Found<'_> {
+        let mut found = Found {
+            entries: Vec::new(),
+            missed: self.root.is_none(),
+        };
         let mut next: Vec<u32> = self.root.into_iter().collect();
         for _ in 0..MAX_STEPS {
             let Some(table) = next.pop().and_then(|id| self.tables.get(&id)) else {
                 break;
             };
-            let Some(entry) = table.find(set) else {
+            let Some(entry) = table.find(key) else {
+                found.missed |= table.miss().is_none();
                 next.extend(table.miss());
                 continue;
             };
-            let tag = flow::TAG.get(&entry.context) as u32;
             for destination in &entry.destinations {
-                match *destination {
-                    Destination::Table(id) => next.push(id),
-                    Destination::Tir(_) if hits.len() == MAX_HITS => break,
-                    Destination::Tir(tir) => hits.push(Hit { tir, tag }),
+                if let Destination::Table(id) = *destination {
+                    next.push(id);
                 }
             }
+            found.entries.push(entry);
         }
-        hits
+        found
     }
 }
 
-/// Where a flow_context has packets go; nowhere if they are dropped.
-fn destinations(context: &[u8]) -> Result<Vec<Destination>, Status> {
-    let count = flow::DESTINATIONS.get(context);
-    let expected = match flow::ACTION.get(context) {
-        DROP => 0..=0,
-        FORWARD => 1..=1 << LOG_MAX_DESTINATIONS,
-        _ => return Err(Status::BadParam),
-    };
-    if !expected.contains(&count)
+/// Makes an entry of a flow_context. Its list has destinations, none if packets are
+/// dropped or allowed, and then counters.
+fn parse_entry(kind: Kind, context: &[u8]) -> Result<Entry, Status> {
+    let counts = [flow::DESTINATIONS, flow::COUNTERS].map(|field| field.get(context));
+    let expected = kind.lists(flow::ACTION.get(context), 1 << LOG_MAX_DESTINATIONS)?;
+    let mut expected = expected.iter().zip(&counts);
+    if !expected.all(|(expected, count)| expected.contains(count))
         || flow::EXTENDED.get(context) != 0
-        || flow::COUNTERS.get(context) != 0
     {
         return Err(Status::BadParam);
     }
+    let [destinations, counters] = counts.map(|count| count as usize);
     let list = context.get(flow::DESTINATION..).unwrap_or_default();
-    let list: Vec<&[u8]> = list.chunks_exact(8).take(count as usize).collect();
-    if list.len() as u64 != count {
+    let list: Vec<&[u8]> = list.chunks_exact(8).take(destinations + counters).collect();
+    if list.len() != destinations + counters {
         return Err(Status::BadInputLen);
     }
+    let (to, counters) = list.split_at(destinations);
     let parse = |one: &&[u8]| {
         let id = flow::DESTINATION_ID.get(one) as u32;
-        match flow::DESTINATION_TYPE.get(one) {
-            1 => Ok(Destination::Table(id)),
-            2 => Ok(Destination::Tir(id)),
-            _ => Err(Status::BadParam),
-        }
+        let destination = match flow::DESTINATION_TYPE.get(one) {
+            0 => u16::try_from(id).map(Destination::Vport).ok(),
+            1 => Some(Destination::Table(id)),
+            2 => Some(Destination::Tir(id)),
+            _ => None,
+        };
+        let possible = destination.filter(|destination| kind.leads_to(*destination));
+        possible.ok_or(Status::BadParam)
     };
-    list.iter().map(parse).collect()
+    let destinations = to.iter().map(parse).collect::<Result<_, _>>()?;
+    let counters = counters
+        .iter()
+        .map(|one| flow_counter::LISTED.get(one) as u32);
+    let counters = counters.collect();
+    Ok(Entry {
+        // Without the list, and whatever follows it.
+        context: context[..flow::DESTINATION.min(context.len())].to_vec(),
+        destinations,
+        counters,
+    })
 }
 
 #[cfg(test)]
@@ -526,7 +597,14 @@ mod tests {
         for (field, value) in [
             (flow::CONTEXT_GROUP, group.into()),
             (flow::TAG, 7),
-            (flow::ACTION, if to.is_empty() { DROP } else { FORWARD }),
+            (
+                flow::ACTION,
+                if to.is_empty() {
+                    kind::DROP
+                } else {
+                    kind::FORWARD
+                },
+            ),
             (flow::DESTINATIONS, to.len() as u64),
         ] {
             field.set(context, value);
@@ -538,6 +616,7 @@ mod tests {
             let (kind, id) = match destination {
                 Destination::Table(id) => (1u32, id),
                 Destination::Tir(id) => (2, id),
+                Destination::Vport(_) => panic!("a NIC has no ports"),
             };
             input.extend_from_slice(&((kind << 24) | id).to_be_bytes());
             input.extend_from_slice(&[0; 4]);
@@ -718,7 +797,9 @@ mod tests {
         );
         for (field, value) in [
             (flow::ACTION, 0),
-            (flow::ACTION, FORWARD | DROP),
+            (flow::ACTION, kind::FORWARD | kind::DROP),
+            (flow::ACTION, kind::ALLOW),
+            (flow::ACTION, kind::FORWARD | kind::COUNT),
             (flow::ACTION, 8),
             (flow::EXTENDED, 1),
             (flow::COUNTERS, 1),

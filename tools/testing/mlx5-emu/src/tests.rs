@@ -4,6 +4,7 @@
 
 mod chunks;
 mod driver;
+mod eswitch;
 mod faults;
 mod functions;
 mod migration;

@@ -73,22 +73,20 @@ pub struct Vport {
     lists: [Vec<u8>; LISTS],
     /// Frames.
     pub counters: Counters,
+    /// What has changed since its manager was told, as [`vport::CHANGES`] has it.
+    changed: u64,
 }
 
-/// What a VF's driver has said of its port, and the address that it knows.
+/// What a VF's driver has said of its port.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Settings {
     fields: [u64; SAVED.len()],
     lists: [Vec<u8>; LISTS],
 }
 
-/// What is in [`Settings`]. GUIDs are those of the HCA that it is on.
-const SAVED: [Field; 4] = [
-    vport::MTU,
-    vport::PROMISC,
-    vport::LOCAL_LB,
-    vport::PERMANENT,
-];
+/// What is in [`Settings`]. GUIDs are those of the HCA that it is on, and the permanent
+/// address is up to whoever manages that.
+const SAVED: [Field; 3] = [vport::MTU, vport::PROMISC, vport::LOCAL_LB];
 
 impl Saved for Settings {
     fn is_sound(&self) -> bool {
@@ -129,6 +127,7 @@ impl Vport {
             context,
             lists: Default::default(),
             counters: Counters::default(),
+            changed: 0,
         }
     }
 
@@ -142,10 +141,76 @@ impl Vport {
 
     /// Loads that.
     pub fn load(&mut self, settings: Settings) {
+        let before = self.clone();
         for (field, value) in SAVED.into_iter().zip(settings.fields) {
             field.set(&mut self.context, value);
         }
         self.lists = settings.lists;
+        self.note_changes(&before);
+    }
+
+    /// Its function was reset, or its driver has let that go: what the driver has set is
+    /// forgotten, and what its manager has set stays.
+    pub fn reset(&mut self) {
+        let mut context = vec![0; vport::CONTEXT_LEN];
+        for field in [
+            vport::CHANGE_EVENT,
+            vport::SYSTEM_GUID,
+            vport::PORT_GUID,
+            vport::NODE_GUID,
+            vport::PERMANENT,
+        ] {
+            field.set(&mut context, field.get(&self.context));
+        }
+        vport::MTU.set(&mut context, DEFAULT_MTU.into());
+        let before = std::mem::replace(
+            self,
+            Self {
+                context,
+                lists: Default::default(),
+                counters: Counters::default(),
+                changed: self.changed,
+            },
+        );
+        self.note_changes(&before);
+    }
+
+    /// Notes in what it differs from what it was.
+    fn note_changes(&mut self, before: &Self) {
+        let differs = |field: Field| field.get(&self.context) != field.get(&before.context);
+        let lists = self.lists.iter().zip(&before.lists).enumerate();
+        let lists = lists.filter(|(_, (now, before))| now != before);
+        let mut changed = lists.fold(0, |all, (list, _)| all | (1 << list));
+        if differs(vport::PROMISC) {
+            changed |= vport::PROMISC_CHANGE;
+        }
+        if differs(vport::MTU) {
+            changed |= vport::MTU_CHANGE;
+        }
+        self.changed |= changed;
+    }
+
+    /// Whether its manager wants to be told of what has changed. It is told once, until
+    /// it wants that again.
+    pub fn take_change(&mut self) -> bool {
+        let due = vport::ARM.get(&self.context) == 1
+            && vport::CHANGES.get(&self.context) & self.changed != 0;
+        if due {
+            vport::ARM.set(&mut self.context, 0);
+            self.changed = 0;
+        }
+        due
+    }
+
+    /// Its manager does not want to be told of changes any more.
+    pub fn disarm(&mut self) {
+        vport::CHANGE_EVENT.set(&mut self.context, 0);
+    }
+
+    /// Whether its driver wants all frames, or all that are for one function.
+    pub fn is_promiscuous(&self) -> bool {
+        // `promisc_uc` and `promisc_all`.
+        vport::PROMISC.get(&self.context) & 0b101 != 0
     }
 
     /// Longest frame, with its checksum.
@@ -165,7 +230,9 @@ impl Vport {
 
     /// MODIFY_NIC_VPORT_CONTEXT.
     pub fn modify(&mut self, select: u64, new: &[u8]) -> Result<(), Status> {
-        let fields: [(u64, Field); 4] = [
+        let fields: [(u64, Field); 6] = [
+            (vport::SELECT_NODE_GUID, vport::NODE_GUID),
+            (vport::SELECT_PERMANENT, vport::PERMANENT),
             (vport::SELECT_MTU, vport::MTU),
             (vport::SELECT_CHANGE_EVENT, vport::CHANGE_EVENT),
             (vport::SELECT_PROMISC, vport::PROMISC),
@@ -177,6 +244,7 @@ impl Vport {
         if select & !known != 0 || new.len() < vport::CONTEXT_LEN {
             return Err(Status::BadParam);
         }
+        let before = self.clone();
         if select & vport::SELECT_LIST != 0 {
             let size = vport::LIST_SIZE.get(new) as usize;
             let list = vport::LIST_TYPE.get(new) as usize;
@@ -191,6 +259,7 @@ impl Vport {
             let value = field.get(new);
             field.set(&mut self.context, value);
         }
+        self.note_changes(&before);
         Ok(())
     }
 

@@ -121,7 +121,10 @@ impl Context<'_> {
         if !self.me().up {
             return Err(violation(Status::BadSysState, "not initialised"));
         }
-        let left = self.objects().counts();
+        let mut left = self.objects().counts().to_vec();
+        if function == FunctionId::PF {
+            left.extend(self.hca.eswitch.counts());
+        }
         let excused = self.objects().undestroyed;
         for (what, count) in left.into_iter().filter(|(_, count)| !excused && *count > 0) {
             let what = format!("TEARDOWN_HCA: {count} {what} not destroyed");

@@ -4,7 +4,6 @@
 
 use super::{
     unknown,
-    violation,
     Context,
     Failure,
     Result, //
@@ -13,10 +12,16 @@ use crate::{
     ifc::{
         self,
         ethernet::{
+            flow,
             register,
             vport, //
         },
         Status, //
+    },
+    steering::{
+        kind::Kind,
+        FlowTables,
+        Named, //
     },
     vport::{
         Counters,
@@ -24,8 +29,28 @@ use crate::{
     },
 };
 
-/// MLX5_VPORT_STATE_UP and MLX5_VPORT_ADMIN_STATE_UP
-const UP: u64 = 1;
+/// Carries out a command about tables. Returns the number of what was made.
+pub(super) fn change_tables(
+    tables: &mut FlowTables,
+    opcode: u16,
+    input: &[u8],
+    exists: impl Fn(Named) -> bool,
+) -> Result<std::result::Result<Option<u32>, Status>> {
+    let op_mod = ifc::OP_MOD.get(input);
+    let made = |number: std::result::Result<u32, Status>| number.map(Some);
+    let done = |result: std::result::Result<(), Status>| result.map(|()| None);
+    Ok(match opcode {
+        ifc::SET_FLOW_TABLE_ROOT => done(tables.set_root(op_mod, input)),
+        ifc::CREATE_FLOW_TABLE => made(tables.create_table(input)),
+        ifc::DESTROY_FLOW_TABLE => done(tables.destroy_table(input)),
+        ifc::MODIFY_FLOW_TABLE => done(tables.modify_table(input)),
+        ifc::CREATE_FLOW_GROUP => made(tables.create_group(input)),
+        ifc::DESTROY_FLOW_GROUP => done(tables.destroy_group(input)),
+        ifc::SET_FLOW_TABLE_ENTRY => done(tables.set_entry(op_mod, input, exists)),
+        ifc::DELETE_FLOW_TABLE_ENTRY => done(tables.delete_entry(input)),
+        _ => return Err(unknown()),
+    })
+}
 
 impl Context<'_> {
     pub(super) fn access_register(&mut self) -> Result<()> {
@@ -41,22 +66,10 @@ impl Context<'_> {
         self.give(register::DATA, &data)
     }
 
-    /// The virtual port that a command is about. Who is not an e-switch manager,
-    /// and there is none, has only its own.
+    /// The virtual port that a command is about.
     fn vport(&mut self) -> Result<&mut Vport> {
-        match vport::OTHER.get(self.input) {
-            0 => Ok(&mut self.me().vport),
-            _ => Err(violation(Status::BadParam, "another virtual port")),
-        }
-    }
-
-    pub(super) fn query_vport_state(&mut self) -> Result<()> {
-        self.vport()?;
-        let up = self.hca.port.is_up();
-        self.me().told_link = up;
-        vport::ADMIN_STATE.set(self.output, UP);
-        vport::STATE.set(self.output, if up { UP } else { 0 });
-        Ok(())
+        let owner = self.vport_owner()?;
+        Ok(&mut self.hca.functions[usize::from(owner.0)].vport)
     }
 
     pub(super) fn query_nic_vport_context(&mut self) -> Result<()> {
@@ -69,6 +82,9 @@ impl Context<'_> {
         let input = self.input;
         let select = vport::SELECT.get(input);
         let new = input.get(vport::MODIFY_CONTEXT..).unwrap_or_default();
+        if select & vport::SELECT_MANAGED != 0 {
+            self.check_manager()?;
+        }
         Ok(self.vport()?.modify(select, new)?)
     }
 
@@ -85,23 +101,22 @@ impl Context<'_> {
 
     pub(super) fn flow_table(&mut self, opcode: u16) -> Result<()> {
         let input = self.input;
-        let op_mod = ifc::OP_MOD.get(input);
-        let objects = self.objects();
-        let (tables, tirs) = (&mut objects.flow_tables, &objects.tirs);
-        let made = |number: std::result::Result<u32, Status>| number.map(Some);
-        let done = |result: std::result::Result<(), Status>| result.map(|()| None);
-        let result = match opcode {
-            ifc::SET_FLOW_TABLE_ROOT => done(tables.set_root(op_mod, input)),
-            ifc::CREATE_FLOW_TABLE => made(tables.create_table(input)),
-            ifc::DESTROY_FLOW_TABLE => done(tables.destroy_table(input)),
-            ifc::MODIFY_FLOW_TABLE => done(tables.modify_table(input)),
-            ifc::CREATE_FLOW_GROUP => made(tables.create_group(input)),
-            ifc::DESTROY_FLOW_GROUP => done(tables.destroy_group(input)),
-            ifc::SET_FLOW_TABLE_ENTRY => {
-                done(tables.set_entry(op_mod, input, |tir| tirs.contains_key(&tir)))
+        let kind = Kind::from_number(flow::TABLE_TYPE.get(input));
+        let result = match kind.ok_or(Failure::from(Status::BadParam))? {
+            Kind::NicReceive => {
+                if flow::OTHER_VPORT.get(input) != 0 {
+                    return Err(Status::BadParam.into());
+                }
+                let objects = self.objects();
+                let (tables, tirs) = (&mut objects.flow_tables, &objects.tirs);
+                change_tables(
+                    tables,
+                    opcode,
+                    input,
+                    |named| matches!(named, Named::Tir(tir) if tirs.contains_key(&tir)),
+                )?
             }
-            ifc::DELETE_FLOW_TABLE_ENTRY => done(tables.delete_entry(input)),
-            _ => return Err(unknown()),
+            kind => self.eswitch_table(kind, opcode)?,
         };
         let number = match result {
             Ok(number) => number,

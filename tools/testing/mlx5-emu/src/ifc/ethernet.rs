@@ -288,10 +288,25 @@ pub mod vport {
     pub const LOCAL_LB: Field = field(0x3, 5, 2);
     /// nic_vport_context: `arm_change_event` and what it is for.
     pub const CHANGE_EVENT: Field = field(0x4, 0, 32);
+    /// nic_vport_context: `arm_change_event`.
+    pub const ARM: Field = field(0x4, 0, 1);
+    /// nic_vport_context: `event_on_mtu`, `event_on_promisc_change`, and those on the
+    /// lists by their types.
+    pub const CHANGES: Field = field(0x7, 3, 5);
+    /// `event_on_promisc_change`, in them.
+    pub const PROMISC_CHANGE: u64 = 1 << 3;
+    /// `event_on_mtu`, in them.
+    pub const MTU_CHANGE: u64 = 1 << 4;
     /// modify_nic_vport_field_select: `mtu`.
     pub const SELECT_MTU: u64 = 1 << 6;
     /// modify_nic_vport_field_select: `change_event`.
     pub const SELECT_CHANGE_EVENT: u64 = 1 << 5;
+    /// modify_nic_vport_field_select: `node_guid`.
+    pub const SELECT_NODE_GUID: u64 = 1 << 9;
+    /// modify_nic_vport_field_select: `permanent_address`.
+    pub const SELECT_PERMANENT: u64 = 1 << 3;
+    /// What only the manager of a port can set: its addresses, and what it is told of.
+    pub const SELECT_MANAGED: u64 = SELECT_NODE_GUID | SELECT_PERMANENT | SELECT_CHANGE_EVENT;
     /// modify_nic_vport_field_select: `promisc`.
     pub const SELECT_PROMISC: u64 = 1 << 4;
     /// modify_nic_vport_field_select: `addresses_list`.
@@ -314,8 +329,6 @@ pub mod vport {
     pub const PERMANENT: Field = field(0xf6, 0, 48);
     /// nic_vport_context: `current_uc_mac_address`.
     pub const LIST: usize = 0x100;
-    /// query_vport_state_out: `admin_state`.
-    pub const ADMIN_STATE: Field = field(0xf, 0, 4);
     /// query_vport_state_out: `state`.
     pub const STATE: Field = field(0xf, 4, 4);
     /// query_vport_counter_in: `clear`.
