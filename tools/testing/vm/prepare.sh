@@ -13,10 +13,11 @@
 #   kunit    our modules with their KUnit tests, for the in-tree kernel
 #   bare     the same without checkers: machines that measure
 #   builtin  the same with our driver in the image
+#   consumer the QEMU that uses VFs in a test machine
 #   fuzz     what is fuzzed
 #   tools    out/vfio-mig
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin fuzz tools'
+TARGETS='sources stock intree kunit bare builtin consumer fuzz tools'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 [ $# != 0 ] || die "what is to be prepared? 'for COMMAND', or some of: $TARGETS"
@@ -135,6 +136,8 @@ make_targets() {
 	fi
 	if needed intree; then
 		step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
+	fi
+	if needed intree consumer; then
 		step "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
 	fi
 	if needed fuzz; then

@@ -156,10 +156,10 @@ pub fn write(paths: &Paths, kernel: Kernel, machine: &Machine, path: &Path) -> R
 }
 
 /// Writes the initramfs of a machine in the machine to `path`.
-pub fn write_inner(paths: &Paths, kernel: Kernel, path: &Path) -> Result<()> {
+pub fn write_inner(paths: &Paths, kernel: Kernel, machine: &Machine, path: &Path) -> Result<()> {
     let mut archive = create(path, &["dev", "lib", "lib/modules", "proc", "sys", "tmp"])?;
     add_program(&mut archive, paths, "vm-guest", "init")?;
-    let modules = kernel::inner_modules(kernel, paths)?;
+    let modules = kernel::inner_modules(kernel, paths, machine)?;
     add_modules(&mut archive, &modules)?;
     add_list(&mut archive, &modules)?;
     archive.finish()?.flush()?;

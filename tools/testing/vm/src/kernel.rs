@@ -23,7 +23,10 @@ use std::{
 use vm_common::{
     drivers,
     kernel::Kernel,
-    scenarios::Machine, //
+    scenarios::{
+        Extra,
+        Machine, //
+    },
 };
 
 /// What the drivers stand on, in any order; dependencies come by themselves.
@@ -37,8 +40,12 @@ const ONLY_INTREE: &[&str] = &["iommufd", "mtty"];
 const LATER: &[&str] = &["vfio_pci", drivers::HOOKS];
 /// For machines in the machine: its hardware decides which one loads.
 const KVM: &[&str] = &["kvm_amd", "kvm_intel"];
-/// What such a machine needs.
+/// What a host of such machines needs, and only the stock kernel has as modules: the host's
+/// files, and what KVM's modules depend on.
+const STOCK_HOST: &[&str] = &["9p", "9pnet_virtio", "kvm", "ccp"];
+/// What such a machine needs: its program uses VFs, or its kernel does.
 const INNER: &[&str] = &["iommufd", "vfio_pci"];
+const INNER_NETWORK: &[&str] = &["mlx5_core"];
 
 /// A module: its name, and its uncompressed contents.
 pub struct Module {
@@ -185,16 +192,19 @@ pub fn modules(
         !stock && !built_in.iter().any(|one| one == name)
     };
     let mut list = Vec::new();
+    let is_host = machine.extras.contains(&Extra::Guest);
+    let of_host = (kernel == Kernel::Stock && is_host).then_some(STOCK_HOST);
     let all = MODULES
         .iter()
         .chain(DRIVERS)
+        .chain(of_host.into_iter().flatten())
         .copied()
         .chain(drivers::ours());
     for name in all.filter(&here) {
         add(name, &files, &mut list)?;
     }
     let more = list.len();
-    let kvm = (kernel != Kernel::Stock).then_some(KVM);
+    let kvm = (kernel != Kernel::Stock || is_host).then_some(KVM);
     let examples = machine.kunit.then_some(drivers::EXAMPLES);
     let later = LATER.iter().chain(kvm.into_iter().flatten()).copied();
     for name in later.chain(examples).filter(&here) {
@@ -216,10 +226,14 @@ pub fn compared_modules(kernel: Kernel, paths: &Paths, driver: &str) -> Result<V
 }
 
 /// The modules of a machine in the machine, in the order in which they load.
-pub fn inner_modules(kernel: Kernel, paths: &Paths) -> Result<Vec<Module>> {
+pub fn inner_modules(kernel: Kernel, paths: &Paths, machine: &Machine) -> Result<Vec<Module>> {
     let files = files(kernel, paths)?;
     let mut list = Vec::new();
-    for name in INNER {
+    let names = match machine.extras.contains(&Extra::Network) {
+        true => INNER_NETWORK,
+        false => INNER,
+    };
+    for name in names {
         add(name, &files, &mut list)?;
     }
     Ok(list)

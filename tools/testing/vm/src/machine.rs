@@ -104,7 +104,7 @@ impl Machine<'_> {
         let own = &self.scenario.machine;
         initramfs::write(self.paths, self.kernel, own, &dir.join(INITRAMFS))?;
         if self.scenario.has(Extra::Guest) {
-            initramfs::write_inner(self.paths, self.kernel, &dir.join(INNER_INITRAMFS))?;
+            initramfs::write_inner(self.paths, self.kernel, own, &dir.join(INNER_INITRAMFS))?;
         }
         Ok(dir)
     }

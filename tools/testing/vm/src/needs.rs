@@ -5,7 +5,10 @@
 use std::collections::BTreeSet;
 use vm_common::{
     kernel::Kernel,
-    scenarios::Scenario, //
+    scenarios::{
+        Extra,
+        Scenario, //
+    },
 };
 
 /// A target of prepare.sh.
@@ -23,6 +26,8 @@ pub enum Need {
     Bare,
     /// Machines with our driver in the image of the in-tree kernel.
     Builtin,
+    /// The QEMU that uses VFs in a machine.
+    Consumer,
     /// What is fuzzed.
     Fuzz,
 }
@@ -37,6 +42,7 @@ impl Need {
             Self::Kunit => "kunit",
             Self::Bare => "bare",
             Self::Builtin => "builtin",
+            Self::Consumer => "consumer",
             Self::Fuzz => "fuzz",
         }
     }
@@ -58,7 +64,8 @@ pub fn of_machine(kernel: Kernel, scenario: &Scenario) -> impl Iterator<Item = N
     // In an image, the tests are a part of it.
     let modules = scenario.machine.kunit && kernel != Kernel::Builtin;
     let kunit = modules.then_some(Need::Kunit);
-    [kernel.into()].into_iter().chain(kunit)
+    let consumer = scenario.has(Extra::Guest).then_some(Need::Consumer);
+    [kernel.into()].into_iter().chain(kunit).chain(consumer)
 }
 
 /// Names in a line.

@@ -66,10 +66,14 @@ const SCRATCH: usize = regs::SCRATCH_COUNT - 1;
 const MARK: u64 = 0x6d61_726b_6d61_726b;
 /// Time between two rounds. The results of a round stay for this long, so that a migration
 /// can meet them, and other programs get the processor if all is emulated on one.
-const PAUSE: Duration = Duration::from_millis(50);
+pub const PAUSE: Duration = Duration::from_millis(50);
+/// Where it reports.
+pub const PORT: &str = "/dev/ttyS1";
 
 /// How a line begins that tells of something wrong.
 pub const ERROR: &str = "error";
+/// How a line begins that is for a person, or an answer.
+pub const NOTE: &str = "note: ";
 /// The order.
 pub const CREATE: &str = "create";
 /// What is said when it was carried out.
@@ -325,7 +329,7 @@ impl Work {
 }
 
 /// Listens for orders.
-fn listen() -> Result<Receiver<String>> {
+pub fn listen() -> Result<Receiver<String>> {
     let port = BufReader::new(File::open("/dev/ttyS2")?);
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -384,7 +388,7 @@ fn judge(log: &mut KernelLog) -> Result<()> {
 
 /// Works; does not return unless it cannot even report.
 pub fn run() -> Result<()> {
-    let mut port = OpenOptions::new().write(true).open("/dev/ttyS1")?;
+    let mut port = OpenOptions::new().write(true).open(PORT)?;
     if let Err(err) = work_for_ever(&mut port) {
         writeln!(port, "{ERROR} {err:#}")?;
     }

@@ -39,6 +39,25 @@ pub struct KernelLog {
     lines: Vec<String>,
     /// Faults of this span.
     faults: Vec<String>,
+    /// Warnings of mlx5_core in this span.
+    warnings: Vec<String>,
+}
+
+/// The least severe level of a message that is a warning: KERN_WARNING.
+const WARNING: u32 = 4;
+/// Warnings that are no fault: with promiscuous mode, mlx5e gives this one on any adapter.
+const HARMLESS: &str = "S-tagged traffic will be dropped while C-tag vlan stripping is enabled";
+
+/// Whether mlx5_core warns, in a record "level,seq,time,flags;text" with facility and level
+/// in one number.
+fn is_warning(head: &str, line: &str) -> bool {
+    let level = head
+        .split(',')
+        .next()
+        .and_then(|level| level.parse::<u32>().ok());
+    level.is_some_and(|level| level % 8 <= WARNING)
+        && line.contains("mlx5_core")
+        && !line.contains(HARMLESS)
 }
 
 impl KernelLog {
@@ -53,6 +72,7 @@ impl KernelLog {
             judge: Judge::default(),
             lines: Vec::new(),
             faults: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
@@ -66,10 +86,12 @@ impl KernelLog {
                 Ok(n) => {
                     let record = String::from_utf8_lossy(&record[..n]);
                     // "level,seq,time,flags;text", and then lines of variables.
-                    if let Some((_, text)) = record.split_once(';') {
+                    if let Some((head, text)) = record.split_once(';') {
                         let line = text.lines().next().unwrap_or_default().to_string();
                         if self.judge.is_fault(&line) {
                             self.faults.push(line.clone());
+                        } else if is_warning(head, &line) {
+                            self.warnings.push(line.clone());
                         }
                         self.lines.push(line);
                     }
@@ -95,10 +117,17 @@ impl KernelLog {
         self.faults.len()
     }
 
+    /// Warnings of mlx5_core in this span that are no faults, since the last call.
+    pub fn driver_warnings(&mut self) -> Vec<String> {
+        self.pull();
+        mem::take(&mut self.warnings)
+    }
+
     /// Ends the span, and returns its faults.
     pub fn end_span(&mut self) -> Vec<String> {
         self.pull();
         self.lines.clear();
+        self.warnings.clear();
         mem::take(&mut self.faults)
     }
 }
@@ -148,5 +177,23 @@ pub fn expect(text: &str) {
 pub fn mark(mark: Mark<'_>) {
     if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
         let _ = log.write_all(format!("{MARK}{}\n", mark.line()).as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_of_the_driver_are_told_apart() {
+        let line = "mlx5_core 0000:01:00.0 eth0: TX timeout detected";
+        assert!(is_warning("3,1,2,-", line));
+        assert!(is_warning("12,1,2,-", line));
+        assert!(!is_warning("6,1,2,-", line));
+        assert!(!is_warning("4,1,2,-", "ACPI: no"));
+        assert!(!is_warning(
+            "4,1,2,-",
+            &format!("mlx5_core eth0: {HARMLESS}")
+        ));
     }
 }

@@ -239,6 +239,33 @@ pub fn set_address(name: &str, address: Ipv4Addr) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the driver of a network interface carry out a command for ethtool, which begins with
+/// its number and is as long as the kernel takes that command to be.
+pub fn ethtool(name: &str, command: &mut [u8]) -> io::Result<()> {
+    interface_ioctl(name, libc::SIOCETHTOOL as libc::c_ulong, |request| {
+        request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
+    })?;
+    Ok(())
+}
+
+/// Segments that were sent again on a TCP connection.
+pub fn tcp_retransmits(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: All zeroes are a valid tcp_info.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: `info` is valid for writes of `len` bytes.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(info.tcpi_total_retrans)
+}
+
 /// Moves the calling thread to a network namespace of its own.
 pub fn new_network_namespace() -> io::Result<()> {
     // SAFETY: Just a system call.

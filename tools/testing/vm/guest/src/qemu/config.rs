@@ -11,6 +11,7 @@ use anyhow::{
     Context,
     Result, //
 };
+use std::fs;
 use vfio_mig::{
     bdf::Bdf,
     precopy::InfoVersion, //
@@ -20,6 +21,8 @@ use vfio_mig::{
 const FIRST_SLOT: usize = 4;
 /// MiB of a guest's memory, in huge pages: VFIO maps those a hundred times faster.
 const MEMORY: u32 = 192;
+/// The same, if it runs a distribution's kernel with a network.
+const NET_MEMORY: u32 = 256;
 
 const MACHINE: &str = "q35,memory-backend=ram,i8042=off,sata=off,smbus=off,hpet=off";
 
@@ -36,6 +39,7 @@ const EVENTS: &[&str] = &[
     "vfio_load_state_device_buffer_end",
     "vfio_query_precopy_size_request_switchover_ack",
     "vfio_device_dirty_tracking_start",
+    "vfio_container_query_dirty_bitmap",
 ];
 
 /// How QEMU gets at a VF.
@@ -66,6 +70,41 @@ pub struct Assigned {
     pub vhca: u64,
 }
 
+/// What a guest does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Program {
+    /// Its init works with its VFs: [`crate::inner`].
+    Work,
+    /// Its kernel drives a VF, through which it has traffic: [`crate::net::guest`].
+    Traffic,
+}
+
+impl Program {
+    /// What init knows it by.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Work => "work",
+            Self::Traffic => "net",
+        }
+    }
+
+    /// MiB of memory.
+    fn memory(self) -> u32 {
+        match self {
+            Self::Work => MEMORY,
+            Self::Traffic => NET_MEMORY,
+        }
+    }
+
+    /// Huge pages of the guest's own.
+    fn huge_pages(self, vfs: usize) -> usize {
+        match self {
+            Self::Work => vfs,
+            Self::Traffic => 0,
+        }
+    }
+}
+
 /// What the QEMUs of a guest have in common.
 #[derive(Clone, Copy)]
 pub struct Config {
@@ -77,6 +116,10 @@ pub struct Config {
     pub traced: bool,
     /// Which PRECOPY_INFO they ask for: whether they are told of new initial bytes.
     pub info: InfoVersion,
+    /// What the guest does.
+    pub program: Program,
+    /// Whether its VFs must be able to migrate.
+    pub migrates: bool,
 }
 
 /// What all QEMUs have in common.
@@ -93,7 +136,10 @@ pub struct Common {
 
 /// Loads KVM. What there is where the hardware has nothing for it is emulation.
 fn accel() -> Result<&'static str> {
-    sys::load_module("kvm", "")?;
+    // It may be loaded already.
+    if !fs::exists("/sys/module/kvm")? {
+        sys::load_module("kvm", "")?;
+    }
     let loads = |name: &str| sys::load_module(name, "").is_ok();
     Ok(match loads("kvm_amd") || loads("kvm_intel") {
         true => "kvm",
@@ -140,12 +186,13 @@ pub fn arguments(
     ports: usize,
 ) -> Vec<String> {
     let share = format!("{}/usr/share", common.consumer);
+    let memory = config.program.memory();
     let mut arguments: Vec<String> = [
         "-nodefaults -no-user-config -no-reboot -display none -cpu qemu64".to_string(),
         // Devices that nobody needs cost a kernel that looks for them half of its boot.
         format!("-accel {} -M {MACHINE}", common.accel),
-        format!("-object memory-backend-memfd,id=ram,size={MEMORY}M,hugetlb=on"),
-        format!("-m {MEMORY} -L {share}/qemu -L {share}/seabios"),
+        format!("-object memory-backend-memfd,id=ram,size={memory}M,hugetlb=on"),
+        format!("-m {memory} -L {share}/qemu -L {share}/seabios"),
         // What it says itself, what it tells, and how it takes orders.
         format!("-msg timestamp=on -D {}", file(name, "trace")),
         format!("-qmp unix:{},server=on,wait=off", file(name, "qmp")),
@@ -162,8 +209,9 @@ pub fn arguments(
     arguments.push("-append".to_string());
     arguments.push(format!(
         "console=ttyS0 quiet panic=-1 hugepages={} kmemleak=off no_timer_check \
-         lockdep.prove_locking=0 kunit.enable=0 vmtest.inner=1",
-        vfs.len()
+         lockdep.prove_locking=0 kunit.enable=0 vmtest.inner={}",
+        config.program.huge_pages(vfs.len()),
+        config.program.name()
     ));
     for event in EVENTS {
         arguments.extend(["-trace".to_string(), (*event).to_string()]);
@@ -184,8 +232,9 @@ pub fn arguments(
     for (port, vf) in vfs.iter().enumerate() {
         arguments.push("-device".to_string());
         arguments.push(format!(
-            "vfio-pci,host={},enable-migration=on,bus=port{port}{more}",
-            vf.bdf
+            "vfio-pci,host={},enable-migration={},bus=port{port}{more}",
+            vf.bdf,
+            if config.migrates { "on" } else { "auto" }
         ));
     }
     arguments

@@ -125,7 +125,7 @@ fn resets(reports: &str) -> usize {
 /// Checks that reports are the beginning of the one sequence that there is.
 fn check_sequence(reports: &str) -> Result<()> {
     let notes = [inner::CREATED, inner::WAS_RESET, inner::WAS_REMOVED];
-    let is_round = |line: &&str| !notes.contains(line);
+    let is_round = |line: &&str| !notes.contains(line) && !line.starts_with(inner::NOTE);
     for (i, line) in (0..).zip(reports.lines().filter(is_round)) {
         let expected = inner::report(i * inner::STEP);
         ensure!(
@@ -202,10 +202,19 @@ impl<'a> Guest<'a> {
         };
         results.say("qemu-0: the guest boots");
         guest.hear(results, BOOT_TIMEOUT)?;
+        let reports = guest.qemu.reports();
+        for note in reports
+            .lines()
+            .filter_map(|line| line.strip_prefix(inner::NOTE))
+        {
+            results.say(&format!("qemu-0: {note}"));
+        }
         let last = guest.qemu.reports();
         let last = last.lines().next_back().unwrap_or_default();
         results.say(&format!("qemu-0: the guest works with its VFs, at {last}"));
-        figures::check_use(&guest.qemu.trace, vfs.0, config.info)?;
+        if config.migrates {
+            figures::check_use(&guest.qemu.trace, vfs.0, config.info)?;
+        }
         Ok(guest)
     }
 
@@ -375,6 +384,23 @@ impl<'a> Guest<'a> {
             },
         )?;
         Ok(())
+    }
+
+    /// Gives it an order, and waits for its answer: a line that begins with `begin`. Returns
+    /// the rest of the line.
+    pub fn ask(&mut self, results: &mut Results, order: &str, begin: &str) -> Result<String> {
+        let said = self.qemu.reports().len();
+        let answer = |text: &str| {
+            let line = text[said..].lines().find(|line| line.starts_with(begin))?;
+            Some(line[begin.len()..].to_string())
+        };
+        self.qemu.order(order)?;
+        self.qemu.wait_for_reports(results, TIMEOUT, |text| {
+            // The last line may not be whole.
+            let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+            whole.len() > said && answer(whole).is_some()
+        })?;
+        answer(&self.qemu.reports()).context("no answer")
     }
 
     /// Waits until it has said something.

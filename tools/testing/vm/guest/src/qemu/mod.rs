@@ -14,7 +14,8 @@ pub use config::{
     Access,
     Assigned,
     Common,
-    Config, //
+    Config,
+    Program, //
 };
 pub use guest::{
     Channel,

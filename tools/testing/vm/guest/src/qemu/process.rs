@@ -239,7 +239,14 @@ impl Qemu {
         loop {
             self.trace.tell(results)?;
             let text = self.reports();
-            ensure!(!text.contains(inner::ERROR), "the guest found {text}");
+            // The last line may not be whole.
+            let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+            let is_error = |line: &str| line.starts_with(inner::ERROR);
+            ensure!(
+                !whole.lines().any(is_error),
+                "the guest found {text}\n{}",
+                self.said()
+            );
             if done(&text) {
                 return Ok(());
             }

@@ -20,6 +20,7 @@ mod many;
 mod matrix;
 mod memory;
 mod migrate;
+mod net;
 mod nic;
 mod nomem;
 mod overlap;
@@ -85,6 +86,7 @@ const ALL: &[&[NamedRun]] = &[
     matrix::SCENARIOS,
     memory::SCENARIOS,
     migrate::SCENARIOS,
+    net::SCENARIOS,
     nic::SCENARIOS,
     nomem::SCENARIOS,
     overlap::SCENARIOS,

@@ -20,7 +20,8 @@ use crate::{
         Common,
         Config,
         Death,
-        Guest, //
+        Guest,
+        Program, //
     },
     tap::Results, //
 };
@@ -125,6 +126,8 @@ fn run_steps(
         access,
         traced: true,
         info: InfoVersion::V2,
+        program: Program::Work,
+        migrates: true,
     };
     let prefix = format!("{}, VFs: {}", access.name(), vfs.0.len());
     let mut guest = None;
@@ -216,6 +219,8 @@ fn measure(
         // It takes time, and the C driver has none.
         traced: false,
         info,
+        program: Program::Work,
+        migrates: true,
     };
     vfs.bind(results, driver)?;
     let mut guest = Guest::boot(results, common, config, vfs.take(MANY))?;

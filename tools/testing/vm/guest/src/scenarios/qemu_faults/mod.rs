@@ -25,7 +25,8 @@ use crate::{
         Access,
         Common,
         Config,
-        Guest, //
+        Guest,
+        Program, //
     },
     sys,
     tap::Results, //
@@ -96,6 +97,8 @@ fn run_all(
         // The C driver has no tracepoints.
         traced: false,
         info: InfoVersion::V2,
+        program: Program::Work,
+        migrates: true,
     };
     let mut guest = None;
     for (name, fail) in ALL {

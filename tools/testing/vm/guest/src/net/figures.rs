@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The figures of a guest's traffic, from what it and its peer have counted.
+
+use super::{
+    peer::PeerTally,
+    tally::{
+        GuestTally,
+        Tally, //
+    },
+};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+
+/// Both sides of the traffic.
+pub struct Sides<'a> {
+    /// What the guest has counted.
+    pub guest: &'a GuestTally,
+    /// What its peer has.
+    pub peer: &'a PeerTally,
+}
+
+impl Sides<'_> {
+    /// The two ends of each stream. What one side has no end of, it has counted nothing of.
+    fn streams(&self) -> Vec<(Tally, Tally)> {
+        let missing = |connection| Tally {
+            connection,
+            error: Some("there was no such connection".to_string()),
+            ..Tally::default()
+        };
+        let of_peer = |own: &Tally| {
+            let mut streams = self.peer.streams.iter();
+            let other = streams.find(|one| one.connection == own.connection);
+            other.cloned().unwrap_or_else(|| missing(own.connection))
+        };
+        let guest = self.guest.streams.iter();
+        guest.map(|own| (own.clone(), of_peer(own))).collect()
+    }
+
+    /// Bytes that one end of a stream has sent and the other has not received.
+    fn bytes_lost(&self) -> u64 {
+        let lost = |(one, other): &(Tally, Tally)| {
+            one.sent.abs_diff(other.received) + other.sent.abs_diff(one.received)
+        };
+        self.streams().iter().map(lost).sum()
+    }
+
+    /// Why streams have ended that should not.
+    fn broken(&self) -> Vec<String> {
+        let ends = |(one, other): (Tally, Tally)| {
+            let of = |side: &str, end: Tally| {
+                let error = end.error?;
+                Some(format!("stream {}, {side}: {error}", end.connection))
+            };
+            of("guest", one).or_else(|| of("peer", other))
+        };
+        self.streams().into_iter().filter_map(ends).collect()
+    }
+
+    /// All ends.
+    fn sum(&self) -> Tally {
+        let mut sum = Tally::default();
+        for (one, other) in self.streams() {
+            sum.add(&one);
+            sum.add(&other);
+        }
+        sum.add(&self.guest.visits);
+        sum.add(&self.peer.visits);
+        sum
+    }
+
+    /// All figures.
+    pub fn figures(&self) -> Value {
+        let sum = self.sum();
+        let broken = self.broken();
+        json!({
+            "streams": self.guest.streams.len(),
+            "connections": self.guest.visits_made + self.guest.streams.len() as u64,
+            "connections_lost": self.guest.visits_lost + broken.len() as u64,
+            "broken": broken,
+            "bytes": sum.received,
+            "bytes_lost": self.bytes_lost(),
+            "bytes_wrong": sum.wrong,
+            "retransmits": sum.retransmits,
+            "rules_changed": self.guest.rules_changed,
+            "rules_failed": self.guest.rules_failed,
+            "guest_log": self.guest.log_faults,
+            "guest_log_faults": self.guest.log_faults.len(),
+            "gap_ms": self.peer.timeline.gap_ms(),
+            "timeline": self.peer.timeline.json(),
+        })
+    }
+}
+
+/// Fails if anything was lost, or wrong.
+pub fn judge(figures: &Value) -> Result<()> {
+    for name in ["bytes", "connections", "rules_changed"] {
+        ensure!(figures[name].as_u64() > Some(0), "no {name}: {figures}");
+    }
+    for name in [
+        "bytes_lost",
+        "bytes_wrong",
+        "connections_lost",
+        "guest_log_faults",
+        "firmware_violations",
+    ] {
+        ensure!(figures[name] == 0, "{name}: {figures}");
+    }
+    ensure!(figures["rules_failed"] == json!([]), "{figures}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::timeline::Timeline,
+        *, //
+    };
+
+    fn end(connection: u64, sent: u64, received: u64) -> Tally {
+        Tally {
+            connection,
+            sent,
+            received,
+            retransmits: 1,
+            ..Tally::default()
+        }
+    }
+
+    type Both = (GuestTally, PeerTally);
+    type Spoiler = fn(&mut Both);
+
+    fn sides() -> Both {
+        let guest = GuestTally {
+            streams: vec![end(1, 100, 70), end(2, 50, 60)],
+            visits: end(0, 8, 8),
+            visits_made: 4,
+            rules_changed: 3,
+            ..GuestTally::default()
+        };
+        let mut timeline = Timeline::default();
+        timeline.hear(11.0, 150);
+        timeline.end(11.5);
+        let peer = PeerTally {
+            // They may connect in any order.
+            streams: vec![end(2, 60, 50), end(1, 70, 100)],
+            visits: end(0, 8, 8),
+            timeline,
+        };
+        (guest, peer)
+    }
+
+    fn figures((guest, peer): &Both) -> Value {
+        let mut figures = Sides { guest, peer }.figures();
+        figures["firmware_violations"] = 0.into();
+        figures
+    }
+
+    #[test]
+    fn figures_are_of_both_sides() {
+        let figures = figures(&sides());
+        for (name, value) in [
+            ("bytes", 296),
+            ("connections", 6),
+            ("retransmits", 6),
+            ("bytes_lost", 0),
+            ("connections_lost", 0),
+        ] {
+            assert_eq!(figures[name], value, "{name}");
+        }
+        assert_eq!(figures["gap_ms"], 500.0);
+        judge(&figures).unwrap();
+    }
+
+    #[test]
+    fn what_goes_wrong_is_noticed() {
+        let spoilers: [(&str, Spoiler); 7] = [
+            ("bytes_lost", |sides| sides.1.streams[0].received -= 1),
+            ("bytes_wrong", |sides| sides.0.visits.wrong = 1),
+            ("connections_lost", |sides| sides.0.visits_lost = 1),
+            ("connections_lost", |sides| {
+                sides.1.streams[1].error = Some("reset".to_string());
+            }),
+            ("bytes_lost", |sides| sides.1.streams.truncate(1)),
+            ("guest_log_faults", |sides| {
+                sides.0.log_faults.push("a".to_string());
+            }),
+            ("rules_failed", |sides| {
+                sides.0.rules_failed.push("b".to_string());
+            }),
+        ];
+        for (name, spoil) in spoilers {
+            let mut sides = sides();
+            spoil(&mut sides);
+            let err = judge(&figures(&sides)).unwrap_err().to_string();
+            assert!(err.contains(name), "{err}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hosts on the network of emulated HCAs, and traffic between them whose every byte is known.
+
+mod connection;
+mod control;
+mod figures;
+pub mod guest;
+mod host;
+mod peer;
+mod sequence;
+mod stream;
+mod tally;
+mod timeline;
+
+pub use connection::PEER;
+pub use figures::{
+    judge,
+    Sides, //
+};
+pub use host::Host;
+pub use peer::Peer;
+pub use tally::GuestTally;

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a guest talks to: a host on its network that stays where it is.
+
+use super::{
+    connection::{
+        visit,
+        Greeting,
+        Purpose,
+        PORT, //
+    },
+    sequence::End,
+    stream::Stream,
+    tally::Tally,
+    timeline::{
+        self,
+        Timeline, //
+    },
+    Host, //
+};
+use anyhow::{
+    Context,
+    Result, //
+};
+use std::{
+    net::{
+        TcpListener,
+        TcpStream, //
+    },
+    os::fd::AsFd,
+    sync::{
+        atomic::{
+            AtomicBool,
+            Ordering::Relaxed, //
+        },
+        Arc,
+        Mutex,
+        MutexGuard,
+        PoisonError, //
+    },
+    thread::{
+        self,
+        JoinHandle, //
+    },
+};
+use vfio_mig::uapi;
+
+/// How often the end is looked for, in milliseconds.
+const LOOK: i32 = 200;
+
+/// What a peer has counted.
+#[derive(Debug)]
+pub struct PeerTally {
+    /// Of each stream.
+    pub streams: Vec<Tally>,
+    /// Of all short connections.
+    pub visits: Tally,
+    /// When how much of streams has come.
+    pub timeline: Timeline,
+}
+
+/// What is told of by all connections.
+struct Shared {
+    streams: Vec<Stream>,
+    visits: Tally,
+    timeline: Timeline,
+}
+
+/// What connections have in common.
+struct Connections {
+    /// Streams are to end.
+    ending: Arc<AtomicBool>,
+    shared: Mutex<Shared>,
+}
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what a guest wants that has connected.
+    fn serve(self: &Arc<Self>, mut socket: TcpStream) -> Result<()> {
+        let greeting = Greeting::hear(&mut socket)?;
+        let number = greeting.connection;
+        match greeting.purpose {
+            Purpose::Stream => {
+                let own = self.clone();
+                let hear = move |n| own.lock().timeline.hear(timeline::now(), n);
+                let ending = self.ending.clone();
+                let stream = Stream::start(socket, number, End::Peer, ending, hear)?;
+                self.lock().streams.push(stream);
+            }
+            Purpose::Visit => {
+                let tally = visit(socket, number, End::Peer)?;
+                self.lock().visits.add(&tally);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A peer.
+pub struct Peer {
+    host: Host,
+    connections: Arc<Connections>,
+    listening: JoinHandle<()>,
+}
+
+impl Peer {
+    /// A host that listens for guests.
+    pub fn new(host: Host) -> Result<Self> {
+        let address = host.address();
+        let listener = host.run(move || Ok(TcpListener::bind((address, PORT))?))?;
+        let connections = Arc::new(Connections {
+            ending: Arc::new(AtomicBool::new(false)),
+            shared: Mutex::new(Shared {
+                streams: Vec::new(),
+                visits: Tally::default(),
+                timeline: Timeline::default(),
+            }),
+        });
+        let own = connections.clone();
+        let listening = thread::spawn(move || {
+            while !own.ending.load(Relaxed) {
+                if !uapi::poll(listener.as_fd(), libc::POLLIN, LOOK).is_ok_and(|ready| ready != 0) {
+                    continue;
+                }
+                if let Ok((socket, _)) = listener.accept() {
+                    let own = own.clone();
+                    // If this fails, the guest notices, and counts it.
+                    thread::spawn(move || own.serve(socket));
+                }
+            }
+        });
+        Ok(Self {
+            host,
+            connections,
+            listening,
+        })
+    }
+
+    /// Bytes of streams that have come so far.
+    pub fn heard(&self) -> u64 {
+        self.connections.lock().timeline.total()
+    }
+
+    /// Tells streams to end.
+    pub fn end(&self) {
+        let mut shared = self.connections.lock();
+        shared.timeline.end(timeline::now());
+        self.connections.ending.store(true, Relaxed);
+    }
+
+    /// Waits until all streams have ended, as the guest's end of each must.
+    pub fn finish(self) -> Result<(Host, PeerTally)> {
+        self.end();
+        self.listening.join().ok().context("the peer has died")?;
+        let streams = std::mem::take(&mut self.connections.lock().streams);
+        let streams = streams.into_iter().map(Stream::finish).collect();
+        let mut shared = self.connections.lock();
+        let timeline = std::mem::take(&mut shared.timeline);
+        let tally = PeerTally {
+            streams,
+            visits: std::mem::take(&mut shared.visits),
+            timeline,
+        };
+        Ok((self.host, tally))
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! When how much has come: for the longest silence, and for a picture.
+
+use serde_json::{
+    json,
+    Value, //
+};
+use std::time::{
+    SystemTime,
+    UNIX_EPOCH, //
+};
+
+/// Time that one number of the picture is about, in seconds.
+const STEP: f64 = 0.1;
+/// Seconds of a day.
+const DAY: f64 = 86_400.0;
+
+/// The time, in seconds of the day, as QEMU's trace events have it.
+pub fn now() -> f64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    time.map_or(0.0, |time| time.as_secs_f64() % DAY)
+}
+
+/// What has come, since something has come first.
+#[derive(Default, Debug)]
+pub struct Timeline {
+    /// When that was.
+    begin: Option<f64>,
+    /// Bytes that have come in each [`STEP`].
+    bytes: Vec<u64>,
+    /// When something has come last.
+    last: Option<f64>,
+    /// When the longest silence began, and how long it was.
+    gap: (f64, f64),
+}
+
+impl Timeline {
+    /// Something has come.
+    pub fn hear(&mut self, now: f64, bytes: usize) {
+        let begin = *self.begin.get_or_insert(now);
+        let index = ((now - begin) / STEP).max(0.0) as usize;
+        if self.bytes.len() <= index {
+            self.bytes.resize(index + 1, 0);
+        }
+        self.bytes[index] += bytes as u64;
+        self.end(now);
+        self.last = Some(now);
+    }
+
+    /// Counts the silence until now, too.
+    pub fn end(&mut self, now: f64) {
+        if let Some(last) = self.last.filter(|last| now - last > self.gap.1) {
+            self.gap = (last, now - last);
+        }
+    }
+
+    /// All bytes.
+    pub fn total(&self) -> u64 {
+        self.bytes.iter().sum()
+    }
+
+    /// The longest silence, in milliseconds.
+    pub fn gap_ms(&self) -> f64 {
+        self.gap.1 * 1e3
+    }
+
+    /// For the host.
+    pub fn json(&self) -> Value {
+        json!({
+            "begin": self.begin,
+            "step_ms": STEP * 1e3,
+            "bytes": self.bytes,
+            "gap_begin": self.gap.0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_silence_is_found() {
+        let mut timeline = Timeline::default();
+        // Before anything has come, nothing is missed.
+        timeline.end(104.0);
+        assert_eq!(timeline.gap_ms(), 0.0);
+        for now in [105.0, 105.125, 105.25, 106.0, 106.125] {
+            timeline.hear(now, 10);
+        }
+        assert_eq!(timeline.gap_ms(), 750.0);
+        assert_eq!(timeline.json()["gap_begin"], 105.25);
+        timeline.end(108.125);
+        assert_eq!(timeline.gap_ms(), 2000.0);
+    }
+
+    #[test]
+    fn bytes_are_where_they_have_come() {
+        let mut timeline = Timeline::default();
+        for now in [100.0, 100.01, 100.25] {
+            timeline.hear(now, 10);
+        }
+        // A clock that was turned back.
+        timeline.hear(99.0, 1);
+        assert_eq!(timeline.json()["bytes"], json!([21, 0, 10]));
+        assert_eq!(timeline.json()["begin"], 100.0);
+        assert_eq!(timeline.total(), 31);
+    }
+}
