@@ -287,10 +287,13 @@ impl Hca {
         self.eswitch.mpfs.accepts(frame) || functions.any(|f| f.vport.is_promiscuous())
     }
 
-    /// Tells the manager of ports that have changed, if it wants to know.
+    /// Tells the manager of ports that have changed, if it wants to know. Of one that is
+    /// suspended it is told later: what a VF has loaded has another VF's addresses, which may
+    /// still receive.
     pub fn tell_changes(&mut self, host: &mut dyn Host) {
         for number in 0..self.functions.len() {
-            if self.functions[number].vport.take_change() {
+            let function = &mut self.functions[number];
+            if !function.is_suspended() && function.vport.take_change() {
                 let mut data = [0; 28];
                 data[EVENT_VPORT].copy_from_slice(&(number as u16).to_be_bytes());
                 self.post_event(host, FunctionId::PF, event::NIC_VPORT_CHANGE, &data);

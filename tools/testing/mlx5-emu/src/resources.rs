@@ -283,6 +283,5 @@ impl Hca {
         function.vport.load(vport);
         function.vport.counters = counters;
         self.load_commands(host, id, commands);
-        self.tell_changes(host);
     }
 }

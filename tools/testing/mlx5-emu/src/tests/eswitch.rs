@@ -90,7 +90,7 @@ fn about_port(opcode: u16, len: usize, port: u64, fields: &[(Field, u64)]) -> Ve
     input(opcode, len, &[&usual, fields].concat())
 }
 
-fn modify_context(port: u64, select: u64, fields: &[(Field, u64)]) -> Vec<u8> {
+pub(super) fn modify_context(port: u64, select: u64, fields: &[(Field, u64)]) -> Vec<u8> {
     let mut modify = about_port(
         ifc::MODIFY_NIC_VPORT_CONTEXT,
         0x200,
@@ -104,7 +104,7 @@ fn modify_context(port: u64, select: u64, fields: &[(Field, u64)]) -> Vec<u8> {
 }
 
 /// What a VF's driver says of itself: its unicast addresses.
-fn addresses(list: &[u64]) -> Vec<u8> {
+pub(super) fn addresses(list: &[u64]) -> Vec<u8> {
     let mut modify = input(
         ifc::MODIFY_NIC_VPORT_CONTEXT,
         0x200,

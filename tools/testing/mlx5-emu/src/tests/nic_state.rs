@@ -9,6 +9,7 @@ use super::{
         Machine,
         DATA, //
     },
+    eswitch,
     nic::Nic,
     objects::LEN,
     tracker::{
@@ -255,6 +256,29 @@ fn a_link_that_differs_is_told_elsewhere() {
     assert_ne!(moving.nic.eqe(0)[1], event::PORT_CHANGE);
     moving.as_pf(|machine, _| machine.resume(FROM));
     assert_eq!(moving.nic.eqe(0)[1], event::PORT_CHANGE);
+}
+
+#[test]
+fn the_manager_of_the_e_switch_is_told_when_it_resumes() {
+    let mut moving = Moving::new();
+    send(
+        &mut moving.nic.machine,
+        &eswitch::addresses(&[0x0200_0000_0101]),
+    );
+    let arm = [(vport::ARM, 1), (vport::CHANGES, 0b01011)];
+    let arm = eswitch::modify_context(TO.into(), vport::SELECT_CHANGE_EVENT, &arm);
+    moving.as_pf(|machine, _| send(machine, &arm));
+    let is_armed = |moving: &Moving| {
+        let port = &moving.nic.machine.hca.functions[usize::from(TO)].vport;
+        vport::ARM.get(&port.query(0).unwrap()) == 1
+    };
+    moving.as_pf(|machine, _| machine.stop(FROM));
+    let size = moving.save(&[]);
+    moving.as_pf(|machine, _| machine.stop(TO));
+    assert_eq!(moving.load(size), 0);
+    assert!(is_armed(&moving), "the source may still receive");
+    moving.as_pf(|machine, _| machine.resume(TO));
+    assert!(!is_armed(&moving));
 }
 
 #[test]
