@@ -32,28 +32,39 @@ impl Field {
         self.offset..self.offset + self.width
     }
 
+    /// The bytes that it is in, and how many bits of the last one follow it.
+    fn bytes(self) -> (Range<usize>, usize) {
+        let end = self.offset + self.width;
+        let bytes = self.offset / 8..end.div_ceil(8);
+        let after = bytes.end * 8 - end;
+        (bytes, after)
+    }
+
+    /// All bits that it has.
+    fn mask(self) -> u128 {
+        (1 << self.width) - 1
+    }
+
     /// Reads the field; what is not in `buf` is 0.
     pub fn get(self, buf: &[u8]) -> u64 {
-        let mut value = 0;
-        for at in self.bits() {
-            let bit = buf.get(at / 8).map_or(0, |b| (b >> (7 - at % 8)) & 1);
-            value = (value << 1) | u64::from(bit);
-        }
-        value
+        let (bytes, after) = self.bytes();
+        let all = bytes.fold(0, |all: u128, at| {
+            (all << 8) | u128::from(buf.get(at).copied().unwrap_or(0))
+        });
+        ((all >> after) & self.mask()) as u64
     }
 
     /// Writes the field; what is not in `buf` is lost.
     pub fn set(self, buf: &mut [u8], value: u64) {
-        for i in 0..self.width {
-            let at = self.offset + self.width - 1 - i;
-            if let Some(b) = buf.get_mut(at / 8) {
-                let mask = 0x80 >> (at % 8);
-                *b = if (value >> i) & 1 == 1 {
-                    *b | mask
-                } else {
-                    *b & !mask
-                };
+        let (bytes, after) = self.bytes();
+        let mut mask = self.mask() << after;
+        let mut value = u128::from(value) << after;
+        for at in bytes.rev() {
+            if let Some(byte) = buf.get_mut(at) {
+                *byte = *byte & !(mask as u8) | (value & mask) as u8;
             }
+            mask >>= 8;
+            value >>= 8;
         }
     }
 }
@@ -424,3 +435,36 @@ pub const TRACK_START: Field = field(TRACK + 0x20, 0, 64);
 pub const TRACK_LENGTH: Field = field(TRACK + 0x28, 0, 64);
 /// page_track: `track_range`.
 pub const TRACK_RANGES: usize = TRACK + 0x30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_has_its_bits_and_no_others() {
+        for (byte, bit, width) in [(0, 0, 1), (0, 7, 2), (1, 3, 5), (2, 4, 64), (3, 0, 32)] {
+            let field = field(byte, bit, width);
+            for filled in [0, 0xff] {
+                let mut buf = [filled; 12];
+                let value = 0x1234_5678_9abc_def1 & (u64::MAX >> (64 - width));
+                // What is more than the field has is lost.
+                field.set(&mut buf, value | (u64::MAX << (width - 1) << 1));
+                assert_eq!(field.get(&buf), value);
+                for at in (0..96).filter(|at| !field.bits().contains(at)) {
+                    let bit = (buf[at / 8] >> (7 - at % 8)) & 1;
+                    assert_eq!(bit, filled & 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_a_buffer_is_zero_or_lost() {
+        let field = field(1, 4, 16);
+        let mut buf = [0; 2];
+        field.set(&mut buf, 0xffff);
+        assert_eq!(buf, [0, 0x0f]);
+        assert_eq!(field.get(&buf), 0xf000);
+        assert_eq!(field.get(&[]), 0);
+    }
+}
