@@ -149,6 +149,14 @@ pub const ALL: &[Scenario] = &[
         machine: NETWORK,
     },
     Scenario {
+        name: "eswitch",
+        about: "the e-switch of the emulated HCA: what a PF sets for its VFs, and where frames go",
+        suite: Suite::Check,
+        kernels: BOTH,
+        seconds: 40,
+        machine: NETWORK,
+    },
+    Scenario {
         name: "migrate",
         about: "one migration with each driver, with firmware as slow as an adapter's",
         suite: Suite::Check,

@@ -21,7 +21,7 @@ use std::{
 };
 
 // include/uapi/linux/netlink.h, genetlink.h, devlink.h
-const NLMSG_HEADER: usize = 16;
+pub const NLMSG_HEADER: usize = 16;
 const GENL_HEADER: usize = 4;
 const NLM_F_REQUEST_ACK: u16 = 1 | 4;
 const NLMSG_ERROR: u16 = 2;
@@ -33,10 +33,14 @@ const DEVLINK_CMD_RELOAD: u8 = 37;
 const DEVLINK_ATTR_BUS_NAME: u16 = 1;
 const DEVLINK_ATTR_DEV_NAME: u16 = 2;
 // rtnetlink.h, if_link.h
-const RTM_SETLINK: u16 = 19;
+pub const RTM_SETLINK: u16 = 19;
 const IFLA_NET_NS_FD: u16 = 28;
 
-struct Netlink(OwnedFd);
+/// Bytes of a struct ifinfomsg.
+pub const INTERFACE_HEADER: usize = 16;
+
+/// A netlink socket.
+pub struct Netlink(OwnedFd);
 
 fn attribute(kind: u16, text: &str) -> Vec<u8> {
     let len = 4 + text.len() + 1;
@@ -45,6 +49,14 @@ fn attribute(kind: u16, text: &str) -> Vec<u8> {
     bytes.extend(text.as_bytes());
     bytes.resize(len.next_multiple_of(4), 0);
     bytes
+}
+
+/// A struct ifinfomsg about an interface: of any family and type, its flags as they are.
+pub fn interface_header(name: &str) -> Result<Vec<u8>> {
+    let mut message = vec![0; 4];
+    message.extend(sys::interface_index(name)?.to_ne_bytes());
+    message.resize(INTERFACE_HEADER, 0);
+    Ok(message)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -56,7 +68,8 @@ fn i32_at(bytes: &[u8], at: usize) -> Option<i32> {
 }
 
 impl Netlink {
-    fn open(protocol: libc::c_int) -> Result<Self> {
+    /// Opens one of a protocol, in the caller's network namespace.
+    pub fn open(protocol: libc::c_int) -> Result<Self> {
         // SAFETY: Just a system call.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol) };
         ensure!(fd >= 0, "socket: {}", io::Error::last_os_error());
@@ -65,7 +78,7 @@ impl Netlink {
     }
 
     /// Sends a request, and returns what comes before its acknowledgement.
-    fn request(&self, kind: u16, payload: &[u8]) -> Result<Vec<u8>> {
+    pub fn request(&self, kind: u16, payload: &[u8]) -> Result<Vec<u8>> {
         let len = NLMSG_HEADER + payload.len();
         let mut message = (len as u32).to_ne_bytes().to_vec();
         message.extend(kind.to_ne_bytes());
@@ -138,10 +151,7 @@ pub fn reload(bdf: &str) -> Result<()> {
 
 /// Moves a network interface to a namespace.
 pub fn move_interface(name: &str, namespace: BorrowedFd<'_>) -> Result<()> {
-    // struct ifinfomsg: of any family and type, this one, with its flags as they are.
-    let mut message = vec![0; 4];
-    message.extend(sys::interface_index(name)?.to_ne_bytes());
-    message.extend([0; 8]);
+    let mut message = interface_header(name)?;
     message.extend(8u16.to_ne_bytes());
     message.extend(IFLA_NET_NS_FD.to_ne_bytes());
     message.extend(namespace.as_raw_fd().to_ne_bytes());

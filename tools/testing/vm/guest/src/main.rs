@@ -12,6 +12,7 @@ mod count;
 mod devlink;
 mod events;
 mod fault;
+mod frames;
 mod hca;
 mod host;
 mod injection;
@@ -19,6 +20,7 @@ mod inner;
 mod kmsg;
 mod leaks;
 mod net;
+mod packet_socket;
 mod qemu;
 mod records;
 mod reset;
@@ -26,6 +28,7 @@ mod scenarios;
 mod sys;
 mod tap;
 mod vf;
+mod vf_links;
 
 use anyhow::{
     Context,

@@ -92,13 +92,21 @@ impl Host {
         told.recv()?
     }
 
+    /// Does something with its interface.
+    pub fn with_interface<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&str) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let name = self.interface.clone();
+        self.run(move || work(&name))
+    }
+
     /// Changes its interface.
     pub fn configure<T: Send + 'static>(
         &self,
         work: impl FnOnce(&str) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let name = self.interface.clone();
-        self.run(move || Ok(work(&name)?))
+        self.with_interface(|name| Ok(work(name)?))
     }
 
     /// Turns its interface on or off.
@@ -107,11 +115,22 @@ impl Host {
         self.configure(move |name| sys::set_interface_flags(name, bits, on))
     }
 
+    /// Whether its link is up.
+    pub fn has_link(&self) -> Result<bool> {
+        Ok(self.configure(sys::interface_flags)? & libc::IFF_RUNNING != 0)
+    }
+
     /// Waits until its link is up.
     pub fn wait_for_link(&self) -> Result<()> {
+        self.wait_for_link_to_be(true)
+    }
+
+    /// Waits until its link is up, or down.
+    pub fn wait_for_link_to_be(&self, up: bool) -> Result<()> {
         let end = Instant::now() + PATIENCE;
-        while self.configure(sys::interface_flags)? & libc::IFF_RUNNING == 0 {
-            ensure!(Instant::now() < end, "{} has no link", self.interface);
+        while self.has_link()? != up {
+            let what = if up { "down" } else { "up" };
+            ensure!(Instant::now() < end, "{}'s link is {what}", self.interface);
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())

@@ -12,6 +12,7 @@ mod core;
 mod dirty;
 mod dirty_paths;
 mod dmabuf;
+mod eswitch;
 mod files;
 mod hooks;
 mod kunit;
@@ -79,6 +80,7 @@ const ALL: &[&[NamedRun]] = &[
     core::SCENARIOS,
     dirty::SCENARIOS,
     dmabuf::SCENARIOS,
+    eswitch::SCENARIOS,
     files::SCENARIOS,
     hooks::SCENARIOS,
     kunit::SCENARIOS,

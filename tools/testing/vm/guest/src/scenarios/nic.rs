@@ -56,7 +56,7 @@ fn sequence(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Streams both ways at once, and compares what arrives.
-fn stream(from: &Host, to: &Host) -> Result<()> {
+pub(super) fn stream(from: &Host, to: &Host) -> Result<()> {
     let address = to.address();
     let listener = to.run(move || Ok(TcpListener::bind((address, 0))?))?;
     let port = listener.local_addr()?.port();
@@ -85,13 +85,13 @@ fn stream(from: &Host, to: &Host) -> Result<()> {
 }
 
 /// Pings both ways.
-fn ping(here: &Host, there: &Host, len: usize) -> Result<()> {
+pub(super) fn ping(here: &Host, there: &Host, len: usize) -> Result<()> {
     here.ping(there.address(), len)?;
     there.ping(here.address(), len)
 }
 
 /// The interfaces of both PFs, as hosts.
-fn hosts() -> Result<[Host; 2]> {
+pub(super) fn hosts() -> Result<[Host; 2]> {
     let pfs = Pf::all()?;
     let [here, there] = pfs.as_slice() else {
         anyhow::bail!("{} PFs", pfs.len());
