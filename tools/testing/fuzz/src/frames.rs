@@ -64,8 +64,16 @@ fn agrees(stored: u16, computed: u16) -> bool {
 }
 
 impl Oracle {
-    /// Returns `None` if etherparse refuses the frame, or there is no IP in it.
+    /// Returns `None` if etherparse refuses the frame, there is no IP in it, or it comes after
+    /// what only etherparse knows.
     fn new(frame: &[u8]) -> Option<Self> {
+        let mut at = ETHERNET - 2;
+        while let Some([0x81, 0x00] | [0x88, 0xa8]) = frame.get(at..at + 2) {
+            at += 4;
+        }
+        if !matches!(frame.get(at..at + 2)?, [0x08, 0x00] | [0x86, 0xdd]) {
+            return None;
+        }
         let sliced = SlicedPacket::from_ethernet(frame).ok()?;
         let net = sliced.net?;
         let network_ok = match &net {
@@ -386,6 +394,8 @@ pub fn seeds() -> Vec<Seed> {
         .map(|(name, frame)| (name, input(WHOLE_HEADERS | RIGHT, 4, 0, &frame)))
         .collect();
     let tcp4 = &frames()[0].1;
+    let mut other = frames().swap_remove(2).1;
+    other[ETHERNET - 2..ETHERNET].copy_from_slice(&[0x91, 0]);
     seeds.extend([
         ("a long frame", input(WHOLE_HEADERS, 1460, 0x4000, tcp4)),
         (
@@ -393,6 +403,7 @@ pub fn seeds() -> Vec<Seed> {
             input(WHOLE_HEADERS, 0xffff, 0x4000, tcp4),
         ),
         ("no header", input(0, 0, 0, &tcp4[..ETHERNET - 1])),
+        ("another tag", input(RIGHT, 0, 0, &other)),
     ]);
     seeds
 }
