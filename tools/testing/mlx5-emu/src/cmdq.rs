@@ -50,6 +50,9 @@ const SLOT_STATUS: usize = 63;
 const TYPE_PCI: u8 = 7;
 /// When a command that is held is answered.
 const NEVER: u64 = u64::MAX;
+/// Longest firmware time that an image can have of a command, in nanoseconds: an hour. QEMU's
+/// timers take one in 292 years for one that is over.
+const MAX_DURATION: u64 = 3_600_000_000_000;
 
 /// A command as it was read.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -90,6 +93,7 @@ impl Saved for SavedCommand {
         *slot < 1 << LOG_SLOTS
             && (MIN_LEN..=MAX_LEN).contains(&input.len())
             && (MIN_LEN..=MAX_LEN).contains(out_len)
+            && self.duration <= MAX_DURATION
     }
 }
 
@@ -281,7 +285,7 @@ impl Hca {
             eq: pending.eq,
             duration: match pending.due {
                 NEVER => 0,
-                due => due.saturating_sub(pending.start),
+                due => due.saturating_sub(pending.start).min(MAX_DURATION),
             },
         });
         (0..).zip(saved).collect()
@@ -307,6 +311,16 @@ impl Hca {
             fault: None,
         });
         self.pending.extend(pending);
+    }
+
+    /// A function goes on. Its driver may have been stopped as long as it was: only now the
+    /// time goes on in which it waits for its commands.
+    pub fn resume_commands(&mut self, host: &mut dyn Host, function: FunctionId) {
+        let now = host.now();
+        let own = self.pending.iter_mut().filter(|p| p.function == function);
+        for pending in own {
+            pending.start = now;
+        }
     }
 
     /// The VHCA that a command is about: its sender's, if it names none.

@@ -179,9 +179,12 @@ impl Hca {
     pub fn receive_frame(&mut self, host: &mut dyn Host, id: FunctionId, frame: &[u8]) {
         let is_suspended = self.is_suspended(id);
         let function = &mut self.functions[usize::from(id.0)];
-        // One that is suspended has nowhere to put it.
-        let packet = (!is_suspended).then(|| Packet::parse(frame)).flatten();
-        let Some(packet) = packet else {
+        if is_suspended {
+            // It has nowhere to put it.
+            function.vport.miss(frame);
+            return;
+        }
+        let Some(packet) = Packet::parse(frame) else {
             function.vport.count_error(Direction::Receive, frame);
             return;
         };

@@ -76,7 +76,10 @@ impl Hca {
 
     /// A VF goes on.
     pub fn resumed(&mut self, host: &mut dyn Host, id: FunctionId) {
-        let slots = std::mem::take(&mut self.functions[usize::from(id.0)].rung);
+        let function = &mut self.functions[usize::from(id.0)];
+        function.vport.resume();
+        let slots = std::mem::take(&mut function.rung);
+        self.resume_commands(host, id);
         self.doorbell(host, id, slots);
         let sqs: Vec<u32> = self.objects(id).sqs.keys().copied().collect();
         for sqn in sqs {

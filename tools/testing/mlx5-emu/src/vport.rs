@@ -43,8 +43,14 @@ pub struct Traffic {
 impl Traffic {
     /// Counts a frame.
     pub fn count(&mut self, len: usize) {
-        self.frames += 1;
-        self.octets += len as u64;
+        // As hardware's they begin anew: an image may have had any.
+        self.frames = self.frames.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(len as u64);
+    }
+
+    fn add(&mut self, other: Self) {
+        self.frames = self.frames.wrapping_add(other.frames);
+        self.octets = self.octets.wrapping_add(other.octets);
     }
 }
 
@@ -73,6 +79,9 @@ pub struct Vport {
     lists: [Vec<u8>; LISTS],
     /// Frames.
     pub counters: Counters,
+    /// Frames that came while its function was suspended. They are lost, and in no image: one
+    /// that is suspended does not change while it is saved.
+    missed: Traffic,
     /// What has changed since its manager was told, as [`vport::CHANGES`] has it.
     changed: u64,
 }
@@ -127,6 +136,7 @@ impl Vport {
             context,
             lists: Default::default(),
             counters: Counters::default(),
+            missed: Traffic::default(),
             changed: 0,
         }
     }
@@ -169,6 +179,7 @@ impl Vport {
                 context,
                 lists: Default::default(),
                 counters: Counters::default(),
+                missed: Traffic::default(),
                 changed: self.changed,
             },
         );
@@ -276,6 +287,28 @@ impl Vport {
     /// Counts a frame that is not delivered, or not sent.
     pub fn count_error(&mut self, direction: Direction, frame: &[u8]) {
         self.counters.errors[direction as usize].count(frame.len());
+    }
+
+    /// Counts a frame that comes while its function is suspended.
+    pub fn miss(&mut self, frame: &[u8]) {
+        self.missed.count(frame.len());
+    }
+
+    /// Its function goes on: what was missed are errors.
+    pub fn resume(&mut self) {
+        let missed = std::mem::take(&mut self.missed);
+        self.counters.errors[Direction::Receive as usize].add(missed);
+    }
+
+    /// QUERY_VPORT_COUNTER, and `clear`.
+    pub fn read_counters(&mut self, clear: bool) -> Counters {
+        let mut counters = self.counters;
+        counters.errors[Direction::Receive as usize].add(self.missed);
+        if clear {
+            self.counters = Counters::default();
+            self.missed = Traffic::default();
+        }
+        counters
     }
 }
 

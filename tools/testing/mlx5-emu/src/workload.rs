@@ -160,7 +160,7 @@ fn run(
             if arg0 > state.pages() {
                 return Err(regs::STATUS_BAD_ARG);
             }
-            state.seq += 1;
+            state.seq = state.seq.wrapping_add(1);
             state.rewrite(arg1, arg0);
             if command == regs::CMD_CREATE_STATE {
                 let pages = state.around(arg1, arg0);
@@ -172,7 +172,7 @@ fn run(
             if arg0 % 8 != 0 || arg1 % 8 != 0 || arg1 > regs::MAX_DMA {
                 return Err(regs::STATUS_BAD_ARG);
             }
-            state.seq += 1;
+            state.seq = state.seq.wrapping_add(1);
             write_pattern(host, function, state.seq, arg0, arg1, &mut state.dma_bytes)
         }
         regs::CMD_DMA_SCATTER => {
@@ -180,7 +180,7 @@ fn run(
             if arg0 % PAGE != 0 || pages == 0 || arg2 > regs::MAX_DMA / PAGE {
                 return Err(regs::STATUS_BAD_ARG);
             }
-            state.seq += 1;
+            state.seq = state.seq.wrapping_add(1);
             let seq = state.seq;
             (0..arg2).try_for_each(|i| {
                 let iova = arg0.wrapping_add(scatter_page(seq, i, pages) * PAGE);
@@ -188,8 +188,8 @@ fn run(
             })
         }
         _ => {
-            state.seq += 1;
-            state.irqs += 1;
+            state.seq = state.seq.wrapping_add(1);
+            state.irqs = state.irqs.wrapping_add(1);
             host.interrupt(function, arg0 as u16);
             Ok(())
         }
@@ -214,7 +214,7 @@ fn write_pattern(
             .collect();
         host.dma_write(function, at, &data)
             .map_err(|_| regs::STATUS_DMA_FAULT)?;
-        *written += n;
+        *written = written.wrapping_add(n);
         at = at.wrapping_add(n);
         left -= n;
     }

@@ -23,10 +23,7 @@ use crate::{
         FlowTables,
         Named, //
     },
-    vport::{
-        Counters,
-        Vport, //
-    },
+    vport::Vport,
 };
 
 /// Carries out a command about tables. Returns the number of what was made.
@@ -90,11 +87,7 @@ impl Context<'_> {
 
     pub(super) fn query_vport_counter(&mut self) -> Result<()> {
         let clear = vport::CLEAR.get(self.input) == 1;
-        let vport = self.vport()?;
-        let counters = vport.counters;
-        if clear {
-            vport.counters = Counters::default();
-        }
+        let counters = self.vport()?.read_counters(clear);
         counters.write(self.output);
         Ok(())
     }

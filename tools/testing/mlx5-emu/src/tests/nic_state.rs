@@ -202,16 +202,24 @@ fn what_comes_while_it_is_suspended_is_lost_and_counted() {
     let mut moving = Moving::new();
     moving.nic.post(2);
     let frame = tcp4(b"lost");
+    let before = moving.records(FROM);
     for side in 0..2 {
         moving.as_pf(|machine, _| machine.about(ifc::SUSPEND_VHCA, side, FROM));
         moving.nic.arrive(&frame);
     }
     assert!(moving.nic.cqe().is_none());
-    let counters = moving.nic.machine.hca.functions[1].vport.counters;
-    let mut output = vec![0; 0x200];
-    counters.write(&mut output);
-    assert_eq!(output[vport::RECEIVED_ERRORS + 7], 2);
+    let lost = |moving: &mut Moving| {
+        let query = command(ifc::QUERY_VPORT_COUNTER, 0, 16);
+        send(&mut moving.nic.machine, &query)[vport::RECEIVED_ERRORS + 7]
+    };
+    let mut counters = vec![0; 0x200];
+    let port = &mut moving.nic.machine.hca.functions[1].vport;
+    port.read_counters(false).write(&mut counters);
+    assert_eq!(counters[vport::RECEIVED_ERRORS + 7], 2);
+    // It does not change while it is saved.
+    assert_eq!(moving.records(FROM), before);
     moving.as_pf(|machine, _| machine.resume(FROM));
+    assert_eq!(lost(&mut moving), 2);
     moving.nic.arrive(&frame);
     assert_eq!(moving.nic.end(), (2, 0, 0));
     assert_eq!(moving.nic.violations(), 0);
