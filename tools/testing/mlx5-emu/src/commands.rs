@@ -75,6 +75,11 @@ impl From<Refusal> for Failure {
                 syndrome: 0,
                 violation: None,
             },
+            Refusal::Half => Self {
+                status: Status::BadResState as u8,
+                syndrome: Refused::Missing as u32,
+                violation: None,
+            },
         }
     }
 }
@@ -145,14 +150,14 @@ impl Hca {
         let moved = |ns_per_mib: u64| {
             let size = match ifc::OPCODE.get(input) as u16 {
                 ifc::LOAD_VHCA_STATE => ifc::STATE_SIZE.get(input),
-                // What will be written, not what there is room for.
+                // What will be written, which may be less than there is room for.
                 _ => self
                     .vhca(ifc::VHCA_ID.get(input))
                     .and_then(|vhca| {
                         let records = self.records(FunctionId(ifc::VHCA_ID.get(input) as u16));
                         vhca.query(ifc::INCREMENTAL.get(input) == 1, &records).ok()
                     })
-                    .map_or(0, |sizes| sizes.next),
+                    .map_or(0, |sizes| sizes.next.min(ifc::STATE_SIZE.get(input))),
             };
             (u128::from(ns_per_mib) * u128::from(size) / u128::from(MIB)) as u64
         };

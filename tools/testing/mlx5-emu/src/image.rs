@@ -40,7 +40,7 @@ const VERSION: u64 = 3;
 enum Word {
     Magic,
     Version,
-    /// [`FULL`] or [`INCREMENTAL`].
+    /// [`FULL`], [`INCREMENTAL`] or [`FIRST`].
     Kind,
     /// Bytes of the state table.
     StateSize,
@@ -65,8 +65,12 @@ const WORDS: usize = COMMAND_WORD + COMMAND_WORDS;
 
 /// Bytes before the pages.
 pub const HEADER_LEN: usize = WORDS * 8;
+/// Has all pages, without their indices.
 const FULL: u64 = 0;
+/// Has what has changed.
 const INCREMENTAL: u64 = 1;
+/// The first of several that have all between them: [`INCREMENTAL`] images follow.
+const FIRST: u64 = 2;
 
 /// Bytes of an image of the whole table, without records.
 pub fn full_len(state: &VfState) -> u64 {
@@ -99,7 +103,7 @@ pub enum Refused {
     Digest = 0x10005,
     /// Has a page that the table has not.
     Page = 0x10006,
-    /// Neither whole nor incremental.
+    /// Of no kind that there is.
     Kind = 0x10007,
     /// Of a VF with other capabilities.
     Capabilities = 0x10008,
@@ -134,6 +138,8 @@ pub struct Content {
     pub capabilities: u64,
     /// The pages that have changed; `None` for all.
     pub pages: Option<Vec<u64>>,
+    /// Whether what was sent before it means nothing any more.
+    pub begins: bool,
     /// What has changed of records.
     pub parts: Vec<Part>,
     /// Whether there is more, which does not fit.
@@ -146,7 +152,8 @@ pub fn save(state: &VfState, content: &Content) -> Vec<u8> {
         None => (FULL, state.pages(), full_len(state)),
         Some(pages) => {
             let count = pages.len() as u64;
-            (INCREMENTAL, count, partial_len(count))
+            let kind = if content.begins { FIRST } else { INCREMENTAL };
+            (kind, count, partial_len(count))
         }
     };
     let parts: usize = content.parts.iter().map(Part::size).sum();
@@ -244,7 +251,7 @@ pub struct Image<'a> {
     /// What it has of records.
     pub parts: Vec<Part>,
     /// Whether what was loaded before it means nothing any more.
-    pub is_full: bool,
+    pub begins: bool,
     /// Whether there are more, without which it is not whole.
     pub more: bool,
 }
@@ -265,9 +272,10 @@ impl<'a> Image<'a> {
         if word(Word::StateSize) != state.size() {
             return Err(Refused::StateSize);
         }
-        let is_full = match word(Word::Kind) {
-            FULL => true,
-            INCREMENTAL => false,
+        let (is_full, begins) = match word(Word::Kind) {
+            FULL => (true, true),
+            INCREMENTAL => (false, false),
+            FIRST => (false, true),
             _ => return Err(Refused::Kind),
         };
         let entry = if is_full { PAGE_LEN } else { 8 + PAGE_LEN };
@@ -302,7 +310,7 @@ impl<'a> Image<'a> {
             bytes,
             pages,
             parts,
-            is_full,
+            begins,
             more: word(Word::More) != 0,
         })
     }

@@ -9,11 +9,12 @@ use crate::{
         Content, //
     },
     records::{
-        Joined,
+        Part,
         Records,
         Sent, //
     },
-    state::VfState, //
+    state::VfState,
+    suspended::Half, //
 };
 use std::collections::BTreeSet;
 
@@ -60,8 +61,8 @@ pub struct Vhca {
     initial: BTreeSet<u64>,
     /// What of its driver's records was sent since it is tracked.
     sent: Sent,
-    /// What of records was loaded.
-    pub joined: Joined,
+    /// What was loaded, and is of no use without an image that follows.
+    pub half: Option<Box<Half>>,
     /// Tracking broke off.
     lost: bool,
 }
@@ -97,6 +98,8 @@ pub enum Refusal {
     Misuse(Status),
     /// The VHCA has changed in a way that the driver could not know of.
     Changed,
+    /// What was loaded lacks something: the stream of user space ended too early.
+    Half,
 }
 
 impl From<Status> for Refusal {
@@ -110,8 +113,10 @@ impl From<Status> for Refusal {
 pub struct Sizes {
     /// For the next SAVE.
     pub next: u64,
-    /// For all of them.
+    /// For all of them, at most.
     pub total: u64,
+    /// How many there are, at most.
+    pub saves: u64,
 }
 
 /// What a SAVE is to do.
@@ -135,7 +140,7 @@ impl Vhca {
             was_reset: false,
             initial: BTreeSet::new(),
             sent: Sent::default(),
-            joined: Joined::default(),
+            half: None,
             lost: false,
         }
     }
@@ -165,11 +170,14 @@ impl Vhca {
     }
 
     /// RESUME_VHCA.
-    pub fn resume(&mut self, side: Side) -> Result<(), Status> {
+    pub fn resume(&mut self, side: Side) -> Result<(), Refusal> {
+        if self.half.is_some() {
+            return Err(Refusal::Half);
+        }
         self.running = match (side, self.running) {
             (Side::Responder, Running::Suspended) => Running::InitiatorSuspended,
             (Side::Initiator, Running::InitiatorSuspended) => Running::Fully,
-            _ => return Err(Status::BadResState),
+            _ => return Err(Status::BadResState.into()),
         };
         Ok(())
     }
@@ -225,9 +233,28 @@ impl Vhca {
             (false, None) => image::full_len(&self.state) + records,
             (false, Some(_)) => image::partial_len(self.state.pages()) + records,
         };
+        let Some(chunk) = self.chunk.filter(|chunk| *chunk < total) else {
+            return Ok(Sizes {
+                next: total,
+                total,
+                saves: 1,
+            });
+        };
+        // Each chunk has a header, and a record that is cut has one more. In a chunk without
+        // pages, the end may have no room for a byte of the next record.
+        let header = image::partial_len(0);
+        let part = Part::HEADER as u64;
+        let pages = match (incremental, self.state.dirty()) {
+            (true, dirty) => dirty.map_or(0, |dirty| dirty.len() as u64),
+            (false, _) => self.state.pages(),
+        };
+        let rest = total - image::partial_len(pages);
+        let saves = pages.div_ceil(image::pages_in(chunk))
+            + rest.div_ceil(chunk.saturating_sub(header + 2 * part).max(1));
         Ok(Sizes {
-            next: self.chunk.map_or(total, |chunk| total.min(chunk)),
-            total,
+            next: chunk,
+            total: total + saves * (header + part),
+            saves,
         })
     }
 
@@ -255,16 +282,19 @@ impl Vhca {
             return Err(Status::BadResState.into());
         }
         if ends_tracking {
-            let image = self.save_changes(room, now);
+            let image = self.save_changes(false, room, now);
             self.track(None);
             return Ok((image, 0));
         }
+        if self.half.is_some() {
+            return Err(Refusal::Half);
+        }
         // It may have changed since the driver asked. What does not fit is as good as
         // changed later: the C driver gives a session up when such a SAVE fails.
-        let of_running = save.incremental && !suspended;
-        let need = match of_running {
-            true => image::partial_len(0),
-            false => self.query(save.incremental, now.records)?.next,
+        let need = match (suspended, save.incremental, self.chunk) {
+            (true, ..) => self.query(save.incremental, now.records)?.next,
+            (false, false, None) => image::full_len(&self.state),
+            (false, ..) => image::partial_len(0),
         };
         if need > room {
             return Err(match suspended {
@@ -272,15 +302,15 @@ impl Vhca {
                 false => Refusal::Changed,
             });
         }
-        if of_running {
-            return Ok((self.save_changes(room, now), 0));
+        if save.incremental && !suspended {
+            return Ok((self.save_changes(false, room, now), 0));
         }
         let Some(chunk) = self.chunk else {
-            let image = match save.incremental {
-                true => self.save_changes(room, now),
-                false => self.save_all(now),
+            let (image, sent) = match save.incremental {
+                true => (self.save_changes(false, room, now), None),
+                false => self.save_all(room, now),
             };
-            self.track(save.set_track.then(|| Sent::all(now.records)));
+            self.track(sent.filter(|_| save.set_track));
             return Ok((image, 0));
         };
         if !save.incremental {
@@ -294,8 +324,8 @@ impl Vhca {
         } else {
             room.min(chunk)
         };
-        let image = self.save_changes(room, now);
-        let left = self.query(true, now.records)?.total;
+        let image = self.save_changes(!save.incremental, room, now);
+        let left = self.query(true, now.records)?;
         let more = suspended && !self.is_all_sent(now.records);
         if !save.set_track && !more {
             self.track(None);
@@ -308,27 +338,31 @@ impl Vhca {
             false => chunk,
         };
         self.chunk = Some(chunk);
-        let next = left.min(chunk);
-        Ok((image, next))
+        Ok((image, left.total.min(chunk)))
     }
 
     fn is_all_sent(&self, now: &Records) -> bool {
         self.state.dirty().is_none_or(BTreeSet::is_empty) && self.sent.is_all(now)
     }
 
-    /// An image of all there is.
-    fn save_all(&self, now: Now<'_>) -> Vec<u8> {
+    /// An image of the whole table, and of as many records as fit into `room` bytes. Returns
+    /// what was sent, too.
+    fn save_all(&self, room: u64, now: Now<'_>) -> (Vec<u8>, Option<Sent>) {
+        let mut sent = Sent::none(now.records);
+        let room = room.saturating_sub(image::full_len(&self.state));
         let content = Content {
             capabilities: now.capabilities,
             pages: None,
-            parts: Sent::none(now.records).take(now.records, u64::MAX),
-            more: false,
+            begins: true,
+            parts: sent.take(now.records, room),
+            more: !sent.is_all(now.records),
         };
-        image::save(&self.state, &content)
+        (image::save(&self.state, &content), Some(sent))
     }
 
-    /// An image of what has changed, as much as fits into `room` bytes.
-    fn save_changes(&mut self, room: u64, now: Now<'_>) -> Vec<u8> {
+    /// An image of what has changed, as much as fits into `room` bytes; `begins` if it is the
+    /// first of several that have all.
+    fn save_changes(&mut self, begins: bool, room: u64, now: Now<'_>) -> Vec<u8> {
         let pages = self.state.take_dirty(image::pages_in(room));
         for page in &pages {
             self.initial.remove(page);
@@ -341,6 +375,7 @@ impl Vhca {
         let content = Content {
             capabilities: now.capabilities,
             pages: Some(pages),
+            begins,
             parts,
             more: !self.is_all_sent(now.records),
         };

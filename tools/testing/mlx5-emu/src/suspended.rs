@@ -17,8 +17,16 @@ use crate::{
         Refused, //
     },
     migration::Running,
+    records::Joined,
     resources::Resources, //
 };
+
+/// What was loaded, and lacks something.
+#[derive(Clone, Debug)]
+pub struct Half {
+    resources: Resources,
+    joined: Joined,
+}
 
 impl Function {
     /// Whether it starts nothing by itself.
@@ -42,7 +50,8 @@ impl Hca {
         vf.is_some_and(|vf| vf.vhca.running == Running::Suspended)
     }
 
-    /// LOAD_VHCA_STATE: all of an image, or nothing.
+    /// LOAD_VHCA_STATE: all of an image, or nothing. What lacks something that comes in a later
+    /// image is kept beside the function, which stays as it was.
     pub fn load_image(
         &mut self,
         host: &mut dyn Host,
@@ -53,9 +62,10 @@ impl Hca {
         let Some(vf) = &self.functions[usize::from(id.0)].vf else {
             return Ok(());
         };
-        let (mut resources, mut joined) = match image.is_full {
-            true => (fresh.clone(), Default::default()),
-            false => (self.resources(id), vf.vhca.joined.clone()),
+        let (mut resources, mut joined) = match (image.begins, vf.vhca.half.as_deref()) {
+            (true, _) => (fresh.clone(), Joined::default()),
+            (false, Some(half)) => (half.resources.clone(), half.joined.clone()),
+            (false, None) => (self.resources(id), Joined::default()),
         };
         let records = joined.join(image.parts.clone()).ok_or(Refused::Record)?;
         for (key, bytes) in records {
@@ -66,10 +76,16 @@ impl Hca {
         if !(image.more || is_whole) {
             return Err(Refused::Missing);
         }
-        self.load_resources(host, id, resources);
+        let half = match is_whole {
+            true => {
+                self.load_resources(host, id, resources);
+                None
+            }
+            false => Some(Box::new(Half { resources, joined })),
+        };
         if let Some(vf) = &mut self.functions[usize::from(id.0)].vf {
             image.load(&mut vf.vhca.state);
-            vf.vhca.joined = joined;
+            vf.vhca.half = half;
         }
         Ok(())
     }

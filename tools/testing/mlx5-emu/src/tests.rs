@@ -9,6 +9,7 @@ mod faults;
 mod functions;
 mod migration;
 mod nic;
+mod nic_images;
 mod nic_state;
 mod objects;
 mod queue;

@@ -111,7 +111,7 @@ impl Context<'_> {
             ifc::MIGRATION_STATE.set(self.output, state as u64);
         }
         let unwritten = u64::from(self.hca.config.save_unwritten);
-        let total = sizes.total + unwritten * sizes.total.div_ceil(sizes.next);
+        let total = sizes.total + unwritten * sizes.saves;
         ifc::REQUIRED_UMEM_SIZE.set(self.output, sizes.next + unwritten);
         ifc::REMAINING_TOTAL_SIZE.set(self.output, total);
         Ok(())

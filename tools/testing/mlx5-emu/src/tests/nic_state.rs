@@ -36,18 +36,18 @@ use crate::{
 };
 
 /// Where images go: not where a driver has its queues.
-const IMAGES: u64 = DATA + 0x8_0000;
-const FROM: u16 = 1;
-const TO: u16 = 2;
+pub(super) const IMAGES: u64 = DATA + 0x8_0000;
+pub(super) const FROM: u16 = 1;
+pub(super) const TO: u16 = 2;
 
 /// A VF with a driver, and an mkey of the PF for images.
-struct Moving {
-    nic: Nic,
-    key: u32,
+pub(super) struct Moving {
+    pub(super) nic: Nic,
+    pub(super) key: u32,
 }
 
 impl Moving {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut nic = Nic::on(FunctionId(FROM));
         nic.machine.drive(FunctionId::PF);
         let pages: Vec<u64> = (0..LEN / 4096).map(|i| IMAGES + i * 4096).collect();
@@ -61,29 +61,29 @@ impl Moving {
         Self { nic, key }
     }
 
-    fn as_pf<R>(&mut self, act: impl FnOnce(&mut Machine, u32) -> R) -> R {
+    pub(super) fn as_pf<R>(&mut self, act: impl FnOnce(&mut Machine, u32) -> R) -> R {
         self.nic.machine.turn_to(FunctionId::PF);
         let result = act(&mut self.nic.machine, self.key);
         self.nic.machine.turn_to(FunctionId(FROM));
         result
     }
 
-    fn save(&mut self, flags: &[ifc::Field]) -> u64 {
+    pub(super) fn save(&mut self, flags: &[ifc::Field]) -> u64 {
         let (status, size) = self
             .as_pf(|machine, key| machine.transfer(ifc::SAVE_VHCA_STATE, FROM, key, LEN, flags));
         assert_eq!(status, 0);
         size
     }
 
-    fn load(&mut self, size: u64) -> u8 {
+    pub(super) fn load(&mut self, size: u64) -> u8 {
         self.as_pf(|machine, key| machine.transfer(ifc::LOAD_VHCA_STATE, TO, key, size, &[]).0)
     }
 
-    fn records(&self, vhca: u16) -> Records {
+    pub(super) fn records(&self, vhca: u16) -> Records {
         self.nic.machine.hca.records(FunctionId(vhca))
     }
 
-    fn migration_state(&self) -> MigrationState {
+    pub(super) fn migration_state(&self) -> MigrationState {
         let vf = self.nic.machine.hca.functions[usize::from(FROM)]
             .vf
             .as_ref();

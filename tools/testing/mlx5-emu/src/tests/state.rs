@@ -98,6 +98,7 @@ fn only_what_has_changed_is_dirty() {
 fn content(pages: Option<Vec<u64>>) -> Content {
     Content {
         capabilities: 7,
+        begins: pages.is_none(),
         pages,
         parts: vec![Part::whole(KEY, b"four"), Part::Gone(KEY)],
         more: true,
@@ -120,12 +121,14 @@ fn an_image_for_another_vf_is_refused() {
 fn an_image_has_parts_of_records() {
     let state = VfState::new(SIZE);
     for pages in [None, Some(vec![]), Some(vec![3])] {
-        let is_full = pages.is_none();
-        let content = content(pages);
+        let mut content = content(pages);
+        if content.pages == Some(vec![3]) {
+            content.begins = true;
+        }
         let bytes = image::save(&state, &content);
         let image = Image::parse(&state, 7, &bytes).unwrap();
         assert_eq!(image.parts, content.parts);
-        assert_eq!(image.is_full, is_full);
+        assert_eq!(image.begins, content.begins);
         // Shorter, and the digest is of another image.
         for len in (0..bytes.len()).step_by(97) {
             assert!(Image::parse(&state, 7, &bytes[..len]).is_err());
