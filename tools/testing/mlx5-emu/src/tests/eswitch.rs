@@ -193,11 +193,18 @@ impl Switch {
         status
     }
 
-    fn table(&mut self, kind: Kind, port: Option<u64>) -> Table {
+    fn table_of_level(&mut self, level: u64, kind: Kind, port: Option<u64>) -> Table {
         let mut table = Table { id: 0, kind, port };
         let mut create = table.input(ifc::CREATE_FLOW_TABLE, 0x40, &[]);
         flow::LOG_SIZE.set(&mut create[flow::TABLE_CONTEXT..], 4);
+        flow::LEVEL.set(&mut create[flow::TABLE_CONTEXT..], level);
         table.id = number(&self.send(&create));
+        table
+    }
+
+    /// The root of tables of a kind.
+    fn table(&mut self, kind: Kind, port: Option<u64>) -> Table {
+        let table = self.table_of_level(0, kind, port);
         let root = table.input(ifc::SET_FLOW_TABLE_ROOT, 0x40, &[]);
         self.send(&root);
         table
@@ -644,6 +651,9 @@ fn only_the_manager_manages() {
     assert_eq!(manager.get(&caps(&mut switch)), 1);
     let nobody = about_port(ifc::QUERY_NIC_VPORT_CONTEXT, 16, 3, &[]);
     assert_eq!(switch.refused(&nobody), bad);
+    // Its own port is as the wire.
+    let down = about_port(ifc::MODIFY_VPORT_STATE, 16, 0, &[(ifc::OP_MOD, 1)]);
+    assert_eq!(switch.refused(&down), bad);
 }
 
 #[test]
@@ -653,6 +663,8 @@ fn tables_of_ports_and_switches_differ() {
     let acl = switch.table(Kind::IngressAcl, Some(1));
     let in_fdb = switch.group(&fdb, (0, 9), &[(misc::SOURCE_PORT, 0xffff)]);
     let in_acl = switch.group(&acl, (0, 9), &[]);
+    let nic = switch.table(Kind::NicReceive, None);
+    let in_nic = switch.group(&nic, (0, 9), &[]);
     let counter = switch.send(&command(ifc::ALLOC_FLOW_COUNTER, 0, 16));
     let counter = flow_counter::ID.get(&counter);
     let (bad, none) = (Status::BadParam as u8, Status::BadRes as u8);
@@ -662,6 +674,8 @@ fn tables_of_ports_and_switches_differ() {
         (&fdb, in_fdb, (FORWARD | COUNT, &[counter]), bad),
         (&fdb, in_fdb, (ALLOW, &[]), bad),
         (&acl, in_acl, (FORWARD, &[1]), bad),
+        (&nic, in_nic, (FORWARD, &[1]), bad),
+        (&nic, in_nic, (ALLOW, &[]), bad),
         (&acl, in_acl, (DROP | COUNT, &[counter + 1]), none),
         (&acl, in_acl, (DROP | COUNT, &[]), bad),
         (&acl, in_acl, (DROP | COUNT, &[counter, counter]), bad),
@@ -672,6 +686,20 @@ fn tables_of_ports_and_switches_differ() {
         let entry = entry(table, (group, 0), &[], (action, list));
         assert_eq!(switch.refused(&entry), status, "{action:#x} {list:?}");
     }
+    // One destination, and one counter.
+    let mut counted = entry(&fdb, (in_fdb, 0), &[], (FORWARD | COUNT, &[0, counter]));
+    for field in [flow::DESTINATIONS, flow::COUNTERS] {
+        field.set(&mut counted[flow::CONTEXT..], 1);
+    }
+    assert_eq!(switch.refused(&counted), bad);
+    let by_port = [(misc::SOURCE_PORT, 1)];
+    for (table, group) in [(&acl, in_acl), (&nic, in_nic)] {
+        let by_port = entry(table, (group, 0), &by_port, (DROP, &[]));
+        assert_eq!(switch.refused(&by_port), bad);
+    }
+    let higher = switch.table_of_level(1, Kind::IngressAcl, Some(1)).id;
+    let chained = entry(&acl, (in_acl, 0), &[], (FORWARD, &[(1 << 24) | higher]));
+    assert_eq!(switch.refused(&chained), bad);
     let mut by_queue = fdb.input(ifc::CREATE_FLOW_GROUP, 0x400, &[(flow::CRITERIA, 2)]);
     // `source_sqn`.
     ifc::field(0x41, 0, 24).set(&mut by_queue[flow::MASK..], 0xff_ffff);
@@ -689,7 +717,7 @@ fn tables_of_ports_and_switches_differ() {
     switch.machine.memory.violations.clear();
     switch.send(&command(ifc::TEARDOWN_HCA, 0, 16));
     let left = switch.machine.memory.violations.join("; ");
-    for what in ["2 flow tables of the e-switch", "1 flow counters"] {
+    for what in ["3 flow tables of the e-switch", "1 flow counters"] {
         assert!(left.contains(what), "{left}");
     }
 }
