@@ -336,6 +336,8 @@ pub const CURRENT_ISSI: Field = field(0xa, 0, 16);
 /// the commands that undo them.
 pub const OBJECT: Field = field(0x9, 0, 24);
 
+/// create_mkey_in: `pg_access`.
+pub const MKEY_PG_ACCESS: Field = field(0xc, 0, 1);
 /// create_mkey_in: where `memory_key_mkey_entry` is.
 const MKC: usize = 0x10;
 /// mkc: `free`.

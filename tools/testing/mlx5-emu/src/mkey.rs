@@ -26,13 +26,17 @@ const MAX_MTTS: u64 = 1 << 20;
 /// Pages of an mkey, as shifts: what `log_page_size` has bits for.
 const LOG_PAGES: std::ops::RangeInclusive<u32> = 12..=63;
 
+/// Of an MTT, if the mkey has `pg_access`: the page is there, to be read and to be written
+/// (MLX5_IB_MTT_PRESENT).
+const PRESENT: u64 = 0b11;
+
 /// MLX5_MKC_ACCESS_MODE_PA
 const ACCESS_MODE_PA: u64 = 0;
 
 /// What the addresses of an mkey are.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 enum Translation {
-    /// Offsets into pages.
+    /// Places in pages: those that `start` has in its page, and what follows.
     Pages {
         start: u64,
         len: u64,
@@ -84,18 +88,24 @@ impl From<DmaFault> for AccessError {
     }
 }
 
+/// How many pages there are for `len` bytes from `start` on. `None` if they are 2^64 bytes.
+fn count_pages(start: u64, len: u64, log_page_size: u32) -> Option<u64> {
+    let page = 1 << log_page_size;
+    Some((start & (page - 1)).checked_add(len)?.div_ceil(page))
+}
+
 impl Saved for Mkey {
     fn is_sound(&self) -> bool {
         match &self.translation {
             Translation::Pages {
+                start,
                 len,
                 log_page_size,
                 mtts,
-                ..
             } => {
                 LOG_PAGES.contains(log_page_size)
                     && mtts.len() as u64 <= MAX_MTTS
-                    && mtts.len() as u64 == len.div_ceil(1 << log_page_size)
+                    && count_pages(*start, *len, *log_page_size) == Some(mtts.len() as u64)
                     && mtts.iter().all(|mtt| mtt & ((1 << log_page_size) - 1) == 0)
             }
             Translation::Physical => true,
@@ -176,7 +186,7 @@ impl Translation {
     fn pages(input: &[u8], log_max_page: u32) -> Result<Self, Status> {
         let octwords = ifc::MKEY_ACTUAL_OCTWORDS.get(input);
         let log_page_size = ifc::MKC_LOG_PAGE_SIZE.get(input) as u32;
-        let len = ifc::MKC_LEN.get(input);
+        let (start, len) = (ifc::MKC_START.get(input), ifc::MKC_LEN.get(input));
         if !(12..=log_max_page).contains(&log_page_size)
             || octwords * 2 > MAX_MTTS
             || ifc::MKC_OCTWORDS.get(input) < octwords
@@ -188,11 +198,16 @@ impl Translation {
             let bytes = input.get(at..at + 8)?;
             Some(u64::from_be_bytes(bytes.try_into().ok()?))
         };
-        let count = len.div_ceil(1 << log_page_size);
+        let count = count_pages(start, len, log_page_size).ok_or(Status::BadParam)?;
         if count > octwords * 2 {
             return Err(Status::BadParam);
         }
-        let mtts: Vec<u64> = (0..count).map_while(mtt).collect();
+        // No page is fetched when it is needed: all are there.
+        let flags = match ifc::MKEY_PG_ACCESS.get(input) {
+            0 => 0,
+            _ => PRESENT,
+        };
+        let mtts: Vec<u64> = (0..count).map_while(mtt).map(|mtt| mtt ^ flags).collect();
         if mtts.len() as u64 != count {
             return Err(Status::BadInputLen);
         }
@@ -201,7 +216,7 @@ impl Translation {
             return Err(Status::BadParam);
         }
         Ok(Self::Pages {
-            start: ifc::MKC_START.get(input),
+            start,
             len,
             log_page_size,
             mtts,
@@ -209,8 +224,9 @@ impl Translation {
     }
 
     /// The pieces of `offset..offset + len`: device address and length.
-    fn pieces(&self, mut offset: u64, len: usize) -> Vec<(u64, usize)> {
+    fn pieces(&self, offset: u64, len: usize) -> Vec<(u64, usize)> {
         let Self::Pages {
+            start,
             log_page_size,
             mtts,
             ..
@@ -219,6 +235,8 @@ impl Translation {
             return vec![(offset, len)];
         };
         let page = 1u64 << log_page_size;
+        // From the beginning of the first page on.
+        let mut offset = offset + (start & (page - 1));
         let mut left = len as u64;
         let mut pieces = Vec::new();
         while left > 0 {

@@ -95,7 +95,7 @@ pub struct Settings {
 
 /// What is in [`Settings`]. GUIDs are those of the HCA that it is on, and the permanent
 /// address is up to whoever manages that.
-const SAVED: [Field; 3] = [vport::MTU, vport::PROMISC, vport::LOCAL_LB];
+const SAVED: [Field; 4] = [vport::MTU, vport::PROMISC, vport::LOCAL_LB, vport::ROCE];
 
 impl Saved for Settings {
     fn is_sound(&self) -> bool {
@@ -241,13 +241,14 @@ impl Vport {
 
     /// MODIFY_NIC_VPORT_CONTEXT.
     pub fn modify(&mut self, select: u64, new: &[u8]) -> Result<(), Status> {
-        let fields: [(u64, Field); 6] = [
+        let fields: [(u64, Field); 7] = [
             (vport::SELECT_NODE_GUID, vport::NODE_GUID),
             (vport::SELECT_PERMANENT, vport::PERMANENT),
             (vport::SELECT_MTU, vport::MTU),
             (vport::SELECT_CHANGE_EVENT, vport::CHANGE_EVENT),
             (vport::SELECT_PROMISC, vport::PROMISC),
             (vport::SELECT_LOCAL_LB, vport::LOCAL_LB),
+            (vport::SELECT_ROCE, vport::ROCE),
         ];
         let known = fields
             .iter()

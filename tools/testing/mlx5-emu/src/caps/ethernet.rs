@@ -37,6 +37,7 @@ mod general {
     pub const CQ_MODERATION: Field = field(0x44, 2, 1);
     pub const CQ_PERIOD_MODE_MODIFY: Field = field(0x44, 3, 1);
     pub const CQ_PERIOD_START_FROM_CQE: Field = field(0x45, 3, 1);
+    pub const UMEM_UID_0: Field = field(0x4a, 2, 1);
     pub const LOG_BF_REG_SIZE: Field = field(0x4d, 3, 5);
     pub const MAX_WQE_SZ_SQ: Field = field(0x52, 0, 16);
     pub const LOG_MAX_TRANSPORT_DOMAIN: Field = field(0x64, 3, 5);
@@ -122,6 +123,7 @@ pub fn add(kind: u16, function: FunctionId, cap: &mut [u8]) {
             (general::CQ_MODERATION, 1),
             (general::CQ_PERIOD_MODE_MODIFY, 1),
             (general::CQ_PERIOD_START_FROM_CQE, 1),
+            (general::UMEM_UID_0, 1),
             (general::LOG_BF_REG_SIZE, sq::LOG_DOORBELL),
             (general::MAX_WQE_SZ_SQ, sq::MAX_WQE),
             (general::MAX_QP_CNT, 0xff),

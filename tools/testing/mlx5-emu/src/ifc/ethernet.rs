@@ -284,6 +284,10 @@ pub mod vport {
     /// modify_nic_vport_field_select: `disable_uc_local_lb` and
     /// `disable_mc_local_lb`.
     pub const SELECT_LOCAL_LB: u64 = 0b11 << 10;
+    /// modify_nic_vport_field_select: `roce_en`.
+    pub const SELECT_ROCE: u64 = 1 << 1;
+    /// nic_vport_context: `roce_en`.
+    pub const ROCE: Field = field(0x3, 7, 1);
     /// nic_vport_context: `disable_mc_local_lb` and `disable_uc_local_lb`.
     pub const LOCAL_LB: Field = field(0x3, 5, 2);
     /// nic_vport_context: `arm_change_event` and what it is for.

@@ -67,6 +67,52 @@ fn an_mkey_may_have_to_have_small_pages() {
     assert_eq!(refused, Err(Status::BadParam as u8));
 }
 
+/// As rdma-core registers memory that does not begin with a page.
+#[test]
+fn an_mkey_may_begin_within_a_page() {
+    let mut machine = Machine::with_vfs();
+    machine.data_mkey();
+    let start = 0x1234_5678_9800_u64;
+    let mut create = command(ifc::CREATE_MKEY, 0, ifc::MKEY_MTT + 16);
+    for (field, value) in [
+        (ifc::MKEY_PG_ACCESS, 1),
+        (ifc::MKC_ACCESS_MODE, ifc::ACCESS_MODE_MTT),
+        (ifc::MKC_LR, 1),
+        (ifc::MKC_LW, 1),
+        (ifc::MKC_PD, 1),
+        (ifc::MKC_START, start),
+        (ifc::MKC_LEN, 0x1000),
+        (ifc::MKC_OCTWORDS, 1),
+        (ifc::MKC_LOG_PAGE_SIZE, 12),
+        (ifc::MKEY_ACTUAL_OCTWORDS, 1),
+    ] {
+        field.set(&mut create, value);
+    }
+    let pages = [DATA + 0x3000, DATA + 0x1000];
+    let mut send = |flags: u64| {
+        for (page, mtt) in pages.iter().zip(create[ifc::MKEY_MTT..].chunks_mut(8)) {
+            mtt.copy_from_slice(&(page | flags).to_be_bytes());
+        }
+        let reply = machine.send(&create, 16);
+        (reply.status(), ifc::OBJECT.get(&reply.output) as u32)
+    };
+    // A page that is not there, and one that is only read.
+    for flags in [0, 1] {
+        assert_eq!(send(flags).0, Status::BadParam as u8);
+    }
+    let (status, index) = send(3);
+    assert_eq!(status, 0);
+    let Machine { hca, memory, .. } = &mut machine;
+    let mkey = hca.functions[0].objects.mkey(index << 8).unwrap().clone();
+    let data: Vec<u8> = (0..0x1000).map(|at| (at >> 4) as u8).collect();
+    mkey.write(memory, start, &data).unwrap();
+    assert_eq!(mkey.read(memory, start, 0x1000).unwrap(), data);
+    assert!(mkey.check(start, 0x1001).is_err());
+    let at = |addr: u64| &memory.bytes[addr as usize..][..0x800];
+    assert_eq!(at(pages[0] + 0x800), &data[..0x800]);
+    assert_eq!(at(pages[1]), &data[0x800..]);
+}
+
 #[test]
 fn an_object_in_use_stays() {
     let mut machine = Machine::with_vfs();
