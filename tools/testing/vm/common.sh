@@ -86,6 +86,7 @@ versions_dir() { echo "$CACHE/versions-$(key "$(intree_dir)" "$VM_DIR/architectu
 consumer_dir() { echo "$CACHE/consumer-$(key "$(sysroot_dir)" "$CONSUMER_VERSION" "$CONSUMER_PACKAGES" "$VM_DIR/consumer.sh")"; }
 sphinx_dir() { echo "$CACHE/sphinx-$(key "$(sysroot_dir)" "$INTREE_SOURCE" "$SPHINX_VERSIONS" "$VM_DIR/sphinx.sh")"; }
 selftests_dir() { echo "$CACHE/selftests-$(key "$(sources_dir)" "$TOP"/tools/testing/selftests/vfio/* "$VM_DIR/selftests.sh")"; }
+rdma_dir() { echo "$CACHE/rdma-$(key "$(sources_dir)" "$RDMA_PACKAGES" "$TOP"/tools/testing/selftests/rdma-core/* "$VM_DIR/rdma.sh")"; }
 
 # Inputs that fuzzing has kept, named after what says what their bytes mean. No stage makes
 # it: each run adds to it.

@@ -15,9 +15,10 @@
 #   builtin  the same with our driver in the image
 #   consumer the QEMU that uses VFs in a test machine
 #   fuzz     what is fuzzed
+#   rdma     a test of rdma-core's driver
 #   tools    out/vfio-mig
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin consumer fuzz tools'
+TARGETS='sources stock intree kunit bare builtin consumer fuzz rdma tools'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 [ $# != 0 ] || die "what is to be prepared? 'for COMMAND', or some of: $TARGETS"
@@ -104,7 +105,7 @@ needed() {
 }
 
 make_targets() {
-	if needed sources stock intree kunit bare builtin; then
+	if needed sources stock intree kunit bare builtin rdma; then
 		step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
 	if needed stock intree kunit bare builtin; then
@@ -139,6 +140,9 @@ make_targets() {
 	fi
 	if needed intree consumer; then
 		step "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
+	fi
+	if needed rdma; then
+		step "a test of rdma-core's driver" "10 s" locked rdma "$enter" "$VM_DIR/rdma.sh"
 	fi
 	if needed fuzz; then
 		build "what is fuzzed" "1 min" fuzz

@@ -73,8 +73,8 @@ fn extra_arguments(extra: Extra) -> &'static [&'static str] {
         Extra::Network => NETWORK,
         Extra::HostFiles => HOST_FILES,
         Extra::SharedMemory => SHARED_MEMORY,
-        // It is in the sysroot.
-        Extra::Guest => &[],
+        // The one is in the sysroot, and the other in the initramfs.
+        Extra::Guest | Extra::Rdma => &[],
     }
 }
 

@@ -29,7 +29,10 @@ use std::{
 };
 use vm_common::{
     kernel::Kernel,
-    scenarios::Machine, //
+    scenarios::{
+        Extra,
+        Machine, //
+    },
 };
 
 const DIRECTORY: u32 = 0o040_755;
@@ -142,6 +145,11 @@ pub fn write(paths: &Paths, kernel: Kernel, machine: &Machine, path: &Path) -> R
         let name = from.file_name().unwrap_or_default().to_string_lossy();
         let contents = fs::read(&from).with_context(|| from.display().to_string())?;
         archive.add(&format!("lib/expectations/{name}"), REGULAR, &contents)?;
+    }
+    if machine.extras.contains(&Extra::Rdma) {
+        let from = paths.rdma.join("mlx5_vfio_test");
+        let contents = fs::read(&from).with_context(|| from.display().to_string())?;
+        archive.add("bin/mlx5_vfio_test", EXECUTABLE, &contents)?;
     }
     let (modules, more) = kernel::modules(kernel, paths, machine)?;
     add_modules(&mut archive, &modules)?;

@@ -30,6 +30,8 @@ pub enum Need {
     Consumer,
     /// What is fuzzed.
     Fuzz,
+    /// A test of rdma-core's driver.
+    Rdma,
 }
 
 impl Need {
@@ -44,6 +46,7 @@ impl Need {
             Self::Builtin => "builtin",
             Self::Consumer => "consumer",
             Self::Fuzz => "fuzz",
+            Self::Rdma => "rdma",
         }
     }
 }
@@ -65,7 +68,9 @@ pub fn of_machine(kernel: Kernel, scenario: &Scenario) -> impl Iterator<Item = N
     let modules = scenario.machine.kunit && kernel != Kernel::Builtin;
     let kunit = modules.then_some(Need::Kunit);
     let consumer = scenario.has(Extra::Guest).then_some(Need::Consumer);
-    [kernel.into()].into_iter().chain(kunit).chain(consumer)
+    let rdma = scenario.has(Extra::Rdma).then_some(Need::Rdma);
+    let extras = consumer.into_iter().chain(rdma);
+    [kernel.into()].into_iter().chain(kunit).chain(extras)
 }
 
 /// Names in a line.

@@ -47,6 +47,9 @@ pub struct Paths {
     /// The QEMU that uses our VFs.
     #[arg(long, env = "VM_CONSUMER")]
     pub consumer: PathBuf,
+    /// The test of rdma-core's driver.
+    #[arg(long, env = "VM_RDMA")]
+    pub rdma: PathBuf,
 }
 
 impl Paths {

@@ -47,6 +47,8 @@ pub enum Extra {
     Network,
     /// A machine in the machine: what it boots, beside the host's files.
     Guest,
+    /// A test of rdma-core's user-space driver.
+    Rdma,
 }
 
 /// Where kmemleak looks for memory that the drivers have lost, if the kernel has it. It

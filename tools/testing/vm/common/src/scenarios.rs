@@ -157,6 +157,17 @@ pub const ALL: &[Scenario] = &[
         machine: NETWORK,
     },
     Scenario {
+        name: "rdma-core",
+        about: "rdma-core's user-space driver on a VF, through vfio-pci and our driver",
+        suite: Suite::Check,
+        kernels: &[Stock],
+        seconds: 40,
+        machine: Machine {
+            extras: &[Extra::Network, Extra::Rdma],
+            ..NETWORK
+        },
+    },
+    Scenario {
         name: "migrate",
         about: "one migration with each driver, with firmware as slow as an adapter's",
         suite: Suite::Check,

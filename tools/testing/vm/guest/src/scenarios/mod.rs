@@ -32,6 +32,7 @@ mod qemu;
 mod qemu_faults;
 mod races;
 mod random;
+mod rdma;
 mod reinit;
 mod resets;
 mod sample;
@@ -99,6 +100,7 @@ const ALL: &[&[NamedRun]] = &[
     qemu_faults::SCENARIOS,
     races::SCENARIOS,
     random::SCENARIOS,
+    rdma::SCENARIOS,
     reinit::SCENARIOS,
     resets::SCENARIOS,
     sample::SCENARIOS,

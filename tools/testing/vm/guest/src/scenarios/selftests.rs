@@ -76,14 +76,17 @@ const SKIPPED: &[(&str, &str)] = &[
 
 /// What came of a test.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
+    /// It has passed.
     Ok,
+    /// It has failed.
     Failed,
+    /// It was skipped, for this reason.
     Skipped(String),
 }
 
 /// Takes a line of results apart: verdict, and the name.
-fn result(line: &str) -> Option<(Verdict, &str)> {
+pub fn result(line: &str) -> Option<(Verdict, &str)> {
     let (ok, rest) = match line.strip_prefix("not ok ") {
         Some(rest) => (false, rest),
         None => (true, line.strip_prefix("ok ")?),
