@@ -32,6 +32,8 @@ help:
 	@echo 'make bench-table      put the results of BENCH=paths into README.md'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel, to out/modules'
 	@echo 'make tools            build vfio-mig, as out/vfio-mig'
+	@echo 'make mlx5-emu         build the emulated ConnectX for a QEMU of yours, as'
+	@echo '                      out/mlx5-emu.so, and show how to use it'
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make scenario KERNEL=stock|intree|bare|builtin SCENARIO=...'
 	@echo '                      run one scenario in one test machine'
@@ -78,6 +80,11 @@ tools:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh tools
 
+mlx5-emu:
+	@$(VM)/names.sh judge $@
+	@$(VM)/prepare.sh mlx5-emu
+	@$(VM)/mlx5-emu-usage.sh
+
 intree:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh intree
@@ -114,4 +121,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu check check-all check-qemu check-qemu-faults fuzz bench bench-table tools intree scenario list modules clean
+.PHONY: help run run-qemu check check-all check-qemu check-qemu-faults fuzz bench bench-table tools mlx5-emu intree scenario list modules clean

@@ -6,6 +6,7 @@
 #
 #   emu      the emulated HCA, for QEMU         -> $CACHE/build/mlx5-emu.so,
 #            and what counts instructions in it -> $CACHE/build/counter.so
+#   nic      the emulated HCA, for a person     -> out/mlx5-emu.so
 #   guest    init and tools of the test machine -> $CACHE/build/{vm-guest,vfio-mig},
 #            and a preload for a QEMU in it     -> $CACHE/build/precopy-info-v1.so
 #   tools    vfio-mig, for a person             -> out/vfio-mig
@@ -56,14 +57,18 @@ emu)
 	# cargo says again what it has warned of before.
 	noting emu . -- cargo build --release -p mlx5-emu
 	# Warnings of its compiler are errors.
-	make -C testing/mlx5-emu/shim "QEMU_SRC=$(sources_dir)/qemu" \
+	make -C testing/mlx5-emu/shim "QEMU_SRC=$(qemu_source_dir)" \
 		"QEMU_HEADERS=$(qemu_headers_dir)" \
 		"MODEL=$CARGO_TARGET_DIR/release/libmlx5_emu.a" "OUT=$out"
 	# shellcheck disable=SC2046 # several options
 	cc -O2 -Wall -Wextra -Werror -shared -fPIC $(pkg-config --cflags glib-2.0) \
-		"-I$(sources_dir)/qemu/include/qemu" -o "$CARGO_TARGET_DIR/counter.so" \
+		"-I$(qemu_source_dir)/include/qemu" -o "$CARGO_TARGET_DIR/counter.so" \
 		"$VM_DIR/counter.c"
 	put "$CARGO_TARGET_DIR/counter.so"
+	;;
+nic)
+	"$VM_DIR/build.sh" emu
+	install "$out/mlx5-emu.so" "$OUT/"
 	;;
 guest)
 	# Static: the test machine has no libraries.
@@ -116,5 +121,5 @@ kunit)
 		"KRUSTFLAGS=$(our_kunit_options | sed 's/^/--cfg=/; s/=y$//' | tr '\n' ' ')" \
 		modules
 	;;
-*) die "build.sh emu|guest|tools|runner|fuzz|module|kunit" ;;
+*) die "build.sh emu|nic|guest|tools|runner|fuzz|module|kunit" ;;
 esac

@@ -75,7 +75,8 @@ our_folders() { sed -nE 's|^obj-.* \+= (.*)/$|\1|p' "$TOP/Kbuild"; }
 # its users cannot disagree.
 sysroot_dir() { echo "$CACHE/sysroot-$(key "$SUITE" "$SYSROOT_PACKAGES" "$VM_DIR/sysroot.sh")"; }
 sources_dir() { echo "$CACHE/sources-$(key "$STOCK_PACKAGES" "$STOCK_SOURCE" "$INTREE_SOURCE" "$QEMU_SOURCE" "$VM_DIR/sources.sh" "$(sysroot_dir)")"; }
-qemu_headers_dir() { echo "$CACHE/qemu-headers-$(key "$(sources_dir)" "$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh")"; }
+qemu_source_dir() { echo "$CACHE/qemu-source-$(key "$QEMU_SOURCE" "$VM_DIR/qemu-headers.sh" "$(sysroot_dir)")"; }
+qemu_headers_dir() { echo "$CACHE/qemu-headers-$(key "$(qemu_source_dir)" "$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh")"; }
 stock_dir() { echo "$CACHE/stock-$(key "$(sources_dir)" "$VM_DIR/stock.sh")"; }
 bitmaps_dir() { echo "$CACHE/bitmaps-$(key "$(stock_dir)" "$BITMAPS_FLAG" "$VM_DIR/bitmaps.sh")"; }
 intree_dir() { echo "$CACHE/intree-$(key "$(sources_dir)" "$VM_DIR/intree/config" "$VM_DIR/intree.sh")"; }

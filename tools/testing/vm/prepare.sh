@@ -17,8 +17,9 @@
 #   fuzz     what is fuzzed
 #   rdma     a test of rdma-core's driver
 #   tools    out/vfio-mig
+#   mlx5-emu out/mlx5-emu.so
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin consumer fuzz rdma tools'
+TARGETS='sources stock intree kunit bare builtin consumer fuzz rdma tools mlx5-emu'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 [ $# != 0 ] || die "what is to be prepared? 'for COMMAND', or some of: $TARGETS"
@@ -108,11 +109,10 @@ make_targets() {
 	if needed sources stock intree kunit bare builtin rdma; then
 		step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
+	if needed stock intree kunit bare builtin mlx5-emu; then
+		step "QEMU's device headers" "30 s" locked qemu-headers "$enter" "$VM_DIR/qemu-headers.sh"
+	fi
 	if needed stock intree kunit bare builtin; then
-		# shellcheck disable=SC2016 # expanded by the inner shell
-		step "QEMU's device headers" "15 s" locked qemu-headers "$enter" bash -c '
-			[ -e "$1" ] || "$2" "$3" "$1"' - "$(qemu_headers_dir)" \
-			"$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh" "$(sources_dir)/qemu"
 		build "the emulated HCA" "30 s" emu
 		build "tools, and the machine's init" "1 min" guest
 	fi
@@ -149,6 +149,9 @@ make_targets() {
 	fi
 	if needed tools; then
 		build "vfio-mig" "1 min" tools
+	fi
+	if needed mlx5-emu; then
+		build "the emulated HCA, for a person" "1 min" nic
 	fi
 }
 total=$number

@@ -12,11 +12,13 @@
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
+#include "qapi/qapi-commands-control.h"
 #include "hw/pci/pci_device.h"
 #include "hw/pci/msix.h"
 #include "hw/pci/pcie.h"
 #include "hw/pci/pcie_sriov.h"
 #include "hw/qdev-properties.h"
+#include "migration/vmstate.h"
 #include "net/net.h"
 
 #include "mlx5-emu.h"
@@ -137,6 +139,10 @@ static void emu_timer(void *opaque)
     mlx5_emu_timer(((Mlx5Emu *)opaque)->model);
 }
 
+/*
+ * A frame that the network cannot take yet stays in QEMU's queue. Beyond
+ * 10,000 of them, QEMU drops what comes, as a switch does that is too slow.
+ */
 static void emu_send(void *opaque, const uint8_t *frame, uint64_t len)
 {
     qemu_send_packet(qemu_get_queue(((Mlx5Emu *)opaque)->nic), frame, len);
@@ -342,6 +348,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
 
         pf->nic = qemu_new_nic(&nic_info, &pf->nic_conf, TYPE_MLX5_EMU,
                                device->id, &device->mem_reentrancy_guard, pf);
+        qemu_format_nic_info_str(qemu_get_queue(pf->nic), properties.mac);
     }
 }
 
@@ -416,6 +423,12 @@ static const Property pf_properties[] = {
     DEFINE_PROP_STRING("violations-log", Mlx5Emu, violations_log),
 };
 
+/* A snapshot or a migration of the machine itself would lose the model. */
+static const VMStateDescription unmigratable = {
+    .name = TYPE_MLX5_EMU,
+    .unmigratable = 1,
+};
+
 static void class_init_common(ObjectClass *class, uint16_t device_id)
 {
     PCIDeviceClass *pci = PCI_DEVICE_CLASS(class);
@@ -435,6 +448,7 @@ static void pf_class_init(ObjectClass *class, void *data)
     pci->realize = pf_realize;
     pci->exit = pf_exit;
     device->desc = "Emulated ConnectX HCA";
+    device->vmsd = &unmigratable;
     device_class_set_legacy_reset(device, pf_reset);
     device_class_set_props(device, pf_properties);
 }
@@ -481,10 +495,54 @@ static void register_types(void)
 }
 
 /*
+ * A program that has none of these is no QEMU, or one that does not export its
+ * device API. They are weak, for such a program to start all the same: it may
+ * be a wrapper that starts QEMU.
+ */
+#pragma weak qmp_query_version
+#pragma weak qdev_prop_bool
+#pragma weak qdev_prop_macaddr
+#pragma weak qdev_prop_netdev
+#pragma weak qdev_prop_size
+#pragma weak qdev_prop_string
+#pragma weak qdev_prop_uint8
+#pragma weak qdev_prop_uint16
+#pragma weak qdev_prop_uint32
+#pragma weak qdev_prop_uint64
+
+/*
+ * Whether this is a QEMU with the structures of the headers that this was
+ * compiled with. They stay the same within a stable series.
+ */
+static bool fits(void)
+{
+    g_autoptr(VersionInfo) version = NULL;
+
+    if (!qmp_query_version) {
+        if (!strncmp(program_invocation_short_name, "qemu-system-", 12)) {
+            fprintf(stderr, "mlx5-emu: this QEMU does not export its device "
+                    "API: it was built without modules\n");
+        }
+        return false;
+    }
+    version = qmp_query_version(NULL);
+    if (version->qemu->major == QEMU_VERSION_MAJOR &&
+        version->qemu->minor == QEMU_VERSION_MINOR) {
+        return true;
+    }
+    fprintf(stderr, "mlx5-emu: this is QEMU %" PRId64 ".%" PRId64 ", but "
+            "mlx5-emu.so was built for %d.%d\n", version->qemu->major,
+            version->qemu->minor, QEMU_VERSION_MAJOR, QEMU_VERSION_MINOR);
+    return false;
+}
+
+/*
  * Not type_init(): that is for code linked into QEMU, which defines what its
  * constructor needs on the command line.
  */
 static void __attribute__((constructor)) preloaded(void)
 {
-    register_module_init(register_types, MODULE_INIT_QOM);
+    if (fits()) {
+        register_module_init(register_types, MODULE_INIT_QOM);
+    }
 }
