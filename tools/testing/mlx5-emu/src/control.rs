@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The control capability: registers in the configuration space of the PF
-//! through which a test arms faults while no VF is open.
+//! through which a test arms faults while no VF is open, and pulls the wire.
 
 use crate::{
     faults,
@@ -48,9 +48,15 @@ impl Hca {
             *arg = *arg & !(0xffff_ffff << shift) | (u64::from(value) << shift);
         } else if offset == regs::CONTROL_CMD {
             let args = self.control.args;
-            self.control.status = match faults::is_command(value) {
-                true => self.fault_command(host, FunctionId::PF, value, args),
-                false => regs::STATUS_BAD_CMD,
+            self.control.status = match value {
+                regs::CMD_SET_LINK => {
+                    self.set_link(host, args[0] != 0);
+                    regs::STATUS_OK
+                }
+                _ if faults::is_command(value) => {
+                    self.fault_command(host, FunctionId::PF, value, args)
+                }
+                _ => regs::STATUS_BAD_CMD,
             };
         }
     }

@@ -100,6 +100,8 @@ pub const CMD_ARM_FAULT: u32 = 10;
 pub const CMD_DISARM_FAULTS: u32 = 11;
 /// Has the commands answered that [`FAULT_HOLD`] was for. Always possible.
 pub const CMD_RELEASE: u32 = 12;
+/// Through the PF: pulls the wire from the port if ARG0 is 0, else plugs it in.
+pub const CMD_SET_LINK: u32 = 13;
 
 /// ARG0 of [`CMD_ARM_FAULT`].
 pub const fn fault_what(opcode: u16, vhca: u16, nth: u32) -> u64 {
