@@ -38,6 +38,7 @@ pub mod objects;
 pub mod packet;
 pub mod pages;
 pub mod port;
+pub mod ppcnt;
 pub mod qp;
 pub mod queue;
 pub mod records;

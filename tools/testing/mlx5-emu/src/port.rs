@@ -14,9 +14,9 @@ use crate::{
         event,
         Status, //
     },
+    ppcnt::PortCounters,
     vport::{
         Direction,
-        Traffic,
         DEFAULT_MTU,
         FCS, //
     },
@@ -25,6 +25,8 @@ use std::collections::VecDeque;
 
 /// Longest frame with its checksum, as PMTU has it.
 const MAX_MTU: u16 = 9978;
+/// Shortest frame, without its checksum (`ETH_ZLEN`): shorter ones are padded.
+const SHORTEST: usize = 60;
 /// 100GBASE-CR4, as `eth_proto_*` of PTYS has it.
 const SPEED: u64 = 1 << 20;
 /// Frames that wait to be delivered. Where there are as many, what comes is lost.
@@ -54,9 +56,10 @@ pub struct Port {
     /// The other end of the wire is up.
     pub link: bool,
     mtu: u16,
-    sent: Traffic,
-    received: Traffic,
-    too_long: u64,
+    /// Pauses that the PF's driver wants to send, and to heed. There is nothing to send
+    /// them for: no frame waits for the wire.
+    pauses: [bool; 2],
+    counters: PortCounters,
     waiting: VecDeque<Waiting>,
 }
 
@@ -67,9 +70,8 @@ impl Port {
             enabled: false,
             link,
             mtu: DEFAULT_MTU,
-            sent: Traffic::default(),
-            received: Traffic::default(),
-            too_long: 0,
+            pauses: [false; 2],
+            counters: PortCounters::default(),
             waiting: VecDeque::new(),
         }
     }
@@ -104,13 +106,16 @@ impl Port {
                 register::PTYS_ADMIN.set(data, SPEED);
                 register::PTYS_OPER.set(data, if self.is_up() { SPEED } else { 0 });
             }
-            register::PPCNT if register::PPCNT_GROUP.get(data) == register::IEEE_802_3 => {
-                register::FRAMES_SENT.set(data, self.sent.frames);
-                register::FRAMES_RECEIVED.set(data, self.received.frames);
-                register::OCTETS_SENT.set(data, self.sent.octets);
-                register::OCTETS_RECEIVED.set(data, self.received.octets);
-                register::TOO_LONG.set(data, self.too_long);
+            register::PFCC => {
+                let fields = [register::PFCC_SEND, register::PFCC_RECEIVE];
+                for (field, on) in fields.iter().zip(self.pauses) {
+                    field.set(data, on.into());
+                }
+                for field in register::PFCC_PRIORITIES {
+                    field.set(data, 0);
+                }
             }
+            register::PPCNT => self.counters.read(data),
             _ => (),
         }
     }
@@ -131,6 +136,16 @@ impl Port {
                     return Err(Status::BadParam);
                 }
                 self.mtu = mtu;
+            }
+            register::PFCC => {
+                if register::PFCC_PRIORITIES
+                    .iter()
+                    .any(|field| field.get(data) != 0)
+                {
+                    return Err(Status::BadParam);
+                }
+                let fields = [register::PFCC_SEND, register::PFCC_RECEIVE];
+                self.pauses = fields.map(|field| field.get(data) == 1);
             }
             _ => (),
         }
@@ -190,7 +205,8 @@ impl Hca {
     }
 
     /// A function sends a frame.
-    pub fn transmit(&mut self, host: &mut dyn Host, id: FunctionId, frame: Vec<u8>) {
+    pub fn transmit(&mut self, host: &mut dyn Host, id: FunctionId, mut frame: Vec<u8>) {
+        frame.resize(frame.len().max(SHORTEST), 0);
         let fits = frame.len() + FCS <= usize::from(self.port.mtu);
         let up = self.vport_is_up(id);
         let vport = &mut self.functions[usize::from(id.0)].vport;
@@ -234,7 +250,7 @@ impl Hca {
     /// Sends a frame over the wire.
     fn send(&mut self, host: &mut dyn Host, frame: &[u8]) {
         if self.port.is_up() {
-            self.port.sent.count(frame.len() + FCS);
+            self.port.counters.sent(frame);
             host.send_frame(frame);
         }
     }
@@ -246,10 +262,10 @@ impl Hca {
             return;
         }
         if frame.len() + FCS > usize::from(self.port.mtu) {
-            self.port.too_long += 1;
+            self.port.counters.too_long += 1;
             return;
         }
-        self.port.received.count(frame.len() + FCS);
+        self.port.counters.received(frame);
         self.forward(host, None, frame.to_vec());
     }
 

@@ -406,14 +406,20 @@ pub mod register {
     pub const PPCNT_SET: usize = 0x8;
     /// MLX5_IEEE_802_3_COUNTERS_GROUP.
     pub const IEEE_802_3: u64 = 0x0;
-    /// eth_802_3_cntrs_grp_data_layout: `a_frames_transmitted_ok`.
-    pub const FRAMES_SENT: Field = field(PPCNT_SET, 0, 64);
-    /// eth_802_3_cntrs_grp_data_layout: `a_frames_received_ok`.
-    pub const FRAMES_RECEIVED: Field = field(PPCNT_SET + 0x8, 0, 64);
-    /// eth_802_3_cntrs_grp_data_layout: `a_octets_transmitted_ok`.
-    pub const OCTETS_SENT: Field = field(PPCNT_SET + 0x20, 0, 64);
-    /// eth_802_3_cntrs_grp_data_layout: `a_octets_received_ok`.
-    pub const OCTETS_RECEIVED: Field = field(PPCNT_SET + 0x28, 0, 64);
-    /// eth_802_3_cntrs_grp_data_layout: `a_frame_too_long_errors`.
-    pub const TOO_LONG: Field = field(PPCNT_SET + 0x60, 0, 64);
+    /// MLX5_RFC_2863_COUNTERS_GROUP.
+    pub const RFC_2863: u64 = 0x1;
+    /// MLX5_RFC_2819_COUNTERS_GROUP.
+    pub const RFC_2819: u64 = 0x2;
+    /// MLX5_PER_PRIORITY_COUNTERS_GROUP.
+    pub const PER_PRIORITY: u64 = 0x10;
+    /// ppcnt_reg: `prio_tc`.
+    pub const PPCNT_PRIORITY: Field = field(0x7, 3, 5);
+    /// MLX5_REG_PFCC.
+    pub const PFCC: u64 = 0x5007;
+    /// pfcc_reg: `pptx`.
+    pub const PFCC_SEND: Field = field(0x8, 0, 1);
+    /// pfcc_reg: `pprx`.
+    pub const PFCC_RECEIVE: Field = field(0xc, 0, 1);
+    /// pfcc_reg: `pfctx` and `pfcrx`, pauses of single priorities.
+    pub const PFCC_PRIORITIES: [Field; 2] = [field(0x9, 0, 8), field(0xd, 0, 8)];
 }

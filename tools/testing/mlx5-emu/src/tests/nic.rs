@@ -47,6 +47,7 @@ use crate::{
         },
     },
 };
+use mlx5_emu_regs as regs;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const EQ: u64 = DATA;
@@ -409,7 +410,7 @@ impl Nic {
 #[test]
 fn a_frame_is_sent() {
     let mut nic = Nic::new();
-    let frame = tcp4(b"hello");
+    let frame = tcp4(b"hello you");
     nic.send_frame(&frame);
     assert_eq!(nic.machine.memory.sent, [frame]);
     let cqe = nic.cqe().unwrap();
@@ -418,6 +419,40 @@ fn a_frame_is_sent() {
     assert_eq!(u64::from(cqe[59]) | 0x1_0000, nic.sqn);
     assert_eq!(nic.cqe(), None);
     assert_eq!(nic.violations(), 0);
+}
+
+#[test]
+fn a_short_frame_is_padded() {
+    let mut nic = Nic::new();
+    let mut frame = tcp4(b"");
+    nic.send_frame(&frame);
+    frame.resize(60, 0);
+    assert_eq!(nic.machine.memory.sent, [frame]);
+}
+
+#[test]
+fn registers_of_the_port_keep_what_is_set() {
+    let mut nic = Nic::new();
+    let access = |nic: &mut Nic, op_mod, data: &[(Field, u64)]| {
+        let mut input = command(ifc::ACCESS_REG, op_mod, register::DATA + 0x20);
+        register::ID.set(&mut input, register::PFCC);
+        for (field, value) in data {
+            field.set(&mut input[register::DATA..], *value);
+        }
+        nic.machine.send(&input, 0x80)
+    };
+    let told = |nic: &mut Nic| {
+        let output = access(nic, 1, &[]).output;
+        let fields = [register::PFCC_SEND, register::PFCC_RECEIVE];
+        fields.map(|field| field.get(&output[register::DATA..]))
+    };
+    assert_eq!(told(&mut nic), [0, 0]);
+    assert_eq!(access(&mut nic, 0, &[(register::PFCC_SEND, 1)]).status(), 0);
+    assert_eq!(told(&mut nic), [1, 0]);
+    let of_priorities = [(register::PFCC_PRIORITIES[0], 1)];
+    let status = access(&mut nic, 0, &of_priorities).status();
+    assert_eq!(status, Status::BadParam as u8);
+    assert_eq!(told(&mut nic), [1, 0]);
 }
 
 #[test]
@@ -674,8 +709,11 @@ fn a_link_goes_down_and_up() {
         vport::STATE.get(&send(&mut nic.machine, &query))
     };
     assert_eq!(state(&mut nic), 0);
+    // As a test has it.
     let Machine { hca, memory, .. } = &mut nic.machine;
-    hca.set_link(memory, true);
+    hca.control_write(memory, regs::CONTROL_ARGS, 1);
+    hca.control_write(memory, regs::CONTROL_CMD, regs::CMD_SET_LINK);
+    assert_eq!(hca.control_read(regs::CONTROL_STATUS), regs::STATUS_OK);
     assert_eq!(nic.eqe(1)[3], 4);
     assert_eq!(state(&mut nic), 1);
     send(&mut nic.machine, &port(2));

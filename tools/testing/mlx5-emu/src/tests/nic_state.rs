@@ -118,7 +118,7 @@ fn a_nic_goes_on_elsewhere() {
     // Nothing is sent twice.
     assert_eq!(moving.nic.machine.memory.sent.len(), sent);
 
-    let second = tcp4(b"after");
+    let second = tcp4(b"after that");
     moving.nic.send_frame(&second);
     assert_eq!(moving.nic.end(), (0, 0, 1));
     assert_eq!(moving.nic.machine.memory.sent.last(), Some(&second));
