@@ -28,6 +28,6 @@ exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_COMMIT=$commit" "VM_BUILD=$CACHE/b
 	"VM_INTREE=$(intree_dir)/objects" "VM_BARE=$(bare_dir)/objects" \
 	"VM_BUILTIN=$(builtin_dir)/objects" \
 	"VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
-	"VM_RDMA=$(rdma_dir)" \
+	"VM_RDMA=$(rdma_dir)" "VM_NET_TOOLS=$(net_tools_dir)" \
 	"VM_FUZZ=$(fuzz_dir)" \
 	"$CACHE/build/vm-test" "$@"

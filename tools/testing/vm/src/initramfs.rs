@@ -124,6 +124,24 @@ fn add_list<W: Write>(archive: &mut Archive<W>, modules: &[Module]) -> Result<()
     Ok(archive.add("lib/modules.list", REGULAR, list.as_bytes())?)
 }
 
+/// Adds the files and folders below a folder.
+fn add_below<W: Write>(archive: &mut Archive<W>, dir: &Path, to: &str) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let from = entry?.path();
+        let name = from.file_name().unwrap_or_default().to_string_lossy();
+        let to = format!("{to}{name}");
+        if from.is_dir() {
+            // If there is one already, it stays.
+            archive.add(&to, DIRECTORY, &[])?;
+            add_below(archive, &from, &format!("{to}/"))?;
+        } else {
+            let contents = fs::read(&from).with_context(|| from.display().to_string())?;
+            archive.add(&to, EXECUTABLE, &contents)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes the initramfs for a kernel to `path`.
 pub fn write(paths: &Paths, kernel: Kernel, machine: &Machine, path: &Path) -> Result<()> {
     let dirs = [
@@ -150,6 +168,9 @@ pub fn write(paths: &Paths, kernel: Kernel, machine: &Machine, path: &Path) -> R
         let from = paths.rdma.join("mlx5_vfio_test");
         let contents = fs::read(&from).with_context(|| from.display().to_string())?;
         archive.add("bin/mlx5_vfio_test", EXECUTABLE, &contents)?;
+    }
+    if machine.extras.contains(&Extra::Network) {
+        add_below(&mut archive, &paths.net_tools, "")?;
     }
     let (modules, more) = kernel::modules(kernel, paths, machine)?;
     add_modules(&mut archive, &modules)?;

@@ -38,6 +38,8 @@ const ONLY_INTREE: &[&str] = &["iommufd", "mtty"];
 
 /// What only some scenarios load.
 const LATER: &[&str] = &["vfio_pci", drivers::HOOKS];
+/// For machines with a network. The in-tree kernels have it in their images.
+const NETWORK: &str = "8021q";
 /// For machines in the machine: its hardware decides which one loads.
 const KVM: &[&str] = &["kvm_amd", "kvm_intel"];
 /// What a host of such machines needs, and only the stock kernel has as modules: the host's
@@ -200,6 +202,8 @@ pub fn modules(
         .chain(of_host.into_iter().flatten())
         .copied()
         .chain(drivers::ours());
+    let network = kernel == Kernel::Stock && machine.extras.contains(&Extra::Network);
+    let all = all.chain(network.then_some(NETWORK));
     for name in all.filter(&here) {
         add(name, &files, &mut list)?;
     }

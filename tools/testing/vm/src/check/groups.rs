@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn a_group_needs_what_it_runs() {
         let line = |only| needs::line(&needs(Extent::Usual, only).unwrap());
-        assert_eq!(line(None), "sources stock intree kunit consumer fuzz");
+        assert_eq!(line(None), "sources stock intree kunit consumer fuzz rdma");
         assert_eq!(line(Some("stock-migrate")), "stock");
         assert_eq!(line(Some("intree-migrate")), "intree");
         assert_eq!(line(Some("-migrate")), "stock intree");
