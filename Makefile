@@ -19,12 +19,15 @@ help:
 	@echo 'make run              migrate between two emulated VFs with our driver and the C'
 	@echo '                      driver, and report; RUNS=N migrations with each'
 	@echo 'make run-qemu         have QEMU migrate a running guest, with a commentary'
+	@echo 'make run-net          have QEMU migrate a guest whose mlx5e streams through a VF, with'
+	@echo '                      each driver, and plot it'
 	@echo 'make check            run all tests but the long ones; TEST=GROUP for some of'
 	@echo '                      them, SEED=N to have the random ones again'
 	@echo 'make check-all        the same at full length, and the long ones'
 	@echo 'make check-qemu       all tests of QEMU migrating a running guest'
 	@echo 'make check-qemu-faults  the same with devices that fail, as a table;'
 	@echo '                      FAULT=NAME for some of them'
+	@echo 'make check-net        all tests of QEMU migrating a guest that streams'
 	@echo 'make fuzz FUZZ=...    fuzz a target until something is found; INPUT=FILE: run just'
 	@echo '                      that input'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
@@ -55,6 +58,9 @@ run:
 run-qemu:
 	$(call vm-test,run-qemu)
 
+run-net:
+	$(call vm-test,run-net)
+
 check:
 	$(call vm-test,check $${TEST:+--only="$$TEST"} $${SEED:+--seed="$$SEED"})
 
@@ -66,6 +72,9 @@ check-qemu:
 
 check-qemu-faults:
 	$(call vm-test,check-qemu-faults $${FAULT:+--fault="$$FAULT"})
+
+check-net:
+	$(call vm-test,scenario --kernel=stock -- net-suite)
 
 fuzz:
 	$(call vm-test,fuzz --target="$$FUZZ" $${INPUT:+--input="$$INPUT"})
@@ -121,4 +130,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu check check-all check-qemu check-qemu-faults fuzz bench bench-table tools mlx5-emu intree scenario list modules clean
+.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench bench-table tools mlx5-emu intree scenario list modules clean

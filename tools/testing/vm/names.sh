@@ -50,7 +50,7 @@ groups() {
 	local kernel kernels='stock intree' targets=check long=LONG_COMMANDS
 	if [ "${TARGET:-}" = check-all ]; then
 		kernels='stock intree bare builtin'
-		targets='check check-qemu check-qemu-faults'
+		targets='check check-qemu check-qemu-faults check-net'
 		long=
 	fi
 	sed -n "/const ${long:-NONE}/,/^}\?\]/d"';s/^ \+name: "\(.*\)",$/\1/p; s/^.*const \(CARGO\|FUZZ\): &str = "\(.*\)";$/\2/p' \
@@ -68,7 +68,7 @@ names() {
 	KERNEL) sed -n 's/^            Self::.* => "\(.*\)",$/\1/p' "$vm/common/src/kernel.rs" ;;
 	SCENARIO)
 		[ -n "${KERNEL:-}" ] || { table | cut -f 1 && return; }
-		scenarios "$KERNEL" run check check-qemu check-qemu-faults bench
+		scenarios "$KERNEL" run run-net check check-qemu check-qemu-faults check-net bench
 		;;
 	BENCH) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/bench/mod.rs" ;;
 	FUZZ) sed -n 's/^    Target { name: "\([^"]*\)".*/\1/p' "$vm/../fuzz/src/lib.rs" ;;

@@ -88,6 +88,8 @@ enum Command {
     },
     /// QEMU migrates a running guest, and a report.
     RunQemu,
+    /// QEMU migrates a guest that streams through a VF, with each driver, and a report.
+    RunNet,
     /// QEMU migrates a guest whose device fails, and a table.
     CheckQemuFaults {
         /// Only the fault with this name, or those with this in their name.
@@ -310,6 +312,9 @@ fn needed(command: &Command) -> Result<BTreeSet<Need>> {
         Command::BenchTable => BTreeSet::new(),
         Command::Run { .. } => [Kernel::Stock.into()].into(),
         Command::RunQemu => [Kernel::Intree.into()].into(),
+        Command::RunNet => {
+            needs::of_machine(Kernel::Stock, find("run-net", Kernel::Stock)?).collect()
+        }
         Command::CheckQemuFaults { fault } => {
             report::faults::wanted(fault.as_deref())?;
             [Kernel::Intree.into()].into()
@@ -353,6 +358,13 @@ fn run(cli: &Cli) -> Result<bool> {
             (Kernel::Intree, "qemu"),
             "",
             (report::qemu::FILE, report::qemu::publish),
+        ),
+        Command::RunNet => show(
+            paths,
+            "Migrating a guest that streams through a VF by QEMU",
+            (Kernel::Stock, "run-net"),
+            "",
+            (report::net::FILE, report::net::publish),
         ),
         Command::CheckQemuFaults { fault } => {
             let wanted = report::faults::wanted(fault.as_deref())?;

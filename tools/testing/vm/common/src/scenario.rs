@@ -17,10 +17,14 @@ pub enum Suite {
     CheckQemu,
     /// `make check-qemu-faults`.
     CheckQemuFaults,
+    /// `make check-net`.
+    CheckNet,
     /// `make bench`.
     Bench,
     /// `make run`.
     Run,
+    /// `make run-net`.
+    RunNet,
 }
 
 impl Suite {
@@ -30,8 +34,10 @@ impl Suite {
             Self::Check => "check",
             Self::CheckQemu => "check-qemu",
             Self::CheckQemuFaults => "check-qemu-faults",
+            Self::CheckNet => "check-net",
             Self::Bench => "bench",
             Self::Run => "run",
+            Self::RunNet => "run-net",
         }
     }
 }

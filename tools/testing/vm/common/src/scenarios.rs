@@ -573,10 +573,26 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "net",
-        about: "a guest's own mlx5e, on a VF of our driver, streams both ways with a peer",
+        about: "QEMU live-migrates a guest whose own mlx5e streams both ways with a peer",
         suite: Suite::Check,
         kernels: &[Stock],
         seconds: 120,
+        machine: NET,
+    },
+    Scenario {
+        name: "net-suite",
+        about: "``net`` in all ways",
+        suite: Suite::CheckNet,
+        kernels: &[Stock],
+        seconds: 300,
+        machine: Machine { limit: HOUR, ..NET },
+    },
+    Scenario {
+        name: "run-net",
+        about: "``net`` with each driver, for the report of ``make run-net``",
+        suite: Suite::RunNet,
+        kernels: &[Stock],
+        seconds: 200,
         machine: NET,
     },
     Scenario {

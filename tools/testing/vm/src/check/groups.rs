@@ -158,8 +158,8 @@ impl Extent {
     fn has(self, suite: Suite) -> bool {
         match suite {
             Suite::Check => true,
-            Suite::CheckQemu | Suite::CheckQemuFaults => self == Self::All,
-            Suite::Bench | Suite::Run => false,
+            Suite::CheckQemu | Suite::CheckQemuFaults | Suite::CheckNet => self == Self::All,
+            Suite::Bench | Suite::Run | Suite::RunNet => false,
         }
     }
 
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(line(Some(CARGO)), "");
         assert_eq!(line(Some(FUZZ)), "fuzz");
         let all = needs::line(&needs(Extent::All, None).unwrap());
-        assert_eq!(all, "sources stock intree kunit bare builtin fuzz");
+        assert_eq!(all, "sources stock intree kunit bare builtin consumer fuzz");
     }
 
     #[test]

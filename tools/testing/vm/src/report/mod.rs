@@ -3,6 +3,8 @@
 //! Reports, for a person and as JSON.
 
 pub mod faults;
+pub mod net;
+mod plot;
 pub mod qemu;
 pub mod run;
 pub mod times;

@@ -145,8 +145,8 @@ mod tests {
             ..GuestTally::default()
         };
         let mut timeline = Timeline::default();
-        timeline.hear(11.0, 150);
-        timeline.end(11.5);
+        timeline.hear(11.0, 100);
+        timeline.hear(11.5, 50);
         let peer = PeerTally {
             // They may connect in any order.
             streams: vec![end(2, 60, 50), end(1, 70, 100)],

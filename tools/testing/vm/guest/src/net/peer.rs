@@ -18,10 +18,7 @@ use super::{
     },
     Host, //
 };
-use anyhow::{
-    Context,
-    Result, //
-};
+use anyhow::Result;
 use std::{
     net::{
         TcpListener,
@@ -70,6 +67,8 @@ struct Shared {
 struct Connections {
     /// Streams are to end.
     ending: Arc<AtomicBool>,
+    /// Nobody is to connect any more.
+    closing: AtomicBool,
     shared: Mutex<Shared>,
 }
 
@@ -99,20 +98,20 @@ impl Connections {
     }
 }
 
-/// A peer.
+/// A peer. With this, it ends.
 pub struct Peer {
-    host: Host,
     connections: Arc<Connections>,
-    listening: JoinHandle<()>,
+    listening: Option<JoinHandle<()>>,
 }
 
 impl Peer {
-    /// A host that listens for guests.
-    pub fn new(host: Host) -> Result<Self> {
+    /// Has a host listen for a guest.
+    pub fn new(host: &Host) -> Result<Self> {
         let address = host.address();
         let listener = host.run(move || Ok(TcpListener::bind((address, PORT))?))?;
         let connections = Arc::new(Connections {
             ending: Arc::new(AtomicBool::new(false)),
+            closing: AtomicBool::new(false),
             shared: Mutex::new(Shared {
                 streams: Vec::new(),
                 visits: Tally::default(),
@@ -121,7 +120,7 @@ impl Peer {
         });
         let own = connections.clone();
         let listening = thread::spawn(move || {
-            while !own.ending.load(Relaxed) {
+            while !own.closing.load(Relaxed) {
                 if !uapi::poll(listener.as_fd(), libc::POLLIN, LOOK).is_ok_and(|ready| ready != 0) {
                     continue;
                 }
@@ -133,9 +132,8 @@ impl Peer {
             }
         });
         Ok(Self {
-            host,
             connections,
-            listening,
+            listening: Some(listening),
         })
     }
 
@@ -144,26 +142,38 @@ impl Peer {
         self.connections.lock().timeline.total()
     }
 
-    /// Tells streams to end.
+    /// Tells its ends of streams to end.
     pub fn end(&self) {
-        let mut shared = self.connections.lock();
-        shared.timeline.end(timeline::now());
         self.connections.ending.store(true, Relaxed);
     }
 
-    /// Waits until all streams have ended, as the guest's end of each must.
-    pub fn finish(self) -> Result<(Host, PeerTally)> {
+    /// Stops to listen.
+    fn close(&mut self) {
         self.end();
-        self.listening.join().ok().context("the peer has died")?;
+        self.connections.closing.store(true, Relaxed);
+        if let Some(listening) = self.listening.take() {
+            // All that it could do is to listen.
+            let _ = listening.join();
+        }
+    }
+
+    /// Waits until all streams have ended, as the guest's end of each must. The guest must not
+    /// connect any more.
+    pub fn finish(mut self) -> PeerTally {
+        self.close();
         let streams = std::mem::take(&mut self.connections.lock().streams);
         let streams = streams.into_iter().map(Stream::finish).collect();
         let mut shared = self.connections.lock();
-        let timeline = std::mem::take(&mut shared.timeline);
-        let tally = PeerTally {
+        PeerTally {
             streams,
             visits: std::mem::take(&mut shared.visits),
-            timeline,
-        };
-        Ok((self.host, tally))
+            timeline: std::mem::take(&mut shared.timeline),
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -44,15 +44,10 @@ impl Timeline {
             self.bytes.resize(index + 1, 0);
         }
         self.bytes[index] += bytes as u64;
-        self.end(now);
-        self.last = Some(now);
-    }
-
-    /// Counts the silence until now, too.
-    pub fn end(&mut self, now: f64) {
         if let Some(last) = self.last.filter(|last| now - last > self.gap.1) {
             self.gap = (last, now - last);
         }
+        self.last = Some(now);
     }
 
     /// All bytes.
@@ -83,15 +78,13 @@ mod tests {
     #[test]
     fn the_longest_silence_is_found() {
         let mut timeline = Timeline::default();
-        // Before anything has come, nothing is missed.
-        timeline.end(104.0);
         assert_eq!(timeline.gap_ms(), 0.0);
         for now in [105.0, 105.125, 105.25, 106.0, 106.125] {
             timeline.hear(now, 10);
         }
         assert_eq!(timeline.gap_ms(), 750.0);
         assert_eq!(timeline.json()["gap_begin"], 105.25);
-        timeline.end(108.125);
+        timeline.hear(108.125, 10);
         assert_eq!(timeline.gap_ms(), 2000.0);
     }
 

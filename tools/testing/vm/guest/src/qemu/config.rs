@@ -118,8 +118,8 @@ pub struct Config {
     pub info: InfoVersion,
     /// What the guest does.
     pub program: Program,
-    /// Whether its VFs must be able to migrate.
-    pub migrates: bool,
+    /// Its processors.
+    pub cpus: u32,
 }
 
 /// What all QEMUs have in common.
@@ -192,6 +192,7 @@ pub fn arguments(
         // Devices that nobody needs cost a kernel that looks for them half of its boot.
         format!("-accel {} -M {MACHINE}", common.accel),
         format!("-object memory-backend-memfd,id=ram,size={memory}M,hugetlb=on"),
+        format!("-smp {}", config.cpus),
         format!("-m {memory} -L {share}/qemu -L {share}/seabios"),
         // What it says itself, what it tells, and how it takes orders.
         format!("-msg timestamp=on -D {}", file(name, "trace")),
@@ -232,9 +233,8 @@ pub fn arguments(
     for (port, vf) in vfs.iter().enumerate() {
         arguments.push("-device".to_string());
         arguments.push(format!(
-            "vfio-pci,host={},enable-migration={},bus=port{port}{more}",
-            vf.bdf,
-            if config.migrates { "on" } else { "auto" }
+            "vfio-pci,host={},enable-migration=on,bus=port{port}{more}",
+            vf.bdf
         ));
     }
     arguments

@@ -97,6 +97,24 @@ pub fn acks(source: &Trace) -> usize {
         .count()
 }
 
+/// Pages that VFs have written to, as trackers say.
+fn dirty_pages(source: &Trace) -> u64 {
+    let events = source.of("vfio_container_query_dirty_bitmap");
+    events.map(|event| event.number("dirty_pages")).sum()
+}
+
+/// How often a VF had new initial bytes, so that the source has asked for another ack.
+fn reinits(source: &Trace) -> usize {
+    source
+        .of("vfio_query_precopy_size_request_switchover_ack")
+        .count()
+}
+
+/// When the migration began.
+fn begin(source: &Trace) -> Option<f64> {
+    source.of("migrate_set_state").next().map(|event| event.at)
+}
+
 /// Whether the source has stopped the guest.
 pub fn is_stopped(source: &Trace) -> bool {
     checkpoint(source, "src-downtime-start").is_some()
@@ -156,6 +174,11 @@ pub fn all(
         "stopcopy_bytes": vfio_bytes.saturating_sub(precopy_bytes),
         "ram_bytes": info["ram"]["transferred"],
         "switchover_acks": acks(source),
+        "dirty_pages": dirty_pages(source),
+        "reinits": reinits(source),
+        "began_at": begin(source),
+        "stopped_at": checkpoint(source, "src-downtime-start"),
+        "runs_at": checkpoint(destination, "dst-precopy-bh-vm-started"),
         "devices": devices,
     })
 }

@@ -212,9 +212,7 @@ impl<'a> Guest<'a> {
         let last = guest.qemu.reports();
         let last = last.lines().next_back().unwrap_or_default();
         results.say(&format!("qemu-0: the guest works with its VFs, at {last}"));
-        if config.migrates {
-            figures::check_use(&guest.qemu.trace, vfs.0, config.info)?;
-        }
+        figures::check_use(&guest.qemu.trace, vfs.0, config.info)?;
         Ok(guest)
     }
 

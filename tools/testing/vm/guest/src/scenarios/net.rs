@@ -25,6 +25,7 @@ use crate::{
     qemu::{
         Access,
         Assigned,
+        Channel,
         Common,
         Config,
         Guest,
@@ -52,7 +53,11 @@ use vfio_mig::{
 };
 
 /// The scenarios that are here.
-pub const SCENARIOS: &[NamedRun] = &[("net", run)];
+pub const SCENARIOS: &[NamedRun] = &[
+    ("net", run),
+    ("net-suite", run_suite),
+    ("run-net", run_both),
+];
 
 /// VFs of each HCA: the guest's, and one that tells of violations.
 const VFS: u16 = 2;
@@ -102,8 +107,8 @@ struct Network {
     common: Common,
     access: Access,
     hcas: [Hca; 2],
-    /// The host that the next guest talks to.
-    host: Option<Host>,
+    /// The peer.
+    host: Host,
 }
 
 impl Network {
@@ -116,8 +121,7 @@ impl Network {
         // The link of VFs is that of their port, which their PF turns on.
         let port = hca::interface(here.address())?;
         sys::set_interface_flags(&port, libc::IFF_UP, true)?;
-        let interface = hca::interface(there.address())?;
-        let host = Host::new(&interface, net::PEER)?;
+        let host = Host::new(&hca::interface(there.address())?, net::PEER)?;
         host.wait_for_link()?;
         host::mount()?;
         Ok(Self {
@@ -127,22 +131,13 @@ impl Network {
                 false => Access::Container,
             },
             hcas: [Hca::new(here)?, Hca::new(there)?],
-            host: Some(host),
+            host,
         })
     }
 
     fn violations(&self) -> Result<u64> {
         self.hcas.iter().map(Hca::violations).sum()
     }
-}
-
-/// What a guest with traffic is started with.
-#[derive(Clone, Copy)]
-struct Setup {
-    /// What VFs are bound to.
-    driver: Driver,
-    /// Which PRECOPY_INFO QEMU asks for.
-    info: InfoVersion,
 }
 
 /// A guest with a peer.
@@ -152,6 +147,8 @@ struct Trial<'a> {
     peer: Peer,
     /// Violations before it.
     violations: u64,
+    /// The figures of each migration.
+    migrations: Vec<Value>,
 }
 
 impl<'a> Trial<'a> {
@@ -159,26 +156,25 @@ impl<'a> Trial<'a> {
     fn start(
         results: &mut Results,
         network: &'a Network,
-        host: Host,
-        setup: Setup,
+        driver: Driver,
+        case: &Case,
     ) -> Result<Self> {
         for hca in &network.hcas {
-            hca.bind(setup.driver)?;
+            hca.bind(driver)?;
         }
         results.say(&format!(
-            "host: two VFs of each of two HCAs are bound to {}",
-            setup.driver.sysfs_name()
+            "host: {VFS} VFs of each of two HCAs are bound to {}",
+            driver.sysfs_name()
         ));
         let violations = network.violations()?;
-        let peer = Peer::new(host)?;
+        let peer = Peer::new(&network.host)?;
         let config = Config {
-            driver: setup.driver,
+            driver,
             access: network.access,
             traced: false,
-            info: setup.info,
+            info: case.info,
             program: Program::Traffic,
-            // An HCA with a network does not save its state yet.
-            migrates: false,
+            cpus: case.cpus,
         };
         let [here, there] = [0, 1].map(|i| [network.hcas[i].guest]);
         let guest = Guest::boot(results, &network.common, config, (&here, &there))?;
@@ -187,31 +183,40 @@ impl<'a> Trial<'a> {
             guest,
             peer,
             violations,
+            migrations: Vec::new(),
         };
         trial.stream(results)?;
         Ok(trial)
     }
 
-    /// Lets traffic go on for a while.
+    /// Lets traffic go on for a while. Fails if none comes.
     fn stream(&mut self, results: &mut Results) -> Result<()> {
         let before = self.peer.heard();
         thread::sleep(A_WHILE);
         self.guest.go_on_after_resets(results)?;
         let heard = self.peer.heard() - before;
         results.say(&format!(
-            "peer: {} KiB have come since the last line",
-            heard >> 10
+            "peer: {} KiB have come in about {} s",
+            heard >> 10,
+            A_WHILE.as_secs()
         ));
         ensure!(heard > 0, "nothing comes from the guest");
         Ok(())
     }
 
-    /// Ends all traffic. Returns its figures.
-    fn finish(mut self, results: &mut Results) -> Result<(Host, Value)> {
+    /// Migrates the guest to the other HCA.
+    fn migrate(&mut self, results: &mut Results) -> Result<()> {
+        let figures = self.guest.move_on(results, Channel::Socket)?;
+        self.migrations.push(figures);
+        Ok(())
+    }
+
+    /// Ends all traffic, and the guest. Returns the figures.
+    fn finish(mut self, results: &mut Results) -> Result<Value> {
         self.peer.end();
         let line = self.guest.ask(results, STOP, TALLY)?;
         let guest = GuestTally::parse(&line)?;
-        let (host, peer) = self.peer.finish()?;
+        let peer = self.peer.finish();
         let sides = Sides {
             guest: &guest,
             peer: &peer,
@@ -219,32 +224,73 @@ impl<'a> Trial<'a> {
         let mut figures = sides.figures();
         let violations = self.network.violations()? - self.violations;
         figures["firmware_violations"] = violations.into();
-        Ok((host, figures))
+        let of_all = |name: &str| {
+            let all = self.migrations.iter();
+            all.filter_map(|one| one[name].as_u64()).collect::<Vec<_>>()
+        };
+        // The longest one.
+        figures["downtime_ms"] = of_all("downtime_ms").into_iter().max().into();
+        for name in ["dirty_pages", "reinits"] {
+            figures[name] = of_all(name).into_iter().sum::<u64>().into();
+        }
+        figures["migrations"] = self.migrations.into();
+        Ok(figures)
     }
 }
 
-/// One guest, from its boot to its end.
-fn try_driver(results: &mut Results, network: &mut Network, driver: Driver) {
-    let setup = Setup {
-        driver,
-        info: InfoVersion::V2,
-    };
-    let host = network.host.take();
-    let network = &*network;
+/// Something that is done to a guest while it streams.
+type Step = (&'static str, fn(&mut Trial<'_>, &mut Results) -> Result<()>);
+
+/// A guest, and what is done to it.
+struct Case {
+    /// What is special about it.
+    name: &'static str,
+    /// The guest's processors: mlx5e has a queue of each kind for each of them.
+    cpus: u32,
+    /// Which PRECOPY_INFO QEMU asks for.
+    info: InfoVersion,
+    /// What is done to it.
+    steps: &'static [Step],
+}
+
+/// The case of `make check` and of `make run-net`.
+const USUAL: Case = Case {
+    name: "one queue",
+    cpus: 1,
+    info: InfoVersion::V2,
+    steps: &[("it migrates", |trial, results| trial.migrate(results))],
+};
+
+/// The cases of `make check-net`.
+const CASES: &[Case] = &[
+    USUAL,
+    Case {
+        name: "two queues",
+        cpus: 2,
+        ..USUAL
+    },
+];
+
+/// Boots a guest, does what is to be done to it, and judges what has come of its traffic.
+fn try_case(results: &mut Results, network: &Network, driver: Driver, case: &Case) {
+    let prefix = format!("{} driver, {}", driver.name(), case.name);
     let mut trial = None;
-    let name = driver.name();
-    results.test(
-        &format!("{name} driver: a guest's mlx5e streams"),
-        |results| {
-            let host = host.context("there is no peer")?;
-            trial = Some(Trial::start(results, network, host, setup)?);
-            Ok(())
-        },
-    );
-    results.test(&format!("{name} driver: nothing was lost"), |results| {
+    results.test(&format!("{prefix}: a guest's mlx5e streams"), |results| {
+        trial = Some(Trial::start(results, network, driver, case)?);
+        Ok(())
+    });
+    for (name, step) in case.steps {
+        results.test(&format!("{prefix}: {name}"), |results| {
+            let trial = trial.as_mut().context("there is no guest")?;
+            step(trial, results)?;
+            trial.stream(results)
+        });
+    }
+    results.test(&format!("{prefix}: nothing is lost or wrong"), |results| {
         let trial = trial.take().context("there is no guest")?;
-        let (_, mut figures) = trial.finish(results)?;
-        figures["driver"] = name.into();
+        let mut figures = trial.finish(results)?;
+        figures["driver"] = driver.name().into();
+        figures["case"] = case.name.into();
         results.json(&figures);
         net::judge(&figures)
     });
@@ -252,7 +298,25 @@ fn try_driver(results: &mut Results, network: &mut Network, driver: Driver) {
 
 /// A guest with our driver.
 fn run(results: &mut Results) -> Result<()> {
-    let mut network = Network::new()?;
-    try_driver(results, &mut network, Driver::Rust);
+    let network = Network::new()?;
+    try_case(results, &network, Driver::Rust, &USUAL);
+    Ok(())
+}
+
+/// The same with each driver.
+fn run_both(results: &mut Results) -> Result<()> {
+    let network = Network::new()?;
+    for driver in [Driver::Rust, Driver::C] {
+        try_case(results, &network, driver, &USUAL);
+    }
+    Ok(())
+}
+
+/// All cases.
+fn run_suite(results: &mut Results) -> Result<()> {
+    let network = Network::new()?;
+    for case in CASES {
+        try_case(results, &network, Driver::Rust, case);
+    }
     Ok(())
 }

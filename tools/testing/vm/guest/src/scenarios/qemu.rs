@@ -127,7 +127,7 @@ fn run_steps(
         traced: true,
         info: InfoVersion::V2,
         program: Program::Work,
-        migrates: true,
+        cpus: 1,
     };
     let prefix = format!("{}, VFs: {}", access.name(), vfs.0.len());
     let mut guest = None;
@@ -220,7 +220,7 @@ fn measure(
         traced: false,
         info,
         program: Program::Work,
-        migrates: true,
+        cpus: 1,
     };
     vfs.bind(results, driver)?;
     let mut guest = Guest::boot(results, common, config, vfs.take(MANY))?;

@@ -98,7 +98,7 @@ fn run_all(
         traced: false,
         info: InfoVersion::V2,
         program: Program::Work,
-        migrates: true,
+        cpus: 1,
     };
     let mut guest = None;
     for (name, fail) in ALL {

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The report of `make run-net`.
+
+use super::{
+    counted,
+    mib,
+    plain,
+    plot::Plot,
+    wrapped,
+    write, //
+};
+use crate::{
+    machine::Outcome,
+    tap::Test, //
+};
+use anyhow::{
+    ensure,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    fmt::Write as _,
+    path::Path, //
+};
+
+/// The report, in the folder of results.
+pub const FILE: &str = "run/net.json";
+
+/// Most columns of a plot.
+const WIDTH: usize = 80;
+/// The drivers.
+const DRIVERS: [&str; 2] = ["rust", "c"];
+
+/// Something that is shown: its label, how, and its name in JSON.
+type Figure = (&'static str, fn(&Value) -> String, &'static str);
+
+/// What is shown of a driver.
+const FIGURES: &[Figure] = &[
+    ("bytes that arrived, both ways", mib, "bytes"),
+    ("bytes lost", plain, "bytes_lost"),
+    ("bytes wrong", plain, "bytes_wrong"),
+    ("connections", plain, "connections"),
+    ("connections lost", plain, "connections_lost"),
+    ("segments sent again", plain, "retransmits"),
+    ("changes of flow rules", plain, "rules_changed"),
+    ("longest silence at the peer", ms, "gap_ms"),
+    ("downtime", ms, "downtime_ms"),
+    ("pages that the VF has written", plain, "dirty_pages"),
+    ("new initial states", plain, "reinits"),
+    ("faults in the guest's log", plain, "guest_log_faults"),
+    ("firmware violations", plain, "firmware_violations"),
+];
+
+/// Figures that must be 0.
+const FAULTS: [&str; 5] = [
+    "bytes_lost",
+    "bytes_wrong",
+    "connections_lost",
+    "guest_log_faults",
+    "firmware_violations",
+];
+
+/// What the figures are.
+const CAVEAT: &str = "The guest's own mlx5e drives a VF through the driver that is compared. \
+Peer, guest and two QEMUs share one emulated processor, and the adapter is emulated, too: \
+times and rates are not those of any hardware. The silence is longer than the downtime, since \
+TCP sends again after a while only what was dropped. Every line is explained in \
+Documentation/dev-tools/vfio-rust/testing.rst.";
+
+fn ms(value: &Value) -> String {
+    match value.as_f64() {
+        Some(ms) => format!("{ms:.0} ms"),
+        None => "none".to_string(),
+    }
+}
+
+fn migrations(figures: &Value) -> &[Value] {
+    figures["migrations"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Whether all went well with a driver.
+fn is_good(figures: &Value) -> bool {
+    figures["bytes"].as_u64() > Some(0) && FAULTS.iter().all(|name| figures[*name] == 0)
+}
+
+/// What figures and tests say, in a sentence.
+fn verdict(drivers: &Value, tests: &[Test]) -> String {
+    let failed = tests.iter().filter(|test| !test.ok).count() as u64;
+    if failed > 0 {
+        return format!("{} FAILED: what has is above.", counted(failed, "test"));
+    }
+    let all = || DRIVERS.iter().map(|name| &drivers[*name]);
+    if !all().all(is_good) {
+        return "Something was LOST: the figures say what.".to_string();
+    }
+    if all().any(|figures| migrations(figures).is_empty()) {
+        return "Nothing was lost, but nothing has migrated.".to_string();
+    }
+    "With both drivers the guest's connections outlived the migration: no byte was lost or \
+     wrong, and neither the guest's kernel nor the firmware had anything to complain of."
+        .to_string()
+}
+
+/// The report for a person, on a terminal with so many columns.
+fn render(drivers: &Value, width: usize) -> String {
+    let mut text = format!("  {:32}{:>14}{:>14}\n", "", "rust", "c");
+    for (label, show, field) in FIGURES {
+        let _ = write!(text, "  {label:32}");
+        for name in DRIVERS {
+            let _ = write!(text, "{:>14}", show(&drivers[name][*field]));
+        }
+        text.push('\n');
+    }
+    for name in DRIVERS {
+        if let Some(plot) = Plot::new(&drivers[name]) {
+            let what = format!(
+                "{name} driver, what the peer receives: {}",
+                plot.legend(width)
+            );
+            let _ = write!(text, "\n{}\n\n{}\n", wrapped(&what), plot.render(width));
+        }
+    }
+    text
+}
+
+/// The object of net.json.
+fn collect(data: &[Value]) -> Value {
+    let of = |name: &str| data.iter().find(|one| one["driver"] == name).cloned();
+    let mut drivers = json!({});
+    for name in DRIVERS {
+        if let Some(figures) = of(name) {
+            drivers[name] = figures;
+        }
+    }
+    drivers
+}
+
+/// Writes net.json and shows the report.
+pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
+    let drivers = collect(&outcome.data);
+    let columns = console::Term::stdout().size_checked();
+    let width = columns.map_or(WIDTH, |(_, columns)| WIDTH.min(columns.into()));
+    println!("\n{}", render(&drivers, width).trim_end());
+    let verdict = verdict(&drivers, &outcome.tests);
+    println!("\n{}\n\n{}\n", wrapped(&verdict), wrapped(CAVEAT));
+    write(&json!({ "verdict": verdict, "drivers": drivers }), file)?;
+    outcome.show_logs();
+    for name in DRIVERS {
+        ensure!(
+            !drivers[name].is_null(),
+            "there is no result of the {name} driver"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(driver: &str) -> Value {
+        json!({
+            "driver": driver, "bytes": 40 << 20, "bytes_lost": 0, "bytes_wrong": 0,
+            "connections": 60, "connections_lost": 0, "retransmits": 7, "rules_changed": 20,
+            "gap_ms": 512.3, "downtime_ms": 301, "dirty_pages": 1234, "reinits": 1,
+            "guest_log_faults": 0, "firmware_violations": 0,
+            "timeline": { "begin": 50.0, "step_ms": 100.0, "bytes": vec![1000; 200] },
+            "migrations": [{ "began_at": 55.0, "stopped_at": 56.0, "runs_at": 56.4 }],
+        })
+    }
+
+    #[test]
+    fn both_drivers_are_shown() {
+        let drivers = collect(&[figures("c"), figures("rust")]);
+        let text = render(&drivers, 80);
+        for line in [
+            "bytes that arrived, both ways 40.00 MiB 40.00 MiB",
+            "longest silence at the peer 512 ms 512 ms",
+            "downtime 301 ms 301 ms",
+        ] {
+            let found = text.lines().any(|one| {
+                let words: Vec<&str> = one.split_whitespace().collect();
+                words.join(" ") == line
+            });
+            assert!(found, "{line:?} not in\n{text}");
+        }
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(verdict(&drivers, &[]).starts_with("With both drivers"));
+    }
+
+    #[test]
+    fn what_goes_wrong_is_the_verdict() {
+        for name in FAULTS {
+            let mut bad = figures("rust");
+            bad[name] = 1.into();
+            let drivers = collect(&[bad, figures("c")]);
+            assert!(verdict(&drivers, &[]).contains("LOST"), "{name}");
+        }
+        let mut still = figures("c");
+        still["migrations"] = json!([]);
+        let drivers = collect(&[still, figures("rust")]);
+        assert!(verdict(&drivers, &[]).contains("nothing has migrated"));
+        // A driver without figures has lost all.
+        assert!(verdict(&collect(&[figures("c")]), &[]).contains("LOST"));
+    }
+}
