@@ -9,8 +9,8 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// Entries of the table, as a shift (`log_max_l2_table`).
-pub const LOG_MAX_ENTRIES: u64 = 7;
+/// Entries of the table, as a shift (`log_max_l2_table`): those of a ConnectX-4.
+pub const LOG_MAX_ENTRIES: u64 = 16;
 
 /// The L2 table.
 #[derive(Clone, Default, Debug)]
