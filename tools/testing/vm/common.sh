@@ -92,7 +92,7 @@ rdma_dir() { echo "$CACHE/rdma-$(key "$(sources_dir)" "$RDMA_PACKAGES" "$TOP"/to
 
 # Inputs that fuzzing has kept, named after what says what their bytes mean. No stage makes
 # it: each run adds to it.
-fuzz_dir() { echo "$CACHE/fuzz-$(key "$TOP"/tools/testing/mlx5-rust-logic/src/fuzz{.rs,/*.rs} "$TOP"/tools/testing/fuzz/src/{commands,frames,machine,queues,tables}.rs)"; }
+fuzz_dir() { echo "$CACHE/fuzz-$(key "$TOP"/tools/testing/mlx5-rust-logic/src/fuzz{.rs,/*.rs} "$TOP"/tools/testing/fuzz/src/{commands,frames,images,machine,queues,tables}.rs)"; }
 
 export CARGO_HOME=$CACHE/cargo
 export CARGO_TARGET_DIR=$CACHE/target

@@ -7,6 +7,7 @@
 
 mod commands;
 mod frames;
+mod images;
 mod machine;
 mod queues;
 mod tables;
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frames", run: frames::run, seeds: frames::seeds },
     Target { name: "tables", run: tables::run, seeds: tables::seeds },
     Target { name: "queues", run: queues::run, seeds: queues::seeds },
+    Target { name: "images", run: images::run, seeds: images::seeds },
 ];
 
 /// Returns the target with a name.

@@ -39,7 +39,8 @@ pub const DOORBELL: u64 = 0x18;
 pub struct Machine {
     pub memory: Vec<u8>,
     pub now: u64,
-    wake: Option<u64>,
+    /// When the HCA wants to be called.
+    pub wake: Option<u64>,
     /// In this step.
     accesses: usize,
     /// Frames that went out over the wire in this step.

@@ -68,8 +68,8 @@ const LOG_WQE: u64 = 6;
 const WQES: u64 = 1 << LOG_WQES;
 const WQE: u64 = 1 << LOG_WQE;
 /// Where there is memory for frames, in bytes.
-const BUFFERS: u64 = DATA + FUNCTIONS as u64 * OWN;
-const BUFFERS_LEN: u64 = 0x1_0000;
+pub const BUFFERS: u64 = DATA + FUNCTIONS as u64 * OWN;
+pub const BUFFERS_LEN: u64 = 0x1_0000;
 /// Longest frame that a port takes.
 const MAX_FRAME: usize = 1518;
 /// An lkey that ends a list of segments.
@@ -98,12 +98,12 @@ const NO_DOORBELL: u8 = 1 << 6;
 
 /// The bits of the byte that an input begins with: the drivers take completions from their
 /// CQs at once, queues flush what they had when they fail, and tags are stripped.
-const CONSUMED: u8 = 1 << 0;
-const FLUSH: u8 = 1 << 1;
+pub const CONSUMED: u8 = 1 << 0;
+pub const FLUSH: u8 = 1 << 1;
 const STRIPPED: u8 = 1 << 2;
 
 /// Commands about what is sent and received, for one byte to choose from.
-const OPCODES: [u16; 25] = [
+pub const OPCODES: [u16; 25] = [
     ifc::CREATE_TIS,
     ifc::DESTROY_TIS,
     ifc::CREATE_TIR,
@@ -216,35 +216,35 @@ impl Guard {
 }
 
 /// Where the memory of a function's queues is.
-fn base(function: u16) -> u64 {
+pub fn base(function: u16) -> u64 {
     DATA + u64::from(function) * OWN
 }
 
 /// What a function's driver has.
-struct Driver {
-    uar: u32,
-    cqn: u32,
-    eqn: u32,
-    sqn: u32,
-    rqn: u32,
+pub struct Driver {
+    pub uar: u32,
+    pub cqn: u32,
+    pub eqn: u32,
+    pub sqn: u32,
+    pub rqn: u32,
     /// Keys of all memory, of memory that is only read, and of another domain.
-    keys: [u32; 3],
+    pub keys: [u32; 3],
     /// What was posted.
     sends: u16,
     receives: u32,
 }
 
 /// The HCA, its machine and its drivers.
-struct Model {
-    hca: Hca,
-    machine: Machine,
-    drivers: Vec<Driver>,
+pub struct Model {
+    pub hca: Hca,
+    pub machine: Machine,
+    pub drivers: Vec<Driver>,
     options: u8,
     /// Of commands that prepare the queues.
     violations: u64,
 }
 
-fn command(opcode: u16, len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
+pub fn command(opcode: u16, len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
     let mut input = vec![0; len];
     for (field, value) in fields {
         field.set(&mut input, *value);
@@ -254,7 +254,7 @@ fn command(opcode: u16, len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
 }
 
 /// A command with a context.
-fn with_context(opcode: u16, len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
+pub fn with_context(opcode: u16, len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
     let mut input = command(opcode, CONTEXT + len, &[]);
     for (field, value) in fields {
         field.set(&mut input[CONTEXT..], *value);
@@ -262,7 +262,7 @@ fn with_context(opcode: u16, len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
     input
 }
 
-fn with_page(mut input: Vec<u8>, page: u64) -> Vec<u8> {
+pub fn with_page(mut input: Vec<u8>, page: u64) -> Vec<u8> {
     input.extend_from_slice(&page.to_be_bytes());
     input
 }
@@ -276,7 +276,8 @@ fn set_state(opcode: u16, number: u32, from: u64, to: u64) -> Vec<u8> {
 }
 
 impl Model {
-    fn new(options: u8) -> Self {
+    /// Returns an HCA whose PF and first VF have drivers with queues.
+    pub fn new(options: u8) -> Self {
         let config = Config {
             vfs: 2,
             network: Some([2, 0, 0, 0, 0, 7]),
@@ -305,13 +306,13 @@ impl Model {
     }
 
     /// Sends a command. Returns its output.
-    fn send(&mut self, function: FunctionId, input: &[u8]) -> Vec<u8> {
+    pub fn send(&mut self, function: FunctionId, input: &[u8]) -> Vec<u8> {
         self.machine.send(&mut self.hca, function, input, 16);
         self.machine.output().to_vec()
     }
 
     /// Sends a command. Returns the number of what it has created.
-    fn create(&mut self, function: FunctionId, input: &[u8]) -> u64 {
+    pub fn create(&mut self, function: FunctionId, input: &[u8]) -> u64 {
         ifc::OBJECT.get(&self.send(function, input))
     }
 
@@ -426,7 +427,7 @@ impl Model {
         self.send(function, &root);
     }
 
-    fn write(&mut self, function: u16, offset: u64, value: u32) {
+    pub fn write(&mut self, function: u16, offset: u64, value: u32) {
         let function = FunctionId(function);
         self.machine.write(&mut self.hca, function, offset, value);
     }

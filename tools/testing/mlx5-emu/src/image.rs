@@ -197,9 +197,14 @@ pub fn save(state: &VfState, content: &Content) -> Vec<u8> {
     for part in &content.parts {
         save_part(&mut image, part);
     }
-    let value = digest(&image);
-    put(&mut image, Word::Digest as usize, value);
+    seal(&mut image);
     image
+}
+
+/// Gives an image the digest of what is in it. It must have a header.
+pub fn seal(image: &mut [u8]) {
+    let value = digest(image);
+    put(image, Word::Digest as usize, value);
 }
 
 fn save_part(image: &mut Vec<u8>, part: &Part) {
