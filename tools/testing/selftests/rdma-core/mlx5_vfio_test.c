@@ -37,7 +37,7 @@
 #define CAPABILITY			0x10
 #define CAP_VHCA_ID			0x06
 #define CAP_UMEM_UID_0			0x4a
-#define UMEM_UID_0			(1 << 5)
+#define UMEM_UID_0			0x20
 
 static const char *device_bdf;
 
