@@ -141,12 +141,16 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "nic",
-        about: "mlx5e on the emulated HCA: two of them on one network, traffic, changes of MTU \
-                and link",
+        about: "mlx5e on the emulated HCA: two of them on one network, traffic, and changes of \
+                all that ``ethtool`` and ``ip`` change",
         suite: Suite::Check,
-        kernels: &[Stock],
-        seconds: 40,
-        machine: NETWORK,
+        kernels: BOTH,
+        seconds: 120,
+        machine: Machine {
+            // As many channels.
+            cpus: 4,
+            ..NETWORK
+        },
     },
     Scenario {
         name: "eswitch",

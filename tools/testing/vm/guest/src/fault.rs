@@ -145,47 +145,33 @@ impl Fault {
     }
 }
 
-/// The control capability of the PF. What it has armed is disarmed when it is
-/// dropped.
-pub struct Faults {
-    config: File,
-    /// The number of faults that had fired before.
-    fired: u32,
-}
+/// The control capability of a PF.
+pub struct Control(File);
 
-/// The VHCA of a VF.
-pub fn vhca(vf: Bdf) -> Result<u16> {
-    let vfs = Pf::find()?.vfs()?;
-    let number = vfs.iter().position(|other| *other == vf);
-    Ok(number.context("not a VF of the PF")? as u16 + 1)
-}
-
-impl Faults {
+impl Control {
     /// Opens it.
-    pub fn open() -> Result<Self> {
+    pub fn open(pf: &Pf) -> Result<Self> {
         let config = OpenOptions::new()
             .read(true)
             .write(true)
-            .open(Pf::find()?.dir().join("config"))?;
-        let mut faults = Self { config, fired: 0 };
+            .open(pf.dir().join("config"))?;
+        let control = Self(config);
         ensure!(
-            faults.read(regs::CONTROL_HEADER)? == regs::CONTROL_HEADER_VALUE,
+            control.read(regs::CONTROL_HEADER)? == regs::CONTROL_HEADER_VALUE,
             "the PF has no control capability"
         );
-        faults.fired = faults.read(regs::CONTROL_FIRED)?;
-        Ok(faults)
+        Ok(control)
     }
 
     fn read(&self, register: u64) -> Result<u32> {
         let mut bytes = [0; 4];
-        self.config
-            .read_exact_at(&mut bytes, regs::CONTROL + register)?;
+        self.0.read_exact_at(&mut bytes, regs::CONTROL + register)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
     fn write(&self, register: u64, value: u32) -> Result<()> {
         let at = regs::CONTROL + register;
-        Ok(self.config.write_all_at(&value.to_le_bytes(), at)?)
+        Ok(self.0.write_all_at(&value.to_le_bytes(), at)?)
     }
 
     fn command(&self, command: u32, args: &[u64]) -> Result<()> {
@@ -202,6 +188,35 @@ impl Faults {
         Ok(())
     }
 
+    /// Plugs the wire into the PF's port, or pulls it.
+    pub fn plug(&self, plugged: bool) -> Result<()> {
+        self.command(regs::CMD_SET_LINK, &[plugged.into()])
+    }
+}
+
+/// What makes faults through the control capability. What it has armed is disarmed when it
+/// is dropped.
+pub struct Faults {
+    control: Control,
+    /// The number of faults that had fired before.
+    fired: u32,
+}
+
+/// The VHCA of a VF.
+pub fn vhca(vf: Bdf) -> Result<u16> {
+    let vfs = Pf::find()?.vfs()?;
+    let number = vfs.iter().position(|other| *other == vf);
+    Ok(number.context("not a VF of the PF")? as u16 + 1)
+}
+
+impl Faults {
+    /// Begins, with none.
+    pub fn open() -> Result<Self> {
+        let control = Control::open(&Pf::find()?)?;
+        let fired = control.read(regs::CONTROL_FIRED)?;
+        Ok(Self { control, fired })
+    }
+
     /// Arms a fault. Until the test ends, a message of mlx5_core about a failed command does
     /// not fail the test.
     pub fn arm(&self, fault: Fault) -> Result<()> {
@@ -210,39 +225,43 @@ impl Faults {
         }
         let what = regs::fault_what(fault.opcode, fault.vhca, fault.nth);
         let args = [what, fault.how, fault.delay, fault.times];
-        self.command(regs::CMD_ARM_FAULT, &args)
+        self.control.command(regs::CMD_ARM_FAULT, &args)
     }
 
     /// Makes the next report of a VHCA's page tracker fail: `kind` is one of `TRACK_*`.
     pub fn arm_report(&self, vhca: u16, kind: u64) -> Result<()> {
-        self.command(regs::CMD_TRACK_FAULT, &[kind, vhca.into()])
+        self.control
+            .command(regs::CMD_TRACK_FAULT, &[kind, vhca.into()])
     }
 
     /// Disarms all faults, and releases what is held.
     pub fn disarm(&self) -> Result<()> {
-        self.command(regs::CMD_DISARM_FAULTS, &[])
+        self.control.command(regs::CMD_DISARM_FAULTS, &[])
     }
 
     /// Has all held commands answered.
     pub fn release(&self) -> Result<()> {
-        self.command(regs::CMD_RELEASE, &[])
+        self.control.command(regs::CMD_RELEASE, &[])
     }
 
     /// How many commands and reports have met a fault since this was opened.
     pub fn fired(&self) -> Result<u32> {
-        Ok(self.read(regs::CONTROL_FIRED)?.wrapping_sub(self.fired))
+        Ok(self
+            .control
+            .read(regs::CONTROL_FIRED)?
+            .wrapping_sub(self.fired))
     }
 
     /// How many faults are still to fire.
     pub fn armed(&self) -> Result<u32> {
-        self.read(regs::CONTROL_ARMED)
+        self.control.read(regs::CONTROL_ARMED)
     }
 
     /// Waits until `count` commands are held.
     pub fn wait_for_held(&self, count: u32) -> Result<()> {
         let begin = Instant::now();
         loop {
-            let held = self.read(regs::CONTROL_HELD)?;
+            let held = self.control.read(regs::CONTROL_HELD)?;
             if held == count {
                 return Ok(());
             }

@@ -13,7 +13,10 @@ use std::{
         Read,
         Write, //
     },
-    net::Ipv4Addr,
+    net::{
+        Ipv4Addr,
+        UdpSocket, //
+    },
     os::{
         fd::{
             AsRawFd,
@@ -264,6 +267,20 @@ pub fn tcp_retransmits(socket: BorrowedFd<'_>) -> io::Result<u32> {
         )
     })?;
     Ok(info.tcpi_total_retrans)
+}
+
+/// Has what is sent by a socket of UDP leave as datagrams of this size.
+pub fn set_udp_segment(socket: &UdpSocket, size: libc::c_int) -> io::Result<()> {
+    // SAFETY: The value is an int, of which the call reads all and no more.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const size).cast(),
+            size_of_val(&size) as libc::socklen_t,
+        )
+    })
 }
 
 /// Moves the calling thread to a network namespace of its own.

@@ -12,6 +12,7 @@ use anyhow::{
     Result, //
 };
 use std::{
+    collections::BTreeMap,
     fs::{
         self,
         File, //
@@ -23,6 +24,10 @@ use std::{
         UdpSocket, //
     },
     os::fd::AsFd,
+    process::{
+        Command,
+        Stdio, //
+    },
     sync::mpsc,
     thread,
     time::{
@@ -74,6 +79,11 @@ impl Host {
         Ok(host)
     }
 
+    /// The name of its interface.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
     /// Its address.
     pub fn address(&self) -> Ipv4Addr {
         self.address
@@ -107,6 +117,84 @@ impl Host {
         work: impl FnOnce(&str) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T> {
         self.with_interface(|name| Ok(work(name)?))
+    }
+
+    /// Runs a program where its interface is. Returns what the program says.
+    fn program(&self, path: &'static str, args: Vec<String>) -> Result<String> {
+        self.run(move || {
+            let mut command = Command::new(path);
+            let output = command.args(&args).stdin(Stdio::null()).output();
+            let output = output.with_context(|| path)?;
+            let said = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            ensure!(
+                output.status.success(),
+                "{path} {args:?}: {} {}",
+                output.status,
+                said(&output.stderr)
+            );
+            Ok(said(&output.stdout))
+        })
+    }
+
+    /// Runs `ip` with these words.
+    pub fn ip(&self, words: &str) -> Result<String> {
+        let words = words.split_whitespace().map(str::to_string);
+        self.program("/usr/bin/ip", words.collect())
+    }
+
+    /// The address of Ethernet that its interface has.
+    pub fn mac(&self) -> Result<String> {
+        let text = self.ip(&format!("-br link show {}", self.interface))?;
+        let mac = text.split_whitespace().nth(2);
+        Ok(mac.context("no address")?.to_string())
+    }
+
+    /// Runs `ethtool` with an option, its interface and these words.
+    pub fn ethtool(&self, option: &str, words: &str) -> Result<String> {
+        let words = words.split_whitespace();
+        let option = (!option.is_empty()).then_some(option);
+        let all = option
+            .into_iter()
+            .chain([self.interface.as_str()])
+            .chain(words);
+        self.program("/usr/bin/ethtool", all.map(str::to_string).collect())
+    }
+
+    /// What `ethtool` says behind `name:`. Of limits and what holds, that is what holds: it
+    /// comes last.
+    pub fn setting(&self, option: &str, name: &str) -> Result<String> {
+        let text = self.ethtool(option, "")?;
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let mut values = lines.filter(|(of, _)| of.trim() == name);
+        let (_, value) = values
+            .next_back()
+            .with_context(|| format!("no {name} in {text}"))?;
+        Ok(value.trim().to_string())
+    }
+
+    /// Fails if a setting is another one.
+    pub fn expect_setting(&self, option: &str, name: &str, value: &str) -> Result<()> {
+        let found = self.setting(option, name)?;
+        ensure!(found == value, "{name} is {found}, not {value}");
+        Ok(())
+    }
+
+    /// What `ethtool -S` counts.
+    pub fn statistics(&self) -> Result<Statistics> {
+        let text = self.ethtool("-S", "")?;
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let counters = lines.filter_map(|(name, value)| {
+            let value = value.trim().parse().ok()?;
+            Some((name.trim().to_string(), value))
+        });
+        Ok(Statistics(counters.collect()))
+    }
+
+    /// What `ethtool -S` counts while `work` is done.
+    pub fn counted(&self, work: impl FnOnce() -> Result<()>) -> Result<Statistics> {
+        let before = self.statistics()?;
+        work()?;
+        Ok(self.statistics()?.since(&before))
     }
 
     /// Turns its interface on or off.
@@ -176,6 +264,37 @@ impl Host {
         let values = lines.next().context("no values")?.1.split(' ');
         let value = names.zip(values).find(|(one, _)| *one == name);
         Ok(value.with_context(|| format!("no {name}"))?.1.parse()?)
+    }
+}
+
+/// What `ethtool -S` counts, by name.
+#[derive(Debug)]
+pub struct Statistics(BTreeMap<String, u64>);
+
+impl Statistics {
+    /// A counter.
+    pub fn get(&self, name: &str) -> Result<u64> {
+        let value = self.0.get(name);
+        value
+            .copied()
+            .with_context(|| format!("there is no counter {name}"))
+    }
+
+    /// The counters of channels, from the first on: `rx0_packets`, `rx1_packets`, …
+    pub fn of_channels(&self, prefix: &str, suffix: &str) -> Vec<u64> {
+        let name = |channel| format!("{prefix}{channel}_{suffix}");
+        let counters = (0..).map_while(|channel| self.0.get(&name(channel)));
+        counters.copied().collect()
+    }
+
+    /// What was counted since then.
+    fn since(self, before: &Self) -> Self {
+        let then = |name| before.0.get(name).copied().unwrap_or(0);
+        let counted = self
+            .0
+            .iter()
+            .map(|(name, value)| (name.clone(), value.wrapping_sub(then(name))));
+        Self(counted.collect())
     }
 }
 

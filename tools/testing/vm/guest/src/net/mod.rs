@@ -18,6 +18,14 @@ pub use figures::{
     judge,
     Sides, //
 };
-pub use host::Host;
+pub use host::{
+    Host,
+    Statistics, //
+};
 pub use peer::Peer;
+pub use sequence::{
+    End,
+    Received,
+    Sequence, //
+};
 pub use tally::GuestTally;
