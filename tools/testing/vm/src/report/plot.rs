@@ -147,7 +147,8 @@ mod tests {
         let plot = Plot::new(&figures(&[0, 1, 8, 16, 32], &json!([]))).unwrap();
         let text = plot.render(80);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines, ["      █", "      █", "     ██", "  ·▁███", ""]);
+        // The line below them is empty: QEMU migrates nothing.
+        assert_eq!(lines, ["      █", "      █", "     ██", "  ·▁███"]);
     }
 
     #[test]
