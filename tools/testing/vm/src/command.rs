@@ -67,10 +67,19 @@ const NETWORK: &[&str] = &[
     "pcie-root-port,id=rp-peer,bus=pcie.0,chassis=4,pref64-reserve=128M",
 ];
 
+/// A network of the first HCA's own, and where the second one is.
+const UNLIKE: &[&str] = &[
+    "-netdev",
+    "hubport,id=net0,hubid=0",
+    "-device",
+    "pcie-root-port,id=rp-peer,bus=pcie.0,chassis=4,pref64-reserve=128M",
+];
+
 /// QEMU's arguments for what a machine has beside the HCA.
 fn extra_arguments(extra: Extra) -> &'static [&'static str] {
     match extra {
         Extra::Network => NETWORK,
+        Extra::Unlike => UNLIKE,
         Extra::HostFiles => HOST_FILES,
         Extra::SharedMemory => SHARED_MEMORY,
         // The one is in the sysroot, and the other in the initramfs.
@@ -97,15 +106,18 @@ fn counting(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
     ]
 }
 
-/// The HCA at the other end of the network.
+/// The second HCA: at the other end of the network, if it is a NIC.
 fn peer(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
-    if !machine.scenario.has(Extra::Network) {
-        return Vec::new();
-    }
+    let has = |extra| machine.scenario.has(extra);
+    let network = match (has(Extra::Network), has(Extra::Unlike)) {
+        (true, _) => ",netdev=net1",
+        (false, true) => "",
+        (false, false) => return Vec::new(),
+    };
     vec![
         "-device".to_string(),
         format!(
-            "mlx5-emu,bus=rp-peer,netdev=net1,event-log={0}/commands-peer.log,\
+            "mlx5-emu,bus=rp-peer{network},event-log={0}/commands-peer.log,\
              violations-log={0}/{PEER_VIOLATIONS}",
             dir.display()
         ),

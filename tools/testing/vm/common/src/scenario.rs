@@ -51,6 +51,8 @@ pub enum Extra {
     SharedMemory,
     /// A second HCA, on one network with the first.
     Network,
+    /// A second HCA that is no NIC, and a network for the first.
+    Unlike,
     /// A machine in the machine: what it boots, beside the host's files.
     Guest,
     /// A test of rdma-core's user-space driver.

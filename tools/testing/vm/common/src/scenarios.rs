@@ -161,6 +161,19 @@ pub const ALL: &[Scenario] = &[
         machine: NETWORK,
     },
     Scenario {
+        name: "unlike",
+        about: "what must not be loaded: a NIC's state where there is none, and the reverse, and \
+                an image of another version",
+        suite: Suite::Check,
+        kernels: &[Stock],
+        seconds: 40,
+        machine: Machine {
+            properties: ",netdev=net0,num-vfs=4",
+            extras: &[Extra::Unlike],
+            ..WELL
+        },
+    },
+    Scenario {
         name: "rdma-core",
         about: "rdma-core's user-space driver on a VF, through vfio-pci and our driver",
         suite: Suite::Check,

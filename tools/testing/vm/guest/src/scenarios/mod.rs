@@ -43,6 +43,7 @@ mod timeout;
 mod tool;
 mod trace;
 mod track;
+mod unlike;
 mod waits;
 
 pub use badinput::hold;
@@ -111,6 +112,7 @@ const ALL: &[&[NamedRun]] = &[
     tool::SCENARIOS,
     trace::SCENARIOS,
     track::SCENARIOS,
+    unlike::SCENARIOS,
     waits::SCENARIOS,
 ];
 
