@@ -38,7 +38,10 @@ use mlx5_emu::{
         Image,
         HEADER_LEN, //
     },
-    migration::Vhca,
+    migration::{
+        Running,
+        Vhca, //
+    },
     records::{
         Key,
         Kind,
@@ -89,7 +92,8 @@ const MEMORY_WRITE: u8 = 14;
 const RESET: u8 = 15;
 
 /// The other bits of a LOAD: what was loaded before it stays, it has one page instead of all,
-/// more follows, and its parts are changed no more.
+/// more follows, and its parts are changed no more. With the second one, SUSPEND is only about
+/// the initiator.
 const INCREMENTAL: u8 = 1 << 4;
 const PARTIAL: u8 = 1 << 5;
 const MORE: u8 = 1 << 6;
@@ -107,7 +111,8 @@ struct Model {
     words: Vec<(u8, u64)>,
     /// Bytes that were loaded.
     loaded: usize,
-    is_stopped: bool,
+    /// What the second VF does. The first one is suspended.
+    running: Running,
 }
 
 fn about(opcode: u16, op_mod: u64, vhca: u16) -> Vec<u8> {
@@ -179,11 +184,12 @@ impl Model {
             parts: Vec::new(),
             words: Vec::new(),
             loaded: 0,
-            is_stopped: true,
+            running: Running::Suspended,
         };
         model.create_more();
         for function in [FROM, TO] {
-            model.stop(function);
+            model.suspend(function, 0);
+            model.suspend(function, 1);
         }
         let len = model.save(FROM).expect("an image of a driver's VF");
         let bytes = model.image(len).to_vec();
@@ -272,9 +278,25 @@ impl Model {
         ifc::STATUS.get(&self.of.send(FunctionId::PF, input))
     }
 
-    fn stop(&mut self, function: u16) {
-        for side in 0..2 {
-            assert_eq!(self.manage(&about(ifc::SUSPEND_VHCA, side, function)), 0);
+    /// Suspends the initiator of a VF, or its responder then.
+    fn suspend(&mut self, function: u16, side: u64) {
+        assert_eq!(self.manage(&about(ifc::SUSPEND_VHCA, side, function)), 0);
+        let quiet = &mut self.of.machine.quiet;
+        if side == 0 {
+            quiet.push(FunctionId(function));
+        }
+    }
+
+    /// Suspends the second VF, or only its initiator.
+    fn stop(&mut self, whole: bool) {
+        if self.running == Running::Fully {
+            self.suspend(TO, 0);
+            self.running = Running::InitiatorSuspended;
+        }
+        if self.running == Running::InitiatorSuspended && whole {
+            self.suspend(TO, 1);
+            self.running = Running::Suspended;
+            self.check_saved();
         }
     }
 
@@ -321,7 +343,7 @@ impl Model {
     }
 
     fn load(&mut self, options: u8) {
-        if !self.is_stopped {
+        if self.running != Running::Suspended {
             return;
         }
         let is_partial = options & (PARTIAL | INCREMENTAL) != 0;
@@ -358,12 +380,22 @@ impl Model {
     }
 
     fn resume(&mut self) {
-        if !self.is_stopped {
+        if self.running == Running::Fully {
             return;
         }
-        let statuses = [0, 1].map(|side| self.manage(&about(ifc::RESUME_VHCA, side, TO)));
-        self.is_stopped = statuses[1] != 0;
-        assert_eq!(self.is_stopped, self.vhca(TO).half.is_some());
+        if self.running == Running::Suspended {
+            let status = self.manage(&about(ifc::RESUME_VHCA, 0, TO));
+            assert_eq!(status != 0, self.vhca(TO).half.is_some());
+            if status != 0 {
+                return;
+            }
+        }
+        self.of
+            .machine
+            .quiet
+            .retain(|quiet| *quiet != FunctionId(TO));
+        self.running = Running::Fully;
+        assert_eq!(self.manage(&about(ifc::RESUME_VHCA, 1, TO)), 0);
     }
 
     /// Takes one of the parts.
@@ -480,12 +512,7 @@ impl Model {
             }
             LOAD => self.load(options),
             RESUME => self.resume(),
-            SUSPEND if !self.is_stopped => {
-                self.stop(TO);
-                self.is_stopped = true;
-                self.check_saved();
-            }
-            SUSPEND => (),
+            SUSPEND => self.stop(options & PARTIAL == 0),
             FRAME => {
                 let frame = frames::take(input);
                 self.of.hca.frame_arrived(&mut self.of.machine, &frame);
@@ -505,9 +532,13 @@ impl Model {
             }
             RESET => {
                 self.of.hca.reset(FunctionId(TO));
-                self.stop(TO);
-                self.is_stopped = true;
+                self.of
+                    .machine
+                    .quiet
+                    .retain(|quiet| *quiet != FunctionId(TO));
+                self.running = Running::Fully;
                 self.loaded = 0;
+                self.stop(true);
             }
             _ => self.change_part(options, input),
         }
@@ -624,6 +655,28 @@ pub fn seeds() -> Vec<Seed> {
         ("a command that takes for ever", with(&[&slow_command()])),
         ("a version", with(&[&[HEADER, 1, 2]])),
         (
+            "what comes while it is suspended",
+            [
+                &used[..],
+                &[
+                    RESUME,
+                    SUSPEND | PARTIAL,
+                    FRAME,
+                    0,
+                    0,
+                    REGISTER,
+                    0,
+                    REGISTER,
+                    2,
+                ],
+                &[
+                    REGISTER, 4, 1, 0, 0, 0, TIME, COMMAND, 10, 0, 1, 64, 0, TIME, SUSPEND,
+                ],
+                &[FRAME, 0, 0, TIME, RESUME, TIME, SUSPEND | PARTIAL, RESUME],
+            ]
+            .concat(),
+        ),
+        (
             "a reset",
             [
                 &[LOAD | MORE | PARTIAL | ANEW, RESET][..],
@@ -667,7 +720,7 @@ mod tests {
             .records(TO)
             .keys()
             .all(|key| key.kind != Kind::Command));
-        assert!(!model.is_stopped);
+        assert_eq!(model.running, Running::Fully);
         assert_eq!(model.of.hca.violations, 0);
     }
 

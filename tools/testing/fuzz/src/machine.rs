@@ -47,6 +47,8 @@ pub struct Machine {
     pub sent: Vec<Vec<u8>>,
     /// What functions may write, while that is known.
     pub guard: Option<Guard>,
+    /// Functions that must neither touch memory nor interrupt.
+    pub quiet: Vec<FunctionId>,
 }
 
 impl Machine {
@@ -59,7 +61,12 @@ impl Machine {
             accesses: 0,
             sent: Vec::new(),
             guard: None,
+            quiet: Vec::new(),
         }
+    }
+
+    fn check_quiet(&self, function: FunctionId) {
+        assert!(!self.quiet.contains(&function), "{function:?} is not quiet");
     }
 
     fn range(&mut self, addr: u64, len: usize) -> Result<std::ops::Range<usize>, DmaFault> {
@@ -177,6 +184,7 @@ impl Host for Machine {
         addr: u64,
         buf: &mut [u8],
     ) -> Result<(), DmaFault> {
+        self.check_quiet(function);
         let range = self.range(addr, buf.len())?;
         buf.copy_from_slice(&self.memory[range]);
         if let Some(guard) = &mut self.guard {
@@ -186,6 +194,7 @@ impl Host for Machine {
     }
 
     fn dma_write(&mut self, function: FunctionId, addr: u64, buf: &[u8]) -> Result<(), DmaFault> {
+        self.check_quiet(function);
         let range = self.range(addr, buf.len())?;
         if let Some(guard) = &mut self.guard {
             guard.write(function, addr, buf);
@@ -194,7 +203,9 @@ impl Host for Machine {
         Ok(())
     }
 
-    fn interrupt(&mut self, _: FunctionId, _: u16) {}
+    fn interrupt(&mut self, function: FunctionId, _: u16) {
+        self.check_quiet(function);
+    }
 
     fn now(&mut self) -> u64 {
         self.now
