@@ -1,17 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Flow tables that a driver makes, and packets that go through them. What the emulated NIC
-//! takes is written down a second time, in its plainest form, and each packet must go where
-//! that says.
+//! Flow tables that a driver makes, of each type, and packets that go through them. What the
+//! emulated NIC takes is written down a second time, in its plainest form, and each packet must
+//! go where that says.
 
 use crate::frames;
 use mlx5_emu::{
-    ifc::ethernet::{
-        flow,
-        headers, //
+    ifc::{
+        eswitch::{
+            flow_counter,
+            misc,
+            UPLINK, //
+        },
+        ethernet::{
+            flow,
+            headers, //
+        },
     },
-    packet::Packet,
+    packet::{
+        Key,
+        Packet, //
+    },
     steering::{
+        kind::{
+            Kind,
+            ALLOW,
+            COUNT,
+            DROP,
+            FORWARD, //
+        },
+        Destination,
         FlowTables,
         Hit,
         Named,
@@ -30,8 +48,18 @@ use std::{
 
 /// Most steps of an input.
 const STEPS: usize = 96;
-/// TIRs that there are.
+/// Types of tables, for the first byte of an input.
+const KINDS: [Kind; 4] = [
+    Kind::NicReceive,
+    Kind::EgressAcl,
+    Kind::IngressAcl,
+    Kind::Fdb,
+];
+/// TIRs, counters and ports that there are, and the port that packets come from.
 const TIRS: RangeInclusive<u32> = 1..=8;
+const COUNTERS: RangeInclusive<u32> = 1..=8;
+const PORTS: RangeInclusive<u16> = 0..=3;
+const PORT: u16 = 1;
 /// Bytes of commands, but for the destinations of an entry.
 const TABLE_LEN: usize = 0x40;
 const GROUP_LEN: usize = 0x400;
@@ -51,23 +79,30 @@ const PACKET: u8 = 8;
 const SPOILT: u8 = 1 << 4;
 /// A table whose packets go to another one, unless an entry is for them.
 const WITH_MISS: u8 = 1 << 5;
-/// An entry that is changed, and a root that is taken away.
+/// An entry that is changed, a root that is taken away, and a group that asks for the port.
 const OTHER: u8 = 1 << 6;
 
 /// An entry, as it was set.
 struct Entry {
     group: u32,
-    value: [u8; headers::LEN],
+    value: Key,
     tag: u32,
-    /// Each is a table, or else a TIR.
-    destinations: Vec<(bool, u32)>,
+    actions: u64,
+    /// The type and the number of each.
+    destinations: Vec<(u64, u32)>,
+    counters: Vec<u32>,
 }
+
+/// Types of destinations.
+const VPORT: u64 = 0;
+const TABLE: u64 = 1;
+const TIR: u64 = 2;
 
 /// A table, as it was made.
 struct Table {
     level: u64,
     miss: Option<u32>,
-    groups: BTreeMap<u32, (RangeInclusive<u32>, [u8; headers::LEN])>,
+    groups: BTreeMap<u32, (RangeInclusive<u32>, Key)>,
     entries: BTreeMap<u32, Entry>,
 }
 
@@ -85,41 +120,41 @@ fn sorted(hits: impl IntoIterator<Item = Hit>) -> Vec<(u32, u32)> {
     sorted
 }
 
+/// What entries do, in any order: whether each drops packets, where they go, and what counts
+/// them.
+type Done = Vec<(bool, Vec<(u64, u32)>, Vec<u32>)>;
+
+/// What is found on the way through the tables.
+struct Walk<'a> {
+    steps: usize,
+    entries: Vec<&'a Entry>,
+    missed: bool,
+}
+
 impl Made {
-    /// Goes through a table. Returns whether that was all: `steps` are left.
-    fn walk(
-        &self,
-        id: u32,
-        set: &[u8; headers::LEN],
-        steps: &mut usize,
-        hits: &mut Vec<Hit>,
-    ) -> bool {
-        let Some(left) = steps.checked_sub(1) else {
+    /// Goes through a table. Returns whether that was all: there were steps left.
+    fn walk<'a>(&'a self, id: u32, key: &Key, walk: &mut Walk<'a>) -> bool {
+        let Some(left) = walk.steps.checked_sub(1) else {
             return false;
         };
-        *steps = left;
+        walk.steps = left;
         let table = &self.tables[&id];
         for entry in table.entries.values() {
             let (_, mask) = &table.groups[&entry.group];
-            if (0..headers::LEN).any(|at| (set[at] ^ entry.value[at]) & mask[at] != 0) {
+            if (0..key.len()).any(|at| (key[at] ^ entry.value[at]) & mask[at] != 0) {
                 continue;
             }
-            for (is_table, number) in &entry.destinations {
-                let hit = Hit {
-                    tir: *number,
-                    tag: entry.tag,
-                };
-                if !is_table {
-                    hits.push(hit);
-                } else if !self.walk(*number, set, steps, hits) {
-                    return false;
-                }
-            }
-            return true;
+            walk.entries.push(entry);
+            let mut tables = entry.destinations.iter();
+            return tables.all(|(kind, number)| *kind != TABLE || self.walk(*number, key, walk));
         }
-        table
-            .miss
-            .is_none_or(|miss| self.walk(miss, set, steps, hits))
+        match table.miss {
+            Some(miss) => self.walk(miss, key, walk),
+            None => {
+                walk.missed = true;
+                true
+            }
+        }
     }
 
     /// Checks where the NIC has a packet go.
@@ -127,16 +162,55 @@ impl Made {
         let Some(packet) = Packet::parse(frame) else {
             return;
         };
-        let set = packet.match_set(frame);
-        let found = tables.lookup(&set);
-        assert!(found.len() <= MAX_HITS);
-        let (mut steps, mut hits) = (MAX_STEPS, Vec::new());
-        let whole = match self.root {
-            Some(root) => self.walk(root, &set, &mut steps, &mut hits),
-            None => true,
+        let key = packet.key(frame, PORT);
+        let found = tables.find(&key);
+        let told = tables.lookup(&packet.match_set(frame));
+        assert!(found.entries.len() <= MAX_STEPS && told.len() <= MAX_HITS);
+        let mut walk = Walk {
+            steps: MAX_STEPS,
+            entries: Vec::new(),
+            missed: self.root.is_none(),
         };
-        if whole && hits.len() <= MAX_HITS {
-            assert_eq!(sorted(found), sorted(hits));
+        if !self
+            .root
+            .is_none_or(|root| self.walk(root, &key, &mut walk))
+        {
+            return;
+        }
+        let destination = |to: &Destination| match *to {
+            Destination::Vport(number) => (VPORT, number.into()),
+            Destination::Table(number) => (TABLE, number),
+            Destination::Tir(number) => (TIR, number),
+        };
+        let mut done: Done = found
+            .entries
+            .iter()
+            .map(|entry| {
+                let to = entry.destinations.iter().map(destination).collect();
+                (entry.drops(), to, entry.counters.clone())
+            })
+            .collect();
+        let mut expected: Done = walk
+            .entries
+            .iter()
+            .map(|entry| {
+                let drops = entry.actions & DROP != 0;
+                (drops, entry.destinations.clone(), entry.counters.clone())
+            })
+            .collect();
+        done.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!((done, found.missed), (expected, walk.missed));
+        let hits = walk.entries.iter().flat_map(|entry| {
+            let tirs = entry.destinations.iter().filter(|(kind, _)| *kind == TIR);
+            tirs.map(|(_, tir)| Hit {
+                tir: *tir,
+                tag: entry.tag,
+            })
+        });
+        let hits = sorted(hits);
+        if hits.len() <= MAX_HITS {
+            assert_eq!(sorted(told), hits);
         }
     }
 
@@ -148,13 +222,14 @@ impl Made {
     fn in_use(&self, id: u32) -> bool {
         self.tables.values().any(|table| {
             let mut entries = table.entries.values();
-            table.miss == Some(id) || entries.any(|entry| entry.destinations.contains(&(true, id)))
+            table.miss == Some(id) || entries.any(|entry| entry.destinations.contains(&(TABLE, id)))
         })
     }
 }
 
 /// The tables, what is known of them, and the frame that was last sent.
 struct Model {
+    kind: Kind,
     tables: FlowTables,
     made: Made,
     frame: Vec<u8>,
@@ -177,8 +252,10 @@ fn spoil(command: &mut Vec<u8>, input: &mut Input<'_>) {
 impl Model {
     /// Takes the steps of an input.
     fn run(input: &mut Input<'_>) -> Self {
+        let kind = KINDS[usize::from(input.byte()) % KINDS.len()];
         let mut model = Self {
-            tables: FlowTables::default(),
+            kind,
+            tables: FlowTables::new(kind),
             made: Made::default(),
             frame: frames::frames().swap_remove(0).1,
         };
@@ -199,8 +276,10 @@ impl Model {
             }
             command
         };
+        let kind = self.kind;
         let about = |len: usize, table: u8| {
             let mut command = vec![0; len];
+            flow::TABLE_TYPE.set(&mut command, kind as u64);
             flow::TABLE.set(&mut command, table.into());
             command
         };
@@ -247,8 +326,11 @@ impl Model {
                 flow::GROUP_START.set(&mut command, input.byte().into());
                 flow::GROUP_END.set(&mut command, input.byte().into());
                 let selected = input.u16();
-                if selected != 0 {
-                    flow::CRITERIA.set(&mut command, 1);
+                let of_port = options & OTHER != 0;
+                let criteria = u64::from(selected != 0) | (u64::from(of_port) << 1);
+                flow::CRITERIA.set(&mut command, criteria);
+                if of_port {
+                    misc::SOURCE_PORT.set(&mut command[flow::MASK..], u64::MAX);
                 }
                 for (bit, field) in headers::MATCHED.into_iter().enumerate() {
                     if (selected >> bit) & 1 == 1 {
@@ -277,16 +359,28 @@ impl Model {
                 flow::CONTEXT_GROUP.set(context, input.byte().into());
                 flow::TAG.set(context, input.byte().into());
                 let count = input.byte() % 8;
-                flow::ACTION.set(context, if count == 0 { 2 } else { 4 });
+                let actions = match (input.byte(), count) {
+                    (0, 0) => DROP,
+                    (0, _) => FORWARD,
+                    (actions, _) => actions.into(),
+                };
+                flow::ACTION.set(context, actions);
                 flow::DESTINATIONS.set(context, count.into());
                 // It is for the frame that comes next, or for one like it.
                 if let Some(packet) = Packet::parse(&self.frame) {
-                    let set = packet.match_set(&self.frame);
-                    context[flow::VALUE..][..headers::LEN].copy_from_slice(&set);
+                    let mut key = packet.key(&self.frame, PORT);
+                    if kind != Kind::Fdb {
+                        misc::SOURCE_PORT.set(&mut key, 0);
+                    }
+                    context[flow::VALUE..][..key.len()].copy_from_slice(&key);
                 }
                 for _ in 0..count {
                     let (kind, number) = (input.byte(), input.byte());
-                    command.extend([1 + kind % 2, 0, 0, number, 0, 0, 0, 0]);
+                    command.extend([kind % 3, 0, 0, number, 0, 0, 0, 0]);
+                }
+                if actions & COUNT != 0 {
+                    flow::COUNTERS.set(&mut command[flow::CONTEXT..], 1);
+                    command.extend([0, 0, 0, input.byte(), 0, 0, 0, 0]);
                 }
                 let command = finish(command, input);
                 self.set_entry(u64::from(options & OTHER != 0), &command);
@@ -356,32 +450,58 @@ impl Model {
     }
 
     fn set_entry(&mut self, op_mod: u64, command: &[u8]) {
-        let exists = |named| matches!(named, Named::Tir(tir) if TIRS.contains(&tir));
+        let exists = |named| match named {
+            Named::Tir(tir) => TIRS.contains(&tir),
+            Named::Vport(port) => PORTS.contains(&port) || port == UPLINK,
+            Named::Counter(counter) => COUNTERS.contains(&counter),
+        };
         if self.tables.set_entry(op_mod, command, exists).is_err() {
             return;
         }
         let context = &command[flow::CONTEXT..];
         let index = flow::INDEX.get(command) as u32;
         let id = flow::TABLE.get(command) as u32;
-        let count = flow::DESTINATIONS.get(context) as usize;
-        let list = context[flow::DESTINATION..].chunks(8).take(count);
+        let counts = [flow::DESTINATIONS, flow::COUNTERS].map(|field| field.get(context) as usize);
+        let mut list = context
+            .get(flow::DESTINATION..)
+            .unwrap_or_default()
+            .chunks(8);
+        let destinations = list.by_ref().take(counts[0]).map(|one| {
+            let number = flow::DESTINATION_ID.get(one) as u32;
+            (flow::DESTINATION_TYPE.get(one), number)
+        });
+        let destinations = destinations.collect();
+        let counters = list.take(counts[1]);
+        let counters = counters.map(|one| flow_counter::LISTED.get(one) as u32);
         let entry = Entry {
             group: flow::CONTEXT_GROUP.get(context) as u32,
             value: *context[flow::VALUE..].first_chunk().expect("a value"),
             tag: flow::TAG.get(context) as u32,
-            destinations: list
-                .map(|one| {
-                    let number = flow::DESTINATION_ID.get(one) as u32;
-                    (flow::DESTINATION_TYPE.get(one) == 1, number)
-                })
-                .collect(),
+            actions: flow::ACTION.get(context),
+            destinations,
+            counters: counters.collect(),
         };
-        assert_eq!(entry.destinations.len(), count);
+        assert_eq!([entry.destinations.len(), entry.counters.len()], counts);
+        // One thing becomes of a packet. Only ACLs let it through, and count it.
+        let is_acl = matches!(self.kind, Kind::EgressAcl | Kind::IngressAcl);
+        match entry.actions & !COUNT {
+            DROP => assert!(entry.destinations.is_empty()),
+            ALLOW => assert!(is_acl && entry.destinations.is_empty()),
+            FORWARD => assert!(!is_acl && !entry.destinations.is_empty()),
+            actions => panic!("actions {actions:#x}"),
+        }
+        assert_eq!(entry.actions & COUNT != 0, !entry.counters.is_empty());
+        assert!(is_acl || entry.counters.is_empty());
+        assert!(entry.counters.iter().all(|one| COUNTERS.contains(one)));
         let level = self.made.tables[&id].level;
-        for (is_table, number) in &entry.destinations {
-            match is_table {
-                true => self.made.follows(level, *number),
-                false => assert!(TIRS.contains(number)),
+        for (kind, number) in &entry.destinations {
+            match *kind {
+                TABLE => self.made.follows(level, *number),
+                TIR => assert!(self.kind == Kind::NicReceive && TIRS.contains(number)),
+                _ => {
+                    let port = u16::try_from(*number).expect("a port");
+                    assert!(self.kind == Kind::Fdb && exists(Named::Vport(port)));
+                }
             }
         }
         let table = self.made.tables.get_mut(&id).expect("it was made");
@@ -392,7 +512,8 @@ impl Model {
     }
 }
 
-/// Runs one input: commands about flow tables, and packets.
+/// Runs one input: a byte that chooses the type of the tables, commands about them, and
+/// packets.
 pub fn run(bytes: &[u8]) {
     Model::run(&mut Input::new(bytes));
 }
@@ -401,6 +522,7 @@ pub fn run(bytes: &[u8]) {
 /// has packets of one address, and one for what neither wants.
 fn proper() -> Vec<Vec<u8>> {
     vec![
+        vec![0],
         // Number 1, level 9; 2, level 5, whose packets go to 1; 3, level 1, whose go to 2.
         vec![CREATE_TABLE, 0, 9, 4, 0],
         vec![CREATE_TABLE | WITH_MISS, 0, 5, 4, 1],
@@ -411,13 +533,13 @@ fn proper() -> Vec<Vec<u8>> {
         vec![CREATE_GROUP, 1, 0, 3, 0, 0],
         vec![CREATE_GROUP, 2, 0, 3, 1 << 4, 0],
         vec![CREATE_GROUP, 3, 4, 15, 1 << 2, 0],
-        vec![SET_ENTRY, 1, 0, 1, 7, 1, 1, 1],
-        vec![SET_ENTRY, 2, 3, 1, 0, 2, 1, 2, 1, 3],
-        vec![SET_ENTRY, 3, 4, 1, 5, 2, 0, 2, 1, 4],
+        vec![SET_ENTRY, 1, 0, 1, 7, 1, 0, 2, 1],
+        vec![SET_ENTRY, 2, 3, 1, 0, 2, 0, 2, 2, 2, 3],
+        vec![SET_ENTRY, 3, 4, 1, 5, 2, 0, 1, 2, 2, 4],
         // UDP over IPv6, and with another address.
         vec![PACKET, 3, 0],
         vec![PACKET, 3, 1, 5, 9],
-        vec![SET_ENTRY | OTHER, 3, 4, 1, 5, 0],
+        vec![SET_ENTRY | OTHER, 3, 4, 1, 5, 0, 0],
         vec![PACKET, 0, 0],
         vec![DELETE_ENTRY, 3, 4],
         vec![DESTROY_GROUP, 3, 1],
@@ -426,19 +548,48 @@ fn proper() -> Vec<Vec<u8>> {
     ]
 }
 
+/// An ACL that lets one address through, and counts what it drops.
+fn acl(kind: u8) -> Vec<u8> {
+    [
+        vec![kind],
+        vec![CREATE_TABLE, 0, 0, 4, 0],
+        vec![CREATE_GROUP, 1, 0, 0, 1 << 2, 0],
+        vec![CREATE_GROUP, 1, 1, 1, 0, 0],
+        vec![SET_ENTRY, 1, 0, 1, 0, 0, ALLOW as u8],
+        vec![SET_ENTRY, 1, 1, 2, 0, 0, (DROP | COUNT) as u8, 3],
+        vec![SET_ROOT, 1],
+        vec![PACKET, 0, 0],
+        vec![PACKET, 0, 1, 5, 9],
+    ]
+    .concat()
+}
+
+/// An FDB that sends what comes from one port to two others.
+fn fdb() -> Vec<u8> {
+    [
+        vec![3],
+        vec![CREATE_TABLE, 0, 0, 4, 0],
+        vec![CREATE_GROUP | OTHER, 1, 0, 0, 0, 0],
+        vec![SET_ENTRY, 1, 0, 1, 0, 2, 0, 0, 2, 0, 3],
+        vec![SET_ROOT, 1],
+        vec![PACKET, 0, 0],
+    ]
+    .concat()
+}
+
 /// Returns inputs to begin with.
 pub fn seeds() -> Vec<Seed> {
     let proper = proper();
     // Each entry has packets go through the next table several times.
-    let mut many: Vec<Vec<u8>> = vec![vec![CREATE_TABLE, 0, 9, 4, 0]];
+    let mut many: Vec<Vec<u8>> = vec![vec![0], vec![CREATE_TABLE, 0, 9, 4, 0]];
     for below in 1..=4 {
         many.push(vec![CREATE_TABLE, 0, 9 - below, 4, 0]);
         many.push(vec![CREATE_GROUP, below + 1, 0, 3, 0, 0]);
-        let to = [0, below].repeat(7);
-        many.push([&[SET_ENTRY, below + 1, 0, 1, 0, 7][..], &to].concat());
+        let to = [1, below].repeat(7);
+        many.push([&[SET_ENTRY, below + 1, 0, 1, 0, 7, 0][..], &to].concat());
     }
     many.push(vec![CREATE_GROUP, 1, 0, 3, 0, 0]);
-    many.push(vec![SET_ENTRY, 1, 0, 1, 0, 1, 1, 1]);
+    many.push(vec![SET_ENTRY, 1, 0, 1, 0, 1, 0, 2, 1]);
     many.push(vec![SET_ROOT, 5]);
     vec![
         ("tables", proper.concat()),
@@ -446,6 +597,7 @@ pub fn seeds() -> Vec<Seed> {
         (
             "a loop",
             [
+                vec![0],
                 vec![CREATE_TABLE, 0, 1, 4, 0],
                 vec![MODIFY_TABLE | WITH_MISS, 1, 0, 0, 1],
                 vec![SET_ROOT, 1],
@@ -454,18 +606,22 @@ pub fn seeds() -> Vec<Seed> {
         ),
         (
             "a short command",
-            vec![CREATE_TABLE | SPOILT, 0, 1, 4, 0, 0, 0xff, 0x20, 0],
+            vec![0, CREATE_TABLE | SPOILT, 0, 1, 4, 0, 0, 0xff, 0x20, 0],
         ),
+        ("an ACL", acl(1)),
+        ("another ACL", acl(2)),
+        ("the FDB", fdb()),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mlx5_emu::steering::Found;
 
     /// Runs the first steps of [`proper()`]. Returns where the last frame goes.
     fn hits(steps: usize) -> Vec<(u32, u32)> {
-        let bytes = proper()[..steps].concat();
+        let bytes = proper()[..=steps].concat();
         let Model { tables, frame, .. } = Model::run(&mut Input::new(&bytes));
         let packet = Packet::parse(&frame).unwrap();
         sorted(tables.lookup(&packet.match_set(&frame)))
@@ -486,6 +642,30 @@ mod tests {
         let bytes = proper().concat();
         let model = Model::run(&mut Input::new(&bytes));
         assert_eq!((model.tables.len(), model.made.root), (2, None));
+    }
+
+    /// What the tables of an input have for its last frame.
+    fn found<R>(bytes: &[u8], read: impl Fn(&Found<'_>) -> R) -> R {
+        let Model { tables, frame, .. } = Model::run(&mut Input::new(bytes));
+        let packet = Packet::parse(&frame).unwrap();
+        read(&tables.find(&packet.key(&frame, PORT)))
+    }
+
+    #[test]
+    fn tables_of_the_eswitch_are_reached() {
+        for kind in 1..=2 {
+            let bytes = acl(kind);
+            let last = bytes.len() - 5;
+            let drops = |found: &Found<'_>| found.entries[0].drops();
+            assert!(!found(&bytes[..last], drops));
+            assert!(found(&bytes, drops));
+            assert_eq!(
+                found(&bytes, |found| found.entries[0].counters.clone()),
+                [3]
+            );
+        }
+        let to = found(&fdb(), |found| found.entries[0].destinations.clone());
+        assert_eq!(to, [Destination::Vport(2), Destination::Vport(3)]);
     }
 
     #[test]
