@@ -75,6 +75,8 @@ check-qemu-faults:
 
 check-net:
 	$(call vm-test,scenario --kernel=stock -- net-suite)
+	$(call vm-test,scenario --kernel=stock -- net-often)
+	$(call vm-test,scenario --kernel=stock -- net-changes)
 
 fuzz:
 	$(call vm-test,fuzz --target="$$FUZZ" $${INPUT:+--input="$$INPUT"})

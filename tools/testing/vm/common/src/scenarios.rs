@@ -598,10 +598,26 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "net-suite",
-        about: "``net`` in all ways",
+        about: "``net`` with migrations that fail and with several queues",
         suite: Suite::CheckNet,
         kernels: &[Stock],
-        seconds: 300,
+        seconds: 400,
+        machine: Machine { limit: HOUR, ..NET },
+    },
+    Scenario {
+        name: "net-often",
+        about: "``net`` back and forth ten times",
+        suite: Suite::CheckNet,
+        kernels: &[Stock],
+        seconds: 400,
+        machine: Machine { limit: HOUR, ..NET },
+    },
+    Scenario {
+        name: "net-changes",
+        about: "a guest that changes its interface in pre-copy, with each driver",
+        suite: Suite::CheckNet,
+        kernels: &[Stock],
+        seconds: 500,
         machine: Machine { limit: HOUR, ..NET },
     },
     Scenario {

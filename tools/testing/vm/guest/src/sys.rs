@@ -216,6 +216,13 @@ pub fn set_interface_flags(name: &str, bits: libc::c_int, on: bool) -> io::Resul
     Ok(())
 }
 
+/// The MTU of a network interface.
+pub fn mtu(name: &str) -> io::Result<libc::c_int> {
+    let request = interface_ioctl(name, libc::SIOCGIFMTU, |_| ())?;
+    // SAFETY: The kernel has just written the MTU.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu })
+}
+
 /// Sets the MTU of a network interface.
 pub fn set_mtu(name: &str, mtu: libc::c_int) -> io::Result<()> {
     interface_ioctl(name, libc::SIOCSIFMTU, |request| {

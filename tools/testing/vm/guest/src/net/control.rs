@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Changes of what an interface receives: flow rules (`ethtool -N`) and promiscuous mode.
+//! Changes of what an interface receives: flow rules (`ethtool -N`), promiscuous mode, and the
+//! number of its queues (`ethtool -L`).
 
 use crate::sys;
 use std::io;
 
 // include/uapi/linux/ethtool.h
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_SCHANNELS: u32 = 0x3d;
 const ETHTOOL_SRXCLSRLDEL: u32 = 0x31;
 const ETHTOOL_SRXCLSRLINS: u32 = 0x32;
 const UDP_V4_FLOW: u32 = 2;
 const RX_CLS_FLOW_DISC: u64 = u64::MAX;
 /// Bytes of a struct ethtool_rxnfc.
 const RXNFC: usize = 192;
+/// Words of a struct ethtool_channels.
+const CHANNELS: usize = 9;
+/// Where its words are.
+const MAX_COMBINED: usize = 4;
+const COMBINED: usize = 8;
 
 /// Where its fields are.
 mod rxnfc {
@@ -50,4 +58,31 @@ pub fn remove_rule(interface: &str, location: u32) -> io::Result<()> {
 /// Has the interface receive what is for others, or not.
 pub fn set_promiscuous(interface: &str, on: bool) -> io::Result<()> {
     sys::set_interface_flags(interface, libc::IFF_PROMISC, on)
+}
+
+/// Has a command about queues carried out. Returns all words as they are then.
+fn with_channels(interface: &str, words: [u32; CHANNELS]) -> io::Result<[u32; CHANNELS]> {
+    let mut bytes = words.map(u32::to_ne_bytes);
+    sys::ethtool(interface, bytes.as_flattened_mut())?;
+    Ok(bytes.map(u32::from_ne_bytes))
+}
+
+fn all_channels(interface: &str) -> io::Result<[u32; CHANNELS]> {
+    let mut words = [0; CHANNELS];
+    words[0] = ETHTOOL_GCHANNELS;
+    with_channels(interface, words)
+}
+
+/// How many queues of each kind the interface has, and how many it can have.
+pub fn channels(interface: &str) -> io::Result<[u32; 2]> {
+    let words = all_channels(interface)?;
+    Ok([words[COMBINED], words[MAX_COMBINED]])
+}
+
+/// Gives the interface so many queues of each kind.
+pub fn set_channels(interface: &str, count: u32) -> io::Result<()> {
+    let mut words = all_channels(interface)?;
+    words[0] = ETHTOOL_SCHANNELS;
+    words[COMBINED] = count;
+    with_channels(interface, words).map(|_| ())
 }

@@ -3,6 +3,10 @@
 //! The figures of a guest's traffic, from what it and its peer have counted.
 
 use super::{
+    datagrams::{
+        Lost,
+        Span, //
+    },
     peer::PeerTally,
     tally::{
         GuestTally,
@@ -24,6 +28,8 @@ pub struct Sides<'a> {
     pub guest: &'a GuestTally,
     /// What its peer has.
     pub peer: &'a PeerTally,
+    /// When something was done to the guest.
+    pub provoked: &'a [Span<f64>],
 }
 
 impl Sides<'_> {
@@ -79,6 +85,8 @@ impl Sides<'_> {
     pub fn figures(&self) -> Value {
         let sum = self.sum();
         let broken = self.broken();
+        let (own, other) = (&self.guest.datagrams, &self.peer.datagrams);
+        let lost = Lost::of(own, other, self.provoked);
         json!({
             "streams": self.guest.streams.len(),
             "connections": self.guest.visits_made + self.guest.streams.len() as u64,
@@ -88,6 +96,11 @@ impl Sides<'_> {
             "bytes_lost": self.bytes_lost(),
             "bytes_wrong": sum.wrong,
             "retransmits": sum.retransmits,
+            "datagrams": own.received() + other.counted.received(),
+            "datagrams_lost": lost.all,
+            "datagrams_missed": lost.unprovoked,
+            "datagrams_wrong": own.wrong + other.counted.wrong,
+            "datagrams_twice": own.twice + other.counted.twice,
             "rules_changed": self.guest.rules_changed,
             "rules_failed": self.guest.rules_failed,
             "guest_log": self.guest.log_faults,
@@ -100,13 +113,16 @@ impl Sides<'_> {
 
 /// Fails if anything was lost, or wrong.
 pub fn judge(figures: &Value) -> Result<()> {
-    for name in ["bytes", "connections", "rules_changed"] {
+    for name in ["bytes", "connections", "datagrams", "rules_changed"] {
         ensure!(figures[name].as_u64() > Some(0), "no {name}: {figures}");
     }
     for name in [
         "bytes_lost",
         "bytes_wrong",
         "connections_lost",
+        "datagrams_missed",
+        "datagrams_wrong",
+        "datagrams_twice",
         "guest_log_faults",
         "firmware_violations",
     ] {
@@ -119,7 +135,13 @@ pub fn judge(figures: &Value) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::timeline::Timeline,
+        super::{
+            datagrams::{
+                Datagrams,
+                Witness, //
+            },
+            timeline::Timeline, //
+        },
         *, //
     };
 
@@ -137,11 +159,17 @@ mod tests {
     type Spoiler = fn(&mut Both);
 
     fn sides() -> Both {
+        let datagrams = Datagrams {
+            came: vec![(0, 4)],
+            sent: 4,
+            ..Datagrams::default()
+        };
         let guest = GuestTally {
             streams: vec![end(1, 100, 70), end(2, 50, 60)],
             visits: end(0, 8, 8),
             visits_made: 4,
             rules_changed: 3,
+            datagrams: datagrams.clone(),
             ..GuestTally::default()
         };
         let mut timeline = Timeline::default();
@@ -151,13 +179,22 @@ mod tests {
             // They may connect in any order.
             streams: vec![end(2, 60, 50), end(1, 70, 100)],
             visits: end(0, 8, 8),
+            datagrams: Witness {
+                counted: datagrams,
+                ..Witness::default()
+            },
             timeline,
         };
         (guest, peer)
     }
 
     fn figures((guest, peer): &Both) -> Value {
-        let mut figures = Sides { guest, peer }.figures();
+        let sides = Sides {
+            guest,
+            peer,
+            provoked: &[],
+        };
+        let mut figures = sides.figures();
         figures["firmware_violations"] = 0.into();
         figures
     }
@@ -168,6 +205,8 @@ mod tests {
         for (name, value) in [
             ("bytes", 296),
             ("connections", 6),
+            ("datagrams", 8),
+            ("datagrams_lost", 0),
             ("retransmits", 6),
             ("bytes_lost", 0),
             ("connections_lost", 0),
@@ -180,7 +219,12 @@ mod tests {
 
     #[test]
     fn what_goes_wrong_is_noticed() {
-        let spoilers: [(&str, Spoiler); 7] = [
+        let spoilers: [(&str, Spoiler); 10] = [
+            ("datagrams_wrong", |sides| sides.0.datagrams.wrong = 1),
+            ("datagrams_twice", |sides| {
+                sides.1.datagrams.counted.twice = 1;
+            }),
+            ("datagrams_missed", |sides| sides.0.datagrams.sent += 1),
             ("bytes_lost", |sides| sides.1.streams[0].received -= 1),
             ("bytes_wrong", |sides| sides.0.visits.wrong = 1),
             ("connections_lost", |sides| sides.0.visits_lost = 1),

@@ -10,9 +10,18 @@ use super::{
         visit,
         Greeting,
         Purpose,
-        GUEST, //
+        PEER, //
     },
     control,
+    datagrams::{
+        self,
+        Exchange,
+        Until, //
+    },
+    interface::{
+        Change,
+        Interface, //
+    },
     sequence::End,
     stream::Stream,
     tally::{
@@ -23,11 +32,9 @@ use super::{
 use crate::{
     hca,
     inner,
-    kmsg::KernelLog,
-    sys, //
+    kmsg::KernelLog, //
 };
 use anyhow::{
-    ensure,
     Context,
     Result, //
 };
@@ -37,6 +44,10 @@ use std::{
         OpenOptions, //
     },
     io::Write,
+    net::{
+        Ipv4Addr,
+        UdpSocket, //
+    },
     sync::{
         atomic::{
             AtomicBool,
@@ -58,6 +69,10 @@ use std::{
 pub const STOP: &str = "stop";
 /// Before the answer, which is a [`GuestTally`].
 pub const TALLY: &str = "note: tally ";
+/// The order to create objects all the time from now on.
+pub const BE_BUSY: &str = "be busy";
+/// The answer when a [`Change`] was done, or the guest is busy.
+pub const DONE: &str = "note: done";
 
 /// Streams with the peer.
 const STREAMS: u64 = 2;
@@ -66,49 +81,30 @@ const FIRST_VISIT: u64 = 1000;
 /// Time between two short connections, and between two changes of what is received.
 const BETWEEN_VISITS: Duration = Duration::from_millis(300);
 const BETWEEN_RULES: Duration = Duration::from_millis(700);
-/// How long driver and link may take.
-const PATIENCE: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(20);
+/// Time between two changes of the MTU, each of which makes all queues anew.
+const BETWEEN_MTUS: Duration = Duration::from_millis(150);
 /// A UDP port that nobody sends to.
 const UNUSED_PORT: u16 = 9;
 
-/// Waits until something can be had.
-fn wait_for<T>(what: &str, get: impl Fn() -> Result<T>) -> Result<T> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match get() {
-            Err(err) if Instant::now() > end => return Err(err.context(what.to_string())),
-            Err(_) => thread::sleep(POLL),
-            got => return got,
-        }
-    }
-}
-
-/// Has mlx5e bring up its interface. Returns its name.
-fn bring_up(port: &mut File) -> Result<String> {
+/// Has mlx5e bring up its interface.
+fn bring_up(port: &mut File) -> Result<Interface> {
     let begin = Instant::now();
     crate::load_modules()?;
-    let vf = hca::lone_vfs()?[0];
-    let name = wait_for("the interface", || hca::interface(vf))?;
+    let interface = Interface::of(hca::lone_vfs()?[0])?;
     let loaded = begin.elapsed().as_millis();
-    sys::set_address(&name, GUEST)?;
-    sys::set_interface_flags(&name, libc::IFF_UP, true)?;
-    wait_for("its link", || {
-        let running = sys::interface_flags(&name)? & libc::IFF_RUNNING != 0;
-        ensure!(running, "{name} has no link");
-        Ok(())
-    })?;
+    interface.turn_on()?;
     writeln!(
         port,
-        "{}mlx5e has made {name} after {loaded} ms, and its link was up after {} ms",
+        "{}mlx5e has made {} after {loaded} ms, and its link was up after {} ms",
         inner::NOTE,
+        interface.used().name,
         begin.elapsed().as_millis()
     )?;
-    Ok(name)
+    Ok(interface)
 }
 
 /// Short connections, one after another, until it is time to end.
-fn keep_visiting(ending: &AtomicBool) -> GuestTally {
+fn keep_visiting(interface: &Interface, ending: &AtomicBool) -> GuestTally {
     let mut tally = GuestTally::default();
     for connection in FIRST_VISIT.. {
         if ending.load(Relaxed) {
@@ -118,6 +114,7 @@ fn keep_visiting(ending: &AtomicBool) -> GuestTally {
             purpose: Purpose::Visit,
             connection,
         };
+        let used = interface.used();
         let visited = greeting
             .connect()
             .and_then(|socket| visit(socket, connection, End::Guest));
@@ -126,16 +123,17 @@ fn keep_visiting(ending: &AtomicBool) -> GuestTally {
             Ok(one) => tally.visits.add(&one),
             Err(_) => tally.visits_lost += 1,
         }
+        drop(used);
         thread::sleep(BETWEEN_VISITS);
     }
     tally
 }
 
-/// A change of what an interface receives.
-type Change = (&'static str, fn(&str) -> std::io::Result<()>);
+/// A rule of what an interface receives, which comes or goes.
+type Rule = (&'static str, fn(&str) -> std::io::Result<()>);
 
 /// Those that follow each other.
-const CHANGES: [Change; 4] = [
+const RULES: [Rule; 4] = [
     ("a flow rule comes", |name| {
         control::add_rule(name, 0, UNUSED_PORT)
     }),
@@ -149,17 +147,38 @@ const CHANGES: [Change; 4] = [
 ];
 
 /// Changes what is received until it is time to end.
-fn keep_changing(name: &str, ending: &AtomicBool) -> GuestTally {
+fn keep_changing(interface: &Interface, ending: &AtomicBool) -> GuestTally {
     let mut tally = GuestTally::default();
-    for (what, change) in CHANGES.iter().cycle() {
-        if ending.load(Relaxed) {
-            break;
+    let mut generation = 0;
+    let mut rules = RULES.iter().cycle();
+    while !ending.load(Relaxed) {
+        let used = interface.used();
+        if used.generation != generation {
+            generation = used.generation;
+            rules = RULES.iter().cycle();
         }
-        match change(name) {
-            Ok(()) => tally.rules_changed += 1,
-            Err(err) => tally.rules_failed.push(format!("{what}: {err}")),
+        let next = rules
+            .next()
+            .map(|(what, change)| (what, change(&used.name)));
+        drop(used);
+        match next {
+            Some((what, Err(err))) => tally.rules_failed.push(format!("{what}: {err}")),
+            Some((_, Ok(()))) | None => tally.rules_changed += 1,
         }
         thread::sleep(BETWEEN_RULES);
+    }
+    tally
+}
+
+/// Changes the MTU until it is time to end.
+fn keep_busy(interface: &Interface, ending: &AtomicBool) -> GuestTally {
+    let mut tally = GuestTally::default();
+    while !ending.load(Relaxed) {
+        match interface.change_mtu() {
+            Ok(()) => tally.rules_changed += 1,
+            Err(err) => tally.rules_failed.push(format!("the MTU changes: {err:#}")),
+        }
+        thread::sleep(BETWEEN_MTUS);
     }
     tally
 }
@@ -167,12 +186,14 @@ fn keep_changing(name: &str, ending: &AtomicBool) -> GuestTally {
 /// All that a guest does on its network.
 struct Traffic {
     ending: Arc<AtomicBool>,
+    interface: Arc<Interface>,
     streams: Vec<Stream>,
+    datagrams: Exchange,
     others: Vec<JoinHandle<GuestTally>>,
 }
 
 impl Traffic {
-    fn start(name: &str) -> Result<Self> {
+    fn start(interface: Interface) -> Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
         let mut streams = Vec::new();
         for connection in 1..=STREAMS {
@@ -190,17 +211,33 @@ impl Traffic {
                 |_| (),
             )?);
         }
-        let visiting = ending.clone();
-        let (changing, name) = (ending.clone(), name.to_string());
-        let others = vec![
-            thread::spawn(move || keep_visiting(&visiting)),
-            thread::spawn(move || keep_changing(&name, &changing)),
-        ];
-        Ok(Self {
+        let datagrams = Exchange::start(
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, datagrams::PORT))?,
+            (PEER, datagrams::PORT).into(),
+            End::Guest,
+            true,
+            Until {
+                sending: ending.clone(),
+                receiving: ending.clone(),
+            },
+        )?;
+        let mut traffic = Self {
             ending,
+            interface: Arc::new(interface),
             streams,
-            others,
-        })
+            datagrams,
+            others: Vec::new(),
+        };
+        traffic.keep(keep_visiting);
+        traffic.keep(keep_changing);
+        Ok(traffic)
+    }
+
+    /// Does something else until it is time to end.
+    fn keep(&mut self, work: fn(&Interface, &AtomicBool) -> GuestTally) {
+        let (interface, ending) = (self.interface.clone(), self.ending.clone());
+        let thread = thread::spawn(move || work(&interface, &ending));
+        self.others.push(thread);
     }
 
     /// Ends it. Returns what has come of it.
@@ -217,23 +254,37 @@ impl Traffic {
         }
         let streams: Vec<Tally> = self.streams.into_iter().map(Stream::finish).collect();
         tally.streams = streams;
+        tally.datagrams = self.datagrams.finish()?.counted;
         Ok(tally)
     }
 }
 
 fn work_for_ever(port: &mut File) -> Result<()> {
     let mut log = KernelLog::new()?;
-    let name = bring_up(port)?;
-    let mut traffic = Some(Traffic::start(&name)?);
+    let interface = bring_up(port)?;
+    let mut traffic = Some(Traffic::start(interface)?);
     let orders = inner::listen()?;
     let mut log_faults = Vec::new();
     for round in 0.. {
         if round % inner::STEP == 0 {
             writeln!(port, "{}", inner::report(round))?;
         }
+        let order = orders.try_recv().ok();
+        match (order.as_deref(), &mut traffic) {
+            (Some(BE_BUSY), Some(traffic)) => {
+                traffic.keep(keep_busy);
+                writeln!(port, "{DONE}")?;
+            }
+            (Some(order), Some(traffic)) if order != STOP => {
+                let change = Change::ordered(order).context(order.to_string())?;
+                traffic.interface.change(change).context(change.order())?;
+                writeln!(port, "{DONE}")?;
+            }
+            _ => (),
+        }
         log_faults.extend(log.driver_warnings());
         log_faults.extend(log.end_span());
-        if orders.try_recv().as_deref() == Ok(STOP) {
+        if order.as_deref() == Some(STOP) {
             if let Some(traffic) = traffic.take() {
                 let mut tally = traffic.finish()?;
                 tally.log_faults = log_faults.clone();

@@ -4,9 +4,11 @@
 
 mod connection;
 mod control;
+mod datagrams;
 mod figures;
 pub mod guest;
 mod host;
+mod interface;
 mod peer;
 mod sequence;
 mod stream;
@@ -22,6 +24,7 @@ pub use host::{
     Host,
     Statistics, //
 };
+pub use interface::Change;
 pub use peer::Peer;
 pub use sequence::{
     End,
@@ -29,3 +32,4 @@ pub use sequence::{
     Sequence, //
 };
 pub use tally::GuestTally;
+pub use timeline::now;

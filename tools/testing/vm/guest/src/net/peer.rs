@@ -7,7 +7,14 @@ use super::{
         visit,
         Greeting,
         Purpose,
+        GUEST,
         PORT, //
+    },
+    datagrams::{
+        self,
+        Exchange,
+        Until,
+        Witness, //
     },
     sequence::End,
     stream::Stream,
@@ -18,11 +25,16 @@ use super::{
     },
     Host, //
 };
-use anyhow::Result;
+use anyhow::{
+    Context,
+    Result, //
+};
 use std::{
     net::{
+        Ipv4Addr,
         TcpListener,
-        TcpStream, //
+        TcpStream,
+        UdpSocket, //
     },
     os::fd::AsFd,
     sync::{
@@ -52,6 +64,8 @@ pub struct PeerTally {
     pub streams: Vec<Tally>,
     /// Of all short connections.
     pub visits: Tally,
+    /// Of datagrams.
+    pub datagrams: Witness,
     /// When how much of streams has come.
     pub timeline: Timeline,
 }
@@ -68,7 +82,7 @@ struct Connections {
     /// Streams are to end.
     ending: Arc<AtomicBool>,
     /// Nobody is to connect any more.
-    closing: AtomicBool,
+    closing: Arc<AtomicBool>,
     shared: Mutex<Shared>,
 }
 
@@ -101,6 +115,7 @@ impl Connections {
 /// A peer. With this, it ends.
 pub struct Peer {
     connections: Arc<Connections>,
+    datagrams: Option<Exchange>,
     listening: Option<JoinHandle<()>>,
 }
 
@@ -111,13 +126,25 @@ impl Peer {
         let listener = host.run(move || Ok(TcpListener::bind((address, PORT))?))?;
         let connections = Arc::new(Connections {
             ending: Arc::new(AtomicBool::new(false)),
-            closing: AtomicBool::new(false),
+            closing: Arc::new(AtomicBool::new(false)),
             shared: Mutex::new(Shared {
                 streams: Vec::new(),
                 visits: Tally::default(),
                 timeline: Timeline::default(),
             }),
         });
+        // The guest begins: before it is there, datagrams would just be lost.
+        let socket = host.run(|| Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, datagrams::PORT))?))?;
+        let datagrams = Exchange::start(
+            socket,
+            (GUEST, datagrams::PORT).into(),
+            End::Peer,
+            false,
+            Until {
+                sending: connections.ending.clone(),
+                receiving: connections.closing.clone(),
+            },
+        )?;
         let own = connections.clone();
         let listening = thread::spawn(move || {
             while !own.closing.load(Relaxed) {
@@ -133,6 +160,7 @@ impl Peer {
         });
         Ok(Self {
             connections,
+            datagrams: Some(datagrams),
             listening: Some(listening),
         })
     }
@@ -159,21 +187,25 @@ impl Peer {
 
     /// Waits until all streams have ended, as the guest's end of each must. The guest must not
     /// connect any more.
-    pub fn finish(mut self) -> PeerTally {
+    pub fn finish(mut self) -> Result<PeerTally> {
         self.close();
         let streams = std::mem::take(&mut self.connections.lock().streams);
         let streams = streams.into_iter().map(Stream::finish).collect();
+        let datagrams = self.datagrams.take().context("no datagrams")?.finish()?;
         let mut shared = self.connections.lock();
-        PeerTally {
+        Ok(PeerTally {
             streams,
             visits: std::mem::take(&mut shared.visits),
+            datagrams,
             timeline: std::mem::take(&mut shared.timeline),
-        }
+        })
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
         self.close();
+        // The port is free when this has ended.
+        let _ = self.datagrams.take().map(Exchange::finish);
     }
 }

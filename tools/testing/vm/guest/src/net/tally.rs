@@ -2,6 +2,7 @@
 
 //! What the two ends of connections have counted.
 
+use super::datagrams::Datagrams;
 use anyhow::{
     Context,
     Result, //
@@ -66,6 +67,8 @@ impl Tally {
 pub struct GuestTally {
     /// Of each stream.
     pub streams: Vec<Tally>,
+    /// Of datagrams.
+    pub datagrams: Datagrams,
     /// Of all short connections.
     pub visits: Tally,
     /// Number of those.
@@ -85,6 +88,7 @@ impl GuestTally {
     pub fn line(&self) -> String {
         json!({
             "streams": self.streams.iter().map(Tally::json).collect::<Vec<_>>(),
+            "datagrams": self.datagrams.json(),
             "visits": self.visits.json(),
             "visits_made": self.visits_made,
             "visits_lost": self.visits_lost,
@@ -107,6 +111,7 @@ impl GuestTally {
         let streams: Result<Vec<Tally>> = array("streams")?.iter().map(Tally::parse).collect();
         Ok(Self {
             streams: streams?,
+            datagrams: Datagrams::parse(&value["datagrams"])?,
             visits: Tally::parse(&value["visits"])?,
             visits_made: number("visits_made")?,
             visits_lost: number("visits_lost")?,
@@ -133,6 +138,12 @@ mod tests {
         };
         let tally = GuestTally {
             streams: vec![stream.clone(), Tally::default()],
+            datagrams: Datagrams {
+                sent: 9,
+                wrong: 10,
+                twice: 11,
+                came: vec![(0, 4), (6, 7)],
+            },
             visits: stream,
             visits_made: 6,
             visits_lost: 7,

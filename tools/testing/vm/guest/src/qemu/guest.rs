@@ -255,7 +255,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Waits until it has arrived. Returns the figures of the migration.
-    fn arrive(&mut self, results: &mut Results, mut destination: Qemu) -> Result<Value> {
+    pub fn arrive(&mut self, results: &mut Results, mut destination: Qemu) -> Result<Value> {
         let info = self
             .qemu
             .wait_for_status(results, "completed", Some(&mut destination.trace))

@@ -22,6 +22,7 @@ mod matrix;
 mod memory;
 mod migrate;
 mod net;
+mod net_suite;
 mod nic;
 mod nomem;
 mod overlap;
@@ -91,6 +92,7 @@ const ALL: &[&[NamedRun]] = &[
     memory::SCENARIOS,
     migrate::SCENARIOS,
     net::SCENARIOS,
+    net_suite::SCENARIOS,
     nic::SCENARIOS,
     nomem::SCENARIOS,
     overlap::SCENARIOS,

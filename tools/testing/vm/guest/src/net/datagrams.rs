@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Datagrams that both ends send all the time. Nobody sends one again, so what is lost stays
+//! lost: each has a number, and both ends count.
+
+use super::{
+    sequence::{
+        End,
+        Sequence, //
+    },
+    timeline, //
+};
+use anyhow::{
+    Context,
+    Result, //
+};
+use serde_json::{
+    json,
+    Value, //
+};
+use std::{
+    collections::BTreeMap,
+    net::{
+        SocketAddr,
+        UdpSocket, //
+    },
+    sync::{
+        atomic::{
+            AtomicBool,
+            Ordering::Relaxed, //
+        },
+        Arc, //
+    },
+    thread::{
+        self,
+        JoinHandle, //
+    },
+    time::Duration, //
+};
+
+/// The port at both ends.
+pub const PORT: u16 = 7001;
+/// Bytes of a number, and those behind it.
+const NUMBER: usize = 8;
+const DATA: usize = 120;
+/// Names the bytes of datagrams: no connection has this number, and no datagram either.
+const CONNECTION: u64 = 1 << 32;
+/// Time between two of them.
+const BETWEEN: Duration = Duration::from_millis(50);
+/// How often the end is looked for, and after how many times without a datagram there are
+/// none on their way.
+const LOOK: Duration = Duration::from_millis(200);
+const QUIET: u32 = 5;
+/// Seconds before and after something that is done to a guest in which datagrams may be lost:
+/// in that time the network learns where the guest is.
+const AROUND: f64 = 1.0;
+
+/// From one number or time to another, which is not in it.
+pub type Span<T> = (T, T);
+
+/// What an end has counted.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Datagrams {
+    /// Those that its kernel has taken.
+    pub sent: u64,
+    /// Those that have come and are not what was sent.
+    pub wrong: u64,
+    /// Those that have come before.
+    pub twice: u64,
+    /// The numbers of those that have come.
+    pub came: Vec<Span<u64>>,
+}
+
+impl Datagrams {
+    /// For the host.
+    pub fn json(&self) -> Value {
+        json!({
+            "sent": self.sent,
+            "wrong": self.wrong,
+            "twice": self.twice,
+            "came": self.came,
+        })
+    }
+
+    /// Takes that apart.
+    pub fn parse(value: &Value) -> Result<Self> {
+        let number = |name: &str| value[name].as_u64().with_context(|| format!("no {name}"));
+        Ok(Self {
+            sent: number("sent")?,
+            wrong: number("wrong")?,
+            twice: number("twice")?,
+            came: serde_json::from_value(value["came"].clone())?,
+        })
+    }
+
+    /// How many have come.
+    pub fn received(&self) -> u64 {
+        self.came.iter().map(|(from, to)| to - from).sum()
+    }
+
+    /// The numbers of those that have not, of the first `sent`.
+    fn missing(&self, sent: u64) -> Vec<Span<u64>> {
+        let mut missing = Vec::new();
+        let mut next = 0;
+        for (from, to) in self.came.iter().copied().chain([(sent, sent)]) {
+            if next < from {
+                missing.push((next, from));
+            }
+            next = to;
+        }
+        missing
+    }
+}
+
+/// What an end that stays where it is has counted, and when what has happened.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Witness {
+    /// What it has counted.
+    pub counted: Datagrams,
+    /// When it has sent each.
+    pub sent_at: Vec<f64>,
+    /// When each has come.
+    pub came_at: BTreeMap<u64, f64>,
+}
+
+/// Datagrams that were lost, both ways.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// All.
+    pub all: u64,
+    /// Those that were lost while nothing was done to the guest.
+    pub unprovoked: u64,
+}
+
+impl Lost {
+    /// Of a guest and its peer. `provoked` is when something was done to the guest.
+    pub fn of(guest: &Datagrams, peer: &Witness, provoked: &[Span<f64>]) -> Self {
+        let is_provoked = |(from, to): Span<f64>| {
+            let mut spans = provoked.iter();
+            spans.any(|span| from <= span.1 + AROUND && span.0 - AROUND <= to)
+        };
+        let mut lost = Self::default();
+        let mut lose = |count, at| {
+            lost.all += count;
+            if !is_provoked(at) {
+                lost.unprovoked += count;
+            }
+        };
+        for (from, to) in guest.missing(peer.sent_at.len() as u64) {
+            for at in &peer.sent_at[from as usize..to as usize] {
+                lose(1, (*at, *at));
+            }
+        }
+        for (from, to) in peer.counted.missing(guest.sent) {
+            // Between the one before, and the one after.
+            let mut before = peer.came_at.range(..from);
+            let before = before.next_back().map_or(f64::NEG_INFINITY, |one| *one.1);
+            let mut after = peer.came_at.range(to..);
+            let after = after.next().map_or(f64::INFINITY, |one| *one.1);
+            lose(to - from, (before, after));
+        }
+        lost
+    }
+}
+
+/// The datagram with a number.
+fn datagram(sequence: Sequence, number: u64) -> [u8; NUMBER + DATA] {
+    let mut bytes = [0; NUMBER + DATA];
+    bytes[..NUMBER].copy_from_slice(&number.to_le_bytes());
+    sequence.fill(number * DATA as u64, &mut bytes[NUMBER..]);
+    bytes
+}
+
+/// Puts numbers that follow each other together.
+fn spans(numbers: impl IntoIterator<Item = u64>) -> Vec<Span<u64>> {
+    let mut spans: Vec<Span<u64>> = Vec::new();
+    for number in numbers {
+        match spans.last_mut() {
+            Some(last) if last.1 == number => last.1 += 1,
+            _ => spans.push((number, number + 1)),
+        }
+    }
+    spans
+}
+
+/// When an end is to end.
+pub struct Until {
+    /// To send.
+    pub sending: Arc<AtomicBool>,
+    /// To receive, when nothing comes any more.
+    pub receiving: Arc<AtomicBool>,
+}
+
+/// An end. It begins to send when it has a datagram, or at once.
+pub struct Exchange {
+    sender: JoinHandle<Vec<f64>>,
+    receiver: JoinHandle<Witness>,
+}
+
+impl Exchange {
+    /// Begins to receive, and to send to an address. With `first`, it is the end that sends
+    /// first.
+    pub fn start(
+        socket: UdpSocket,
+        to: SocketAddr,
+        end: End,
+        first: bool,
+        until: Until,
+    ) -> Result<Self> {
+        socket.set_read_timeout(Some(LOOK))?;
+        let heard = Arc::new(AtomicBool::new(first));
+        let hearing = heard.clone();
+        let to_send = Sequence::new(CONNECTION, end);
+        let to_receive = Sequence::new(CONNECTION, end.other());
+        let own = socket.try_clone()?;
+        let Until { sending, receiving } = until;
+        let sender = move || {
+            let mut sent_at = Vec::new();
+            while !sending.load(Relaxed) {
+                let bytes = datagram(to_send, sent_at.len() as u64);
+                let now = timeline::now();
+                // Without a network, none is sent.
+                if heard.load(Relaxed) && own.send_to(&bytes, to).is_ok() {
+                    sent_at.push(now);
+                }
+                thread::sleep(BETWEEN);
+            }
+            sent_at
+        };
+        let receiver = move || {
+            let mut witness = Witness::default();
+            let mut quiet = 0;
+            let mut buf = [0; 2 * (NUMBER + DATA)];
+            while quiet < QUIET {
+                let Ok(len) = socket.recv(&mut buf) else {
+                    quiet = if receiving.load(Relaxed) {
+                        quiet + 1
+                    } else {
+                        0
+                    };
+                    continue;
+                };
+                quiet = 0;
+                hearing.store(true, Relaxed);
+                witness.hear(to_receive, &buf[..len]);
+            }
+            let numbers = witness.came_at.keys().copied();
+            witness.counted.came = spans(numbers);
+            witness
+        };
+        Ok(Self {
+            sender: thread::spawn(sender),
+            receiver: thread::spawn(receiver),
+        })
+    }
+
+    /// Waits until it has ended.
+    pub fn finish(self) -> Result<Witness> {
+        let sent_at = self.sender.join().ok().context("the sender has died")?;
+        let mut witness = self.receiver.join().ok().context("the receiver has died")?;
+        witness.counted.sent = sent_at.len() as u64;
+        witness.sent_at = sent_at;
+        Ok(witness)
+    }
+}
+
+impl Witness {
+    /// One has come.
+    fn hear(&mut self, sequence: Sequence, bytes: &[u8]) {
+        let number = bytes
+            .first_chunk()
+            .map(|number| u64::from_le_bytes(*number));
+        let Some(number) =
+            number.filter(|number| *number < CONNECTION && *bytes == datagram(sequence, *number))
+        else {
+            self.counted.wrong += 1;
+            return;
+        };
+        if self.came_at.insert(number, timeline::now()).is_some() {
+            self.counted.twice += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn what_an_end_sends_the_other_counts() {
+        let new = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let sockets = [new(), new()];
+        let addresses = sockets.each_ref().map(|one| one.local_addr().unwrap());
+        let ending = Arc::new(AtomicBool::new(false));
+        let [guest, peer] = sockets;
+        let start = |socket, to, end| {
+            let until = Until {
+                sending: ending.clone(),
+                receiving: ending.clone(),
+            };
+            Exchange::start(socket, to, end, end == End::Guest, until).unwrap()
+        };
+        let ends = [
+            start(guest, addresses[1], End::Guest),
+            start(peer, addresses[0], End::Peer),
+        ];
+        thread::sleep(BETWEEN * 4);
+        ending.store(true, Relaxed);
+        let [guest, peer] = ends.map(|end| end.finish().unwrap());
+        let (own, other) = (&guest.counted, &peer.counted);
+        assert!(own.sent > 0 && other.sent > 0);
+        assert_eq!((own.sent, other.sent), (other.received(), own.received()));
+        assert_eq!((own.wrong, own.twice), (0, 0));
+        assert_eq!(Lost::of(own, &peer, &[]), Lost::default());
+        assert_eq!(&Datagrams::parse(&own.json()).unwrap(), own);
+    }
+
+    #[test]
+    fn what_is_wrong_or_comes_twice_is_counted() {
+        let sequence = Sequence::new(CONNECTION, End::Peer);
+        let mut witness = Witness::default();
+        let mut flipped = datagram(sequence, 6);
+        flipped[NUMBER + 1] ^= 1;
+        let other = datagram(Sequence::new(CONNECTION, End::Guest), 7);
+        let good = datagram(sequence, 5);
+        for bytes in [&good[..], &good, &flipped, &other, &good[1..], &[]] {
+            witness.hear(sequence, bytes);
+        }
+        assert_eq!((witness.counted.wrong, witness.counted.twice), (4, 1));
+        assert_eq!(witness.came_at.keys().collect::<Vec<_>>(), [&5]);
+    }
+
+    #[test]
+    fn what_is_lost_without_a_reason_is_told_apart() {
+        let times = |numbers: &[u64]| -> BTreeMap<u64, f64> {
+            numbers.iter().map(|n| (*n, 100.0 + *n as f64)).collect()
+        };
+        let came = times(&[0, 1, 2, 5, 6, 7, 8]);
+        let peer = Witness {
+            counted: Datagrams {
+                came: spans(came.keys().copied()),
+                ..Datagrams::default()
+            },
+            sent_at: times(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+                .into_values()
+                .collect(),
+            came_at: came,
+        };
+        let guest = Datagrams {
+            sent: 9,
+            came: vec![(0, 4), (5, 9)],
+            ..Datagrams::default()
+        };
+        let lost = |provoked: &[_]| {
+            let lost = Lost::of(&guest, &peer, provoked);
+            (lost.all, lost.unprovoked)
+        };
+        // Of the guest, 3 and 4, and of the peer, 4 and 9.
+        assert_eq!(lost(&[]), (4, 4));
+        assert_eq!(lost(&[(103.5, 104.5)]), (4, 1));
+        assert_eq!(lost(&[(103.5, 104.5), (109.5, 120.0)]), (4, 0));
+        assert_eq!(lost(&[(111.0, 120.0)]), (4, 4));
+    }
+}
