@@ -19,6 +19,7 @@ use mlx5_emu::{
     host::FunctionId,
     ifc::{
         self,
+        eswitch::UPLINK,
         ethernet::{
             flow,
             register,
@@ -26,6 +27,7 @@ use mlx5_emu::{
             sqc,
             tirc,
             tisc,
+            vport,
             wq,
             CONTEXT,
             COUNTER_SET,
@@ -70,8 +72,15 @@ const WQE: u64 = 1 << LOG_WQE;
 /// Where there is memory for frames, in bytes.
 pub const BUFFERS: u64 = DATA + FUNCTIONS as u64 * OWN;
 pub const BUFFERS_LEN: u64 = 0x1_0000;
-/// Longest frame that a port takes.
+/// Shortest and longest frame that a port takes. The e-switch may give it a tag.
+const MIN_FRAME: usize = 60;
 const MAX_FRAME: usize = 1518;
+const TAG: usize = 4;
+/// Types of flow tables, and of destinations.
+const NIC_RECEIVE: u64 = 0;
+const FDB: u64 = 4;
+const VPORT: u64 = 0;
+const TIR: u64 = 2;
 /// An lkey that ends a list of segments.
 const TERMINATE: u32 = 0x100;
 /// Opcodes of CQEs that tell of an error, and the syndrome of those that were flushed.
@@ -97,13 +106,15 @@ const NO_RECORD: u8 = 1 << 5;
 const NO_DOORBELL: u8 = 1 << 6;
 
 /// The bits of the byte that an input begins with: the drivers take completions from their
-/// CQs at once, queues flush what they had when they fail, and tags are stripped.
+/// CQs at once, queues flush what they had when they fail, tags are stripped, and there is an
+/// e-switch, which sends all frames to both functions and the wire.
 pub const CONSUMED: u8 = 1 << 0;
 pub const FLUSH: u8 = 1 << 1;
 const STRIPPED: u8 = 1 << 2;
+const ESWITCH: u8 = 1 << 3;
 
 /// Commands about what is sent and received, for one byte to choose from.
-pub const OPCODES: [u16; 25] = [
+pub const OPCODES: [u16; 35] = [
     ifc::CREATE_TIS,
     ifc::DESTROY_TIS,
     ifc::CREATE_TIR,
@@ -129,6 +140,16 @@ pub const OPCODES: [u16; 25] = [
     ifc::ACCESS_REG,
     ifc::MODIFY_FLOW_TABLE,
     ifc::SET_FLOW_TABLE_ENTRY,
+    ifc::CREATE_FLOW_TABLE,
+    ifc::CREATE_FLOW_GROUP,
+    ifc::SET_FLOW_TABLE_ROOT,
+    ifc::MODIFY_ESW_VPORT_CONTEXT,
+    ifc::MODIFY_VPORT_STATE,
+    ifc::SET_L2_TABLE_ENTRY,
+    ifc::ALLOC_FLOW_COUNTER,
+    ifc::DEALLOC_FLOW_COUNTER,
+    ifc::QUERY_FLOW_COUNTER,
+    ifc::QUERY_VPORT_STATE,
 ];
 
 /// What a function may write besides its output.
@@ -300,6 +321,9 @@ impl Model {
             model.drivers.push(driver);
             model.hca.functions[usize::from(function)].up = true;
         }
+        if options & ESWITCH != 0 {
+            model.switch();
+        }
         model.machine.guard = Some(Guard::new());
         model.violations = model.hca.violations;
         model
@@ -406,24 +430,45 @@ impl Model {
         let fields = [(tirc::RQN, rqn), (tirc::TRANSPORT_DOMAIN, domain)];
         let tir = with_context(ifc::CREATE_TIR, tirc::LEN, &fields);
         let tir = self.create(function, &tir);
-        let table = self.create(function, &command(ifc::CREATE_FLOW_TABLE, 0x40, &[]));
-        let group = command(ifc::CREATE_FLOW_GROUP, 0x400, &[(flow::TABLE, table)]);
+        self.forward_all(function, NIC_RECEIVE, &[(TIR, tir)]);
+    }
+
+    /// Has the e-switch send all frames to both functions and the wire.
+    fn switch(&mut self) {
+        // All addresses of the MPFS: a promiscuous function wants everything.
+        let len = vport::MODIFY_CONTEXT + vport::CONTEXT_LEN;
+        let fields = [(vport::SELECT, vport::SELECT_PROMISC)];
+        let mut promiscuous = command(ifc::MODIFY_NIC_VPORT_CONTEXT, len, &fields);
+        vport::PROMISC.set(&mut promiscuous[vport::MODIFY_CONTEXT..], 1);
+        self.send(FunctionId::PF, &promiscuous);
+        let ports = [0, 1, UPLINK.into()].map(|port| (VPORT, port));
+        self.forward_all(FunctionId::PF, FDB, &ports);
+    }
+
+    /// Has tables of a type forward all that comes.
+    fn forward_all(&mut self, function: FunctionId, kind: u64, to: &[(u64, u64)]) {
+        let of_type = (flow::TABLE_TYPE, kind);
+        let table = command(ifc::CREATE_FLOW_TABLE, 0x40, &[of_type]);
+        let table = (flow::TABLE, self.create(function, &table));
+        let group = command(ifc::CREATE_FLOW_GROUP, 0x400, &[of_type, table]);
         let group = self.create(function, &group);
-        let len = flow::CONTEXT + flow::DESTINATION + 8;
-        let mut entry = command(ifc::SET_FLOW_TABLE_ENTRY, len, &[(flow::TABLE, table)]);
+        let len = flow::CONTEXT + flow::DESTINATION + to.len() * 8;
+        let mut entry = command(ifc::SET_FLOW_TABLE_ENTRY, len, &[of_type, table]);
         let context = &mut entry[flow::CONTEXT..];
         for (field, value) in [
             (flow::CONTEXT_GROUP, group),
             (flow::ACTION, 4),
-            (flow::DESTINATIONS, 1),
+            (flow::DESTINATIONS, to.len() as u64),
         ] {
             field.set(context, value);
         }
-        let destination = &mut context[flow::DESTINATION..];
-        flow::DESTINATION_TYPE.set(destination, 2);
-        flow::DESTINATION_ID.set(destination, tir);
+        let list = context[flow::DESTINATION..].chunks_mut(8);
+        for (destination, (kind, number)) in list.zip(to) {
+            flow::DESTINATION_TYPE.set(destination, *kind);
+            flow::DESTINATION_ID.set(destination, *number);
+        }
         self.send(function, &entry);
-        let root = command(ifc::SET_FLOW_TABLE_ROOT, 0x40, &[(flow::TABLE, table)]);
+        let root = command(ifc::SET_FLOW_TABLE_ROOT, 0x40, &[of_type, table]);
         self.send(function, &root);
     }
 
@@ -592,7 +637,7 @@ impl Model {
         let most = BUDGET + (1 << LOG_MAX_LSO);
         assert!(self.machine.sent.len() <= most * usize::from(FUNCTIONS));
         for frame in &self.machine.sent {
-            assert!((14..=MAX_FRAME).contains(&frame.len()));
+            assert!((MIN_FRAME..=MAX_FRAME + TAG).contains(&frame.len()));
         }
         let Some(guard) = &self.machine.guard else {
             return;
@@ -733,6 +778,17 @@ fn proper() -> Vec<Seed> {
             ),
         ),
         (
+            "a frame through the e-switch",
+            input(
+                usual | ESWITCH,
+                &[
+                    steps::receive(0x8000),
+                    steps::send(1, tcp, tcp.len(), (0, 0)),
+                    time.clone(),
+                ],
+            ),
+        ),
+        (
             "nothing",
             input(usual, &[steps::send(0, tagged, 0, (0, 0))]),
         ),
@@ -796,9 +852,15 @@ mod tests {
     #[test]
     fn frames_arrive() {
         let frames = frames::frames();
-        for name in ["a frame", "a frame of two parts"] {
-            let tcp = &frames[0].1;
-            assert_eq!(received(&seed(name), 0x8000, tcp.len()), tcp, "{name}");
+        for name in [
+            "a frame",
+            "a frame of two parts",
+            "a frame through the e-switch",
+        ] {
+            let (model, tcp) = (seed(name), &frames[0].1);
+            assert_eq!(received(&model, 0x8000, tcp.len()), tcp, "{name}");
+            let is_on = name.contains("e-switch");
+            assert_eq!(model.hca.eswitch.is_on(), is_on, "{name}");
         }
         let segments = seed("segments");
         for (at, data) in [(0x8000, "some"), (0x9000, " dat"), (0xa000, "a")] {
