@@ -268,7 +268,10 @@ mod tests {
         assert_eq!(line(Some(CARGO)), "");
         assert_eq!(line(Some(FUZZ)), "fuzz");
         let all = needs::line(&needs(Extent::All, None).unwrap());
-        assert_eq!(all, "sources stock intree kunit bare builtin consumer fuzz rdma");
+        assert_eq!(
+            all,
+            "sources stock intree kunit bare builtin consumer fuzz rdma"
+        );
     }
 
     #[test]

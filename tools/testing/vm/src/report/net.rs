@@ -48,6 +48,7 @@ const FIGURES: &[Figure] = &[
     ("segments sent again", plain, "retransmits"),
     ("changes of flow rules", plain, "rules_changed"),
     ("longest silence at the peer", ms, "gap_ms"),
+    ("  around the downtime", ms, "stop_gap_ms"),
     ("downtime", ms, "downtime_ms"),
     ("pages that the VF has written", plain, "dirty_pages"),
     ("new initial states", plain, "reinits"),
@@ -67,8 +68,9 @@ const FAULTS: [&str; 5] = [
 /// What the figures are.
 const CAVEAT: &str = "The guest's own mlx5e drives a VF through the driver that is compared. \
 Peer, guest and two QEMUs share one emulated processor, and the adapter is emulated, too: \
-times and rates are not those of any hardware. The silence is longer than the downtime, since \
-TCP sends again after a while only what was dropped. Every line is explained in \
+times and rates are not those of any hardware. While QEMU copies memory, the guest has little \
+of the processor, and the longest silence may be then. The one around the downtime is longer \
+than that, since TCP takes a while to send again what was dropped. Every line is explained in \
 Documentation/dev-tools/vfio-rust/testing.rst.";
 
 fn ms(value: &Value) -> String {
@@ -166,7 +168,7 @@ mod tests {
         json!({
             "driver": driver, "bytes": 40 << 20, "bytes_lost": 0, "bytes_wrong": 0,
             "connections": 60, "connections_lost": 0, "retransmits": 7, "rules_changed": 20,
-            "gap_ms": 512.3, "downtime_ms": 301, "dirty_pages": 1234, "reinits": 1,
+            "gap_ms": 512.3, "stop_gap_ms": 412.3, "downtime_ms": 301, "dirty_pages": 1234, "reinits": 1,
             "guest_log_faults": 0, "firmware_violations": 0,
             "timeline": { "begin": 50.0, "step_ms": 100.0, "bytes": vec![1000; 200] },
             "migrations": [{ "began_at": 55.0, "stopped_at": 56.0, "runs_at": 56.4 }],
@@ -180,6 +182,7 @@ mod tests {
         for line in [
             "bytes that arrived, both ways 40.00 MiB 40.00 MiB",
             "longest silence at the peer 512 ms 512 ms",
+            "around the downtime 412 ms 412 ms",
             "downtime 301 ms 301 ms",
         ] {
             let found = text.lines().any(|one| {

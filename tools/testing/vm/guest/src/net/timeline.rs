@@ -13,6 +13,8 @@ use std::time::{
 
 /// Time that one number of the picture is about, in seconds.
 const STEP: f64 = 0.1;
+/// Shortest silence that is noted, in seconds.
+const SILENCE: f64 = 0.02;
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
 
@@ -31,8 +33,17 @@ pub struct Timeline {
     bytes: Vec<u64>,
     /// When something has come last.
     last: Option<f64>,
-    /// When the longest silence began, and how long it was.
-    gap: (f64, f64),
+    /// When each silence began, and how long it was.
+    silences: Vec<(f64, f64)>,
+}
+
+/// The longest of silences.
+fn longest<'a>(silences: impl Iterator<Item = &'a (f64, f64)>) -> (f64, f64) {
+    let longer = |one: (f64, f64), other: &(f64, f64)| match other.1 > one.1 {
+        true => *other,
+        false => one,
+    };
+    silences.fold((0.0, 0.0), longer)
 }
 
 impl Timeline {
@@ -44,8 +55,8 @@ impl Timeline {
             self.bytes.resize(index + 1, 0);
         }
         self.bytes[index] += bytes as u64;
-        if let Some(last) = self.last.filter(|last| now - last > self.gap.1) {
-            self.gap = (last, now - last);
+        if let Some(last) = self.last.filter(|last| now - last >= SILENCE) {
+            self.silences.push((last, now - last));
         }
         self.last = Some(now);
     }
@@ -57,7 +68,13 @@ impl Timeline {
 
     /// The longest silence, in milliseconds.
     pub fn gap_ms(&self) -> f64 {
-        self.gap.1 * 1e3
+        longest(self.silences.iter()).1 * 1e3
+    }
+
+    /// The longest silence of which some was between two times, in milliseconds.
+    pub fn gap_around(&self, from: f64, to: f64) -> f64 {
+        let meets = |(begin, len): &&(f64, f64)| *begin < to && begin + len > from;
+        longest(self.silences.iter().filter(meets)).1 * 1e3
     }
 
     /// For the host.
@@ -66,7 +83,7 @@ impl Timeline {
             "begin": self.begin,
             "step_ms": STEP * 1e3,
             "bytes": self.bytes,
-            "gap_begin": self.gap.0,
+            "gap_begin": longest(self.silences.iter()).0,
         })
     }
 }
@@ -84,6 +101,10 @@ mod tests {
         }
         assert_eq!(timeline.gap_ms(), 750.0);
         assert_eq!(timeline.json()["gap_begin"], 105.25);
+        assert_eq!(timeline.gap_around(105.0, 105.2), 125.0);
+        assert_eq!(timeline.gap_around(105.2, 105.3), 750.0);
+        assert_eq!(timeline.gap_around(105.5, 105.6), 750.0);
+        assert_eq!(timeline.gap_around(106.2, 106.3), 0.0);
         timeline.hear(108.125, 10);
         assert_eq!(timeline.gap_ms(), 2000.0);
     }

@@ -251,6 +251,11 @@ impl<'a> Trial<'a> {
         };
         // The longest one.
         figures["downtime_ms"] = of_all("downtime_ms").into_iter().max().into();
+        let gaps = self.migrations.iter().filter_map(|one| {
+            let [stopped, runs] = ["stopped_at", "runs_at"].map(|name| one[name].as_f64());
+            Some(peer.timeline.gap_around(stopped?, runs?))
+        });
+        figures["stop_gap_ms"] = gaps.reduce(f64::max).into();
         for name in ["dirty_pages", "reinits"] {
             figures[name] = of_all(name).into_iter().sum::<u64>().into();
         }
