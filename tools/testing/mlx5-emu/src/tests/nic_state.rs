@@ -438,3 +438,83 @@ fn no_record_that_was_changed_by_hand_harms() {
         }
     }
 }
+
+/// Commands that are under way, rung and written to slots while the VF is suspended.
+fn suspended_with_commands() -> Moving {
+    let mut moving = Moving::new();
+    let pd = command(ifc::ALLOC_PD, 0, 16);
+    moving.nic.machine.hca.config.command_ns = 1000;
+    moving.nic.machine.submit(3, &pd, 16);
+    moving.nic.machine.ring(1 << 3);
+    moving.nic.machine.hca.config.command_ns = 0;
+    moving.as_pf(|machine, _| machine.about(ifc::SUSPEND_VHCA, 0, FROM));
+    moving.nic.machine.submit(4, &pd, 16);
+    moving.nic.machine.ring(1 << 4);
+    moving.as_pf(|machine, _| machine.about(ifc::SUSPEND_VHCA, 1, FROM));
+    moving
+}
+
+fn pass(moving: &mut Moving, now: u64) {
+    let Machine { hca, memory, .. } = &mut moving.nic.machine;
+    memory.now = now;
+    hca.timer(memory);
+}
+
+#[test]
+fn commands_of_each_step_end_once() {
+    for elsewhere in [false, true] {
+        let mut moving = suspended_with_commands();
+        let on = if elsewhere { TO } else { FROM };
+        let pds = moving.nic.machine.hca.functions[1].objects.pds.len();
+        if elsewhere {
+            let size = moving.save(&[]);
+            moving.as_pf(|machine, _| machine.stop(TO));
+            assert_eq!(moving.load(size), 0);
+        }
+        pass(&mut moving, 5000);
+        assert_eq!(moving.nic.machine.slot(3)[63], 1);
+        assert_eq!(moving.nic.machine.slot(4)[63], 1);
+        moving.as_pf(|machine, _| machine.resume(on));
+        for now in [5001, 7000, 9000] {
+            pass(&mut moving, now);
+        }
+        assert_eq!(moving.nic.machine.slot(3)[63], 0);
+        assert_eq!(moving.nic.machine.slot(4)[63], 0);
+        let functions = &moving.nic.machine.hca.functions;
+        assert_eq!(functions[usize::from(on)].objects.pds.len(), pds + 2);
+        let stays = functions[usize::from(FROM)].objects.pds.len();
+        assert_eq!(stays, if elsewhere { pds } else { pds + 2 });
+        assert_eq!(moving.nic.violations(), 0);
+    }
+}
+
+#[test]
+fn a_reset_or_the_pf_ends_a_suspension() {
+    for disabled in [false, true] {
+        let mut moving = suspended_with_commands();
+        let id = FunctionId(FROM);
+        if disabled {
+            for opcode in [ifc::DISABLE_HCA, ifc::ENABLE_HCA] {
+                let mut enable = command(opcode, 0, 16);
+                ifc::FUNCTION_ID.set(&mut enable, FROM.into());
+                moving.as_pf(|machine, _| send(machine, &enable));
+            }
+        } else {
+            moving.nic.machine.hca.reset(id);
+        }
+        moving.nic.machine.memory.interrupts.clear();
+        assert!(moving.records(FROM).is_empty());
+        assert!(!moving.nic.machine.hca.is_suspended(id));
+        // What it had sent is not answered, and a RESUME that comes too late is no violation.
+        let late = moving.as_pf(|machine, _| machine.about(ifc::RESUME_VHCA, 0, FROM));
+        assert_eq!(late, Status::BadResState as u8);
+        pass(&mut moving, 5000);
+        assert_eq!(moving.nic.machine.slot(3)[63], 1);
+        assert_eq!(moving.nic.machine.slot(4)[63], 1);
+        let interrupts = &moving.nic.machine.memory.interrupts;
+        assert!(!interrupts.iter().any(|(function, _)| *function == id));
+        moving.as_pf(|machine, _| machine.stop(FROM));
+        moving.as_pf(|machine, _| machine.resume(FROM));
+        assert_eq!(moving.nic.violations(), 0);
+    }
+}
