@@ -28,8 +28,8 @@ pub const RESULTS: &str = "results.tap";
 pub const COUNTS: &str = "counts.log";
 /// What the emulated HCA holds against its drivers.
 pub const VIOLATIONS: &str = "violations.log";
-/// What the one at the other end of its network does.
-pub const PEER_VIOLATIONS: &str = "violations-peer.log";
+/// What the others do.
+pub const PEER_VIOLATIONS: &[&str] = &["violations-peer.log", "violations-other.log"];
 
 /// The host's files, to be mounted read-only: those of the sysroot, with checkout
 /// and cache where they are on the host.
@@ -67,6 +67,21 @@ const NETWORK: &[&str] = &[
     "pcie-root-port,id=rp-peer,bus=pcie.0,chassis=4,pref64-reserve=128M",
 ];
 
+/// The network of the user, with an echo service, and ports of two HCAs that are connected by
+/// datagrams.
+const WIRES: &[&str] = &[
+    "-netdev",
+    "user,id=net0,restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:cat",
+    "-netdev",
+    "dgram,id=net1,local.type=unix,local.path=net1,remote.type=unix,remote.path=net2",
+    "-netdev",
+    "dgram,id=net2,local.type=unix,local.path=net2,remote.type=unix,remote.path=net1",
+    "-device",
+    "pcie-root-port,id=rp-peer,bus=pcie.0,chassis=4,pref64-reserve=128M",
+    "-device",
+    "pcie-root-port,id=rp-other,bus=pcie.0,chassis=5,pref64-reserve=128M",
+];
+
 /// A network of the first HCA's own, and where the second one is.
 const UNLIKE: &[&str] = &[
     "-netdev",
@@ -80,6 +95,7 @@ fn extra_arguments(extra: Extra) -> &'static [&'static str] {
     match extra {
         Extra::Network => NETWORK,
         Extra::Unlike => UNLIKE,
+        Extra::Wires => WIRES,
         Extra::HostFiles => HOST_FILES,
         Extra::SharedMemory => SHARED_MEMORY,
         // The one is in the sysroot, and the other in the initramfs.
@@ -106,22 +122,27 @@ fn counting(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
     ]
 }
 
-/// The second HCA: at the other end of the network, if it is a NIC.
-fn peer(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
+/// The HCAs beside the first one, each behind a port of its name.
+fn peers(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
     let has = |extra| machine.scenario.has(extra);
-    let network = match (has(Extra::Network), has(Extra::Unlike)) {
-        (true, _) => ",netdev=net1",
-        (false, true) => "",
-        (false, false) => return Vec::new(),
+    let peers: &[(&str, &str)] = if has(Extra::Network) {
+        &[("peer", ",netdev=net1")]
+    } else if has(Extra::Unlike) {
+        &[("peer", "")]
+    } else if has(Extra::Wires) {
+        &[("peer", ",netdev=net1"), ("other", ",netdev=net2")]
+    } else {
+        &[]
     };
-    vec![
-        "-device".to_string(),
-        format!(
-            "mlx5-emu,bus=rp-peer{network},event-log={0}/commands-peer.log,\
-             violations-log={0}/{PEER_VIOLATIONS}",
+    let device = |(name, network): &(&str, &str)| {
+        let device = format!(
+            "mlx5-emu,bus=rp-{name}{network},event-log={0}/commands-{name}.log,\
+             violations-log={0}/violations-{name}.log",
             dir.display()
-        ),
-    ]
+        );
+        ["-device".to_string(), device]
+    };
+    peers.iter().flat_map(device).collect()
 }
 
 /// QEMU with a machine whose files are in `dir`.
@@ -133,7 +154,9 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         false => machine.accel,
     };
     let mut qemu = Command::new("qemu-system-x86_64");
-    qemu.env("LD_PRELOAD", machine.paths.build.join("mlx5-emu.so"))
+    // Its sockets are there: their whole paths may be too long.
+    qemu.current_dir(dir)
+        .env("LD_PRELOAD", machine.paths.build.join("mlx5-emu.so"))
         .args(accel.args())
         .args(["-M", "q35,kernel-irqchip=split"])
         .args(["-smp", &own.cpus.to_string()])
@@ -187,7 +210,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         ))
         .args(counting(machine, dir))
         .args(own.extras.iter().copied().flat_map(extra_arguments))
-        .args(peer(machine, dir))
+        .args(peers(machine, dir))
         .stdin(Stdio::null());
     qemu
 }

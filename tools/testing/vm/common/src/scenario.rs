@@ -53,6 +53,8 @@ pub enum Extra {
     Network,
     /// A second HCA that is no NIC, and a network for the first.
     Unlike,
+    /// The network of the user for the first HCA, and two more that are connected by datagrams.
+    Wires,
     /// A machine in the machine: what it boots, beside the host's files.
     Guest,
     /// A test of rdma-core's user-space driver.

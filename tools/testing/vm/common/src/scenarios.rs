@@ -153,6 +153,18 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "nic-wires",
+        about: "mlx5e on QEMU's other networks: that of the user, and one of datagrams",
+        suite: Suite::Check,
+        kernels: &[Stock],
+        seconds: 30,
+        machine: Machine {
+            properties: NETWORK.properties,
+            extras: &[Extra::Wires],
+            ..WELL
+        },
+    },
+    Scenario {
         name: "eswitch",
         about: "the e-switch of the emulated HCA: what a PF sets for its VFs, and where frames go",
         suite: Suite::Check,

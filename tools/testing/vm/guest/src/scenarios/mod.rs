@@ -24,6 +24,7 @@ mod migrate;
 mod net;
 mod net_suite;
 mod nic;
+mod nic_wires;
 mod nomem;
 mod overlap;
 mod paths;
@@ -94,6 +95,7 @@ const ALL: &[&[NamedRun]] = &[
     net::SCENARIOS,
     net_suite::SCENARIOS,
     nic::SCENARIOS,
+    nic_wires::SCENARIOS,
     nomem::SCENARIOS,
     overlap::SCENARIOS,
     paths::SCENARIOS,

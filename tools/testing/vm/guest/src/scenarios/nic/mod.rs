@@ -40,7 +40,10 @@ use std::{
         Instant, //
     },
 };
-pub(super) use traffic::stream;
+pub(super) use traffic::{
+    echo,
+    stream, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("nic", run)];

@@ -119,6 +119,18 @@ pub fn stream(from: &Host, to: &Host) -> Result<()> {
     stream_to(from, to, to.address().into())
 }
 
+/// Sends a stream to whoever echoes it, and compares what comes back.
+pub fn echo(stream: &TcpStream) -> Result<()> {
+    let (to, from) = (stream.try_clone()?, stream.try_clone()?);
+    let sequence = || Sequence::new(0, End::Guest);
+    let own = sequence();
+    let writer = thread::spawn(move || write(to, own, |at| at < STREAM));
+    let len = read(from, sequence(), &AtomicU64::new(0))?;
+    join(writer)?;
+    ensure!(len == STREAM, "{len} bytes come back");
+    Ok(())
+}
+
 /// A stream each way that goes on until it is ended.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
