@@ -491,7 +491,7 @@ impl Model {
             0 => (uar + 0x804, driver.sqn << 8),
             1 => (uar + 0x20, input.u32()),
             2 => (uar + 0x24, driver.cqn),
-            3 => (uar + 0x40, (driver.eqn << 24) | input.u32() >> 8),
+            3 => (uar + 0x40, (driver.eqn << 24) | (input.u32() >> 8)),
             4 => (machine::DOORBELL, input.u32()),
             _ => (uar + u64::from(input.u16() % 0x1000), input.u32()),
         };
