@@ -805,6 +805,20 @@ pub const ALL: &[Scenario] = &[
             ..QEMU
         },
     },
+    Scenario {
+        name: "bench-net",
+        about: "live-migrating a guest whose mlx5e makes queues anew all the time",
+        suite: Suite::Bench,
+        kernels: &[Stock],
+        seconds: 1200,
+        machine: Machine {
+            // All of the state is what the guest's driver has made: some ten KiB.
+            properties: ",netdev=net0,num-vfs=2,state-size=4K,save-us-per-mib=2000000,\
+                         load-us-per-mib=4000000",
+            limit: HOUR,
+            ..NET
+        },
+    },
 ];
 
 /// The scenario with a name.

@@ -8,6 +8,7 @@ pub mod dirty;
 mod firmware;
 mod goals;
 mod images;
+pub mod net;
 pub mod overlap;
 pub mod paths;
 pub mod profile;
@@ -105,6 +106,14 @@ pub const ALL: &[Benchmark] = &[
         runs: 5,
         file: "bench/qemu.json",
         publish: qemu::publish,
+    },
+    Benchmark {
+        name: "net",
+        scenarios: &["bench-net"],
+        // The first one is discarded, and each has two migrations of each kind.
+        runs: 3,
+        file: "bench/net.json",
+        publish: net::publish,
     },
 ];
 

@@ -47,7 +47,7 @@ pub(super) const MAX_BANDWIDTH: u64 = 1 << 34;
 /// Bandwidth with which the guest's memory takes a minute.
 const LOW_BANDWIDTH: u64 = 1 << 20;
 /// Bandwidth of a page, or a buffer of a VF's state, every 100 ms.
-const LEAST_BANDWIDTH: u64 = 4096;
+pub(super) const LEAST_BANDWIDTH: u64 = 4096;
 /// The bandwidth that QEMU is to expect in the downtime: the measured one, one so low that
 /// nothing fits into the downtime limit, and one so high that anything does.
 pub(super) const MEASURED: u64 = 0;

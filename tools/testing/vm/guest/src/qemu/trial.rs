@@ -9,6 +9,7 @@ use super::{
         Channel,
         Guest,
         ANYTHING_FITS,
+        LEAST_BANDWIDTH,
         MAX_BANDWIDTH,
         MEASURED,
         NOTHING_FITS, //
@@ -144,6 +145,11 @@ impl Guest<'_> {
         let destination = self.begin(results, Channel::Paused, bandwidth)?;
         self.qemu.wait_for_status(results, "pre-switchover", None)?;
         Ok(destination)
+    }
+
+    /// Has hardly anything sent after [`Self::begin_precopy`].
+    pub fn slow_down(&mut self) -> Result<()> {
+        set_bandwidth(&mut self.qemu, (LEAST_BANDWIDTH, NOTHING_FITS))
     }
 
     /// Goes on after [`Self::begin_precopy`].

@@ -22,6 +22,7 @@ mod matrix;
 mod memory;
 mod migrate;
 mod net;
+mod net_bench;
 mod net_suite;
 mod nic;
 mod nic_wires;
@@ -93,6 +94,7 @@ const ALL: &[&[NamedRun]] = &[
     memory::SCENARIOS,
     migrate::SCENARIOS,
     net::SCENARIOS,
+    net_bench::SCENARIOS,
     net_suite::SCENARIOS,
     nic::SCENARIOS,
     nic_wires::SCENARIOS,

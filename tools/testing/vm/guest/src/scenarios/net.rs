@@ -215,6 +215,21 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
+    /// Migrates it in two steps: `work` is done when the destination has the initial bytes and
+    /// could take over. Returns the figures.
+    pub fn migrate_when_ready(
+        &mut self,
+        results: &mut Results,
+        work: impl FnOnce(&mut Guest<'_>, &mut Results) -> Result<()>,
+    ) -> Result<Value> {
+        let destination = self.guest.begin_precopy(results)?;
+        // The guest gets no processor from a QEMU that sends as fast as it can.
+        self.guest.slow_down()?;
+        work(&mut self.guest, results)?;
+        self.guest.switch_over()?;
+        self.guest.arrive(results, destination)
+    }
+
     /// It was migrated, with these figures.
     pub fn moved(&mut self, results: &mut Results, figures: Value) {
         results.say(&format!("new initial states: {}", figures["reinits"]));

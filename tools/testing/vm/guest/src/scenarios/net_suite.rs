@@ -10,7 +10,7 @@ use super::{
         Trial,
         USUAL, //
     },
-    NamedRun,
+    NamedRun, //
 };
 use crate::{
     hca::Driver,
@@ -59,11 +59,9 @@ fn survive(trial: &mut Trial<'_>, results: &mut Results, death: Death) -> Result
 /// take over, and then migrates it.
 fn change(trial: &mut Trial<'_>, results: &mut Results, change: Change) -> Result<()> {
     let figures = trial.provoke(|trial| {
-        let guest = &mut trial.guest;
-        let destination = guest.begin_precopy(results)?;
-        guest.ask(results, change.order(), DONE)?;
-        guest.switch_over()?;
-        guest.arrive(results, destination)
+        trial.migrate_when_ready(results, |guest, results| {
+            guest.ask(results, change.order(), DONE).map(|_| ())
+        })
     })?;
     trial.moved(results, figures);
     Ok(())
