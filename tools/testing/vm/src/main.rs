@@ -322,7 +322,7 @@ fn needed(command: &Command) -> Result<BTreeSet<Need>> {
         Command::Bench { only, .. } => bench::wanted(only.as_deref())?
             .iter()
             .flat_map(|benchmark| benchmark.machines())
-            .map(|(kernel, _)| kernel.into())
+            .flat_map(|(kernel, scenario)| needs::of_machine(kernel, scenario))
             .collect(),
         Command::Fuzz { target, .. } => {
             fuzz::named(target)?;
@@ -478,6 +478,7 @@ mod tests {
             needs::line(&needed(&Command::Bench { runs: None, only }).unwrap())
         };
         assert_eq!(line("paths"), "stock bare");
-        assert_eq!(line("qemu"), "intree");
+        assert_eq!(line("qemu"), "intree consumer");
+        assert_eq!(line("net"), "stock consumer");
     }
 }
