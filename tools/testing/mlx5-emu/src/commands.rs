@@ -188,6 +188,17 @@ impl Hca {
         timeout > 0 && host.now().saturating_sub(pending.start) > timeout
     }
 
+    /// If a VF is tracked, what its driver creates in place of what it has destroyed is new.
+    fn note_destroyed(&mut self, id: FunctionId, opcode: u16) {
+        let vf = self.functions[usize::from(id.0)].vf.as_ref();
+        if ifc::is_destroy(opcode) && vf.is_some_and(|vf| vf.vhca.is_tracked()) {
+            let records = self.records(id);
+            if let Some(vf) = &mut self.functions[usize::from(id.0)].vf {
+                vf.vhca.destroyed(&records);
+            }
+        }
+    }
+
     /// Carries a command out.
     pub fn execute(&mut self, host: &mut dyn Host, pending: &Pending) -> Reply {
         let Pending {
@@ -250,6 +261,7 @@ impl Hca {
                 );
             }
         }
+        self.note_destroyed(function, command.opcode());
         self.tell_changes(host);
         Reply {
             output,

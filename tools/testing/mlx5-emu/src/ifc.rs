@@ -191,7 +191,21 @@ pub fn is_about_vhca(opcode: u16) -> bool {
 pub fn is_destroy(opcode: u16) -> bool {
     matches!(
         opcode,
-        DESTROY_MKEY | DESTROY_CQ | DESTROY_QP | DESTROY_GENERAL_OBJECT | DEALLOC_PD
+        DESTROY_MKEY
+            | DESTROY_EQ
+            | DESTROY_CQ
+            | DESTROY_QP
+            | DESTROY_GENERAL_OBJECT
+            | DEALLOC_PD
+            | DEALLOC_Q_COUNTER
+            | DEALLOC_TRANSPORT_DOMAIN
+            | DESTROY_TIR
+            | DESTROY_SQ
+            | DESTROY_RQ
+            | DESTROY_TIS
+            | DESTROY_RQT
+            | DESTROY_FLOW_TABLE
+            | DESTROY_FLOW_GROUP
     )
 }
 

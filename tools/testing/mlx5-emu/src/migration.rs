@@ -189,6 +189,16 @@ impl Vhca {
         }
     }
 
+    /// The VF's driver has destroyed something.
+    pub fn destroyed(&mut self, now: &Records) {
+        self.sent.forget(now);
+    }
+
+    /// Whether changes are tracked.
+    pub fn is_tracked(&self) -> bool {
+        self.state.dirty().is_some()
+    }
+
     /// Stops to track, without having been told to.
     pub fn lose_tracking(&mut self) {
         if self.state.dirty().is_some() {

@@ -187,6 +187,19 @@ impl Sent {
         created.any(|key| !self.known.contains(key))
     }
 
+    /// Something was destroyed, of which there is none in `now`. What is created with its number
+    /// is another one, even if it is like it.
+    pub fn forget(&mut self, now: &Records) {
+        self.known.retain(|key| {
+            let stays = now.contains_key(key);
+            if let (false, Some(sent)) = (stays, self.records.get_mut(key)) {
+                // No record is empty, so whatever comes differs.
+                sent.clear();
+            }
+            stays
+        });
+    }
+
     /// Bytes that an image needs for all that was not sent.
     pub fn missing(&self, now: &Records) -> u64 {
         let changes = self.changes(now);
@@ -372,6 +385,23 @@ mod tests {
         assert!(sent.lacks_new(&first));
         sent.take(&first, u64::MAX);
         assert!(!sent.lacks_new(&first));
+    }
+
+    #[test]
+    fn what_is_created_again_is_new() {
+        let first = records(&[(1, b"one"), (2, b"two")]);
+        let mut sent = Sent::none(&first);
+        sent.take(&first, u64::MAX);
+        sent.forget(&records(&[(1, b"one")]));
+        assert!(sent.lacks_new(&first) && !sent.is_all(&first));
+        let parts = sent.take(&first, u64::MAX);
+        assert_eq!(parts, [Part::whole(key(2), b"two")]);
+        assert!(sent.is_all(&first) && !sent.lacks_new(&first));
+        // If it is not, that is told.
+        let second = records(&[(1, b"one")]);
+        sent.forget(&second);
+        assert_eq!(sent.take(&second, u64::MAX), [Part::Gone(key(2))]);
+        assert!(sent.is_all(&second));
     }
 
     #[test]

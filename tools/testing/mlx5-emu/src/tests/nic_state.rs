@@ -341,6 +341,13 @@ fn changes_are_saved_and_what_is_new_is_a_new_initial_state() {
     send(&mut moving.nic.machine, &dealloc);
     assert_eq!(moving.migration_state(), MigrationState::Dirty);
 
+    // It has the number of the one before, and is another one.
+    send(
+        &mut moving.nic.machine,
+        &command(ifc::ALLOC_Q_COUNTER, 0, 16),
+    );
+    assert_eq!(moving.migration_state(), MigrationState::Init);
+
     moving.as_pf(|machine, _| machine.stop(FROM));
     let size = moving.save(&[ifc::INCREMENTAL]);
     assert_eq!(moving.load(size), 0);
