@@ -177,6 +177,7 @@ list() {
 		}
 		BEGIN { row("Scenario", "Kernels", "make", "Time", "What it is about") }
 		{
+			gsub(/``/, "", $5)
 			time = $4 < 100 ? $4 " s" : int(($4 + 59) / 60) " min"
 			row($1, $2, $3, time, $5)
 		}'

@@ -43,6 +43,9 @@ OBJECT_DECLARE_SIMPLE_TYPE(Mlx5EmuVf, MLX5_EMU_VF)
 #define CONTROL_LEN         0x40
 #define CONTROL_ID          (CONTROL_LEN << 20 | 1 << 16 | 0x4d4c)
 
+/* As the model has it. */
+#define MAX_VFS             64
+
 #define BAR_TYPE            (PCI_BASE_ADDRESS_SPACE_MEMORY | \
                              PCI_BASE_ADDRESS_MEM_TYPE_64 | \
                              PCI_BASE_ADDRESS_MEM_PREFETCH)
@@ -319,6 +322,10 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .vectors = pf->vectors,
         .serial = pf->serial ? pf->serial : "NOT-A-REAL-CARD",
     };
+    if (pf->vfs > MAX_VFS) {
+        error_setg(errp, "num-vfs is %d at most", MAX_VFS);
+        return;
+    }
     if (properties.network) {
         qemu_macaddr_default_if_unset(&pf->nic_conf.macaddr);
         memcpy(properties.mac, pf->nic_conf.macaddr.a, sizeof(properties.mac));
