@@ -227,7 +227,10 @@ pub fn page(kind: u16, values: Values, asked: Asked<'_>) -> Vec<u8> {
                 (general::DEVICE_FREQUENCY_MHZ, 1000),
                 (general::DEVICE_FREQUENCY_KHZ, 1_000_000),
                 (general::MIGRATION, 1),
-                (general::ADV_VIRTUALIZATION, 1),
+                (
+                    general::ADV_VIRTUALIZATION,
+                    u64::from(function == FunctionId::PF),
+                ),
             ] {
                 field.set(&mut cap, value);
             }

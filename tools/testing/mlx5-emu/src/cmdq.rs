@@ -226,6 +226,11 @@ impl Hca {
             return;
         }
         for slot in (0..1u8 << LOG_SLOTS).filter(|slot| (slots >> slot) & 1 == 1) {
+            let own = self.pending.iter().filter(|p| p.function == function);
+            if own.count() >= 1 << LOG_SLOTS {
+                self.violation(host, function, "more commands than slots");
+                return;
+            }
             let at = self.slot_address(function, slot);
             match fetch(host, function, at, slot) {
                 Ok(command) => self.start(host, function, command),

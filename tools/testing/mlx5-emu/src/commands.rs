@@ -148,6 +148,9 @@ impl Hca {
     pub fn duration(&self, input: &[u8]) -> u64 {
         let config = &self.config;
         let moved = |ns_per_mib: u64| {
+            if ns_per_mib == 0 {
+                return 0;
+            }
             let size = match ifc::OPCODE.get(input) as u16 {
                 ifc::LOAD_VHCA_STATE => ifc::STATE_SIZE.get(input),
                 // What will be written, which may be less than there is room for.

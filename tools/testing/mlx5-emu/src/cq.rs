@@ -227,7 +227,9 @@ impl CompletionQueue {
         cqe[OP_OWN] |= self.ring.lap(self.producer);
         let at = self.ring.address(self.producer);
         host.dma_write(self.owner, at, &cqe[..OP_OWN])
-            .and_then(|()| host.dma_write(self.owner, at + OP_OWN as u64, &cqe[OP_OWN..]))
+            .and_then(|()| {
+                host.dma_write(self.owner, at.wrapping_add(OP_OWN as u64), &cqe[OP_OWN..])
+            })
             .map_err(|_| Overrun)?;
         self.producer = (self.producer + 1) & INDEX;
         let now = host.now();
@@ -277,7 +279,7 @@ impl CompletionQueue {
     pub fn was_prepared(&self, host: &mut dyn Host) -> bool {
         (0..self.ring.count()).all(|i| {
             let mut op_own = [0];
-            let at = self.ring.address(i) + OP_OWN as u64;
+            let at = self.ring.address(i).wrapping_add(OP_OWN as u64);
             host.dma_read(self.owner, at, &mut op_own).is_ok() && op_own[0] >> 4 == INVALID
         })
     }

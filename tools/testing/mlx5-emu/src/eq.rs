@@ -97,7 +97,7 @@ impl EventQueue {
         eqe[OWNER] = self.ring.lap(self.producer);
         let written = host
             .dma_write(function, at, &eqe[..OWNER])
-            .and_then(|()| host.dma_write(function, at + OWNER as u64, &eqe[OWNER..]));
+            .and_then(|()| host.dma_write(function, at.wrapping_add(OWNER as u64), &eqe[OWNER..]));
         if written.is_err() {
             return false;
         }

@@ -124,12 +124,18 @@ pub struct Objects {
     pub undestroyed: bool,
 }
 
+/// Most objects of a kind, whatever their numbers: they take memory of the host.
+const MAX_OBJECTS: usize = 1 << 16;
+
 /// Inserts an object with the lowest free number of `range`.
 pub fn insert<K: Copy + Ord, T>(
     map: &mut BTreeMap<K, T>,
     mut range: impl Iterator<Item = K>,
     object: T,
 ) -> Option<K> {
+    if map.len() >= MAX_OBJECTS {
+        return None;
+    }
     let number = range.find(|n| !map.contains_key(n))?;
     map.insert(number, object);
     Some(number)

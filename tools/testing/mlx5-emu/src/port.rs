@@ -172,7 +172,9 @@ impl Hca {
 
     /// The other end of the wire has come or gone.
     pub fn set_link(&mut self, host: &mut dyn Host, up: bool) {
-        self.change_links(host, |hca| hca.port.link = up);
+        self.noting(host, |hca, host| {
+            hca.change_links(host, |hca| hca.port.link = up);
+        });
     }
 
     /// Changes ports, and tells the drivers whose ports go up or down.

@@ -269,6 +269,9 @@ impl Sent {
     }
 }
 
+/// Most bytes of a record: a flow table with all entries that there can be has less.
+const MAX_RECORD: usize = 256 << 20;
+
 /// Puts the parts of images together again.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Joined {
@@ -293,6 +296,9 @@ impl Joined {
                     total,
                     bytes,
                 } => {
+                    if total as usize > MAX_RECORD {
+                        return None;
+                    }
                     let mut record = match (offset, self.begun.take()) {
                         (0, _) => Vec::new(),
                         (_, Some((of, all, begun)))

@@ -18,6 +18,7 @@ use crate::{
         FunctionId,
         Host, //
     },
+    initseg::LOG_SLOTS,
     objects::Objects,
     pages::LentPages,
     records::{
@@ -219,6 +220,8 @@ impl Resources {
             Kind::Pds => single(&mut own.pds, &of_fresh.pds, id, bytes),
             Kind::Uars => single(&mut own.uars, &of_fresh.uars, id, bytes),
             Kind::Domains => single(&mut own.domains, &of_fresh.domains, id, bytes),
+            // One for each slot.
+            Kind::Command if number >= 1 << LOG_SLOTS => Err(Unsound),
             Kind::Command => put(&mut self.commands, id, number, bytes),
             Kind::Eq => put(&mut own.eqs, id, number, bytes),
             Kind::Mkey => put(&mut own.mkeys, id, number, bytes),

@@ -78,6 +78,7 @@ impl Context<'_> {
     }
 
     pub(super) fn modify_vport_state(&mut self) -> Result<()> {
+        self.check_manager()?;
         let owner = self.vport_owner()?;
         let state = AdminState::from_number(vport_state::ADMIN_STATE.get(self.input));
         let of_eswitch = ifc::OP_MOD.get(self.input) == vport_state::OF_ESWITCH;

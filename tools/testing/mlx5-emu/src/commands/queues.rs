@@ -115,6 +115,8 @@ impl Context<'_> {
     }
 
     pub(super) fn create_object(&mut self) -> Result<()> {
+        // Only who migrates VFs sees what they write.
+        self.check_manager()?;
         if ifc::OBJ_TYPE.get(self.input) != u64::from(ifc::OBJ_PAGE_TRACK) {
             return Err(violation(Status::BadParam, "no such type of object"));
         }

@@ -628,6 +628,7 @@ fn only_the_manager_manages() {
             &[(vport::SELECT, vport::SELECT_PERMANENT)],
         ),
         about_port(ifc::MODIFY_VPORT_STATE, 16, 1, &[(ifc::OP_MOD, 1)]),
+        command(ifc::MODIFY_VPORT_STATE, 1, 16),
         command(ifc::QUERY_ESW_VPORT_CONTEXT, 0, 16),
         command(ifc::MODIFY_ESW_VPORT_CONTEXT, 0, 0x110),
         command(ifc::SET_L2_TABLE_ENTRY, 0, 0x40),

@@ -50,7 +50,7 @@ use crate::{
 use mlx5_emu_regs as regs;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
-const EQ: u64 = DATA;
+pub(super) const EQ: u64 = DATA;
 pub(super) const CQ: u64 = DATA + 0x1000;
 const CQ_RECORD: u64 = DATA + 0x2000;
 const SQ: u64 = DATA + 0x3000;

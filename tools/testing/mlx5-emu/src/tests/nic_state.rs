@@ -161,6 +161,23 @@ fn what_is_posted_meanwhile_is_done_when_it_resumes() {
 }
 
 #[test]
+fn no_more_commands_are_under_way_than_there_are_slots() {
+    let mut moving = Moving::new();
+    moving.nic.machine.hca.config.command_ns = 1000;
+    moving
+        .nic
+        .machine
+        .submit(3, &command(ifc::ALLOC_PD, 0, 16), 16);
+    for _ in 0..40 {
+        moving.nic.machine.ring(1 << 3);
+    }
+    let commands = moving.records(FROM);
+    let commands = commands.keys().filter(|key| key.kind == Kind::Command);
+    assert_eq!(commands.count(), 32);
+    assert_eq!(moving.nic.violations(), 8);
+}
+
+#[test]
 fn a_command_in_flight_is_answered_elsewhere() {
     let mut moving = Moving::new();
     moving.nic.machine.hca.config.command_ns = 1000;
@@ -305,7 +322,13 @@ fn what_it_writes_is_tracked() {
     let page = |address: u64| track.is_dirty(address);
     // The frame, its completion; the EQ was not armed for it.
     assert!(page(super::nic::IN) && page(super::nic::CQ));
+    assert!(!page(super::nic::EQ));
     assert!(!page(super::nic::OUT));
+    // An event of the port.
+    let Machine { hca, memory, .. } = &mut moving.nic.machine;
+    hca.set_link(memory, false);
+    let track = &hca.functions[0].objects.trackers[&1];
+    assert!(track.is_dirty(super::nic::EQ));
 }
 
 #[test]

@@ -320,6 +320,9 @@ fn no_function_reaches_the_queues_of_another() {
         let status = machine.send(&input(opcode, 16, fields), 16).status();
         assert_eq!(status, Status::BadRes as u8, "{opcode:#x}");
     }
+    // Nor does a VF see what others write.
+    let status = machine.send(&create(qpn, 12), 16).status();
+    assert_eq!(status, Status::BadParam as u8);
     machine.drive(FunctionId::PF);
     tracked.post(1);
     tracked.work(3);
