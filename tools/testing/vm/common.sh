@@ -84,11 +84,11 @@ bare_dir() { echo "$CACHE/bare-$(key "$(intree_dir)" "$VM_DIR/intree/bare" "$VM_
 architectures_dir() { echo "$CACHE/architectures-$(key "$(intree_dir)" "$VM_DIR/architectures/config")"; }
 builtin_dir() { echo "$CACHE/builtin-$(key "$(intree_dir)" "$VM_DIR"/intree/{builtin,versions} "$VM_DIR/builtin.sh")"; }
 versions_dir() { echo "$CACHE/versions-$(key "$(intree_dir)" "$VM_DIR/architectures/config" "$VM_DIR/intree/versions")"; }
-consumer_dir() { echo "$CACHE/consumer-$(key "$(sysroot_dir)" "$CONSUMER_VERSION" "$CONSUMER_PACKAGES" "$VM_DIR/consumer.sh")"; }
-net_tools_dir() { echo "$CACHE/net-tools-$(key "$(sysroot_dir)" "$NET_TOOLS_PACKAGES" "$VM_DIR/net-tools.sh")"; }
+consumer_dir() { echo "$CACHE/consumer-$(key "$(sysroot_dir)" "$CONSUMER_VERSION" "$CONSUMER_PACKAGES" "$VM_DIR"/{packages,consumer}.sh)"; }
+net_tools_dir() { echo "$CACHE/net-tools-$(key "$(sysroot_dir)" "$NET_TOOLS_PACKAGES" "$VM_DIR"/{packages,net-tools}.sh)"; }
 sphinx_dir() { echo "$CACHE/sphinx-$(key "$(sysroot_dir)" "$INTREE_SOURCE" "$SPHINX_VERSIONS" "$VM_DIR/sphinx.sh")"; }
 selftests_dir() { echo "$CACHE/selftests-$(key "$(sources_dir)" "$TOP"/tools/testing/selftests/vfio/* "$VM_DIR/selftests.sh")"; }
-rdma_dir() { echo "$CACHE/rdma-$(key "$(sources_dir)" "$RDMA_PACKAGES" "$TOP"/tools/testing/selftests/rdma-core/* "$VM_DIR/rdma.sh")"; }
+rdma_dir() { echo "$CACHE/rdma-$(key "$(sources_dir)" "$RDMA_PACKAGES" "$TOP"/tools/testing/selftests/rdma-core/* "$VM_DIR"/{packages,rdma}.sh)"; }
 
 # Inputs that fuzzing has kept, named after what says what their bytes mean. No stage makes
 # it: each run adds to it.

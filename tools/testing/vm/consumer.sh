@@ -7,22 +7,15 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/packages.sh
+. "$VM_DIR/packages.sh"
 
 dir=$(consumer_dir)
 [ ! -e "$dir" ] || exit 0
 tmp=$dir.tmp
 rm -rf "$tmp"
-mkdir -p "$tmp/debs"
-cd "$tmp/debs"
-
-apt-get update -qq
-for package in $CONSUMER_PACKAGES; do
-	# seabios and others have versions of their own.
-	apt-get download -qq -o APT::Sandbox::User=root "$package/$BACKPORTS" ||
-		die "$BACKPORTS has no package $package: adapt tools/testing/vm/versions.conf"
-	dpkg-deb -x "$package"_*.deb "$tmp"
-done
-rm -rf "$tmp/debs"
+# shellcheck disable=SC2086 # several packages
+unpack "$tmp" "$BACKPORTS" $CONSUMER_PACKAGES
 
 qemu=$tmp/usr/bin/qemu-system-x86_64
 missing=$(ldd "$qemu" | grep 'not found' || true)

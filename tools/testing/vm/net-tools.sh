@@ -7,20 +7,16 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/packages.sh
+. "$VM_DIR/packages.sh"
 
 dir=$(net_tools_dir)
 [ ! -e "$dir" ] || exit 0
 tmp=$dir.tmp
 rm -rf "$tmp"
-mkdir -p "$tmp/debs" "$tmp/packages" "$tmp/files/usr/bin"
-cd "$tmp/debs"
-
-apt-get update -qq
-for package in $NET_TOOLS_PACKAGES; do
-	apt-get download -qq -o APT::Sandbox::User=root "$package" ||
-		die "$SUITE has no package $package: adapt tools/testing/vm/versions.conf"
-	dpkg-deb -x "$package"_*.deb "$tmp/packages"
-done
+mkdir -p "$tmp/files/usr/bin"
+# shellcheck disable=SC2086 # several packages
+unpack "$tmp/packages" "$SUITE" $NET_TOOLS_PACKAGES
 
 export LD_LIBRARY_PATH=$tmp/packages/usr/lib/x86_64-linux-gnu
 for program in usr/sbin/ethtool usr/bin/ip; do
@@ -36,6 +32,6 @@ for program in usr/sbin/ethtool usr/bin/ip; do
 	done
 done
 unset LD_LIBRARY_PATH
-rm -rf "$tmp/debs" "$tmp/packages"
+rm -rf "$tmp/packages"
 mv "$tmp/files" "$dir"
 rm -rf "$tmp"

@@ -7,20 +7,15 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/packages.sh
+. "$VM_DIR/packages.sh"
 
 dir=$(rdma_dir)
 [ ! -e "$dir" ] || exit 0
 tmp=$dir.tmp
 rm -rf "$tmp"
-mkdir -p "$tmp/debs"
-
-cd "$tmp/debs"
-apt-get update -qq
-for package in $RDMA_PACKAGES; do
-	apt-get download -qq -o APT::Sandbox::User=root "$package" ||
-		die "$SUITE has no package $package: adapt tools/testing/vm/versions.conf"
-	dpkg-deb -x "$package"_*.deb "$tmp/debs"
-done
+# shellcheck disable=SC2086 # several packages
+unpack "$tmp/debs" "$SUITE" $RDMA_PACKAGES
 libraries=$tmp/debs/usr/lib/x86_64-linux-gnu
 
 tests=tools/testing/selftests
