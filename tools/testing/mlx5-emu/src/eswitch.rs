@@ -151,7 +151,7 @@ fn allow(tables: &FlowTables, counters: &mut FlowCounters, key: &Key, len: usize
 }
 
 impl Eswitch {
-    /// An e-switch of so many functions, of which nothing is set up.
+    /// An e-switch for this number of functions, with nothing set up.
     pub fn new(functions: usize) -> Self {
         Self {
             fdb: FlowTables::new(Kind::Fdb),

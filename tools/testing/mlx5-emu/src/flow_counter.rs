@@ -45,7 +45,7 @@ impl FlowCounters {
         Some(traffic)
     }
 
-    /// Counts a packet of so many bytes.
+    /// Counts a packet of `len` bytes.
     pub fn count(&mut self, number: u32, len: usize) {
         if let Some(counter) = self.counters.get_mut(&number) {
             counter.count(len);

@@ -343,7 +343,7 @@ mod tests {
             .collect()
     }
 
-    /// What somebody has who has taken all parts.
+    /// The receiver of all parts.
     #[derive(Default)]
     struct Other {
         joined: Joined,

@@ -250,8 +250,9 @@ impl Hca {
         ranges.fold((0, 0), |(count, bytes), (_, len)| (count + 1, bytes + len))
     }
 
-    /// Does something. Trackers see what VFs write to memory meanwhile: those that there are
-    /// afterwards, so a report that begins meanwhile may have it, or the next one.
+    /// Calls `act`. Trackers note what VFs write to memory during the call: the trackers that
+    /// exist after it. So a report that begins during the call has these pages, or the next
+    /// one does.
     pub fn noting(&mut self, host: &mut dyn Host, act: impl FnOnce(&mut Self, &mut dyn Host)) {
         let mut noting = Noting {
             host,

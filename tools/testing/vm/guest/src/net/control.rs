@@ -79,7 +79,7 @@ pub fn channels(interface: &str) -> io::Result<[u32; 2]> {
     Ok([words[COMBINED], words[MAX_COMBINED]])
 }
 
-/// Gives the interface so many queues of each kind.
+/// Sets how many queues of each kind the interface has.
 pub fn set_channels(interface: &str, count: u32) -> io::Result<()> {
     let mut words = all_channels(interface)?;
     words[0] = ETHTOOL_SCHANNELS;
