@@ -9,10 +9,7 @@ use crate::{
 };
 use std::{
     path::Path,
-    process::{
-        Command,
-        Stdio, //
-    },
+    process::Command, //
 };
 use vm_common::scenarios::Extra;
 
@@ -210,7 +207,6 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         ))
         .args(counting(machine, dir))
         .args(own.extras.iter().copied().flat_map(extra_arguments))
-        .args(peers(machine, dir))
-        .stdin(Stdio::null());
+        .args(peers(machine, dir));
     qemu
 }

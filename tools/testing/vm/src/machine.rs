@@ -16,6 +16,7 @@ use crate::{
     },
     console,
     initramfs,
+    monitor,
     paths::Paths,
     tap::{
         self,
@@ -113,8 +114,8 @@ impl Machine<'_> {
     pub fn run(&self, mut hear: impl FnMut(News<'_>)) -> Result<Outcome> {
         let dir = self.prepare()?;
         let qemu_log = fs::File::create(dir.join("qemu.log"))?;
-        let mut child = children::bind(&mut command::command(self, &dir))
-            .stdout(qemu_log.try_clone()?)
+        let mut qemu = command::command(self, &dir);
+        let mut child = children::bind(monitor::add(&mut qemu, &dir)?)
             .stderr(qemu_log)
             .spawn()
             .context("starting qemu-system-x86_64")?;

@@ -13,6 +13,7 @@ mod initramfs;
 mod kernel;
 mod kunit;
 mod machine;
+mod monitor;
 #[cfg(test)]
 mod names_tests;
 mod needs;

@@ -7,6 +7,7 @@ use crate::{
         CONSOLE,
         RESULTS, //
     },
+    monitor,
     tap::{
         self,
         News, //
@@ -90,9 +91,13 @@ pub fn wait(
             break (!status.success()).then(|| format!("QEMU ended with {status}"));
         }
         if let Some(why) = overdue(last_news.elapsed(), begin.elapsed(), limit) {
+            let state = monitor::ask(machine, dir);
             machine.kill()?;
             machine.wait()?;
-            break Some(why);
+            break Some(match state {
+                Ok(state) => format!("{why}; its processors: {}", state.display()),
+                Err(err) => format!("{why}; its monitor: {err:#}"),
+            });
         }
         thread::sleep(POLL);
     };
