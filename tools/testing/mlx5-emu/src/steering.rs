@@ -471,16 +471,24 @@ impl FlowTables {
 
     /// What there is for a packet.
     pub fn find(&self, key: &Key) -> Found<'_> {
+        self.walk(|table| table.find(key))
+    }
+
+    /// Goes through the tables; `search` returns the entry of a table that matches. A table that
+    /// a packet comes to several times is searched once: the same entry matches each time.
+    fn walk<'a>(&'a self, search: impl Fn(&'a Table) -> Option<&'a Entry>) -> Found<'a> {
         let mut found = Found {
             entries: Vec::new(),
             missed: self.root.is_none(),
         };
+        let mut searched = BTreeMap::new();
         let mut next: Vec<u32> = self.root.into_iter().collect();
         for _ in 0..MAX_STEPS {
-            let Some(table) = next.pop().and_then(|id| self.tables.get(&id)) else {
+            let Some((id, table)) = next.pop().and_then(|id| Some((id, self.tables.get(&id)?)))
+            else {
                 break;
             };
-            let Some(entry) = table.find(key) else {
+            let Some(entry) = *searched.entry(id).or_insert_with(|| search(table)) else {
                 found.missed |= table.miss().is_none();
                 next.extend(table.miss());
                 continue;
@@ -747,6 +755,29 @@ mod tests {
         let root = input(0x40, &[(flow::TABLE, root.into())]);
         tables.set_root(0, &root).unwrap();
         assert!(lookup(&tables, &tcp4(b"")).len() <= MAX_STEPS * 2);
+    }
+
+    #[test]
+    fn a_table_is_searched_once() {
+        let mut tables = FlowTables::default();
+        let mut to = vec![Destination::Tir(1)];
+        for level in (0..2).rev() {
+            let id = tables.create_table(&table(level, None)).unwrap();
+            let group = tables.create_group(&group(id, 0, 0, &[])).unwrap();
+            let entry = entry(id, group, 0, &[], &to);
+            tables.set_entry(0, &entry, |_| true).unwrap();
+            to = vec![Destination::Table(id); 255];
+        }
+        tables.root = tables.tables.keys().next_back().copied();
+        let searches = std::cell::Cell::new(0);
+        let key = [0; std::mem::size_of::<Key>()];
+        let found = tables.walk(|table| {
+            searches.set(searches.get() + 1);
+            table.find(&key)
+        });
+        assert_eq!(searches.get(), 2);
+        assert_eq!(found.entries.len(), 256);
+        assert_eq!(lookup(&tables, &tcp4(b"")), [1; 255]);
     }
 
     #[test]
