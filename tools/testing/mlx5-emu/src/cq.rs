@@ -277,10 +277,7 @@ impl CompletionQueue {
     /// Whether the driver has made every entry invalid beforehand, without
     /// which it would take old memory for completions.
     pub fn was_prepared(&self, host: &mut dyn Host) -> bool {
-        (0..self.ring.count()).all(|i| {
-            let mut op_own = [0];
-            let at = self.ring.address(i).wrapping_add(OP_OWN as u64);
-            host.dma_read(self.owner, at, &mut op_own).is_ok() && op_own[0] >> 4 == INVALID
-        })
+        let is_invalid = |cqe: &[u8]| cqe[OP_OWN] >> 4 == INVALID;
+        self.ring.all(host, self.owner, is_invalid)
     }
 }

@@ -88,6 +88,24 @@ impl Ring {
         let page = self.pages[(offset >> self.log_page) as usize];
         page.wrapping_add(offset & ((1 << self.log_page) - 1))
     }
+
+    /// Whether `is_good` is true of each entry. They are read a page of [`LOG_MIN_PAGE`] at a
+    /// time: a ring can have millions.
+    pub fn all(
+        &self,
+        host: &mut dyn Host,
+        function: FunctionId,
+        is_good: impl Fn(&[u8]) -> bool,
+    ) -> bool {
+        let log_piece = LOG_MIN_PAGE.min(self.log_count + self.log_entry);
+        let log_entries = log_piece - self.log_entry;
+        let mut piece = vec![0; 1 << log_piece];
+        (0..self.count() >> log_entries).all(|number| {
+            let at = self.address(number << log_entries);
+            host.dma_read(function, at, &mut piece).is_ok()
+                && piece.chunks_exact(1 << self.log_entry).all(&is_good)
+        })
+    }
 }
 
 /// Reads a big endian word.

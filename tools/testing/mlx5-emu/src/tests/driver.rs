@@ -25,6 +25,8 @@ pub struct Memory {
     pub commands: Vec<CommandRecord>,
     pub violations: Vec<String>,
     pub sent: Vec<Vec<u8>>,
+    /// Times that it was read.
+    pub reads: u64,
 }
 
 impl Memory {
@@ -39,6 +41,7 @@ impl Memory {
 
 impl Host for Memory {
     fn dma_read(&mut self, _: FunctionId, addr: u64, buf: &mut [u8]) -> Result<(), DmaFault> {
+        self.reads += 1;
         let range = self.range(addr, buf.len())?;
         buf.copy_from_slice(&self.bytes[range]);
         Ok(())
@@ -107,6 +110,7 @@ impl Machine {
                 commands: Vec::new(),
                 violations: Vec::new(),
                 sent: Vec::new(),
+                reads: 0,
             },
             function: FunctionId::PF,
         };

@@ -8,9 +8,14 @@ use super::{
         Machine,
         DATA, //
     },
-    migration::BAD_STATE, //
+    migration::BAD_STATE,
+    tracker::{
+        input,
+        send, //
+    },
 };
 use crate::{
+    cq,
     host::FunctionId,
     ifc::{
         self,
@@ -171,4 +176,47 @@ fn qps_are_numbered_below_what_the_driver_chose() {
         .map(|reply| ifc::OBJECT.get(&reply.output))
         .collect();
     assert_eq!(created.last(), Some(&0x7f));
+}
+
+/// An EQ, and a CQ of a size (a shift) whose pages all are one. Returns the status.
+fn create_cq(machine: &mut Machine, log_size: u64) -> u8 {
+    let uar = ifc::OBJECT.get(&send(machine, &command(ifc::ALLOC_UAR, 0, 16)));
+    let mut eq = input(ifc::CREATE_EQ, ifc::EQ_PAS, &[(ifc::EQ_UAR, uar)]);
+    eq.extend(DATA.to_be_bytes());
+    let eq = ifc::EQ_NUMBER.get(&send(machine, &eq));
+    let fields = [
+        (ifc::CQC_LOG_SIZE, log_size),
+        (ifc::CQC_UAR, uar),
+        (ifc::CQC_EQN, eq),
+    ];
+    let mut cq = input(ifc::CREATE_CQ, ifc::QUEUE_PAS, &fields);
+    let pages = (64usize << log_size).div_ceil(4096);
+    cq.extend(DATA.to_be_bytes().repeat(pages));
+    machine.send(&cq, 16).status()
+}
+
+#[test]
+fn entries_of_a_cq_are_read_by_the_page() {
+    let mut machine = Machine::with_vfs();
+    let set = |machine: &mut Machine, entry: u64, op_own| {
+        machine.memory.bytes[(DATA + entry * 64 + 63) as usize] = op_own;
+    };
+    (0..64).for_each(|entry| set(&mut machine, entry, 0xf0));
+    let before = machine.memory.reads;
+    assert_eq!(create_cq(&mut machine, cq::MAX_LOG_SIZE), 0);
+    let pages = 64 << cq::MAX_LOG_SIZE >> 12;
+    // The list of pages is read as well, in mailboxes of 64.
+    let most = pages + pages / 64 * 4;
+    let reads = machine.memory.reads - before;
+    assert!((pages..most).contains(&reads), "{reads}");
+    // Each entry counts, if they are less than a page, too.
+    set(&mut machine, 2, 0x00);
+    assert_eq!(create_cq(&mut machine, 1), 0);
+    let refused = Status::BadParam as u8;
+    assert_eq!(create_cq(&mut machine, 2), refused);
+    set(&mut machine, 2, 0xf0);
+    set(&mut machine, 63, 0xe0);
+    assert_eq!(create_cq(&mut machine, 5), 0);
+    assert_eq!(create_cq(&mut machine, 6), refused);
+    assert_eq!(create_cq(&mut machine, 8), refused);
 }
