@@ -212,6 +212,11 @@ impl CompletionQueue {
         })
     }
 
+    /// Pages of its list.
+    pub fn pages(&self) -> usize {
+        self.ring.pages()
+    }
+
     /// Whether there is no room for one more: the consumer index is in the
     /// doorbell record.
     fn is_full(&self, host: &mut dyn Host) -> bool {

@@ -71,6 +71,11 @@ impl EventQueue {
         })
     }
 
+    /// Pages of its list.
+    pub fn pages(&self) -> usize {
+        self.ring.pages()
+    }
+
     /// Whether there is no room for one more.
     fn is_full(&self) -> bool {
         self.producer.wrapping_sub(self.consumer) & INDEX >= self.ring.count()

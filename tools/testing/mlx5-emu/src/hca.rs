@@ -27,7 +27,10 @@ use crate::{
     initseg::InitSegment,
     migration::Vhca,
     objects::Objects,
-    pages::LentPages,
+    pages::{
+        self,
+        LentPages, //
+    },
     port::Port,
     sq,
     vport::Vport,
@@ -137,6 +140,7 @@ impl Hca {
     pub fn new(config: Config) -> Self {
         let mut config = config;
         config.vfs = config.vfs.min(MAX_VFS);
+        config.init_pages = config.init_pages.min(pages::MAX - pages::BOOT);
         config.state_size = config.state_size.clamp(MIN_STATE, MAX_STATE);
         if config.chunk_size > 0 {
             config.chunk_size = config.chunk_size.max(MIN_CHUNK);

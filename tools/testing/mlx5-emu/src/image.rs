@@ -107,7 +107,7 @@ pub enum Refused {
     Kind = 0x10007,
     /// Of a VF with other capabilities.
     Capabilities = 0x10008,
-    /// Has a record that no VF can come to.
+    /// Has a record that no VF can come to, or more of them.
     Record = 0x10009,
     /// Something is missing that something else needs.
     Missing = 0x1000a,

@@ -138,6 +138,14 @@ impl Mkey {
         })
     }
 
+    /// Pages of its list.
+    pub fn pages(&self) -> usize {
+        match &self.translation {
+            Translation::Pages { mtts, .. } => mtts.len(),
+            Translation::Physical => 0,
+        }
+    }
+
     /// Checks that `len` bytes from `addr` on are within the mkey.
     pub fn check(&self, addr: u64, len: u64) -> Result<u64, AccessError> {
         let (start, size) = match self.translation {

@@ -127,6 +127,9 @@ pub struct Objects {
 /// Most objects of a kind, whatever their numbers: they take memory of the host.
 const MAX_OBJECTS: usize = 1 << 16;
 
+/// Most pages in the lists of all mkeys and queues: 64 GiB in pages of 4 KiB.
+pub const MAX_PAGES: usize = 1 << 24;
+
 /// Inserts an object with the lowest free number of `range`.
 pub fn insert<K: Copy + Ord, T>(
     map: &mut BTreeMap<K, T>,
@@ -146,6 +149,28 @@ impl Objects {
     pub fn mkey(&self, key: u32) -> Option<&Mkey> {
         let mkey = self.mkeys.get(&(key >> 8))?;
         (mkey.variant == key as u8).then_some(mkey)
+    }
+
+    /// Pages in the lists of all mkeys and queues.
+    pub fn pages(&self) -> usize {
+        let mkeys = self.mkeys.values().map(Mkey::pages);
+        let eqs = self.eqs.values().map(EventQueue::pages);
+        let cqs = self.cqs.values().map(CompletionQueue::pages);
+        let qps = self.qps.values().map(QueuePair::pages);
+        let sqs = self.sqs.values().map(|sq| sq.queue.pages());
+        let rqs = self.rqs.values().map(|rq| rq.queue.pages());
+        mkeys
+            .chain(eqs)
+            .chain(cqs)
+            .chain(qps)
+            .chain(sqs)
+            .chain(rqs)
+            .sum()
+    }
+
+    /// Whether there are no more than commands can make.
+    pub fn fit(&self) -> bool {
+        self.pages() <= MAX_PAGES
     }
 
     /// Whether an mkey or a queue is in a protection domain.

@@ -19,6 +19,8 @@ pub const BOOT: u32 = 6;
 pub const VF_INIT: u32 = 32;
 /// Pages that a VF needs from when the PF enables it; assumed.
 pub const VF: u32 = 16;
+/// Most pages that a driver can lend for a function.
+pub const MAX: u32 = 1 << 20;
 const PAGE: u64 = 4096;
 
 /// The pages that firmware has for one function.
@@ -29,7 +31,7 @@ pub struct LentPages {
 
 impl Saved for LentPages {
     fn is_sound(&self) -> bool {
-        self.pages.iter().all(|page| page % PAGE == 0)
+        self.count() <= MAX && self.pages.iter().all(|page| page % PAGE == 0)
     }
 }
 
@@ -51,6 +53,9 @@ impl LentPages {
         if new.len() != pages.len() || new.iter().any(bad) {
             return Err(Status::BadParam);
         }
+        if self.pages.len() + new.len() > MAX as usize {
+            return Err(Status::Lim);
+        }
         self.pages.extend(new);
         Ok(())
     }
@@ -62,5 +67,39 @@ impl LentPages {
             self.pages.remove(page);
         }
         back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::Config,
+        hca::Hca, //
+    };
+
+    #[test]
+    fn a_driver_can_lend_what_is_wanted() {
+        let hca = Hca::new(Config {
+            init_pages: u32::MAX,
+            ..Config::default()
+        });
+        assert_eq!(BOOT + hca.config.init_pages, MAX);
+    }
+
+    #[test]
+    fn a_driver_lends_no_more_than_there_can_be() {
+        let mut lent = LentPages {
+            pages: (1..u64::from(MAX)).map(|page| page * PAGE).collect(),
+        };
+        let one = [u64::from(MAX) * PAGE];
+        assert_eq!(lent.give(&[0, one[0]]), Err(Status::Lim));
+        assert_eq!(lent.give(&[0]), Ok(()));
+        assert_eq!(lent.give(&one), Err(Status::Lim));
+        assert!(lent.is_sound());
+        assert_eq!(lent.take(1), [0]);
+        assert_eq!(lent.give(&one), Ok(()));
+        lent.pages.insert(0);
+        assert!(!lent.is_sound());
     }
 }

@@ -126,6 +126,12 @@ impl QueuePair {
         })
     }
 
+    /// Pages of its list.
+    pub fn pages(&self) -> usize {
+        let receive = self.receive.as_ref();
+        receive.map_or(0, |receive| receive.ring.pages())
+    }
+
     /// RST2INIT_QP, INIT2RTR_QP and RTR2RTS_QP.
     pub fn modify(&mut self, opcode: u16, input: &[u8]) -> Result<(), Status> {
         self.state = match (opcode, self.state) {

@@ -72,6 +72,11 @@ impl Ring {
             && self.pages.len() == pages(self.log_page, self.log_count, self.log_entry)
     }
 
+    /// Number of pages.
+    pub fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
     /// Number of entries.
     pub fn count(&self) -> u32 {
         1 << self.log_count

@@ -242,6 +242,11 @@ impl Resources {
         }
     }
 
+    /// Whether there is no more than a driver can make.
+    pub fn fit(&self) -> bool {
+        self.objects.fit()
+    }
+
     /// Whether all that is named is there.
     pub fn is_whole(&self) -> bool {
         self.objects.is_whole()

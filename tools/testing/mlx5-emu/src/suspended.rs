@@ -72,6 +72,9 @@ impl Hca {
             let loaded = resources.load(&fresh, id, key, bytes.as_deref());
             loaded.map_err(|_| Refused::Record)?;
         }
+        if !resources.fit() {
+            return Err(Refused::Record);
+        }
         let is_whole = joined.is_complete() && resources.is_whole();
         if !(image.more || is_whole) {
             return Err(Refused::Missing);

@@ -7,6 +7,7 @@ mod driver;
 mod eswitch;
 mod faults;
 mod functions;
+mod limits;
 mod migration;
 mod nic;
 mod nic_images;

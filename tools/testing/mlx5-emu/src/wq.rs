@@ -136,6 +136,11 @@ impl WorkQueue {
         context
     }
 
+    /// Pages of its list.
+    pub fn pages(&self) -> usize {
+        self.ring.pages()
+    }
+
     /// Where its completions go.
     pub fn cqn(&self) -> u32 {
         wq::CQN.get(&self.context) as u32

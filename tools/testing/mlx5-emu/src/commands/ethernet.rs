@@ -243,6 +243,7 @@ impl Context<'_> {
 
     pub(super) fn create_sq(&mut self) -> Result<()> {
         let sq = Sq::parse(self.input)?;
+        self.check_list(sq.queue.pages())?;
         self.check_pd(sq.queue.pd)?;
         self.check_cq(sq.queue.cqn())?;
         if let Some(tis) = sq.tis() {
@@ -288,6 +289,7 @@ impl Context<'_> {
 
     pub(super) fn create_rq(&mut self) -> Result<()> {
         let rq = Rq::parse(self.input)?;
+        self.check_list(rq.queue.pages())?;
         // No mkey is in domain 0: a queue without one has no memory for frames.
         if rq.queue.pd != 0 {
             self.check_pd(rq.queue.pd)?;

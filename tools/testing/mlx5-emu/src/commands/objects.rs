@@ -36,8 +36,22 @@ const MKEYS: std::ops::Range<u32> = 0x10..1 << caps::LOG_MAX_MKEY;
 const EQS: std::ops::RangeInclusive<u8> = 0x10..=u8::MAX;
 
 impl Context<'_> {
+    /// Checks that the function can have a list of this many pages more. How many there can be,
+    /// a driver cannot know.
+    pub(super) fn check_list(&mut self, pages: usize) -> Result<()> {
+        match self.objects().pages() + pages <= objects::MAX_PAGES {
+            true => Ok(()),
+            false => Err(Failure {
+                status: Status::Lim as u8,
+                syndrome: 0,
+                violation: None,
+            }),
+        }
+    }
+
     pub(super) fn create_eq(&mut self) -> Result<()> {
         let eq = EventQueue::parse(self.input)?;
+        self.check_list(eq.pages())?;
         let uar = ifc::EQ_UAR.get(self.input) as u32;
         if !self.objects().uars.has(uar) {
             return Err(violation(Status::BadRes, format!("UAR {uar:#x}")));
@@ -99,6 +113,7 @@ impl Context<'_> {
             physical: self.hca.config.network.is_some(),
         };
         let mkey = Mkey::parse(self.function, self.input, limits)?;
+        self.check_list(mkey.pages())?;
         if !self.objects().pds.has(mkey.pd) {
             return Err(violation(Status::BadRes, format!("PD {}", mkey.pd)));
         }

@@ -33,6 +33,7 @@ const TRACKERS: std::ops::Range<u32> = 1..1 << 16;
 impl Context<'_> {
     pub(super) fn create_cq(&mut self) -> Result<()> {
         let cq = CompletionQueue::parse(self.function, self.input)?;
+        self.check_list(cq.pages())?;
         if !self.objects().uars.has(cq.uar) {
             return Err(violation(Status::BadRes, format!("UAR {:#x}", cq.uar)));
         }
@@ -61,6 +62,7 @@ impl Context<'_> {
 
     pub(super) fn create_qp(&mut self) -> Result<()> {
         let qp = QueuePair::parse(self.function, self.input)?;
+        self.check_list(qp.pages())?;
         if !self.objects().pds.has(qp.pd) {
             return Err(violation(Status::BadRes, format!("PD {}", qp.pd)));
         }

@@ -66,7 +66,7 @@ const LOG_CQ: u64 = 4;
 
 pub(super) struct Nic {
     pub(super) machine: Machine,
-    pd: u64,
+    pub(super) pd: u64,
     key: u32,
     pub(super) cqn: u64,
     pub(super) uar: u64,
@@ -95,13 +95,19 @@ fn with_context(opcode: u16, len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
     input
 }
 
-fn with_page(mut input: Vec<u8>, page: u64) -> Vec<u8> {
+pub(super) fn with_page(mut input: Vec<u8>, page: u64) -> Vec<u8> {
     input.extend_from_slice(&page.to_be_bytes());
     input
 }
 
 /// CREATE_SQ or CREATE_RQ of 16 entries.
-fn queue(opcode: u16, log_stride: u64, record: u64, ring: u64, fields: &[(Field, u64)]) -> Vec<u8> {
+pub(super) fn queue(
+    opcode: u16,
+    log_stride: u64,
+    record: u64,
+    ring: u64,
+    fields: &[(Field, u64)],
+) -> Vec<u8> {
     let usual = [
         (wq::TYPE, 1),
         (wq::DBR, record),
