@@ -47,6 +47,9 @@ impl Saved for Numbers {
 impl Numbers {
     /// The lowest free number of `range`, now taken.
     pub fn alloc(&mut self, mut range: Range<u32>) -> Option<u32> {
+        if self.taken.len() >= MAX_OBJECTS {
+            return None;
+        }
         let number = range.find(|n| !self.taken.contains(n))?;
         self.taken.insert(number);
         Some(number)
@@ -125,7 +128,7 @@ pub struct Objects {
 }
 
 /// Most objects of a kind, whatever their numbers: they take memory of the host.
-const MAX_OBJECTS: usize = 1 << 16;
+pub const MAX_OBJECTS: usize = 1 << 16;
 
 /// Most pages in the lists of all mkeys and queues: 64 GiB in pages of 4 KiB.
 pub const MAX_PAGES: usize = 1 << 24;
@@ -170,7 +173,11 @@ impl Objects {
 
     /// Whether there are no more than commands can make.
     pub fn fit(&self) -> bool {
+        let counts = self.counts();
+        let mut counts = counts.iter().map(|(_, count)| *count);
         self.pages() <= MAX_PAGES
+            && counts.all(|count| count <= MAX_OBJECTS)
+            && self.flow_tables.fit()
     }
 
     /// Whether an mkey or a queue is in a protection domain.

@@ -35,7 +35,7 @@ pub const LOG_MAX_TABLES: u64 = 16;
 pub const LOG_MAX_SIZE: u64 = 24;
 /// Most destinations of an entry, as a shift.
 pub const LOG_MAX_DESTINATIONS: u64 = 8;
-/// Most entries of all tables, as a shift.
+/// Most entries of all tables, and most groups, as a shift.
 pub const LOG_MAX_ENTRIES: u64 = 16;
 /// Most tables that a packet goes through. They are of ever higher levels, but
 /// an entry may have it go to several.
@@ -308,6 +308,7 @@ impl FlowTables {
     /// CREATE_FLOW_GROUP. Returns its number.
     pub fn create_group(&mut self, input: &[u8]) -> Result<u32, Status> {
         let kind = self.kind;
+        let count = self.count_groups();
         let table = self.table(input)?;
         let group = Group {
             first: flow::GROUP_START.get(input) as u32,
@@ -322,6 +323,9 @@ impl FlowTables {
             || table.groups.values().any(overlaps)
         {
             return Err(Status::BadParam);
+        }
+        if count >= 1 << LOG_MAX_ENTRIES {
+            return Err(Status::Lim);
         }
         objects::insert(&mut table.groups, GROUPS, group).ok_or(Status::Lim)
     }
@@ -345,7 +349,7 @@ impl FlowTables {
         exists: impl Fn(Named) -> bool,
     ) -> Result<(), Status> {
         let kind = self.kind;
-        let count: usize = self.tables.values().map(|table| table.entries.len()).sum();
+        let count = self.entries().count();
         let table = self.table(input)?;
         let level = table.level();
         let index = flow::INDEX.get(input) as u32;
@@ -419,6 +423,16 @@ impl FlowTables {
                     Destination::Vport(_) => false,
                 })
         })
+    }
+
+    /// Whether there are no more than commands can make.
+    pub fn fit(&self) -> bool {
+        let counts = [self.entries().count(), self.count_groups()];
+        counts.iter().all(|count| *count <= 1 << LOG_MAX_ENTRIES)
+    }
+
+    fn count_groups(&self) -> usize {
+        self.tables.values().map(|table| table.groups.len()).sum()
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -778,6 +792,24 @@ mod tests {
         assert_eq!(searches.get(), 2);
         assert_eq!(found.entries.len(), 256);
         assert_eq!(lookup(&tables, &tcp4(b"")), [1; 255]);
+    }
+
+    #[test]
+    fn groups_have_an_end() {
+        let (mut tables, first, second) = two();
+        let (group_id, one) = tables.tables[&second].groups.last_key_value().unwrap();
+        let (group_id, one) = (*group_id, one.clone());
+        let many = (group_id..).take((1 << LOG_MAX_ENTRIES) - 2);
+        let table = tables.tables.get_mut(&second).unwrap();
+        table.groups.extend(many.map(|id| (id, one.clone())));
+        // In all tables.
+        tables.create_group(&group(first, 0, 0, &[])).unwrap();
+        assert!(tables.fit());
+        let another = group(first, 1, 1, &[]);
+        assert_eq!(tables.create_group(&another), Err(Status::Lim));
+        let table = tables.tables.get_mut(&second).unwrap();
+        table.groups.insert(0, one);
+        assert!(!tables.fit());
     }
 
     #[test]

@@ -32,6 +32,7 @@ use crate::{
     },
     objects::{
         Objects,
+        MAX_OBJECTS,
         MAX_PAGES, //
     },
 };
@@ -115,7 +116,41 @@ fn lists_have_no_more_pages_than_there_can_be() {
 }
 
 #[test]
-fn an_image_with_more_is_refused() {
+fn numbers_have_an_end() {
+    let mut nic = Nic::on(FunctionId(FROM));
+    let pds = &mut nic.machine.hca.objects(FunctionId(FROM)).pds;
+    while pds.len() < MAX_OBJECTS {
+        pds.alloc(pds.len() as u32 + 1..u32::MAX).unwrap();
+    }
+    assert_eq!(nic.status(&command(ifc::ALLOC_PD, 0, 16)), LIM);
+}
+
+/// More of a kind than commands can make do not come with an image, either.
+#[test]
+fn an_image_with_more_objects_is_refused() {
+    let mut moving = Moving::new();
+    moving.as_pf(|machine, _| machine.stop(TO));
+    let size = moving.save(&[ifc::SET_TRACK]);
+    assert_eq!(moving.load(size), 0);
+    mkey(&mut moving.nic.machine, 1);
+    let size = moving.save(&[ifc::INCREMENTAL, ifc::SET_TRACK]);
+    let objects = moving.nic.machine.hca.objects(FunctionId(TO));
+    let before = objects.mkeys.clone();
+    let (_, mkey) = before.last_key_value().unwrap();
+    let left = MAX_OBJECTS - before.len();
+    let more = (0x1000..).take(left);
+    objects
+        .mkeys
+        .extend(more.map(|index| (index, mkey.clone())));
+    assert_eq!(moving.load(size), Status::BadParam as u8);
+    let objects = moving.nic.machine.hca.objects(FunctionId(TO));
+    assert_eq!(objects.mkeys.len(), MAX_OBJECTS);
+    objects.mkeys = before;
+    assert_eq!(moving.load(size), 0);
+}
+
+#[test]
+fn an_image_with_more_pages_is_refused() {
     let mut moving = Moving::new();
     let pages = 1 << 14;
     let key = mkey(&mut moving.nic.machine, pages);
