@@ -20,6 +20,7 @@ struct mlx5_emu_callbacks {
 
 struct mlx5_emu_properties {
     uint16_t vfs;
+    uint16_t vf_vectors;
     uint32_t init_pages;
     bool network;
     uint8_t mac[6];

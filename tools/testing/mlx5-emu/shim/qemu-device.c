@@ -283,6 +283,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
     Mlx5Emu *pf = MLX5_EMU(dev);
     struct mlx5_emu_properties properties = {
         .vfs = pf->vfs,
+        .vf_vectors = pf->vf_vectors,
         .init_pages = pf->init_pages,
         .network = pf->nic_conf.peers.ncs[0] != NULL,
         .state_size = pf->state_size,

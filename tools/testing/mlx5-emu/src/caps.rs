@@ -19,6 +19,7 @@ use crate::{
         Field,
         Status, //
     },
+    state::Digest,
     track::limits, //
 };
 use serde::{
@@ -170,12 +171,17 @@ pub fn choose(kind: u16, asked: Asked<'_>, wanted: &[u8]) -> Result<Chosen, Stat
     Ok(chosen)
 }
 
-/// A digest of what a NIC's driver is told that it can do with it; 0 if it is no NIC.
+/// A digest of what there must be where a VF goes on: what its driver is told of a NIC, if it is
+/// one, and what its EQs and mkeys can have.
 pub fn of_image(config: &Config, function: FunctionId) -> u64 {
-    match config.network {
+    let mut digest = Digest::default();
+    digest.word(match config.network {
         Some(_) => ethernet::digest(function),
         None => 0,
-    }
+    });
+    digest.word(config.vf_vectors.into());
+    digest.word(config.log_max_mkey_page.into());
+    digest.value()
 }
 
 /// The capability page of type `kind` of a function.

@@ -9,6 +9,8 @@ use crate::vport::Mac;
 pub struct Config {
     /// Number of VFs.
     pub vfs: u16,
+    /// MSI-X vectors of each VF.
+    pub vf_vectors: u16,
     /// Pages that the PF wants before INIT_HCA, besides those at boot.
     pub init_pages: u32,
     /// The address of the PF's port, if that is connected to a network. Only then
@@ -70,6 +72,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             vfs: 8,
+            vf_vectors: 12,
             init_pages: 12_868,
             network: None,
             state_size: 1 << 20,

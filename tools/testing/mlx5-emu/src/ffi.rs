@@ -52,6 +52,8 @@ pub struct Callbacks {
 pub struct Properties {
     /// Number of VFs.
     pub vfs: u16,
+    /// MSI-X vectors of each VF.
+    pub vf_vectors: u16,
     pub init_pages: u32,
     /// Whether the port is connected to a network.
     pub network: bool,
@@ -305,6 +307,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
     let us = |us: u64| us.saturating_mul(1000);
     let config = Config {
         vfs: properties.vfs,
+        vf_vectors: properties.vf_vectors,
         init_pages: properties.init_pages,
         network: properties.network.then_some(properties.mac),
         state_size: properties.state_size,

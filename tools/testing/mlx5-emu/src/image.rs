@@ -49,7 +49,7 @@ enum Word {
     DmaBytes,
     /// Over everything else.
     Digest,
-    /// Of the capabilities that the driver was told.
+    /// Of the capabilities that the driver was told, and of what its objects can have.
     Capabilities,
     /// How many pages come first.
     Pages,
@@ -134,7 +134,7 @@ fn digest(image: &[u8]) -> u64 {
 /// What an image is to have beside the registers, all of which it has.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// Digest of the capabilities that the driver was told.
+    /// Digest of the capabilities that the driver was told, and of what its objects can have.
     pub capabilities: u64,
     /// The pages that have changed; `None` for all.
     pub pages: Option<Vec<u64>>,

@@ -79,12 +79,14 @@ const WIRES: &[&str] = &[
     "pcie-root-port,id=rp-other,bus=pcie.0,chassis=5,pref64-reserve=128M",
 ];
 
-/// A network of the first HCA's own, and where the second one is.
+/// A network of the first HCA's own, and where two others are.
 const UNLIKE: &[&str] = &[
     "-netdev",
     "hubport,id=net0,hubid=0",
     "-device",
     "pcie-root-port,id=rp-peer,bus=pcie.0,chassis=4,pref64-reserve=128M",
+    "-device",
+    "pcie-root-port,id=rp-other,bus=pcie.0,chassis=5,pref64-reserve=128M",
 ];
 
 /// QEMU's arguments for what a machine has beside the HCA.
@@ -125,15 +127,15 @@ fn peers(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
     let peers: &[(&str, &str)] = if has(Extra::Network) {
         &[("peer", ",netdev=net1")]
     } else if has(Extra::Unlike) {
-        &[("peer", "")]
+        &[("peer", ""), ("other", ",vf-vectors=8,init-pages=64")]
     } else if has(Extra::Wires) {
         &[("peer", ",netdev=net1"), ("other", ",netdev=net2")]
     } else {
         &[]
     };
-    let device = |(name, network): &(&str, &str)| {
+    let device = |(name, properties): &(&str, &str)| {
         let device = format!(
-            "mlx5-emu,bus=rp-{name}{network},event-log={0}/commands-{name}.log,\
+            "mlx5-emu,bus=rp-{name}{properties},event-log={0}/commands-{name}.log,\
              violations-log={0}/violations-{name}.log",
             dir.display()
         );

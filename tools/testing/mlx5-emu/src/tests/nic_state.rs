@@ -18,6 +18,7 @@ use super::{
     },
 };
 use crate::{
+    config::Config,
     host::FunctionId,
     ifc::{
         self,
@@ -423,6 +424,18 @@ fn an_image_of_no_nic_or_of_a_broken_one_is_refused() {
     assert_eq!(moving.load(size), Status::BadParam as u8);
     moving.nic.machine.hca.config.network = network;
     assert_eq!(moving.load(size), 0);
+    // Its driver may have used more than the other one has.
+    let changes: [fn(&mut Config); 2] = [
+        |config| config.vf_vectors -= 1,
+        |config| config.log_max_mkey_page -= 1,
+    ];
+    for change in changes {
+        let config = moving.nic.machine.hca.config.clone();
+        change(&mut moving.nic.machine.hca.config);
+        assert_eq!(moving.load(size), Status::BadParam as u8);
+        moving.nic.machine.hca.config = config;
+        assert_eq!(moving.load(size), 0);
+    }
 
     // A CQ is missing that queues have their completions on.
     let cqs = std::mem::take(&mut moving.nic.machine.hca.functions[1].objects.cqs);

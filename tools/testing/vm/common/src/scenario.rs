@@ -51,7 +51,8 @@ pub enum Extra {
     SharedMemory,
     /// A second HCA, on one network with the first.
     Network,
-    /// A second HCA that is no NIC, and a network for the first.
+    /// A network for the first HCA, and two more that are no NICs. The VFs of one have fewer
+    /// vectors.
     Unlike,
     /// The network of the user for the first HCA, and two more that are connected by datagrams.
     Wires,

@@ -174,8 +174,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "unlike",
-        about: "what must not be loaded: a NIC's state where there is none, and the reverse, and \
-                an image of another version",
+        about: "what must not be loaded: a NIC's state where there is none, the reverse, that of \
+                a VF with another number of vectors, and an image of another version",
         suite: Suite::Check,
         kernels: &[Stock],
         seconds: 40,

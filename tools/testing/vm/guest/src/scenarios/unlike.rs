@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Migrations that firmware must refuse: from an HCA that is a NIC to one that is none, the
-//! reverse, and of an image that has another version. The source goes on, and the destination
-//! is as good as before.
+//! reverse, between VFs with different numbers of vectors, and of an image that has another
+//! version. The source goes on, and the destination is as good as before.
 
 use super::{
     streams,
@@ -25,18 +25,22 @@ use anyhow::{
     Result, //
 };
 use mlx5_emu_regs as regs;
-use std::io::Write;
+use std::{
+    fs,
+    io::Write, //
+};
 use vfio_mig::{
     bdf::Bdf,
     migrate,
     state::State,
+    sysfs,
     target::DeviceTarget, //
 };
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("unlike", run)];
 
-/// Two VFs of each driver, of each of two HCAs.
+/// Two VFs of each driver, of each of three HCAs.
 const VFS: u16 = 4;
 /// What mlx5_core says of a LOAD that firmware has refused.
 const REFUSED: &str = "LOAD_VHCA_STATE(0x119) op_mod(0x0) failed, status bad parameter(0x3)";
@@ -45,6 +49,9 @@ const VERSION: u32 = 0x10003;
 const CAPABILITIES: u32 = 0x10008;
 /// What our driver says to do.
 const ADVICE: &str = "leaving RESUMING without a complete and valid state; reset the device";
+/// Where the configuration space of a VF has how many vectors there are, less one.
+const VECTORS_AT: usize = 0x9e;
+const VECTORS: u16 = 0x7ff;
 /// Where the version is in an image: its second word.
 const VERSION_AT: usize = 8;
 
@@ -75,6 +82,14 @@ impl Own {
     fn is_nic(&self) -> bool {
         hca::interface(self.pf.address()).is_ok()
     }
+}
+
+/// How many MSI-X vectors a VF has.
+fn vectors(vf: Bdf) -> Result<u16> {
+    let config = fs::read(sysfs::device_dir(vf).join("config"))?;
+    let control = config.get(VECTORS_AT..VECTORS_AT + 2);
+    let control = control.context("no configuration space")?;
+    Ok((u16::from_le_bytes(control.try_into()?) & VECTORS) + 1)
 }
 
 /// What the kernel says of a LOAD that firmware has refused for a reason.
@@ -154,12 +169,16 @@ fn run(results: &mut Results) -> Result<()> {
         .map(Own::new)
         .collect::<Result<_>>()?;
     let (nics, others): (Vec<&Own>, Vec<&Own>) = hcas.iter().partition(|own| own.is_nic());
-    let ([nic], [other]) = (nics.as_slice(), others.as_slice()) else {
+    let ([nic], [other, small]) = (nics.as_slice(), others.as_slice()) else {
         anyhow::bail!("{} NICs, and {} others", nics.len(), others.len());
     };
+    let counts = [nic, other, small].map(|own| vectors(own.vfs[0]));
+    ensure!(matches!(counts, [Ok(12), Ok(12), Ok(8)]), "{counts:?}");
     let ways = [
         ("a NIC and where there is none", nic, other),
         ("what is no NIC and a NIC", other, nic),
+        ("more vectors and fewer", other, small),
+        ("fewer vectors and more", small, other),
     ];
     for driver in Driver::BOTH {
         for (what, from, to) in ways {
@@ -185,7 +204,7 @@ fn run(results: &mut Results) -> Result<()> {
         });
     }
     // What is left in an HCA then is a violation.
-    results.test("nothing is left in either HCA", |_| {
+    results.test("nothing is left in any HCA", |_| {
         for own in &hcas {
             own.pf.set_vfs(0)?;
             own.pf.set_bound(false)?;
