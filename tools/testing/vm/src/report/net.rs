@@ -46,6 +46,11 @@ const FIGURES: &[Figure] = &[
     ("connections", plain, "connections"),
     ("connections lost", plain, "connections_lost"),
     ("segments sent again", plain, "retransmits"),
+    ("datagrams, both ways", plain, "datagrams"),
+    ("datagrams lost", plain, "datagrams_lost"),
+    ("  not around the downtime", plain, "datagrams_missed"),
+    ("datagrams wrong", plain, "datagrams_wrong"),
+    ("datagrams that came twice", plain, "datagrams_twice"),
     ("changes of flow rules", plain, "rules_changed"),
     ("longest silence at the peer", ms, "gap_ms"),
     ("  around the downtime", ms, "stop_gap_ms"),
@@ -57,10 +62,13 @@ const FIGURES: &[Figure] = &[
 ];
 
 /// Figures that must be 0.
-const FAULTS: [&str; 5] = [
+const FAULTS: [&str; 8] = [
     "bytes_lost",
     "bytes_wrong",
     "connections_lost",
+    "datagrams_missed",
+    "datagrams_wrong",
+    "datagrams_twice",
     "guest_log_faults",
     "firmware_violations",
 ];
@@ -70,7 +78,8 @@ const CAVEAT: &str = "The guest's own mlx5e drives a VF through the driver that 
 Peer, guest and two QEMUs share one emulated processor, and the adapter is emulated, too: \
 times and rates are not those of any hardware. While QEMU copies memory, the guest has little \
 of the processor, and the longest silence may be then. The one around the downtime is longer \
-than that, since TCP takes a while to send again what was dropped. Every line is explained in \
+than that, since TCP takes a while to send again what was dropped. Nobody sends a datagram \
+again: those of the downtime are lost. Every line is explained in \
 Documentation/dev-tools/vfio-rust/testing.rst.";
 
 fn ms(value: &Value) -> String {
@@ -168,7 +177,10 @@ mod tests {
         json!({
             "driver": driver, "bytes": 40 << 20, "bytes_lost": 0, "bytes_wrong": 0,
             "connections": 60, "connections_lost": 0, "retransmits": 7, "rules_changed": 20,
-            "gap_ms": 512.3, "stop_gap_ms": 412.3, "downtime_ms": 301, "dirty_pages": 1234, "reinits": 1,
+            "datagrams": 1850, "datagrams_lost": 13, "datagrams_missed": 0,
+            "datagrams_wrong": 0, "datagrams_twice": 0,
+            "gap_ms": 512.3, "stop_gap_ms": 412.3, "downtime_ms": 301,
+            "dirty_pages": 1234, "reinits": 1,
             "guest_log_faults": 0, "firmware_violations": 0,
             "timeline": { "begin": 50.0, "step_ms": 100.0, "bytes": vec![1000; 200] },
             "migrations": [{ "began_at": 55.0, "stopped_at": 56.0, "runs_at": 56.4 }],
@@ -183,6 +195,10 @@ mod tests {
             "bytes that arrived, both ways 40.00 MiB 40.00 MiB",
             "longest silence at the peer 512 ms 512 ms",
             "around the downtime 412 ms 412 ms",
+            "datagrams, both ways 1850 1850",
+            "datagrams lost 13 13",
+            "not around the downtime 0 0",
+            "datagrams that came twice 0 0",
             "downtime 301 ms 301 ms",
         ] {
             let found = text.lines().any(|one| {
