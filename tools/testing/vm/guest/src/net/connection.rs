@@ -102,7 +102,7 @@ fn prepare(socket: &TcpStream) -> Result<()> {
 }
 
 /// One end of a [`Purpose::Visit`]: sends, and hears what the other end sends.
-pub fn visit(mut socket: TcpStream, connection: u64, end: End) -> Result<Tally> {
+pub fn visit(socket: &mut TcpStream, connection: u64, end: End) -> Result<Tally> {
     let mut data = vec![0; VISIT];
     Sequence::new(connection, end).fill(0, &mut data);
     socket.write_all(&data)?;
@@ -149,8 +149,12 @@ mod tests {
     fn a_visit_is_counted_at_both_ends() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let guest = thread::spawn(move || visit(TcpStream::connect(address)?, 5, End::Guest));
-        let peer = visit(listener.accept().unwrap().0, 5, End::Peer).unwrap();
+        let guest = thread::spawn(move || visit(&mut TcpStream::connect(address)?, 5, End::Guest));
+        let (mut socket, _) = listener.accept().unwrap();
+        let peer = visit(&mut socket, 5, End::Peer).unwrap();
+        // Until the peer closes, the guest's end is not over.
+        assert!(!guest.is_finished());
+        drop(socket);
         let guest = guest.join().unwrap().unwrap();
         for tally in [peer, guest] {
             assert_eq!((tally.sent, tally.received), (6000, 6000));

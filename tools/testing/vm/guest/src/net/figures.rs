@@ -49,12 +49,14 @@ impl Sides<'_> {
         guest.map(|own| (own.clone(), of_peer(own))).collect()
     }
 
-    /// Bytes that one end of a stream has sent and the other has not received.
+    /// Bytes that one end of a connection has sent and the other has not received. The ends of
+    /// short connections are added up: the peer has counted its end before the guest's ends well.
     fn bytes_lost(&self) -> u64 {
-        let lost = |(one, other): &(Tally, Tally)| {
+        let lost = |(one, other): (Tally, Tally)| {
             one.sent.abs_diff(other.received) + other.sent.abs_diff(one.received)
         };
-        self.streams().iter().map(lost).sum()
+        let visits = (self.guest.visits.clone(), self.peer.visits.clone());
+        self.streams().into_iter().chain([visits]).map(lost).sum()
     }
 
     /// Why streams have ended that should not.
@@ -219,13 +221,15 @@ mod tests {
 
     #[test]
     fn what_goes_wrong_is_noticed() {
-        let spoilers: [(&str, Spoiler); 10] = [
+        let spoilers: [(&str, Spoiler); 12] = [
             ("datagrams_wrong", |sides| sides.0.datagrams.wrong = 1),
             ("datagrams_twice", |sides| {
                 sides.1.datagrams.counted.twice = 1;
             }),
             ("datagrams_missed", |sides| sides.0.datagrams.sent += 1),
             ("bytes_lost", |sides| sides.1.streams[0].received -= 1),
+            ("bytes_lost", |sides| sides.1.visits.received -= 1),
+            ("bytes_lost", |sides| sides.1.visits = Tally::default()),
             ("bytes_wrong", |sides| sides.0.visits.wrong = 1),
             ("connections_lost", |sides| sides.0.visits_lost = 1),
             ("connections_lost", |sides| {

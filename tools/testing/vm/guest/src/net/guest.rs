@@ -117,7 +117,7 @@ fn keep_visiting(interface: &Interface, ending: &AtomicBool) -> GuestTally {
         let used = interface.used();
         let visited = greeting
             .connect()
-            .and_then(|socket| visit(socket, connection, End::Guest));
+            .and_then(|mut socket| visit(&mut socket, connection, End::Guest));
         tally.visits_made += 1;
         match visited {
             Ok(one) => tally.visits.add(&one),
