@@ -14,24 +14,10 @@ dir=$(net_tools_dir)
 [ ! -e "$dir" ] || exit 0
 tmp=$dir.tmp
 rm -rf "$tmp"
-mkdir -p "$tmp/files/usr/bin"
 # shellcheck disable=SC2086 # several packages
 unpack "$tmp/packages" "$SUITE" $NET_TOOLS_PACKAGES
-
-export LD_LIBRARY_PATH=$tmp/packages/usr/lib/x86_64-linux-gnu
 for program in usr/sbin/ethtool usr/bin/ip; do
-	program=$tmp/packages/$program
-	missing=$(ldd "$program" | grep 'not found' || true)
-	[ -z "$missing" ] || die "the sysroot does not have what $program needs: $missing"
-	cp "$program" "$tmp/files/usr/bin"
-	# "name => path (address)", or "path (address)" of the loader.
-	ldd "$program" | sed -nE 's|^.*[[:space:]](/[^ ]+) \(.*$|\1|p' | while read -r library; do
-		to=$tmp/files/${library#"$tmp/packages"}
-		mkdir -p "${to%/*}"
-		cp -L "$library" "$to"
-	done
+	add_program "$tmp/files" "$tmp/packages" "$tmp/packages/$program"
 done
-unset LD_LIBRARY_PATH
-rm -rf "$tmp/packages"
 mv "$tmp/files" "$dir"
 rm -rf "$tmp"

@@ -165,9 +165,7 @@ pub fn write(paths: &Paths, kernel: Kernel, machine: &Machine, path: &Path) -> R
         archive.add(&format!("lib/expectations/{name}"), REGULAR, &contents)?;
     }
     if machine.extras.contains(&Extra::Rdma) {
-        let from = paths.rdma.join("mlx5_vfio_test");
-        let contents = fs::read(&from).with_context(|| from.display().to_string())?;
-        archive.add("bin/mlx5_vfio_test", EXECUTABLE, &contents)?;
+        add_below(&mut archive, &paths.rdma, "")?;
     }
     if machine.extras.contains(&Extra::Network) {
         add_below(&mut archive, &paths.net_tools, "")?;

@@ -32,7 +32,7 @@ use vfio_mig::bdf::Bdf;
 pub const SCENARIOS: &[NamedRun] = &[("rdma-core", run)];
 
 /// The program, and how many tests it has.
-const PROGRAM: &str = "/bin/mlx5_vfio_test";
+const PROGRAM: &str = "/usr/bin/mlx5_vfio_test";
 const TESTS: usize = 9;
 
 /// Runs the program on a VF. All of its tests must pass.
