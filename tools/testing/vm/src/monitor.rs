@@ -77,7 +77,9 @@ fn texts(answers: &str) -> Vec<String> {
 fn together(answers: &[String]) -> String {
     let mut text = String::new();
     for (i, question) in QUESTIONS.iter().enumerate() {
-        let answer = answers.get(i).map_or("no answer", |answer| answer.trim_end());
+        let answer = answers
+            .get(i)
+            .map_or("no answer", |answer| answer.trim_end());
         let _ = writeln!(text, "# {question}\n{answer}\n");
     }
     text
@@ -152,6 +154,10 @@ mod tests {
     #[test]
     fn a_machine_that_does_not_answer_is_given_up() {
         let text = state_of("silent", "exec sleep 60", Duration::from_millis(300));
-        assert_eq!(text.matches("\nno answer\n").count(), QUESTIONS.len(), "{text}");
+        assert_eq!(
+            text.matches("\nno answer\n").count(),
+            QUESTIONS.len(),
+            "{text}"
+        );
     }
 }
