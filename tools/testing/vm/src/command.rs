@@ -11,7 +11,10 @@ use std::{
     path::Path,
     process::Command, //
 };
-use vm_common::scenarios::Extra;
+use vm_common::scenarios::{
+    Extra,
+    Scenario, //
+};
 
 /// What the machine boots from, in its folder.
 pub const INITRAMFS: &str = "initramfs.cpio";
@@ -121,9 +124,10 @@ fn counting(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
     ]
 }
 
-/// The HCAs beside the first one, each behind a port of its name.
-fn peers(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
-    let has = |extra| machine.scenario.has(extra);
+/// The HCAs beside the first one, each behind a port of its name. That of one network with the
+/// first is the same as that: what it saves, the other loads.
+fn peers(scenario: &Scenario, properties: &str, dir: &Path) -> Vec<String> {
+    let has = |extra| scenario.has(extra);
     let peers: &[(&str, &str)] = if has(Extra::Network) {
         &[("peer", ",netdev=net1")]
     } else if has(Extra::Unlike) {
@@ -133,15 +137,28 @@ fn peers(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
     } else {
         &[]
     };
+    let same = match has(Extra::Network) {
+        true => format!("{}{properties}", scenario.machine.properties),
+        false => String::new(),
+    };
     let device = |(name, properties): &(&str, &str)| {
         let device = format!(
             "mlx5-emu,bus=rp-{name}{properties},event-log={0}/commands-{name}.log,\
-             violations-log={0}/violations-{name}.log",
+             violations-log={0}/violations-{name}.log{same}",
             dir.display()
         );
         ["-device".to_string(), device]
     };
     peers.iter().flat_map(device).collect()
+}
+
+/// The network of the first HCA, if it has one.
+fn network(scenario: &Scenario) -> &'static str {
+    let networks = [Extra::Network, Extra::Unlike, Extra::Wires];
+    match networks.iter().any(|extra| scenario.has(*extra)) {
+        true => ",netdev=net0",
+        false => "",
+    }
 }
 
 /// QEMU with a machine whose files are in `dir`.
@@ -169,8 +186,9 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         ])
         .arg("-device")
         .arg(format!(
-            "mlx5-emu,bus=rp,event-log={0}/commands.log,violations-log={0}/{VIOLATIONS}{1}{2}",
+            "mlx5-emu,bus=rp,event-log={0}/commands.log,violations-log={0}/{VIOLATIONS}{1}{2}{3}",
             dir.display(),
+            network(machine.scenario),
             own.properties,
             machine.properties
         ))
@@ -209,6 +227,24 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         ))
         .args(counting(machine, dir))
         .args(own.extras.iter().copied().flat_map(extra_arguments))
-        .args(peers(machine, dir));
+        .args(peers(machine.scenario, machine.properties, dir));
     qemu
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_common::scenarios;
+
+    #[test]
+    fn hcas_on_one_network_are_the_same() {
+        for scenario in scenarios::ALL {
+            let peers = peers(scenario, ",cmd-us=7", Path::new("/dir"));
+            let same = |arg: &&String| {
+                arg.contains(scenario.machine.properties) && arg.contains(",cmd-us=7")
+            };
+            let expected = usize::from(scenario.has(Extra::Network));
+            assert_eq!(peers.iter().filter(same).count(), expected, "{peers:?}");
+        }
+    }
 }

@@ -49,7 +49,7 @@ pub enum Extra {
     HostFiles,
     /// Two ivshmem-plain, which have no driver of their own.
     SharedMemory,
-    /// A second HCA, on one network with the first.
+    /// A second HCA, with the properties of the first and on one network with it.
     Network,
     /// A network for the first HCA, and two more that are no NICs. The VFs of one have fewer
     /// vectors.
@@ -89,7 +89,8 @@ impl Leaks {
 /// The machine that a scenario needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// Properties of the emulated HCA, each with a comma before it.
+    /// Properties of the emulated HCA, each with a comma before it. Its network is not one of
+    /// them.
     pub properties: &'static str,
     /// Processors.
     pub cpus: u32,

@@ -69,7 +69,7 @@ const SMALL_PAGES: Machine = Machine {
 
 /// Two HCAs that are NICs.
 const NETWORK: Machine = Machine {
-    properties: ",netdev=net0,num-vfs=2",
+    properties: ",num-vfs=2",
     extras: &[Extra::Network],
     leaks: Leaks::Never,
     ..USUAL
@@ -180,7 +180,7 @@ pub const ALL: &[Scenario] = &[
         kernels: &[Stock],
         seconds: 40,
         machine: Machine {
-            properties: ",netdev=net0,num-vfs=4",
+            properties: ",num-vfs=4",
             extras: &[Extra::Unlike],
             ..WELL
         },
@@ -813,7 +813,7 @@ pub const ALL: &[Scenario] = &[
         seconds: 1200,
         machine: Machine {
             // All of the state is what the guest's driver has made: some ten KiB.
-            properties: ",netdev=net0,num-vfs=2,state-size=4K,save-us-per-mib=2000000,\
+            properties: ",num-vfs=2,state-size=4K,save-us-per-mib=2000000,\
                          load-us-per-mib=4000000",
             limit: HOUR,
             ..NET
