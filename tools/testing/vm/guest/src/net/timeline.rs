@@ -15,13 +15,11 @@ use std::time::{
 const STEP: f64 = 0.1;
 /// Shortest silence that is noted, in seconds.
 const SILENCE: f64 = 0.02;
-/// Seconds of a day.
-const DAY: f64 = 86_400.0;
 
-/// The time, in seconds of the day, as QEMU's trace events have it.
+/// The time, in seconds since 1970, as QEMU's trace events have it.
 pub fn now() -> f64 {
     let time = SystemTime::now().duration_since(UNIX_EPOCH);
-    time.map_or(0.0, |time| time.as_secs_f64() % DAY)
+    time.map_or(0.0, |time| time.as_secs_f64())
 }
 
 /// What has come, since something has come first.

@@ -12,12 +12,13 @@ use std::{
         Seek,
         SeekFrom, //
     },
+    time::UNIX_EPOCH, //
 };
 
 /// An event.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Event {
-    /// In seconds, of a day.
+    /// In seconds, since 1970.
     pub at: f64,
     /// As QEMU calls it.
     pub name: String,
@@ -27,12 +28,10 @@ pub struct Event {
     pub about: String,
 }
 
-/// "2026-11-21T14:40:36.460672Z" in seconds, of the day.
+/// "2026-11-21T14:40:36.460672Z" in seconds, since 1970. A migration can go on over midnight.
 fn seconds(time: &str) -> Option<f64> {
-    let time = time.split_once('T')?.1.strip_suffix('Z')?;
-    let mut parts = time.split(':').map(|part| part.parse::<f64>().ok());
-    let mut next = || parts.next().flatten();
-    Some(next()? * 3600.0 + next()? * 60.0 + next()?)
+    let time = humantime::parse_rfc3339(time).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
 }
 
 impl Event {
@@ -164,8 +163,8 @@ mod tests {
     fn events_are_taken_apart() {
         let parse = |line| Event::parse(line).unwrap();
         let event =
-            parse("2026-11-21T01:01:01.500000Z vfio_save_block  (0000:01:00.2) data_size 7");
-        assert_eq!(event.at, 3661.5);
+            parse("1970-01-02T01:01:01.500000Z vfio_save_block  (0000:01:00.2) data_size 7");
+        assert_eq!(event.at, 86_400.0 + 3661.5);
         assert_eq!(event.device, "0000:01:00.2");
         assert_eq!(event.number("data_size"), 7);
         let event = parse(
@@ -176,5 +175,12 @@ mod tests {
         assert_eq!(event.number("downtime"), 12);
         assert_eq!(event.device, "");
         assert_eq!(Event::parse("qemu-system-x86_64: something"), None);
+    }
+
+    #[test]
+    fn time_goes_on_at_midnight() {
+        let at = |time: &str| Event::parse(&format!("{time} a")).unwrap().at;
+        let step = at("2026-11-30T00:00:00.250000Z") - at("2026-11-29T23:59:59.750000Z");
+        assert!((0.499..0.501).contains(&step), "{step}");
     }
 }
