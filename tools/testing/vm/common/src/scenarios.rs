@@ -812,7 +812,7 @@ pub const ALL: &[Scenario] = &[
         kernels: &[Stock],
         seconds: 1200,
         machine: Machine {
-            // All of the state is what the guest's driver has made: some ten KiB.
+            // All of the state is what the guest's driver has made: some 40 KiB.
             properties: ",num-vfs=2,state-size=4K,save-us-per-mib=2000000,\
                          load-us-per-mib=4000000",
             limit: HOUR,
