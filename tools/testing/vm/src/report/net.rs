@@ -49,6 +49,7 @@ const FIGURES: &[Figure] = &[
     ("datagrams, both ways", plain, "datagrams"),
     ("datagrams lost", plain, "datagrams_lost"),
     ("  not around the downtime", plain, "datagrams_missed"),
+    ("frames without a buffer", plain, "frames_dropped"),
     ("datagrams wrong", plain, "datagrams_wrong"),
     ("datagrams that came twice", plain, "datagrams_twice"),
     ("changes of flow rules", plain, "rules_changed"),

@@ -30,6 +30,8 @@ pub struct Sides<'a> {
     pub peer: &'a PeerTally,
     /// When something was done to the guest.
     pub provoked: &'a [Span<f64>],
+    /// Frames that the peer's NIC had no buffers for.
+    pub peer_dropped: u64,
 }
 
 impl Sides<'_> {
@@ -89,6 +91,7 @@ impl Sides<'_> {
         let broken = self.broken();
         let (own, other) = (&self.guest.datagrams, &self.peer.datagrams);
         let lost = Lost::of(own, other, self.provoked);
+        let dropped = self.guest.dropped + self.peer_dropped;
         json!({
             "streams": self.guest.streams.len(),
             "connections": self.guest.visits_made + self.guest.streams.len() as u64,
@@ -100,7 +103,9 @@ impl Sides<'_> {
             "retransmits": sum.retransmits,
             "datagrams": own.received() + other.counted.received(),
             "datagrams_lost": lost.all,
-            "datagrams_missed": lost.unprovoked,
+            // Any of the frames that were dropped may have been one.
+            "datagrams_missed": lost.unprovoked.saturating_sub(dropped),
+            "frames_dropped": dropped,
             "datagrams_wrong": own.wrong + other.counted.wrong,
             "datagrams_twice": own.twice + other.counted.twice,
             "rules_changed": self.guest.rules_changed,
@@ -195,6 +200,7 @@ mod tests {
             guest,
             peer,
             provoked: &[],
+            peer_dropped: 0,
         };
         let mut figures = sides.figures();
         figures["firmware_violations"] = 0.into();
@@ -217,6 +223,19 @@ mod tests {
         }
         assert_eq!(figures["gap_ms"], 500.0);
         judge(&figures).unwrap();
+    }
+
+    #[test]
+    fn what_a_nic_had_no_buffers_for_is_no_mystery() {
+        let mut sides = sides();
+        sides.0.datagrams.sent += 2;
+        for (dropped, missed) in [(0, 2), (1, 1), (2, 0), (3, 0)] {
+            sides.0.dropped = dropped;
+            let figures = figures(&sides);
+            assert_eq!(figures["datagrams_missed"], missed);
+            assert_eq!(figures["frames_dropped"], dropped);
+            assert_eq!(judge(&figures).is_ok(), missed == 0);
+        }
     }
 
     #[test]

@@ -258,6 +258,7 @@ impl Traffic {
         }
         let streams: Vec<Tally> = self.streams.into_iter().map(Stream::finish).collect();
         tally.streams = streams;
+        tally.dropped = control::out_of_buffer(&self.interface.used().name)?;
         tally.datagrams = self.datagrams.finish()?.counted;
         Ok(tally)
     }

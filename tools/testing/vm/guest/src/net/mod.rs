@@ -16,6 +16,7 @@ mod tally;
 mod timeline;
 
 pub use connection::PEER;
+pub use control::out_of_buffer;
 pub use figures::{
     judge,
     Sides, //

@@ -69,6 +69,8 @@ pub struct GuestTally {
     pub streams: Vec<Tally>,
     /// Of datagrams.
     pub datagrams: Datagrams,
+    /// Frames that its NIC had no buffers for.
+    pub dropped: u64,
     /// Of all short connections.
     pub visits: Tally,
     /// Number of those.
@@ -89,6 +91,7 @@ impl GuestTally {
         json!({
             "streams": self.streams.iter().map(Tally::json).collect::<Vec<_>>(),
             "datagrams": self.datagrams.json(),
+            "dropped": self.dropped,
             "visits": self.visits.json(),
             "visits_made": self.visits_made,
             "visits_lost": self.visits_lost,
@@ -112,6 +115,7 @@ impl GuestTally {
         Ok(Self {
             streams: streams?,
             datagrams: Datagrams::parse(&value["datagrams"])?,
+            dropped: number("dropped")?,
             visits: Tally::parse(&value["visits"])?,
             visits_made: number("visits_made")?,
             visits_lost: number("visits_lost")?,
@@ -144,6 +148,7 @@ mod tests {
                 twice: 11,
                 came: vec![(0, 4), (6, 7)],
             },
+            dropped: 12,
             visits: stream,
             visits_made: 6,
             visits_lost: 7,
