@@ -39,7 +39,8 @@ help:
 	@echo 'make mlx5-emu         build the emulated ConnectX for a QEMU of yours, as'
 	@echo '                      out/mlx5-emu.so, and show how to use it'
 	@echo 'make intree           build Linux with the driver in its tree'
-	@echo 'make scenario KERNEL=stock|intree|bare|builtin SCENARIO=...'
+	@echo 'make debug            the same, by clang and with all checkers'
+	@echo 'make scenario KERNEL=stock|intree|bare|builtin|debug SCENARIO=...'
 	@echo '                      run one scenario in one test machine'
 	@echo 'make list             show all scenarios'
 	@echo 'make clean            remove results and objects; caches stay'
@@ -101,6 +102,10 @@ intree:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh intree
 
+debug:
+	@$(VM)/names.sh judge $@
+	@$(VM)/prepare.sh debug
+
 scenario:
 	$(call vm-test,scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} -- "$$SCENARIO")
 
@@ -133,4 +138,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench bench-table tools mlx5-emu intree scenario list modules clean
+.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench bench-table tools mlx5-emu intree debug scenario list modules clean

@@ -16,6 +16,7 @@
 #            and for one with dirty bitmaps     -> $CACHE/build/bitmaps
 #   kunit    our modules with their KUnit tests -> $CACHE/build/kunit, for the in-tree
 #            kernel: only one machine has the tests in its modules
+#   kunit-debug  the same for the kernel with all checkers
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -113,13 +114,15 @@ module)
 		"KRUSTFLAGS=--cfg=CONFIG_IOMMUFD_DRIVER" \
 		"KBUILD_EXTRA_SYMBOLS=$(bitmaps_dir)/vfio/Module.symvers"
 	;;
-kunit)
+kunit | kunit-debug)
+	objects=$(intree_dir)/objects arguments=()
+	[ "$1" = kunit ] || objects=$(debug_dir)/objects arguments=(LLVM=1)
 	# As Kconfig would have it with KUNIT_ALL_TESTS.
-	noting kunit . "$out/kunit" -- make -C "$(intree_dir)/objects" \
-		"M=$TOP" "MO=$out/kunit" "-j$(nproc)" \
+	noting "$1" . "$out/$1" -- make -C "$objects" "${arguments[@]}" \
+		"M=$TOP" "MO=$out/$1" "-j$(nproc)" \
 		CONFIG_VFIO_RUST_EXAMPLES_KUNIT_TEST=m \
 		"KRUSTFLAGS=$(our_kunit_options | sed 's/^/--cfg=/; s/=y$//' | tr '\n' ' ')" \
 		modules
 	;;
-*) die "build.sh emu|nic|guest|tools|runner|fuzz|module|kunit" ;;
+*) die "build.sh emu|nic|guest|tools|runner|fuzz|module|kunit|kunit-debug" ;;
 esac

@@ -32,6 +32,8 @@ table() {
 			gsub(/[A-Z]/, "-&", suite)
 			sub(/measured/, "stock bare", kernels)
 			sub(/also_builtin/, "stock intree builtin", kernels)
+			sub(/also_debug/, "stock intree debug", kernels)
+			sub(/also_both/, "stock intree builtin debug", kernels)
 			sub(/both/, "stock intree", kernels)
 			gsub(/[^0-9]/, "")
 			printf "%s\t%s\t%s\t%s\t%s\n", name, kernels, tolower(substr(suite, 2)), $0, about
@@ -49,7 +51,7 @@ scenarios() {
 groups() {
 	local kernel kernels='stock intree' targets=check long=LONG_COMMANDS
 	if [ "${TARGET:-}" = check-all ]; then
-		kernels='stock intree bare builtin'
+		kernels='stock intree bare builtin debug'
 		targets='check check-qemu check-qemu-faults check-net'
 		long=
 	fi
@@ -68,7 +70,8 @@ names() {
 	KERNEL) sed -n 's/^            Self::.* => "\(.*\)",$/\1/p' "$vm/common/src/kernel.rs" ;;
 	SCENARIO)
 		[ -n "${KERNEL:-}" ] || { table | cut -f 1 && return; }
-		scenarios "$KERNEL" run run-net check check-qemu check-qemu-faults check-net bench
+		# With the one, what is for the other can run, too.
+		scenarios "${KERNEL/#debug/intree}" run run-net check check-qemu check-qemu-faults check-net bench
 		;;
 	BENCH) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/bench/mod.rs" ;;
 	FUZZ) sed -n 's/^    Target { name: "\([^"]*\)".*/\1/p' "$vm/../fuzz/src/lib.rs" ;;

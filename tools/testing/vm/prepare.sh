@@ -13,13 +13,15 @@
 #   kunit    our modules with their KUnit tests, for the in-tree kernel
 #   bare     the same without checkers: machines that measure
 #   builtin  the same with our driver in the image
+#   debug    test machines with our files in the kernel tree, and all checkers
+#   kunit-debug  our modules with their KUnit tests, for that kernel
 #   consumer the QEMU that uses VFs in a test machine
 #   fuzz     what is fuzzed
 #   rdma     a test of rdma-core's driver
 #   tools    out/vfio-mig
 #   mlx5-emu out/mlx5-emu.so
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin consumer fuzz rdma tools mlx5-emu'
+TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma tools mlx5-emu'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 [ $# != 0 ] || die "what is to be prepared? 'for COMMAND', or some of: $TARGETS"
@@ -106,13 +108,13 @@ needed() {
 }
 
 make_targets() {
-	if needed sources stock intree kunit bare builtin rdma; then
+	if needed sources stock intree kunit bare builtin debug kunit-debug rdma; then
 		step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
-	if needed stock intree kunit bare builtin mlx5-emu; then
+	if needed stock intree kunit bare builtin debug kunit-debug mlx5-emu; then
 		step "QEMU's device headers" "30 s" locked qemu-headers "$enter" "$VM_DIR/qemu-headers.sh"
 	fi
-	if needed stock intree kunit bare builtin; then
+	if needed stock intree kunit bare builtin debug kunit-debug; then
 		build "the emulated HCA" "30 s" emu
 		build "tools, and the machine's init" "1 min" guest
 		step "ethtool and ip for test machines" "10 s" locked net-tools "$enter" "$VM_DIR/net-tools.sh"
@@ -124,7 +126,7 @@ make_targets() {
 			locked bitmaps "$enter" "$VM_DIR/bitmaps.sh"
 		build "our module for the stock kernel" "30 s" module
 	fi
-	if needed intree kunit bare builtin; then
+	if needed intree kunit bare builtin debug kunit-debug; then
 		step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
 	fi
 	if needed kunit; then
@@ -135,6 +137,12 @@ make_targets() {
 	fi
 	if needed builtin; then
 		step "the same with our driver in the image" "15 min" locked intree "$enter" "$VM_DIR/builtin.sh"
+	fi
+	if needed debug kunit-debug; then
+		step "the same with all checkers" "25 min" locked intree "$enter" "$VM_DIR/debug.sh"
+	fi
+	if needed kunit-debug; then
+		build "our modules with their KUnit tests, for that" "1 min" kunit-debug
 	fi
 	if needed intree; then
 		step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"

@@ -11,9 +11,12 @@ use std::{
     path::Path,
     process::Command, //
 };
-use vm_common::scenarios::{
-    Extra,
-    Scenario, //
+use vm_common::{
+    kernel::Kernel,
+    scenarios::{
+        Extra,
+        Scenario, //
+    },
 };
 
 /// What the machine boots from, in its folder.
@@ -161,6 +164,14 @@ fn network(scenario: &Scenario) -> &'static str {
     }
 }
 
+/// What turns on the checkers of a kernel that are off by themselves.
+const fn checkers(kernel: Kernel) -> &'static str {
+    match kernel {
+        Kernel::Debug => "page_owner=on debug_pagealloc=on iommu.debug_pagealloc=1",
+        _ => "",
+    }
+}
+
 /// QEMU with a machine whose files are in `dir`.
 pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
     let own = &machine.scenario.machine;
@@ -208,7 +219,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
              no_timer_check \
              vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
              vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} \
-             {} {} {}",
+             {} {} {} {}",
             if own.leaks.are_looked_for(machine.all) {
                 "on"
             } else {
@@ -223,6 +234,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             dir.join(INNER_INITRAMFS).display(),
             if machine.all { "vmtest.all=1" } else { "" },
             own.parameters,
+            checkers(machine.kernel),
             machine.parameters
         ))
         .args(counting(machine, dir))

@@ -136,6 +136,7 @@ pub fn image(kernel: Kernel, paths: &Paths) -> PathBuf {
         Kernel::Intree => paths.intree.join(BZIMAGE),
         Kernel::Bare => paths.bare.join(BZIMAGE),
         Kernel::Builtin => paths.builtin.join(BZIMAGE),
+        Kernel::Debug => paths.debug.join(BZIMAGE),
     }
 }
 
@@ -155,6 +156,7 @@ fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
         Kernel::Intree => find_modules(&paths.intree, &mut files)?,
         Kernel::Bare => find_modules(&paths.bare, &mut files)?,
         Kernel::Builtin => find_modules(&paths.builtin, &mut files)?,
+        Kernel::Debug => find_modules(&paths.debug, &mut files)?,
     }
     Ok(files)
 }
@@ -185,8 +187,8 @@ pub fn modules(
         find_modules(&paths.bitmaps, &mut files)?;
         find_modules(&paths.build.join("bitmaps"), &mut files)?;
     }
-    if machine.kunit && kernel == Kernel::Intree {
-        find_modules(&paths.build.join(kunit::FOLDER), &mut files)?;
+    if let (true, Some(folder)) = (machine.kunit, kunit::folder(kernel)) {
+        find_modules(&paths.build.join(folder), &mut files)?;
     }
     let built_in = built_in(kernel, paths)?;
     let here = |name: &&str| {

@@ -18,8 +18,15 @@ use std::{
 };
 use vm_common::kernel::Kernel;
 
-/// Where build.sh puts our modules with their tests.
-pub const FOLDER: &str = "kunit";
+/// Where build.sh puts our modules with their tests, for a kernel that loads them.
+pub fn folder(kernel: Kernel) -> Option<&'static str> {
+    match kernel {
+        Kernel::Intree => Some("kunit"),
+        Kernel::Debug => Some("kunit-debug"),
+        _ => None,
+    }
+}
+
 /// The file that has the examples of the documentation, in that folder and in a kernel's.
 const EXAMPLES: &str = "drivers/vfio/rust/examples_generated.rs";
 /// Where the documentation with the examples is.
@@ -123,9 +130,9 @@ fn examples(top: &Path) -> Result<usize> {
 /// What the machine must report: in each line a suite, and a test of it.
 pub fn list(paths: &Paths, kernel: Kernel) -> Result<String> {
     let mut all = modules(&paths.top)?;
-    let objects = match kernel {
-        Kernel::Builtin => paths.builtin.clone(),
-        _ => paths.build.join(FOLDER),
+    let objects = match folder(kernel) {
+        Some(folder) => paths.build.join(folder),
+        None => paths.builtin.clone(),
     };
     let built = suites(&read(&objects.join(EXAMPLES))?);
     let count: usize = built.values().map(Vec::len).sum();

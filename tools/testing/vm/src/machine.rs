@@ -46,9 +46,6 @@ use vm_common::{
     },
 };
 
-/// How much longer a machine may run at full length.
-const LONGER: u32 = 4;
-
 /// How to start a machine.
 pub struct Machine<'a> {
     /// Where things are.
@@ -120,8 +117,8 @@ impl Machine<'_> {
             .spawn()
             .context("starting qemu-system-x86_64")?;
         hear(News::Progress("booting"));
-        let limit = self.scenario.machine.limit * if self.all { LONGER } else { 1 };
-        let end = watchdog::wait(&mut child, &dir, limit, hear)?;
+        let limits = watchdog::Limits::of(self.scenario.machine.limit, self.all, self.kernel);
+        let end = watchdog::wait(&mut child, &dir, &limits, hear)?;
         for file in [INITRAMFS, INNER_INITRAMFS] {
             let _ = fs::remove_file(dir.join(file));
         }

@@ -132,7 +132,7 @@ enum Command {
     BenchTable,
     /// One scenario in one machine.
     Scenario {
-        /// The kernel: stock, intree, bare or builtin.
+        /// The kernel: stock, intree, bare, builtin or debug.
         #[arg(long)]
         kernel: Kernel,
         /// Which scenario.

@@ -216,7 +216,7 @@ fn bash_completes_targets_variables_and_names() {
         ),
         (
             &["make", "scenario", "KERNEL", "="],
-            &["stock", "intree", "bare", "builtin"],
+            &["stock", "intree", "bare", "builtin", "debug"],
         ),
         (
             &["make", "scenario", "KERNEL", "=", "stock", "SC"],

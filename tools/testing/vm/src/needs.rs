@@ -26,6 +26,10 @@ pub enum Need {
     Bare,
     /// Machines with our driver in the image of the in-tree kernel.
     Builtin,
+    /// Machines with the in-tree kernel with all checkers.
+    Debug,
+    /// Our modules with their KUnit tests, for that kernel.
+    KunitDebug,
     /// The QEMU that uses VFs in a machine.
     Consumer,
     /// What is fuzzed.
@@ -44,6 +48,8 @@ impl Need {
             Self::Kunit => "kunit",
             Self::Bare => "bare",
             Self::Builtin => "builtin",
+            Self::Debug => "debug",
+            Self::KunitDebug => "kunit-debug",
             Self::Consumer => "consumer",
             Self::Fuzz => "fuzz",
             Self::Rdma => "rdma",
@@ -58,15 +64,19 @@ impl From<Kernel> for Need {
             Kernel::Intree => Self::Intree,
             Kernel::Bare => Self::Bare,
             Kernel::Builtin => Self::Builtin,
+            Kernel::Debug => Self::Debug,
         }
     }
 }
 
 /// What a machine with this kernel needs for a scenario.
 pub fn of_machine(kernel: Kernel, scenario: &Scenario) -> impl Iterator<Item = Need> {
-    // In an image, the tests are a part of it.
-    let modules = scenario.machine.kunit && kernel != Kernel::Builtin;
-    let kunit = modules.then_some(Need::Kunit);
+    let kunit = match (scenario.machine.kunit, kernel) {
+        // In an image, the tests are a part of it.
+        (false, _) | (true, Kernel::Builtin) => None,
+        (true, Kernel::Debug) => Some(Need::KunitDebug),
+        (true, _) => Some(Need::Kunit),
+    };
     let consumer = scenario.has(Extra::Guest).then_some(Need::Consumer);
     let rdma = scenario.has(Extra::Rdma).then_some(Need::Rdma);
     let extras = consumer.into_iter().chain(rdma);

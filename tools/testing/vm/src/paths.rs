@@ -38,6 +38,9 @@ pub struct Paths {
     /// Objects of the in-tree kernel with our driver in its image.
     #[arg(long, env = "VM_BUILTIN")]
     pub builtin: PathBuf,
+    /// Objects of the in-tree kernel with all checkers.
+    #[arg(long, env = "VM_DEBUG")]
+    pub debug: PathBuf,
     /// The kernel's VFIO selftests.
     #[arg(long, env = "VM_SELFTESTS")]
     pub selftests: PathBuf,

@@ -24,12 +24,42 @@ use std::{
         Instant, //
     },
 };
+use vm_common::kernel::Kernel;
 
 /// A machine that says nothing new for so long is hung.
 const SILENCE: Duration = Duration::from_secs(120);
+/// How much longer a machine may run at full length.
+const LONGER: u32 = 4;
 const POLL: Duration = Duration::from_millis(100);
 /// In which the kernel tells what a process has used of processors.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How long a machine may run, and be silent.
+pub struct Limits {
+    length: Duration,
+    silence: Duration,
+}
+
+impl Limits {
+    /// Those of a machine that may run for `limit` with a kernel that is not slow, at usual
+    /// length.
+    pub fn of(limit: Duration, all: bool, kernel: Kernel) -> Self {
+        Self {
+            length: limit * kernel.slowness() * if all { LONGER } else { 1 },
+            silence: SILENCE * kernel.slowness(),
+        }
+    }
+
+    /// Why a machine has to be ended, if it must.
+    fn exceeded(&self, silent: Duration, runs: Duration) -> Option<String> {
+        if silent > self.silence {
+            let seconds = self.silence.as_secs();
+            return Some(format!("the machine hung: silent for {seconds}s"));
+        }
+        let seconds = self.length.as_secs();
+        (runs > self.length).then(|| format!("the machine ran for more than {seconds}s"))
+    }
+}
 
 /// How a machine has ended.
 pub struct End {
@@ -49,21 +79,12 @@ fn busy(stat: &str) -> Option<Duration> {
     Some(TICK * (user + system))
 }
 
-/// Why a machine has to be ended, if it must.
-fn overdue(silent: Duration, runs: Duration, limit: Duration) -> Option<String> {
-    if silent > SILENCE {
-        let seconds = SILENCE.as_secs();
-        return Some(format!("the machine hung: silent for {seconds}s"));
-    }
-    (runs > limit).then(|| format!("the machine ran for more than {}s", limit.as_secs()))
-}
-
-/// Waits until the machine with its files in `dir` has ended, for `limit` at most.
-/// `hear` gets what it says until then.
+/// Waits until the machine with its files in `dir` has ended, within its limits. `hear` gets
+/// what it says until then.
 pub fn wait(
     machine: &mut Child,
     dir: &Path,
-    limit: Duration,
+    limits: &Limits,
     mut hear: impl FnMut(News<'_>),
 ) -> Result<End> {
     let stat = format!("/proc/{}/stat", machine.id());
@@ -90,7 +111,7 @@ pub fn wait(
         if let Some(status) = exited {
             break (!status.success()).then(|| format!("QEMU ended with {status}"));
         }
-        if let Some(why) = overdue(last_news.elapsed(), begin.elapsed(), limit) {
+        if let Some(why) = limits.exceeded(last_news.elapsed(), begin.elapsed()) {
             let state = monitor::ask(machine, dir);
             machine.kill()?;
             machine.wait()?;
@@ -114,9 +135,21 @@ mod tests {
     #[test]
     fn silence_and_length_have_limits() {
         let [short, long] = [1, 900].map(Duration::from_secs);
-        assert_eq!(overdue(short, short, long), None);
-        assert!(overdue(SILENCE * 2, short, long).is_some_and(|why| why.contains("hung")));
-        assert!(overdue(short, long, short).is_some_and(|why| why.contains("more than 1s")));
+        let limits = Limits::of(short, false, Kernel::Intree);
+        assert_eq!(limits.exceeded(short, short), None);
+        let silent = limits.exceeded(SILENCE * 2, short);
+        assert!(silent.is_some_and(|why| why.contains("hung")));
+        let late = limits.exceeded(short, long);
+        assert!(late.is_some_and(|why| why.contains("more than 1s")));
+    }
+
+    #[test]
+    fn full_length_and_a_slow_kernel_take_longer() {
+        let second = Duration::from_secs(1);
+        let limits = Limits::of(second, true, Kernel::Stock);
+        assert_eq!(limits.exceeded(SILENCE, second * LONGER), None);
+        let limits = Limits::of(second, false, Kernel::Debug);
+        assert_eq!(limits.exceeded(SILENCE * 2, second * 2), None);
     }
 
     #[test]

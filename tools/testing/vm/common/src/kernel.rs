@@ -16,11 +16,19 @@ pub enum Kernel {
     /// As [`Self::Bare`], with our driver and its KUnit tests in the image: for `make
     /// check-all`.
     Builtin,
+    /// As [`Self::Intree`], with all checkers that C and Rust have: for `make check-all`.
+    Debug,
 }
 
 impl Kernel {
     /// All.
-    pub const ALL: [Self; 4] = [Self::Stock, Self::Intree, Self::Bare, Self::Builtin];
+    pub const ALL: [Self; 5] = [
+        Self::Stock,
+        Self::Intree,
+        Self::Bare,
+        Self::Builtin,
+        Self::Debug,
+    ];
     /// Those of `make check`.
     pub const BOTH: [Self; 2] = [Self::Stock, Self::Intree];
 
@@ -31,12 +39,21 @@ impl Kernel {
             Self::Intree => "intree",
             Self::Bare => "bare",
             Self::Builtin => "builtin",
+            Self::Debug => "debug",
         }
     }
 
     /// Whether it has checkers, which take their time.
     pub const fn has_checkers(self) -> bool {
-        matches!(self, Self::Intree)
+        matches!(self, Self::Intree | Self::Debug)
+    }
+
+    /// How many times as long as with other kernels a machine may run, and be silent.
+    pub const fn slowness(self) -> u32 {
+        match self {
+            Self::Debug => 4,
+            _ => 1,
+        }
     }
 }
 
@@ -48,7 +65,8 @@ impl FromStr for Kernel {
             .into_iter()
             .find(|kernel| kernel.name() == name)
             .ok_or_else(|| {
-                format!("there is no kernel {name:?}, but stock, intree, bare and builtin")
+                let names = Self::ALL.map(Self::name).join(", ");
+                format!("there is no kernel {name:?}, but {names}")
             })
     }
 }

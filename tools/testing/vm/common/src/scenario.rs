@@ -4,7 +4,9 @@
 
 use crate::kernel::Kernel::{
     self,
-    Bare, //
+    Bare,
+    Debug,
+    Intree, //
 };
 use std::time::Duration;
 
@@ -154,7 +156,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// The command that runs it.
     pub suite: Suite,
-    /// The kernels that it can run with.
+    /// The kernels that it can run with. With [`Debug`] in it, `make check-all` runs it with that
+    /// as well.
     pub kernels: &'static [Kernel],
     /// Expected time in seconds, emulated, on an idle host with two cores.
     pub seconds: u32,
@@ -168,7 +171,17 @@ impl Scenario {
         // What is of neither of the two kernels alone needs no more than the third has.
         let both = Kernel::BOTH.iter().all(|one| self.kernels.contains(one));
         let third = kernel == Bare && self.suite == Suite::Check && both;
-        third || self.kernels.contains(&kernel)
+        // That kernel can do what the in-tree kernel can.
+        let debug = kernel == Debug && self.kernels.contains(&Intree);
+        third || debug || self.kernels.contains(&kernel)
+    }
+
+    /// Whether tests run it with a kernel, if they run it.
+    pub fn is_tested_with(&self, kernel: Kernel) -> bool {
+        match kernel {
+            Debug => self.kernels.contains(&Debug),
+            _ => self.runs_with(kernel),
+        }
     }
 
     /// Whether its machine has something.

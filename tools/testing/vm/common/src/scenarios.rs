@@ -9,6 +9,7 @@ use crate::kernel::Kernel::{
     self,
     Bare,
     Builtin,
+    Debug,
     Intree,
     Stock, //
 };
@@ -23,8 +24,12 @@ use std::time::Duration;
 
 /// Those of tests.
 const BOTH: &[Kernel] = &Kernel::BOTH;
+/// With all checkers as well.
+const ALSO_DEBUG: &[Kernel] = &[Stock, Intree, Debug];
 /// With our driver in the image as well.
 const ALSO_BUILTIN: &[Kernel] = &[Stock, Intree, Builtin];
+/// With both.
+const ALSO_BOTH: &[Kernel] = &[Stock, Intree, Builtin, Debug];
 /// Those that instructions are counted with.
 const MEASURED: &[Kernel] = &[Stock, Bare];
 
@@ -200,7 +205,7 @@ pub const ALL: &[Scenario] = &[
         name: "migrate",
         about: "one migration with each driver, with firmware as slow as an adapter's",
         suite: Suite::Check,
-        kernels: ALSO_BUILTIN,
+        kernels: ALSO_BOTH,
         seconds: 20,
         machine: Machine {
             properties: ",state-size=16M,recorded-times=on",
@@ -271,7 +276,7 @@ pub const ALL: &[Scenario] = &[
         name: "precopy",
         about: "saving a running device, sentence by sentence of the uAPI",
         suite: Suite::Check,
-        kernels: BOTH,
+        kernels: ALSO_DEBUG,
         seconds: 60,
         machine: USUAL,
     },
@@ -307,7 +312,7 @@ pub const ALL: &[Scenario] = &[
         about: "resets of a VF with slow firmware: queued work is dropped, and a VF that says \
                 RUNNING runs",
         suite: Suite::Check,
-        kernels: &[Intree],
+        kernels: &[Intree, Debug],
         seconds: 90,
         machine: Machine {
             properties: ",save-us-per-mib=60000,load-us-per-mib=60000",
@@ -329,7 +334,7 @@ pub const ALL: &[Scenario] = &[
         name: "races",
         about: "all calls at the same time, a thread for each, with resets and PF reloads",
         suite: Suite::Check,
-        kernels: &[Intree],
+        kernels: &[Intree, Debug],
         seconds: 90,
         machine: USUAL,
     },
@@ -350,7 +355,7 @@ pub const ALL: &[Scenario] = &[
         about: "random sequences of requests, reads, writes, work and faults of firmware; \
                 both drivers must show the same",
         suite: Suite::Check,
-        kernels: BOTH,
+        kernels: ALSO_DEBUG,
         seconds: 120,
         machine: USUAL,
     },
@@ -367,7 +372,7 @@ pub const ALL: &[Scenario] = &[
         about: "DMA logging, both drivers compared",
         suite: Suite::Check,
         // The stock kernel has no dirty bitmaps.
-        kernels: &[Intree],
+        kernels: &[Intree, Debug],
         seconds: 60,
         machine: USUAL,
     },
@@ -469,7 +474,7 @@ pub const ALL: &[Scenario] = &[
         about: "allocations of each request fail",
         suite: Suite::Check,
         // The stock kernel injects no faults.
-        kernels: &[Intree],
+        kernels: &[Intree, Debug],
         seconds: 120,
         machine: USUAL,
     },
@@ -492,7 +497,7 @@ pub const ALL: &[Scenario] = &[
         name: "badinput",
         about: "hostile streams; devices, PFs and processes that go away",
         suite: Suite::Check,
-        kernels: BOTH,
+        kernels: ALSO_DEBUG,
         seconds: 60,
         machine: USUAL,
     },
@@ -533,7 +538,7 @@ pub const ALL: &[Scenario] = &[
                 documentation, by KUnit",
         suite: Suite::Check,
         // The stock kernel has no KUnit.
-        kernels: &[Intree, Builtin],
+        kernels: &[Intree, Builtin, Debug],
         seconds: 30,
         machine: Machine {
             kunit: true,
@@ -866,6 +871,21 @@ mod tests {
             let row = format!("``{}`` {}", one.name, one.machine.firmware_times());
             assert!(words(page).contains(&row), "{row}");
         }
+    }
+
+    #[test]
+    fn what_is_tested_with_all_checkers_runs_with_them() {
+        for scenario in ALL {
+            let intree = scenario.kernels.contains(&Intree);
+            assert_eq!(scenario.runs_with(Debug), intree, "{}", scenario.name);
+            assert!(
+                intree || !scenario.is_tested_with(Debug),
+                "{}",
+                scenario.name
+            );
+        }
+        let tested = ALL.iter().filter(|one| one.is_tested_with(Debug));
+        assert!(tested.count() >= 6);
     }
 
     #[test]

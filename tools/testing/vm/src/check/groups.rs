@@ -108,6 +108,11 @@ const LONG_COMMANDS: &[Command] = &[
         command: "tools/testing/vm/check-builtin.sh",
         needs: &[Need::Builtin],
     },
+    Command {
+        name: "debug builds without warnings",
+        command: "tools/testing/vm/check-warnings.sh debug kunit-debug",
+        needs: &[Need::Debug, Need::KunitDebug],
+    },
 ];
 
 /// How much is tested.
@@ -174,7 +179,7 @@ pub(super) fn machines(extent: Extent) -> Vec<(Kernel, &'static Scenario)> {
     let with = |kernel: Kernel| {
         scenarios::ALL
             .iter()
-            .filter(move |one| extent.has(one.suite) && one.runs_with(kernel))
+            .filter(move |one| extent.has(one.suite) && one.is_tested_with(kernel))
             .map(move |one| (kernel, one))
     };
     extent.kernels().iter().copied().flat_map(with).collect()
@@ -247,6 +252,8 @@ mod tests {
             "bare-migrate",
             "builtin-kunit",
             "builtin-migrate",
+            "debug-migrate",
+            "debug-nomem",
             "architectures",
             "built in",
         ] {
@@ -254,6 +261,8 @@ mod tests {
             assert!(wanted(Extent::Usual, Some(group)).is_err(), "{group}");
         }
         assert!(!all.iter().any(|group| group.contains("bench")));
+        // It could run, but takes long.
+        assert!(!all.contains(&"debug-qemu".to_string()));
     }
 
     #[test]
@@ -270,7 +279,7 @@ mod tests {
         let all = needs::line(&needs(Extent::All, None).unwrap());
         assert_eq!(
             all,
-            "sources stock intree kunit bare builtin consumer fuzz rdma"
+            "sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma"
         );
     }
 
