@@ -144,7 +144,7 @@ make_targets() {
 	if needed kunit-debug; then
 		build "our modules with their KUnit tests, for that" "1 min" kunit-debug
 	fi
-	if needed intree; then
+	if needed intree debug; then
 		step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
 	fi
 	if needed intree consumer; then

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Allocations that fail: a request fails with ENOMEM, or succeeds without the memory; the
-//! device goes on, and nothing is lost. Each of the first allocations of a request fails
+//! device goes on, and nothing is lost. A request whose copy from or to user space fails gets
+//! EFAULT. Each of the first allocations of a request fails
 //! once, in a session of its own. There are many later ones, of which each run chooses some,
 //! by its seed.
 
@@ -194,7 +195,8 @@ fn stopped_early(site: &Site) -> Result<u32> {
             return Ok(n - 1);
         };
         let errno = err.raw_os_error().unwrap_or(0);
-        ensure!(failed && errno == libc::ENOMEM, "{}", errno_name(errno));
+        let explained = failed && injection::explains(errno);
+        ensure!(explained, "failure {n}: {}", errno_name(errno));
         refused += 1;
         vf.device().set_state(State::RUNNING)?;
         vf.work(1, 16)
@@ -221,7 +223,8 @@ fn fail_each(site: &Site, request: &Request, rng: &mut Rng) -> Result<u32> {
         if let Err(err) = &result {
             let errno = err.raw_os_error().unwrap_or(0);
             ensure!(failed, "without a failure: {}", errno_name(errno));
-            ensure!(errno == libc::ENOMEM, "failure {n}: {}", errno_name(errno));
+            let explained = injection::explains(errno);
+            ensure!(explained, "failure {n}: {}", errno_name(errno));
         }
         ready.device.reset()?;
         let state = ready.device.state()?;
