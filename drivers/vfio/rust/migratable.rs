@@ -12,7 +12,6 @@
 //! that, so no path can forget it.
 
 use crate::{
-    bindings,
     kernel::{
         device::DeviceExt,
         error,
@@ -205,7 +204,7 @@ impl<T: Migration> Migratable<T> {
     pub(super) fn set_target(
         &self,
         vdev: &VfioDevice<'_>,
-        target: bindings::vfio_device_mig_state,
+        target: u32,
     ) -> Result<Option<OpenFile>> {
         let guard = self.lock();
         // Get the epoch with the lock held, and before the walk checks the mark of a reset: either

@@ -3,7 +3,10 @@
 //! The VFIO migration state machine (`enum vfio_device_mig_state`).
 
 use crate::{
-    bindings,
+    bindings::{
+        self,
+        vfio_device_mig_state as RawState, //
+    },
     file::Reinit,
     kernel::fs::anon_inode::OpenFile,
     migratable::Migratable,
@@ -39,14 +42,14 @@ const _: () = {
         Stop,
         StopCopy, //
     };
-    assert!(Error as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR);
-    assert!(Stop as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP);
-    assert!(Running as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING);
-    assert!(StopCopy as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_STOP_COPY);
-    assert!(Resuming as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RESUMING);
-    assert!(RunningP2p as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_RUNNING_P2P);
-    assert!(PreCopy as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY);
-    assert!(PreCopyP2p as u32 == bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_PRE_COPY_P2P);
+    assert!(Error as u32 == RawState::VFIO_DEVICE_STATE_ERROR.0);
+    assert!(Stop as u32 == RawState::VFIO_DEVICE_STATE_STOP.0);
+    assert!(Running as u32 == RawState::VFIO_DEVICE_STATE_RUNNING.0);
+    assert!(StopCopy as u32 == RawState::VFIO_DEVICE_STATE_STOP_COPY.0);
+    assert!(Resuming as u32 == RawState::VFIO_DEVICE_STATE_RESUMING.0);
+    assert!(RunningP2p as u32 == RawState::VFIO_DEVICE_STATE_RUNNING_P2P.0);
+    assert!(PreCopy as u32 == RawState::VFIO_DEVICE_STATE_PRE_COPY.0);
+    assert!(PreCopyP2p as u32 == RawState::VFIO_DEVICE_STATE_PRE_COPY_P2P.0);
 };
 
 /// Optional parts of the state machine that a driver has, in any combination.
@@ -355,14 +358,19 @@ impl VfioDevice<'_> {
     /// [`State::Error`].
     #[inline]
     pub(super) fn next_state(&self, from: State, target: u32) -> Result<u32> {
-        let mut next = bindings::vfio_device_mig_state_VFIO_DEVICE_STATE_ERROR;
+        let mut next = RawState::VFIO_DEVICE_STATE_ERROR;
         // SAFETY: The device is valid by the type invariant, and its
         // `migration_flags` do not change. `from` and `target` may have any
         // value: the function checks both. `next` is a local variable.
         to_result(unsafe {
-            bindings::vfio_mig_get_next_state(self.0.as_ptr(), from as u32, target, &mut next)
+            bindings::vfio_mig_get_next_state(
+                self.0.as_ptr(),
+                RawState(from as u32),
+                RawState(target),
+                &mut next,
+            )
         })?;
-        Ok(next)
+        Ok(next.0)
     }
 }
 
@@ -456,14 +464,14 @@ impl<T: Driver> Operations<T> {
     /// this returns.
     unsafe extern "C" fn set_state(
         raw: *mut bindings::vfio_device,
-        target: bindings::vfio_device_mig_state,
+        target: RawState,
     ) -> *mut kernel::bindings::file {
         // SAFETY: `raw` is VFIO's argument to this function.
         let result = unsafe { Self::migration(raw) }.and_then(|migration| {
             // SAFETY: VFIO keeps the device open until this returns. It begins a
             // `Device<T>`.
             let vdev = unsafe { VfioDevice::from_raw(raw) };
-            migration.set_target(&vdev, target)
+            migration.set_target(&vdev, target.0)
         });
         match result {
             Ok(Some(file)) => file.into_raw(),
@@ -478,14 +486,14 @@ impl<T: Driver> Operations<T> {
     /// accesses until this returns.
     unsafe extern "C" fn get_state(
         vdev: *mut bindings::vfio_device,
-        state: *mut bindings::vfio_device_mig_state,
+        state: *mut RawState,
     ) -> c_int {
         from_result(|| {
             // SAFETY: `vdev` is VFIO's argument to this function.
             let now = unsafe { Self::migration(vdev) }?.state();
             // SAFETY: `state` is valid, and nobody else accesses it (requirements
             // of this function).
-            unsafe { *state = now as u32 };
+            unsafe { *state = RawState(now as u32) };
             Ok(0)
         })
     }

@@ -300,7 +300,7 @@ impl Queue {
     ///
     /// Must only be called by mlx5_core, with the `cq` of a `Queue` that is created.
     unsafe extern "C" fn failed(cq: *mut mlx5_core_cq, event: mlx5_event) {
-        if event == bindings::mlx5_event_MLX5_EVENT_TYPE_CQ_ERROR {
+        if event == mlx5_event::MLX5_EVENT_TYPE_CQ_ERROR {
             // SAFETY: The queue exists until destroying it has waited for this
             // function (requirements of this function).
             unsafe { Self::events(cq) }.fail();

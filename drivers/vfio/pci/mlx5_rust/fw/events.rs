@@ -5,6 +5,7 @@
 use super::{
     bindings::{
         self,
+        mlx5_event,
         mlx5_nb, //
     },
     device::PfGuard,
@@ -175,10 +176,10 @@ impl TrackNotifier {
         // SAFETY: `block` is that of a `TrackNotifier` (requirements of this
         // function), which exists until unregistering has waited for this function.
         let this = unsafe { &*container_of!(Opaque::cast_from(block), Self, block) };
-        match event as u32 {
-            bindings::mlx5_event_MLX5_EVENT_TYPE_WQ_CATAS_ERROR
-            | bindings::mlx5_event_MLX5_EVENT_TYPE_WQ_ACCESS_ERROR
-            | bindings::mlx5_event_MLX5_EVENT_TYPE_WQ_INVAL_REQ_ERROR => {
+        match mlx5_event(event as u32) {
+            mlx5_event::MLX5_EVENT_TYPE_WQ_CATAS_ERROR
+            | mlx5_event::MLX5_EVENT_TYPE_WQ_ACCESS_ERROR
+            | mlx5_event::MLX5_EVENT_TYPE_WQ_INVAL_REQ_ERROR => {
                 // SAFETY: `eqe` is that of such an event, and valid until this
                 // returns (requirements of this function).
                 let qpn = unsafe { bindings::mlx5_rust_eqe_qpn(eqe.cast()) };
@@ -186,7 +187,7 @@ impl TrackNotifier {
                     this.events.fail();
                 }
             }
-            bindings::mlx5_event_MLX5_EVENT_TYPE_OBJECT_CHANGE => {
+            mlx5_event::MLX5_EVENT_TYPE_OBJECT_CHANGE => {
                 // SAFETY: `eqe` is that of such an event, and valid until this
                 // returns (requirements of this function).
                 let object = unsafe { bindings::mlx5_rust_eqe_object(eqe.cast()) };
