@@ -109,8 +109,8 @@ const LONG_COMMANDS: &[Command] = &[
         needs: &[Need::Builtin],
     },
     Command {
-        name: "debug builds without warnings",
-        command: "tools/testing/vm/check-warnings.sh debug kunit-debug",
+        name: "all checkers",
+        command: "tools/testing/vm/check-debug.sh",
         needs: &[Need::Debug, Need::KunitDebug],
     },
 ];
