@@ -117,7 +117,7 @@ impl Datagrams {
 pub struct Witness {
     /// What it has counted.
     pub counted: Datagrams,
-    /// When it has sent each.
+    /// When it was about to send each.
     pub sent_at: Vec<f64>,
     /// When each has come.
     pub came_at: BTreeMap<u64, f64>,
@@ -148,9 +148,12 @@ impl Lost {
             lost.all += count;
             lost.unprovoked += count.saturating_sub(excused(at));
         };
-        for (from, to) in guest.missing(peer.sent_at.len() as u64) {
-            for at in &peer.sent_at[from as usize..to as usize] {
-                lose(1, (*at, *at));
+        let sent = &peer.sent_at;
+        for (from, to) in guest.missing(sent.len() as u64) {
+            for number in from as usize..to as usize {
+                // Its sender may have stood still then: it was sent before the next one.
+                let next = sent.get(number + 1).unwrap_or(&sent[number]);
+                lose(1, (sent[number], *next));
             }
         }
         for (from, to) in peer.counted.missing(guest.sent) {
@@ -371,5 +374,21 @@ mod tests {
         let lost = Lost::of(&silent, &peer, &[(109.5, 110.5)]);
         assert_eq!(lost.all, 204);
         assert!((140..=143).contains(&lost.unprovoked), "{lost:?}");
+    }
+
+    #[test]
+    fn a_sender_that_stands_still_may_send_later_than_it_says() {
+        let peer = Witness {
+            sent_at: vec![100.0, 100.05, 104.0, 104.05],
+            ..Witness::default()
+        };
+        let guest = Datagrams {
+            came: vec![(0, 1), (2, 4)],
+            ..Datagrams::default()
+        };
+        let unprovoked = |provoked| Lost::of(&guest, &peer, &[provoked]).unprovoked;
+        assert_eq!(unprovoked((102.0, 102.5)), 0);
+        assert_eq!(unprovoked((97.0, 98.0)), 1);
+        assert_eq!(unprovoked((106.0, 107.0)), 1);
     }
 }
