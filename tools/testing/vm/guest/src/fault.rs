@@ -212,7 +212,12 @@ pub fn vhca(vf: Bdf) -> Result<u16> {
 impl Faults {
     /// Begins, with none.
     pub fn open() -> Result<Self> {
-        let control = Control::open(&Pf::find()?)?;
+        Self::of(&Pf::find()?)
+    }
+
+    /// Begins, with none of the HCA that has this PF.
+    pub fn of(pf: &Pf) -> Result<Self> {
+        let control = Control::open(pf)?;
         let fired = control.read(regs::CONTROL_FIRED)?;
         Ok(Self { control, fired })
     }

@@ -61,6 +61,12 @@ fn write(path: impl AsRef<Path>, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("writing {text} to {}", path.display()))
 }
 
+/// The function that the end of a path is named after.
+fn named(path: &Path) -> Result<Bdf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Bdf::from_str(&name)?)
+}
+
 /// The functions of the vendor's with a device id, in order.
 fn find(device: &str) -> Result<Vec<Bdf>> {
     let mut found = Vec::new();
@@ -97,6 +103,14 @@ impl Pf {
         Ok(found.into_iter().map(|bdf| Self { bdf }).collect())
     }
 
+    /// That of a VF.
+    pub fn of(vf: Bdf) -> Result<Self> {
+        let target = fs::read_link(sysfs::device_dir(vf).join("physfn"))?;
+        Ok(Self {
+            bdf: named(&target)?,
+        })
+    }
+
     /// Its address.
     pub fn address(&self) -> Bdf {
         self.bdf
@@ -125,8 +139,7 @@ impl Pf {
             let Ok(target) = fs::read_link(self.dir().join(format!("virtfn{i}"))) else {
                 break;
             };
-            let name = target.file_name().unwrap_or_default().to_string_lossy();
-            vfs.push(Bdf::from_str(&name)?);
+            vfs.push(named(&target)?);
         }
         Ok(vfs)
     }

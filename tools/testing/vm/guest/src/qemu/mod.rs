@@ -3,6 +3,7 @@
 //! QEMU, as the user of our VFs, and the guests that it runs.
 
 mod config;
+pub mod faults;
 mod figures;
 mod guest;
 mod process;
@@ -22,5 +23,7 @@ pub use guest::{
     Death,
     Guest, //
 };
-pub use process::Qemu;
-pub use trial::Place;
+pub use trial::{
+    End,
+    Place, //
+};

@@ -120,11 +120,6 @@ fn find(source: &mut Qemu, destination: &mut Qemu) -> Result<Place> {
 }
 
 impl Guest<'_> {
-    /// The VHCAs of its VF, and of the one that it can go to.
-    pub fn vhcas(&self) -> (u16, u16) {
-        (self.vfs.0[0].vhca as u16, self.vfs.1[0].vhca as u16)
-    }
-
     /// Starts to migrate it.
     pub fn begin_migration(&mut self, results: &mut Results) -> Result<Qemu> {
         self.begin(results, Channel::Socket, (MAX_BANDWIDTH, MEASURED))

@@ -2,21 +2,23 @@
 
 //! A migration in which a device is to fail.
 
+use super::{
+    super::{
+        guest::Guest,
+        process::Qemu, //
+    },
+    side::Side, //
+};
 use crate::{
     fault::{
         opcode,
-        Fault,
-        Faults, //
+        Fault, //
     },
     hca::{
         Driver,
         Pf, //
     },
     kmsg,
-    qemu::{
-        Guest,
-        Qemu, //
-    },
     tap::Results, //
 };
 use anyhow::Result;
@@ -33,14 +35,12 @@ use vm_common::judge::UNDESTROYED;
 const UNBINDING: Duration = Duration::from_secs(1);
 
 /// A guest, and the device that is to fail.
-pub(super) struct Trial<'g, 'a> {
+pub struct Trial<'g, 'a> {
     pub(super) results: &'g mut Results,
     pub(super) guest: &'g mut Guest<'a>,
-    pub(super) faults: &'g Faults,
     pub(super) driver: Driver,
-    /// VHCAs.
-    pub(super) source: u16,
-    pub(super) destination: u16,
+    pub(super) source: &'g Side,
+    pub(super) destination: &'g Side,
     /// Whether the last LOAD must fail, and no other.
     pub(super) of_last_load: bool,
     /// An unbind of the PF, which waits for its VFs.
@@ -49,7 +49,7 @@ pub(super) struct Trial<'g, 'a> {
 
 impl Trial<'_, '_> {
     /// Firmware answers when the migration has ended, and mlx5_core does not wait so long.
-    pub(super) fn late(&mut self, opcode: u16) -> Fault {
+    pub(super) fn late(&self, opcode: u16) -> Fault {
         // What firmware still uses, or is asked to destroy, is not known to be destroyed.
         match self.driver {
             Driver::Rust => [UNDESTROYED, "DESTROY_MKEY"].map(kmsg::expect),
@@ -60,21 +60,27 @@ impl Trial<'_, '_> {
     }
 
     /// A fault of a command that comes by itself.
-    pub(super) fn fail(&mut self, fault: Fault) -> Result<Qemu> {
-        self.faults.arm(fault)?;
+    pub(super) fn fail(&mut self, side: &Side, fault: Fault) -> Result<Qemu> {
+        side.arm(fault)?;
+        self.guest.begin_migration(self.results)
+    }
+
+    /// The same of a command that is not about a VHCA, to the source's HCA.
+    pub(super) fn fail_any(&mut self, fault: Fault) -> Result<Qemu> {
+        self.source.arm_any(fault)?;
         self.guest.begin_migration(self.results)
     }
 
     /// A fault of the next command when the destination has the first image.
-    pub(super) fn fail_in_precopy(&mut self, fault: Fault) -> Result<Qemu> {
+    pub(super) fn fail_in_precopy(&mut self, side: &Side, fault: Fault) -> Result<Qemu> {
         let destination = self.guest.begin_precopy(self.results)?;
-        self.faults.arm(fault)?;
+        side.arm(fault)?;
         Ok(destination)
     }
 
     /// A fault of the source's tracker.
     pub(super) fn fail_report(&mut self, kind: u64) -> Result<Qemu> {
-        self.faults.arm_report(self.source, kind)?;
+        self.source.arm_report(kind)?;
         self.guest.begin_migration(self.results)
     }
 
@@ -82,10 +88,9 @@ impl Trial<'_, '_> {
     /// saved, and none can be saved before it is released.
     pub(super) fn stop_before_last_save(&mut self) -> Result<Qemu> {
         let destination = self.guest.begin_precopy(self.results)?;
-        let held = Fault::held(opcode::SUSPEND_VHCA);
-        self.faults.arm(held.about(self.source))?;
+        self.source.arm(Fault::held(opcode::SUSPEND_VHCA))?;
         self.guest.switch_over()?;
-        self.faults.wait_for_held(1)?;
+        self.source.wait_for_held(1)?;
         Ok(destination)
     }
 
@@ -93,17 +98,15 @@ impl Trial<'_, '_> {
     /// all other images are loaded.
     pub(super) fn before_last_load(&mut self, fault: Fault) -> Result<Qemu> {
         let mut destination = self.stop_before_last_save()?;
-        let held = Fault::held(opcode::SAVE_VHCA_STATE);
-        self.faults.arm(held.about(self.source))?;
-        self.faults.release()?;
-        self.faults.wait_for_held(1)?;
+        self.source.arm(Fault::held(opcode::SAVE_VHCA_STATE))?;
+        self.source.release()?;
+        self.source.wait_for_held(1)?;
         let before = self
             .guest
             .wait_for_silence(self.results, &mut destination)?;
-        let last = fault.about(self.destination).nth(before + 1);
-        self.faults.arm(last)?;
+        self.destination.arm(fault.nth(before + 1))?;
         self.of_last_load = true;
-        self.faults.release()?;
+        self.source.release()?;
         Ok(destination)
     }
 
@@ -117,7 +120,7 @@ impl Trial<'_, '_> {
     /// A fault of the source when the migration is cancelled in stop-copy.
     pub(super) fn cancel_with(&mut self, fault: Fault) -> Result<Qemu> {
         let destination = self.guest.begin_switchover(self.results)?;
-        self.faults.arm(fault.about(self.source))?;
+        self.source.arm(fault)?;
         self.guest.give_up()?;
         Ok(destination)
     }

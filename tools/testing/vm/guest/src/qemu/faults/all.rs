@@ -2,7 +2,10 @@
 
 //! What fails, and when: a function for each fault of the table.
 
-use super::trial::Trial;
+use super::{
+    super::process::Qemu,
+    trial::Trial, //
+};
 use crate::{
     fault::{
         opcode,
@@ -12,8 +15,7 @@ use crate::{
         Driver,
         Pf, //
     },
-    kmsg,
-    qemu::Qemu, //
+    kmsg, //
 };
 use anyhow::Result;
 use mlx5_emu_regs as regs;
@@ -36,61 +38,61 @@ const RELOADING: Duration = Duration::from_millis(500);
 const C_LATE: [&str; 2] = ["QUERY_VHCA_MIGRATION_STATE", "SAVE_VHCA_STATE"];
 
 /// Starts to migrate the guest, and has something go wrong. Returns the destination.
-pub(super) type Fail = fn(&mut Trial<'_, '_>) -> Result<Qemu>;
+pub type Fail = fn(&mut Trial<'_, '_>) -> Result<Qemu>;
 
 /// A function for each fault of the table.
-pub(super) const ALL: &[(&str, Fail)] = &[
+pub const ALL: &[(&str, Fail)] = &[
     ("SAVE of the first image", |trial| {
-        trial.fail(save_error().about(trial.source))
+        trial.fail(trial.source, save_error())
     }),
     ("SAVE of an incremental image", |trial| {
-        trial.fail_in_precopy(save_error().about(trial.source))
+        trial.fail_in_precopy(trial.source, save_error())
     }),
     ("SAVE of the last image", |trial| {
         let destination = trial.stop_before_last_save()?;
-        trial.faults.arm(save_error().about(trial.source))?;
-        trial.faults.release()?;
+        trial.source.arm(save_error())?;
+        trial.source.release()?;
         Ok(destination)
     }),
     ("first image cannot be saved yet", |trial| {
-        trial.fail(Fault::fail(opcode::SAVE_VHCA_STATE).about(trial.source))
+        trial.fail(trial.source, Fault::fail(opcode::SAVE_VHCA_STATE))
     }),
     ("LOAD of the first image", |trial| {
-        trial.fail(Fault::fail(opcode::LOAD_VHCA_STATE).about(trial.destination))
+        trial.fail(trial.destination, Fault::fail(opcode::LOAD_VHCA_STATE))
     }),
     ("LOAD of the first image takes 5 seconds", |trial| {
         let held = Fault::held(opcode::LOAD_VHCA_STATE);
-        trial.faults.arm(held.about(trial.destination))?;
+        trial.destination.arm(held)?;
         let destination = trial.guest.begin_any_downtime(trial.results)?;
-        trial.faults.wait_for_held(1)?;
+        trial.destination.wait_for_held(1)?;
         thread::sleep(SLOW_LOAD);
         // Firmware has not answered. So the ack comes after the LOAD, and the downtime
         // after the ack.
         trial.guest.check_not_ready(trial.results)?;
-        trial.faults.wait_for_held(1)?;
-        trial.faults.release()?;
+        trial.destination.wait_for_held(1)?;
+        trial.destination.release()?;
         trial.guest.wait_for_ack(trial.results)?;
         Ok(destination)
     }),
     ("LOAD of an incremental image", |trial| {
-        trial.fail_in_precopy(Fault::fail(opcode::LOAD_VHCA_STATE).about(trial.destination))
+        trial.fail_in_precopy(trial.destination, Fault::fail(opcode::LOAD_VHCA_STATE))
     }),
     ("LOAD of the last image", |trial| {
         trial.before_last_load(Fault::fail(opcode::LOAD_VHCA_STATE))
     }),
     ("SUSPEND of the source's initiator", |trial| {
-        trial.fail(Fault::fail(opcode::SUSPEND_VHCA).about(trial.source))
+        trial.fail(trial.source, Fault::fail(opcode::SUSPEND_VHCA))
     }),
     ("SUSPEND of the source's responder", |trial| {
         let fault = Fault::fail(opcode::SUSPEND_VHCA).nth(2);
-        trial.fail(fault.about(trial.source))
+        trial.fail(trial.source, fault)
     }),
     ("SUSPEND of the destination's initiator", |trial| {
-        trial.fail(Fault::fail(opcode::SUSPEND_VHCA).about(trial.destination))
+        trial.fail(trial.destination, Fault::fail(opcode::SUSPEND_VHCA))
     }),
     ("SUSPEND of the destination's responder", |trial| {
         let fault = Fault::fail(opcode::SUSPEND_VHCA).nth(2);
-        trial.fail(fault.about(trial.destination))
+        trial.fail(trial.destination, fault)
     }),
     ("RESUME of the source's responder", |trial| {
         trial.cancel_with(Fault::fail(opcode::RESUME_VHCA))
@@ -99,26 +101,28 @@ pub(super) const ALL: &[(&str, Fail)] = &[
         trial.cancel_with(Fault::fail(opcode::RESUME_VHCA).nth(2))
     }),
     ("RESUME of the destination's responder", |trial| {
-        trial.fail(Fault::fail(opcode::RESUME_VHCA).about(trial.destination))
+        trial.fail(trial.destination, Fault::fail(opcode::RESUME_VHCA))
     }),
     ("RESUME of the destination's initiator", |trial| {
         let fault = Fault::fail(opcode::RESUME_VHCA).nth(2);
-        trial.fail(fault.about(trial.destination))
+        trial.fail(trial.destination, fault)
     }),
     // QEMU starts the tracker first.
     ("CREATE_MKEY for the page tracker", |trial| {
-        trial.fail(Fault::fail(opcode::CREATE_MKEY))
+        trial.fail_any(Fault::fail(opcode::CREATE_MKEY))
     }),
     ("CREATE_MKEY for the first SAVE", |trial| {
-        trial.fail(Fault::fail(opcode::CREATE_MKEY).nth(2))
+        trial.fail_any(Fault::fail(opcode::CREATE_MKEY).nth(2))
     }),
     ("CREATE_MKEY for the first LOAD", |trial| {
         // The source has what it needs when it saves.
         let held = Fault::held(opcode::SAVE_VHCA_STATE);
-        let destination = trial.fail(held.about(trial.source))?;
-        trial.faults.wait_for_held(1)?;
-        trial.faults.arm(Fault::fail(opcode::CREATE_MKEY))?;
-        trial.faults.release()?;
+        let destination = trial.fail(trial.source, held)?;
+        trial.source.wait_for_held(1)?;
+        trial
+            .destination
+            .arm_any(Fault::fail(opcode::CREATE_MKEY))?;
+        trial.source.release()?;
         Ok(destination)
     }),
     ("page tracker in error", |trial| {
@@ -138,17 +142,17 @@ pub(super) const ALL: &[(&str, Fail)] = &[
     }),
     ("SAVE of the first image is too late", |trial| {
         let late = trial.late(opcode::SAVE_VHCA_STATE);
-        trial.fail(late.about(trial.source))
+        trial.fail(trial.source, late)
     }),
     ("SAVE of an incremental image is too late", |trial| {
         let late = trial.late(opcode::SAVE_VHCA_STATE);
-        trial.fail_in_precopy(late.about(trial.source))
+        trial.fail_in_precopy(trial.source, late)
     }),
     ("SAVE of the last image is too late", |trial| {
         let destination = trial.stop_before_last_save()?;
         let late = trial.late(opcode::SAVE_VHCA_STATE);
-        trial.faults.arm(late.about(trial.source))?;
-        trial.faults.release()?;
+        trial.source.arm(late)?;
+        trial.source.release()?;
         Ok(destination)
     }),
     ("LOAD of the last image is too late", |trial| {
@@ -157,15 +161,15 @@ pub(super) const ALL: &[(&str, Fail)] = &[
     }),
     ("SUSPEND of the initiator is too late", |trial| {
         let late = trial.late(opcode::SUSPEND_VHCA);
-        trial.fail(late.about(trial.source))
+        trial.fail(trial.source, late)
     }),
     ("page tracker reports too late", |trial| {
         let late = trial.late(opcode::MODIFY_GENERAL_OBJECT);
-        trial.fail(late)
+        trial.fail_any(late)
     }),
     ("DESTROY_MKEY is too late", |trial| {
         let late = trial.late(opcode::DESTROY_MKEY);
-        trial.fail(late)
+        trial.fail_any(late)
     }),
     ("guest resets its VF in pre-copy", |trial| {
         let destination = trial.guest.begin_precopy(trial.results)?;
@@ -190,10 +194,10 @@ pub(super) const ALL: &[(&str, Fail)] = &[
     }),
     ("PF reloaded in RESUMING", |trial| {
         let destination = trial.before_last_load(Fault::held(opcode::LOAD_VHCA_STATE))?;
-        trial.faults.wait_for_held(1)?;
+        trial.destination.wait_for_held(1)?;
         let reload = thread::spawn(|| Pf::find()?.reload());
         thread::sleep(RELOADING);
-        trial.faults.release()?;
+        trial.destination.release()?;
         match reload.join() {
             Ok(done) => done?,
             Err(_) => anyhow::bail!("the reload panicked"),
@@ -215,9 +219,9 @@ pub(super) const ALL: &[(&str, Fail)] = &[
     ("PF unbound in RESUMING", |trial| {
         let destination = trial.before_last_load(Fault::held(opcode::LOAD_VHCA_STATE))?;
         trial.of_last_load = false;
-        trial.faults.wait_for_held(1)?;
+        trial.destination.wait_for_held(1)?;
         trial.unbind();
-        trial.faults.release()?;
+        trial.destination.release()?;
         Ok(destination)
     }),
 ];

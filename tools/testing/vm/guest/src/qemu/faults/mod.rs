@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device that fails while QEMU migrates its guest: the functions of the faults of
+//! [`vm_common::faults`].
+
+mod all;
+mod side;
+mod trial;
+
+pub use all::{
+    Fail,
+    ALL, //
+};
+
+use super::{
+    guest::Guest,
+    trial::{
+        End,
+        Place, //
+    },
+};
+use crate::{
+    hca::Driver,
+    tap::Results, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use side::Side;
+use std::thread::JoinHandle;
+use trial::Trial;
+use vm_common::faults::{
+    Fault as Entry,
+    OfC, //
+};
+
+/// What a migration has come to in which a device has failed.
+pub struct Failed {
+    /// How it has ended.
+    pub end: End,
+    /// An unbind of the PF, which waits for the guest's VF.
+    unbind: Option<JoinHandle<Result<()>>>,
+}
+
+/// Whether a migration completes without the state of the VF.
+fn loses(driver: Driver, entry: &Entry) -> bool {
+    driver == Driver::C && matches!(entry.c, OfC::Loses(_))
+}
+
+/// Whether a migration is to complete.
+fn completes(driver: Driver, entry: &Entry) -> bool {
+    entry.completes || loses(driver, entry)
+}
+
+/// Starts to migrate a guest, has a device fail, and waits until the migration has ended.
+pub fn fail(
+    results: &mut Results,
+    guest: &mut Guest<'_>,
+    driver: Driver,
+    entry: &Entry,
+    fail: Fail,
+) -> Result<Failed> {
+    let (source, destination) = guest.sides()?;
+    let mut trial = Trial {
+        results,
+        guest,
+        driver,
+        source: &source,
+        destination: &destination,
+        of_last_load: false,
+        unbind: None,
+    };
+    let to = fail(&mut trial)?;
+    let (of_last_load, unbind) = (trial.of_last_load, trial.unbind);
+    let end = guest.end(results, to)?;
+    // If another LOAD failed, a fault that nobody notices would look like no fault.
+    ensure!(
+        !of_last_load || end.lacks_last_block || loses(driver, entry),
+        "it was not the last LOAD that failed"
+    );
+    // Firmware carries out what mlx5_core does not wait for any more.
+    source.finish()?;
+    destination.finish()?;
+    Ok(Failed { end, unbind })
+}
+
+impl Failed {
+    /// Waits until the PF is unbound, if it is to be.
+    pub fn wait_for_removal(&mut self, results: &mut Results, guest: &mut Guest<'_>) -> Result<()> {
+        if let Some(unbind) = self.unbind.take() {
+            guest.wait_for_removal(results)?;
+            unbind.join().ok().context("the unbind panicked")??;
+        }
+        Ok(())
+    }
+}
+
+impl End {
+    /// Fails if the migration has not ended as it was to.
+    pub fn check(&self, driver: Driver, entry: &Entry) -> Result<()> {
+        let completes = completes(driver, entry);
+        let place = match completes {
+            true => Place::Destination,
+            false => Place::Source,
+        };
+        ensure!(
+            self.completed == completes && self.place == place,
+            "completed: {}, and the guest runs in {:?}",
+            self.completed,
+            self.place
+        );
+        Ok(())
+    }
+}
+
+impl Guest<'_> {
+    /// Its VF's side, and that of the VF that it can go to.
+    fn sides(&self) -> Result<(Side, Side)> {
+        Ok((Side::of(self.vfs.0[0])?, Side::of(self.vfs.1[0])?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_common::faults as table;
+
+    #[test]
+    fn each_fault_of_the_table_can_be_run() {
+        for entry in table::ALL {
+            assert!(
+                ALL.iter().any(|(name, _)| *name == entry.name),
+                "{}",
+                entry.name
+            );
+        }
+        assert_eq!(ALL.len(), table::ALL.len());
+    }
+}
