@@ -337,7 +337,7 @@ impl Hca {
         if InitSegment::covers(offset) {
             let slots = function.initseg.write(offset, value);
             self.doorbell(host, id, slots);
-        } else {
+        } else if function.initseg.has_command_queue() {
             self.uar_write(host, id, offset, value);
         }
     }

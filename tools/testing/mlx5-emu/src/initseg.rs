@@ -61,6 +61,11 @@ impl InitSegment {
         (u64::from(self.high) << 32) | u64::from(self.low & !0xfff)
     }
 
+    /// Whether a driver has said where its command queue is since the function was reset.
+    pub fn has_command_queue(&self) -> bool {
+        self.command_queue() != 0
+    }
+
     /// Where the driver has written that its command queue is.
     pub fn queue_registers(&self) -> [u32; 2] {
         [self.high, self.low]
@@ -89,12 +94,13 @@ impl InitSegment {
         }
     }
 
-    /// Writes a dword. Returns the slots that a doorbell was rung for.
+    /// Writes a dword. Returns the slots that a doorbell was rung for. A driver that does not
+    /// know that its function was reset rings it for nothing.
     pub fn write(&mut self, offset: u64, value: u32) -> u32 {
         match offset {
             CMDQ_HIGH => self.high = value,
             CMDQ_LOW => self.low = value,
-            DOORBELL => return value,
+            DOORBELL if self.has_command_queue() => return value,
             _ => (),
         }
         0

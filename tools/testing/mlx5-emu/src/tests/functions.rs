@@ -38,6 +38,24 @@ fn a_reset_brings_a_vf_back_to_its_beginning() {
     machine.stop(1);
 }
 
+/// Doorbells of the command queue and of a completion queue, in the first UAR.
+const RINGS: [(u64, u32); 2] = [(0x18, 1), (0x10_0020, 1)];
+
+#[test]
+fn doorbells_of_a_driver_that_does_not_know_of_a_reset_are_ignored() {
+    let mut machine = Machine::with_vfs();
+    machine.drive(FunctionId(1));
+    for (at, value) in RINGS {
+        machine.write_register(at, value);
+    }
+    assert_eq!(machine.hca.violations, 2);
+    machine.hca.reset(FunctionId(1));
+    for (at, value) in RINGS {
+        machine.write_register(at, value);
+    }
+    assert_eq!(machine.hca.violations, 2);
+}
+
 /// A general capability page: what can be chosen, or what holds.
 fn capabilities(machine: &mut Machine, current: u16) -> Vec<u8> {
     let query = command(ifc::QUERY_HCA_CAP, current, 16);
