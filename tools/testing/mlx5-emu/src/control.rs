@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The control capability: registers in the configuration space of the PF
-//! through which a test arms faults while no VF is open, and pulls the wire.
+//! through which a test arms faults while no VF is open, pulls the wire, and has a function
+//! say that it is disabled.
 
 use crate::{
     faults,
@@ -41,6 +42,18 @@ impl Hca {
         }
     }
 
+    /// Has a function say that it is disabled.
+    fn disable_nic(&mut self, function: u64) -> u32 {
+        let function = usize::try_from(function).ok();
+        match function.and_then(|number| self.functions.get_mut(number)) {
+            Some(function) => {
+                function.initseg.disable_nic();
+                regs::STATUS_OK
+            }
+            None => regs::STATUS_BAD_ARG,
+        }
+    }
+
     /// Writes 4 bytes of the capability.
     pub fn control_write(&mut self, host: &mut dyn Host, offset: u64, value: u32) {
         if let Some((i, shift)) = argument(offset) {
@@ -53,6 +66,7 @@ impl Hca {
                     self.set_link(host, args[0] != 0);
                     regs::STATUS_OK
                 }
+                regs::CMD_DISABLE_NIC => self.disable_nic(args[0]),
                 _ if faults::is_command(value) => {
                     self.fault_command(host, FunctionId::PF, value, args)
                 }

@@ -19,6 +19,11 @@ const TIMER_LOW: u64 = 0x1004;
 const HEALTH_COUNTER: u64 = 0x1010;
 const END: u64 = 0x2000;
 
+/// Field `nic_interface` beside the low half of the queue's address, and its value for a
+/// function that is disabled. The driver writes 0, the value for a full driver.
+const NIC_INTERFACE: u32 = 0x700;
+const NIC_DISABLED: u32 = 0x100;
+
 /// Firmware 28.43: minor, then major.
 const FW_VERSION: u32 = (43 << 16) | 28;
 /// The command interface that mlx5_core speaks.
@@ -64,6 +69,11 @@ impl InitSegment {
     /// Whether a driver has said where its command queue is since the function was reset.
     pub fn has_command_queue(&self) -> bool {
         self.command_queue() != 0
+    }
+
+    /// Says that the function is disabled, until a driver says where its command queue is.
+    pub fn disable_nic(&mut self) {
+        self.low = self.low & !NIC_INTERFACE | NIC_DISABLED;
     }
 
     /// Where the driver has written that its command queue is.

@@ -102,6 +102,9 @@ pub const CMD_DISARM_FAULTS: u32 = 11;
 pub const CMD_RELEASE: u32 = 12;
 /// Through the PF: pulls the wire from the port if ARG0 is 0, else plugs it in.
 pub const CMD_SET_LINK: u32 = 13;
+/// Through the PF: has the initialization segment of function ARG0 say that its NIC interface
+/// is disabled, until a driver gives the function a command queue.
+pub const CMD_DISABLE_NIC: u32 = 14;
 
 /// ARG0 of [`CMD_ARM_FAULT`].
 pub const fn fault_what(opcode: u16, vhca: u16, nth: u32) -> u64 {

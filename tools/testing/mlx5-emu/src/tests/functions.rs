@@ -22,6 +22,7 @@ use crate::{
         Status, //
     },
 };
+use mlx5_emu_regs as regs;
 
 #[test]
 fn a_reset_brings_a_vf_back_to_its_beginning() {
@@ -54,6 +55,36 @@ fn doorbells_of_a_driver_that_does_not_know_of_a_reset_are_ignored() {
         machine.write_register(at, value);
     }
     assert_eq!(machine.hca.violations, 2);
+}
+
+/// What the PF's control capability answers to CMD_DISABLE_NIC.
+fn disable_nic(machine: &mut Machine, function: u32) -> u32 {
+    let Machine { hca, memory, .. } = machine;
+    for (at, value) in [
+        (regs::CONTROL_ARGS, function),
+        (regs::CONTROL_CMD, regs::CMD_DISABLE_NIC),
+    ] {
+        hca.control_write(memory, at, value);
+    }
+    hca.control_read(regs::CONTROL_STATUS)
+}
+
+#[test]
+fn a_function_is_disabled_until_its_driver_begins_again() {
+    const QUEUE_AND_NIC: u64 = 0x14;
+    let nic_interface = |machine: &mut Machine| machine.read_register(QUEUE_AND_NIC) >> 8 & 7;
+    let mut machine = Machine::with_vfs();
+    machine.drive(FunctionId(1));
+    let queue = machine.read_register(QUEUE_AND_NIC);
+    assert_eq!(nic_interface(&mut machine), 0);
+    assert_eq!(disable_nic(&mut machine, 3), regs::STATUS_BAD_ARG);
+    assert_eq!(disable_nic(&mut machine, 1), regs::STATUS_OK);
+    assert_eq!(nic_interface(&mut machine), 1);
+    machine.turn_to(FunctionId(2));
+    assert_eq!(nic_interface(&mut machine), 0);
+    machine.drive(FunctionId(1));
+    assert_eq!(machine.read_register(QUEUE_AND_NIC), queue);
+    assert_eq!(machine.hca.violations, 0);
 }
 
 /// A general capability page: what can be chosen, or what holds.
