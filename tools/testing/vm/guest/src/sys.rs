@@ -290,6 +290,20 @@ pub fn set_udp_segment(socket: &UdpSocket, size: libc::c_int) -> io::Result<()> 
     })
 }
 
+/// Has a socket keep up to so many bytes that nobody has received yet, whatever the limit is.
+pub fn set_receive_buffer(socket: &UdpSocket, bytes: libc::c_int) -> io::Result<()> {
+    // SAFETY: The value is an int, of which the call reads all and no more.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    })
+}
+
 /// Moves the calling thread to a network namespace of its own.
 pub fn new_network_namespace() -> io::Result<()> {
     // SAFETY: Just a system call.

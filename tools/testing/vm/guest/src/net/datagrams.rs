@@ -10,6 +10,7 @@ use super::{
     },
     timeline, //
 };
+use crate::sys;
 use anyhow::{
     Context,
     Result, //
@@ -54,6 +55,10 @@ const QUIET: u32 = 5;
 /// Seconds before and after something that is done to a guest in which datagrams may be lost:
 /// in that time the network learns where the guest is.
 const AROUND: f64 = 1.0;
+
+/// Bytes that an end keeps for its receiver, with what the kernel adds to each datagram: those of
+/// a minute. An end that gets no processor for some seconds needs more than the default.
+const BUFFER: i32 = 4 << 20;
 
 /// From one number or time to another, which is not in it.
 pub type Span<T> = (T, T);
@@ -196,6 +201,12 @@ pub struct Until {
     pub receiving: Arc<AtomicBool>,
 }
 
+/// Has a socket wait for a receiver that gets no processor, and not for ever for a datagram.
+fn set_up(socket: &UdpSocket) -> Result<()> {
+    socket.set_read_timeout(Some(LOOK))?;
+    Ok(sys::set_receive_buffer(socket, BUFFER)?)
+}
+
 /// An end. It begins to send when it has a datagram, or at once.
 pub struct Exchange {
     sender: JoinHandle<Vec<f64>>,
@@ -212,7 +223,7 @@ impl Exchange {
         first: bool,
         until: Until,
     ) -> Result<Self> {
-        socket.set_read_timeout(Some(LOOK))?;
+        set_up(&socket)?;
         let heard = Arc::new(AtomicBool::new(first));
         let hearing = heard.clone();
         let to_send = Sequence::new(CONNECTION, end);
@@ -319,6 +330,26 @@ mod tests {
         assert_eq!((own.wrong, own.twice), (0, 0));
         assert_eq!(Lost::of(own, &peer, &[]), Lost::default());
         assert_eq!(&Datagrams::parse(&own.json()).unwrap(), own);
+    }
+
+    #[test]
+    fn a_receiver_that_stands_still_for_a_minute_loses_nothing() {
+        let count = Duration::from_secs(60).as_millis() / BETWEEN.as_millis();
+        let new = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let [sender, receiver] = [new(), new()];
+        set_up(&receiver).unwrap();
+        let sequence = Sequence::new(CONNECTION, End::Guest);
+        for number in 0..count as u64 {
+            let bytes = datagram(sequence, number);
+            sender
+                .send_to(&bytes, receiver.local_addr().unwrap())
+                .unwrap();
+        }
+        for number in 0..count as u64 {
+            let mut bytes = [0; NUMBER + DATA];
+            receiver.recv(&mut bytes).unwrap();
+            assert_eq!(bytes, datagram(sequence, number));
+        }
     }
 
     #[test]
