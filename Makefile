@@ -79,6 +79,7 @@ check-net:
 	$(call vm-test,scenario --kernel=stock -- net-suite)
 	$(call vm-test,scenario --kernel=stock -- net-often)
 	$(call vm-test,scenario --kernel=stock -- net-changes)
+	$(call vm-test,scenario --kernel=stock -- net-faults)
 
 fuzz:
 	$(call vm-test,fuzz --target="$$FUZZ" $${INPUT:+--input="$$INPUT"})

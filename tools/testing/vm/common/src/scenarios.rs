@@ -638,6 +638,19 @@ pub const ALL: &[Scenario] = &[
         machine: Machine { limit: HOUR, ..NET },
     },
     Scenario {
+        name: "net-faults",
+        about: "``net`` with a device that fails while QEMU migrates the guest, with each driver",
+        suite: Suite::CheckNet,
+        kernels: &[Stock],
+        seconds: 700,
+        machine: Machine {
+            limit: HOUR,
+            // More than the LOAD takes that is merely slow, and which is not given up.
+            properties: ",num-vfs=2,cmd-timeout-ms=10000",
+            ..NET
+        },
+    },
+    Scenario {
         name: "run-net",
         about: "``net`` with each driver, for the report of ``make run-net``",
         suite: Suite::RunNet,

@@ -239,6 +239,11 @@ impl Faults {
             .command(regs::CMD_TRACK_FAULT, &[kind, vhca.into()])
     }
 
+    /// Has the VF with this VHCA say that it is disabled, until its driver begins anew.
+    pub fn disable_nic(&self, vhca: u16) -> Result<()> {
+        self.control.command(regs::CMD_DISABLE_NIC, &[vhca.into()])
+    }
+
     /// Disarms all faults, and releases what is held.
     pub fn disarm(&self) -> Result<()> {
         self.control.command(regs::CMD_DISARM_FAULTS, &[])

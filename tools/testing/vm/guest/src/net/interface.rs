@@ -50,10 +50,22 @@ pub enum Change {
     Channels,
     /// Take the driver from the VF, and give it back.
     Driver,
+    /// Leave it alone until [`Self::Renewed`]: its VF will be reset. Only streams and datagrams
+    /// go on.
+    Hold,
+    /// Take the one that the driver makes instead: the VF was reset, and the driver begins anew.
+    Renewed,
 }
 
 impl Change {
-    const ALL: [Self; 4] = [Self::Link, Self::Mtu, Self::Channels, Self::Driver];
+    const ALL: [Self; 6] = [
+        Self::Link,
+        Self::Mtu,
+        Self::Channels,
+        Self::Driver,
+        Self::Hold,
+        Self::Renewed,
+    ];
 
     /// The order to do it. With its newline it must fit into the FIFO of an UART, 16 bytes: QEMU
     /// drops what is left of it when the sender has closed the connection.
@@ -63,6 +75,8 @@ impl Change {
             Self::Mtu => "mtu",
             Self::Channels => "queues",
             Self::Driver => "driver",
+            Self::Hold => "hold",
+            Self::Renewed => "renewed",
         }
     }
 
@@ -91,6 +105,8 @@ pub struct Now {
     pub name: String,
     /// How many there were before it: what it was told is lost with the one before.
     pub generation: u32,
+    /// Its index, if it is to be left alone.
+    pub held: Option<u32>,
 }
 
 /// The interface of a VF.
@@ -108,6 +124,7 @@ impl Interface {
             now: RwLock::new(Now {
                 name,
                 generation: 0,
+                held: None,
             }),
         })
     }
@@ -115,6 +132,16 @@ impl Interface {
     /// It is not taken down while this is held.
     pub fn used(&self) -> RwLockReadGuard<'_, Now> {
         self.now.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Self::used`], unless it is to be left alone.
+    pub fn usable(&self) -> Option<RwLockReadGuard<'_, Now>> {
+        Some(self.used()).filter(|now| now.held.is_none())
+    }
+
+    /// Whether it is to be left alone.
+    pub fn is_held(&self) -> bool {
+        self.usable().is_none()
     }
 
     /// Nobody uses it while this is held.
@@ -163,6 +190,26 @@ impl Interface {
         turn_on(&now.name)
     }
 
+    fn hold(&self) -> Result<()> {
+        let mut now = self.unused();
+        now.held = Some(sys::interface_index(&now.name)?);
+        Ok(())
+    }
+
+    fn take_another(&self) -> Result<()> {
+        let mut now = self.unused();
+        now.name = wait_for("another interface", || {
+            let name = hca::interface(self.vf)?;
+            let index = sys::interface_index(&name)?;
+            ensure!(now.held != Some(index), "{name} is the same");
+            Ok(name)
+        })?;
+        turn_on(&now.name)?;
+        now.generation += 1;
+        now.held = None;
+        Ok(())
+    }
+
     /// Does this to it. It is up afterwards.
     pub fn change(&self, change: Change) -> Result<()> {
         match change {
@@ -170,6 +217,8 @@ impl Interface {
             Change::Mtu => self.change_mtu(),
             Change::Channels => self.change_channels(),
             Change::Driver => self.rebind(),
+            Change::Hold => self.hold(),
+            Change::Renewed => self.take_another(),
         }?;
         wait_for_link(&self.used().name)
     }
@@ -192,6 +241,22 @@ fn wait_for_link(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_is_held_is_not_usable() {
+        let interface = Interface {
+            vf: "0000:01:00.1".parse().unwrap(),
+            now: RwLock::new(Now {
+                name: "lo".to_string(),
+                generation: 0,
+                held: None,
+            }),
+        };
+        assert!(interface.usable().is_some() && !interface.is_held());
+        interface.hold().unwrap();
+        assert!(interface.usable().is_none() && interface.is_held());
+        assert_eq!(interface.used().held, Some(1));
+    }
 
     #[test]
     fn orders_are_told_apart() {

@@ -23,6 +23,7 @@ mod memory;
 mod migrate;
 mod net;
 mod net_bench;
+mod net_faults;
 mod net_suite;
 mod nic;
 mod nic_wires;
@@ -95,6 +96,7 @@ const ALL: &[&[NamedRun]] = &[
     migrate::SCENARIOS,
     net::SCENARIOS,
     net_bench::SCENARIOS,
+    net_faults::SCENARIOS,
     net_suite::SCENARIOS,
     nic::SCENARIOS,
     nic_wires::SCENARIOS,

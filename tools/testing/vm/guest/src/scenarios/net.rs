@@ -45,7 +45,10 @@ use serde_json::Value;
 use std::{
     fs,
     thread,
-    time::Duration, //
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vfio_mig::{
     bdf::Bdf,
@@ -61,6 +64,9 @@ const VFS: u16 = 2;
 const MTU: i32 = 1400;
 /// How long traffic goes on before and after what is done to the guest.
 const A_WHILE: Duration = Duration::from_secs(5);
+/// How long TCP may take to find out that an interface is there again, and how often to look.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
 
 /// An HCA, as far as it matters here.
 struct Hca {
@@ -203,7 +209,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Lets traffic go on for a while. Fails if none comes.
-    fn stream(&mut self, results: &mut Results) -> Result<()> {
+    pub fn stream(&mut self, results: &mut Results) -> Result<()> {
         let before = self.peer.heard();
         thread::sleep(A_WHILE);
         self.guest.go_on_after_resets(results)?;
@@ -214,6 +220,27 @@ impl<'a> Trial<'a> {
             A_WHILE.as_secs()
         ));
         ensure!(heard > 0, "nothing comes from the guest");
+        Ok(())
+    }
+
+    /// Fails if anything comes from the guest for a while.
+    pub fn expect_silence(&mut self, results: &mut Results) -> Result<()> {
+        let before = self.peer.heard();
+        thread::sleep(A_WHILE);
+        let heard = self.peer.heard() - before;
+        results.say("peer: nothing comes from the guest");
+        ensure!(heard == 0, "{heard} bytes come from the guest");
+        Ok(())
+    }
+
+    /// Waits until something comes from the guest again.
+    pub fn wait_for_stream(&mut self) -> Result<()> {
+        let before = self.peer.heard();
+        let begin = Instant::now();
+        while self.peer.heard() == before {
+            ensure!(begin.elapsed() < PATIENCE, "nothing comes from the guest");
+            thread::sleep(POLL);
+        }
         Ok(())
     }
 
@@ -253,6 +280,15 @@ impl<'a> Trial<'a> {
         let result = work(self)?;
         self.provoked.push((begin, net::now()));
         Ok(result)
+    }
+
+    /// Ends all traffic, and the guest. Gives the figures to the host, and judges them.
+    pub fn conclude(self, results: &mut Results, driver: Driver, case: &Case) -> Result<()> {
+        let mut figures = self.finish(results)?;
+        figures["driver"] = driver.name().into();
+        figures["case"] = case.name.into();
+        results.json(&figures);
+        net::judge(&figures)
     }
 
     /// Ends all traffic, and the guest. Returns the figures.
@@ -329,11 +365,7 @@ pub fn try_case(results: &mut Results, network: &Network, driver: Driver, case: 
     }
     results.test(&format!("{prefix}: nothing is lost or wrong"), |results| {
         let trial = trial.take().context("there is no guest")?;
-        let mut figures = trial.finish(results)?;
-        figures["driver"] = driver.name().into();
-        figures["case"] = case.name.into();
-        results.json(&figures);
-        net::judge(&figures)
+        trial.conclude(results, driver, case)
     });
 }
 

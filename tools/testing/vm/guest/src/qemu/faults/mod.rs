@@ -54,6 +54,14 @@ fn completes(driver: Driver, entry: &Entry) -> bool {
     entry.completes || loses(driver, entry)
 }
 
+/// How often the guest's VF is to be reset.
+pub fn resets(driver: Driver, entry: &Entry) -> usize {
+    match (driver, entry.c) {
+        (Driver::C, OfC::Resets(_)) => 1,
+        _ => entry.expected.resets(),
+    }
+}
+
 /// Starts to migrate a guest, has a device fail, and waits until the migration has ended.
 pub fn fail(
     results: &mut Results,
@@ -116,6 +124,11 @@ impl End {
 }
 
 impl Guest<'_> {
+    /// Has its VF tell the driver in the guest that it was reset.
+    pub fn tell_of_reset(&self) -> Result<()> {
+        Side::of(self.vfs.0[0])?.tell_of_reset()
+    }
+
     /// Its VF's side, and that of the VF that it can go to.
     fn sides(&self) -> Result<(Side, Side)> {
         Ok((Side::of(self.vfs.0[0])?, Side::of(self.vfs.1[0])?))
@@ -137,5 +150,15 @@ mod tests {
             );
         }
         assert_eq!(ALL.len(), table::ALL.len());
+    }
+
+    #[test]
+    fn the_c_driver_is_reset_where_ours_is_not() {
+        let entry = table::find("SAVE of an incremental image").unwrap();
+        assert_eq!(resets(Driver::Rust, entry), 0);
+        assert_eq!(resets(Driver::C, entry), 1);
+        assert!(!completes(Driver::C, entry));
+        let lost = table::find("PF reloaded in RESUMING").unwrap();
+        assert!(!completes(Driver::Rust, lost) && completes(Driver::C, lost));
     }
 }

@@ -45,6 +45,11 @@ impl Side {
         self.faults.arm_report(self.vhca, kind)
     }
 
+    /// Has the VF tell its driver that it was reset.
+    pub fn tell_of_reset(&self) -> Result<()> {
+        self.faults.disable_nic(self.vhca)
+    }
+
     /// Has all held commands of the HCA answered.
     pub fn release(&self) -> Result<()> {
         self.faults.release()
