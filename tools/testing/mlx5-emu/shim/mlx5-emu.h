@@ -12,6 +12,7 @@ struct mlx5_emu_callbacks {
     void *opaque;
     int (*dma)(void *opaque, uint16_t function, uint64_t addr, void *buf,
                uint64_t len, bool write);
+    bool (*is_bus_master)(void *opaque, uint16_t function);
     void (*interrupt)(void *opaque, uint16_t function, uint16_t vector);
     uint64_t (*now)(void *opaque);
     void (*wake_at)(void *opaque, uint64_t time);

@@ -118,6 +118,13 @@ static int emu_dma(void *opaque, uint16_t function, uint64_t addr, void *buf,
                       MEMTXATTRS_UNSPECIFIED) == MEMTX_OK ? 0 : -1;
 }
 
+static bool emu_is_bus_master(void *opaque, uint16_t function)
+{
+    PCIDevice *dev = function_of(opaque, function);
+
+    return dev && pci_get_word(dev->config + PCI_COMMAND) & PCI_COMMAND_MASTER;
+}
+
 static void emu_interrupt(void *opaque, uint16_t function, uint16_t vector)
 {
     PCIDevice *dev = function_of(opaque, function);
@@ -311,6 +318,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
     struct mlx5_emu_callbacks callbacks = {
         .opaque = pf,
         .dma = emu_dma,
+        .is_bus_master = emu_is_bus_master,
         .interrupt = emu_interrupt,
         .now = emu_now,
         .wake_at = emu_wake_at,

@@ -37,6 +37,8 @@ pub struct Callbacks {
     pub opaque: *mut c_void,
     /// Reads or writes memory as a function; 0 if it went well.
     pub dma: unsafe extern "C" fn(*mut c_void, u16, u64, *mut c_void, u64, bool) -> c_int,
+    /// Whether a function is a bus master.
+    pub is_bus_master: unsafe extern "C" fn(*mut c_void, u16) -> bool,
     /// Raises an MSI-X vector of a function.
     pub interrupt: unsafe extern "C" fn(*mut c_void, u16, u16),
     /// Nanoseconds of virtual time.
@@ -215,6 +217,11 @@ impl Host for Shim {
         } else {
             Err(DmaFault)
         }
+    }
+
+    fn is_bus_master(&mut self, function: FunctionId) -> bool {
+        // SAFETY: The shim only reads a register of its device.
+        unsafe { (self.callbacks.is_bus_master)(self.callbacks.opaque, function.0) }
     }
 
     fn interrupt(&mut self, function: FunctionId, vector: u16) {

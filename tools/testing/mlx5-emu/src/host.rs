@@ -24,6 +24,10 @@ pub trait Host {
         -> Result<(), DmaFault>;
     /// Writes memory as `function`.
     fn dma_write(&mut self, function: FunctionId, addr: u64, buf: &[u8]) -> Result<(), DmaFault>;
+    /// Whether `function` is a bus master: no access to memory succeeds otherwise.
+    fn is_bus_master(&mut self, _function: FunctionId) -> bool {
+        true
+    }
     /// Raises an MSI-X vector of `function`.
     fn interrupt(&mut self, function: FunctionId, vector: u16);
     /// Nanoseconds since some beginning.

@@ -177,9 +177,10 @@ fn received(frame: &[u8], hash: Hash, tag: u32, vlan: Option<u16>) -> Cqe {
 impl Hca {
     /// A frame has come to a function.
     pub fn receive_frame(&mut self, host: &mut dyn Host, id: FunctionId, frame: &[u8]) {
-        let is_suspended = self.is_suspended(id);
+        // One that is being reset under its driver is no bus master any more.
+        let is_deaf = self.is_suspended(id) || !host.is_bus_master(id);
         let function = &mut self.functions[usize::from(id.0)];
-        if is_suspended {
+        if is_deaf {
             // It has nowhere to put it.
             function.vport.miss(frame);
             return;

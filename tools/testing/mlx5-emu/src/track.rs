@@ -210,6 +210,10 @@ impl Host for Noting<'_> {
         self.host.dma_write(function, addr, buf)
     }
 
+    fn is_bus_master(&mut self, function: FunctionId) -> bool {
+        self.host.is_bus_master(function)
+    }
+
     fn interrupt(&mut self, function: FunctionId, vector: u16) {
         self.host.interrupt(function, vector);
     }

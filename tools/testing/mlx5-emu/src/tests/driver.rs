@@ -27,6 +27,8 @@ pub struct Memory {
     pub sent: Vec<Vec<u8>>,
     /// Times that it was read.
     pub reads: u64,
+    /// Functions that are no bus masters.
+    pub no_masters: Vec<FunctionId>,
 }
 
 impl Memory {
@@ -40,16 +42,30 @@ impl Memory {
 }
 
 impl Host for Memory {
-    fn dma_read(&mut self, _: FunctionId, addr: u64, buf: &mut [u8]) -> Result<(), DmaFault> {
+    fn dma_read(
+        &mut self,
+        function: FunctionId,
+        addr: u64,
+        buf: &mut [u8],
+    ) -> Result<(), DmaFault> {
+        if !self.is_bus_master(function) {
+            return Err(DmaFault);
+        }
         self.reads += 1;
         let range = self.range(addr, buf.len())?;
         buf.copy_from_slice(&self.bytes[range]);
         Ok(())
     }
-    fn dma_write(&mut self, _: FunctionId, addr: u64, buf: &[u8]) -> Result<(), DmaFault> {
+    fn dma_write(&mut self, function: FunctionId, addr: u64, buf: &[u8]) -> Result<(), DmaFault> {
+        if !self.is_bus_master(function) {
+            return Err(DmaFault);
+        }
         let range = self.range(addr, buf.len())?;
         self.bytes[range].copy_from_slice(buf);
         Ok(())
+    }
+    fn is_bus_master(&mut self, function: FunctionId) -> bool {
+        !self.no_masters.contains(&function)
     }
     fn interrupt(&mut self, function: FunctionId, vector: u16) {
         self.interrupts.push((function, vector));
@@ -111,6 +127,7 @@ impl Machine {
                 violations: Vec::new(),
                 sent: Vec::new(),
                 reads: 0,
+                no_masters: Vec::new(),
             },
             function: FunctionId::PF,
         };

@@ -216,6 +216,20 @@ fn a_command_in_flight_is_answered_elsewhere() {
 }
 
 #[test]
+fn what_comes_to_a_function_that_is_no_bus_master_is_lost() {
+    let mut moving = Moving::new();
+    moving.nic.post(2);
+    let frame = tcp4(b"lost");
+    moving.nic.machine.memory.no_masters.push(FunctionId(FROM));
+    moving.nic.arrive(&frame);
+    assert!(moving.nic.cqe().is_none());
+    assert_eq!(moving.nic.violations(), 0);
+    moving.nic.machine.memory.no_masters.clear();
+    moving.nic.arrive(&frame);
+    assert!(moving.nic.cqe().is_some());
+}
+
+#[test]
 fn what_comes_while_it_is_suspended_is_lost_and_counted() {
     let mut moving = Moving::new();
     moving.nic.post(2);

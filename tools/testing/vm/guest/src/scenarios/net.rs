@@ -43,8 +43,7 @@ use anyhow::{
 };
 use serde_json::Value;
 use std::{
-    fs,
-    thread,
+    fs, thread,
     time::{
         Duration,
         Instant, //
