@@ -72,7 +72,7 @@ fn disable_nic(machine: &mut Machine, function: u32) -> u32 {
 #[test]
 fn a_function_is_disabled_until_its_driver_begins_again() {
     const QUEUE_AND_NIC: u64 = 0x14;
-    let nic_interface = |machine: &mut Machine| machine.read_register(QUEUE_AND_NIC) >> 8 & 7;
+    let nic_interface = |machine: &mut Machine| (machine.read_register(QUEUE_AND_NIC) >> 8) & 7;
     let mut machine = Machine::with_vfs();
     machine.drive(FunctionId(1));
     let queue = machine.read_register(QUEUE_AND_NIC);
