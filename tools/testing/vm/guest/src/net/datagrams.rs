@@ -12,6 +12,7 @@ use super::{
 };
 use crate::sys;
 use anyhow::{
+    ensure,
     Context,
     Result, //
 };
@@ -87,14 +88,24 @@ impl Datagrams {
         })
     }
 
-    /// Takes that apart.
+    /// Takes that apart. What a guest says whose memory was spoilt is refused.
     pub fn parse(value: &Value) -> Result<Self> {
         let number = |name: &str| value[name].as_u64().with_context(|| format!("no {name}"));
+        let came: Vec<Span<u64>> = serde_json::from_value(value["came"].clone())?;
+        let mut next = 0;
+        for (from, to) in &came {
+            ensure!(
+                next <= *from && from < to,
+                "{from} to {to} came after {next}"
+            );
+            ensure!(*to <= CONNECTION, "there is no datagram {to}");
+            next = *to;
+        }
         Ok(Self {
             sent: number("sent")?,
             wrong: number("wrong")?,
             twice: number("twice")?,
-            came: serde_json::from_value(value["came"].clone())?,
+            came,
         })
     }
 
@@ -108,6 +119,7 @@ impl Datagrams {
         let mut missing = Vec::new();
         let mut next = 0;
         for (from, to) in self.came.iter().copied().chain([(sent, sent)]) {
+            let from = from.min(sent);
             if next < from {
                 missing.push((next, from));
             }
@@ -421,5 +433,28 @@ mod tests {
         assert_eq!(unprovoked((102.0, 102.5)), 0);
         assert_eq!(unprovoked((97.0, 98.0)), 1);
         assert_eq!(unprovoked((106.0, 107.0)), 1);
+    }
+
+    #[test]
+    fn what_cannot_have_come_is_refused() {
+        let with = |came: Value| {
+            Datagrams::parse(&json!({ "sent": 4, "wrong": 0, "twice": 0, "came": came }))
+        };
+        assert!(with(json!([[0, 2], [2, 3], [4, 5]])).is_ok());
+        for came in [
+            json!([[5, 3]]),
+            json!([[2, 2]]),
+            json!([[2, 4], [0, 1]]),
+            json!([[0, 3], [2, 4]]),
+            json!([[0, u64::MAX]]),
+            json!([[0]]),
+        ] {
+            assert!(with(came.clone()).is_err(), "{came}");
+        }
+        // More than was sent has come, it says: nothing of that was lost, and it is no reason to
+        // die.
+        let datagrams = with(json!([[0, 4], [9, 10]])).unwrap();
+        assert_eq!(datagrams.missing(4), []);
+        assert_eq!(datagrams.missing(9), [(4, 9)]);
     }
 }
