@@ -79,7 +79,7 @@ const CAVEAT: &str = "The guest's own mlx5e drives a VF through the driver that 
 Peer, guest and two QEMUs share one emulated processor, and the adapter is emulated, too: \
 times and rates are not those of any hardware. While QEMU copies memory, the guest has little \
 of the processor, and the longest silence may be then. The one around the downtime is mostly \
-longer than that, since TCP takes a while to send again what was dropped. Nobody sends a \
+longer than the downtime, since TCP takes a while to send again what was dropped. Nobody sends a \
 datagram again: those of the downtime are lost. Every line is explained in \
 Documentation/dev-tools/vfio-rust/testing.rst.";
 
