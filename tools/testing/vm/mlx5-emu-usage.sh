@@ -24,7 +24,7 @@ case $here in
 esac
 cat << END
 
-    ${enter}env LD_PRELOAD=$OUT/mlx5-emu.so qemu-system-x86_64 -M q35 \\
+    ${enter}env LD_PRELOAD=$OUT/mlx5-emu.so qemu-system-x86_64 -M q35 -m 1024 -nographic \\
         -device pcie-root-port,id=rp,pref64-reserve=128M \\
         -netdev user,id=net0 -device mlx5-emu,bus=rp,netdev=net0 ...
 
