@@ -290,7 +290,7 @@ pub fn set_udp_segment(socket: &UdpSocket, size: libc::c_int) -> io::Result<()> 
     })
 }
 
-/// Has a socket keep up to so many bytes that nobody has received yet, whatever the limit is.
+/// Sets the size of a socket's receive buffer, also beyond the limit of the system.
 pub fn set_receive_buffer(socket: &UdpSocket, bytes: libc::c_int) -> io::Result<()> {
     // SAFETY: The value is an int, of which the call reads all and no more.
     check(unsafe {

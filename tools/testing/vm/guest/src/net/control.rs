@@ -93,7 +93,7 @@ pub fn set_channels(interface: &str, count: u32) -> io::Result<()> {
     with_channels(interface, words).map(|_| ())
 }
 
-/// A command with these words, and so many bytes for what the driver says.
+/// A command that begins with `words`, with `room` bytes behind them for the answer.
 fn with_room(words: &[u32], room: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     bytes.resize(bytes.len() + room, 0);

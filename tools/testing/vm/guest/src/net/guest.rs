@@ -81,9 +81,9 @@ const FIRST_VISIT: u64 = 1000;
 /// Time between two short connections, and between two changes of what is received.
 const BETWEEN_VISITS: Duration = Duration::from_millis(300);
 const BETWEEN_RULES: Duration = Duration::from_millis(700);
-/// Time between two changes of the MTU, each of which makes all queues anew: this at least, and
-/// so many times what the change took. Frames get lost meanwhile, and on a slow machine a stream
-/// that loses most of them does not get on.
+/// The pause after a change of the MTU, which makes all queues anew: the shortest one, and how
+/// many times as long as the change it is at least. A change loses frames. If the interface
+/// changed most of the time, as it would on a slow machine, TCP could make no progress.
 const BETWEEN_MTUS: (Duration, u32) = (Duration::from_millis(150), 3);
 /// A UDP port that nobody sends to.
 const UNUSED_PORT: u16 = 9;
