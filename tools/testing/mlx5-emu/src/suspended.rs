@@ -21,7 +21,7 @@ use crate::{
     resources::Resources, //
 };
 
-/// What was loaded, and lacks something.
+/// What was loaded, and lacks what is in a later image.
 #[derive(Clone, Debug)]
 pub struct Half {
     resources: Resources,
@@ -50,8 +50,8 @@ impl Hca {
         vf.is_some_and(|vf| vf.vhca.running == Running::Suspended)
     }
 
-    /// LOAD_VHCA_STATE: all of an image, or nothing. What lacks something that comes in a later
-    /// image is kept beside the function, which stays as it was.
+    /// LOAD_VHCA_STATE: all of an image, or nothing. The records of one that a later image
+    /// follows are kept beside the function, which stays as it was.
     pub fn load_image(
         &mut self,
         host: &mut dyn Host,
@@ -79,7 +79,9 @@ impl Hca {
         if !(image.more || is_whole) {
             return Err(Refused::Missing);
         }
-        let half = match is_whole {
+        // Pages of the table that are missing leave no hole that could be seen, so what an image
+        // says of more is believed.
+        let half = match is_whole && !image.more {
             true => {
                 self.load_resources(host, id, resources);
                 None

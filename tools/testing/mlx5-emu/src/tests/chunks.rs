@@ -32,6 +32,24 @@ fn query_chunk(machine: &mut Machine, vhca: u16) -> (u8, u64, u64) {
     )
 }
 
+/// Saves the next chunk of VF 2 into `room` bytes. Returns the status, and the bytes of the chunk
+/// and of the one after it.
+fn save_chunk(machine: &mut Machine, key: u32, room: u64, flags: &[ifc::Field]) -> (u8, u64, u64) {
+    let mut save = command(ifc::SAVE_VHCA_STATE, 0, 32);
+    ifc::VHCA_ID.set(&mut save, 2);
+    ifc::STATE_MKEY.set(&mut save, key.into());
+    ifc::STATE_SIZE.set(&mut save, room);
+    for flag in flags {
+        flag.set(&mut save, 1);
+    }
+    let reply = machine.send(&save, 16);
+    (
+        reply.status(),
+        ifc::ACTUAL_IMAGE_SIZE.get(&reply.output),
+        ifc::NEXT_REQUIRED_UMEM_SIZE.get(&reply.output),
+    )
+}
+
 /// Saves VF 2, which is stopped, in chunks, each with the room that `room` makes
 /// of what it is said to need, and loads them into VF 1. Returns the status of
 /// the last SAVE, and the sizes of the chunks.
@@ -44,18 +62,17 @@ pub(super) fn save_in_chunks(
     assert_eq!(status, 0);
     let mut sizes = Vec::new();
     while next > 0 {
-        let mut save = command(ifc::SAVE_VHCA_STATE, 0, 32);
-        ifc::VHCA_ID.set(&mut save, 2);
-        ifc::STATE_MKEY.set(&mut save, key.into());
-        ifc::STATE_SIZE.set(&mut save, room(next));
-        ifc::INCREMENTAL.set(&mut save, u64::from(!sizes.is_empty()));
-        let reply = machine.send(&save, 16);
-        if reply.status() != 0 {
-            return (reply.status(), sizes);
+        let incremental = if sizes.is_empty() {
+            &[][..]
+        } else {
+            &[ifc::INCREMENTAL]
+        };
+        let (status, size, more) = save_chunk(machine, key, room(next), incremental);
+        if status != 0 {
+            return (status, sizes);
         }
-        let size = ifc::ACTUAL_IMAGE_SIZE.get(&reply.output);
         assert!(size <= next);
-        next = ifc::NEXT_REQUIRED_UMEM_SIZE.get(&reply.output);
+        next = more;
         let load = machine.transfer(ifc::LOAD_VHCA_STATE, 1, key, size, &[]);
         assert_eq!(load.0, 0);
         sizes.push(size);
@@ -127,6 +144,29 @@ fn a_state_is_saved_in_chunks() {
     assert!(sizes.len() > 3, "{sizes:?}");
     assert_eq!(digest(&mut machine, 1), digest(&mut machine, 2));
     assert_eq!(machine.hca.violations, 1);
+}
+
+#[test]
+fn a_state_that_lacks_a_chunk_does_not_go_on() {
+    let mut machine = Machine::with_vfs();
+    machine.hca.config.chunk_size = 20 << 10;
+    work(&mut machine, 2);
+    let key = machine.data_mkey();
+    machine.stop(1);
+    machine.stop(2);
+    let mut next = query_chunk(&mut machine, 2).1;
+    let mut incremental = &[][..];
+    while next > 0 {
+        let (status, size, more) = save_chunk(&mut machine, key, next, incremental);
+        assert_eq!(status, 0);
+        let load = machine.transfer(ifc::LOAD_VHCA_STATE, 1, key, size, &[]);
+        assert_eq!(load.0, 0);
+        let expected = if more > 0 { BAD_STATE } else { 0 };
+        assert_eq!(machine.about(ifc::RESUME_VHCA, 0, 1), expected, "{more}");
+        (next, incremental) = (more, &[ifc::INCREMENTAL]);
+    }
+    // Neither is it a violation: a stream comes from user space.
+    assert_eq!(machine.hca.violations, 0);
 }
 
 #[test]

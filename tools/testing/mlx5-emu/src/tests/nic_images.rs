@@ -229,9 +229,8 @@ fn what_lacks_something_does_not_go_on() {
         assert_eq!(moving.load(size), 0);
         if moving.records(TO) == before {
             // It is as if nothing was loaded, and cannot go on, or be saved.
-            if moving.resume_responder() == BAD_STATE {
-                refused += 1;
-            }
+            assert_eq!(moving.resume_responder(), BAD_STATE, "{number}");
+            refused += 1;
             let key = moving.key;
             let save = |machine: &mut Machine, _| {
                 machine.transfer(ifc::SAVE_VHCA_STATE, TO, key, LEN, &[]).0
