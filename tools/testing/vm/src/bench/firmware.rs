@@ -9,7 +9,10 @@ use anyhow::{
     Context,
     Result, //
 };
-use serde_json::Value;
+use serde_json::{
+    json,
+    Value, //
+};
 use std::{
     collections::BTreeSet,
     fs, //
@@ -19,6 +22,7 @@ use std::{
 pub struct Command<'a> {
     name: &'a str,
     op_mod: &'a str,
+    hca: usize,
     vhca: Option<u64>,
     start: u64,
     bytes: u64,
@@ -26,7 +30,7 @@ pub struct Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
+    fn parse(hca: usize, line: &'a str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let start = words.next()?.parse().ok()?;
         let name = words.nth(2)?;
@@ -37,6 +41,7 @@ impl<'a> Command<'a> {
         Some(Self {
             name,
             op_mod: field("op_mod")?,
+            hca,
             vhca: field("vhca").and_then(|vhca| vhca.parse().ok()),
             start,
             bytes: field("bytes")?.parse().ok()?,
@@ -44,32 +49,52 @@ impl<'a> Command<'a> {
         })
     }
 
+    fn end(&self) -> u64 {
+        self.start + self.ns
+    }
+
     /// Returns the nanoseconds that it took from `begin` on.
     fn ns_since(&self, begin: u64) -> u64 {
-        (self.start + self.ns).saturating_sub(begin).min(self.ns)
+        self.end().saturating_sub(begin).min(self.ns)
     }
+
+    fn is_about(&self, vhca: Vhca) -> bool {
+        self.hca == vhca.hca && self.vhca == Some(vhca.number)
+    }
+}
+
+/// What firmware knows a VF by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Vhca {
+    /// Which HCA's, from 0 on.
+    pub hca: usize,
+    /// Its number there.
+    pub number: u64,
 }
 
 /// The VHCAs between which a device is migrated.
 #[derive(Clone, Copy)]
 pub struct Vhcas {
     /// Where it was.
-    pub source: u64,
+    pub source: Vhca,
     /// Where it goes.
-    pub destination: u64,
+    pub destination: Vhca,
 }
 
 impl Vhcas {
-    /// Those that a machine has told of.
+    /// Those that a machine has told of. If it does not tell of HCAs, it has one.
     pub fn parse(told: &Value) -> Result<Self> {
-        let number = |end| {
-            told[end]
-                .as_u64()
-                .with_context(|| format!("no {end}: {told}"))
+        let vhca = |end: &str| -> Result<Vhca> {
+            let number = told[end].as_u64();
+            let hca = told[format!("{end}_hca")].as_u64().unwrap_or(0);
+            Ok(Vhca {
+                hca: hca as usize,
+                number: number.with_context(|| format!("no {end}: {told}"))?,
+            })
         };
         Ok(Self {
-            source: number("source")?,
-            destination: number("destination")?,
+            source: vhca("source")?,
+            destination: vhca("destination")?,
         })
     }
 }
@@ -147,15 +172,53 @@ impl Load {
     }
 }
 
-/// Reads the log of commands.
-pub fn log(outcome: &Outcome) -> Result<String> {
-    let path = outcome.dir.join("commands.log");
+fn read(outcome: &Outcome, name: &str) -> Result<String> {
+    let path = outcome.dir.join(name);
     fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
-/// The commands of a log.
+/// Reads the log of commands of a machine's first HCA.
+pub fn log(outcome: &Outcome) -> Result<String> {
+    read(outcome, "commands.log")
+}
+
+/// Reads the logs of commands of both HCAs of a machine with a network.
+pub fn logs(outcome: &Outcome) -> Result<[String; 2]> {
+    Ok([log(outcome)?, read(outcome, "commands-peer.log")?])
+}
+
+/// The commands of the first HCA's log.
 pub fn commands(log: &str) -> impl Iterator<Item = Command<'_>> {
-    log.lines().filter_map(Command::parse)
+    log.lines().filter_map(|line| Command::parse(0, line))
+}
+
+/// The commands of several HCAs, whose clock is the same, in the order in which they ended.
+pub fn commands_of_all(logs: &[String]) -> impl Iterator<Item = Command<'_>> {
+    let mut commands: Vec<Command<'_>> = Vec::new();
+    for (hca, log) in logs.iter().enumerate() {
+        commands.extend(log.lines().filter_map(|line| Command::parse(hca, line)));
+    }
+    commands.sort_by_key(Command::end);
+    commands.into_iter()
+}
+
+/// Adds to a migration, and to its devices, what firmware did for it during the downtime. Goes
+/// to its end, as [`downtime`] does.
+pub fn add_downtime<'a>(
+    commands: &mut impl Iterator<Item = Command<'a>>,
+    migration: &mut Value,
+) -> Result<()> {
+    let devices = migration["devices"].as_array_mut();
+    let devices = devices.map_or(&mut [][..], Vec::as_mut_slice);
+    let vhcas: Vec<Vhcas> = devices.iter().map(Vhcas::parse).collect::<Result<_>>()?;
+    let all = downtime(commands, &vhcas)?;
+    for (device, work) in devices.iter_mut().zip(&all) {
+        device["firmware_ms"] = json!(work.ms());
+        device["firmware_bytes"] = json!(work.bytes);
+    }
+    migration["firmware_ms"] = json!(all.iter().map(|work| work.ms()).sum::<f64>());
+    migration["firmware_bytes"] = json!(all.iter().map(|work| work.bytes).sum::<u64>());
+    Ok(())
 }
 
 /// What firmware did for each device during the next downtime of them all. Goes
@@ -166,10 +229,8 @@ pub fn downtime<'a>(
 ) -> Result<Vec<Work>> {
     let mut down = Downtime::new(0, devices.len());
     for command in commands {
-        let source = devices.iter().position(|d| command.vhca == Some(d.source));
-        let destination = devices
-            .iter()
-            .position(|d| command.vhca == Some(d.destination));
+        let source = devices.iter().position(|d| command.is_about(d.source));
+        let destination = devices.iter().position(|d| command.is_about(d.destination));
         match (command.name, command.op_mod, source, destination) {
             ("SUSPEND_VHCA", "0x0", Some(device), _) => {
                 // A second time: it was reset, and had been stopped for another reason.
@@ -253,12 +314,12 @@ mod tests {
 
     const HERE: [Vhcas; 2] = [
         Vhcas {
-            source: 1,
-            destination: 5,
+            source: Vhca { hca: 0, number: 1 },
+            destination: Vhca { hca: 0, number: 5 },
         },
         Vhcas {
-            source: 2,
-            destination: 6,
+            source: Vhca { hca: 0, number: 2 },
+            destination: Vhca { hca: 0, number: 6 },
         },
     ];
 
@@ -305,6 +366,30 @@ mod tests {
         let back = downtime(&mut commands, &back).unwrap();
         assert_eq!(back, [work(0, 50, 9), work(0, 0, 0)]);
         assert!(downtime(&mut commands, &HERE).is_err());
+    }
+
+    #[test]
+    fn hcas_have_logs_of_their_own() {
+        let logs = [
+            event_log(&[
+                (90, "SUSPEND_VHCA", 0, 1, 0, 1),
+                (92, "SAVE_VHCA_STATE", 0, 1, 8, 20),
+            ]),
+            event_log(&[
+                // It has the number of the source, but no downtime begins with it.
+                (95, "SUSPEND_VHCA", 0, 1, 0, 1),
+                (130, "LOAD_VHCA_STATE", 0, 1, 8, 40),
+                (190, "RESUME_VHCA", 1, 1, 0, 1),
+            ]),
+        ];
+        let mut migration = json!({ "devices": [{
+            "source": 1, "source_hca": 0, "destination": 1, "destination_hca": 1,
+        }] });
+        let mut commands = commands_of_all(&logs);
+        add_downtime(&mut commands, &mut migration).unwrap();
+        assert_eq!(migration["firmware_ms"], 60.0 / 1e6);
+        assert_eq!(migration["devices"][0]["firmware_bytes"], 16);
+        assert!(commands.next().is_none());
     }
 
     #[test]

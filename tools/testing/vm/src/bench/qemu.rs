@@ -4,10 +4,7 @@
 //! and without REINIT.
 
 use super::{
-    firmware::{
-        self,
-        Vhcas, //
-    },
+    firmware,
     medians,
     spreads,
     versions,
@@ -63,21 +60,8 @@ fn devices(of: &Value) -> &[Value] {
 /// the downtime.
 fn add_firmware(migrations: &mut [Value], log: &str) -> Result<()> {
     let mut commands = firmware::commands(log);
-    for migration in migrations {
-        let vhcas: Vec<Vhcas> = devices(migration)
-            .iter()
-            .map(Vhcas::parse)
-            .collect::<Result<_>>()?;
-        let all = firmware::downtime(&mut commands, &vhcas)?;
-        for (device, work) in all.iter().enumerate() {
-            let device = &mut migration["devices"][device];
-            device["firmware_ms"] = json!(work.ms());
-            device["firmware_bytes"] = json!(work.bytes);
-        }
-        migration["firmware_ms"] = json!(all.iter().map(|work| work.ms()).sum::<f64>());
-        migration["firmware_bytes"] = json!(all.iter().map(|work| work.bytes).sum::<u64>());
-    }
-    Ok(())
+    let mut migrations = migrations.iter_mut();
+    migrations.try_for_each(|migration| firmware::add_downtime(&mut commands, migration))
 }
 
 /// The medians of a device in all runs.

@@ -66,7 +66,9 @@ impl Access {
 pub struct Assigned {
     /// Where it is.
     pub bdf: Bdf,
-    /// Its number in firmware.
+    /// Which HCA it is of, from 0 on.
+    pub hca: usize,
+    /// Its number in that HCA's firmware.
     pub vhca: u64,
 }
 

@@ -155,7 +155,9 @@ pub fn all(
         precopy_bytes += device.precopy_bytes;
         devices.push(json!({
             "source": from.vhca,
+            "source_hca": from.hca,
             "destination": to.vhca,
+            "destination_hca": to.hca,
             "busy": index == 0,
             "precopy_bytes": device.precopy_bytes,
             "stopcopy_bytes": device.stopcopy_bytes,

@@ -76,7 +76,7 @@ struct Hca {
 }
 
 impl Hca {
-    fn new(pf: &Pf) -> Result<Self> {
+    fn new(hca: usize, pf: &Pf) -> Result<Self> {
         pf.set_vfs(0)?;
         pf.set_vfs(VFS)?;
         let vfs = pf.vfs()?;
@@ -87,6 +87,7 @@ impl Hca {
             // Of each HCA, the first VF is the VHCA with this number.
             guest: Assigned {
                 bdf: guest,
+                hca,
                 vhca: 1,
             },
             other,
@@ -135,7 +136,7 @@ impl Network {
                 true => Access::Iommufd,
                 false => Access::Container,
             },
-            hcas: [Hca::new(here)?, Hca::new(there)?],
+            hcas: [Hca::new(0, here)?, Hca::new(1, there)?],
             host,
         })
     }

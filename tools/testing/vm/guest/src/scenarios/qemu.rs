@@ -58,7 +58,7 @@ impl GuestVfs {
         pf.set_vfs(0)?;
         pf.set_vfs(VFS)?;
         // VF n is function n + 1, and its VHCA has the same number.
-        let assigned = |(vhca, bdf)| Assigned { bdf, vhca };
+        let assigned = |(vhca, bdf)| Assigned { bdf, hca: 0, vhca };
         let vfs: Vec<Assigned> = (1..).zip(pf.vfs()?).map(assigned).collect();
         ensure!(vfs.len() == usize::from(VFS), "{} VFs", vfs.len());
         Ok(Self { vfs })
