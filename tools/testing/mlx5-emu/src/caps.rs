@@ -38,7 +38,7 @@ pub const LOG_MAX_MKEY: u32 = 24;
 /// Largest number of a CQ, as a shift.
 pub const LOG_MAX_CQ: u32 = 24;
 /// Most that a driver can choose for the numbers of QPs, as a shift.
-const LOG_MAX_QP: u8 = 23;
+pub const LOG_MAX_QP: u8 = 23;
 /// Largest number of a QP, as a shift, before a driver chooses.
 const LOG_QP: u8 = 14;
 

@@ -16,6 +16,7 @@ use crate::{
         self,
         Moderation, //
     },
+    pool::Listed,
     queue::{
         self,
         Ring, //
@@ -185,6 +186,12 @@ impl Saved for CompletionQueue {
     }
 }
 
+impl Listed for CompletionQueue {
+    fn pages(&self) -> usize {
+        self.ring.pages()
+    }
+}
+
 impl CompletionQueue {
     /// CREATE_CQ.
     pub fn parse(owner: FunctionId, input: &[u8]) -> Result<Self, Status> {
@@ -210,11 +217,6 @@ impl CompletionQueue {
             failed: false,
             context: context.to_vec(),
         })
-    }
-
-    /// Pages of its list.
-    pub fn pages(&self) -> usize {
-        self.ring.pages()
     }
 
     /// Whether there is no room for one more: the consumer index is in the

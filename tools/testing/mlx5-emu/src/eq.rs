@@ -11,6 +11,7 @@ use crate::{
         self,
         Status, //
     },
+    pool::Listed,
     queue::Ring,
     resources::Saved, //
 };
@@ -49,6 +50,12 @@ impl Saved for EventQueue {
     }
 }
 
+impl Listed for EventQueue {
+    fn pages(&self) -> usize {
+        self.ring.pages()
+    }
+}
+
 impl EventQueue {
     /// CREATE_EQ.
     pub fn parse(input: &[u8]) -> Result<Self, Status> {
@@ -69,11 +76,6 @@ impl EventQueue {
             consumer: 0,
             armed: false,
         })
-    }
-
-    /// Pages of its list.
-    pub fn pages(&self) -> usize {
-        self.ring.pages()
     }
 
     /// Whether there is no room for one more.

@@ -13,6 +13,7 @@ use crate::{
         ethernet,
         Status, //
     },
+    pool::Listed,
     resources::Saved, //
 };
 use serde::{
@@ -117,6 +118,15 @@ impl Saved for Mkey {
     }
 }
 
+impl Listed for Mkey {
+    fn pages(&self) -> usize {
+        match &self.translation {
+            Translation::Pages { mtts, .. } => mtts.len(),
+            Translation::Physical => 0,
+        }
+    }
+}
+
 impl Mkey {
     /// CREATE_MKEY.
     pub fn parse(owner: FunctionId, input: &[u8], limits: Limits) -> Result<Self, Status> {
@@ -136,14 +146,6 @@ impl Mkey {
             local_read: ifc::MKC_LR.get(input) == 1,
             local_write: ifc::MKC_LW.get(input) == 1,
         })
-    }
-
-    /// Pages of its list.
-    pub fn pages(&self) -> usize {
-        match &self.translation {
-            Translation::Pages { mtts, .. } => mtts.len(),
-            Translation::Physical => 0,
-        }
     }
 
     /// Checks that `len` bytes from `addr` on are within the mkey.

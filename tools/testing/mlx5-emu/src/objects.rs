@@ -7,6 +7,8 @@ use crate::{
     cq::CompletionQueue,
     eq::EventQueue,
     mkey::Mkey,
+    numbers::Numbers,
+    pool::Pool,
     qp::QueuePair,
     resources::Saved,
     rq::Rq,
@@ -24,57 +26,7 @@ use serde::{
     Deserialize,
     Serialize, //
 };
-use std::{
-    collections::{
-        BTreeMap,
-        BTreeSet, //
-    },
-    ops::Range, //
-};
-
-/// Objects that are nothing but their numbers.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Numbers {
-    taken: BTreeSet<u32>,
-}
-
-impl Saved for Numbers {
-    fn is_sound(&self) -> bool {
-        true
-    }
-}
-
-impl Numbers {
-    /// The lowest free number of `range`, now taken.
-    pub fn alloc(&mut self, mut range: Range<u32>) -> Option<u32> {
-        if self.taken.len() >= MAX_OBJECTS {
-            return None;
-        }
-        let number = range.find(|n| !self.taken.contains(n))?;
-        self.taken.insert(number);
-        Some(number)
-    }
-
-    /// Whether `number` is taken.
-    pub fn has(&self, number: u32) -> bool {
-        self.taken.contains(&number)
-    }
-
-    /// Gives a number back.
-    pub fn free(&mut self, number: u32) -> bool {
-        self.taken.remove(&number)
-    }
-
-    /// How many are taken.
-    pub fn len(&self) -> usize {
-        self.taken.len()
-    }
-
-    /// Whether none is taken.
-    pub fn is_empty(&self) -> bool {
-        self.taken.is_empty()
-    }
-}
+use std::collections::BTreeMap;
 
 /// A set of counters that receive queues share.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -93,17 +45,17 @@ impl Saved for QCounter {
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     /// Event queues.
-    pub eqs: BTreeMap<u8, EventQueue>,
+    pub eqs: Pool<u8, EventQueue>,
     /// Protection domains.
     pub pds: Numbers,
     /// UAR pages.
     pub uars: Numbers,
     /// Memory keys, by index.
-    pub mkeys: BTreeMap<u32, Mkey>,
+    pub mkeys: Pool<u32, Mkey>,
     /// Completion queues.
-    pub cqs: BTreeMap<u32, CompletionQueue>,
+    pub cqs: Pool<u32, CompletionQueue>,
     /// Queue pairs.
-    pub qps: BTreeMap<u32, QueuePair>,
+    pub qps: Pool<u32, QueuePair>,
     /// Transport domains.
     pub domains: Numbers,
     /// TISs.
@@ -113,9 +65,9 @@ pub struct Objects {
     /// RQTs.
     pub rqts: BTreeMap<u32, Rqt>,
     /// Send queues.
-    pub sqs: BTreeMap<u32, Sq>,
+    pub sqs: Pool<u32, Sq>,
     /// Receive queues.
-    pub rqs: BTreeMap<u32, Rq>,
+    pub rqs: Pool<u32, Rq>,
     /// Queue counters.
     pub q_counters: BTreeMap<u8, QCounter>,
     /// Flow tables.
@@ -156,19 +108,12 @@ impl Objects {
 
     /// Pages in the lists of all mkeys and queues.
     pub fn pages(&self) -> usize {
-        let mkeys = self.mkeys.values().map(Mkey::pages);
-        let eqs = self.eqs.values().map(EventQueue::pages);
-        let cqs = self.cqs.values().map(CompletionQueue::pages);
-        let qps = self.qps.values().map(QueuePair::pages);
-        let sqs = self.sqs.values().map(|sq| sq.queue.pages());
-        let rqs = self.rqs.values().map(|rq| rq.queue.pages());
-        mkeys
-            .chain(eqs)
-            .chain(cqs)
-            .chain(qps)
-            .chain(sqs)
-            .chain(rqs)
-            .sum()
+        self.mkeys.pages()
+            + self.eqs.pages()
+            + self.cqs.pages()
+            + self.qps.pages()
+            + self.sqs.pages()
+            + self.rqs.pages()
     }
 
     /// Whether there are no more than commands can make.

@@ -11,6 +11,7 @@ use crate::{
         self,
         Status, //
     },
+    pool::Listed,
     queue::{
         self,
         Ring, //
@@ -97,6 +98,13 @@ impl Saved for QueuePair {
     }
 }
 
+impl Listed for QueuePair {
+    fn pages(&self) -> usize {
+        let receive = self.receive.as_ref();
+        receive.map_or(0, |receive| receive.ring.pages())
+    }
+}
+
 impl QueuePair {
     /// CREATE_QP.
     pub fn parse(owner: FunctionId, input: &[u8]) -> Result<Self, Status> {
@@ -124,12 +132,6 @@ impl QueuePair {
             remote: 0,
             receive,
         })
-    }
-
-    /// Pages of its list.
-    pub fn pages(&self) -> usize {
-        let receive = self.receive.as_ref();
-        receive.map_or(0, |receive| receive.ring.pages())
     }
 
     /// RST2INIT_QP, INIT2RTR_QP and RTR2RTS_QP.

@@ -21,6 +21,7 @@ use crate::{
     initseg::LOG_SLOTS,
     objects::Objects,
     pages::LentPages,
+    pool::Numbered,
     records::{
         Key,
         Kind,
@@ -102,17 +103,15 @@ fn decode<T: Saved>(id: FunctionId, bytes: &[u8]) -> Result<T, Unsound> {
 }
 
 /// Puts one of many objects where it belongs, or takes it away.
-fn put<K: Ord + TryFrom<u32>, T: Saved>(
-    map: &mut BTreeMap<K, T>,
+fn put<K: TryFrom<u32>, T: Saved>(
+    objects: &mut impl Numbered<K, T>,
     id: FunctionId,
     number: u32,
     bytes: Option<&[u8]>,
 ) -> Result<(), Unsound> {
     let number = K::try_from(number).map_err(|_| Unsound)?;
-    match bytes {
-        Some(bytes) => map.insert(number, decode(id, bytes)?),
-        None => map.remove(&number),
-    };
+    let object = bytes.map(|bytes| decode(id, bytes)).transpose()?;
+    objects.put(number, object);
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use crate::{
         Protocol,
         ETHERNET, //
     },
+    pool::Listed,
     resources::Saved,
     tir::{
         Dispatch,
@@ -73,6 +74,12 @@ pub struct Rq {
 impl Saved for Rq {
     fn is_sound(&self) -> bool {
         self.queue.is_sound(LOG_STRIDES)
+    }
+}
+
+impl Listed for Rq {
+    fn pages(&self) -> usize {
+        self.queue.pages()
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
         self,
         ETHERNET, //
     },
+    pool::Listed,
     resources::Saved,
     wq::{
         DataSegment,
@@ -126,6 +127,12 @@ fn be16(bytes: &[u8], at: usize) -> u16 {
 impl Saved for Sq {
     fn is_sound(&self) -> bool {
         self.queue.is_sound(LOG_BLOCK..=LOG_BLOCK)
+    }
+}
+
+impl Listed for Sq {
+    fn pages(&self) -> usize {
+        self.queue.pages()
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
         },
         Status, //
     },
+    numbers,
     objects::{
         self,
         QCounter, //
@@ -37,22 +38,9 @@ use crate::{
     tis::Tis,
     wq::QueueState,
 };
-use std::ops::Range;
 
 /// Most objects of a kind, as a shift.
 pub const LOG_MAX: u32 = 10;
-/// Numbers of transport domains.
-const DOMAINS: Range<u32> = 1..1 << LOG_MAX;
-/// Numbers of TISs, TIRs and RQTs.
-const TISS: Range<u32> = 1..1 << LOG_MAX;
-const TIRS: Range<u32> = 1..1 << LOG_MAX;
-const RQTS: Range<u32> = 1..1 << LOG_MAX;
-/// Numbers of SQs and RQs: none that a QP can have.
-const SQS: Range<u32> = 0x1_0000..0x1_0000 + (1 << LOG_MAX);
-const RQS: Range<u32> = 0x2_0000..0x2_0000 + (1 << LOG_MAX);
-/// Numbers of queue counters: 0 is none.
-const Q_COUNTERS: Range<u8> = 1..u8::MAX;
-
 fn none(what: &str, number: u32) -> Failure {
     violation(Status::BadRes, format!("{what} {number:#x}"))
 }
@@ -125,7 +113,7 @@ impl Context<'_> {
 
     pub(super) fn alloc_q_counter(&mut self) -> Result<()> {
         let counters = &mut self.objects().q_counters;
-        let set = objects::insert(counters, Q_COUNTERS, QCounter::default());
+        let set = objects::insert(counters, 1..u8::MAX, QCounter::default());
         let set = set.ok_or(Failure::from(Status::Lim))?;
         COUNTER_SET.set(self.output, set.into());
         Ok(())
@@ -154,7 +142,7 @@ impl Context<'_> {
     }
 
     pub(super) fn alloc_domain(&mut self) -> Result<()> {
-        let domain = self.objects().domains.alloc(DOMAINS);
+        let domain = self.objects().domains.alloc(numbers::DOMAINS);
         self.made(domain)
     }
 
@@ -172,7 +160,7 @@ impl Context<'_> {
     pub(super) fn create_tis(&mut self) -> Result<()> {
         let tis = Tis::parse(self.input)?;
         self.check_domain(tis.transport_domain())?;
-        let number = objects::insert(&mut self.objects().tiss, TISS, tis);
+        let number = objects::insert(&mut self.objects().tiss, numbers::TISS, tis);
         self.made(number)
     }
 
@@ -193,7 +181,7 @@ impl Context<'_> {
             Dispatch::Indirect(rqt) if self.objects().rqts.contains_key(&rqt) => (),
             Dispatch::Indirect(rqt) => return Err(none("RQT", rqt)),
         }
-        let number = objects::insert(&mut self.objects().tirs, TIRS, tir);
+        let number = objects::insert(&mut self.objects().tirs, numbers::TIRS, tir);
         self.made(number)
     }
 
@@ -216,7 +204,7 @@ impl Context<'_> {
     pub(super) fn create_rqt(&mut self) -> Result<()> {
         let rqt = Rqt::parse(self.input)?;
         self.check_rqs(rqt.rqs())?;
-        let number = objects::insert(&mut self.objects().rqts, RQTS, rqt);
+        let number = objects::insert(&mut self.objects().rqts, numbers::RQTS, rqt);
         self.made(number)
     }
 
@@ -254,7 +242,7 @@ impl Context<'_> {
         if !self.objects().uars.has(sq.uar()) {
             return Err(none("UAR", sq.uar()));
         }
-        let number = objects::insert(&mut self.objects().sqs, SQS, sq);
+        let number = self.objects().sqs.create(numbers::SQS, sq);
         self.made(number)
     }
 
@@ -299,7 +287,7 @@ impl Context<'_> {
         if set != 0 && !self.objects().q_counters.contains_key(&set) {
             return Err(none("queue counter", set.into()));
         }
-        let number = objects::insert(&mut self.objects().rqs, RQS, rq);
+        let number = self.objects().rqs.create(numbers::RQS, rq);
         self.made(number)
     }
 

@@ -9,7 +9,6 @@ use super::{
     Result, //
 };
 use crate::{
-    caps,
     eq::EventQueue,
     host::FunctionId,
     ifc::{
@@ -20,20 +19,10 @@ use crate::{
         Limits,
         Mkey, //
     },
-    objects, //
+    numbers,
+    objects,
+    pool::Listed, //
 };
-
-/// UAR pages of the PF, in the first 2 MiB of its BAR. The first one's number is that of a
-/// ConnectX-4.
-const PF_UARS: std::ops::Range<u32> = 0x10..0x200;
-/// UAR pages of a VF, in the first half of its BAR.
-const VF_UARS: std::ops::Range<u32> = 0x10..0x80;
-/// Numbers of protection domains.
-const PDS: std::ops::Range<u32> = 1..1 << caps::LOG_MAX_PD;
-/// Indices of mkeys.
-const MKEYS: std::ops::Range<u32> = 0x10..1 << caps::LOG_MAX_MKEY;
-/// Numbers of event queues, from the first one of a ConnectX-4 on.
-const EQS: std::ops::RangeInclusive<u8> = 0x10..=u8::MAX;
 
 impl Context<'_> {
     /// Checks that the function can have a list of this many pages more. How many there can be,
@@ -56,7 +45,7 @@ impl Context<'_> {
         if !self.objects().uars.has(uar) {
             return Err(violation(Status::BadRes, format!("UAR {uar:#x}")));
         }
-        let number = objects::insert(&mut self.objects().eqs, EQS, eq);
+        let number = self.objects().eqs.create(numbers::EQS, eq);
         let number = number.ok_or(Failure::from(Status::Lim))?;
         ifc::EQ_NUMBER.set(self.output, number.into());
         Ok(())
@@ -72,7 +61,7 @@ impl Context<'_> {
 
     pub(super) fn alloc_pd(&mut self) -> Result<()> {
         self.expect_len(0x10, 0x10)?;
-        let pd = self.objects().pds.alloc(PDS);
+        let pd = self.objects().pds.alloc(numbers::PDS);
         ifc::OBJECT.set(self.output, pd.ok_or(Failure::from(Status::Lim))?.into());
         Ok(())
     }
@@ -91,8 +80,8 @@ impl Context<'_> {
 
     pub(super) fn alloc_uar(&mut self) -> Result<()> {
         let range = match self.function {
-            FunctionId::PF => PF_UARS,
-            _ => VF_UARS,
+            FunctionId::PF => numbers::PF_UARS,
+            _ => numbers::VF_UARS,
         };
         let uar = self.objects().uars.alloc(range);
         ifc::OBJECT.set(self.output, uar.ok_or(Failure::from(Status::Lim))?.into());
@@ -117,7 +106,7 @@ impl Context<'_> {
         if !self.objects().pds.has(mkey.pd) {
             return Err(violation(Status::BadRes, format!("PD {}", mkey.pd)));
         }
-        let index = objects::insert(&mut self.objects().mkeys, MKEYS, mkey);
+        let index = self.objects().mkeys.create(numbers::MKEYS, mkey);
         let index = index.ok_or(Failure::from(Status::Lim))?;
         ifc::OBJECT.set(self.output, index.into());
         Ok(())

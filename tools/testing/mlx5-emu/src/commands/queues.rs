@@ -9,13 +9,13 @@ use super::{
     Result, //
 };
 use crate::{
-    caps,
     cq::CompletionQueue,
     ifc::{
         self,
         Status, //
     },
-    objects,
+    numbers, objects,
+    pool::Listed,
     qp::QueuePair,
     track::{
         PageTrack,
@@ -23,10 +23,6 @@ use crate::{
     },
 };
 
-/// Numbers of completion queues.
-const CQS: std::ops::Range<u32> = 0x80..1 << caps::LOG_MAX_CQ;
-/// First number of a queue pair.
-const FIRST_QP: u32 = 0x40;
 /// Numbers of page trackers.
 const TRACKERS: std::ops::Range<u32> = 1..1 << 16;
 
@@ -43,7 +39,7 @@ impl Context<'_> {
         if !cq.was_prepared(self.host) {
             return Err(violation(Status::BadParam, "CQEs are not invalid at first"));
         }
-        let number = objects::insert(&mut self.objects().cqs, CQS, cq);
+        let number = self.objects().cqs.create(numbers::CQS, cq);
         let number = number.ok_or(Failure::from(Status::Lim))?;
         ifc::OBJECT.set(self.output, number.into());
         Ok(())
@@ -71,8 +67,8 @@ impl Context<'_> {
                 return Err(violation(Status::BadRes, format!("CQ {:#x}", receive.cqn)));
             }
         }
-        let numbers = FIRST_QP..1 << self.me().chosen.log_max_qp;
-        let number = objects::insert(&mut self.objects().qps, numbers, qp);
+        let numbers = numbers::FIRST_QP..1 << self.me().chosen.log_max_qp;
+        let number = self.objects().qps.create(numbers, qp);
         let number = number.ok_or(Failure::from(Status::Lim))?;
         ifc::OBJECT.set(self.output, number.into());
         Ok(())

@@ -35,6 +35,7 @@ use crate::{
         MAX_OBJECTS,
         MAX_PAGES, //
     },
+    pool::Listed,
 };
 
 const LIM: u8 = Status::Lim as u8;
@@ -139,9 +140,9 @@ fn an_image_with_more_objects_is_refused() {
     let (_, mkey) = before.last_key_value().unwrap();
     let left = MAX_OBJECTS - before.len();
     let more = (0x1000..).take(left);
-    objects
-        .mkeys
-        .extend(more.map(|index| (index, mkey.clone())));
+    for index in more {
+        objects.mkeys.insert(index, mkey.clone());
+    }
     assert_eq!(moving.load(size), Status::BadParam as u8);
     let objects = moving.nic.machine.hca.objects(FunctionId(TO));
     assert_eq!(objects.mkeys.len(), MAX_OBJECTS);
