@@ -232,7 +232,7 @@ impl Resources {
             Kind::Sq => put(&mut own.sqs, id, number, bytes),
             Kind::Rq => put(&mut own.rqs, id, number, bytes),
             Kind::QCounter => put(&mut own.q_counters, id, number, bytes),
-            Kind::FlowTable => put(own.flow_tables.tables_mut(), id, number, bytes),
+            Kind::FlowTable => put(&mut own.flow_tables, id, number, bytes),
             Kind::Root => {
                 let root = bytes.map(|bytes| decode(id, bytes)).transpose()?;
                 own.flow_tables.load_root(root);
