@@ -11,6 +11,7 @@ use crate::{
         LOG_MESSAGE, //
     },
     cq,
+    encoded::BYTE,
     eq,
     host::FunctionId,
     ifc::{
@@ -50,6 +51,9 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// Most bytes in a record.
+    pub const MAX_LEN: usize = BYTE;
+
     /// Whether one that was loaded is one that [`choose`] could have made.
     pub fn is_sound(&self) -> bool {
         self.log_max_qp <= LOG_MAX_QP

@@ -3,6 +3,11 @@
 //! The command queue: slots, mailboxes, and commands that take time.
 
 use crate::{
+    encoded::{
+        list_len,
+        BYTE,
+        U64, //
+    },
     faults::{
         Answer,
         Effect, //
@@ -83,6 +88,8 @@ pub struct SavedCommand {
 }
 
 impl Saved for SavedCommand {
+    const MAX_LEN: usize = 4 * BYTE + list_len(MAX_LEN, BYTE) + 3 * U64;
+
     fn is_sound(&self) -> bool {
         let Command {
             slot,

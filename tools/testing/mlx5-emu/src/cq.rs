@@ -3,6 +3,12 @@
 //! Completion queues.
 
 use crate::{
+    encoded::{
+        list_len,
+        BYTE,
+        U32,
+        U64, //
+    },
     host::{
         FunctionId,
         Host, //
@@ -175,6 +181,14 @@ pub struct Overrun;
 const RESP_SEND_IMM: u8 = 3;
 
 impl Saved for CompletionQueue {
+    const MAX_LEN: usize = 3 * BYTE
+        + U32
+        + Ring::max_len(MAX_LOG_SIZE as u32 + CQE_SHIFT)
+        + U64
+        + U32
+        + Moderation::MAX_LEN
+        + list_len(CONTEXT.end - CONTEXT.start, BYTE);
+
     fn is_sound(&self) -> bool {
         self.ring.is_sound(MAX_LOG_SIZE, CQE_SHIFT..=CQE_SHIFT)
             && self.producer <= INDEX

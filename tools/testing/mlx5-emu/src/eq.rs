@@ -3,6 +3,12 @@
 //! Event queues.
 
 use crate::{
+    encoded::{
+        BYTE,
+        U16,
+        U32,
+        U64, //
+    },
     host::{
         FunctionId,
         Host, //
@@ -43,6 +49,9 @@ pub struct EventQueue {
 }
 
 impl Saved for EventQueue {
+    const MAX_LEN: usize =
+        Ring::max_len(MAX_LOG_SIZE as u32 + EQE_SHIFT) + U16 + U64 + 2 * U32 + BYTE;
+
     fn is_sound(&self) -> bool {
         self.ring.is_sound(MAX_LOG_SIZE, EQE_SHIFT..=EQE_SHIFT)
             && self.producer <= INDEX

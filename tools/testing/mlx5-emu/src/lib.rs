@@ -19,6 +19,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod cq;
+pub mod encoded;
 pub mod eq;
 pub mod eswitch;
 pub mod faults;

@@ -3,6 +3,13 @@
 //! Memory keys: host memory as a range of addresses, or as it is.
 
 use crate::{
+    encoded::{
+        self,
+        list_len,
+        BYTE,
+        U32,
+        U64, //
+    },
     host::{
         DmaFault,
         FunctionId,
@@ -42,6 +49,7 @@ enum Translation {
         start: u64,
         len: u64,
         log_page_size: u32,
+        #[serde(deserialize_with = "encoded::list::<_, _, { MAX_MTTS as usize }>")]
         mtts: Vec<u64>,
     },
     /// Those of the bus.
@@ -96,6 +104,9 @@ fn count_pages(start: u64, len: u64, log_page_size: u32) -> Option<u64> {
 }
 
 impl Saved for Mkey {
+    const MAX_LEN: usize =
+        BYTE + U32 + (BYTE + 2 * U64 + U32 + list_len(MAX_MTTS as usize, U64)) + 2 * BYTE;
+
     fn is_sound(&self) -> bool {
         match &self.translation {
             Translation::Pages {

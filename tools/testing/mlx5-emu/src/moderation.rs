@@ -3,9 +3,12 @@
 //! Moderation of completions: an armed CQ tells its EQ of several at once, when there are as
 //! many as its driver has chosen, or a period is over.
 
-use crate::ifc::{
-    ethernet,
-    Field, //
+use crate::{
+    encoded::U32,
+    ifc::{
+        ethernet,
+        Field, //
+    }, //
 };
 use serde::{
     Deserialize,
@@ -62,6 +65,9 @@ pub struct Moderation {
 }
 
 impl Moderation {
+    /// Most bytes in a record.
+    pub const MAX_LEN: usize = U32;
+
     /// There is a completion more.
     pub fn completed(&mut self, context: &[u8], now: u64) {
         self.untold = self.untold.saturating_add(1);

@@ -5,6 +5,11 @@
 use crate::{
     caps,
     commands::LOG_MAX_OBJECTS,
+    encoded::{
+        self,
+        list_len,
+        U32, //
+    },
     objects::MAX_OBJECTS,
     resources::Saved, //
 };
@@ -87,12 +92,15 @@ impl Lowest {
 /// Objects that are nothing but their numbers.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Numbers {
+    #[serde(deserialize_with = "encoded::set::<_, _, MAX_OBJECTS>")]
     taken: BTreeSet<u32>,
     #[serde(skip)]
     lowest: Lowest,
 }
 
 impl Saved for Numbers {
+    const MAX_LEN: usize = list_len(MAX_OBJECTS, U32);
+
     fn is_sound(&self) -> bool {
         true
     }

@@ -5,6 +5,7 @@
 
 use crate::{
     cq::CompletionQueue,
+    encoded::U32,
     eq::EventQueue,
     mkey::Mkey,
     numbers::Numbers,
@@ -36,6 +37,8 @@ pub struct QCounter {
 }
 
 impl Saved for QCounter {
+    const MAX_LEN: usize = U32;
+
     fn is_sound(&self) -> bool {
         true
     }

@@ -3,6 +3,11 @@
 //! Pages that a driver lends to the firmware.
 
 use crate::{
+    encoded::{
+        self,
+        list_len,
+        U64, //
+    },
     ifc::Status,
     resources::Saved, //
 };
@@ -26,10 +31,13 @@ const PAGE: u64 = 4096;
 /// The pages that firmware has for one function.
 #[derive(Clone, Default, Debug, Deserialize, Serialize)]
 pub struct LentPages {
+    #[serde(deserialize_with = "encoded::set::<_, _, { MAX as usize }>")]
     pages: BTreeSet<u64>,
 }
 
 impl Saved for LentPages {
+    const MAX_LEN: usize = list_len(MAX as usize, U64);
+
     fn is_sound(&self) -> bool {
         self.count() <= MAX && self.pages.iter().all(|page| page % PAGE == 0)
     }

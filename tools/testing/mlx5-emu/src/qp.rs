@@ -3,6 +3,11 @@
 //! Queue pairs: reliable connections that firmware sends its reports through.
 
 use crate::{
+    encoded::{
+        BYTE,
+        U32,
+        U64, //
+    },
     host::{
         FunctionId,
         Host, //
@@ -88,6 +93,13 @@ pub struct QueuePair {
 }
 
 impl Saved for QueuePair {
+    const MAX_LEN: usize = 2 * U32
+        + 2 * BYTE
+        + U32
+        + Ring::max_len(LOG_MAX_RQ as u32 + *LOG_STRIDES.end())
+        + U64
+        + U32;
+
     fn is_sound(&self) -> bool {
         let receive = self.receive.as_ref();
         receive.is_none_or(|receive| receive.ring.is_sound(LOG_MAX_RQ, LOG_STRIDES))

@@ -3,6 +3,12 @@
 //! What queues in host memory have in common.
 
 use crate::{
+    encoded::{
+        self,
+        list_len,
+        U32,
+        U64, //
+    },
     host::{
         DmaFault,
         FunctionId,
@@ -20,9 +26,13 @@ use std::ops::RangeInclusive;
 const LOG_MIN_PAGE: u32 = 12;
 const LOG_MAX_PAGE: u32 = 31;
 
+/// Most pages of a ring: those of 4 MiB entries of 64 bytes, the most that an EQ or a CQ has.
+const MAX_PAGES: usize = 1 << 16;
+
 /// Entries of one size on a list of pages, around.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Ring {
+    #[serde(deserialize_with = "encoded::list::<_, _, MAX_PAGES>")]
     pages: Vec<u64>,
     log_page: u32,
     log_count: u32,
@@ -30,11 +40,16 @@ pub struct Ring {
 }
 
 /// How many pages a ring has.
-fn pages(log_page: u32, log_count: u32, log_entry: u32) -> usize {
+const fn pages(log_page: u32, log_count: u32, log_entry: u32) -> usize {
     (1usize << (log_count + log_entry)).div_ceil(1 << log_page)
 }
 
 impl Ring {
+    /// Most bytes in a record, of one with so many bytes of entries, as a shift.
+    pub const fn max_len(log_len: u32) -> usize {
+        list_len(pages(LOG_MIN_PAGE, log_len, 0), U64) + 3 * U32
+    }
+
     /// From a command's `log_page_size` and `pas`.
     pub fn parse(
         pas: &[u8],

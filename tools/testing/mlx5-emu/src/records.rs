@@ -3,6 +3,7 @@
 //! What a driver has made of its function, as records: what of it has changed, and pieces of
 //! it for an image that has little room.
 
+use crate::resources::limits::max_len;
 use std::collections::{
     BTreeMap,
     BTreeSet, //
@@ -55,7 +56,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 20] = [
+    /// All kinds.
+    pub const ALL: [Self; 20] = [
         Self::Registers,
         Self::Command,
         Self::Pages,
@@ -269,9 +271,6 @@ impl Sent {
     }
 }
 
-/// Most bytes of a record: a flow table with all entries that there can be has less.
-const MAX_RECORD: usize = 256 << 20;
-
 /// Puts the parts of images together again.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Joined {
@@ -296,7 +295,7 @@ impl Joined {
                     total,
                     bytes,
                 } => {
-                    if total as usize > MAX_RECORD {
+                    if total as usize > max_len(key.kind) {
                         return None;
                     }
                     let mut record = match (offset, self.begun.take()) {

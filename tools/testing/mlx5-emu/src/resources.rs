@@ -6,10 +6,16 @@
 //! A record has what `postcard` makes of a structure. It comes from user space, so each is
 //! checked before it is taken: it must be one that a command could have made.
 
+pub mod limits;
+
 use crate::{
     caps::Chosen,
     cmdq::SavedCommand,
     config::Config,
+    encoded::{
+        BYTE,
+        U32, //
+    },
     hca::{
         Function,
         Hca, //
@@ -41,6 +47,9 @@ use std::collections::BTreeMap;
 
 /// What a record can have.
 pub trait Saved: Serialize + DeserializeOwned {
+    /// Most bytes of a record.
+    const MAX_LEN: usize;
+
     /// Whether the model could have come to it by itself.
     fn is_sound(&self) -> bool;
 
@@ -62,12 +71,16 @@ struct Registers {
 }
 
 impl Saved for Registers {
+    const MAX_LEN: usize = 4 * BYTE + Chosen::MAX_LEN + 4 * U32;
+
     fn is_sound(&self) -> bool {
         self.chosen.is_sound()
     }
 }
 
 impl Saved for u32 {
+    const MAX_LEN: usize = U32;
+
     fn is_sound(&self) -> bool {
         true
     }
@@ -94,6 +107,9 @@ fn encode<T: Saved>(what: &T) -> Vec<u8> {
 }
 
 fn decode<T: Saved>(id: FunctionId, bytes: &[u8]) -> Result<T, Unsound> {
+    if bytes.len() > T::MAX_LEN {
+        return Err(Unsound);
+    }
     let (mut what, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|_| Unsound)?;
     if !rest.is_empty() || !what.is_sound() {
         return Err(Unsound);

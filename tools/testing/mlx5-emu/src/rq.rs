@@ -72,6 +72,8 @@ pub struct Rq {
 }
 
 impl Saved for Rq {
+    const MAX_LEN: usize = WorkQueue::max_len(*LOG_STRIDES.end());
+
     fn is_sound(&self) -> bool {
         self.queue.is_sound(LOG_STRIDES)
     }

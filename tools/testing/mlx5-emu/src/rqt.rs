@@ -3,6 +3,11 @@
 //! Receive queue tables: what a hash chooses from.
 
 use crate::{
+    encoded::{
+        list_len,
+        U32,
+        U64, //
+    },
     ifc::{
         ethernet::{
             rqtc,
@@ -42,6 +47,8 @@ fn list(input: &[u8], max: usize) -> Result<Vec<u32>, Status> {
 }
 
 impl Saved for Rqt {
+    const MAX_LEN: usize = U64 + list_len(1 << LOG_MAX_SIZE, U32);
+
     fn is_sound(&self) -> bool {
         self.max <= 1 << LOG_MAX_SIZE && (1..=self.max).contains(&self.rqs.len())
     }

@@ -125,6 +125,8 @@ fn be16(bytes: &[u8], at: usize) -> u16 {
 }
 
 impl Saved for Sq {
+    const MAX_LEN: usize = WorkQueue::max_len(LOG_BLOCK);
+
     fn is_sound(&self) -> bool {
         self.queue.is_sound(LOG_BLOCK..=LOG_BLOCK)
     }

@@ -3,6 +3,10 @@
 //! Transport interface receive: how a packet finds its receive queue.
 
 use crate::{
+    encoded::{
+        list_len,
+        BYTE, //
+    },
     ifc::{
         ethernet::{
             tirc,
@@ -75,6 +79,8 @@ fn check(context: &[u8]) -> Result<(), Status> {
 }
 
 impl Saved for Tir {
+    const MAX_LEN: usize = list_len(tirc::LEN, BYTE);
+
     fn is_sound(&self) -> bool {
         self.context.len() == tirc::LEN && check(&self.context).is_ok()
     }

@@ -3,6 +3,10 @@
 //! Transport interface send: what a send queue sends through.
 
 use crate::{
+    encoded::{
+        list_len,
+        BYTE, //
+    },
     ifc::{
         ethernet::{
             tisc,
@@ -24,6 +28,8 @@ pub struct Tis {
 }
 
 impl Saved for Tis {
+    const MAX_LEN: usize = list_len(tisc::LEN, BYTE);
+
     fn is_sound(&self) -> bool {
         self.context.len() == tisc::LEN
     }

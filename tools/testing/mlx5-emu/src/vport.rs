@@ -3,6 +3,11 @@
 //! Virtual ports: what a function's driver says of its addresses, and counters.
 
 use crate::{
+    encoded::{
+        list_len,
+        BYTE,
+        U64, //
+    },
     host::FunctionId,
     ifc::{
         ethernet::vport,
@@ -98,6 +103,8 @@ pub struct Settings {
 const SAVED: [Field; 4] = [vport::MTU, vport::PROMISC, vport::LOCAL_LB, vport::ROCE];
 
 impl Saved for Settings {
+    const MAX_LEN: usize = SAVED.len() * U64 + LISTS * list_len(ENTRY << LOG_MAX_LIST, BYTE);
+
     fn is_sound(&self) -> bool {
         let sane = |list: &Vec<u8>| list.len() % ENTRY == 0 && list.len() <= ENTRY << LOG_MAX_LIST;
         self.lists.iter().all(sane)
@@ -105,6 +112,8 @@ impl Saved for Settings {
 }
 
 impl Saved for Counters {
+    const MAX_LEN: usize = (3 * 2 + 2) * 2 * U64;
+
     fn is_sound(&self) -> bool {
         true
     }

@@ -4,6 +4,13 @@
 //! WQEs and a record that says how far it is filled.
 
 use crate::{
+    encoded::{
+        list_len,
+        BYTE,
+        U16,
+        U32,
+        U64, //
+    },
     host::{
         DmaFault,
         FunctionId,
@@ -87,6 +94,17 @@ pub struct WorkQueue {
 }
 
 impl WorkQueue {
+    /// Most bytes in a record, of one with entries of at most so many bytes, as a shift.
+    pub const fn max_len(log_stride: u64) -> usize {
+        list_len(wq::CONTEXT_LEN, BYTE)
+            + BYTE
+            + U32
+            + U16
+            + Ring::max_len((MAX_LOG_SIZE + log_stride) as u32)
+            + U64
+            + U32
+    }
+
     /// From the context of an SQ or an RQ, with entries of `strides` bytes, as
     /// shifts.
     pub fn parse(context: &[u8], strides: std::ops::RangeInclusive<u64>) -> Result<Self, Status> {

@@ -7,15 +7,21 @@ use super::{
         self,
         Kind, //
     },
-    LOG_MAX_DESTINATIONS,
+    LOG_MAX_DESTINATIONS, //
 };
 use crate::{
+    encoded::{
+        self,
+        list_len,
+        BYTE,
+        U32, //
+    },
     ifc::{
         eswitch::flow_counter,
         ethernet::flow,
         Status, //
     },
-    packet::Key,
+    packet::Key, //
 };
 use serde::{
     Deserialize,
@@ -36,10 +42,13 @@ pub enum Destination {
 /// An entry of a table.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Entry {
+    #[serde(deserialize_with = "encoded::list::<_, _, { flow::DESTINATION }>")]
     pub(super) context: Vec<u8>,
     /// Where it has packets go.
+    #[serde(deserialize_with = "encoded::list::<_, _, { 1 << LOG_MAX_DESTINATIONS }>")]
     pub destinations: Vec<Destination>,
-    /// What counts them.
+    /// What counts them: in an image, nothing.
+    #[serde(deserialize_with = "encoded::list::<_, _, 0>")]
     pub counters: Vec<u32>,
 }
 
@@ -54,6 +63,11 @@ pub fn key(param: &[u8]) -> Result<Key, Status> {
 }
 
 impl Entry {
+    /// Most bytes in a record.
+    pub const MAX_LEN: usize = list_len(flow::DESTINATION, BYTE)
+        + list_len(1 << LOG_MAX_DESTINATIONS, BYTE + U32)
+        + list_len(0, U32);
+
     /// Makes an entry of a flow_context. Its list has destinations, none if packets are
     /// dropped or allowed, and then counters.
     pub fn parse(kind: Kind, context: &[u8]) -> Result<Self, Status> {

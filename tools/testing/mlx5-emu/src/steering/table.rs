@@ -9,9 +9,17 @@ use super::{
     },
     index::Index,
     kind::Kind,
-    LOG_MAX_DESTINATIONS, LOG_MAX_SIZE,
+    LOG_MAX_DESTINATIONS,
+    LOG_MAX_ENTRIES,
+    LOG_MAX_SIZE, //
 };
 use crate::{
+    encoded::{
+        self,
+        list_len,
+        BYTE,
+        U32, //
+    },
     host::FunctionId,
     ifc::{
         ethernet::flow,
@@ -29,6 +37,9 @@ use std::{
     collections::BTreeMap,
     ops::RangeInclusive, //
 };
+
+/// Most entries, and most groups.
+const MAX_ENTRIES: usize = 1 << LOG_MAX_ENTRIES;
 
 /// Numbers of groups, in each table.
 const GROUPS: std::ops::Range<u32> = 1..1 << 16;
@@ -48,9 +59,9 @@ pub struct Group {
 /// What a record has of a mask: a list of bytes.
 mod mask {
     use super::Key;
+    use crate::encoded;
     use serde::{
         de::Error,
-        Deserialize,
         Deserializer,
         Serialize,
         Serializer, //
@@ -61,12 +72,15 @@ mod mask {
     }
 
     pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Key, D::Error> {
-        let bytes = Vec::<u8>::deserialize(from)?;
+        let bytes = encoded::list::<D, u8, { size_of::<Key>() }>(from)?;
         bytes.try_into().map_err(|_| D::Error::custom("a mask"))
     }
 }
 
 impl Group {
+    /// Most bytes in a record.
+    const MAX_LEN: usize = 2 * U32 + list_len(size_of::<Key>(), BYTE);
+
     /// CREATE_FLOW_GROUP.
     pub fn parse(kind: Kind, input: &[u8]) -> Result<Self, Status> {
         let group = Self {
@@ -91,7 +105,9 @@ impl Group {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Table {
     pub(super) context: Vec<u8>,
+    #[serde(deserialize_with = "encoded::map::<_, _, _, MAX_ENTRIES>")]
     pub(super) groups: BTreeMap<u32, Group>,
+    #[serde(deserialize_with = "encoded::map::<_, _, _, MAX_ENTRIES>")]
     pub(super) entries: BTreeMap<u32, Entry>,
     /// Numbers of groups that are free.
     #[serde(skip)]
@@ -104,6 +120,10 @@ pub struct Table {
 }
 
 impl Saved for Table {
+    const MAX_LEN: usize = list_len(flow::TABLE_CONTEXT_LEN, BYTE)
+        + list_len(MAX_ENTRIES, U32 + Group::MAX_LEN)
+        + list_len(MAX_ENTRIES, U32 + Entry::MAX_LEN);
+
     fn is_sound(&self) -> bool {
         let groups = &self.groups;
         self.context.len() == flow::TABLE_CONTEXT_LEN
