@@ -319,7 +319,9 @@ impl Model {
         for function in 0..FUNCTIONS {
             let driver = model.prepare(FunctionId(function));
             model.drivers.push(driver);
-            model.hca.functions[usize::from(function)].up = true;
+            let driven = &mut model.hca.functions[usize::from(function)];
+            driven.started = function > 0;
+            driven.up = true;
         }
         if options & ESWITCH != 0 {
             model.switch();

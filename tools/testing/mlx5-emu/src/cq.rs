@@ -190,9 +190,19 @@ impl Saved for CompletionQueue {
         + list_len(CONTEXT.end - CONTEXT.start, BYTE);
 
     fn is_sound(&self) -> bool {
+        // Where CREATE_CQ had it.
+        let input = [&[0; CONTEXT.start], self.context.as_slice()].concat();
         self.ring.is_sound(MAX_LOG_SIZE, CQE_SHIFT..=CQE_SHIFT)
             && self.producer <= INDEX
             && self.context.len() == CONTEXT.len()
+            && ifc::CQC_CQE_SZ.get(&input) == 0
+            && self.eq == ifc::CQC_EQN.get(&input) as u8
+            && u64::from(self.uar) == ifc::CQC_UAR.get(&input)
+            && self.doorbell_record == ifc::CQC_DBR.get(&input)
+            && self.ring.is_as(
+                ifc::CQC_LOG_PAGE_SIZE.get(&input),
+                ifc::CQC_LOG_SIZE.get(&input),
+            )
     }
 
     fn belong(&mut self, id: FunctionId) {
@@ -300,5 +310,54 @@ impl CompletionQueue {
     pub fn was_prepared(&self, host: &mut dyn Host) -> bool {
         let is_invalid = |cqe: &[u8]| cqe[OP_OWN] >> 4 == INVALID;
         self.ring.all(host, self.owner, is_invalid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cq_of_an_image_is_as_its_context_says() {
+        let mut input = vec![0; ifc::QUEUE_PAS + 8];
+        for (field, value) in [
+            (ifc::CQC_EQN, 0x12),
+            (ifc::CQC_UAR, 0x34),
+            (ifc::CQC_DBR, 0x5000),
+            (ifc::CQC_LOG_SIZE, 3),
+            (ifc::CQC_LOG_PAGE_SIZE, 1),
+            (ethernet::CQC_PERIOD, 7),
+        ] {
+            field.set(&mut input, value);
+        }
+        let good = CompletionQueue::parse(FunctionId(1), &input).unwrap();
+        assert!(good.is_sound());
+        let is_sound = |change: &dyn Fn(&mut CompletionQueue)| {
+            let mut cq = good.clone();
+            change(&mut cq);
+            cq.is_sound()
+        };
+        assert!(is_sound(&|cq| cq.producer = INDEX));
+        let bad: [&dyn Fn(&mut CompletionQueue); 6] = [
+            &|cq| cq.eq = 0x13,
+            &|cq| cq.uar = 0x35,
+            &|cq| cq.doorbell_record = 0,
+            &|cq| cq.producer = INDEX + 1,
+            &|cq| cq.context.truncate(0x20),
+            &|cq| cq.context.fill(0),
+        ];
+        for (number, change) in bad.into_iter().enumerate() {
+            assert!(!is_sound(change), "{number}");
+        }
+        for (field, value) in [
+            (ifc::CQC_CQE_SZ, 1),
+            (ifc::CQC_LOG_SIZE, 4),
+            (ifc::CQC_LOG_PAGE_SIZE, 0),
+        ] {
+            let mut changed = input.clone();
+            field.set(&mut changed, value);
+            let changed = changed[CONTEXT].to_vec();
+            assert!(!is_sound(&|cq| cq.context = changed.clone()), "{field:?}");
+        }
     }
 }

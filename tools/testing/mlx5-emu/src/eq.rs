@@ -33,6 +33,8 @@ const EQE_SHIFT: u32 = 6;
 const OWNER: usize = 63;
 /// What there is of an index.
 const INDEX: u32 = 0xff_ffff;
+/// What CREATE_EQ has bits for.
+const MAX_VECTOR: u16 = 0xfff;
 /// Largest queue, as a shift.
 pub const MAX_LOG_SIZE: u64 = 22;
 
@@ -54,6 +56,7 @@ impl Saved for EventQueue {
 
     fn is_sound(&self) -> bool {
         self.ring.is_sound(MAX_LOG_SIZE, EQE_SHIFT..=EQE_SHIFT)
+            && self.vector <= MAX_VECTOR
             && self.producer <= INDEX
             && self.consumer <= INDEX
     }

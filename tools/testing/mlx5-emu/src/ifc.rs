@@ -45,6 +45,11 @@ impl Field {
         (1 << self.width) - 1
     }
 
+    /// Whether it has bits for a value.
+    pub fn holds(self, value: u64) -> bool {
+        u128::from(value) <= self.mask()
+    }
+
     /// Reads the field; what is not in `buf` is 0.
     pub fn get(self, buf: &[u8]) -> u64 {
         let (bytes, after) = self.bytes();

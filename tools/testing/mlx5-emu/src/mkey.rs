@@ -3,6 +3,7 @@
 //! Memory keys: host memory as a range of addresses, or as it is.
 
 use crate::{
+    config::Config,
     encoded::{
         self,
         list_len,
@@ -65,6 +66,16 @@ pub struct Limits {
     pub physical: bool,
 }
 
+impl Limits {
+    /// Those of an HCA with these properties.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            log_max_page: config.log_max_mkey_page.into(),
+            physical: config.network.is_some(),
+        }
+    }
+}
+
 /// An mkey.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Mkey {
@@ -121,6 +132,14 @@ impl Saved for Mkey {
                     && mtts.iter().all(|mtt| mtt & ((1 << log_page_size) - 1) == 0)
             }
             Translation::Physical => true,
+        }
+    }
+
+    fn is_possible(&self, config: &Config) -> bool {
+        let limits = Limits::of(config);
+        match &self.translation {
+            Translation::Pages { log_page_size, .. } => *log_page_size <= limits.log_max_page,
+            Translation::Physical => limits.physical,
         }
     }
 
@@ -271,5 +290,47 @@ impl Translation {
             left -= n;
         }
         pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mkey(translation: Translation) -> Mkey {
+        Mkey {
+            owner: FunctionId(1),
+            variant: 0,
+            pd: 1,
+            translation,
+            local_read: true,
+            local_write: true,
+        }
+    }
+
+    #[test]
+    fn an_mkey_of_an_image_is_one_that_its_hca_has() {
+        let nic = Config {
+            network: Some([2; 6]),
+            log_max_mkey_page: 20,
+            ..Config::default()
+        };
+        let hca = Config {
+            network: None,
+            ..nic.clone()
+        };
+        let physical = mkey(Translation::Physical);
+        assert!(physical.is_sound());
+        assert!(physical.is_possible(&nic) && !physical.is_possible(&hca));
+        for log_page_size in [12, 20, 21, 63] {
+            let pages = mkey(Translation::Pages {
+                start: 0,
+                len: 1,
+                log_page_size,
+                mtts: vec![0],
+            });
+            assert!(pages.is_sound());
+            assert_eq!(pages.is_possible(&hca), log_page_size <= 20);
+        }
     }
 }

@@ -133,6 +133,12 @@ impl Numbers {
         was_taken
     }
 
+    /// Whether none is taken that is not in `range`.
+    pub fn are_within(&self, range: Range<u32>) -> bool {
+        let ends = [self.taken.first(), self.taken.last()];
+        ends.into_iter().flatten().all(|n| range.contains(n))
+    }
+
     /// How many are taken.
     pub fn len(&self) -> usize {
         self.taken.len()

@@ -35,6 +35,8 @@ const NON_ZERO_RQ: u64 = 0;
 /// Most entries of a receive queue, and their bytes, as shifts: what CREATE_QP has bits for.
 const LOG_MAX_RQ: u64 = 15;
 const LOG_STRIDES: std::ops::RangeInclusive<u32> = 4..=11;
+/// Largest number of a QP that a command has bits for.
+const MAX_NUMBER: u32 = 0xff_ffff;
 /// Bytes of a data segment (`struct mlx5_wqe_data_seg`).
 const DATA_SEGMENT: usize = 16;
 
@@ -102,7 +104,13 @@ impl Saved for QueuePair {
 
     fn is_sound(&self) -> bool {
         let receive = self.receive.as_ref();
-        receive.is_none_or(|receive| receive.ring.is_sound(LOG_MAX_RQ, LOG_STRIDES))
+        // A QP gets its other end with INIT2RTR_QP.
+        let remotes = match self.state {
+            QpState::Reset | QpState::Init => 0..=0,
+            _ => 0..=MAX_NUMBER,
+        };
+        remotes.contains(&self.remote)
+            && receive.is_none_or(|receive| receive.ring.is_sound(LOG_MAX_RQ, LOG_STRIDES))
     }
 
     fn belong(&mut self, id: FunctionId) {
@@ -181,5 +189,34 @@ impl QueuePair {
             lkey: be32(4),
             addr: (u64::from(be32(8)) << 32) | u64::from(be32(12)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qp_of_an_image_has_its_other_end_from_a_command() {
+        let fields = [(ifc::QPC_NO_SQ, 1), (ifc::QPC_RQ_TYPE, 3)];
+        let mut input = vec![0; ifc::QUEUE_PAS];
+        for (field, value) in fields {
+            field.set(&mut input, value);
+        }
+        let mut qp = QueuePair::parse(FunctionId(1), &input).unwrap();
+        assert!(qp.is_sound());
+        qp.remote = 5;
+        for (state, ok) in [
+            (QpState::Reset, false),
+            (QpState::Init, false),
+            (QpState::ReadyToReceive, true),
+            (QpState::ReadyToSend, true),
+            (QpState::Error, true),
+        ] {
+            qp.state = state;
+            assert_eq!(qp.is_sound(), ok, "{state:?}");
+        }
+        qp.remote = MAX_NUMBER + 1;
+        assert!(!qp.is_sound());
     }
 }

@@ -87,6 +87,12 @@ impl Ring {
             && self.pages.len() == pages(self.log_page, self.log_count, self.log_entry)
     }
 
+    /// Whether it has pages and entries as the fields of a command say.
+    pub fn is_as(&self, log_page_size: u64, log_count: u64) -> bool {
+        u64::from(self.log_page - LOG_MIN_PAGE) == log_page_size
+            && u64::from(self.log_count) == log_count
+    }
+
     /// Number of pages.
     pub fn pages(&self) -> usize {
         self.pages.len()

@@ -24,7 +24,10 @@ use crate::{
         FunctionId,
         Host, //
     },
-    initseg::LOG_SLOTS,
+    numbers::{
+        self,
+        Numbers, //
+    },
     objects::Objects,
     pages::LentPages,
     pool::Numbered,
@@ -43,7 +46,10 @@ use serde::{
     Deserialize,
     Serialize, //
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    ops::Range, //
+};
 
 /// What a record can have.
 pub trait Saved: Serialize + DeserializeOwned {
@@ -52,6 +58,11 @@ pub trait Saved: Serialize + DeserializeOwned {
 
     /// Whether the model could have come to it by itself.
     fn is_sound(&self) -> bool;
+
+    /// Whether an HCA like this lets a driver make it.
+    fn is_possible(&self, _config: &Config) -> bool {
+        true
+    }
 
     /// It is one of this function from now on.
     fn belong(&mut self, _id: FunctionId) {}
@@ -74,7 +85,8 @@ impl Saved for Registers {
     const MAX_LEN: usize = 4 * BYTE + Chosen::MAX_LEN + 4 * U32;
 
     fn is_sound(&self) -> bool {
-        self.chosen.is_sound()
+        // INIT_HCA comes after ENABLE_HCA, and what ends that ends both.
+        self.chosen.is_sound() && (self.started || !self.up)
     }
 }
 
@@ -106,29 +118,62 @@ fn encode<T: Saved>(what: &T) -> Vec<u8> {
     postcard::to_stdvec(what).unwrap_or_default()
 }
 
-fn decode<T: Saved>(id: FunctionId, bytes: &[u8]) -> Result<T, Unsound> {
+fn decode<T: Saved>(config: &Config, id: FunctionId, bytes: &[u8]) -> Result<T, Unsound> {
     if bytes.len() > T::MAX_LEN {
         return Err(Unsound);
     }
     let (mut what, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|_| Unsound)?;
-    if !rest.is_empty() || !what.is_sound() {
+    if !rest.is_empty() || !what.is_sound() || !what.is_possible(config) {
         return Err(Unsound);
     }
     what.belong(id);
     Ok(what)
 }
 
-/// Puts one of many objects where it belongs, or takes it away.
-fn put<K: TryFrom<u32>, T: Saved>(
-    objects: &mut impl Numbered<K, T>,
+/// A record that is loaded, or that there is none any more.
+struct Loaded<'a> {
+    config: &'a Config,
     id: FunctionId,
     number: u32,
-    bytes: Option<&[u8]>,
-) -> Result<(), Unsound> {
-    let number = K::try_from(number).map_err(|_| Unsound)?;
-    let object = bytes.map(|bytes| decode(id, bytes)).transpose()?;
-    objects.put(number, object);
-    Ok(())
+    bytes: Option<&'a [u8]>,
+}
+
+impl Loaded<'_> {
+    fn decode<T: Saved>(&self) -> Result<Option<T>, Unsound> {
+        let decode = |bytes| decode(self.config, self.id, bytes);
+        self.bytes.map(decode).transpose()
+    }
+
+    /// Loads what there is one of; `fresh` is that after a reset.
+    fn single<T: Saved + Clone>(&self, now: &mut T, fresh: &T) -> Result<(), Unsound> {
+        *now = self.decode()?.unwrap_or_else(|| fresh.clone());
+        Ok(())
+    }
+
+    /// Loads which numbers of `range` are taken.
+    fn numbers(
+        &self,
+        now: &mut Numbers,
+        fresh: &Numbers,
+        range: Range<u32>,
+    ) -> Result<(), Unsound> {
+        let numbers: Numbers = self.decode()?.unwrap_or_else(|| fresh.clone());
+        if !numbers.are_within(range) {
+            return Err(Unsound);
+        }
+        *now = numbers;
+        Ok(())
+    }
+
+    /// Puts one of many objects where it belongs, or takes it away.
+    fn put<K: TryFrom<u32>, T: Saved>(
+        &self,
+        objects: &mut impl Numbered<K, T>,
+    ) -> Result<(), Unsound> {
+        let number = K::try_from(self.number).map_err(|_| Unsound)?;
+        objects.put(number, self.decode()?);
+        Ok(())
+    }
 }
 
 /// Adds the records of all objects of a kind.
@@ -209,49 +254,44 @@ impl Resources {
     /// Loads a record; what has none is as `fresh`, after a reset.
     pub fn load(
         &mut self,
+        config: &Config,
         fresh: &Self,
         id: FunctionId,
         Key { kind, number }: Key,
         bytes: Option<&[u8]>,
     ) -> Result<(), Unsound> {
-        fn single<T: Saved + Clone>(
-            now: &mut T,
-            fresh: &T,
-            id: FunctionId,
-            bytes: Option<&[u8]>,
-        ) -> Result<(), Unsound> {
-            *now = match bytes {
-                Some(bytes) => decode(id, bytes)?,
-                None => fresh.clone(),
-            };
-            Ok(())
+        if !limits::numbers(kind).contains(&number) {
+            return Err(Unsound);
         }
+        let loaded = Loaded {
+            config,
+            id,
+            number,
+            bytes,
+        };
         let (own, of_fresh) = (&mut self.objects, &fresh.objects);
         match kind {
-            Kind::Registers => single(&mut self.registers, &fresh.registers, id, bytes),
-            Kind::Pages => single(&mut self.pages, &fresh.pages, id, bytes),
-            Kind::Vport => single(&mut self.vport, &fresh.vport, id, bytes),
-            Kind::Counters => single(&mut self.counters, &fresh.counters, id, bytes),
-            Kind::Pds => single(&mut own.pds, &of_fresh.pds, id, bytes),
-            Kind::Uars => single(&mut own.uars, &of_fresh.uars, id, bytes),
-            Kind::Domains => single(&mut own.domains, &of_fresh.domains, id, bytes),
-            // One for each slot.
-            Kind::Command if number >= 1 << LOG_SLOTS => Err(Unsound),
-            Kind::Command => put(&mut self.commands, id, number, bytes),
-            Kind::Eq => put(&mut own.eqs, id, number, bytes),
-            Kind::Mkey => put(&mut own.mkeys, id, number, bytes),
-            Kind::Cq => put(&mut own.cqs, id, number, bytes),
-            Kind::Qp => put(&mut own.qps, id, number, bytes),
-            Kind::Tis => put(&mut own.tiss, id, number, bytes),
-            Kind::Tir => put(&mut own.tirs, id, number, bytes),
-            Kind::Rqt => put(&mut own.rqts, id, number, bytes),
-            Kind::Sq => put(&mut own.sqs, id, number, bytes),
-            Kind::Rq => put(&mut own.rqs, id, number, bytes),
-            Kind::QCounter => put(&mut own.q_counters, id, number, bytes),
-            Kind::FlowTable => put(&mut own.flow_tables, id, number, bytes),
+            Kind::Registers => loaded.single(&mut self.registers, &fresh.registers),
+            Kind::Pages => loaded.single(&mut self.pages, &fresh.pages),
+            Kind::Vport => loaded.single(&mut self.vport, &fresh.vport),
+            Kind::Counters => loaded.single(&mut self.counters, &fresh.counters),
+            Kind::Pds => loaded.numbers(&mut own.pds, &of_fresh.pds, numbers::PDS),
+            Kind::Uars => loaded.numbers(&mut own.uars, &of_fresh.uars, numbers::VF_UARS),
+            Kind::Domains => loaded.numbers(&mut own.domains, &of_fresh.domains, numbers::DOMAINS),
+            Kind::Command => loaded.put(&mut self.commands),
+            Kind::Eq => loaded.put(&mut own.eqs),
+            Kind::Mkey => loaded.put(&mut own.mkeys),
+            Kind::Cq => loaded.put(&mut own.cqs),
+            Kind::Qp => loaded.put(&mut own.qps),
+            Kind::Tis => loaded.put(&mut own.tiss),
+            Kind::Tir => loaded.put(&mut own.tirs),
+            Kind::Rqt => loaded.put(&mut own.rqts),
+            Kind::Sq => loaded.put(&mut own.sqs),
+            Kind::Rq => loaded.put(&mut own.rqs),
+            Kind::QCounter => loaded.put(&mut own.q_counters),
+            Kind::FlowTable => loaded.put(&mut own.flow_tables),
             Kind::Root => {
-                let root = bytes.map(|bytes| decode(id, bytes)).transpose()?;
-                own.flow_tables.load_root(root);
+                own.flow_tables.load_root(loaded.decode()?);
                 Ok(())
             }
         }

@@ -71,11 +71,19 @@ pub struct Rq {
     pub queue: WorkQueue,
 }
 
+/// Checks what only the context of a receive queue has.
+fn check(context: &[u8]) -> Result<(), Status> {
+    match rqc::MEMORY.get(context) {
+        MEMORY_INLINE => Ok(()),
+        _ => Err(Status::BadParam),
+    }
+}
+
 impl Saved for Rq {
     const MAX_LEN: usize = WorkQueue::max_len(*LOG_STRIDES.end());
 
     fn is_sound(&self) -> bool {
-        self.queue.is_sound(LOG_STRIDES)
+        self.queue.is_sound(LOG_STRIDES) && check(&self.queue.context).is_ok()
     }
 }
 
@@ -89,9 +97,7 @@ impl Rq {
     /// CREATE_RQ.
     pub fn parse(input: &[u8]) -> Result<Self, Status> {
         let context = input.get(CONTEXT..).unwrap_or_default();
-        if rqc::MEMORY.get(context) != MEMORY_INLINE {
-            return Err(Status::BadParam);
-        }
+        check(context)?;
         Ok(Self {
             queue: WorkQueue::parse(context, LOG_STRIDES)?,
         })

@@ -124,11 +124,19 @@ fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
+/// Checks what only the context of a send queue has.
+fn check(context: &[u8]) -> Result<(), Status> {
+    match sqc::TIS_COUNT.get(context) {
+        0 | 1 => Ok(()),
+        _ => Err(Status::BadParam),
+    }
+}
+
 impl Saved for Sq {
     const MAX_LEN: usize = WorkQueue::max_len(LOG_BLOCK);
 
     fn is_sound(&self) -> bool {
-        self.queue.is_sound(LOG_BLOCK..=LOG_BLOCK)
+        self.queue.is_sound(LOG_BLOCK..=LOG_BLOCK) && check(&self.queue.context).is_ok()
     }
 }
 
@@ -142,9 +150,7 @@ impl Sq {
     /// CREATE_SQ.
     pub fn parse(input: &[u8]) -> Result<Self, Status> {
         let context = input.get(CONTEXT..).unwrap_or_default();
-        if sqc::TIS_COUNT.get(context) > 1 {
-            return Err(Status::BadParam);
-        }
+        check(context)?;
         Ok(Self {
             queue: WorkQueue::parse(context, LOG_BLOCK..=LOG_BLOCK)?,
             behind: false,

@@ -36,7 +36,7 @@ use table::{
 };
 
 /// Numbers of tables.
-const TABLES: std::ops::Range<u32> = 1..1 << LOG_MAX_TABLES;
+pub const TABLES: std::ops::Range<u32> = 1..1 << LOG_MAX_TABLES;
 /// Most tables, as a shift.
 pub const LOG_MAX_TABLES: u64 = 16;
 /// Most entries of a table, as a shift.

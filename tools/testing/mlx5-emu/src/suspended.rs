@@ -69,7 +69,7 @@ impl Hca {
         };
         let records = joined.join(image.parts.clone()).ok_or(Refused::Record)?;
         for (key, bytes) in records {
-            let loaded = resources.load(&fresh, id, key, bytes.as_deref());
+            let loaded = resources.load(&self.config, &fresh, id, key, bytes.as_deref());
             loaded.map_err(|_| Refused::Record)?;
         }
         if !resources.fit() {

@@ -107,7 +107,8 @@ impl Saved for Settings {
 
     fn is_sound(&self) -> bool {
         let sane = |list: &Vec<u8>| list.len() % ENTRY == 0 && list.len() <= ENTRY << LOG_MAX_LIST;
-        self.lists.iter().all(sane)
+        let mut fields = SAVED.into_iter().zip(self.fields);
+        self.lists.iter().all(sane) && fields.all(|(field, value)| field.holds(value))
     }
 }
 
@@ -402,5 +403,19 @@ mod tests {
             assert_eq!(output[at + 15], octets, "{at:#x}");
         }
         assert_eq!(output.iter().filter(|byte| **byte != 0).count(), 8);
+    }
+
+    #[test]
+    fn settings_of_an_image_are_as_long_as_their_fields() {
+        let good = Vport::new(MAC, FunctionId(1)).settings();
+        assert!(good.is_sound());
+        for (number, field) in SAVED.into_iter().enumerate() {
+            let mut settings = good.clone();
+            settings.fields[number] = u64::MAX;
+            assert!(!settings.is_sound(), "{field:?}");
+        }
+        let mut settings = good.clone();
+        settings.lists[0] = vec![0; ENTRY + 1];
+        assert!(!settings.is_sound());
     }
 }

@@ -31,6 +31,7 @@ use serde::{
     Deserialize,
     Serialize, //
 };
+use std::ops::RangeInclusive;
 
 /// `MLX5_WQ_TYPE_CYCLIC`
 const CYCLIC: u64 = 1;
@@ -93,6 +94,21 @@ pub struct WorkQueue {
     log_stride: u32,
 }
 
+/// Checks the context of a queue, with entries of `strides` bytes, as shifts.
+fn check(context: &[u8], strides: RangeInclusive<u64>) -> Result<(), Status> {
+    if wq::STATE.get(context) != QueueState::Reset as u64
+        || wq::TYPE.get(context) != CYCLIC
+        || wq::SIGNATURE.get(context) != 0
+        || wq::PAGE_OFFSET.get(context) != 0
+        || wq::UMEM_VALID.get(context) != 0
+        || wq::LOG_SIZE.get(context) > MAX_LOG_SIZE
+        || !strides.contains(&wq::LOG_STRIDE.get(context))
+    {
+        return Err(Status::BadParam);
+    }
+    Ok(())
+}
+
 impl WorkQueue {
     /// Most bytes in a record, of one with entries of at most so many bytes, as a shift.
     pub const fn max_len(log_stride: u64) -> usize {
@@ -107,19 +123,8 @@ impl WorkQueue {
 
     /// From the context of an SQ or an RQ, with entries of `strides` bytes, as
     /// shifts.
-    pub fn parse(context: &[u8], strides: std::ops::RangeInclusive<u64>) -> Result<Self, Status> {
-        let log_size = wq::LOG_SIZE.get(context);
-        let log_stride = wq::LOG_STRIDE.get(context);
-        if wq::STATE.get(context) != QueueState::Reset as u64
-            || wq::TYPE.get(context) != CYCLIC
-            || wq::SIGNATURE.get(context) != 0
-            || wq::PAGE_OFFSET.get(context) != 0
-            || wq::UMEM_VALID.get(context) != 0
-            || log_size > MAX_LOG_SIZE
-            || !strides.contains(&log_stride)
-        {
-            return Err(Status::BadParam);
-        }
+    pub fn parse(context: &[u8], strides: RangeInclusive<u64>) -> Result<Self, Status> {
+        check(context, strides)?;
         let (own, pages) = context
             .split_at_checked(wq::CONTEXT_LEN)
             .ok_or(Status::BadInputLen)?;
@@ -131,20 +136,26 @@ impl WorkQueue {
             ring: Ring::parse(
                 pages,
                 wq::LOG_PAGE_SIZE.get(context) as u32,
-                log_size as u32,
-                log_stride as u32,
+                wq::LOG_SIZE.get(context) as u32,
+                wq::LOG_STRIDE.get(context) as u32,
             )?,
             doorbell_record: wq::DBR.get(context),
-            log_stride: log_stride as u32,
+            log_stride: wq::LOG_STRIDE.get(context) as u32,
         })
     }
 
     /// Whether one that was loaded is one that [`Self::parse`] could have made.
-    pub fn is_sound(&self, strides: std::ops::RangeInclusive<u64>) -> bool {
-        let log_stride = self.log_stride;
-        self.context.len() == wq::CONTEXT_LEN
-            && strides.contains(&log_stride.into())
+    pub fn is_sound(&self, strides: RangeInclusive<u64>) -> bool {
+        let (context, log_stride) = (&self.context, self.log_stride);
+        context.len() == wq::CONTEXT_LEN
+            && check(context, strides).is_ok()
+            && u64::from(self.pd) == wq::PD.get(context)
+            && self.doorbell_record == wq::DBR.get(context)
+            && u64::from(log_stride) == wq::LOG_STRIDE.get(context)
             && self.ring.is_sound(MAX_LOG_SIZE, log_stride..=log_stride)
+            && self
+                .ring
+                .is_as(wq::LOG_PAGE_SIZE.get(context), wq::LOG_SIZE.get(context))
     }
 
     /// QUERY_SQ, QUERY_RQ: its context.
@@ -296,6 +307,45 @@ mod tests {
             let mut bad = good.clone();
             field.set(&mut bad, value);
             assert!(WorkQueue::parse(&bad, 6..=6).is_err());
+        }
+    }
+
+    #[test]
+    fn a_queue_of_an_image_is_as_its_context_says() {
+        let mut context = vec![0; wq::CONTEXT_LEN + 8];
+        for (field, value) in [
+            (wq::TYPE, 1),
+            (wq::LOG_STRIDE, 6),
+            (wq::LOG_SIZE, 6),
+            (wq::PD, 5),
+            (wq::DBR, 0x5000),
+        ] {
+            field.set(&mut context, value);
+        }
+        let good = WorkQueue::parse(&context, 6..=6).unwrap();
+        assert!(good.is_sound(6..=6) && !good.is_sound(7..=7));
+        let bad: [fn(&mut WorkQueue); 4] = [
+            |queue| queue.pd = 6,
+            |queue| queue.doorbell_record = 0,
+            |queue| queue.log_stride = 5,
+            |queue| queue.context.truncate(wq::CONTEXT_LEN - 1),
+        ];
+        for (number, change) in bad.into_iter().enumerate() {
+            let mut queue = good.clone();
+            change(&mut queue);
+            assert!(!queue.is_sound(6..=6), "{number}");
+        }
+        for (field, value) in [
+            (wq::STATE, 1),
+            (wq::TYPE, 0),
+            (wq::SIGNATURE, 1),
+            (wq::UMEM_VALID, 1),
+            (wq::LOG_SIZE, 5),
+            (wq::LOG_PAGE_SIZE, 1),
+        ] {
+            let mut queue = good.clone();
+            field.set(&mut queue.context, value);
+            assert!(!queue.is_sound(6..=6), "{field:?}");
         }
     }
 

@@ -97,10 +97,7 @@ impl Context<'_> {
     }
 
     pub(super) fn create_mkey(&mut self) -> Result<()> {
-        let limits = Limits {
-            log_max_page: self.hca.config.log_max_mkey_page.into(),
-            physical: self.hca.config.network.is_some(),
-        };
+        let limits = Limits::of(&self.hca.config);
         let mkey = Mkey::parse(self.function, self.input, limits)?;
         self.check_list(mkey.pages())?;
         if !self.objects().pds.has(mkey.pd) {

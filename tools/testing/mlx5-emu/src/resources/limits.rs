@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How large records can be. What is larger is refused before it is read.
+//! How large records can be, and which numbers they can have. What is larger is refused before
+//! it is read.
 
 use super::{
     Registers,
@@ -10,8 +11,12 @@ use crate::{
     cmdq::SavedCommand,
     cq::CompletionQueue,
     eq::EventQueue,
+    initseg::LOG_SLOTS,
     mkey::Mkey,
-    numbers::Numbers,
+    numbers::{
+        self,
+        Numbers, //
+    },
     objects::QCounter,
     pages::LentPages,
     qp::QueuePair,
@@ -19,7 +24,10 @@ use crate::{
     rq::Rq,
     rqt::Rqt,
     sq::Sq,
-    steering::Table,
+    steering::{
+        self,
+        Table, //
+    },
     tir::Tir,
     tis::Tis,
     vport::{
@@ -27,6 +35,7 @@ use crate::{
         Settings, //
     },
 };
+use std::ops::Range;
 
 /// Most bytes that a record of this kind has if commands have made it.
 pub const fn max_len(kind: Kind) -> usize {
@@ -52,10 +61,37 @@ pub const fn max_len(kind: Kind) -> usize {
     }
 }
 
+/// Numbers that commands give to what records of this kind are of; 0 if there is always one.
+pub const fn numbers(kind: Kind) -> Range<u32> {
+    match kind {
+        Kind::Command => 0..1 << LOG_SLOTS,
+        Kind::Eq => numbers::EQS,
+        Kind::Mkey => numbers::MKEYS,
+        Kind::Cq => numbers::CQS,
+        Kind::Qp => numbers::QPS,
+        Kind::Tis => numbers::TISS,
+        Kind::Tir => numbers::TIRS,
+        Kind::Rqt => numbers::RQTS,
+        Kind::Sq => numbers::SQS,
+        Kind::Rq => numbers::RQS,
+        Kind::QCounter => numbers::Q_COUNTERS,
+        Kind::FlowTable => steering::TABLES,
+        Kind::Registers
+        | Kind::Pages
+        | Kind::Vport
+        | Kind::Counters
+        | Kind::Pds
+        | Kind::Uars
+        | Kind::Domains
+        | Kind::Root => 0..1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
+        config::Config,
         host::FunctionId,
         ifc::{
             self,
@@ -71,7 +107,10 @@ mod tests {
             Key,
             Part, //
         },
-        resources::encode, //
+        resources::{
+            encode,
+            Resources, //
+        },
     };
 
     #[test]
@@ -88,6 +127,54 @@ mod tests {
             assert!(Joined::default().join(vec![piece(kind, most)]).is_some());
             let larger = piece(kind, most + 1);
             assert!(Joined::default().join(vec![larger]).is_none(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn records_have_numbers_that_commands_give() {
+        let config = Config::default();
+        let id = FunctionId(1);
+        let fresh = Resources::after_reset(&config, id);
+        let load = |kind, number, bytes: Option<&[u8]>| {
+            let key = Key { kind, number };
+            let loaded = fresh.clone().load(&config, &fresh, id, key, bytes);
+            loaded.is_ok()
+        };
+        for kind in Kind::ALL {
+            let Range { start, end } = numbers(kind);
+            assert!(load(kind, start, None) && load(kind, end - 1, None));
+            assert!(!load(kind, end, None), "{kind:?}");
+            assert!(start == 0 || !load(kind, start - 1, None), "{kind:?}");
+        }
+        // Sets of one, or two.
+        for (kind, good, bad) in [
+            (Kind::Pds, &[1, 1], &[1, 0]),
+            (Kind::Uars, &[1, 0x7f], &[1, 0xf]),
+            (Kind::Domains, &[1, 1], &[1, 0]),
+        ] {
+            assert!(load(kind, 0, Some(good)), "{kind:?}");
+            assert!(!load(kind, 0, Some(bad)), "{kind:?}");
+        }
+        assert!(!load(Kind::Uars, 0, Some(&[2, 0x10, 0x80, 1])));
+        assert!(!load(Kind::Domains, 0, Some(&[1, 0x80, 8])));
+        assert!(!load(Kind::Pds, 0, Some(&[1, 0x80, 0x80, 0x80, 8])));
+    }
+
+    #[test]
+    fn nobody_inits_what_was_not_enabled() {
+        for (started, up, ok) in [
+            (false, false, true),
+            (true, false, true),
+            (true, true, true),
+            (false, true, false),
+        ] {
+            let fresh = Resources::after_reset(&Config::default(), FunctionId(1));
+            let registers = Registers {
+                started,
+                up,
+                ..fresh.registers
+            };
+            assert_eq!(registers.is_sound(), ok);
         }
     }
 

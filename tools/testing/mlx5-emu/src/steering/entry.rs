@@ -110,6 +110,22 @@ impl Entry {
         })
     }
 
+    /// Whether one that was loaded is one that [`Self::parse`] could have made.
+    pub fn is_sound(&self, kind: Kind) -> bool {
+        let counts = [self.destinations.len(), self.counters.len()].map(|count| count as u64);
+        let fields = [flow::DESTINATIONS, flow::COUNTERS].map(|field| field.get(&self.context));
+        let most = 1 << LOG_MAX_DESTINATIONS;
+        let lists = kind.lists(flow::ACTION.get(&self.context), most);
+        let mut destinations = self.destinations.iter();
+        self.context.len() <= flow::DESTINATION
+            && counts == fields
+            && lists.is_ok_and(|lists| lists.iter().zip(&counts).all(|(list, n)| list.contains(n)))
+            && flow::EXTENDED.get(&self.context) == 0
+            && destinations.all(|destination| kind.leads_to(*destination))
+            && key(self.context.get(flow::VALUE..).unwrap_or_default())
+                .is_ok_and(|value| kind.check_value(&value).is_ok())
+    }
+
     /// The group that it belongs to.
     pub fn group(&self) -> u32 {
         flow::CONTEXT_GROUP.get(&self.context) as u32

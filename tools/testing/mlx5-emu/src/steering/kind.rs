@@ -85,7 +85,7 @@ impl Kind {
     }
 
     /// The `match_criteria_enable` that a group can have.
-    fn criteria(self) -> u64 {
+    pub fn criteria(self) -> u64 {
         match self {
             Self::Fdb => OUTER_HEADERS | MISC_PARAMETERS,
             _ => OUTER_HEADERS,

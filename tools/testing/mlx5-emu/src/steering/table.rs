@@ -9,7 +9,6 @@ use super::{
     },
     index::Index,
     kind::Kind,
-    LOG_MAX_DESTINATIONS,
     LOG_MAX_ENTRIES,
     LOG_MAX_SIZE, //
 };
@@ -95,6 +94,11 @@ impl Group {
         }
     }
 
+    /// Whether one that was loaded is one that [`Self::parse`] could have made.
+    fn is_sound(&self, kind: Kind) -> bool {
+        self.first <= self.last && kind.check_mask(kind.criteria(), &self.mask).is_ok()
+    }
+
     /// Indices that its entries can have.
     fn indices(&self) -> RangeInclusive<u32> {
         self.first..=self.last
@@ -119,20 +123,32 @@ pub struct Table {
     index: Index,
 }
 
+/// Checks a flow_table_context.
+fn check(context: &[u8]) -> Result<(), Status> {
+    if flow::TABLE_FLAGS.get(context) != 0
+        || flow::MISS_ACTION.get(context) > MISS_FORWARD
+        || flow::LOG_SIZE.get(context) > LOG_MAX_SIZE
+    {
+        return Err(Status::BadParam);
+    }
+    Ok(())
+}
+
 impl Saved for Table {
     const MAX_LEN: usize = list_len(flow::TABLE_CONTEXT_LEN, BYTE)
         + list_len(MAX_ENTRIES, U32 + Group::MAX_LEN)
         + list_len(MAX_ENTRIES, U32 + Entry::MAX_LEN);
 
     fn is_sound(&self) -> bool {
-        let groups = &self.groups;
+        let kind = Kind::NicReceive;
         self.context.len() == flow::TABLE_CONTEXT_LEN
-            && flow::LOG_SIZE.get(&self.context) <= LOG_MAX_SIZE
-            && self.entries.values().all(|entry| {
-                (flow::VALUE + flow::PARAM_LEN..=flow::DESTINATION).contains(&entry.context.len())
-                    && groups.contains_key(&entry.group())
-                    && entry.destinations.len() <= 1 << LOG_MAX_DESTINATIONS
-                    && entry.counters.is_empty()
+            && check(&self.context).is_ok()
+            && self.groups.keys().all(|number| GROUPS.contains(number))
+            && self.groups.values().all(|group| group.is_sound(kind))
+            && self.are_apart()
+            && self.entries.iter().all(|(index, entry)| {
+                let group = self.groups.get(&entry.group());
+                group.is_some_and(|group| group.indices().contains(index)) && entry.is_sound(kind)
             })
     }
 
@@ -153,13 +169,18 @@ impl Table {
             ranges: BTreeMap::new(),
             index: Index::default(),
         };
-        if flow::TABLE_FLAGS.get(&table.context) != 0
-            || flow::MISS_ACTION.get(&table.context) > MISS_FORWARD
-            || flow::LOG_SIZE.get(&table.context) > LOG_MAX_SIZE
-        {
-            return Err(Status::BadParam);
-        }
+        check(&table.context)?;
         Ok(table)
+    }
+
+    /// Whether its groups are within it, and do not overlap.
+    fn are_apart(&self) -> bool {
+        let groups = self.groups.values();
+        let mut ranges: Vec<_> = groups.map(|group| (group.first, group.last)).collect();
+        ranges.sort_unstable();
+        let last = ranges.last();
+        last.is_none_or(|(_, last)| u64::from(*last) < self.size())
+            && ranges.is_sorted_by(|(_, last), (first, _)| last < first)
     }
 
     /// Makes all that follows from its groups and entries.

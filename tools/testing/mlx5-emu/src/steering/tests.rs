@@ -12,6 +12,7 @@ use crate::{
         },
         Packet, //
     },
+    resources::Saved, //
 };
 
 fn input(len: usize, fields: &[(Field, u64)]) -> Vec<u8> {
@@ -359,6 +360,75 @@ fn an_entry_that_was_changed_matches_as_it_is_now() {
     loaded.arrange();
     tables.put(first, Some(loaded));
     assert_eq!(lookup(&tables, &tcp4(b"")), [9]);
+}
+
+type Groups = BTreeMap<u32, Group>;
+
+/// Each is a change to a table that no command makes.
+#[test]
+fn a_table_of_an_image_is_one_that_commands_make() {
+    let (tables, _, second) = two();
+    let good = &tables.tables[&second];
+    assert!(good.is_sound());
+    let is_sound = |change: &dyn Fn(&mut Table)| {
+        let mut table = good.clone();
+        change(&mut table);
+        table.is_sound()
+    };
+    let of_context =
+        |field: Field, value| is_sound(&|table: &mut Table| field.set(&mut table.context, value));
+    assert!(of_context(flow::MISS_ACTION, 1));
+    for (field, value) in [
+        (flow::MISS_ACTION, 2),
+        (flow::TABLE_FLAGS, 1),
+        (flow::LOG_SIZE, LOG_MAX_SIZE + 1),
+        // Entry 8 is not within it.
+        (flow::LOG_SIZE, 3),
+    ] {
+        assert!(!of_context(field, value), "{field:?}");
+    }
+    let of_groups =
+        |change: &dyn Fn(&mut Groups)| is_sound(&|table: &mut Table| change(&mut table.groups));
+    // 1 has the indices from 0 to 7, 2 has 8.
+    assert!(of_groups(&|groups| groups.get_mut(&2).unwrap().last = 9));
+    let bad: [&dyn Fn(&mut Groups); 7] = [
+        &|groups| groups.get_mut(&1).unwrap().last = 8,
+        &|groups| groups.get_mut(&2).unwrap().first = 7,
+        &|groups| groups.get_mut(&1).unwrap().last = 0,
+        &|groups| groups.get_mut(&2).unwrap().last = 16,
+        &|groups| groups.get_mut(&2).unwrap().first = 9,
+        &|groups| groups.get_mut(&1).unwrap().mask[headers::LEN] = 1,
+        &|groups| {
+            let mut group = groups[&1].clone();
+            (group.first, group.last) = (9, 9);
+            groups.insert(0, group);
+        },
+    ];
+    for (number, change) in bad.into_iter().enumerate() {
+        assert!(!of_groups(change), "{number}");
+    }
+    let of_entry = |change: &dyn Fn(&mut Entry)| {
+        is_sound(&|table: &mut Table| change(table.entries.get_mut(&8).unwrap()))
+    };
+    assert!(of_entry(&|entry| flow::TAG.set(&mut entry.context, 5)));
+    let bad: [&dyn Fn(&mut Entry); 8] = [
+        &|entry| flow::CONTEXT_GROUP.set(&mut entry.context, 1),
+        &|entry| flow::ACTION.set(&mut entry.context, kind::DROP),
+        &|entry| flow::DESTINATIONS.set(&mut entry.context, 2),
+        &|entry| flow::EXTENDED.set(&mut entry.context, 1),
+        &|entry| entry.destinations.push(Destination::Tir(1)),
+        &|entry| entry.destinations[0] = Destination::Vport(1),
+        &|entry| entry.context[flow::VALUE + headers::LEN] = 1,
+        &|entry| entry.context.truncate(flow::VALUE + flow::PARAM_LEN - 1),
+    ];
+    for (number, change) in bad.into_iter().enumerate() {
+        assert!(!of_entry(change), "{number}");
+    }
+    // An entry that belongs to a group, and is elsewhere.
+    assert!(!is_sound(&|table| {
+        let entry = table.entries.remove(&8).unwrap();
+        table.entries.insert(9, entry);
+    }));
 }
 
 #[test]

@@ -150,7 +150,9 @@ impl Nic {
             send(&mut machine, &input(ifc::ENABLE_HCA, 16, &fields));
         }
         send(&mut machine, &port(1));
-        machine.hca.functions[usize::from(function.0)].up = true;
+        let driven = &mut machine.hca.functions[usize::from(function.0)];
+        driven.started = function != FunctionId::PF;
+        driven.up = true;
         machine.drive(function);
         let alloc = |machine: &mut Machine, opcode| number(&send(machine, &command(opcode, 0, 16)));
         let pd = alloc(&mut machine, ifc::ALLOC_PD);

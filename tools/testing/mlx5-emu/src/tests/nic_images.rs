@@ -335,7 +335,7 @@ fn counters_of_an_image_begin_anew() {
     };
     let most: Vec<u8> = [&[0xff; 9][..], &[1]].concat();
     let mut resources = hca.resources(id);
-    let loaded = resources.load(&fresh, id, key, Some(&most.repeat(16)));
+    let loaded = resources.load(&hca.config, &fresh, id, key, Some(&most.repeat(16)));
     assert_eq!(loaded, Ok(()));
     hca.load_resources(&mut moving.nic.machine.memory, id, resources);
     let vf = hca.functions[1].vf.as_mut().unwrap();
@@ -368,7 +368,9 @@ fn no_command_of_an_image_takes_for_ever() {
         ([&[0xff; 8][..], &[0x7f]].concat(), false),
     ] {
         let bytes = [rest, &time].concat();
-        let loaded = hca.resources(id).load(&fresh, id, *key, Some(&bytes));
+        let loaded = hca
+            .resources(id)
+            .load(&hca.config, &fresh, id, *key, Some(&bytes));
         assert_eq!(loaded.is_ok(), ok, "{time:?}");
     }
     assert_eq!(Refused::Record as u32, 0x10009);

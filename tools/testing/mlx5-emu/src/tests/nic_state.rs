@@ -482,7 +482,10 @@ fn no_record_that_was_changed_by_hand_harms() {
                 _ => bytes.insert(at, random.u8(..)),
             }
             let mut resources = hca.resources(id);
-            if resources.load(&fresh, id, *key, Some(&bytes)).is_err() {
+            if resources
+                .load(&hca.config, &fresh, id, *key, Some(&bytes))
+                .is_err()
+            {
                 continue;
             }
             let mut moving = Moving::new();
