@@ -48,6 +48,7 @@ use mlx5_emu::{
         Part,
         Records, //
     },
+    suspended::Parts, //
 };
 use mlx5_rust_logic::fuzz::{
     Input,
@@ -328,9 +329,13 @@ impl Model {
     }
 
     /// All that a refused image must not change.
-    fn state(&self) -> (Records, u64) {
-        let digest = self.vhca(TO).state.clone().digest();
-        (self.records(TO), digest)
+    fn state(&self) -> (Records, u64, Option<Parts>) {
+        let vhca = self.vhca(TO);
+        let digest = vhca.state.clone().digest();
+        let half = vhca.half.as_ref();
+        let config = &self.of.hca.config;
+        let half = half.map(|half| half.parts(config, FunctionId(TO)));
+        (self.records(TO), digest, half)
     }
 
     /// What is in the second VF can be saved, and loaded into the first one.
@@ -374,7 +379,7 @@ impl Model {
             return;
         }
         self.loaded += bytes.len();
-        let (after, _) = self.state();
+        let (after, ..) = self.state();
         assert!(size(&after) <= size(&before.0) + self.loaded);
         self.check_saved();
     }
@@ -610,6 +615,8 @@ fn slow_command() -> Vec<u8> {
 pub fn seeds() -> Vec<Seed> {
     let used = USE.concat();
     let with = |steps: &[&[u8]]| [&steps.concat()[..], &used].concat();
+    // The last part. In front of it is a flow table, which can be cut.
+    let root = Model::new().original.len() as u8 - 1;
     // Command, Pages, and so on, as they are sorted.
     let all: Vec<u8> = (0..30)
         .flat_map(|part| [BYTES, part, 3, 0, part + 1])
@@ -623,8 +630,9 @@ pub fn seeds() -> Vec<Seed> {
         (
             "in two",
             with(&[
-                &[SPLIT, 1, 9, 0, 0],
-                &[ARRANGE, 2, 0],
+                &[ARRANGE, root, 0],
+                &[SPLIT, root - 1, 9, 0, 0],
+                &[ARRANGE, root, 0],
                 &[LOAD | MORE | PARTIAL | ANEW],
                 &[RESUME],
                 &[LOAD | INCREMENTAL],

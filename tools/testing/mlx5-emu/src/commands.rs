@@ -157,8 +157,12 @@ impl Hca {
                 _ => self
                     .vhca(ifc::VHCA_ID.get(input))
                     .and_then(|vhca| {
+                        let incremental = ifc::INCREMENTAL.get(input) == 1;
+                        if let Some(records) = vhca.saving.as_ref().filter(|_| incremental) {
+                            return vhca.query(incremental, records).ok();
+                        }
                         let records = self.records(FunctionId(ifc::VHCA_ID.get(input) as u16));
-                        vhca.query(ifc::INCREMENTAL.get(input) == 1, &records).ok()
+                        vhca.query(incremental, &records).ok()
                     })
                     .map_or(0, |sizes| sizes.next.min(ifc::STATE_SIZE.get(input))),
             };

@@ -61,6 +61,8 @@ pub struct Vhca {
     initial: BTreeSet<u64>,
     /// What of its driver's records was sent since it is tracked.
     sent: Sent,
+    /// What it is saved from in chunks: it is stopped, and the last chunk was not saved yet.
+    pub saving: Option<Records>,
     /// What was loaded, and is of no use without an image that follows.
     pub half: Option<Box<Half>>,
     /// Tracking broke off.
@@ -140,6 +142,7 @@ impl Vhca {
             was_reset: false,
             initial: BTreeSet::new(),
             sent: Sent::default(),
+            saving: None,
             half: None,
             lost: false,
         }
@@ -179,7 +182,14 @@ impl Vhca {
             (Side::Initiator, Running::InitiatorSuspended) => Running::Fully,
             _ => return Err(Status::BadResState.into()),
         };
+        self.loaded();
         Ok(())
+    }
+
+    /// It is not as it was when a chunk of it was saved.
+    pub fn loaded(&mut self) {
+        self.saving = None;
+        self.sent.thaw();
     }
 
     /// Something was created in pages of the state table.
@@ -327,6 +337,9 @@ impl Vhca {
             self.track(Some(Sent::none(now.records)));
             self.tracking = save.set_track;
             self.state.track_all();
+        }
+        if suspended {
+            self.sent.freeze(now.records);
         }
         // While it is tracked, what does not fit stays.
         let room = if save.set_track {

@@ -119,13 +119,13 @@ impl Objects {
             + self.rqs.pages()
     }
 
-    /// Whether there are no more than commands can make.
-    pub fn fit(&self) -> bool {
+    /// Whether there are no more than commands can make in `states` states of a function.
+    pub fn fit(&self, states: usize) -> bool {
         let counts = self.counts();
         let mut counts = counts.iter().map(|(_, count)| *count);
-        self.pages() <= MAX_PAGES
-            && counts.all(|count| count <= MAX_OBJECTS)
-            && self.flow_tables.fit()
+        self.pages() <= MAX_PAGES * states
+            && counts.all(|count| count <= MAX_OBJECTS * states)
+            && self.flow_tables.fit(states)
     }
 
     /// Whether an mkey or a queue is in a protection domain.

@@ -6,7 +6,8 @@
 use crate::resources::limits::max_len;
 use std::collections::{
     BTreeMap,
-    BTreeSet, //
+    BTreeSet,
+    VecDeque, //
 };
 
 /// What a record is of. The numbers are those that an image has.
@@ -135,6 +136,11 @@ impl Part {
             }
     }
 
+    /// Whether it is not the beginning of a record.
+    fn goes_on(&self) -> bool {
+        matches!(self, Self::Piece { offset: 1.., .. })
+    }
+
     /// A whole record.
     pub fn whole(key: Key, bytes: &[u8]) -> Self {
         Self::Piece {
@@ -149,38 +155,88 @@ impl Part {
 /// What whoever has all images knows of the records.
 #[derive(Clone, Default, Debug)]
 pub struct Sent {
+    /// Of the one that was begun, what was sent of it.
     records: Records,
     /// What is there that a new initial state is not needed for: what was there when tracking
     /// began, and what was sent since.
     known: BTreeSet<Key>,
-    /// A record of which a part was sent, and how much.
-    begun: Option<(Key, Vec<u8>, usize)>,
+    /// A record of which a part was sent, and bytes of all of it.
+    begun: Option<(Key, usize)>,
+    /// What is to be sent of records that do not change any more.
+    frozen: Option<Left>,
+}
+
+/// What was not sent.
+#[derive(Clone, Default, Debug)]
+struct Left {
+    keys: VecDeque<Key>,
+    /// Bytes of the first one that were sent.
+    offset: usize,
+    /// Bytes that images need for it, if none is cut.
+    size: u64,
 }
 
 impl Sent {
     /// None of `now` was sent yet.
     pub fn none(now: &Records) -> Self {
         Self {
-            records: Records::new(),
             known: now.keys().copied().collect(),
-            begun: None,
+            ..Self::default()
         }
     }
 
-    /// What differs between what was sent and `now`, and what it is now.
-    fn changes<'a>(&'a self, now: &'a Records) -> impl Iterator<Item = (Key, Option<&'a [u8]>)> {
+    /// What differs between what was sent and `now`.
+    fn changes<'a>(&'a self, now: &'a Records) -> impl Iterator<Item = Key> + 'a {
         let gone = self.records.keys().filter(|key| !now.contains_key(key));
-        let begun = self.begun.as_ref().map(|(key, ..)| key);
-        let changed = now
-            .iter()
-            .filter(move |(key, bytes)| self.records.get(key) != Some(bytes) || begun == Some(key));
-        gone.map(|key| (*key, None))
-            .chain(changed.map(|(key, bytes)| (*key, Some(bytes.as_slice()))))
+        let begun = self.begun.map(|(key, _)| key);
+        let changed = now.iter().filter(move |(key, bytes)| {
+            self.records.get(key) != Some(bytes) || begun == Some(**key)
+        });
+        gone.chain(changed.map(|(key, _)| key)).copied()
+    }
+
+    /// The record that was begun, if it is still the same, and bytes of it that were sent.
+    fn goes_on(&self, now: &Records) -> Option<(Key, usize)> {
+        let (key, total) = self.begun?;
+        let (now, sent) = (now.get(&key)?, self.records.get(&key)?);
+        // Otherwise from its beginning.
+        (now.len() == total && now.starts_with(sent)).then_some((key, sent.len()))
+    }
+
+    /// What differs, in the order in which it is sent.
+    fn left(&self, now: &Records) -> Left {
+        let first = self.goes_on(now);
+        let offset = first.map_or(0, |(_, offset)| offset);
+        let first = first.map(|(key, _)| key);
+        let others = self.changes(now).filter(|key| Some(*key) != first);
+        let keys: VecDeque<Key> = first.into_iter().chain(others).collect();
+        let len = |key| now.get(key).map_or(0, Vec::len);
+        let size: usize = keys.iter().map(|key| Part::HEADER + len(key)).sum();
+        Left {
+            keys,
+            offset,
+            size: (size - offset) as u64,
+        }
+    }
+
+    /// What is sent from now on is what `now` has: it does not change.
+    pub fn freeze(&mut self, now: &Records) {
+        if self.frozen.is_none() {
+            self.frozen = Some(self.left(now));
+        }
+    }
+
+    /// It may change again.
+    pub fn thaw(&mut self) {
+        self.frozen = None;
     }
 
     /// Whether all was sent.
     pub fn is_all(&self, now: &Records) -> bool {
-        self.changes(now).next().is_none()
+        match &self.frozen {
+            Some(left) => left.keys.is_empty(),
+            None => self.changes(now).next().is_none(),
+        }
     }
 
     /// Whether something was created that was not sent yet.
@@ -204,119 +260,199 @@ impl Sent {
 
     /// Bytes that an image needs for all that was not sent.
     pub fn missing(&self, now: &Records) -> u64 {
-        let changes = self.changes(now);
-        changes
-            .map(|(_, bytes)| (Part::HEADER + bytes.map_or(0, <[u8]>::len)) as u64)
-            .sum()
+        match &self.frozen {
+            Some(left) => left.size,
+            None => self.left(now).size,
+        }
     }
 
     /// Takes what was not sent, as much as fits into `room` bytes.
     pub fn take(&mut self, now: &Records, room: u64) -> Vec<Part> {
         let mut room = usize::try_from(room).unwrap_or(usize::MAX);
-        let (first, done) = match &self.begun {
-            // Only if it has not changed meanwhile: otherwise from its beginning.
-            Some((key, bytes, done)) if now.get(key) == Some(bytes) => (Some(*key), *done),
-            _ => (None, 0),
-        };
-        let changes: Vec<(Key, Option<Vec<u8>>)> = self
-            .changes(now)
-            .map(|(key, bytes)| (key, bytes.map(<[u8]>::to_vec)))
-            .collect();
-        let is_first = |(key, _): &&(Key, _)| Some(*key) == first;
-        let order = changes
-            .iter()
-            .filter(is_first)
-            .chain(changes.iter().filter(|change| !is_first(change)));
+        let frozen = self.frozen.take();
+        let is_frozen = frozen.is_some();
+        let mut left = frozen.unwrap_or_else(|| self.left(now));
         let mut parts = Vec::new();
-        for (key, bytes) in order {
-            let offset = if Some(*key) == first { done } else { 0 };
-            let Some(left) = room.checked_sub(Part::HEADER) else {
+        while let (Some(key), Some(most)) =
+            (left.keys.front().copied(), room.checked_sub(Part::HEADER))
+        {
+            let Some(part) = self.take_part(now, key, left.offset, most) else {
                 break;
             };
-            let is_begun = self.begun.as_ref().is_some_and(|(begun, ..)| begun == key);
-            let Some(bytes) = bytes else {
-                if is_begun {
-                    self.begun = None;
+            room -= part.size();
+            left.size -= part.size() as u64;
+            match self.begun {
+                Some((begun, _)) if begun == key => {
+                    left.offset += part.size() - Part::HEADER;
+                    left.size += Part::HEADER as u64;
                 }
-                self.records.remove(key);
-                self.known.remove(key);
-                parts.push(Part::Gone(*key));
-                room = left;
-                continue;
-            };
-            let now = left.min(bytes.len() - offset);
-            if now == 0 {
-                break;
+                _ => {
+                    left.keys.pop_front();
+                    left.offset = 0;
+                }
             }
-            parts.push(Part::Piece {
-                key: *key,
-                offset: offset as u32,
-                total: bytes.len() as u32,
-                bytes: bytes[offset..offset + now].to_vec(),
-            });
-            room = left - now;
-            if is_begun {
-                self.begun = None;
-            }
-            if offset + now < bytes.len() {
-                // If it goes before its end is sent, that is to be told.
-                self.records.insert(*key, bytes[..offset + now].to_vec());
-                self.begun = Some((*key, bytes.clone(), offset + now));
-                break;
-            }
-            self.records.insert(*key, bytes.clone());
-            self.known.insert(*key);
+            parts.push(part);
         }
+        self.frozen = is_frozen.then_some(left);
         parts
     }
+
+    /// Takes up to `most` bytes of a record that differs, from `offset` on. If there is more, the
+    /// record is the one that was begun.
+    fn take_part(&mut self, now: &Records, key: Key, offset: usize, most: usize) -> Option<Part> {
+        let rest = match now.get(&key) {
+            Some(bytes) => &bytes[offset..],
+            None => &[],
+        };
+        let part = match rest {
+            [] => Part::Gone(key),
+            _ if most == 0 => return None,
+            _ => Part::Piece {
+                key,
+                offset: offset as u32,
+                total: (offset + rest.len()) as u32,
+                bytes: rest[..most.min(rest.len())].to_vec(),
+            },
+        };
+        if self.begun.is_some_and(|(begun, _)| begun == key) {
+            self.begun = None;
+        }
+        match &part {
+            Part::Gone(_) => {
+                self.records.remove(&key);
+                self.known.remove(&key);
+            }
+            Part::Piece { bytes, .. } => {
+                // If it goes before its end is sent, that is to be told.
+                let sent = self.records.entry(key).or_default();
+                sent.truncate(offset);
+                sent.extend_from_slice(bytes);
+                if bytes.len() < rest.len() {
+                    self.begun = Some((key, offset + rest.len()));
+                } else {
+                    self.known.insert(key);
+                }
+            }
+        }
+        Some(part)
+    }
+}
+
+/// A record of which the end is missing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Begun {
+    key: Key,
+    total: u32,
+    bytes: Vec<u8>,
 }
 
 /// Puts the parts of images together again.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Joined {
-    /// A record of which the end is missing, and its bytes.
-    begun: Option<(Key, u32, Vec<u8>)>,
+    begun: Option<Begun>,
+}
+
+/// What an image has made complete, and what there was before it.
+#[derive(Debug)]
+pub struct Joining {
+    /// Records that are complete now, and those that are gone.
+    pub complete: Vec<(Key, Option<Vec<u8>>)>,
+    before: Before,
+}
+
+/// What there was before an image.
+#[derive(Debug)]
+enum Before {
+    /// What there is now.
+    Same,
+    /// Another record that was begun, or none.
+    Other(Option<Begun>),
+    /// This many bytes of the record that the image begins with.
+    Shorter { key: Key, total: u32, len: usize },
 }
 
 impl Joined {
-    /// Takes the parts of one image. Returns the records that are complete now, or `None` if a
-    /// part does not go on where the one before ended.
-    pub fn join(&mut self, parts: Vec<Part>) -> Option<Vec<(Key, Option<Vec<u8>>)>> {
+    /// Whether all parts of an image go on where the ones before ended. Only its first part may
+    /// leave a record without its end: that has changed since, and begins anew.
+    fn go_on(&self, parts: &[Part]) -> bool {
+        let begun = self.begun.as_ref();
+        let mut begun = begun.map(|begun| (begun.key, begun.total, begun.bytes.len()));
+        parts.iter().enumerate().all(|(number, part)| {
+            let left = begun.take().filter(|_| number > 0 || part.goes_on());
+            let done = match (part, left) {
+                (Part::Gone(_), None) => return true,
+                (Part::Piece { offset: 0, .. }, None) => 0,
+                (
+                    Part::Piece {
+                        key, offset, total, ..
+                    },
+                    Some((of, all, done)),
+                ) if of == *key && all == *total && done == *offset as usize && done > 0 => done,
+                _ => return false,
+            };
+            let Part::Piece {
+                key, total, bytes, ..
+            } = part
+            else {
+                return false;
+            };
+            let done = done + bytes.len();
+            if done < *total as usize {
+                begun = Some((*key, *total, done));
+            }
+            done <= *total as usize && *total as usize <= max_len(key.kind)
+        })
+    }
+
+    /// Takes the parts of one image, or `None` if one does not go on where the one before ended.
+    pub fn join(&mut self, parts: Vec<Part>) -> Option<Joining> {
+        if !self.go_on(&parts) {
+            return None;
+        }
+        let before = match (parts.first(), &self.begun) {
+            (None, _) => Before::Same,
+            (Some(part), Some(begun)) if part.goes_on() => Before::Shorter {
+                key: begun.key,
+                total: begun.total,
+                len: begun.bytes.len(),
+            },
+            _ => Before::Other(self.begun.take()),
+        };
         let mut complete = Vec::new();
         for part in parts {
             match part {
-                Part::Gone(key) => {
-                    self.begun = None;
-                    complete.push((key, None));
-                }
+                Part::Gone(key) => complete.push((key, None)),
                 Part::Piece {
-                    key,
-                    offset,
-                    total,
-                    bytes,
+                    key, total, bytes, ..
                 } => {
-                    if total as usize > max_len(key.kind) {
-                        return None;
-                    }
-                    let mut record = match (offset, self.begun.take()) {
-                        (0, _) => Vec::new(),
-                        (_, Some((of, all, begun)))
-                            if of == key && all == total && begun.len() == offset as usize =>
-                        {
-                            begun
-                        }
-                        _ => return None,
-                    };
+                    let mut record = self.begun.take().map_or_else(Vec::new, |begun| begun.bytes);
                     record.extend(bytes);
-                    match record.len().cmp(&(total as usize)) {
-                        std::cmp::Ordering::Less => self.begun = Some((key, total, record)),
-                        std::cmp::Ordering::Equal => complete.push((key, Some(record))),
-                        std::cmp::Ordering::Greater => return None,
+                    if record.len() == total as usize {
+                        complete.push((key, Some(record)));
+                    } else {
+                        let bytes = record;
+                        self.begun = Some(Begun { key, total, bytes });
                     }
                 }
             }
         }
-        Some(complete)
+        Some(Joining { complete, before })
+    }
+
+    /// An image that was joined is refused: it leaves no trace.
+    pub fn undo(&mut self, Joining { complete, before }: Joining) {
+        match before {
+            Before::Same => (),
+            Before::Other(begun) => self.begun = begun,
+            Before::Shorter { key, total, len } => {
+                // The record is the first one that is complete now, or it is not complete yet.
+                let first = complete.into_iter().next().and_then(|(_, bytes)| bytes);
+                let begun = self.begun.take().map(|begun| begun.bytes);
+                let mut bytes = first.or(begun).unwrap_or_default();
+                bytes.truncate(len);
+                self.begun = Some(Begun { key, total, bytes });
+            }
+        }
     }
 
     /// Whether no end is missing.
@@ -351,7 +487,7 @@ mod tests {
 
     impl Other {
         fn load(&mut self, parts: Vec<Part>) {
-            for (key, bytes) in self.joined.join(parts).unwrap() {
+            for (key, bytes) in self.joined.join(parts).unwrap().complete {
                 match bytes {
                     Some(bytes) => self.records.insert(key, bytes),
                     None => self.records.remove(&key),
@@ -453,6 +589,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_frozen_is_not_compared_again() {
+        let now = records(&[(1, &[1; 100]), (2, b"two"), (3, b"three")]);
+        let mut sent = Sent::none(&now);
+        sent.freeze(&now);
+        assert_eq!(sent.missing(&now), 3 * 24 + 108);
+        let mut other = Other::default();
+        // The first one in two pieces.
+        for (room, left) in [(64, 24 + 60 + 24 + 3 + 24 + 5), (84, 24 + 3 + 24 + 5)] {
+            other.load(sent.take(&now, room));
+            assert_eq!(sent.missing(&now), left);
+        }
+        // Had it looked at that one again, it would have found that it has changed.
+        let changed = records(&[(1, &[2; 100]), (2, b"two"), (3, b"three")]);
+        other.load(sent.take(&changed, u64::MAX));
+        assert!(sent.is_all(&changed));
+        assert_eq!(other.records, now);
+        sent.thaw();
+        assert!(sent.is_all(&now) && !sent.is_all(&changed));
+    }
+
+    #[test]
     fn without_room_nothing_is_sent() {
         let now = records(&[(1, b"one")]);
         let mut sent = Sent::none(&now);
@@ -485,9 +642,43 @@ mod tests {
             piece(1, 4, 8, 5),
         ] {
             let mut joined = Joined::default();
-            assert_eq!(joined.join(vec![piece(1, 0, 8, 4)]), Some(vec![]));
-            assert_eq!(joined.join(vec![second]), None);
+            let first = joined.join(vec![piece(1, 0, 8, 4)]).unwrap();
+            assert_eq!(first.complete, []);
+            assert!(joined.join(vec![second]).is_none());
         }
-        assert_eq!(Joined::default().join(vec![piece(1, 4, 8, 4)]), None);
+        assert!(Joined::default().join(vec![piece(1, 4, 8, 4)]).is_none());
+        // Nothing follows a record without its end in the same image.
+        for other in [piece(1, 0, 8, 8), piece(2, 0, 8, 8), Part::Gone(key(2))] {
+            let parts = vec![piece(1, 0, 8, 4), other];
+            assert!(Joined::default().join(parts).is_none());
+        }
+    }
+
+    #[test]
+    fn a_refused_image_leaves_no_trace() {
+        let piece = |number, offset, bytes: &[u8]| Part::Piece {
+            key: key(number),
+            offset,
+            total: 8,
+            bytes: bytes.to_vec(),
+        };
+        for parts in [
+            vec![],
+            vec![piece(1, 3, b"de")],
+            vec![piece(1, 3, b"defgh")],
+            vec![piece(1, 3, b"defgh"), Part::Gone(key(3)), piece(2, 0, b"x")],
+            vec![piece(1, 0, b"abcdefgh")],
+            vec![Part::Gone(key(1)), piece(2, 0, b"x")],
+        ] {
+            let mut joined = Joined::default();
+            joined.join(vec![piece(1, 0, b"abc")]).unwrap();
+            let before = joined.clone();
+            let joining = joined.join(parts).unwrap();
+            joined.undo(joining);
+            assert_eq!(joined, before);
+            let joining = joined.join(vec![piece(1, 3, b"defgh")]).unwrap();
+            let whole = (key(1), Some(b"abcdefgh".to_vec()));
+            assert_eq!(joining.complete, [whole]);
+        }
     }
 }

@@ -130,6 +130,9 @@ fn decode<T: Saved>(config: &Config, id: FunctionId, bytes: &[u8]) -> Result<T, 
     Ok(what)
 }
 
+/// Undoes what a record has changed.
+pub type Undo = Box<dyn FnOnce(&mut Resources)>;
+
 /// A record that is loaded, or that there is none any more.
 struct Loaded<'a> {
     config: &'a Config,
@@ -145,34 +148,49 @@ impl Loaded<'_> {
     }
 
     /// Loads what there is one of; `fresh` is that after a reset.
-    fn single<T: Saved + Clone>(&self, now: &mut T, fresh: &T) -> Result<(), Unsound> {
-        *now = self.decode()?.unwrap_or_else(|| fresh.clone());
-        Ok(())
+    fn single<T: Saved + Clone + 'static>(
+        &self,
+        own: &mut Resources,
+        fresh: &mut Resources,
+        which: fn(&mut Resources) -> &mut T,
+    ) -> Result<Undo, Unsound> {
+        let new = self.decode()?.unwrap_or_else(|| which(fresh).clone());
+        let old = std::mem::replace(which(own), new);
+        Ok(Box::new(move |own| *which(own) = old))
     }
 
     /// Loads which numbers of `range` are taken.
     fn numbers(
         &self,
-        now: &mut Numbers,
-        fresh: &Numbers,
+        own: &mut Resources,
+        fresh: &mut Resources,
+        which: fn(&mut Resources) -> &mut Numbers,
         range: Range<u32>,
-    ) -> Result<(), Unsound> {
-        let numbers: Numbers = self.decode()?.unwrap_or_else(|| fresh.clone());
-        if !numbers.are_within(range) {
-            return Err(Unsound);
+    ) -> Result<Undo, Unsound> {
+        let undo = self.single(own, fresh, which)?;
+        if which(own).are_within(range) {
+            return Ok(undo);
         }
-        *now = numbers;
-        Ok(())
+        undo(own);
+        Err(Unsound)
     }
 
     /// Puts one of many objects where it belongs, or takes it away.
-    fn put<K: TryFrom<u32>, T: Saved>(
+    fn put<K, T, M>(
         &self,
-        objects: &mut impl Numbered<K, T>,
-    ) -> Result<(), Unsound> {
+        own: &mut Resources,
+        which: fn(&mut Resources) -> &mut M,
+    ) -> Result<Undo, Unsound>
+    where
+        K: Copy + TryFrom<u32> + 'static,
+        T: Saved + 'static,
+        M: Numbered<K, T> + 'static,
+    {
         let number = K::try_from(self.number).map_err(|_| Unsound)?;
-        objects.put(number, self.decode()?);
-        Ok(())
+        let old = which(own).put(number, self.decode()?);
+        Ok(Box::new(move |own| {
+            which(own).put(number, old);
+        }))
     }
 }
 
@@ -203,6 +221,12 @@ impl Resources {
             counters: function.vport.counters,
             objects: function.objects.clone(),
         }
+    }
+
+    /// The objects.
+    #[cfg(test)]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// Those of a function that was reset.
@@ -251,15 +275,15 @@ impl Resources {
         records
     }
 
-    /// Loads a record; what has none is as `fresh`, after a reset.
+    /// Loads a record; what has none is as `fresh`, after a reset. Returns what undoes that.
     pub fn load(
         &mut self,
         config: &Config,
-        fresh: &Self,
+        fresh: &mut Self,
         id: FunctionId,
         Key { kind, number }: Key,
         bytes: Option<&[u8]>,
-    ) -> Result<(), Unsound> {
+    ) -> Result<Undo, Unsound> {
         if !limits::numbers(kind).contains(&number) {
             return Err(Unsound);
         }
@@ -269,37 +293,45 @@ impl Resources {
             number,
             bytes,
         };
-        let (own, of_fresh) = (&mut self.objects, &fresh.objects);
         match kind {
-            Kind::Registers => loaded.single(&mut self.registers, &fresh.registers),
-            Kind::Pages => loaded.single(&mut self.pages, &fresh.pages),
-            Kind::Vport => loaded.single(&mut self.vport, &fresh.vport),
-            Kind::Counters => loaded.single(&mut self.counters, &fresh.counters),
-            Kind::Pds => loaded.numbers(&mut own.pds, &of_fresh.pds, numbers::PDS),
-            Kind::Uars => loaded.numbers(&mut own.uars, &of_fresh.uars, numbers::VF_UARS),
-            Kind::Domains => loaded.numbers(&mut own.domains, &of_fresh.domains, numbers::DOMAINS),
-            Kind::Command => loaded.put(&mut self.commands),
-            Kind::Eq => loaded.put(&mut own.eqs),
-            Kind::Mkey => loaded.put(&mut own.mkeys),
-            Kind::Cq => loaded.put(&mut own.cqs),
-            Kind::Qp => loaded.put(&mut own.qps),
-            Kind::Tis => loaded.put(&mut own.tiss),
-            Kind::Tir => loaded.put(&mut own.tirs),
-            Kind::Rqt => loaded.put(&mut own.rqts),
-            Kind::Sq => loaded.put(&mut own.sqs),
-            Kind::Rq => loaded.put(&mut own.rqs),
-            Kind::QCounter => loaded.put(&mut own.q_counters),
-            Kind::FlowTable => loaded.put(&mut own.flow_tables),
+            Kind::Registers => loaded.single(self, fresh, |own| &mut own.registers),
+            Kind::Pages => loaded.single(self, fresh, |own| &mut own.pages),
+            Kind::Vport => loaded.single(self, fresh, |own| &mut own.vport),
+            Kind::Counters => loaded.single(self, fresh, |own| &mut own.counters),
+            Kind::Pds => loaded.numbers(self, fresh, |own| &mut own.objects.pds, numbers::PDS),
+            Kind::Uars => {
+                loaded.numbers(self, fresh, |own| &mut own.objects.uars, numbers::VF_UARS)
+            }
+            Kind::Domains => loaded.numbers(
+                self,
+                fresh,
+                |own| &mut own.objects.domains,
+                numbers::DOMAINS,
+            ),
+            Kind::Command => loaded.put(self, |own| &mut own.commands),
+            Kind::Eq => loaded.put(self, |own| &mut own.objects.eqs),
+            Kind::Mkey => loaded.put(self, |own| &mut own.objects.mkeys),
+            Kind::Cq => loaded.put(self, |own| &mut own.objects.cqs),
+            Kind::Qp => loaded.put(self, |own| &mut own.objects.qps),
+            Kind::Tis => loaded.put(self, |own| &mut own.objects.tiss),
+            Kind::Tir => loaded.put(self, |own| &mut own.objects.tirs),
+            Kind::Rqt => loaded.put(self, |own| &mut own.objects.rqts),
+            Kind::Sq => loaded.put(self, |own| &mut own.objects.sqs),
+            Kind::Rq => loaded.put(self, |own| &mut own.objects.rqs),
+            Kind::QCounter => loaded.put(self, |own| &mut own.objects.q_counters),
+            Kind::FlowTable => loaded.put(self, |own| &mut own.objects.flow_tables),
             Kind::Root => {
-                own.flow_tables.load_root(loaded.decode()?);
-                Ok(())
+                let tables = &mut self.objects.flow_tables;
+                let old = tables.root();
+                tables.load_root(loaded.decode()?);
+                Ok(Box::new(move |own| own.objects.flow_tables.load_root(old)))
             }
         }
     }
 
-    /// Whether there is no more than a driver can make.
-    pub fn fit(&self) -> bool {
-        self.objects.fit()
+    /// Whether there is no more than a driver can make in `states` states.
+    pub fn fit(&self, states: usize) -> bool {
+        self.objects.fit(states)
     }
 
     /// Whether all that is named is there.
@@ -313,6 +345,32 @@ impl Hca {
     pub fn resources(&self, id: FunctionId) -> Resources {
         let function = &self.functions[usize::from(id.0)];
         Resources::of_function(function, self.saved_commands(id))
+    }
+
+    /// The same, taken out of the function: that has none of its objects and pages until
+    /// [`Self::give_back`].
+    pub fn take_resources(&mut self, id: FunctionId) -> Resources {
+        let function = &mut self.functions[usize::from(id.0)];
+        let pages = std::mem::take(&mut function.pages);
+        let mut objects = std::mem::take(&mut function.objects);
+        function.objects.trackers = std::mem::take(&mut objects.trackers);
+        function.objects.undestroyed = objects.undestroyed;
+        Resources {
+            pages,
+            objects,
+            ..self.resources(id)
+        }
+    }
+
+    /// Gives a function what was taken out of it.
+    pub fn give_back(&mut self, id: FunctionId, taken: Resources) {
+        let function = &mut self.functions[usize::from(id.0)];
+        let trackers = std::mem::take(&mut function.objects.trackers);
+        function.pages = taken.pages;
+        function.objects = Objects {
+            trackers,
+            ..taken.objects
+        };
     }
 
     /// The records of that.

@@ -172,13 +172,17 @@ impl VfState {
 
     /// Takes up to `count` of the changed pages out.
     pub fn take_dirty(&mut self, count: u64) -> Vec<u64> {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let dirty = self.dirty.iter_mut().flat_map(|dirty| {
-            let rest = dirty.iter().copied().nth(count);
-            let later = rest.map_or_else(BTreeSet::new, |rest| dirty.split_off(&rest));
-            std::mem::replace(dirty, later)
-        });
-        dirty.collect()
+        let mut pages = Vec::new();
+        let dirty = self.dirty.as_mut();
+        if let Some(dirty) = dirty {
+            while (pages.len() as u64) < count {
+                let Some(page) = dirty.pop_first() else {
+                    break;
+                };
+                pages.push(page);
+            }
+        }
+        pages
     }
 
     /// The pages changed since tracking began; `None` where it has not.

@@ -362,10 +362,13 @@ impl FlowTables {
         })
     }
 
-    /// Whether there are no more than commands can make.
-    pub fn fit(&self) -> bool {
+    /// Whether there are no more than commands can make in `states` states of a function.
+    pub fn fit(&self, states: usize) -> bool {
         let counts = [self.sizes.entries, self.sizes.groups];
-        self.sizes.masks <= MAX_MASKS && counts.iter().all(|count| *count <= 1 << LOG_MAX_ENTRIES)
+        self.sizes.masks <= MAX_MASKS * states
+            && counts
+                .iter()
+                .all(|count| *count <= states << LOG_MAX_ENTRIES)
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {

@@ -4,6 +4,7 @@
 //! driver asks of it then, it does when it resumes.
 
 use crate::{
+    config::Config,
     hca::{
         Function,
         Hca, //
@@ -17,15 +18,106 @@ use crate::{
         Refused, //
     },
     migration::Running,
-    records::Joined,
-    resources::Resources, //
+    records::{
+        Joined,
+        Joining,
+        Part,
+        Records, //
+    },
+    resources::{
+        Resources,
+        Undo, //
+    }, //
 };
 
-/// What was loaded, and lacks what is in a later image.
+/// What was loaded, and lacks something.
 #[derive(Clone, Debug)]
 pub struct Half {
     resources: Resources,
     joined: Joined,
+}
+
+/// While the records of one state take the place of those of another, there can be some of both.
+const STATES: usize = 2;
+
+/// What there is of a state that lacks something: its records, and what was joined of the one that
+/// was begun.
+pub type Parts = (Records, Joined);
+
+impl Half {
+    /// The objects that were loaded.
+    #[cfg(test)]
+    pub fn objects(&self) -> &crate::objects::Objects {
+        self.resources.objects()
+    }
+
+    /// What there is, for tests.
+    pub fn parts(&self, config: &Config, id: FunctionId) -> Parts {
+        let fresh = Resources::after_reset(config, id);
+        (self.resources.records(&fresh), self.joined.clone())
+    }
+
+    /// All of an image, or nothing. Its cost is that of what the image has, whatever was loaded
+    /// before. Returns what undoes it.
+    fn load(
+        &mut self,
+        config: &Config,
+        id: FunctionId,
+        parts: Vec<Part>,
+    ) -> Result<Loading, Refused> {
+        let joining = self.joined.join(parts).ok_or(Refused::Record)?;
+        let mut fresh = Resources::after_reset(config, id);
+        let mut undo = Vec::new();
+        let all_loaded = joining.complete.iter().all(|(key, bytes)| {
+            let loaded = self
+                .resources
+                .load(config, &mut fresh, id, *key, bytes.as_deref());
+            let is_loaded = loaded.is_ok();
+            undo.extend(loaded);
+            is_loaded && self.resources.fit(STATES)
+        });
+        let loading = Loading { undo, joining };
+        if !all_loaded {
+            self.undo(loading);
+            return Err(Refused::Record);
+        }
+        Ok(loading)
+    }
+
+    /// Takes back what an image has changed.
+    fn undo(&mut self, loading: Loading) {
+        for undo in loading.undo.into_iter().rev() {
+            undo(&mut self.resources);
+        }
+        self.joined.undo(loading.joining);
+    }
+
+    /// Whether nothing is missing, or why not.
+    fn check_whole(&self) -> Result<(), Refused> {
+        if !self.resources.fit(1) {
+            return Err(Refused::Record);
+        }
+        match self.joined.is_complete() && self.resources.is_whole() {
+            true => Ok(()),
+            false => Err(Refused::Missing),
+        }
+    }
+}
+
+/// What an image has changed of what was loaded before.
+struct Loading {
+    undo: Vec<Undo>,
+    joining: Joining,
+}
+
+/// Where what an image goes on from was before.
+enum Origin {
+    /// It begins anew; this was kept beside the function.
+    Anew(Option<Box<Half>>),
+    /// Beside the function.
+    Half,
+    /// It was the function's own.
+    Function,
 }
 
 impl Function {
@@ -50,49 +142,86 @@ impl Hca {
         vf.is_some_and(|vf| vf.vhca.running == Running::Suspended)
     }
 
-    /// LOAD_VHCA_STATE: all of an image, or nothing. The records of one that a later image
-    /// follows are kept beside the function, which stays as it was.
+    /// LOAD_VHCA_STATE: all of an image, or nothing. What lacks something that comes in a later
+    /// image is kept beside the function, which stays as it was.
     pub fn load_image(
         &mut self,
         host: &mut dyn Host,
         id: FunctionId,
-        image: Image<'_>,
+        mut image: Image<'_>,
     ) -> Result<(), Refused> {
-        let fresh = Resources::after_reset(&self.config, id);
-        let Some(vf) = &self.functions[usize::from(id.0)].vf else {
+        let parts = std::mem::take(&mut image.parts);
+        let Some((mut half, origin)) = self.begin_load(id, image.begins) else {
             return Ok(());
         };
-        let (mut resources, mut joined) = match (image.begins, vf.vhca.half.as_deref()) {
-            (true, _) => (fresh.clone(), Joined::default()),
-            (false, Some(half)) => (half.resources.clone(), half.joined.clone()),
-            (false, None) => (self.resources(id), Joined::default()),
+        let loading = match half.load(&self.config, id, parts) {
+            Ok(loading) => loading,
+            Err(refused) => {
+                self.refuse_load(id, half, origin);
+                return Err(refused);
+            }
         };
-        let records = joined.join(image.parts.clone()).ok_or(Refused::Record)?;
-        for (key, bytes) in records {
-            let loaded = resources.load(&self.config, &fresh, id, key, bytes.as_deref());
-            loaded.map_err(|_| Refused::Record)?;
-        }
-        if !resources.fit() {
-            return Err(Refused::Record);
-        }
-        let is_whole = joined.is_complete() && resources.is_whole();
-        if !(image.more || is_whole) {
-            return Err(Refused::Missing);
-        }
         // Pages of the table that are missing leave no hole that could be seen, so what an image
-        // says of more is believed.
-        let half = match is_whole && !image.more {
-            true => {
-                self.load_resources(host, id, resources);
+        // says of more is believed. The last one is looked at as a whole.
+        let result = match image.more {
+            true => Ok(()),
+            false => half.check_whole(),
+        };
+        if let Err(refused) = result {
+            half.undo(loading);
+            self.refuse_load(id, half, origin);
+            return Err(refused);
+        }
+        let half = match image.more {
+            false => {
+                self.load_resources(host, id, half.resources);
                 None
             }
-            false => Some(Box::new(Half { resources, joined })),
+            true => {
+                if let Origin::Function = origin {
+                    let mut own = half.clone();
+                    own.undo(loading);
+                    self.give_back(id, own.resources);
+                }
+                Some(half)
+            }
         };
         if let Some(vf) = &mut self.functions[usize::from(id.0)].vf {
             image.load(&mut vf.vhca.state);
+            vf.vhca.loaded();
             vf.vhca.half = half;
         }
         Ok(())
+    }
+
+    /// Takes out what an image goes on from. `None` if the function is no VF.
+    fn begin_load(&mut self, id: FunctionId, begins: bool) -> Option<(Box<Half>, Origin)> {
+        let vf = self.functions[usize::from(id.0)].vf.as_mut()?;
+        let (resources, origin) = match (begins, vf.vhca.half.take()) {
+            (false, Some(half)) => return Some((half, Origin::Half)),
+            (true, before) => {
+                let fresh = Resources::after_reset(&self.config, id);
+                (fresh, Origin::Anew(before))
+            }
+            (false, None) => (self.take_resources(id), Origin::Function),
+        };
+        let joined = Joined::default();
+        Some((Box::new(Half { resources, joined }), origin))
+    }
+
+    /// Puts what an image went on from back.
+    fn refuse_load(&mut self, id: FunctionId, half: Box<Half>, origin: Origin) {
+        let half = match origin {
+            Origin::Anew(before) => before,
+            Origin::Half => Some(half),
+            Origin::Function => {
+                self.give_back(id, half.resources);
+                None
+            }
+        };
+        if let Some(vf) = &mut self.functions[usize::from(id.0)].vf {
+            vf.vhca.half = half;
+        }
     }
 
     /// A VF goes on.

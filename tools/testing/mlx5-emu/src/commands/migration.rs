@@ -148,12 +148,20 @@ impl Context<'_> {
         };
         let unwritten = u64::from(self.hca.config.save_unwritten);
         let room = room.saturating_sub(unwritten);
-        let records = self.records()?;
+        // A VF that is saved in chunks is as it was when the first one was.
+        let records = match self.vhca()?.saving.take() {
+            Some(records) if save.incremental => records,
+            _ => self.records()?,
+        };
         let now = Now {
             records: &records,
             capabilities: caps::of_image(&self.hca.config, self.migrating()),
         };
-        let (image, next) = self.vhca()?.save(save, room, now)?;
+        let saved = self.vhca()?.save(save, room, now);
+        let (image, next) = saved?;
+        if next > 0 {
+            self.vhca()?.saving = Some(records);
+        }
         mkey.write(self.host, 0, &image)
             .map_err(|error| self.access_failure(error))?;
         self.bytes = image.len() as u64 + unwritten;

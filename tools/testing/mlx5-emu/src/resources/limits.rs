@@ -137,7 +137,9 @@ mod tests {
         let fresh = Resources::after_reset(&config, id);
         let load = |kind, number, bytes: Option<&[u8]>| {
             let key = Key { kind, number };
-            let loaded = fresh.clone().load(&config, &fresh, id, key, bytes);
+            let loaded = fresh
+                .clone()
+                .load(&config, &mut fresh.clone(), id, key, bytes);
             loaded.is_ok()
         };
         for kind in Kind::ALL {

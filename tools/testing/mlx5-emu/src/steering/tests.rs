@@ -265,7 +265,7 @@ fn groups_have_an_end() {
         many.add_group(Group { first, last, mask }).unwrap();
     }
     tables.put(large, Some(many));
-    assert!(tables.fit());
+    assert!(tables.fit(1));
     let another = group(first, 1, 1, &[]);
     assert_eq!(tables.create_group(&another), Err(Status::Lim));
     let mut more = tables.tables[&large].clone();
@@ -274,10 +274,10 @@ fn groups_have_an_end() {
     assert_eq!(tables.create_group(&another), Ok(1));
     more.groups.remove(&1);
     tables.put(large, Some(more.clone()));
-    assert!(tables.fit());
+    assert!(tables.fit(1));
     more.groups.insert(1, more.groups[&2].clone());
     tables.put(large, Some(more));
-    assert!(!tables.fit());
+    assert!(!tables.fit(1));
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn masks_have_an_end() {
     for mask in 0..most {
         tables.create_group(&with_mask(mask, mask)).unwrap();
     }
-    assert!(tables.fit());
+    assert!(tables.fit(1));
     let lim = Err(Status::Lim);
     assert_eq!(tables.create_group(&with_mask(most, most)), lim);
     assert!(tables.create_group(&with_mask(most, 7)).is_ok());
@@ -305,7 +305,7 @@ fn masks_have_an_end() {
     assert!(tables.create_group(&with_mask(0, most)).is_ok());
     let image = tables.tables[&large].clone();
     tables.put(other, Some(image));
-    assert!(!tables.fit());
+    assert!(!tables.fit(1));
 }
 
 #[test]

@@ -245,6 +245,103 @@ fn what_lacks_something_does_not_go_on() {
     assert_eq!(moving.nic.violations(), 0);
 }
 
+/// Objects and records are where they were: nothing is copied or made anew for a chunk.
+#[test]
+fn a_chunk_costs_what_it_has() {
+    let mut moving = Moving::new();
+    moving.nic.machine.hca.config.chunk_size = CHUNK;
+    moving.large_mkey();
+    moving.stop(FROM);
+    moving.stop(TO);
+    let at = |moving: &Moving| {
+        let [from, to] = [FROM, TO].map(|vhca| {
+            let function = &moving.nic.machine.hca.functions[usize::from(vhca)];
+            &function.vf.as_ref().unwrap().vhca
+        });
+        let saving = from.saving.as_ref();
+        let record = saving.and_then(|records| records.values().next().map(|bytes| bytes.as_ptr()));
+        let loaded = to.half.as_ref().map(|half| half.objects());
+        let eq = loaded.and_then(|objects| objects.eqs.values().next().map(std::ptr::from_ref));
+        (record, eq)
+    };
+    let mut seen = Vec::new();
+    moving.save_chunks(|moving, _, size| {
+        assert_eq!(moving.load(size), 0);
+        seen.push(at(moving));
+    });
+    assert_eq!(seen.last(), Some(&(None, None)));
+    let records: Vec<_> = seen.iter().filter_map(|(record, _)| *record).collect();
+    let eqs: Vec<_> = seen.iter().filter_map(|(_, eq)| *eq).collect();
+    assert!(records.len() > 4 && eqs.len() > 2, "{seen:?}");
+    assert!(records.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
+    assert!(eqs.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
+}
+
+#[test]
+fn an_image_of_changes_costs_what_it_has() {
+    let mut moving = Moving::new();
+    moving.large_mkey();
+    moving.stop(TO);
+    let size = moving.save(&[ifc::SET_TRACK]);
+    assert_eq!(moving.load(size), 0);
+    let mkey = |moving: &Moving| {
+        let objects = &moving.nic.machine.hca.functions[usize::from(TO)].objects;
+        std::ptr::from_ref(objects.mkeys.values().next().unwrap())
+    };
+    let before = mkey(&moving);
+    moving.create_q_counter();
+    let size = moving.save(&[ifc::INCREMENTAL, ifc::SET_TRACK]);
+    assert_eq!(moving.load(size), 0);
+    assert_eq!(mkey(&moving), before);
+    assert_eq!(moving.nic.violations(), 0);
+}
+
+#[test]
+fn a_chunk_that_is_refused_leaves_no_trace() {
+    let mut moving = Moving::new();
+    moving.nic.machine.hca.config.chunk_size = CHUNK;
+    moving.large_mkey();
+    moving.stop(FROM);
+    moving.stop(TO);
+    let trace = |moving: &Moving| {
+        let Machine { hca, .. } = &moving.nic.machine;
+        let vhca = &hca.functions[usize::from(TO)].vf.as_ref().unwrap().vhca;
+        let half = vhca.half.as_ref();
+        let half = half.map(|half| half.parts(&hca.config, FunctionId(TO)));
+        (moving.records(TO), half)
+    };
+    // A TIS that is none.
+    let mut bad = Vec::new();
+    bad.extend((Kind::Tis as u16).to_le_bytes());
+    bad.extend(0u16.to_le_bytes());
+    for word in [1u32, 1, 0, 1, 0] {
+        bad.extend(word.to_le_bytes());
+    }
+    bad.push(9);
+    moving.save_chunks(|moving, _, size| {
+        let good = moving.nic.machine.memory.bytes[IMAGES as usize..][..size as usize].to_vec();
+        let mut image = [&good[..], &bad].concat();
+        crate::image::seal(&mut image);
+        let before = trace(moving);
+        moving.nic.write(IMAGES, &image);
+        assert_eq!(moving.load(image.len() as u64), BAD_PARAM);
+        assert!(trace(moving) == before);
+        moving.nic.write(IMAGES, &good);
+        assert_eq!(moving.load(size), 0);
+    });
+    assert_eq!(moving.records(TO), moving.records(FROM));
+    // What is whole is as it was, too.
+    let size = moving.save(&[]);
+    let good = moving.nic.machine.memory.bytes[IMAGES as usize..][..size as usize].to_vec();
+    let mut image = [&good[..], &bad].concat();
+    crate::image::seal(&mut image);
+    let before = trace(&moving);
+    moving.nic.write(IMAGES, &image);
+    assert_eq!(moving.load(image.len() as u64), BAD_PARAM);
+    assert!(trace(&moving) == before);
+    assert_eq!(moving.nic.violations(), 0);
+}
+
 #[test]
 fn a_reset_ends_what_was_loaded_by_half() {
     let mut moving = Moving::new();
@@ -335,8 +432,14 @@ fn counters_of_an_image_begin_anew() {
     };
     let most: Vec<u8> = [&[0xff; 9][..], &[1]].concat();
     let mut resources = hca.resources(id);
-    let loaded = resources.load(&hca.config, &fresh, id, key, Some(&most.repeat(16)));
-    assert_eq!(loaded, Ok(()));
+    let loaded = resources.load(
+        &hca.config,
+        &mut fresh.clone(),
+        id,
+        key,
+        Some(&most.repeat(16)),
+    );
+    assert!(loaded.is_ok());
     hca.load_resources(&mut moving.nic.machine.memory, id, resources);
     let vf = hca.functions[1].vf.as_mut().unwrap();
     vf.vhca.state.seq = u64::MAX;
@@ -368,9 +471,9 @@ fn no_command_of_an_image_takes_for_ever() {
         ([&[0xff; 8][..], &[0x7f]].concat(), false),
     ] {
         let bytes = [rest, &time].concat();
-        let loaded = hca
-            .resources(id)
-            .load(&hca.config, &fresh, id, *key, Some(&bytes));
+        let loaded =
+            hca.resources(id)
+                .load(&hca.config, &mut fresh.clone(), id, *key, Some(&bytes));
         assert_eq!(loaded.is_ok(), ok, "{time:?}");
     }
     assert_eq!(Refused::Record as u32, 0x10009);

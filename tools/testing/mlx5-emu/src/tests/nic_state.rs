@@ -483,7 +483,7 @@ fn no_record_that_was_changed_by_hand_harms() {
             }
             let mut resources = hca.resources(id);
             if resources
-                .load(&hca.config, &fresh, id, *key, Some(&bytes))
+                .load(&hca.config, &mut fresh.clone(), id, *key, Some(&bytes))
                 .is_err()
             {
                 continue;
