@@ -139,6 +139,8 @@ pub struct Eswitch {
     pub mpfs: Mpfs,
     /// Counters of the ports' tables.
     pub counters: FlowCounters,
+    /// Looks into tables since they were counted last.
+    looks: usize,
 }
 
 /// Whether tables let a packet pass, which they count.
@@ -158,6 +160,7 @@ impl Eswitch {
             ports: vec![EswPort::new(); functions],
             mpfs: Mpfs::default(),
             counters: FlowCounters::default(),
+            looks: 0,
         }
     }
 
@@ -216,6 +219,7 @@ impl Eswitch {
         let of_port = self.ports.get(usize::from(port))?;
         let packet = Packet::parse(&frame)?;
         let key = packet.key(&frame, port);
+        self.looks += of_port.ingress.masks();
         if !allow(&of_port.ingress, &mut self.counters, &key, frame.len()) {
             return None;
         }
@@ -232,6 +236,7 @@ impl Eswitch {
             return Some(frame.to_vec());
         }
         let of_port = self.ports.get(usize::from(port))?;
+        self.looks += of_port.egress.masks();
         if !allow(&of_port.egress, &mut self.counters, key, frame.len()) {
             return None;
         }
@@ -240,6 +245,11 @@ impl Eswitch {
             false => None,
         };
         Some(stripped.map_or_else(|| frame.to_vec(), |(frame, _)| frame))
+    }
+
+    /// Looks into tables that there were since this was asked last.
+    pub fn take_looks(&mut self) -> usize {
+        std::mem::take(&mut self.looks)
     }
 
     /// Has a frame go from a port to others. Returns these, each with what gets there.
@@ -254,6 +264,7 @@ impl Eswitch {
         };
         let key = packet.key(&frame, from);
         let found = self.fdb.find(&key);
+        self.looks += found.looks;
         let destinations = found.entries.iter().flat_map(|entry| &entry.destinations);
         let ports = destinations.filter_map(|destination| match *destination {
             Destination::Vport(port) => Some(port),

@@ -33,6 +33,7 @@ use crate::{
     },
     port::Port,
     sq,
+    turn::Turn,
     vport::Vport,
     workload::{
         Shared,
@@ -133,6 +134,8 @@ pub struct Hca {
     pub port: Port,
     /// What joins the functions and the port.
     pub eswitch: Eswitch,
+    /// What it may still do before the machine goes on.
+    pub turn: Turn,
 }
 
 impl Hca {
@@ -167,6 +170,7 @@ impl Hca {
             faults: Faults::default(),
             control: Control::default(),
             port: Port::new(true),
+            turn: Turn::default(),
             config,
         }
     }

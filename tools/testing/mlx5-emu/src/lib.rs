@@ -56,6 +56,7 @@ pub mod times;
 pub mod tir;
 pub mod tis;
 pub mod track;
+pub mod turn;
 pub mod vport;
 pub mod workload;
 pub mod wq;

@@ -353,6 +353,16 @@ pub fn segment(
     headers: usize,
     mss: usize,
 ) -> Option<impl Iterator<Item = Vec<u8>> + '_> {
+    segments_from(frame, headers, mss, 0)
+}
+
+/// The same, without the first ones.
+pub fn segments_from(
+    frame: &[u8],
+    headers: usize,
+    mss: usize,
+    first: usize,
+) -> Option<impl Iterator<Item = Vec<u8>> + '_> {
     let packet = Packet::parse(frame)?;
     let (ip, transport) = (packet.ip?, packet.transport?);
     let at = ip.payload;
@@ -394,7 +404,7 @@ pub fn segment(
         }
         segment
     };
-    Some(pieces.enumerate().map(make))
+    Some(pieces.enumerate().skip(first).map(make))
 }
 
 /// A frame without its outermost tag, and what was in that.

@@ -239,7 +239,10 @@ impl Hca {
             return;
         }
         let port = from.map_or(UPLINK, |id| id.0);
-        for (port, frame) in self.eswitch.forward(port, frame) {
+        let forwarded = self.eswitch.forward(port, frame);
+        let looks = self.eswitch.take_looks();
+        self.turn.forwarded(forwarded.len(), looks);
+        for (port, frame) in forwarded {
             if port == UPLINK {
                 self.send(host, &frame);
             } else {
@@ -271,15 +274,21 @@ impl Hca {
         self.forward(host, None, frame.to_vec());
     }
 
-    /// Delivers the frames that wait.
+    /// Delivers the frames that wait, or as many as fit into this turn.
     pub fn deliver_frames(&mut self, host: &mut dyn Host) {
-        for Waiting { from, to, frame } in std::mem::take(&mut self.port.waiting) {
+        while self.turn.receives > 0 {
+            let Some(Waiting { from, to, frame }) = self.port.waiting.pop_front() else {
+                return;
+            };
             for id in (0..self.functions.len()).map(|id| FunctionId(id as u16)) {
                 let is_for = to.is_none_or(|to| to == id) && from != Some(id);
                 if is_for && self.functions[usize::from(id.0)].up && self.vport_is_up(id) {
                     self.receive_frame(host, id, &frame);
                 }
             }
+        }
+        if !self.port.waiting.is_empty() {
+            self.go_on_later(host);
         }
     }
 }

@@ -205,7 +205,9 @@ impl Hca {
             return;
         };
         let objects = &function.objects;
-        let hits = objects.flow_tables.lookup(&packet.match_set(frame));
+        let found = objects.flow_tables.find_headers(&packet.match_set(frame));
+        let hits = found.hits();
+        self.turn.received(hits.len(), found.looks);
         if hits.is_empty() {
             return;
         }

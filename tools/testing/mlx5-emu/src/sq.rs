@@ -4,6 +4,7 @@
 
 use crate::{
     cq::Cqe,
+    encoded::U32,
     hca::Hca,
     host::{
         FunctionId,
@@ -52,8 +53,6 @@ const DOORBELLS: u64 = 0x800;
 pub const LOG_DOORBELL: u64 = 9;
 /// Most bytes of the frame that a WQE gives, as a shift (`max_lso_cap`).
 pub const LOG_MAX_LSO: u64 = 18;
-/// WQEs and frames that a queue works through at once, before others have their turn.
-pub const BUDGET: usize = 4096;
 /// MLX5_OPCODE_*
 const NOP: u8 = 0x00;
 const SEND: u8 = 0x0a;
@@ -74,6 +73,8 @@ const REQUESTER_ERROR: u8 = 13;
 pub struct Sq {
     /// Its context, state and WQEs.
     pub queue: WorkQueue,
+    /// Frames of the next WQE that were sent: all of them were too much for one turn.
+    segments: u32,
     /// The timer is to go on with what is posted: that was too much for one turn. A VF that
     /// resumes looks at all queues.
     #[serde(skip)]
@@ -133,10 +134,12 @@ fn check(context: &[u8]) -> Result<(), Status> {
 }
 
 impl Saved for Sq {
-    const MAX_LEN: usize = WorkQueue::max_len(LOG_BLOCK);
+    const MAX_LEN: usize = WorkQueue::max_len(LOG_BLOCK) + U32;
 
     fn is_sound(&self) -> bool {
-        self.queue.is_sound(LOG_BLOCK..=LOG_BLOCK) && check(&self.queue.context).is_ok()
+        self.queue.is_sound(LOG_BLOCK..=LOG_BLOCK)
+            && check(&self.queue.context).is_ok()
+            && self.segments < 1 << LOG_MAX_LSO
     }
 }
 
@@ -153,6 +156,7 @@ impl Sq {
         check(context)?;
         Ok(Self {
             queue: WorkQueue::parse(context, LOG_BLOCK..=LOG_BLOCK)?,
+            segments: 0,
             behind: false,
         })
     }
@@ -166,6 +170,12 @@ impl Sq {
     /// The UAR page of its doorbells.
     pub fn uar(&self) -> u32 {
         wq::UAR.get(&self.queue.context) as u32
+    }
+
+    /// MODIFY_SQ.
+    pub fn set_state(&mut self, state: QueueState) {
+        self.segments = 0;
+        self.queue.set_state(state);
     }
 
     fn flushes(&self) -> bool {
@@ -267,22 +277,27 @@ impl Output {
         })
     }
 
-    /// Hands out each frame. Returns how many there are.
-    fn each(self, mut send: impl FnMut(Vec<u8>)) -> usize {
+    /// Calls `send` for each frame but the first `begun` ones, which were sent before, as long as
+    /// it returns `true`. Returns how many were sent by now, or `None` if all were.
+    fn send(self, begun: usize, mut send: impl FnMut(Vec<u8>) -> bool) -> Option<usize> {
         let mut send = |mut frame: Vec<u8>| {
             packet::set_checksums(&mut frame, self.network, self.transport);
-            send(frame);
+            send(frame)
         };
-        match self.cut {
-            Some((headers, mss)) => {
-                let segments = packet::segment(&self.frame, headers, mss);
-                segments.into_iter().flatten().map(send).count()
-            }
-            None => {
-                send(self.frame);
-                1
+        let Some((headers, mss)) = self.cut else {
+            send(self.frame);
+            return None;
+        };
+        let segments = packet::segments_from(&self.frame, headers, mss, begun)?;
+        let mut segments = segments.peekable();
+        let mut sent = begun;
+        for frame in segments.by_ref() {
+            sent += 1;
+            if !send(frame) {
+                break;
             }
         }
+        segments.peek().map(|_| sent)
     }
 }
 
@@ -296,32 +311,19 @@ impl Hca {
         }
     }
 
-    /// Goes on with the send queues that had their turn and have more to send.
-    pub fn send_behind(&mut self, host: &mut dyn Host) {
-        for id in (0..self.functions.len()).map(|id| FunctionId(id as u16)) {
-            let sqs = self.objects(id).sqs.iter();
-            let behind: Vec<u32> = sqs.filter(|(_, sq)| sq.behind).map(|(n, _)| *n).collect();
-            for sqn in behind {
-                self.send_posted(host, id, sqn);
-            }
-        }
-    }
-
     /// Works through what was posted to a send queue, for one turn.
     pub fn send_posted(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32) {
         // How far to go is in memory, and is looked at when it resumes.
         if self.is_suspended(id) {
             return;
         }
-        let mut done = 0;
         loop {
-            let behind = done >= BUDGET;
+            let behind = self.turn.sends == 0;
             if let Some(sq) = self.objects(id).sqs.get_mut(&sqn) {
                 sq.behind = behind;
             }
             if behind {
-                let now = host.now();
-                host.wake_at(now);
+                self.go_on_later(host);
                 return;
             }
             let objects = &self.functions[usize::from(id.0)].objects;
@@ -334,7 +336,7 @@ impl Hca {
                 (QueueState::Ready, Ok(Some(posted))) => sq.fetch(host, (id, sqn), objects, posted),
                 (QueueState::Error, Ok(Some(posted))) if sq.flushes() => {
                     self.flush_sends(host, id, sqn, posted);
-                    return;
+                    continue;
                 }
                 (QueueState::Error, _) => return,
                 (QueueState::Ready, _) => Err(Failed {
@@ -343,25 +345,36 @@ impl Hca {
                 }),
             };
             match result {
-                Ok(work) => done += 1 + self.sent(host, id, sqn, work),
-                Err(failed) => {
-                    done += 1;
-                    self.send_failed(host, id, sqn, &failed);
-                }
+                Ok(work) => self.sent(host, id, sqn, work),
+                Err(failed) => self.send_failed(host, id, sqn, &failed),
             }
         }
     }
 
-    /// Sends what a WQE says. Returns how many frames that are.
-    fn sent(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, work: Work) -> usize {
-        let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
-            return 0;
+    /// Sends what a WQE says, or as much as fits into this turn.
+    fn sent(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, work: Work) {
+        let Some(sq) = self.objects(id).sqs.get(&sqn) else {
+            return;
         };
-        let (cqn, wqe) = (sq.queue.cqn(), sq.queue.counter);
-        sq.queue.counter = wqe.wrapping_add(work.blocks);
-        let frames = work.output.map_or(0, |output| {
-            output.each(|frame| self.transmit(host, id, frame))
+        let (cqn, wqe, begun) = (sq.queue.cqn(), sq.queue.counter, sq.segments);
+        let len = work.output.as_ref().map_or(0, |output| output.frame.len());
+        self.turn.sent(len);
+        // At least one frame in each turn, whatever it costs to read the WQE again.
+        let left = work.output.and_then(|output| {
+            output.send(begun as usize, |frame| {
+                self.turn.sent(0);
+                self.transmit(host, id, frame);
+                self.turn.sends > 0
+            })
         });
+        let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
+            return;
+        };
+        sq.segments = left.unwrap_or(0) as u32;
+        if left.is_some() {
+            return;
+        }
+        sq.queue.counter = wqe.wrapping_add(work.blocks);
         if work.signalled {
             let now = host.now();
             let cqe = Cqe::new(REQUESTER)
@@ -370,13 +383,14 @@ impl Hca {
                 .wqe(wqe);
             self.complete(host, id, cqn, cqe);
         }
-        frames
     }
 
     fn send_failed(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, failed: &Failed) {
+        self.turn.sent(0);
         let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
             return;
         };
+        sq.segments = 0;
         sq.queue.state = QueueState::Error;
         let (cqn, wqe) = (sq.queue.cqn(), sq.queue.counter);
         sq.queue.counter = wqe.wrapping_add(1);
@@ -389,24 +403,29 @@ impl Hca {
         self.complete(host, id, cqn, cqe);
     }
 
-    /// What was posted to a queue that has failed ends with an error.
+    /// What was posted to a queue that has failed ends with an error, or as much as fits into
+    /// this turn.
     fn flush_sends(&mut self, host: &mut dyn Host, id: FunctionId, sqn: u32, posted: u16) {
+        let most = self.turn.sends;
         let Some(sq) = self.objects(id).sqs.get_mut(&sqn) else {
             return;
         };
         let mut begins = Vec::new();
         let mut ahead = 0;
-        while ahead < posted {
+        while ahead < posted && begins.len() < most {
             let Ok(block) = sq.queue.read(host, id, ahead) else {
+                ahead = posted;
                 break;
             };
             begins.push(sq.queue.counter.wrapping_add(ahead));
             let blocks = (usize::from(block[7] & 0x3f) * UNIT).div_ceil(BLOCK);
             ahead = ahead.saturating_add(blocks.max(1) as u16);
         }
-        sq.queue.counter = sq.queue.counter.wrapping_add(posted);
+        sq.segments = 0;
+        sq.queue.counter = sq.queue.counter.wrapping_add(ahead.min(posted));
         let cqn = sq.queue.cqn();
         for wqe in begins {
+            self.turn.sent(0);
             let cqe = Cqe::new(REQUESTER_ERROR)
                 .syndrome(Syndrome::Flushed)
                 .queue(0, sqn)

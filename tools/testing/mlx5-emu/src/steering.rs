@@ -88,6 +88,21 @@ pub struct Found<'a> {
     pub looks: usize,
 }
 
+impl Found<'_> {
+    /// The TIRs that it goes to.
+    pub fn hits(&self) -> Vec<Hit> {
+        let hits = self.entries.iter().flat_map(|entry| {
+            let tag = entry.tag();
+            let hit = move |destination: &Destination| match *destination {
+                Destination::Tir(tir) => Some(Hit { tir, tag }),
+                _ => None,
+            };
+            entry.destinations.iter().filter_map(hit)
+        });
+        hits.take(MAX_HITS).collect()
+    }
+}
+
 /// How much there is in tables.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 struct Sizes {
@@ -405,18 +420,19 @@ impl FlowTables {
 
     /// The TIRs that a packet with these headers goes to.
     pub fn lookup(&self, set: &[u8; headers::LEN]) -> Vec<Hit> {
+        self.find_headers(set).hits()
+    }
+
+    /// What there is for a packet with these headers.
+    pub fn find_headers(&self, set: &[u8; headers::LEN]) -> Found<'_> {
         let mut key = [0; std::mem::size_of::<Key>()];
         key[..headers::LEN].copy_from_slice(set);
-        let entries = self.find(&key).entries.into_iter();
-        let hits = entries.flat_map(|entry| {
-            let tag = entry.tag();
-            let hit = move |destination: &Destination| match *destination {
-                Destination::Tir(tir) => Some(Hit { tir, tag }),
-                _ => None,
-            };
-            entry.destinations.iter().filter_map(hit)
-        });
-        hits.take(MAX_HITS).collect()
+        self.find(&key)
+    }
+
+    /// How many different masks there are, counted in each table.
+    pub fn masks(&self) -> usize {
+        self.sizes.masks
     }
 
     /// What there is for a packet.

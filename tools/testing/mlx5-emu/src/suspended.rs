@@ -231,10 +231,11 @@ impl Hca {
         let slots = std::mem::take(&mut function.rung);
         self.resume_commands(host, id);
         self.doorbell(host, id, slots);
-        let sqs: Vec<u32> = self.objects(id).sqs.keys().copied().collect();
-        for sqn in sqs {
-            self.send_posted(host, id, sqn);
+        // How far to go is in memory.
+        for sq in self.objects(id).sqs.values_mut() {
+            sq.behind = true;
         }
+        self.send_function(host, id);
         let now = host.now();
         let cqs = self.objects(id).cqs.iter_mut();
         let tells: Vec<(u32, bool)> = cqs.map(|(cqn, cq)| (*cqn, cq.tells(now))).collect();

@@ -18,3 +18,4 @@ mod replay;
 mod state;
 mod track;
 mod tracker;
+mod turns;

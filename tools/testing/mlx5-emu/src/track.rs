@@ -254,7 +254,7 @@ impl Hca {
         ranges.fold((0, 0), |(count, bytes), (_, len)| (count + 1, bytes + len))
     }
 
-    /// Calls `act`. Trackers note what VFs write to memory during the call: the trackers that
+    /// Calls `act`, in a turn of its own. Trackers note what VFs write to memory during the call: the trackers that
     /// exist after it. So a report that begins during the call has these pages, or the next
     /// one does.
     pub fn noting(&mut self, host: &mut dyn Host, act: impl FnOnce(&mut Self, &mut dyn Host)) {
@@ -262,6 +262,7 @@ impl Hca {
             host,
             written: Vec::new(),
         };
+        self.turn.begin();
         act(self, &mut noting);
         let written = noting.written;
         let functions = self.functions.iter_mut();

@@ -259,7 +259,7 @@ impl Context<'_> {
         if MODIFY_BITMASK.get(input) != 0 {
             return Err(violation(Status::BadParam, "what is not modelled"));
         }
-        sq.queue.set_state(state);
+        sq.set_state(state);
         self.hca.send_posted(self.host, self.function, number);
         Ok(())
     }
