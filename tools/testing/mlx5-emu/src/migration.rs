@@ -247,11 +247,11 @@ impl Vhca {
             Some(dirty) => Some(missing(dirty)),
             None => self.lost.then(|| image::partial_len(0)),
         };
-        let records = Sent::none(now).missing(now);
+        let records = || Sent::none(now).missing(now);
         let total = match (incremental, self.chunk) {
             (true, _) => missing.ok_or(Status::BadResState)?,
-            (false, None) => image::full_len(&self.state) + records,
-            (false, Some(_)) => image::partial_len(self.state.pages()) + records,
+            (false, None) => image::full_len(&self.state) + records(),
+            (false, Some(_)) => image::partial_len(self.state.pages()) + records(),
         };
         let Some(chunk) = self.chunk.filter(|chunk| *chunk < total) else {
             return Ok(Sizes {

@@ -166,6 +166,12 @@ pub struct Sent {
     frozen: Option<Left>,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often all records were compared with what was sent.
+    pub static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// What was not sent.
 #[derive(Clone, Default, Debug)]
 struct Left {
@@ -205,6 +211,8 @@ impl Sent {
 
     /// What differs, in the order in which it is sent.
     fn left(&self, now: &Records) -> Left {
+        #[cfg(test)]
+        COMPARED.set(COMPARED.get() + 1);
         let first = self.goes_on(now);
         let offset = first.map_or(0, |(_, offset)| offset);
         let first = first.map(|(key, _)| key);

@@ -28,7 +28,8 @@ use crate::{
     packet::tests::tcp4,
     records::{
         Key,
-        Kind, //
+        Kind,
+        COMPARED, //
     },
     resources::Resources, //
 };
@@ -265,10 +266,16 @@ fn a_chunk_costs_what_it_has() {
         (record, eq)
     };
     let mut seen = Vec::new();
+    let mut compared = Vec::new();
     moving.save_chunks(|moving, _, size| {
         assert_eq!(moving.load(size), 0);
         seen.push(at(moving));
+        compared.push(COMPARED.get());
     });
+    assert!(
+        compared.iter().all(|count| *count == compared[0]),
+        "{compared:?}"
+    );
     assert_eq!(seen.last(), Some(&(None, None)));
     let records: Vec<_> = seen.iter().filter_map(|(record, _)| *record).collect();
     let eqs: Vec<_> = seen.iter().filter_map(|(_, eq)| *eq).collect();
