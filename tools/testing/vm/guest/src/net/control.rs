@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Changes of what an interface receives: flow rules (`ethtool -N`), promiscuous mode, and the
-//! number of its queues (`ethtool -L`); and what it counts (`ethtool -S`).
+//! number of its queues (`ethtool -L`).
 
 use crate::sys;
 use std::io;
@@ -9,12 +9,6 @@ use std::io;
 // include/uapi/linux/ethtool.h
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_SCHANNELS: u32 = 0x3d;
-const ETHTOOL_GSSET_INFO: u32 = 0x37;
-const ETHTOOL_GSTRINGS: u32 = 0x1b;
-const ETHTOOL_GSTATS: u32 = 0x1d;
-const ETH_SS_STATS: u32 = 1;
-/// Bytes of the name of a counter.
-const ETH_GSTRING_LEN: usize = 32;
 const ETHTOOL_SRXCLSRLDEL: u32 = 0x31;
 const ETHTOOL_SRXCLSRLINS: u32 = 0x32;
 const UDP_V4_FLOW: u32 = 2;
@@ -91,72 +85,4 @@ pub fn set_channels(interface: &str, count: u32) -> io::Result<()> {
     words[0] = ETHTOOL_SCHANNELS;
     words[COMBINED] = count;
     with_channels(interface, words).map(|_| ())
-}
-
-/// A command that begins with `words`, with `room` bytes behind them for the answer.
-fn with_room(words: &[u32], room: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    bytes.resize(bytes.len() + room, 0);
-    bytes
-}
-
-/// The words of a struct ethtool_sset_info that asks for the number of counters.
-const COUNT: [u32; 4] = [ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_STATS, 0];
-
-/// Frames that an interface has dropped because its driver had given it no buffers for them.
-pub fn out_of_buffer(interface: &str) -> io::Result<u64> {
-    counter(interface, "rx_out_of_buffer")
-}
-
-fn counter(interface: &str, name: &str) -> io::Result<u64> {
-    let mut info = with_room(&COUNT, 4);
-    sys::ethtool(interface, &mut info)?;
-    let count = word(&info, COUNT.len());
-    let mut names = with_room(
-        &[ETHTOOL_GSTRINGS, ETH_SS_STATS, count],
-        count as usize * ETH_GSTRING_LEN,
-    );
-    sys::ethtool(interface, &mut names)?;
-    let mut values = with_room(&[ETHTOOL_GSTATS, count], count as usize * 8);
-    sys::ethtool(interface, &mut values)?;
-    find(&names, &values, name).ok_or_else(|| {
-        let missing = format!("{interface} has no counter {name}");
-        io::Error::new(io::ErrorKind::NotFound, missing)
-    })
-}
-
-fn word(bytes: &[u8], index: usize) -> u32 {
-    let word = bytes[index * 4..].first_chunk();
-    word.map_or(0, |word| u32::from_ne_bytes(*word))
-}
-
-/// The value of a counter, of the answers to ETHTOOL_GSTRINGS and ETHTOOL_GSTATS.
-fn find(names: &[u8], values: &[u8], name: &str) -> Option<u64> {
-    let mut names = names[12..].chunks_exact(ETH_GSTRING_LEN);
-    let is_it = |one: &[u8]| {
-        one.strip_prefix(name.as_bytes())
-            .is_some_and(|rest| rest[0] == 0)
-    };
-    let index = names.position(is_it)?;
-    let value = values.get(8 + index * 8..)?.first_chunk()?;
-    Some(u64::from_ne_bytes(*value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_counter_is_found_by_its_whole_name() {
-        let all = ["rx_packets", "rx_out_of_buffer_too", "rx_out_of_buffer"];
-        let mut names = with_room(&[ETHTOOL_GSTRINGS, ETH_SS_STATS, 3], 3 * ETH_GSTRING_LEN);
-        for (i, name) in all.iter().enumerate() {
-            names[12 + i * ETH_GSTRING_LEN..][..name.len()].copy_from_slice(name.as_bytes());
-        }
-        let mut values = with_room(&[ETHTOOL_GSTATS, 3], 0);
-        values.extend([5_u64, 6, 7].map(u64::to_ne_bytes).as_flattened());
-        assert_eq!(find(&names, &values, "rx_out_of_buffer"), Some(7));
-        assert_eq!(find(&names, &values, "rx_packets"), Some(5));
-        assert_eq!(find(&names, &values, "rx"), None);
-    }
 }

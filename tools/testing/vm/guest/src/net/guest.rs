@@ -23,6 +23,7 @@ use super::{
         Interface, //
     },
     sequence::End,
+    statistics::out_of_buffer,
     stream::Stream,
     tally::{
         GuestTally,
@@ -262,7 +263,7 @@ impl Traffic {
         }
         let streams: Vec<Tally> = self.streams.into_iter().map(Stream::finish).collect();
         tally.streams = streams;
-        tally.dropped = control::out_of_buffer(&self.interface.used().name)?;
+        tally.dropped = out_of_buffer(&self.interface.used().name)?;
         tally.datagrams = self.datagrams.finish()?.counted;
         Ok(tally)
     }

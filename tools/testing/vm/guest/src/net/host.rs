@@ -2,6 +2,7 @@
 
 //! Hosts on a network: interfaces in network namespaces of their own.
 
+use super::Statistics;
 use crate::{
     devlink,
     sys, //
@@ -12,7 +13,6 @@ use anyhow::{
     Result, //
 };
 use std::{
-    collections::BTreeMap,
     fs::{
         self,
         File, //
@@ -179,18 +179,12 @@ impl Host {
         Ok(())
     }
 
-    /// What `ethtool -S` counts.
+    /// What the driver of its interface counts.
     pub fn statistics(&self) -> Result<Statistics> {
-        let text = self.ethtool("-S", "")?;
-        let lines = text.lines().filter_map(|line| line.split_once(':'));
-        let counters = lines.filter_map(|(name, value)| {
-            let value = value.trim().parse().ok()?;
-            Some((name.trim().to_string(), value))
-        });
-        Ok(Statistics(counters.collect()))
+        self.configure(Statistics::of)
     }
 
-    /// What `ethtool -S` counts while `work` is done.
+    /// What that counts while `work` is done.
     pub fn counted(&self, work: impl FnOnce() -> Result<()>) -> Result<Statistics> {
         let before = self.statistics()?;
         work()?;
@@ -264,37 +258,6 @@ impl Host {
         let values = lines.next().context("no values")?.1.split(' ');
         let value = names.zip(values).find(|(one, _)| *one == name);
         Ok(value.with_context(|| format!("no {name}"))?.1.parse()?)
-    }
-}
-
-/// What `ethtool -S` counts, by name.
-#[derive(Debug)]
-pub struct Statistics(BTreeMap<String, u64>);
-
-impl Statistics {
-    /// A counter.
-    pub fn get(&self, name: &str) -> Result<u64> {
-        let value = self.0.get(name);
-        value
-            .copied()
-            .with_context(|| format!("there is no counter {name}"))
-    }
-
-    /// The counters of channels, from the first on: `rx0_packets`, `rx1_packets`, …
-    pub fn of_channels(&self, prefix: &str, suffix: &str) -> Vec<u64> {
-        let name = |channel| format!("{prefix}{channel}_{suffix}");
-        let counters = (0..).map_while(|channel| self.0.get(&name(channel)));
-        counters.copied().collect()
-    }
-
-    /// What was counted since then.
-    fn since(self, before: &Self) -> Self {
-        let then = |name| before.0.get(name).copied().unwrap_or(0);
-        let counted = self
-            .0
-            .iter()
-            .map(|(name, value)| (name.clone(), value.wrapping_sub(then(name))));
-        Self(counted.collect())
     }
 }
 

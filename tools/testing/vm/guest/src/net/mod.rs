@@ -11,26 +11,27 @@ mod host;
 mod interface;
 mod peer;
 mod sequence;
+mod statistics;
 mod stream;
 mod tally;
 mod timeline;
 
 pub use connection::PEER;
-pub use control::out_of_buffer;
 pub use figures::{
     judge,
     Sides, //
 };
-pub use host::{
-    Host,
-    Statistics, //
-};
+pub use host::Host;
 pub use interface::Change;
 pub use peer::Peer;
 pub use sequence::{
     End,
     Received,
     Sequence, //
+};
+pub use statistics::{
+    out_of_buffer,
+    Statistics, //
 };
 pub use tally::GuestTally;
 pub use timeline::now;

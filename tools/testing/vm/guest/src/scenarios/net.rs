@@ -147,7 +147,7 @@ impl Network {
 
     /// Frames that the peer's NIC had no buffers for.
     fn dropped(&self) -> Result<u64> {
-        self.host.configure(net::out_of_buffer)
+        self.host.with_interface(net::out_of_buffer)
     }
 }
 
