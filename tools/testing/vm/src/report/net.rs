@@ -54,7 +54,7 @@ const FIGURES: &[Figure] = &[
     ("datagrams that came twice", plain, "datagrams_twice"),
     ("changes of flow rules", plain, "rules_changed"),
     ("longest silence at the peer", ms, "gap_ms"),
-    ("  around the downtime", ms, "stop_gap_ms"),
+    ("  from the stop of the guest on", ms, "stop_gap_ms"),
     ("downtime", ms, "downtime_ms"),
     ("pages that the VF has written", plain, "dirty_pages"),
     ("new initial states", plain, "reinits"),
@@ -78,7 +78,7 @@ const FAULTS: [&str; 8] = [
 const CAVEAT: &str = "The guest's own mlx5e drives a VF through the driver that is compared. \
 Peer, guest and two QEMUs share one emulated processor, and the adapter is emulated, too: \
 times and rates are not those of any hardware. While QEMU copies memory, the guest has little \
-of the processor, and the longest silence may be then. The one around the downtime is mostly \
+of the processor, and the longest silence may be then. The one from the stop on is mostly \
 longer than the downtime, since TCP takes a while to send again what was dropped. Nobody sends a \
 datagram again: those of the downtime are lost. Every line is explained in \
 Documentation/dev-tools/vfio-rust/testing.rst.";
@@ -195,7 +195,7 @@ mod tests {
         for line in [
             "bytes that arrived, both ways 40.00 MiB 40.00 MiB",
             "longest silence at the peer 512 ms 512 ms",
-            "around the downtime 412 ms 412 ms",
+            "from the stop of the guest on 412 ms 412 ms",
             "datagrams, both ways 1850 1850",
             "datagrams lost 13 13",
             "not around the downtime 0 0",

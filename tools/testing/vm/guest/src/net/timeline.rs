@@ -69,10 +69,13 @@ impl Timeline {
         longest(self.silences.iter()).1 * 1e3
     }
 
-    /// The longest silence of which some was between two times, in milliseconds.
-    pub fn gap_around(&self, from: f64, to: f64) -> f64 {
+    /// The longest silence of which some was between two times, in milliseconds. It counts from
+    /// the first of them on: what was silent before that was so for another reason.
+    pub fn gap_from(&self, from: f64, to: f64) -> f64 {
         let meets = |(begin, len): &&(f64, f64)| *begin < to && begin + len > from;
-        longest(self.silences.iter().filter(meets)).1 * 1e3
+        let silences = self.silences.iter().filter(meets);
+        let lengths = silences.map(|(begin, len)| begin + len - begin.max(from));
+        lengths.fold(0.0, f64::max) * 1e3
     }
 
     /// For the host.
@@ -99,12 +102,22 @@ mod tests {
         }
         assert_eq!(timeline.gap_ms(), 750.0);
         assert_eq!(timeline.json()["gap_begin"], 105.25);
-        assert_eq!(timeline.gap_around(105.0, 105.2), 125.0);
-        assert_eq!(timeline.gap_around(105.2, 105.3), 750.0);
-        assert_eq!(timeline.gap_around(105.5, 105.6), 750.0);
-        assert_eq!(timeline.gap_around(106.2, 106.3), 0.0);
         timeline.hear(108.125, 10);
         assert_eq!(timeline.gap_ms(), 2000.0);
+    }
+
+    #[test]
+    fn a_silence_counts_from_the_stop_on() {
+        let mut timeline = Timeline::default();
+        for now in [105.0, 105.125, 105.25, 106.0, 106.125] {
+            timeline.hear(now, 10);
+        }
+        assert_eq!(timeline.gap_from(105.0, 105.25), 125.0);
+        // The silence goes on after the guest runs again.
+        assert_eq!(timeline.gap_from(105.125, 105.375), 750.0);
+        // The guest was silent before it was stopped, and for longer than after that.
+        assert_eq!(timeline.gap_from(105.75, 105.875), 250.0);
+        assert_eq!(timeline.gap_from(106.25, 106.375), 0.0);
     }
 
     #[test]

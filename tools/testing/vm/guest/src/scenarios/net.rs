@@ -314,7 +314,7 @@ impl<'a> Trial<'a> {
         figures["downtime_ms"] = of_all("downtime_ms").into_iter().max().into();
         let gaps = self.migrations.iter().filter_map(|one| {
             let [stopped, runs] = ["stopped_at", "runs_at"].map(|name| one[name].as_f64());
-            Some(peer.timeline.gap_around(stopped?, runs?))
+            Some(peer.timeline.gap_from(stopped?, runs?))
         });
         figures["stop_gap_ms"] = gaps.reduce(f64::max).into();
         for name in ["dirty_pages", "reinits"] {
