@@ -13,6 +13,8 @@ use std::time::{
 
 /// Time that one number of the picture is about, in seconds.
 const STEP: f64 = 0.1;
+/// Most numbers of the picture: an hour. No guest streams for so long.
+const MOST: usize = 36_000;
 /// Shortest silence that is noted, in seconds.
 const SILENCE: f64 = 0.02;
 
@@ -27,8 +29,10 @@ pub fn now() -> f64 {
 pub struct Timeline {
     /// When that was.
     begin: Option<f64>,
-    /// Bytes that have come in each [`STEP`].
+    /// Bytes that have come in each [`STEP`], as far as the picture goes.
     bytes: Vec<u64>,
+    /// All bytes.
+    total: u64,
     /// When something has come last.
     last: Option<f64>,
     /// When each silence began, and how long it was.
@@ -48,11 +52,14 @@ impl Timeline {
     /// Something has come.
     pub fn hear(&mut self, now: f64, bytes: usize) {
         let begin = *self.begin.get_or_insert(now);
+        self.total += bytes as u64;
         let index = ((now - begin) / STEP).max(0.0) as usize;
-        if self.bytes.len() <= index {
-            self.bytes.resize(index + 1, 0);
+        // A clock can be set ahead, by years.
+        if index < MOST {
+            let len = self.bytes.len().max(index + 1);
+            self.bytes.resize(len, 0);
+            self.bytes[index] += bytes as u64;
         }
-        self.bytes[index] += bytes as u64;
         if let Some(last) = self.last.filter(|last| now - last >= SILENCE) {
             self.silences.push((last, now - last));
         }
@@ -61,7 +68,7 @@ impl Timeline {
 
     /// All bytes.
     pub fn total(&self) -> u64 {
-        self.bytes.iter().sum()
+        self.total
     }
 
     /// The longest silence, in milliseconds.
@@ -84,6 +91,7 @@ impl Timeline {
             "begin": self.begin,
             "step_ms": STEP * 1e3,
             "bytes": self.bytes,
+            "beyond": self.total - self.bytes.iter().sum::<u64>(),
             "gap_begin": longest(self.silences.iter()).0,
         })
     }
@@ -131,5 +139,18 @@ mod tests {
         assert_eq!(timeline.json()["bytes"], json!([21, 0, 10]));
         assert_eq!(timeline.json()["begin"], 100.0);
         assert_eq!(timeline.total(), 31);
+    }
+    #[test]
+    fn a_clock_that_jumps_ahead_takes_no_memory() {
+        let mut timeline = Timeline::default();
+        for now in [100.0, 1e9, 1e300, f64::INFINITY, 100.25] {
+            timeline.hear(now, 10);
+        }
+        let json = timeline.json();
+        assert_eq!(json["bytes"], json!([10, 0, 10]));
+        assert_eq!(json["beyond"], 30);
+        assert_eq!(timeline.total(), 50);
+        timeline.hear(100.0 + (MOST - 1) as f64 * STEP + STEP / 2.0, 1);
+        assert_eq!(timeline.bytes.len(), MOST);
     }
 }
