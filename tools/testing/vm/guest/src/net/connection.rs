@@ -35,8 +35,9 @@ pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 9);
 pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 2);
 /// Where the peer listens.
 pub const PORT: u16 = 7000;
-/// Time after which a connection on which nothing moves is lost.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Time after which a connection on which nothing moves is lost, and after which an end that still
+/// sends will not end: a guest with a slow processor needs seconds.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Bytes that each end sends in a short connection.
 const VISIT: usize = 6000;
 

@@ -8,7 +8,11 @@ use super::{
         End,
         Sequence, //
     },
-    timeline, //
+    timeline,
+    until::{
+        Until,
+        Wait, //
+    }, //
 };
 use crate::sys;
 use anyhow::{
@@ -22,6 +26,7 @@ use serde_json::{
 };
 use std::{
     collections::BTreeMap,
+    io,
     net::{
         SocketAddr,
         UdpSocket, //
@@ -205,24 +210,44 @@ fn spans(numbers: impl IntoIterator<Item = u64>) -> Vec<Span<u64>> {
     spans
 }
 
-/// When an end is to end.
-pub struct Until {
-    /// To send.
-    pub sending: Arc<AtomicBool>,
-    /// To receive, when nothing comes any more.
-    pub receiving: Arc<AtomicBool>,
-}
-
-/// Has a socket wait for a receiver that gets no processor, and not for ever for a datagram.
+/// Has a socket wait for a receiver that gets no processor, and not for ever for a datagram or
+/// for a NIC that sends nothing any more.
 fn set_up(socket: &UdpSocket) -> Result<()> {
     socket.set_read_timeout(Some(LOOK))?;
+    socket.set_write_timeout(Some(LOOK))?;
     Ok(sys::set_receive_buffer(socket, BUFFER)?)
 }
 
 /// An end. It begins to send when it has a datagram, or at once.
 pub struct Exchange {
     sender: JoinHandle<Vec<f64>>,
-    receiver: JoinHandle<Witness>,
+    receiver: JoinHandle<io::Result<Witness>>,
+}
+
+/// Hears all that comes until the end.
+fn receive(
+    socket: &UdpSocket,
+    sequence: Sequence,
+    heard: &AtomicBool,
+    until: &Until,
+    mut wait: Wait,
+) -> io::Result<Witness> {
+    let mut witness = Witness::default();
+    let mut quiet = 0;
+    let mut buf = [0; 2 * (NUMBER + DATA)];
+    while quiet < QUIET {
+        wait.go_on()?;
+        let Ok(len) = socket.recv(&mut buf) else {
+            quiet = if until.is_over() { quiet + 1 } else { 0 };
+            continue;
+        };
+        quiet = 0;
+        heard.store(true, Relaxed);
+        witness.hear(sequence, &buf[..len]);
+    }
+    let numbers = witness.came_at.keys().copied();
+    witness.counted.came = spans(numbers);
+    Ok(witness)
 }
 
 impl Exchange {
@@ -241,10 +266,10 @@ impl Exchange {
         let to_send = Sequence::new(CONNECTION, end);
         let to_receive = Sequence::new(CONNECTION, end.other());
         let own = socket.try_clone()?;
-        let Until { sending, receiving } = until;
+        let receiving = until.clone();
         let sender = move || {
             let mut sent_at = Vec::new();
-            while !sending.load(Relaxed) {
+            while !until.is_silent() {
                 let bytes = datagram(to_send, sent_at.len() as u64);
                 let now = timeline::now();
                 // Without a network, none is sent.
@@ -256,25 +281,8 @@ impl Exchange {
             sent_at
         };
         let receiver = move || {
-            let mut witness = Witness::default();
-            let mut quiet = 0;
-            let mut buf = [0; 2 * (NUMBER + DATA)];
-            while quiet < QUIET {
-                let Ok(len) = socket.recv(&mut buf) else {
-                    quiet = if receiving.load(Relaxed) {
-                        quiet + 1
-                    } else {
-                        0
-                    };
-                    continue;
-                };
-                quiet = 0;
-                hearing.store(true, Relaxed);
-                witness.hear(to_receive, &buf[..len]);
-            }
-            let numbers = witness.came_at.keys().copied();
-            witness.counted.came = spans(numbers);
-            witness
+            let wait = receiving.wait();
+            receive(&socket, to_receive, &hearing, &receiving, wait)
         };
         Ok(Self {
             sender: thread::spawn(sender),
@@ -282,10 +290,11 @@ impl Exchange {
         })
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has ended. Fails if the other end does not.
     pub fn finish(self) -> Result<Witness> {
         let sent_at = self.sender.join().ok().context("the sender has died")?;
-        let mut witness = self.receiver.join().ok().context("the receiver has died")?;
+        let received = self.receiver.join().ok().context("the receiver has died")?;
+        let mut witness = received.context("datagrams")?;
         witness.counted.sent = sent_at.len() as u64;
         witness.sent_at = sent_at;
         Ok(witness)
@@ -323,10 +332,7 @@ mod tests {
         let ending = Arc::new(AtomicBool::new(false));
         let [guest, peer] = sockets;
         let start = |socket, to, end| {
-            let until = Until {
-                sending: ending.clone(),
-                receiving: ending.clone(),
-            };
+            let until = Until::both(&ending);
             Exchange::start(socket, to, end, end == End::Guest, until).unwrap()
         };
         let ends = [
@@ -362,6 +368,30 @@ mod tests {
             receiver.recv(&mut bytes).unwrap();
             assert_eq!(bytes, datagram(sequence, number));
         }
+    }
+
+    #[test]
+    fn an_end_that_never_ends_is_not_waited_for() {
+        let new = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let [receiver, sender] = [new(), new()];
+        set_up(&receiver).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let until = Until::both(&Arc::new(AtomicBool::new(true)));
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = ended.clone();
+        let hung = thread::spawn(move || {
+            let sequence = Sequence::new(CONNECTION, End::Guest);
+            for number in (0..).take_while(|_| !seen.load(Relaxed)) {
+                let _ = sender.send_to(&datagram(sequence, number), to);
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let sequence = Sequence::new(CONNECTION, End::Guest);
+        let wait = until.wait().at_most(BETWEEN);
+        let received = receive(&receiver, sequence, &AtomicBool::new(false), &until, wait);
+        ended.store(true, Relaxed);
+        hung.join().unwrap();
+        assert!(received.unwrap_err().to_string().contains("still sends"));
     }
 
     #[test]

@@ -15,8 +15,7 @@ use super::{
     control,
     datagrams::{
         self,
-        Exchange,
-        Until, //
+        Exchange, //
     },
     interface::{
         Change,
@@ -29,6 +28,7 @@ use super::{
         GuestTally,
         Tally, //
     },
+    until::Until, //
 };
 use crate::{
     hca,
@@ -204,6 +204,7 @@ struct Traffic {
 impl Traffic {
     fn start(interface: Interface) -> Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
+        let until = Until::both(&ending);
         let mut streams = Vec::new();
         for connection in 1..=STREAMS {
             let greeting = Greeting {
@@ -211,12 +212,12 @@ impl Traffic {
                 connection,
             };
             let socket = greeting.connect().context("connecting to the peer")?;
-            let ending = ending.clone();
+            let until = until.clone();
             streams.push(Stream::start(
                 socket,
                 connection,
                 End::Guest,
-                ending,
+                until,
                 |_| (),
             )?);
         }
@@ -225,10 +226,7 @@ impl Traffic {
             (PEER, datagrams::PORT).into(),
             End::Guest,
             true,
-            Until {
-                sending: ending.clone(),
-                receiving: ending.clone(),
-            },
+            until,
         )?;
         let mut traffic = Self {
             ending,

@@ -15,6 +15,7 @@ mod statistics;
 mod stream;
 mod tally;
 mod timeline;
+mod until;
 
 pub use connection::PEER;
 pub use figures::{

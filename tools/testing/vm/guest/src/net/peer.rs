@@ -13,7 +13,6 @@ use super::{
     datagrams::{
         self,
         Exchange,
-        Until,
         Witness, //
     },
     sequence::End,
@@ -23,6 +22,7 @@ use super::{
         self,
         Timeline, //
     },
+    until::Until,
     Host, //
 };
 use anyhow::{
@@ -79,10 +79,8 @@ struct Shared {
 
 /// What connections have in common.
 struct Connections {
-    /// Streams are to end.
-    ending: Arc<AtomicBool>,
-    /// Nobody is to connect any more.
-    closing: Arc<AtomicBool>,
+    /// Streams are to end; the guest has ended, and is not to connect any more.
+    until: Until,
     shared: Mutex<Shared>,
 }
 
@@ -99,8 +97,8 @@ impl Connections {
             Purpose::Stream => {
                 let own = self.clone();
                 let hear = move |n| own.lock().timeline.hear(timeline::now(), n);
-                let ending = self.ending.clone();
-                let stream = Stream::start(socket, number, End::Peer, ending, hear)?;
+                let until = self.until.clone();
+                let stream = Stream::start(socket, number, End::Peer, until, hear)?;
                 self.lock().streams.push(stream);
             }
             Purpose::Visit => {
@@ -127,8 +125,10 @@ impl Peer {
         let address = host.address();
         let listener = host.run(move || Ok(TcpListener::bind((address, PORT))?))?;
         let connections = Arc::new(Connections {
-            ending: Arc::new(AtomicBool::new(false)),
-            closing: Arc::new(AtomicBool::new(false)),
+            until: Until {
+                sending: Arc::new(AtomicBool::new(false)),
+                receiving: Arc::new(AtomicBool::new(false)),
+            },
             shared: Mutex::new(Shared {
                 streams: Vec::new(),
                 visits: Tally::default(),
@@ -142,14 +142,11 @@ impl Peer {
             (GUEST, datagrams::PORT).into(),
             End::Peer,
             false,
-            Until {
-                sending: connections.ending.clone(),
-                receiving: connections.closing.clone(),
-            },
+            connections.until.clone(),
         )?;
         let own = connections.clone();
         let listening = thread::spawn(move || {
-            while !own.closing.load(Relaxed) {
+            while !own.until.is_over() {
                 if !uapi::poll(listener.as_fd(), libc::POLLIN, LOOK).is_ok_and(|ready| ready != 0) {
                     continue;
                 }
@@ -174,13 +171,13 @@ impl Peer {
 
     /// Tells its ends of streams to end.
     pub fn end(&self) {
-        self.connections.ending.store(true, Relaxed);
+        self.connections.until.sending.store(true, Relaxed);
     }
 
     /// Stops to listen.
     fn close(&mut self) {
         self.end();
-        self.connections.closing.store(true, Relaxed);
+        self.connections.until.receiving.store(true, Relaxed);
         if let Some(listening) = self.listening.take() {
             // All that it could do is to listen.
             let _ = listening.join();
@@ -188,7 +185,7 @@ impl Peer {
     }
 
     /// Waits until all streams have ended, as the guest's end of each must. The guest must not
-    /// connect any more.
+    /// connect any more. A stream or datagrams that go on are an error, after a while.
     pub fn finish(mut self) -> Result<PeerTally> {
         self.close();
         let streams = std::mem::take(&mut self.connections.lock().streams);

@@ -8,7 +8,11 @@ use super::{
         Received,
         Sequence, //
     },
-    tally::Tally, //
+    tally::Tally,
+    until::{
+        Until,
+        Wait, //
+    }, //
 };
 use crate::sys;
 use std::{
@@ -22,13 +26,6 @@ use std::{
         TcpStream, //
     },
     os::fd::AsFd,
-    sync::{
-        atomic::{
-            AtomicBool,
-            Ordering::Relaxed, //
-        },
-        Arc, //
-    },
     thread::{
         self,
         JoinHandle, //
@@ -53,11 +50,11 @@ pub struct Stream {
     receiver: JoinHandle<Half>,
 }
 
-fn send(mut socket: TcpStream, sequence: Sequence, ending: &AtomicBool) -> Half {
+fn send(mut socket: TcpStream, sequence: Sequence, until: &Until) -> Half {
     let mut block = vec![0; BLOCK];
     let mut sent = 0;
     let mut work = || -> io::Result<()> {
-        while !ending.load(Relaxed) {
+        while !until.is_silent() {
             sequence.fill(sent, &mut block);
             let mut rest = &block[..];
             while !rest.is_empty() {
@@ -73,11 +70,17 @@ fn send(mut socket: TcpStream, sequence: Sequence, ending: &AtomicBool) -> Half 
     (sent, 0, result)
 }
 
-fn receive(mut socket: TcpStream, sequence: Sequence, hear: impl Fn(usize)) -> Half {
+fn receive(
+    mut socket: TcpStream,
+    sequence: Sequence,
+    mut wait: Wait,
+    hear: impl Fn(usize),
+) -> Half {
     let mut received = Received::new(sequence);
     let mut buf = vec![0; 64 << 10];
     let mut work = || -> io::Result<()> {
         loop {
+            wait.go_on()?;
             let n = socket.read(&mut buf)?;
             if n == 0 {
                 return Ok(());
@@ -96,13 +99,13 @@ fn joined(thread: JoinHandle<Half>) -> Half {
 }
 
 impl Stream {
-    /// Begins to send and to receive. It goes on until `ending` is set at both ends. `hear`
-    /// is told how many bytes have come whenever some have.
+    /// Begins to send and to receive. It goes on until both ends are to end. `hear` is told how
+    /// many bytes have come whenever some have.
     pub fn start(
         socket: TcpStream,
         connection: u64,
         end: End,
-        ending: Arc<AtomicBool>,
+        until: Until,
         hear: impl Fn(usize) + Send + 'static,
     ) -> io::Result<Self> {
         let to_send = Sequence::new(connection, end);
@@ -111,8 +114,11 @@ impl Stream {
         Ok(Self {
             connection,
             socket,
-            sender: thread::spawn(move || send(writer, to_send, &ending)),
-            receiver: thread::spawn(move || receive(reader, to_receive, hear)),
+            receiver: {
+                let wait = until.wait();
+                thread::spawn(move || receive(reader, to_receive, wait, hear))
+            },
+            sender: thread::spawn(move || send(writer, to_send, &until)),
         })
     }
 
@@ -136,9 +142,18 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{
-        Ipv4Addr,
-        TcpListener, //
+    use std::{
+        net::{
+            Ipv4Addr,
+            TcpListener, //
+        },
+        sync::{
+            atomic::{
+                AtomicBool,
+                Ordering::Relaxed, //
+            },
+            Arc, //
+        },
     };
 
     fn pair() -> [TcpStream; 2] {
@@ -151,7 +166,8 @@ mod tests {
     fn what_one_end_sends_the_other_counts() {
         let ending = Arc::new(AtomicBool::new(false));
         let [one, other] = pair();
-        let start = |socket, end| Stream::start(socket, 1, end, ending.clone(), |_| ()).unwrap();
+        let until = Until::both(&ending);
+        let start = |socket, end| Stream::start(socket, 1, end, until.clone(), |_| ()).unwrap();
         let ends = [start(one, End::Guest), start(other, End::Peer)];
         thread::sleep(Duration::from_millis(50));
         ending.store(true, Relaxed);
@@ -164,12 +180,24 @@ mod tests {
 
     #[test]
     fn a_connection_that_breaks_is_an_error() {
-        let ending = Arc::new(AtomicBool::new(false));
+        let until = Until::both(&Arc::default());
         let [one, other] = pair();
-        let stream = Stream::start(one, 1, End::Guest, ending, |_| ()).unwrap();
+        let stream = Stream::start(one, 1, End::Guest, until, |_| ()).unwrap();
         // With bytes that were not read, this resets the connection.
         thread::sleep(Duration::from_millis(50));
         drop(other);
         assert!(stream.finish().error.is_some());
+    }
+
+    #[test]
+    fn an_end_that_never_ends_is_not_waited_for() {
+        let [one, mut other] = pair();
+        let hung = thread::spawn(move || while other.write_all(&[0; 64]).is_ok() {});
+        let until = Until::both(&Arc::new(AtomicBool::new(true)));
+        let wait = until.wait().at_most(PAUSE);
+        let (received, _, end) = receive(one, Sequence::new(1, End::Guest), wait, |_| ());
+        hung.join().unwrap();
+        assert!(received > 0);
+        assert!(end.unwrap_err().to_string().contains("still sends"));
     }
 }

@@ -401,6 +401,11 @@ impl<'a> Guest<'a> {
         answer(&self.qemu.reports()).context("no answer")
     }
 
+    /// The last messages of its QEMU, and of its own console.
+    pub fn said(&self) -> String {
+        self.qemu.said()
+    }
+
     /// Waits until it has said something.
     fn hear(&mut self, results: &mut Results, timeout: Duration) -> Result<()> {
         let until = lines(&self.qemu.reports()) + REPORTS;

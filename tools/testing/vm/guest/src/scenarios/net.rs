@@ -296,7 +296,10 @@ impl<'a> Trial<'a> {
         self.peer.end();
         let line = self.guest.ask(results, STOP, TALLY)?;
         let guest = GuestTally::parse(&line)?;
-        let peer = self.peer.finish()?;
+        let peer = self
+            .peer
+            .finish()
+            .with_context(|| format!("the peer waits for the guest\n{}", self.guest.said()))?;
         let sides = Sides {
             guest: &guest,
             peer: &peer,
