@@ -31,6 +31,7 @@ use std::{
         SocketAddr,
         UdpSocket, //
     },
+    os::fd::AsFd,
     sync::{
         atomic::{
             AtomicBool,
@@ -42,8 +43,12 @@ use std::{
         self,
         JoinHandle, //
     },
-    time::Duration, //
+    time::{
+        Duration,
+        Instant, //
+    },
 };
+use vfio_mig::uapi;
 
 /// The port at both ends.
 pub const PORT: u16 = 7001;
@@ -53,14 +58,13 @@ const DATA: usize = 120;
 /// Names the bytes of datagrams: no connection has this number, and no datagram either.
 const CONNECTION: u64 = 1 << 32;
 /// Time between two of them.
-const BETWEEN: Duration = Duration::from_millis(50);
+pub const BETWEEN: Duration = Duration::from_millis(50);
 /// How often the end is looked for, and after how many times without a datagram there are
 /// none on their way.
 const LOOK: Duration = Duration::from_millis(200);
 const QUIET: u32 = 5;
-/// Seconds before and after something that is done to a guest in which datagrams may be lost:
-/// in that time the network learns where the guest is.
-const AROUND: f64 = 1.0;
+/// How often the NIC's counter of dropped frames is read.
+const COUNTING: Duration = Duration::from_secs(1);
 
 /// Bytes that an end keeps for its receiver, with what the kernel adds to each datagram: those of
 /// a minute. An end that gets no processor for some seconds needs more than the default.
@@ -80,7 +84,13 @@ pub struct Datagrams {
     pub twice: u64,
     /// The numbers of those that have come.
     pub came: Vec<Span<u64>>,
+    /// Frames that the NIC of this end had no buffers for, and when.
+    pub dropped: Vec<Dropped>,
 }
+
+/// Frames that a NIC has dropped while datagrams with these numbers were the next ones to come,
+/// from the first to the last.
+pub type Dropped = (Span<u64>, u64);
 
 impl Datagrams {
     /// For the host.
@@ -90,6 +100,7 @@ impl Datagrams {
             "wrong": self.wrong,
             "twice": self.twice,
             "came": self.came,
+            "dropped": self.dropped,
         })
     }
 
@@ -106,21 +117,36 @@ impl Datagrams {
             ensure!(*to <= CONNECTION, "there is no datagram {to}");
             next = *to;
         }
+        let sent = number("sent")?;
+        ensure!(sent <= CONNECTION, "{sent} datagrams cannot be sent");
         Ok(Self {
-            sent: number("sent")?,
+            sent,
             wrong: number("wrong")?,
             twice: number("twice")?,
             came,
+            dropped: serde_json::from_value(value["dropped"].clone())?,
         })
     }
 
-    /// How many have come.
-    pub fn received(&self) -> u64 {
-        self.came.iter().map(|(from, to)| to - from).sum()
+    /// How many have come of the first `sent`.
+    pub fn received(&self, sent: u64) -> u64 {
+        let number = |(from, to): &Span<u64>| to.min(&sent).saturating_sub(*from);
+        self.came.iter().map(number).sum()
     }
 
-    /// The numbers of those that have not, of the first `sent`.
-    fn missing(&self, sent: u64) -> Vec<Span<u64>> {
+    /// How many have come that were never sent, if the first `sent` were.
+    pub fn invented(&self, sent: u64) -> u64 {
+        self.received(CONNECTION) - self.received(sent)
+    }
+
+    /// Frames that its NIC had no buffers for.
+    pub fn dropped(&self) -> u64 {
+        let frames = self.dropped.iter().map(|(_, frames)| *frames);
+        frames.fold(0, u64::saturating_add)
+    }
+
+    /// The numbers of those that have not come, of the first `sent`.
+    pub fn missing(&self, sent: u64) -> Vec<Span<u64>> {
         let mut missing = Vec::new();
         let mut next = 0;
         for (from, to) in self.came.iter().copied().chain([(sent, sent)]) {
@@ -143,51 +169,6 @@ pub struct Witness {
     pub sent_at: Vec<f64>,
     /// When each has come.
     pub came_at: BTreeMap<u64, f64>,
-}
-
-/// Datagrams that were lost, both ways.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Lost {
-    /// All.
-    pub all: u64,
-    /// Those that were lost while nothing was done to the guest.
-    pub unprovoked: u64,
-}
-
-impl Lost {
-    /// Of a guest and its peer. `provoked` is when something was done to the guest.
-    pub fn of(guest: &Datagrams, peer: &Witness, provoked: &[Span<f64>]) -> Self {
-        // No more than can have been sent in the time that both have in common.
-        let excused = |(from, to): Span<f64>| -> u64 {
-            let common = |span: &Span<f64>| to.min(span.1 + AROUND) - from.max(span.0 - AROUND);
-            let times = provoked.iter().map(common).filter(|time| *time >= 0.0);
-            times
-                .map(|time| (time / BETWEEN.as_secs_f64()) as u64 + 1)
-                .sum()
-        };
-        let mut lost = Self::default();
-        let mut lose = |count: u64, at| {
-            lost.all += count;
-            lost.unprovoked += count.saturating_sub(excused(at));
-        };
-        let sent = &peer.sent_at;
-        for (from, to) in guest.missing(sent.len() as u64) {
-            for number in from as usize..to as usize {
-                // Its sender may have stood still then: it was sent before the next one.
-                let next = sent.get(number + 1).unwrap_or(&sent[number]);
-                lose(1, (sent[number], *next));
-            }
-        }
-        for (from, to) in peer.counted.missing(guest.sent) {
-            // Between the one before, and the one after.
-            let mut before = peer.came_at.range(..from);
-            let before = before.next_back().map_or(f64::NEG_INFINITY, |one| *one.1);
-            let mut after = peer.came_at.range(to..);
-            let after = after.next().map_or(f64::INFINITY, |one| *one.1);
-            lose(to - from, (before, after));
-        }
-        lost
-    }
 }
 
 /// The datagram with a number.
@@ -224,6 +205,48 @@ pub struct Exchange {
     receiver: JoinHandle<io::Result<Witness>>,
 }
 
+/// A NIC's counter of the frames that it had no buffers for. The driver may be another one now, or
+/// none: then there is no number.
+pub trait Counter: FnMut() -> Result<u64> + Send + 'static {}
+impl<T: FnMut() -> Result<u64> + Send + 'static> Counter for T {}
+
+/// What such a counter says, again and again.
+struct Drops<C> {
+    counter: C,
+    /// The last number, and when it was read.
+    last: u64,
+    read: Instant,
+    /// The datagram that was next then.
+    next: u64,
+    found: Vec<Dropped>,
+}
+
+impl<C: Counter> Drops<C> {
+    /// Nothing yet. Fails if there is no number.
+    fn new(mut counter: C) -> Result<Self> {
+        Ok(Self {
+            last: counter()?,
+            counter,
+            read: Instant::now(),
+            next: 0,
+            found: Vec::new(),
+        })
+    }
+
+    /// Reads the counter. The datagram `next` is next.
+    fn look(&mut self, next: u64) {
+        self.read = Instant::now();
+        let Ok(number) = (self.counter)() else { return };
+        // Another driver begins with 0.
+        let frames = number.checked_sub(self.last).unwrap_or(number);
+        if frames > 0 {
+            self.found.push(((self.next, next), frames));
+        }
+        self.last = number;
+        self.next = next;
+    }
+}
+
 /// Hears all that comes until the end.
 fn receive(
     socket: &UdpSocket,
@@ -231,12 +254,17 @@ fn receive(
     heard: &AtomicBool,
     until: &Until,
     mut wait: Wait,
+    mut drops: Drops<impl Counter>,
 ) -> io::Result<Witness> {
     let mut witness = Witness::default();
     let mut quiet = 0;
     let mut buf = [0; 2 * (NUMBER + DATA)];
     while quiet < QUIET {
         wait.go_on()?;
+        // What waits in the socket has come before what is dropped now.
+        if drops.read.elapsed() >= COUNTING && uapi::poll(socket.as_fd(), libc::POLLIN, 0)? == 0 {
+            drops.look(witness.next());
+        }
         let Ok(len) = socket.recv(&mut buf) else {
             quiet = if until.is_over() { quiet + 1 } else { 0 };
             continue;
@@ -245,22 +273,26 @@ fn receive(
         heard.store(true, Relaxed);
         witness.hear(sequence, &buf[..len]);
     }
+    drops.look(witness.next());
     let numbers = witness.came_at.keys().copied();
     witness.counted.came = spans(numbers);
+    witness.counted.dropped = drops.found;
     Ok(witness)
 }
 
 impl Exchange {
     /// Begins to receive, and to send to an address. With `first`, it is the end that sends
-    /// first.
+    /// first. `dropped` is the counter of its NIC.
     pub fn start(
         socket: UdpSocket,
         to: SocketAddr,
         end: End,
         first: bool,
         until: Until,
+        dropped: impl Counter,
     ) -> Result<Self> {
         set_up(&socket)?;
+        let drops = Drops::new(dropped)?;
         let heard = Arc::new(AtomicBool::new(first));
         let hearing = heard.clone();
         let to_send = Sequence::new(CONNECTION, end);
@@ -282,7 +314,7 @@ impl Exchange {
         };
         let receiver = move || {
             let wait = receiving.wait();
-            receive(&socket, to_receive, &hearing, &receiving, wait)
+            receive(&socket, to_receive, &hearing, &receiving, wait, drops)
         };
         Ok(Self {
             sender: thread::spawn(sender),
@@ -302,6 +334,11 @@ impl Exchange {
 }
 
 impl Witness {
+    /// The number behind the highest one that has come.
+    fn next(&self) -> u64 {
+        self.came_at.keys().next_back().map_or(0, |last| last + 1)
+    }
+
     /// One has come.
     fn hear(&mut self, sequence: Sequence, bytes: &[u8]) {
         let number = bytes
@@ -333,7 +370,7 @@ mod tests {
         let [guest, peer] = sockets;
         let start = |socket, to, end| {
             let until = Until::both(&ending);
-            Exchange::start(socket, to, end, end == End::Guest, until).unwrap()
+            Exchange::start(socket, to, end, end == End::Guest, until, || Ok(0)).unwrap()
         };
         let ends = [
             start(guest, addresses[1], End::Guest),
@@ -344,9 +381,10 @@ mod tests {
         let [guest, peer] = ends.map(|end| end.finish().unwrap());
         let (own, other) = (&guest.counted, &peer.counted);
         assert!(own.sent > 0 && other.sent > 0);
-        assert_eq!((own.sent, other.sent), (other.received(), own.received()));
+        let received = (other.received(own.sent), own.received(other.sent));
+        assert_eq!((own.sent, other.sent), received);
         assert_eq!((own.wrong, own.twice), (0, 0));
-        assert_eq!(Lost::of(own, &peer, &[]), Lost::default());
+        assert_eq!(own.invented(other.sent) + other.invented(own.sent), 0);
         assert_eq!(&Datagrams::parse(&own.json()).unwrap(), own);
     }
 
@@ -388,7 +426,9 @@ mod tests {
         });
         let sequence = Sequence::new(CONNECTION, End::Guest);
         let wait = until.wait().at_most(BETWEEN);
-        let received = receive(&receiver, sequence, &AtomicBool::new(false), &until, wait);
+        let heard = AtomicBool::new(false);
+        let drops = Drops::new(|| Ok(0)).unwrap();
+        let received = receive(&receiver, sequence, &heard, &until, wait, drops);
         ended.store(true, Relaxed);
         hung.join().unwrap();
         assert!(received.unwrap_err().to_string().contains("still sends"));
@@ -410,65 +450,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_without_a_reason_is_told_apart() {
-        let times = |numbers: &[u64]| -> BTreeMap<u64, f64> {
-            numbers.iter().map(|n| (*n, 100.0 + *n as f64)).collect()
-        };
-        let came = times(&[0, 1, 2, 5, 6, 7, 8]);
-        let peer = Witness {
-            counted: Datagrams {
-                came: spans(came.keys().copied()),
-                ..Datagrams::default()
-            },
-            sent_at: times(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
-                .into_values()
-                .collect(),
-            came_at: came,
-        };
-        let guest = Datagrams {
-            sent: 9,
-            came: vec![(0, 4), (5, 9)],
-            ..Datagrams::default()
-        };
-        let lost = |provoked: &[_]| {
-            let lost = Lost::of(&guest, &peer, provoked);
-            (lost.all, lost.unprovoked)
-        };
-        // Of the guest, 3 and 4, and of the peer, 4 and 9.
-        assert_eq!(lost(&[]), (4, 4));
-        assert_eq!(lost(&[(103.5, 104.5)]), (4, 1));
-        assert_eq!(lost(&[(103.5, 104.5), (109.5, 120.0)]), (4, 0));
-        assert_eq!(lost(&[(111.0, 120.0)]), (4, 4));
-        // Nothing came any more of what the guest has sent: three seconds of that are excused.
-        let silent = Datagrams {
-            sent: 209,
-            ..guest.clone()
-        };
-        let lost = Lost::of(&silent, &peer, &[(109.5, 110.5)]);
-        assert_eq!(lost.all, 204);
-        assert!((140..=143).contains(&lost.unprovoked), "{lost:?}");
-    }
-
-    #[test]
-    fn a_sender_that_stands_still_may_send_later_than_it_says() {
-        let peer = Witness {
-            sent_at: vec![100.0, 100.05, 104.0, 104.05],
-            ..Witness::default()
-        };
-        let guest = Datagrams {
-            came: vec![(0, 1), (2, 4)],
-            ..Datagrams::default()
-        };
-        let unprovoked = |provoked| Lost::of(&guest, &peer, &[provoked]).unprovoked;
-        assert_eq!(unprovoked((102.0, 102.5)), 0);
-        assert_eq!(unprovoked((97.0, 98.0)), 1);
-        assert_eq!(unprovoked((106.0, 107.0)), 1);
-    }
-
-    #[test]
     fn what_cannot_have_come_is_refused() {
         let with = |came: Value| {
-            Datagrams::parse(&json!({ "sent": 4, "wrong": 0, "twice": 0, "came": came }))
+            Datagrams::parse(&json!({
+                "sent": 4, "wrong": 0, "twice": 0, "came": came, "dropped": [],
+            }))
         };
         assert!(with(json!([[0, 2], [2, 3], [4, 5]])).is_ok());
         for came in [
@@ -481,10 +467,30 @@ mod tests {
         ] {
             assert!(with(came.clone()).is_err(), "{came}");
         }
+        let mut most = with(json!([])).unwrap().json();
+        most["sent"] = u64::MAX.into();
+        assert!(Datagrams::parse(&most).is_err());
         // More than was sent has come, it says: nothing of that was lost, and it is no reason to
         // die.
         let datagrams = with(json!([[0, 4], [9, 10]])).unwrap();
         assert_eq!(datagrams.missing(4), []);
         assert_eq!(datagrams.missing(9), [(4, 9)]);
+        let counts = |sent| (datagrams.received(sent), datagrams.invented(sent));
+        assert_eq!(counts(10), (5, 0));
+        assert_eq!(counts(9), (4, 1));
+        assert_eq!(counts(2), (2, 3));
+    }
+
+    #[test]
+    fn dropped_frames_are_noted_with_what_was_next() {
+        let mut numbers = [5, 5, 8, 8, 2].into_iter();
+        let counter = move || numbers.next().context("no driver");
+        let mut drops = Drops::new(counter).unwrap();
+        // The third is of another driver, and then there is none.
+        for next in [3, 7, 9, 12, 15] {
+            drops.look(next);
+        }
+        assert_eq!(drops.found, [((3, 7), 3), ((9, 12), 2)]);
+        assert!(Drops::new(|| anyhow::bail!("no driver")).is_err());
     }
 }

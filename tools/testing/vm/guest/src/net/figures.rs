@@ -3,10 +3,8 @@
 //! The figures of a guest's traffic, from what it and its peer have counted.
 
 use super::{
-    datagrams::{
-        Lost,
-        Span, //
-    },
+    datagrams::Span,
+    lost::Lost,
     peer::PeerTally,
     tally::{
         GuestTally,
@@ -30,8 +28,6 @@ pub struct Sides<'a> {
     pub peer: &'a PeerTally,
     /// When something was done to the guest.
     pub provoked: &'a [Span<f64>],
-    /// Frames that the peer's NIC had no buffers for.
-    pub peer_dropped: u64,
 }
 
 impl Sides<'_> {
@@ -91,7 +87,6 @@ impl Sides<'_> {
         let broken = self.broken();
         let (own, other) = (&self.guest.datagrams, &self.peer.datagrams);
         let lost = Lost::of(own, other, self.provoked);
-        let dropped = self.guest.dropped + self.peer_dropped;
         json!({
             "streams": self.guest.streams.len(),
             "connections": self.guest.visits_made + self.guest.streams.len() as u64,
@@ -101,12 +96,14 @@ impl Sides<'_> {
             "bytes_lost": self.bytes_lost(),
             "bytes_wrong": sum.wrong,
             "retransmits": sum.retransmits,
-            "datagrams": own.received() + other.counted.received(),
+            "datagrams": own.received(other.counted.sent) + other.counted.received(own.sent),
             "datagrams_lost": lost.all,
-            // Any of the frames that were dropped may have been one.
-            "datagrams_missed": lost.unprovoked.saturating_sub(dropped),
-            "frames_dropped": dropped,
-            "datagrams_wrong": own.wrong + other.counted.wrong,
+            "datagrams_missed": lost.missed,
+            "frames_dropped": own.dropped().saturating_add(other.counted.dropped()),
+            "datagrams_wrong": own.wrong
+                + own.invented(other.counted.sent)
+                + other.counted.wrong
+                + other.counted.invented(own.sent),
             "datagrams_twice": own.twice + other.counted.twice,
             "rules_changed": self.guest.rules_changed,
             "rules_failed": self.guest.rules_failed,
@@ -200,7 +197,6 @@ mod tests {
             guest,
             peer,
             provoked: &[],
-            peer_dropped: 0,
         };
         let mut figures = sides.figures();
         figures["firmware_violations"] = 0.into();
@@ -229,19 +225,27 @@ mod tests {
     fn what_a_nic_had_no_buffers_for_is_no_mystery() {
         let mut sides = sides();
         sides.0.datagrams.sent += 2;
-        for (dropped, missed) in [(0, 2), (1, 1), (2, 0), (3, 0)] {
-            sides.0.dropped = dropped;
+        for (frames, missed) in [(0, 2), (1, 1), (2, 0), (3, 0)] {
+            // What the guest's NIC drops, the peer has sent.
+            sides.0.datagrams.dropped = vec![((0, 4), 9)];
+            sides.1.datagrams.counted.dropped = vec![((0, 4), frames)];
             let figures = figures(&sides);
             assert_eq!(figures["datagrams_missed"], missed);
-            assert_eq!(figures["frames_dropped"], dropped);
+            assert_eq!(figures["frames_dropped"], frames + 9);
             assert_eq!(judge(&figures).is_ok(), missed == 0);
         }
     }
 
     #[test]
     fn what_goes_wrong_is_noticed() {
-        let spoilers: [(&str, Spoiler); 12] = [
+        let spoilers: [(&str, Spoiler); 14] = [
             ("datagrams_wrong", |sides| sides.0.datagrams.wrong = 1),
+            ("datagrams_wrong", |sides| {
+                sides.0.datagrams.came = vec![(0, 5)];
+            }),
+            ("datagrams_wrong", |sides| {
+                sides.1.datagrams.counted.came = vec![(0, 4), (7, 8)];
+            }),
             ("datagrams_twice", |sides| {
                 sides.1.datagrams.counted.twice = 1;
             }),

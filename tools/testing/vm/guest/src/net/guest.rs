@@ -204,6 +204,7 @@ struct Traffic {
 impl Traffic {
     fn start(interface: Interface) -> Result<Self> {
         let ending = Arc::new(AtomicBool::new(false));
+        let interface = Arc::new(interface);
         let until = Until::both(&ending);
         let mut streams = Vec::new();
         for connection in 1..=STREAMS {
@@ -227,10 +228,14 @@ impl Traffic {
             End::Guest,
             true,
             until,
+            {
+                let interface = interface.clone();
+                move || out_of_buffer(&interface.usable().context("it is held")?.name)
+            },
         )?;
         let mut traffic = Self {
             ending,
-            interface: Arc::new(interface),
+            interface,
             streams,
             datagrams,
             others: Vec::new(),
@@ -261,7 +266,6 @@ impl Traffic {
         }
         let streams: Vec<Tally> = self.streams.into_iter().map(Stream::finish).collect();
         tally.streams = streams;
-        tally.dropped = out_of_buffer(&self.interface.used().name)?;
         tally.datagrams = self.datagrams.finish()?.counted;
         Ok(tally)
     }

@@ -9,6 +9,7 @@ mod figures;
 pub mod guest;
 mod host;
 mod interface;
+mod lost;
 mod peer;
 mod sequence;
 mod statistics;
@@ -30,9 +31,6 @@ pub use sequence::{
     Received,
     Sequence, //
 };
-pub use statistics::{
-    out_of_buffer,
-    Statistics, //
-};
+pub use statistics::Statistics;
 pub use tally::GuestTally;
 pub use timeline::now;

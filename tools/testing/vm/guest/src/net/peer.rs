@@ -16,6 +16,7 @@ use super::{
         Witness, //
     },
     sequence::End,
+    statistics::out_of_buffer,
     stream::Stream,
     tally::Tally,
     timeline::{
@@ -135,15 +136,20 @@ impl Peer {
                 timeline: Timeline::default(),
             }),
         });
-        // The guest begins: before it is there, datagrams would just be lost.
-        let socket = host.run(|| Ok(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, datagrams::PORT))?))?;
-        let datagrams = Exchange::start(
-            socket,
-            (GUEST, datagrams::PORT).into(),
-            End::Peer,
-            false,
-            connections.until.clone(),
-        )?;
+        // The guest begins: before it is there, datagrams would just be lost. A thread is where
+        // its parent is.
+        let until = connections.until.clone();
+        let datagrams = host.with_interface(move |name| {
+            let name = name.to_string();
+            Exchange::start(
+                UdpSocket::bind((Ipv4Addr::UNSPECIFIED, datagrams::PORT))?,
+                (GUEST, datagrams::PORT).into(),
+                End::Peer,
+                false,
+                until,
+                move || out_of_buffer(&name),
+            )
+        })?;
         let own = connections.clone();
         let listening = thread::spawn(move || {
             while !own.until.is_over() {

@@ -69,8 +69,6 @@ pub struct GuestTally {
     pub streams: Vec<Tally>,
     /// Of datagrams.
     pub datagrams: Datagrams,
-    /// Frames that its NIC had no buffers for.
-    pub dropped: u64,
     /// Of all short connections.
     pub visits: Tally,
     /// Number of those.
@@ -91,7 +89,6 @@ impl GuestTally {
         json!({
             "streams": self.streams.iter().map(Tally::json).collect::<Vec<_>>(),
             "datagrams": self.datagrams.json(),
-            "dropped": self.dropped,
             "visits": self.visits.json(),
             "visits_made": self.visits_made,
             "visits_lost": self.visits_lost,
@@ -115,7 +112,6 @@ impl GuestTally {
         Ok(Self {
             streams: streams?,
             datagrams: Datagrams::parse(&value["datagrams"])?,
-            dropped: number("dropped")?,
             visits: Tally::parse(&value["visits"])?,
             visits_made: number("visits_made")?,
             visits_lost: number("visits_lost")?,
@@ -147,8 +143,8 @@ mod tests {
                 wrong: 10,
                 twice: 11,
                 came: vec![(0, 4), (6, 7)],
+                dropped: vec![((3, 5), 12)],
             },
-            dropped: 12,
             visits: stream,
             visits_made: 6,
             visits_lost: 7,

@@ -144,11 +144,6 @@ impl Network {
     fn violations(&self) -> Result<u64> {
         self.hcas.iter().map(Hca::violations).sum()
     }
-
-    /// Frames that the peer's NIC had no buffers for.
-    fn dropped(&self) -> Result<u64> {
-        self.host.with_interface(net::out_of_buffer)
-    }
 }
 
 /// A guest with a peer.
@@ -159,8 +154,6 @@ pub struct Trial<'a> {
     peer: Peer,
     /// Violations before it.
     violations: u64,
-    /// Frames that the peer's NIC has dropped before it.
-    dropped: u64,
     /// The figures of each migration.
     migrations: Vec<Value>,
     /// When something was done to the guest.
@@ -183,7 +176,6 @@ impl<'a> Trial<'a> {
             driver.sysfs_name()
         ));
         let violations = network.violations()?;
-        let dropped = network.dropped()?;
         let peer = Peer::new(&network.host)?;
         let config = Config {
             driver,
@@ -200,7 +192,6 @@ impl<'a> Trial<'a> {
             guest,
             peer,
             violations,
-            dropped,
             migrations: Vec::new(),
             provoked: Vec::new(),
         };
@@ -304,7 +295,6 @@ impl<'a> Trial<'a> {
             guest: &guest,
             peer: &peer,
             provoked: &self.provoked,
-            peer_dropped: self.network.dropped()? - self.dropped,
         };
         let mut figures = sides.figures();
         let violations = self.network.violations()? - self.violations;
