@@ -6,7 +6,10 @@ use super::{
     counted,
     mib,
     plain,
-    plot::Plot,
+    plot::{
+        Plot,
+        Scale, //
+    },
     wrapped,
     write, //
 };
@@ -127,14 +130,21 @@ fn render(drivers: &Value, width: usize) -> String {
         }
         text.push('\n');
     }
-    for name in DRIVERS {
-        if let Some(plot) = Plot::new(&drivers[name]) {
-            let what = format!(
-                "{name} driver, what the peer receives: {}",
-                plot.legend(width)
-            );
-            let _ = write!(text, "\n{}\n\n{}\n", wrapped(&what), plot.render(width));
-        }
+    text + &render_plots(drivers, width)
+}
+
+/// What comes to the peer over time, with one scale for both drivers.
+fn render_plots(drivers: &Value, width: usize) -> String {
+    let plot = |name| Some((name, Plot::new(&drivers[name])?));
+    let (names, plots): (Vec<&str>, Vec<Plot>) = DRIVERS.into_iter().filter_map(plot).unzip();
+    let scale = Scale::of(&plots, width);
+    let mut text = String::new();
+    if !plots.is_empty() {
+        let what = format!("What comes to the peer over time: {}.", scale.legend());
+        let _ = writeln!(text, "\n{}", wrapped(&what));
+    }
+    for (name, plot) in names.iter().zip(&plots) {
+        let _ = write!(text, "\n  {name} driver\n\n{}\n", plot.render(scale));
     }
     text
 }

@@ -77,15 +77,18 @@ impl Plot {
         })
     }
 
-    /// The lines, each of at most `width` columns.
-    pub fn render(&self, width: usize) -> String {
-        let room = width.saturating_sub(MARGIN).max(1);
-        let per = self.bytes.len().div_ceil(room).max(1);
-        let columns: Vec<u64> = self.bytes.chunks(per).map(|c| c.iter().sum()).collect();
-        let most = columns.iter().copied().max().unwrap_or(0).max(1);
+    /// Bytes of each column, of `per` numbers.
+    fn columns(&self, per: usize) -> impl Iterator<Item = u64> + '_ {
+        self.bytes.chunks(per).map(|chunk| chunk.iter().sum())
+    }
+
+    /// The lines.
+    pub fn render(&self, scale: Scale) -> String {
+        let per = scale.per;
+        let columns: Vec<u64> = self.columns(per).collect();
         let steps = (HEIGHT * (BARS.len() - 1)) as u64;
         let levels: Vec<u64> = (columns.iter())
-            .map(|bytes| (bytes * steps).div_ceil(most))
+            .map(|bytes| (bytes * steps).div_ceil(scale.most.max(1)))
             .collect();
         let mut lines = Vec::new();
         for row in (0..HEIGHT as u64).rev() {
@@ -115,17 +118,40 @@ impl Plot {
         let lines: Vec<String> = lines.iter().map(line).collect();
         lines.join("\n")
     }
+}
 
-    /// What a column is, in a sentence.
-    pub fn legend(&self, width: usize) -> String {
+/// What a column and a bar stand for. Plots of one scale can be compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Numbers of a column.
+    per: usize,
+    /// Time of a column, in seconds.
+    column: f64,
+    /// Bytes of the highest column.
+    most: u64,
+}
+
+impl Scale {
+    /// One for all of these, with at most `width` columns for each.
+    pub fn of(plots: &[Plot], width: usize) -> Self {
         let room = width.saturating_sub(MARGIN).max(1);
-        let per = self.bytes.len().div_ceil(room).max(1);
-        let columns = self.bytes.chunks(per).map(|c| c.iter().sum::<u64>());
+        let longest = plots.iter().map(|plot| plot.bytes.len()).max();
+        let per = longest.unwrap_or(0).div_ceil(room).max(1);
+        let highest = plots.iter().flat_map(|plot| plot.columns(per)).max();
+        Self {
+            per,
+            column: plots.first().map_or(0.0, |plot| plot.step) * per as f64,
+            most: highest.unwrap_or(0),
+        }
+    }
+
+    /// What that is, in a sentence.
+    pub fn legend(self) -> String {
         format!(
-            "each column is {:.1} s, the highest {:.2} MiB; {SILENCE} nothing comes, ┄ QEMU \
+            "each column is {:.1} s, a full one {:.2} MiB; {SILENCE} nothing comes, ┄ QEMU \
              migrates the guest, ━ the guest stands still",
-            self.step * per as f64,
-            columns.max().unwrap_or(0) as f64 / f64::from(1 << 20)
+            self.column,
+            self.most as f64 / f64::from(1 << 20)
         )
     }
 }
@@ -134,6 +160,7 @@ impl Plot {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::slice;
 
     fn figures(bytes: &[u64], migrations: &Value) -> Value {
         json!({
@@ -142,10 +169,32 @@ mod tests {
         })
     }
 
+    fn alone(plot: &Plot, width: usize) -> String {
+        plot.render(Scale::of(slice::from_ref(plot), width))
+    }
+
+    #[test]
+    fn plots_of_one_scale_can_be_compared() {
+        let plots = [&[32; 8][..], &[8; 4]].map(|bytes| {
+            let figures = figures(bytes, &json!([]));
+            Plot::new(&figures).unwrap()
+        });
+        let scale = Scale::of(&plots, 80);
+        let [high, low] = plots.each_ref().map(|plot| plot.render(scale));
+        assert_eq!(high.lines().next(), Some("  ████████"));
+        // A quarter of that comes.
+        assert_eq!(low.lines().collect::<Vec<_>>(), ["", "", "", "  ████"]);
+        // Half of the width: all columns are twice as long, and those of the shorter plot, too.
+        let scale = Scale::of(&plots, 6);
+        let [high, low] = plots.each_ref().map(|plot| plot.render(scale));
+        assert_eq!(high.lines().next(), Some("  ████"));
+        assert_eq!(low.lines().last(), Some("  ██"));
+    }
+
     #[test]
     fn bars_are_as_high_as_what_comes() {
         let plot = Plot::new(&figures(&[0, 1, 8, 16, 32], &json!([]))).unwrap();
-        let text = plot.render(80);
+        let text = alone(&plot, 80);
         let lines: Vec<&str> = text.lines().collect();
         // The line below them is empty: QEMU migrates nothing.
         assert_eq!(lines, ["      █", "      █", "     ██", "  ·▁███"]);
@@ -155,18 +204,19 @@ mod tests {
     fn a_narrow_terminal_has_longer_columns() {
         let plot = Plot::new(&figures(&[1; 100], &json!([]))).unwrap();
         for width in [1, 3, 10, 40, 80, 200] {
-            let text = plot.render(width);
+            let text = alone(&plot, width);
             let widest = text.lines().map(|line| line.chars().count()).max();
             assert!(widest.unwrap() <= width.max(MARGIN + 1), "{width}");
         }
-        assert!(plot.legend(52).starts_with("each column is 2.0 s"));
+        let legend = Scale::of(&[plot], 52).legend();
+        assert!(legend.starts_with("each column is 2.0 s"), "{legend}");
     }
 
     #[test]
     fn the_time_around_a_migration_is_shown() {
         let migrations = json!([{ "began_at": 105.5, "stopped_at": 107.2, "runs_at": 107.9 }]);
         let plot = Plot::new(&figures(&[1; 20], &migrations)).unwrap();
-        let text = plot.render(80);
+        let text = alone(&plot, 80);
         assert_eq!(text.lines().next(), Some("  ████████"));
         assert_eq!(text.lines().last(), Some("     ┄┄━"));
     }
@@ -175,6 +225,6 @@ mod tests {
     fn without_a_timeline_there_is_no_plot() {
         assert!(Plot::new(&json!({})).is_none());
         let nothing = Plot::new(&figures(&[], &json!([]))).unwrap();
-        assert_eq!(nothing.render(80).trim(), "");
+        assert_eq!(alone(&nothing, 80).trim(), "");
     }
 }
