@@ -10,7 +10,7 @@
 #   guest    init and tools of the test machine -> $CACHE/build/{vm-guest,vfio-mig},
 #            and a preload for a QEMU in it     -> $CACHE/build/precopy-info-v1.so
 #   tools    vfio-mig, for a person             -> out/vfio-mig
-#   runner   what starts test machines          -> $CACHE/build/vm-test
+#   runner   vm-test                            -> $CACHE/build/vm-test
 #   fuzz     libFuzzer with what is fuzzed      -> $CACHE/build/fuzz
 #   module   our module for the stock kernel    -> $CACHE/build/stock,
 #            and for one with dirty bitmaps     -> $CACHE/build/bitmaps

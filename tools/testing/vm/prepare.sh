@@ -43,11 +43,12 @@ end() {
 	kill -s "$1" $$
 }
 number=0
-total='?'
+# How many there are, when that is known.
+total=
 counting=
 # step TITLE EXPECTATION COMMAND...
 step() {
-	local title=$1 expect=$2 begin=$SECONDS log status=0
+	local title=$1 expect=$2 begin=$SECONDS log status=0 line
 	shift 2
 	if [ -n "$counting" ]; then
 		total=$((total + 1))
@@ -55,7 +56,8 @@ step() {
 	fi
 	number=$((number + 1))
 	log=$OUT/log/prepare-$number.log
-	printf '[%d/%s] %-44s' "$number" "$total" "$title"
+	line=$(printf '%-7s %-44s' "[$number${total:+/$total}]" "$title")
+	printf '%s' "$line"
 	# Between steps, a signal ends this shell by itself.
 	trap 'end INT' INT
 	trap 'end TERM' TERM
@@ -66,8 +68,7 @@ step() {
 	set +m
 	while kill -0 "$running" 2> /dev/null; do
 		if [ -t 1 ]; then
-			printf '\r[%d/%s] %-44s %4ds  (first time: %s)' \
-				"$number" "$total" "$title" $((SECONDS - begin)) "$expect"
+			printf '\r%s %4ds  (first time: %s)' "$line" $((SECONDS - begin)) "$expect"
 		fi
 		sleep 0.2
 	done
@@ -75,7 +76,7 @@ step() {
 	running=
 	trap - INT TERM HUP
 	if [ "$status" = 0 ]; then
-		[ ! -t 1 ] || printf '\r\033[K[%d/%s] %-44s' "$number" "$total" "$title"
+		[ ! -t 1 ] || printf '\r\033[K%s' "$line"
 		printf ' %4ds\n' $((SECONDS - begin))
 		return
 	fi
@@ -94,7 +95,7 @@ step "a Debian with the toolchain and QEMU" "2 min" locked sysroot "$VM_DIR/sysr
 targets=" $* "
 if [ "$1" = for ]; then
 	shift
-	build "what starts test machines" "30 s" runner
+	build "vm-test, which starts test machines" "30 s" runner
 	targets=" $("$VM_DIR/vm-test.sh" --needs "$@") "
 fi
 
@@ -116,7 +117,7 @@ make_targets() {
 	fi
 	if needed stock intree kunit bare builtin debug kunit-debug; then
 		build "the emulated HCA" "30 s" emu
-		build "tools, and the machine's init" "1 min" guest
+		build "vfio-mig, and the program in test machines" "1 min" guest
 		step "ethtool and ip for test machines" "10 s" locked net-tools "$enter" "$VM_DIR/net-tools.sh"
 	fi
 	if needed stock; then
@@ -154,7 +155,7 @@ make_targets() {
 		step "a test of rdma-core's driver" "10 s" locked rdma "$enter" "$VM_DIR/rdma.sh"
 	fi
 	if needed fuzz; then
-		build "what is fuzzed" "1 min" fuzz
+		build "the programs that fuzz" "1 min" fuzz
 	fi
 	if needed tools; then
 		build "vfio-mig" "1 min" tools

@@ -48,11 +48,11 @@ const FIGURES: &[Figure] = &[
     ("bytes wrong", plain, "bytes_wrong"),
     ("connections", plain, "connections"),
     ("connections lost", plain, "connections_lost"),
-    ("segments sent again", plain, "retransmits"),
+    ("TCP segments sent again", plain, "retransmits"),
     ("datagrams, both ways", plain, "datagrams"),
     ("datagrams lost", plain, "datagrams_lost"),
-    ("  not around the downtime", plain, "datagrams_missed"),
-    ("frames without a buffer", plain, "frames_dropped"),
+    ("  that nothing explains", plain, "datagrams_missed"),
+    ("frames dropped by a NIC", plain, "frames_dropped"),
     ("datagrams wrong", plain, "datagrams_wrong"),
     ("datagrams that came twice", plain, "datagrams_twice"),
     ("changes of flow rules", plain, "rules_changed"),
@@ -60,7 +60,7 @@ const FIGURES: &[Figure] = &[
     ("  from the stop of the guest on", ms, "stop_gap_ms"),
     ("downtime", ms, "downtime_ms"),
     ("pages that the VF has written", plain, "dirty_pages"),
-    ("new initial states", plain, "reinits"),
+    ("changes that delay the stop", plain, "reinits"),
     ("faults in the guest's log", plain, "guest_log_faults"),
     ("firmware violations", plain, "firmware_violations"),
 ];
@@ -77,13 +77,39 @@ const FAULTS: [&str; 8] = [
     "firmware_violations",
 ];
 
+/// What some figures mean: the name in JSON, and what is said behind its label.
+const NOTES: &[(&str, &str)] = &[
+    (
+        "retransmits",
+        "what was dropped while the guest stood still, or was not acknowledged in time. TCP sends \
+         it again, and nothing is lost",
+    ),
+    (
+        "datagrams_lost",
+        "nobody sends a datagram again: those of the downtime are lost",
+    ),
+    (
+        "frames_dropped",
+        "the guest or its peer got no processor, and gave its NIC no buffers for what came. A \
+         frame of TCP is sent again; one with a datagram is lost",
+    ),
+    (
+        "stop_gap_ms",
+        "mostly longer than the downtime, since TCP takes a while to send again what was dropped",
+    ),
+    (
+        "reinits",
+        "how often the guest's driver made something new, such as a flow table, while QEMU copied \
+         memory. QEMU stops the guest only when the destination has that, too. None is as good as \
+         some",
+    ),
+];
+
 /// What the figures are.
 const CAVEAT: &str = "The guest's own mlx5e drives a VF through the driver that is compared. \
 Peer, guest and two QEMUs share one emulated processor, and the adapter is emulated, too: \
 times and rates are not those of any hardware. While QEMU copies memory, the guest has little \
-of the processor, and the longest silence may be then. The one from the stop on is mostly \
-longer than the downtime, since TCP takes a while to send again what was dropped. Nobody sends a \
-datagram again: those of the downtime are lost. Every line is explained in \
+of the processor, and the longest silence may be then. Every line is explained in \
 Documentation/dev-tools/vfio-rust/testing.rst.";
 
 fn ms(value: &Value) -> String {
@@ -129,6 +155,17 @@ fn render(drivers: &Value, width: usize) -> String {
             let _ = write!(text, "{:>14}", show(&drivers[name][*field]));
         }
         text.push('\n');
+    }
+    text.push('\n');
+    for (field, meaning) in NOTES {
+        let of_field = FIGURES.iter().filter(|(.., name)| name == field);
+        for (label, ..) in of_field {
+            let _ = writeln!(
+                text,
+                "{}",
+                wrapped(&format!("{}: {meaning}.", label.trim()))
+            );
+        }
     }
     text + &render_plots(drivers, width)
 }
@@ -208,7 +245,7 @@ mod tests {
             "from the stop of the guest on 412 ms 412 ms",
             "datagrams, both ways 1850 1850",
             "datagrams lost 13 13",
-            "not around the downtime 0 0",
+            "that nothing explains 0 0",
             "datagrams that came twice 0 0",
             "downtime 301 ms 301 ms",
         ] {
@@ -218,11 +255,27 @@ mod tests {
             });
             assert!(found, "{line:?} not in\n{text}");
         }
+        for (_, meaning) in NOTES {
+            let begin: Vec<&str> = meaning.split_whitespace().take(3).collect();
+            assert!(
+                text.contains(&begin.join(" ")),
+                "{meaning:?} not in\n{text}"
+            );
+        }
         assert!(
             text.lines().all(|line| line.chars().count() <= 80),
             "{text}"
         );
         assert!(verdict(&drivers, &[]).starts_with("With both drivers"));
+    }
+
+    #[test]
+    fn the_page_says_which_line_is_which_figure() {
+        let page = include_str!("../../../../../Documentation/dev-tools/vfio-rust/testing.rst");
+        for (label, _, field) in FIGURES {
+            let row = format!("\n{:32}  ``{field}``\n", label.trim());
+            assert!(page.contains(&row), "{row}");
+        }
     }
 
     #[test]

@@ -259,7 +259,10 @@ impl<'a> Trial<'a> {
 
     /// It was migrated, with these figures.
     pub fn moved(&mut self, results: &mut Results, figures: Value) {
-        results.say(&format!("new initial states: {}", figures["reinits"]));
+        results.say(&format!(
+            "changes of the VF that QEMU had to wait for: {}",
+            figures["reinits"]
+        ));
         let at = |name: &str| figures[name].as_f64();
         self.provoked.extend(at("stopped_at").zip(at("runs_at")));
         self.migrations.push(figures);
