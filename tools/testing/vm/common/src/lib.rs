@@ -3,6 +3,7 @@
 //! What a test machine's init and the host agree on.
 
 pub mod config_space;
+pub mod documented;
 pub mod drivers;
 pub mod faults;
 pub mod judge;

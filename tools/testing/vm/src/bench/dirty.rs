@@ -92,6 +92,10 @@ pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_common::documented::{
+        self,
+        keys, //
+    };
 
     #[test]
     fn drivers_and_patterns_stand_side_by_side() {
@@ -111,5 +115,14 @@ mod tests {
         assert_eq!(result["rust"]["50 %"]["report_ms_per_gib"], 3.0);
         assert_eq!(result["rust"]["50 %"]["runs"], 3);
         assert!(render(&result, &patterns(&data)).contains("0.50"));
+    }
+
+    #[test]
+    fn the_page_has_what_is_written() {
+        let run = json!({ "driver": "rust", "pattern": "50 %" });
+        let result = collect(&[run]);
+        let said = documented::said_in(&documented::testing(), "Dirty pages");
+        let missing = &keys(&result["rust"]["50 %"]) - &said;
+        assert_eq!(missing, [].into());
     }
 }

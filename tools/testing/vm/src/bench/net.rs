@@ -110,6 +110,10 @@ pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_common::documented::{
+        self,
+        keys, //
+    };
 
     fn migration(version: &str, run: u32, downtime_ms: f64) -> Value {
         json!({
@@ -145,5 +149,15 @@ mod tests {
         assert!(text.contains("the VF's part 75 % less"), "{text}");
         data.truncate(1);
         assert_eq!(collect(&data)["rust"]["v1"]["migrations"], 1);
+    }
+
+    #[test]
+    fn the_page_has_what_is_written() {
+        let result = collect(&[migration("v1", 0, 900.0)]);
+        let figures = &result["rust"]["v1"];
+        let page = documented::testing();
+        let tables = documented::tables(&page, "A guest with a network, measured");
+        assert_eq!(tables[0].names(), keys(figures));
+        assert_eq!(tables[0].said_of("vf"), keys(&figures["vf"]));
     }
 }

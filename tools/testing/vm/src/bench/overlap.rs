@@ -140,6 +140,10 @@ pub fn tests(outcome: &Outcome) -> Result<Vec<Test>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_common::documented::{
+        self,
+        keys, //
+    };
 
     const LOG: &str = "\
 0 fn=0 op=0x115 SUSPEND_VHCA op_mod=0x1 vhca=1 status=0x0 syndrome=0x0 bytes=0 ns=0
@@ -170,5 +174,14 @@ mod tests {
         let ok: Vec<bool> = judge(&list).iter().map(|test| test.ok).collect();
         assert_eq!(ok, [true, false]);
         assert!(collect(&[row("c", 2)], LOG).is_err());
+    }
+
+    #[test]
+    fn the_page_has_what_is_written() {
+        let list = list(&collect(&[row("c", 1), row("rust", 3)], LOG).unwrap());
+        let page = documented::testing();
+        let said = ["What each call takes", "Records that arrive"];
+        let [of_paths, of_these] = said.map(|heading| documented::said_in(&page, heading));
+        assert_eq!(&keys(&list[0]) - &(&of_paths | &of_these), [].into());
     }
 }

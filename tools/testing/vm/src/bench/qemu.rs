@@ -207,6 +207,10 @@ pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_common::documented::{
+        self,
+        keys, //
+    };
 
     fn migration(driver: &str, version: &str, downtime_ms: u64) -> Value {
         let device = |source: u64, busy: bool| {
@@ -287,5 +291,18 @@ mod tests {
         assert!(text.contains(": told apart by 3 runs"), "{text}");
         let text = compared([100, 110, 700], [210, 400, 410]);
         assert!(text.contains(": not told apart"), "{text}");
+    }
+
+    #[test]
+    fn the_page_has_what_is_written() {
+        let mut migrations = [migration("rust", "v1", 100)];
+        add_firmware(&mut migrations, LOG).unwrap();
+        let result = collect(&migrations).unwrap();
+        let figures = &result["rust"]["v1"];
+        let page = documented::testing();
+        let tables = documented::tables(&page, "QEMU");
+        let written = &keys(figures) | &keys(&figures["devices"][0]);
+        assert_eq!(tables[0].names(), written);
+        assert!(documented::said_in(&page, "QEMU").contains("accel"));
     }
 }

@@ -89,6 +89,10 @@ pub fn publish(measured: &Measured<'_>, file: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_common::documented::{
+        self,
+        keys, //
+    };
 
     const LOG: &str = "\
 1 fn=0 op=0x115 SUSPEND_VHCA op_mod=0x0 vhca=2 status=0x0 syndrome=0x0 bytes=0 ns=7
@@ -126,5 +130,13 @@ mod tests {
         assert_eq!(result["rust"]["v1"]["downtime_ms"], 100.0);
         assert_eq!(result["rust"]["v1"]["runs"], 3);
         assert!(render(&result).contains("Rust driver, with REINIT: downtime 75 % less"));
+    }
+
+    #[test]
+    fn the_page_has_what_is_written() {
+        let result = collect(&[migration("v1", 1.0)]);
+        let page = documented::testing();
+        let tables = documented::tables(&page, "A busy device");
+        assert_eq!(tables[0].names(), keys(&result["rust"]["v1"]));
     }
 }

@@ -305,6 +305,14 @@ mod tests {
         super::counts::tests::section,
         *, //
     };
+    use std::{
+        collections::BTreeSet,
+        fs, //
+    };
+    use vm_common::documented::{
+        self,
+        keys, //
+    };
 
     /// A machine with a run in which so much was executed, half of it in one call that
     /// clears pages.
@@ -402,5 +410,22 @@ mod tests {
         let value = |driver| said("a", driver, json!({ "unit": "commands", "value": 3 }));
         let rows = made(&[], &[first, value("rust"), value("c")]);
         assert_eq!((rows[0].rust, rows[0].runs), (3.0, 1));
+    }
+
+    /// Of all rows that were measured last.
+    #[test]
+    fn the_page_has_what_is_written() {
+        let file = "/../../../Documentation/dev-tools/vfio-rust/paths.json";
+        let text = fs::read_to_string(format!("{}{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let results: Value = serde_json::from_str(&text).unwrap();
+        let rows = results["rows"].as_array().unwrap();
+        let general = |name: String| match name.ends_with("_with_clearing") {
+            true => "..._with_clearing".to_string(),
+            false => name,
+        };
+        let written: BTreeSet<String> = rows.iter().flat_map(keys).map(general).collect();
+        let tables = documented::tables(&documented::testing(), "What each call takes");
+        let rows = tables.iter().find(|table| table.names().contains("path"));
+        assert_eq!(rows.unwrap().names(), written);
     }
 }

@@ -220,6 +220,7 @@ pub fn publish(outcome: &Outcome, file: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_common::documented;
 
     fn figures(driver: &str) -> Value {
         json!({
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_page_says_which_line_is_which_figure() {
-        let page = include_str!("../../../../../Documentation/dev-tools/vfio-rust/testing.rst");
+        let page = documented::testing();
         for (label, _, field) in FIGURES {
             let row = format!("\n{:32}  ``{field}``\n", label.trim());
             assert!(page.contains(&row), "{row}");

@@ -230,6 +230,10 @@ mod tests {
         tests::section,
         Count, //
     };
+    use vm_common::documented::{
+        self,
+        keys, //
+    };
 
     fn run(driver: &str, run: u64, ms: f64, whole: bool) -> Value {
         json!({
@@ -306,5 +310,16 @@ mod tests {
         let verdict = report["verdict"].as_str().unwrap();
         assert!(verdict.starts_with("The Rust driver did NOT"), "{verdict}");
         assert_eq!(report["drivers"]["rust"]["pages_wrong"], 1);
+    }
+
+    #[test]
+    fn the_page_has_what_is_written() {
+        let report = report(&[run("rust", 1, 1.0, true), run("c", 1, 1.0, true)], 9);
+        let page = documented::testing();
+        let tables = documented::tables(&page, "The report of make run");
+        assert_eq!(tables[0].names(), keys(&report));
+        let driver = &report["drivers"]["rust"];
+        assert_eq!(tables[1].names(), keys(driver));
+        assert_eq!(tables[1].said_of("phases"), keys(&driver["phases"][0]));
     }
 }

@@ -96,6 +96,10 @@ pub fn publish(mut times: Vec<Time>, whole: Duration, out: &Path) -> Result<()> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_common::documented::{
+        self,
+        keys, //
+    };
 
     #[test]
     fn a_report_has_each_group_and_what_machines_took() {
@@ -115,5 +119,10 @@ mod tests {
         assert_eq!(report["groups"][0]["seconds"], 20.0);
         assert_eq!(report["groups"][1]["busy_seconds"], 10.0);
         assert!(report["groups"][2]["busy_seconds"].is_null());
+
+        let page = documented::testing();
+        let tables = documented::tables(&page, "How many at a time");
+        let written = &keys(&report) | &keys(&report["groups"][0]);
+        assert_eq!(tables[0].names(), written);
     }
 }

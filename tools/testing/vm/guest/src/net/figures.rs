@@ -28,6 +28,10 @@ pub struct Sides<'a> {
     pub peer: &'a PeerTally,
     /// When something was done to the guest.
     pub provoked: &'a [Span<f64>],
+    /// The figures of each migration.
+    pub migrations: &'a [Value],
+    /// Violations of the firmware interface.
+    pub violations: u64,
 }
 
 impl Sides<'_> {
@@ -81,6 +85,21 @@ impl Sides<'_> {
         sum
     }
 
+    /// A figure of each migration.
+    fn of_migrations(&self, name: &str) -> Vec<u64> {
+        let migrations = self.migrations.iter();
+        migrations.filter_map(|one| one[name].as_u64()).collect()
+    }
+
+    /// The longest silence that a migration has caused, in milliseconds.
+    fn stop_gap(&self) -> Option<f64> {
+        let gaps = self.migrations.iter().filter_map(|one| {
+            let [stopped, runs] = ["stopped_at", "runs_at"].map(|name| one[name].as_f64());
+            Some(self.peer.timeline.gap_from(stopped?, runs?))
+        });
+        gaps.reduce(f64::max)
+    }
+
     /// All figures.
     pub fn figures(&self) -> Value {
         let sum = self.sum();
@@ -110,7 +129,14 @@ impl Sides<'_> {
             "guest_log": self.guest.log_faults,
             "guest_log_faults": self.guest.log_faults.len(),
             "gap_ms": self.peer.timeline.gap_ms(),
+            "stop_gap_ms": self.stop_gap(),
             "timeline": self.peer.timeline.json(),
+            "firmware_violations": self.violations,
+            // The longest one.
+            "downtime_ms": self.of_migrations("downtime_ms").into_iter().max(),
+            "dirty_pages": self.of_migrations("dirty_pages").iter().sum::<u64>(),
+            "reinits": self.of_migrations("reinits").iter().sum::<u64>(),
+            "migrations": self.migrations,
         })
     }
 }
@@ -147,6 +173,10 @@ mod tests {
             timeline::Timeline, //
         },
         *, //
+    };
+    use vm_common::documented::{
+        self,
+        keys, //
     };
 
     fn end(connection: u64, sent: u64, received: u64) -> Tally {
@@ -197,10 +227,40 @@ mod tests {
             guest,
             peer,
             provoked: &[],
+            migrations: &[
+                json!({
+                    "stopped_at": 11.25, "runs_at": 11.375, "downtime_ms": 125, "reinits": 1,
+                    "dirty_pages": 10,
+                }),
+                json!({ "downtime_ms": 100, "reinits": 1, "dirty_pages": 20 }),
+            ],
+            violations: 0,
         };
-        let mut figures = sides.figures();
-        figures["firmware_violations"] = 0.into();
-        figures
+        sides.figures()
+    }
+
+    #[test]
+    fn figures_are_of_all_migrations() {
+        let figures = figures(&sides());
+        for (name, value) in [("downtime_ms", 125), ("reinits", 2), ("dirty_pages", 30)] {
+            assert_eq!(figures[name], value, "{name}");
+        }
+        assert_eq!(figures["stop_gap_ms"], 250.0);
+    }
+
+    #[test]
+    fn the_page_has_what_is_written() {
+        let mut written = figures(&sides());
+        written["driver"] = "rust".into();
+        written["case"] = "one queue".into();
+        let page = documented::testing();
+        let heading = "The report of make run-net";
+        let tables = documented::tables(&page, heading);
+        assert_eq!(tables[0].names(), keys(&written));
+        let said = tables[0].said_of("timeline");
+        let timeline = &mut keys(&written["timeline"]);
+        timeline.retain(|name| !said.contains(name));
+        assert_eq!(timeline.len(), 0, "{timeline:?}");
     }
 
     #[test]

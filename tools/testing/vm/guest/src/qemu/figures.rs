@@ -5,7 +5,8 @@
 use super::{
     config::{
         state_name,
-        Assigned, //
+        Assigned,
+        Config, //
     },
     trace::Trace, //
 };
@@ -220,8 +221,80 @@ pub fn add_driver(figures: &mut Value, vfs: (&[Assigned], &[Assigned])) -> Resul
             && rest.is_some_and(|rest| rest <= most),
         "the driver has saved {saved:?} and loaded {loaded:?}: {figures}"
     );
+    put_driver(figures, &saved, &loaded);
+    Ok(())
+}
+
+fn put_driver(figures: &mut Value, saved: &Images, loaded: &Images) {
     figures["driver_bytes"] = saved.bytes.into();
     figures["driver_save_ms"] = (saved.ns as f64 / 1e6).into();
     figures["driver_load_ms"] = (loaded.ns as f64 / 1e6).into();
-    Ok(())
+}
+
+/// Adds what the figures are of: a guest, on what it runs, how many errors it has found, and the
+/// number of the run.
+pub fn add_origin(figures: &mut Value, config: Config, accel: &str, errors: usize, run: u32) {
+    figures["migration"] = "live".into();
+    figures["driver"] = config.driver.name().into();
+    figures["access"] = config.access.name().into();
+    figures["accel"] = accel.into();
+    figures["info"] = json!(config.info);
+    figures["run"] = run.into();
+    figures["guest_errors"] = errors.into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::config::{
+            Access,
+            Program, //
+        },
+        *, //
+    };
+    use crate::hca::Driver;
+    use vm_common::documented::{
+        self,
+        keys, //
+    };
+
+    /// A migration of a VF that no event tells of.
+    fn written() -> Value {
+        let trace = Trace::new("qemu-0", String::new());
+        let vf = [Assigned {
+            bdf: "0000:01:00.2".parse().unwrap(),
+            vhca: 1,
+        }];
+        all(&json!({}), &trace, &trace, (&vf, &vf))
+    }
+
+    #[test]
+    fn the_page_has_what_is_written_of_a_migration() {
+        let page = documented::testing();
+        let tables = documented::tables(&page, "The report of make run-qemu");
+        let [migration, device] = &tables[..] else {
+            panic!("{} tables", tables.len());
+        };
+        let of_net = keys(&written());
+        let mut figures = written();
+        put_driver(&mut figures, &Images::default(), &Images::default());
+        let config = Config {
+            driver: Driver::Rust,
+            access: Access::Iommufd,
+            traced: true,
+            info: InfoVersion::V2,
+            program: Program::Work,
+            cpus: 1,
+        };
+        add_origin(&mut figures, config, "kvm", 0, 0);
+        assert_eq!(migration.names(), keys(&figures));
+        assert_eq!(device.names(), keys(&figures["devices"][0]));
+
+        // The other report names those that its migrations do not have.
+        let tables = documented::tables(&page, "The report of make run-net");
+        let mut missing = tables[0].said_of("migrations");
+        missing.remove("out/run/qemu.json");
+        let expected = keys(&figures).difference(&of_net).cloned().collect();
+        assert_eq!(missing, expected);
+    }
 }

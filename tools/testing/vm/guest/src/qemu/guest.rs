@@ -310,18 +310,8 @@ impl<'a> Guest<'a> {
 
     /// Completes figures, and gives them to the host.
     fn publish(&self, results: &mut Results, mut figures: Value, run: u32) {
-        let more = json!({
-            "migration": "live",
-            "driver": self.config.driver.name(),
-            "access": self.config.access.name(),
-            "accel": self.common.accel,
-            "info": self.config.info,
-            "run": run,
-            "guest_errors": self.errors(),
-        });
-        for (name, value) in more.as_object().into_iter().flatten() {
-            figures[name] = value.clone();
-        }
+        let (accel, errors) = (self.common.accel, self.errors());
+        figures::add_origin(&mut figures, self.config, accel, errors, run);
         results.json(&figures);
     }
 

@@ -298,26 +298,10 @@ impl<'a> Trial<'a> {
             guest: &guest,
             peer: &peer,
             provoked: &self.provoked,
+            migrations: &self.migrations,
+            violations: self.network.violations()? - self.violations,
         };
-        let mut figures = sides.figures();
-        let violations = self.network.violations()? - self.violations;
-        figures["firmware_violations"] = violations.into();
-        let of_all = |name: &str| {
-            let all = self.migrations.iter();
-            all.filter_map(|one| one[name].as_u64()).collect::<Vec<_>>()
-        };
-        // The longest one.
-        figures["downtime_ms"] = of_all("downtime_ms").into_iter().max().into();
-        let gaps = self.migrations.iter().filter_map(|one| {
-            let [stopped, runs] = ["stopped_at", "runs_at"].map(|name| one[name].as_f64());
-            Some(peer.timeline.gap_from(stopped?, runs?))
-        });
-        figures["stop_gap_ms"] = gaps.reduce(f64::max).into();
-        for name in ["dirty_pages", "reinits"] {
-            figures[name] = of_all(name).into_iter().sum::<u64>().into();
-        }
-        figures["migrations"] = self.migrations.into();
-        Ok(figures)
+        Ok(sides.figures())
     }
 }
 
