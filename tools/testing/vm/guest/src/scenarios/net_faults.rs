@@ -25,7 +25,7 @@ use crate::{
     qemu::faults::{
         self,
         Fail,
-        ALL, //
+        Trials, //
     },
     tap::Results, //
 };
@@ -33,11 +33,7 @@ use anyhow::{
     Context,
     Result, //
 };
-use vm_common::faults::{
-    self as table,
-    Fault as Entry,
-    OfC, //
-};
+use vm_common::faults::Fault as Entry;
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[("net-faults", run)];
@@ -46,14 +42,6 @@ const CASE: Case = Case {
     name: "a device that fails",
     ..USUAL
 };
-
-/// Those that are tried here.
-fn chosen() -> impl Iterator<Item = (&'static Entry, Fail)> {
-    let entries = ALL
-        .iter()
-        .map(|(name, fail)| Some((table::find(name)?, *fail)));
-    entries.flatten().filter(|(entry, _)| entry.streams)
-}
 
 /// Migrates a guest whose device fails. The migration must end as the table says.
 fn fail_and_check(
@@ -102,13 +90,9 @@ fn run_fault(
 fn run_driver(results: &mut Results, network: &Network, driver: Driver) {
     let prefix = format!("{} driver", driver.name());
     let mut guest = None;
-    for (entry, fail) in chosen() {
-        let title = format!("{prefix}: {}", entry.name);
-        if let (Driver::C, OfC::NotRun(why)) = (driver, entry.c) {
-            results.skip(&title, why);
-            continue;
-        }
-        results.test(&title, |results| {
+    let trials = Trials {
+        skipped: |_: &mut Results, _: &Entry, _: &str| (),
+        attempt: |results: &mut Results, entry: &Entry, fail| {
             let mut trial = match guest.take() {
                 Some(trial) => trial,
                 None => Trial::start(results, network, driver, &CASE)?,
@@ -116,8 +100,10 @@ fn run_driver(results: &mut Results, network: &Network, driver: Driver) {
             run_fault(&mut trial, results, driver, (entry, fail))?;
             guest = Some(trial);
             Ok(())
-        });
-    }
+        },
+    };
+    let title = |name: &str| format!("{prefix}: {name}");
+    trials.run(results, driver, title, |entry, _| entry.streams);
     results.test(&format!("{prefix}: nothing is lost or wrong"), |results| {
         let trial = guest.take().context("there is no guest")?;
         trial.conclude(results, driver, &CASE)
@@ -135,15 +121,18 @@ fn run(results: &mut Results) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_common::faults::{
+        self as table,
+        OfC, //
+    };
 
     #[test]
-    fn each_fault_that_the_table_wants_is_tried() {
-        let wanted = table::ALL.iter().filter(|entry| entry.streams);
-        assert_eq!(chosen().count(), wanted.count());
+    fn both_kinds_of_faults_are_tried_with_each_driver() {
         for resets in [0, 1] {
             let of = |driver| {
-                chosen().any(|(entry, _)| {
-                    faults::resets(driver, entry) == resets && !matches!(entry.c, OfC::NotRun(_))
+                table::ALL.iter().any(|entry| {
+                    let survived = driver == Driver::Rust || !matches!(entry.c, OfC::NotRun(_));
+                    entry.streams && survived && faults::resets(driver, entry) == resets
                 })
             };
             assert!(of(Driver::Rust) && of(Driver::C));

@@ -32,6 +32,7 @@ use side::Side;
 use std::thread::JoinHandle;
 use trial::Trial;
 use vm_common::faults::{
+    self as table,
     Fault as Entry,
     OfC, //
 };
@@ -59,6 +60,61 @@ pub fn resets(driver: Driver, entry: &Entry) -> usize {
     match (driver, entry.c) {
         (Driver::C, OfC::Resets(_)) => 1,
         _ => entry.expected.resets(),
+    }
+}
+
+/// Why a fault is not tried with a driver.
+fn reason(driver: Driver, entry: &Entry) -> Option<&'static str> {
+    match (driver, entry.c) {
+        (Driver::C, OfC::NotRun(why)) => Some(why),
+        _ => None,
+    }
+}
+
+/// The faults that are wanted, each with its title, its function, and why it is not tried with the
+/// driver.
+fn those(
+    driver: Driver,
+    title: impl Fn(&str) -> String,
+    wanted: impl Fn(&Entry, &str) -> bool,
+) -> impl Iterator<Item = (String, &'static Entry, Fail, Option<&'static str>)> {
+    let all = ALL.iter().filter_map(move |(name, fail)| {
+        let entry = table::find(name)?;
+        Some((title(name), entry, *fail, reason(driver, entry)))
+    });
+    all.filter(move |(title, entry, ..)| wanted(entry, title))
+}
+
+/// What is done with faults.
+pub struct Trials<S, A> {
+    /// Told of what is not tried, and why.
+    pub skipped: S,
+    /// Tries one.
+    pub attempt: A,
+}
+
+impl<S, A> Trials<S, A>
+where
+    S: FnMut(&mut Results, &Entry, &str),
+    A: FnMut(&mut Results, &Entry, Fail) -> Result<()>,
+{
+    /// A test of each fault that is wanted, which has this title. What the driver does not survive
+    /// is skipped.
+    pub fn run(
+        mut self,
+        results: &mut Results,
+        driver: Driver,
+        title: impl Fn(&str) -> String,
+        wanted: impl Fn(&Entry, &str) -> bool,
+    ) {
+        for (title, entry, fail, reason) in those(driver, title, wanted) {
+            if let Some(why) = reason {
+                (self.skipped)(results, entry, why);
+                results.skip(&title, why);
+                continue;
+            }
+            results.test(&title, |results| (self.attempt)(results, entry, fail));
+        }
     }
 }
 
@@ -138,7 +194,6 @@ impl Guest<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_common::faults as table;
 
     #[test]
     fn each_fault_of_the_table_can_be_run() {
@@ -160,5 +215,23 @@ mod tests {
         assert!(!completes(Driver::C, entry));
         let lost = table::find("PF reloaded in RESUMING").unwrap();
         assert!(!completes(Driver::Rust, lost) && completes(Driver::C, lost));
+    }
+
+    #[test]
+    fn what_a_driver_does_not_survive_is_not_tried() {
+        let not_tried = |driver, wanted: fn(&Entry) -> bool| {
+            let title = |name: &str| format!("a {name}");
+            let all = those(driver, title, |entry, title| {
+                title == format!("a {}", entry.name) && wanted(entry)
+            });
+            let (not, tried): (Vec<_>, Vec<_>) = all.partition(|(.., why)| why.is_some());
+            (not.len(), tried.len())
+        };
+        let not_run = |entry: &&Entry| matches!(entry.c, OfC::NotRun(_));
+        let count = table::ALL.iter().filter(not_run).count();
+        assert!(count > 0);
+        assert_eq!(not_tried(Driver::Rust, |_| true), (0, ALL.len()));
+        assert_eq!(not_tried(Driver::C, |_| true), (count, ALL.len() - count));
+        assert_eq!(not_tried(Driver::C, |_| false), (0, 0));
     }
 }

@@ -20,7 +20,10 @@ use crate::{
     },
     kmsg,
     qemu::{
-        faults::ALL,
+        faults::{
+            Trials,
+            ALL, //
+        },
         Access,
         Common,
         Config,
@@ -39,10 +42,8 @@ use serde_json::json;
 use vfio_mig::precopy::InfoVersion;
 use vm_common::{
     faults::{
-        self as table,
         Expected,
-        Fault as Entry,
-        OfC, //
+        Fault as Entry, //
     },
     names, //
 };
@@ -99,11 +100,8 @@ fn run_all(
         cpus: 1,
     };
     let mut guest = None;
-    for (name, fail) in ALL {
-        let title = title(driver, access, name);
-        let entry = table::find(name).filter(|entry| wanted(entry, &title));
-        let Some(entry) = entry else { continue };
-        if let (Driver::C, OfC::NotRun(why)) = (driver, entry.c) {
+    let trials = Trials {
+        skipped: |results: &mut Results, entry: &Entry, why: &str| {
             results.json(&json!({
                 "driver": driver.name(),
                 "access": access.name(),
@@ -112,10 +110,8 @@ fn run_all(
                 "expected": entry.expected.name(),
                 "why": why,
             }));
-            results.skip(&title, why);
-            continue;
-        }
-        results.test(&title, |results| {
+        },
+        attempt: |results: &mut Results, entry: &Entry, fail| {
             if driver == Driver::C {
                 kmsg::expect(C_LOCKING);
             }
@@ -123,7 +119,7 @@ fn run_all(
                 Some(guest) => guest,
                 None => Guest::boot(results, common, config, vfs.take(1))?,
             };
-            let outcome = run_fault(results, &mut here, driver, entry, *fail);
+            let outcome = run_fault(results, &mut here, driver, entry, fail);
             if entry.expected == Expected::VfRemoved {
                 drop(here);
                 vfs.restore(results, driver)?;
@@ -132,8 +128,10 @@ fn run_all(
                 guest = Some(here);
             }
             judge(results, config, entry, outcome?)
-        });
-    }
+        },
+    };
+    let title = |name: &str| title(driver, access, name);
+    trials.run(results, driver, title, wanted);
 }
 
 /// One fault of each side.
