@@ -55,13 +55,44 @@ locked() {
 	) 9> "$CACHE/locks/$name"
 }
 
+# The make that a script is for. What it has started ends with it, even if a signal ended it that
+# nothing can tell of.
+if [ -z "${VM_MAKE:-}" ] && [ -n "${MAKELEVEL:-}" ]; then
+	export VM_MAKE=$PPID
+fi
+
+# make_has_ended: whether there was a make, and is no more.
+make_has_ended() {
+	local state
+	[ -n "${VM_MAKE:-}" ] || return 1
+	# Nobody may have waited for it yet.
+	! { read -r _ _ state _ < "/proc/$VM_MAKE/stat"; } 2> /dev/null || [ "$state" = Z ]
+}
+
+# alone NAME WHAT...: the only process that does WHAT from now on, with all that it starts. Waits
+# for another one, and says which.
+alone() {
+	local lock=$CACHE/locks/$1 holder
+	shift
+	# What the other one has written there must stay.
+	exec 9<> "$lock"
+	if ! flock --nonblock 9; then
+		holder=$(head -n 1 "$lock")
+		echo "waiting for another run to end: process ${holder:-unknown}" >&2
+		until flock --timeout 1 9; do
+			! make_has_ended || exit 1
+		done
+	fi
+	echo "$$, $*" > "$lock"
+}
+
 # as_root "$0" "$@": a sysroot is entered as root. The cache stays the caller's.
 as_root() {
 	if [ "$(id -u)" != 0 ] && [ "$("$VM_DIR/enter.sh" --where)" = sysroot ]; then
 		command -v sudo > /dev/null ||
 			die "the sysroot can only be entered by root, and there is no sudo"
 		echo "entering the sysroot needs root:" >&2
-		exec sudo env "VFIO_MLX5_RUST_CACHE=$CACHE" "$@"
+		exec sudo env "VFIO_MLX5_RUST_CACHE=$CACHE" ${VM_MAKE:+"VM_MAKE=$VM_MAKE"} "$@"
 	fi
 }
 

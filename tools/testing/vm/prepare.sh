@@ -67,6 +67,7 @@ step() {
 	running=$!
 	set +m
 	while kill -0 "$running" 2> /dev/null; do
+		! make_has_ended || end TERM
 		if [ -t 1 ]; then
 			printf '\r%s %4ds  (first time: %s)' "$line" $((SECONDS - begin)) "$expect"
 		fi

@@ -13,11 +13,7 @@ as_root "$0" "$@"
 # all that it starts, and so is free when the last of them has ended.
 # A question about what is needed does not wait.
 if [ "$1" != --needs ]; then
-	exec 9> "$CACHE/locks/vm-test"
-	flock --nonblock 9 || {
-		echo "waiting for another run to end" >&2
-		flock 9
-	}
+	alone vm-test vm-test "$@"
 fi
 # What is measured is told apart by it. Without git, or a repository, nobody knows.
 commit=$(git -C "$TOP" describe --always --abbrev=12 --dirty 2> /dev/null || echo unknown)
@@ -29,5 +25,5 @@ exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_COMMIT=$commit" "VM_BUILD=$CACHE/b
 	"VM_BUILTIN=$(builtin_dir)/objects" "VM_DEBUG=$(debug_dir)/objects" \
 	"VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
 	"VM_RDMA=$(rdma_dir)" "VM_NET_TOOLS=$(net_tools_dir)" \
-	"VM_FUZZ=$(fuzz_dir)" \
+	"VM_FUZZ=$(fuzz_dir)" ${VM_MAKE:+"VM_MAKE=$VM_MAKE"} \
 	"$CACHE/build/vm-test" "$@"

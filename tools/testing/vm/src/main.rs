@@ -4,6 +4,7 @@
 
 mod accel;
 mod bench;
+mod caller;
 mod check;
 mod children;
 mod command;
@@ -12,6 +13,8 @@ mod fuzz;
 mod initramfs;
 mod kernel;
 mod kunit;
+#[cfg(test)]
+mod locks_tests;
 mod machine;
 mod monitor;
 #[cfg(test)]
@@ -75,6 +78,9 @@ struct Cli {
     /// Only say what has to be made for the command.
     #[arg(long)]
     needs: bool,
+    /// The process of make that this is for: end with it.
+    #[arg(long, env = "VM_MAKE")]
+    make: Option<i32>,
     #[command(subcommand)]
     command: Command,
 }
@@ -340,6 +346,9 @@ fn run(cli: &Cli) -> Result<bool> {
     if cli.needs {
         println!("{}", needs::line(&needed(&cli.command)?));
         return Ok(true);
+    }
+    if let Some(make) = cli.make {
+        caller::follow(make)?;
     }
     let paths = &cli.paths;
     match &cli.command {
