@@ -86,7 +86,7 @@ const NOTES: &[(&str, &str)] = &[
     ),
     (
         "datagrams_lost",
-        "nobody sends a datagram again: those of the downtime are lost",
+        "mostly those that were sent during the downtime, since nobody sends a datagram again",
     ),
     (
         "frames_dropped",
@@ -100,8 +100,8 @@ const NOTES: &[(&str, &str)] = &[
     (
         "reinits",
         "how often the guest's driver made something new, such as a flow table, while QEMU copied \
-         memory. QEMU stops the guest only when the destination has that, too. None is as good as \
-         some",
+         memory. QEMU stops the guest only when the destination has that, too. 0 is as good as any \
+         other number",
     ),
 ];
 
@@ -227,7 +227,7 @@ mod tests {
             "driver": driver, "bytes": 40 << 20, "bytes_lost": 0, "bytes_wrong": 0,
             "connections": 60, "connections_lost": 0, "retransmits": 7, "rules_changed": 20,
             "datagrams": 1850, "datagrams_lost": 13, "datagrams_missed": 0,
-            "datagrams_wrong": 0, "datagrams_twice": 0,
+            "datagrams_wrong": 0, "datagrams_twice": 0, "frames_dropped": 5,
             "gap_ms": 512.3, "stop_gap_ms": 412.3, "downtime_ms": 301,
             "dirty_pages": 1234, "reinits": 1,
             "guest_log_faults": 0, "firmware_violations": 0,
@@ -247,6 +247,7 @@ mod tests {
             "datagrams, both ways 1850 1850",
             "datagrams lost 13 13",
             "that nothing explains 0 0",
+            "frames dropped by a NIC 5 5",
             "datagrams that came twice 0 0",
             "downtime 301 ms 301 ms",
         ] {
