@@ -24,9 +24,15 @@ case $here in
 esac
 cat << END
 
-    ${enter}env LD_PRELOAD=$OUT/mlx5-emu.so qemu-system-x86_64 -M q35 -m 1024 -nographic \\
+    ${enter}env LD_PRELOAD=$OUT/mlx5-emu.so qemu-system-x86_64 -M q35 -m 1024 \\
+        -nographic -accel tcg,thread=single -cpu max \\
         -device pcie-root-port,id=rp,pref64-reserve=128M \\
-        -netdev user,id=net0 -device mlx5-emu,bus=rp,netdev=net0 ...
+        -netdev user,id=net0 -device mlx5-emu,bus=rp,netdev=net0 \\
+        -kernel $OUT/nic/vmlinuz -initrd $OUT/nic/initrd -append console=ttyS0
 
-Documentation/dev-tools/vfio-rust/mlx5-emu-nic.rst has more.
+The kernel and the initrd, which has a shell, are made by
+
+    $VM_DIR/enter.sh $VM_DIR/nic-guest.sh
+
+Documentation/dev-tools/vfio-rust/mlx5-emu-nic.rst says what to do in that guest, and has more.
 END
