@@ -182,6 +182,8 @@ pub fn all(
         "began_at": begin(source),
         "stopped_at": checkpoint(source, "src-downtime-start"),
         "runs_at": checkpoint(destination, "dst-precopy-bh-vm-started"),
+        // Not yet.
+        "source_ended_at": null,
         "devices": devices,
     })
 }
@@ -263,6 +265,7 @@ mod tests {
         let trace = Trace::new("qemu-0", String::new());
         let vf = [Assigned {
             bdf: "0000:01:00.2".parse().unwrap(),
+            hca: 0,
             vhca: 1,
         }];
         all(&json!({}), &trace, &trace, (&vf, &vf))

@@ -276,7 +276,8 @@ impl<'a> Guest<'a> {
         ));
         // The VFs are free when QEMU has ended.
         drop(source);
-        let figures = figures?;
+        let mut figures = figures?;
+        figures["source_ended_at"] = crate::net::now().into();
         self.go_on(results)?;
         Ok(figures)
     }

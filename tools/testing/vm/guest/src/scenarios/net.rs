@@ -264,7 +264,10 @@ impl<'a> Trial<'a> {
             figures["reinits"]
         ));
         let at = |name: &str| figures[name].as_f64();
-        self.provoked.extend(at("stopped_at").zip(at("runs_at")));
+        // Until its QEMU has ended, the source's VF has the guest's address, and its HCA gives it
+        // what a PF of that HCA sends to the guest.
+        self.provoked
+            .extend(at("stopped_at").zip(at("source_ended_at")));
         self.migrations.push(figures);
     }
 
