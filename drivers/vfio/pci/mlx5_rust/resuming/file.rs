@@ -16,6 +16,7 @@ use super::{
         Interrupted, //
     },
     session::{
+        final_error,
         ResumingSession,
         Stopped,
         Writer, //
@@ -149,6 +150,7 @@ impl DataFile for ResumingSession {
                 return Err(EINVAL);
             }
             Err(Interrupted::Failed(err)) => {
+                let err = final_error(err);
                 this.put_back(intake, Some(err))?;
                 return Err(err);
             }

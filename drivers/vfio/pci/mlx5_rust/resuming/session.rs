@@ -62,6 +62,16 @@ pub(super) enum Stopped {
     Closed,
 }
 
+/// Returns the error of a session that has failed with `err`, which may be what mlx5_core makes of a
+/// command's status: `EAGAIN` and `EBUSY` would promise that the same call may succeed later.
+pub(super) fn final_error(err: Error) -> Error {
+    if err == EAGAIN || err == EBUSY {
+        EIO
+    } else {
+        err
+    }
+}
+
 pub(super) struct Incoming {
     pub(super) writer: Writer,
     /// Firmware is loading an image, or the result was not taken.
@@ -221,7 +231,7 @@ impl ResumingSession {
                 incoming.loading = false;
                 match ended.result {
                     Ok(buffer) => incoming.loaded = Some(buffer),
-                    Err(err) => incoming.fail(err, false),
+                    Err(err) => incoming.fail(final_error(err), false),
                 }
                 self.changes.notify_all();
             }
