@@ -7,6 +7,7 @@
 //! second serial port and turns the machine off. With `vmtest.inner` there, it
 //! is that of a machine in the machine.
 
+mod campaign;
 mod cgroup;
 mod count;
 mod devlink;

@@ -130,6 +130,15 @@ pub fn seed() -> io::Result<u64> {
     seed.ok_or_else(|| io::Error::other("no number in vmtest.seed="))
 }
 
+/// How long something goes on that has no end of its own: in `make check` and in `make
+/// check-all`, in seconds, unless `vmtest.seconds=` says it.
+pub fn duration(seconds: [u32; 2]) -> io::Result<Duration> {
+    let given = kernel_parameter("vmtest.seconds")?;
+    let given = given.map(|given| given.parse().map_err(io::Error::other));
+    let seconds = given.unwrap_or_else(|| rounds(seconds))?;
+    Ok(Duration::from_secs(seconds.into()))
+}
+
 /// Chooses one of two numbers: the first in `make check`, the second in `make check-all`.
 pub fn rounds([usual, all]: [u32; 2]) -> io::Result<u32> {
     let long = kernel_parameter("vmtest.all")?.is_some();

@@ -16,6 +16,7 @@ use super::{
     Vfs, //
 };
 use crate::{
+    campaign::Counts,
     hca::Driver,
     injection, kmsg, sys,
     tap::Results,
@@ -206,7 +207,7 @@ fn stopped_early(site: &Site) -> Result<u32> {
 }
 
 /// Has one allocation of a request fail, then a later one, and so on.
-fn fail_each(site: &Site, request: &Request, rng: &mut Rng) -> Result<u32> {
+fn fail_each(site: &Site, request: &Request, rng: &mut Rng, counts: &mut Counts) -> Result<u32> {
     let (stream, _) = streams::save(site.other, 2)?;
     let step = sys::rounds(STEP)?;
     let (mut n, mut rounds) = (0, 0);
@@ -220,6 +221,9 @@ fn fail_each(site: &Site, request: &Request, rng: &mut Rng) -> Result<u32> {
         };
         (request.ready)(&mut ready)?;
         let (result, failed) = injection::with_failure(n, || (request.work)(&mut ready))?;
+        counts.requests += 1;
+        counts.succeeded += u64::from(result.is_ok());
+        counts.faults_injected += u64::from(failed);
         if let Err(err) = &result {
             let errno = err.raw_os_error().unwrap_or(0);
             ensure!(failed, "without a failure: {}", errno_name(errno));
@@ -251,13 +255,15 @@ pub fn run(results: &mut Results) -> Result<()> {
     let site = Site { vf, other };
     let seed = sys::seed()?;
     let mut rng = Rng::with_seed(seed);
+    let mut counts = Counts::new(Driver::Rust.name());
     for request in REQUESTS {
         results.test(request.name, |results| {
             // Nor has mlx5_core memory for the command that destroys something. It is
             // tried again.
             kmsg::expect(UNDESTROYED);
-            let count =
-                fail_each(&site, request, &mut rng).with_context(|| format!("seed {seed}"))?;
+            let count = fail_each(&site, request, &mut rng, &mut counts)
+                .with_context(|| format!("seed {seed}"))?;
+            ensure!(count > 0, "it allocates nothing");
             results.progress(&format!("{}: {count} allocations", request.name));
             Ok(())
         });
@@ -271,5 +277,6 @@ pub fn run(results: &mut Results) -> Result<()> {
             Ok(())
         },
     );
+    counts.report(results);
     Ok(())
 }

@@ -369,7 +369,7 @@ fn works(site: &Site) -> Result<()> {
 
 fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<()> {
     let (stream, _) = streams::save(site.other, 2)?;
-    let duration = Duration::from_secs(sys::rounds(DURATION)?.into());
+    let duration = sys::duration(DURATION)?;
     let shared = Shared {
         site,
         device: RwLock::new(Some(open(site)?)),
