@@ -6,7 +6,7 @@
 #
 #   names.sh list           all scenarios, for a person
 #   names.sh table          the same, with tabs between columns
-#   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, FAULT= or FUZZ= can be:
+#   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, PART=, FAULT= or FUZZ= can be:
 #                           SCENARIO= for $KERNEL, TEST= for $TARGET if that is check-all
 #   names.sh takes TARGET   the variables of a make target
 #   names.sh judge TARGET   an error if one of them is wrong, or if make was given ($GIVEN) a
@@ -74,6 +74,7 @@ names() {
 		scenarios "${KERNEL/#debug/intree}" run run-net check check-qemu check-qemu-faults check-net bench
 		;;
 	BENCH) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/bench/mod.rs" ;;
+	PART) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/campaign/parts.rs" ;;
 	FUZZ) sed -n 's/^    Target { name: "\([^"]*\)".*/\1/p' "$vm/../fuzz/src/lib.rs" ;;
 	FAULT)
 		sed -n '/^pub const ALL/,/^];/s/.*\(intact\|one_reset\|vf_removed\)("\(.*\)").*/\2/p' \
@@ -125,6 +126,7 @@ takes() {
 	check | check-all) echo TEST SEED ;;
 	check-qemu-faults) echo FAULT ;;
 	bench) echo BENCH RUNS ;;
+	campaign) echo HOURS PART SEED SLICE ;;
 	fuzz) echo FUZZ INPUT ;;
 	scenario) echo KERNEL SCENARIO SEED ;;
 	# Those without an underscore that kbuild takes.
@@ -159,9 +161,10 @@ judge() {
 	for variable in $(takes "$1"); do
 		case $variable in
 		KERNEL | SCENARIO | FUZZ) exactly "$variable" ;;
-		TEST | FAULT | BENCH) part "$variable" ;;
+		TEST | FAULT | BENCH | PART) part "$variable" ;;
 		SEED) number SEED 0 19 ;;
 		RUNS) number RUNS 1 9 ;;
+		HOURS) number HOURS 1 4 ;;
 		INPUT)
 			[ -z "${INPUT:-}" ] || [ -f "$INPUT" ] || {
 				echo "there is no file INPUT=$INPUT" >&2
@@ -189,7 +192,7 @@ list() {
 case ${1:-} in
 list | table) "$1" ;;
 takes | judge) "$1" "${2:?}" ;;
-TEST | KERNEL | SCENARIO | BENCH | FAULT | FUZZ) names "$1" ;;
+TEST | KERNEL | SCENARIO | BENCH | PART | FAULT | FUZZ) names "$1" ;;
 *)
 	sed -n '/^#   /s/^# //p' "$0" >&2
 	exit 1

@@ -12,6 +12,8 @@ use vm_common::judge::{
     Judge, //
 };
 
+/// The test that fails if the kernel has complained.
+pub const COMPLAINED: &str = "the kernel complained of nothing";
 /// How much of a log is shown if something is wrong.
 const LAST_LINES: usize = 15;
 
@@ -49,7 +51,7 @@ pub fn judge(console: &str) -> Test {
         }
     }
     Test {
-        name: "the kernel complained of nothing".to_string(),
+        name: COMPLAINED.to_string(),
         ok: faults.is_empty(),
         skipped: None,
         diagnostics: first_lines(faults.iter().map(String::as_str)),

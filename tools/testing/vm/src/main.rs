@@ -5,6 +5,7 @@
 mod accel;
 mod bench;
 mod caller;
+mod campaign;
 mod check;
 mod children;
 mod command;
@@ -133,6 +134,22 @@ enum Command {
         /// Only the one with this name, or those with this in their name.
         #[arg(long)]
         only: Option<String>,
+    },
+    /// Machines of each part with random seeds until figures are large enough, and a report.
+    /// Goes on where the last one ended.
+    Campaign {
+        /// No machine is begun after so many hours.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        hours: Option<u32>,
+        /// Only the part with this name, or those with this in their name.
+        #[arg(long)]
+        only: Option<String>,
+        /// Of a new campaign.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Only this machine, which does not count: KERNEL-SCENARIO:SEED.
+        #[arg(long)]
+        slice: Option<campaign::Slice>,
     },
     /// Puts the last results of `bench --only paths` into the checkout.
     BenchTable,
@@ -331,6 +348,10 @@ fn needed(command: &Command) -> Result<BTreeSet<Need>> {
             .flat_map(|benchmark| benchmark.machines())
             .flat_map(|(kernel, scenario)| needs::of_machine(kernel, scenario))
             .collect(),
+        Command::Campaign {
+            slice: Some(slice), ..
+        } => needs::of_machine(slice.kernel, slice.scenario).collect(),
+        Command::Campaign { only, .. } => campaign::needs(&campaign::wanted(only.as_deref())?),
         Command::Fuzz { target, .. } => {
             fuzz::named(target)?;
             [Need::Fuzz].into()
@@ -393,6 +414,12 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Fuzz { target, input } => {
             Fuzz::new(paths, fuzz::named(target)?)?.show(input.as_deref())
         }
+        Command::Campaign {
+            slice: Some(slice), ..
+        } => campaign::again(paths, slice),
+        Command::Campaign {
+            hours, only, seed, ..
+        } => campaign::run(paths, campaign::wanted(only.as_deref())?, *hours, *seed),
         Command::BenchTable => bench::table::update(paths).map(|()| true),
         Command::Check { all, only, seed } => {
             check::run(paths, extent(*all), only.as_deref(), seed::or_new(*seed))

@@ -4,7 +4,7 @@
 //! completion.sh offers what names.sh finds.
 
 use crate::{
-    bench,
+    bench, campaign,
     check::{
         self,
         Extent, //
@@ -29,8 +29,8 @@ use vm_common::{
 fn script(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/names.sh"));
     for name in [
-        "TEST", "KERNEL", "SCENARIO", "BENCH", "FAULT", "FUZZ", "SEED", "RUNS", "INPUT", "GOALS",
-        "GIVEN",
+        "TEST", "KERNEL", "SCENARIO", "BENCH", "PART", "HOURS", "SLICE", "FAULT", "FUZZ", "SEED",
+        "RUNS", "INPUT", "GOALS", "GIVEN",
     ] {
         command.env_remove(name);
     }
@@ -59,6 +59,9 @@ fn the_script_finds_all_names() {
     }
     let benchmarks: Vec<&str> = bench::ALL.iter().map(|one| one.name).collect();
     assert_eq!(names("BENCH", &[]), benchmarks);
+    let parts = campaign::wanted(None).unwrap();
+    let parts: Vec<&str> = parts.iter().map(|one| one.name).collect();
+    assert_eq!(names("PART", &[]), parts);
     let faults: Vec<&str> = faults::ALL.iter().map(|one| one.name).collect();
     assert_eq!(names("FAULT", &[]), faults);
     let targets: Vec<&str> = TARGETS.iter().map(|one| one.name).collect();

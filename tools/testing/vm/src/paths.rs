@@ -14,6 +14,9 @@ pub struct Paths {
     /// The commit that is checked out.
     #[arg(long, env = "VM_COMMIT", default_value = "unknown")]
     pub commit: String,
+    /// Tells what is tested apart: drivers, headers and samples.
+    #[arg(long, env = "VM_CODE", default_value = "unknown")]
+    pub code: String,
     /// What build.sh has built.
     #[arg(long, env = "VM_BUILD")]
     pub build: PathBuf,

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The parts of a campaign: which machines are run over and over, and what is enough.
+
+use anyhow::{
+    ensure,
+    Result, //
+};
+use vm_common::{
+    kernel::Kernel::{
+        self,
+        Debug,
+        Intree, //
+    },
+    names,
+    scenarios::{
+        self,
+        Scenario, //
+    },
+};
+
+/// What a part must come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Goal {
+    /// Requests to our driver.
+    Requests(u64),
+    /// Streams that are written to our driver.
+    Streams(u64),
+    /// Machines of each scenario with each kernel, each of which does all that it has once.
+    Machines(u64),
+    /// Seconds that its machines run.
+    Seconds(u64),
+}
+
+/// A part.
+#[derive(Debug)]
+pub struct Part {
+    /// Its name.
+    pub name: &'static str,
+    /// What it has happen.
+    pub about: &'static str,
+    /// Its scenarios, each with its kernels.
+    scenarios: &'static [(&'static str, &'static [Kernel])],
+    /// What is enough.
+    pub goal: Goal,
+    /// Its share of the time, beside that of the others.
+    pub share: u32,
+}
+
+const BOTH: &[Kernel] = &[Intree, Debug];
+
+/// All parts.
+pub const ALL: &[Part] = &[
+    Part {
+        name: "allocations",
+        about: "each allocation of each request fails",
+        scenarios: &[("nomem", BOTH)],
+        goal: Goal::Machines(2),
+        share: 2,
+    },
+    Part {
+        name: "life",
+        about: "resets, PFs that are reloaded, processes that are killed, all calls at once",
+        scenarios: &[
+            ("races", BOTH),
+            ("resets", BOTH),
+            ("resets-chunks", BOTH),
+            ("badinput", BOTH),
+            ("waits", BOTH),
+            ("timeout", &[Intree]),
+            ("dirty-slow", &[Intree]),
+            ("many", BOTH),
+        ],
+        goal: Goal::Machines(2),
+        share: 3,
+    },
+    Part {
+        name: "soak",
+        about: "migrations of all kinds in random order, compared with the C driver's",
+        scenarios: &[("random", BOTH), ("random-chunks", BOTH), ("abuse", BOTH)],
+        goal: Goal::Seconds(3600),
+        share: 2,
+    },
+];
+
+impl Part {
+    /// Its machines.
+    pub fn machines(&self) -> impl Iterator<Item = (Kernel, &'static Scenario)> {
+        self.scenarios.iter().flat_map(|(name, kernels)| {
+            let scenario = scenarios::find(name);
+            kernels
+                .iter()
+                .filter_map(move |kernel| Some((*kernel, scenario?)))
+        })
+    }
+}
+
+/// The parts that `only` chooses.
+pub fn wanted(only: Option<&str>) -> Result<Vec<&'static Part>> {
+    let all = || ALL.iter().map(|part| part.name);
+    let chosen = names::chosen(all(), only);
+    ensure!(
+        !chosen.is_empty(),
+        "a campaign has no part {:?}, but\n{}",
+        only.unwrap_or_default(),
+        names::lines(all())
+    );
+    Ok(ALL
+        .iter()
+        .filter(|part| chosen.contains(&part.name))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_machine_is_in_the_table_of_scenarios() {
+        for part in ALL {
+            for (name, kernels) in part.scenarios {
+                let scenario = scenarios::find(name).expect(name);
+                assert!(
+                    kernels.iter().all(|kernel| scenario.runs_with(*kernel)),
+                    "{name}"
+                );
+            }
+            assert!(part.share > 0);
+        }
+    }
+
+    #[test]
+    fn parts_are_chosen_by_name() {
+        assert_eq!(wanted(None).unwrap().len(), ALL.len());
+        assert_eq!(wanted(Some("soak")).unwrap().len(), 1);
+        assert!(wanted(Some("nosuch")).is_err());
+    }
+}
