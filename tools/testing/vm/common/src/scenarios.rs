@@ -339,6 +339,15 @@ pub const ALL: &[Scenario] = &[
         machine: USUAL,
     },
     Scenario {
+        name: "soak",
+        about: "migrations back and forth with faults, resets and DMA logging; nothing is lost \
+                in the end",
+        suite: Suite::Check,
+        kernels: &[Intree, Debug],
+        seconds: 90,
+        machine: USUAL,
+    },
+    Scenario {
         name: "timeout",
         about: "firmware that answers after mlx5_core has given up waiting",
         suite: Suite::Check,

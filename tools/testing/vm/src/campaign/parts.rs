@@ -59,6 +59,13 @@ pub const ALL: &[Part] = &[
         share: 2,
     },
     Part {
+        name: "sequences",
+        about: "random sequences of requests, with both drivers: user space sees the same",
+        scenarios: &[("random", BOTH), ("random-chunks", BOTH)],
+        goal: Goal::Machines(8),
+        share: 2,
+    },
+    Part {
         name: "life",
         about: "resets, PFs that are reloaded, processes that are killed, all calls at once",
         scenarios: &[
@@ -76,10 +83,10 @@ pub const ALL: &[Part] = &[
     },
     Part {
         name: "soak",
-        about: "migrations of all kinds in random order, compared with the C driver's",
-        scenarios: &[("random", BOTH), ("random-chunks", BOTH), ("abuse", BOTH)],
-        goal: Goal::Seconds(3600),
-        share: 2,
+        about: "migrations, logging, faults and resets for long: nothing is lost in the end",
+        scenarios: &[("soak", BOTH)],
+        goal: Goal::Seconds(7200),
+        share: 3,
     },
 ];
 

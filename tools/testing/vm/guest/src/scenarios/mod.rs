@@ -41,6 +41,7 @@ mod reinit;
 mod resets;
 mod sample;
 mod selftests;
+mod soak;
 mod streams;
 mod swiotlb;
 mod timeout;
@@ -114,6 +115,7 @@ const ALL: &[&[NamedRun]] = &[
     resets::SCENARIOS,
     sample::SCENARIOS,
     selftests::SCENARIOS,
+    soak::SCENARIOS,
     streams::SCENARIOS,
     swiotlb::SCENARIOS,
     timeout::SCENARIOS,

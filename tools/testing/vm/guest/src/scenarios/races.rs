@@ -12,6 +12,7 @@ use super::{
     Vfs, //
 };
 use crate::{
+    campaign::Counts,
     hca::{
         Driver,
         Pf, //
@@ -400,9 +401,13 @@ fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<()> {
         threads.into_iter().map(join).collect()
     });
     let seen = shared.seen.into_inner().unwrap_or_default();
+    let mut counts = Counts::new(Driver::Rust.name());
     for ((name, words), count) in &seen {
+        counts.requests += count;
+        counts.succeeded += if words == "ok" { *count } else { 0 };
         results.progress(&format!("{name}: {words} {count} times"));
     }
+    counts.report(results);
     ends.into_iter().collect::<Result<()>>()?;
     for Call { name, .. } in CALLS {
         let worked = seen.contains_key(&(*name, "ok".to_string()));
