@@ -253,12 +253,8 @@ impl Hca {
     }
 
     fn command_eq(&self, function: FunctionId) -> Option<u8> {
-        self.functions[usize::from(function.0)]
-            .objects
-            .eqs
-            .iter()
-            .find(|(_, eq)| (eq.events >> event::CMD) & 1 == 1)
-            .map(|(number, _)| *number)
+        let objects = &self.functions[usize::from(function.0)].objects;
+        objects.eq_for(event::CMD)
     }
 
     fn start(&mut self, host: &mut dyn Host, function: FunctionId, command: Command) {
@@ -390,6 +386,7 @@ impl Hca {
             hca.deliver_frames(host);
             hca.send_reports(host);
             hca.tell_due(host);
+            hca.post_late_events(host);
             hca.wake(host);
         });
     }
@@ -500,11 +497,8 @@ impl Hca {
     ) {
         let mut data = [0; 28];
         data[..4].copy_from_slice(&(1u32 << slot).to_be_bytes());
-        let eqs = &mut self.objects(function).eqs;
-        if let Some(eq) = eq.and_then(|number| eqs.get_mut(&number)) {
-            if !eq.post(host, function, (event::CMD, 0), &data) {
-                self.violation(host, function, "event queue overrun");
-            }
+        if let Some(eq) = eq {
+            self.post_to(host, function, eq, (event::CMD, 0), &data);
         }
     }
 }

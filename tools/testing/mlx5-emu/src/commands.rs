@@ -225,8 +225,12 @@ impl Hca {
             bytes: 0,
         };
         let told = pending.fault.and_then(|effect| effect.failed);
-        if told.is_some() || given_up {
+        if told.is_some() {
             context.objects().undestroyed |= ifc::is_destroy(command.opcode());
+        }
+        if given_up {
+            // The driver does not know what is created either.
+            context.objects().undestroyed = true;
         }
         let result = match told {
             _ if pending.aborted => Err(Failure {
@@ -247,13 +251,9 @@ impl Hca {
                 let vhca = self.vhca(ifc::VHCA_ID.get(&command.input));
                 vhca.is_some_and(|vhca| vhca.was_reset)
             };
-            let late = match failure.status {
-                status if status == Status::BadResState as u8 => was_reset(),
-                // What it is about was destroyed since.
-                status if status == Status::BadRes as u8 => given_up,
-                _ => false,
-            };
-            if late {
+            // Of a command that was given up, the objects may be gone, or its memory may be
+            // used again.
+            if given_up || failure.status == Status::BadResState as u8 && was_reset() {
                 failure.violation = None;
             }
             output.fill(0);

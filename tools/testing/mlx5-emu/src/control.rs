@@ -38,6 +38,7 @@ impl Hca {
             regs::CONTROL_FIRED => self.faults.fired as u32,
             regs::CONTROL_ARMED => self.faults.armed() as u32,
             regs::CONTROL_HELD => self.held() as u32,
+            regs::CONTROL_LAST => self.faults.last.into(),
             _ => 0,
         }
     }

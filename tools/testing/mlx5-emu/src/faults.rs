@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Faults that a test has armed: commands that fail, or are answered late or
-//! not at all, and reports of a page tracker that go wrong.
+//! not at all, events that do not come, or come late or twice, and reports of a page tracker
+//! that go wrong.
 //!
 //! Faults belong to the HCA and survive resets, so that a fault can be armed
 //! before a VF is opened, which resets it. Only those that a VF was told of
@@ -50,19 +51,68 @@ pub struct Effect {
     pub answer: Answer,
 }
 
+/// Which commands, or events, of a kind a fault is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Which {
+    /// How many go by first.
+    skip: u32,
+    /// How many it is for; `None` for all that follow.
+    times: Option<u32>,
+}
+
+impl Which {
+    /// The `nth` (1, or 0, is the next) and those after it; if `times` is 0, all.
+    fn new(nth: u32, times: u64) -> Self {
+        Self {
+            skip: nth.saturating_sub(1),
+            times: Some(times.min(u32::MAX.into()) as u32).filter(|times| *times > 0),
+        }
+    }
+
+    /// There is one more, with which `met` is what happens: that of another fault, or `effect`
+    /// if it is for this one. Returns whether there are more that it is for.
+    fn count<T: Copy>(&mut self, met: &mut Option<T>, effect: T) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+        } else if met.is_none() {
+            *met = Some(effect);
+            self.times = self.times.map(|times| times - 1);
+        }
+        self.times != Some(0)
+    }
+}
+
 /// A fault of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// The command.
-    pub opcode: u16,
+    /// The command; `None` for any.
+    pub opcode: Option<u16>,
     /// The VHCA that it is about; `None` for any.
     pub vhca: Option<u16>,
-    /// How many such commands go by first.
-    pub skip: u32,
-    /// How many such commands it is for; `None` for all that follow.
-    pub times: Option<u32>,
+    /// Which of them it is for.
+    pub which: Which,
     /// What happens to them.
     pub effect: Effect,
+}
+
+/// What happens to an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EventEffect {
+    /// It does not come.
+    Lost,
+    /// It comes twice.
+    Twice,
+    /// It comes later by this many nanoseconds.
+    Late(u64),
+}
+
+/// A fault of an event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct EventFault {
+    /// Its type.
+    kind: u8,
+    which: Which,
+    effect: EventEffect,
 }
 
 /// How a report of a page tracker goes wrong.
@@ -133,8 +183,11 @@ struct OfReport {
 pub struct Faults {
     commands: Vec<Armed<Fault>>,
     reports: Vec<Armed<OfReport>>,
-    /// How many commands and reports a fault was for.
+    events: Vec<EventFault>,
+    /// How many commands, reports and events a fault was for.
     pub fired: u64,
+    /// The last command that a fault was for; 0 if there was none.
+    pub last: u16,
 }
 
 fn number<T: TryFrom<u64>>(text: &str) -> Option<T> {
@@ -163,7 +216,7 @@ impl Faults {
         let (name, options) = text.split_once('/').unwrap_or((text, ""));
         let mut vhca = None;
         let mut nth = 1;
-        let mut times = Some(1);
+        let mut times = 1;
         let mut status = None;
         let mut syndrome = 0;
         let mut answer = Answer::InTime;
@@ -171,7 +224,7 @@ impl Faults {
             match option.split_once('=') {
                 Some(("vhca", value)) => vhca = Some(number(value)?),
                 Some(("nth", value)) => nth = number(value)?,
-                Some(("times", value)) => times = Some(number(value)?).filter(|n: &u32| *n > 0),
+                Some(("times", value)) => times = number(value)?,
                 Some(("status", value)) => status = Some(number::<u8>(value)?),
                 Some(("syndrome", value)) => syndrome = number(value)?,
                 Some(("delay-ms", value)) => answer = late(number(value)?),
@@ -190,10 +243,12 @@ impl Faults {
         });
         self.arm(
             Fault {
-                opcode: ifc::opcode_by_name(name).or_else(|| number(name))?,
+                opcode: match name {
+                    "any" => None,
+                    _ => Some(ifc::opcode_by_name(name).or_else(|| number(name))?),
+                },
                 vhca,
-                skip: nth.max(1) - 1,
-                times,
+                which: Which::new(nth, times),
                 effect: Effect {
                     failed: (status != 0).then_some(Failed { status, syndrome }),
                     answer,
@@ -222,7 +277,7 @@ impl Faults {
 
     /// Faults that have not fired as often as they are to.
     pub fn armed(&self) -> usize {
-        self.commands.len() + self.reports.len()
+        self.commands.len() + self.reports.len() + self.events.len()
     }
 
     /// A command was sent. Returns what is to happen to it. Each fault counts
@@ -230,17 +285,24 @@ impl Faults {
     pub fn command(&mut self, opcode: u16, vhca: u16) -> Option<Effect> {
         let mut effect = None;
         self.commands.retain_mut(|Armed { fault, .. }| {
-            if fault.opcode != opcode || fault.vhca.is_some_and(|v| v != vhca) {
-                return true;
-            }
-            if fault.skip > 0 {
-                fault.skip -= 1;
-            } else if effect.is_none() {
-                effect = Some(fault.effect);
-                fault.times = fault.times.map(|times| times - 1);
-            }
-            fault.times != Some(0)
+            let other = |is: Option<u16>, this| is.is_some_and(|is| is != this);
+            other(fault.opcode, opcode)
+                || other(fault.vhca, vhca)
+                || fault.which.count(&mut effect, fault.effect)
         });
+        if effect.is_some() {
+            self.fired += 1;
+            self.last = opcode;
+        }
+        effect
+    }
+
+    /// An event of this type is to be posted to an EQ of the PF. Returns what is to happen to
+    /// it. Each fault counts all its events; of several that are due, the oldest fires.
+    pub fn event(&mut self, kind: u8) -> Option<EventEffect> {
+        let mut effect = None;
+        self.events
+            .retain_mut(|fault| fault.kind != kind || fault.which.count(&mut effect, fault.effect));
         self.fired += u64::from(effect.is_some());
         effect
     }
@@ -267,6 +329,7 @@ impl Faults {
     fn disarm(&mut self) {
         self.commands.clear();
         self.reports.clear();
+        self.events.clear();
     }
 }
 
@@ -278,10 +341,9 @@ fn late(ms: u64) -> Answer {
 fn from_args([what, how, delay, times]: [u64; 4]) -> Fault {
     let status = how as u8;
     Fault {
-        opcode: what as u16,
+        opcode: Some(what as u16).filter(|opcode| *opcode != regs::FAULT_ANY_OPCODE),
         vhca: Some((what >> 16) as u16).filter(|vhca| *vhca != regs::FAULT_ANY_VHCA),
-        skip: ((what >> 32) as u32).saturating_sub(1),
-        times: Some(times.min(u32::MAX.into()) as u32).filter(|times| *times > 0),
+        which: Which::new((what >> 32) as u32, times),
         effect: Effect {
             failed: (status != 0).then_some(Failed {
                 status,
@@ -296,12 +358,27 @@ fn from_args([what, how, delay, times]: [u64; 4]) -> Fault {
     }
 }
 
+/// The fault that the arguments of `CMD_ARM_EVENT` are.
+fn event_from_args([what, how, delay, times]: [u64; 4]) -> Option<EventFault> {
+    Some(EventFault {
+        kind: (what as u16).try_into().ok()?,
+        which: Which::new((what >> 32) as u32, times),
+        effect: match how {
+            regs::EVENT_LOST => EventEffect::Lost,
+            regs::EVENT_TWICE => EventEffect::Twice,
+            regs::EVENT_LATE => EventEffect::Late(delay.saturating_mul(1_000_000)),
+            _ => return None,
+        },
+    })
+}
+
 /// Whether a workload command is one about faults.
 pub fn is_command(command: u32) -> bool {
     [
         regs::CMD_FAULT,
         regs::CMD_TRACK_FAULT,
         regs::CMD_ARM_FAULT,
+        regs::CMD_ARM_EVENT,
         regs::CMD_DISARM_FAULTS,
         regs::CMD_RELEASE,
     ]
@@ -337,10 +414,9 @@ impl Hca {
                 let opcode = args[0].try_into().ok()?;
                 let status = args[1].try_into().ok().filter(|status| *status != 0)?;
                 let fault = Fault {
-                    opcode,
+                    opcode: Some(opcode),
                     vhca: vf.filter(|_| ifc::is_about_vhca(opcode)),
-                    skip: 0,
-                    times: Some(1),
+                    which: Which::new(1, 1),
                     effect: Effect {
                         failed: Some(Failed {
                             status,
@@ -357,6 +433,7 @@ impl Hca {
                 self.faults.arm_report(vhca, fault, vf);
             }
             regs::CMD_ARM_FAULT => self.faults.arm(from_args(args), None)?,
+            regs::CMD_ARM_EVENT => self.faults.events.push(event_from_args(args)?),
             regs::CMD_DISARM_FAULTS => {
                 self.faults.disarm();
                 self.release_held(host);

@@ -16,6 +16,7 @@ use crate::{
     },
     control::Control,
     eswitch::Eswitch,
+    events::LateEvent,
     faults::{
         self,
         Faults, //
@@ -124,6 +125,8 @@ pub struct Hca {
     pub functions: Vec<Function>,
     /// Commands that take time.
     pub pending: Vec<Pending>,
+    /// Events that a test has made late.
+    pub late_events: Vec<LateEvent>,
     /// Violations of the firmware interface.
     pub violations: u64,
     /// What a test wants to go wrong.
@@ -166,6 +169,7 @@ impl Hca {
             eswitch: Eswitch::new(functions.len()),
             functions,
             pending: Vec::new(),
+            late_events: Vec::new(),
             violations: 0,
             faults: Faults::default(),
             control: Control::default(),
@@ -189,35 +193,6 @@ impl Hca {
     pub fn violation(&mut self, host: &mut dyn Host, function: FunctionId, what: &str) {
         self.violations += 1;
         host.log_violation(function, what);
-    }
-
-    /// Posts an event to the EQ that takes its type.
-    pub fn post_event(
-        &mut self,
-        host: &mut dyn Host,
-        owner: FunctionId,
-        kind: u8,
-        data: &[u8; 28],
-    ) {
-        self.post_subevent(host, owner, (kind, 0), data);
-    }
-
-    /// The same, of a type and a subtype.
-    pub fn post_subevent(
-        &mut self,
-        host: &mut dyn Host,
-        owner: FunctionId,
-        kind: (u8, u8),
-        data: &[u8; 28],
-    ) {
-        if self.is_suspended(owner) {
-            return;
-        }
-        if let Some(eq) = self.objects(owner).eq_for(kind.0) {
-            if !eq.post(host, owner, kind, data) {
-                self.violation(host, owner, "event queue overrun");
-            }
-        }
     }
 
     /// A function was reset; the PF takes the VFs with it.
@@ -275,6 +250,7 @@ impl Hca {
         self.pending.retain(|pending| pending.function != id);
         if id == FunctionId::PF {
             self.release_eswitch();
+            self.late_events.clear();
         }
         if let Some(function) = self.function(id) {
             function.vport.reset();

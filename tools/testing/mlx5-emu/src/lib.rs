@@ -22,6 +22,7 @@ pub mod cq;
 pub mod encoded;
 pub mod eq;
 pub mod eswitch;
+pub mod events;
 pub mod faults;
 pub mod ffi;
 pub mod flow_counter;

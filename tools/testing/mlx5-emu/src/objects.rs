@@ -242,8 +242,9 @@ impl Objects {
     }
 
     /// The EQ that takes events of a type.
-    pub fn eq_for(&mut self, kind: u8) -> Option<&mut EventQueue> {
-        let mut eqs = self.eqs.values_mut();
-        eqs.find(|eq| (eq.events >> kind) & 1 == 1)
+    pub fn eq_for(&self, kind: u8) -> Option<u8> {
+        let mut eqs = self.eqs.iter();
+        let takes = |eq: &EventQueue| (eq.events >> kind) & 1 == 1;
+        eqs.find(|(_, eq)| takes(eq)).map(|(number, _)| *number)
     }
 }

@@ -5,6 +5,7 @@
 mod chunks;
 mod driver;
 mod eswitch;
+mod events;
 mod faults;
 mod functions;
 mod limits;

@@ -549,19 +549,12 @@ impl Hca {
 
     /// Tells the EQ of a CQ.
     fn completion(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32) {
-        let objects = self.objects(owner);
-        let Some(eq) = objects.cqs.get(&cqn).map(|cq| cq.eq) else {
+        let Some(eq) = self.objects(owner).cqs.get(&cqn).map(|cq| cq.eq) else {
             return;
         };
         let mut data = [0; 28];
         data[24..].copy_from_slice(&cqn.to_be_bytes());
-        if !objects
-            .eqs
-            .get_mut(&eq)
-            .is_some_and(|eq| eq.post(host, owner, (event::COMP, 0), &data))
-        {
-            self.violation(host, owner, "event queue overrun");
-        }
+        self.post_to(host, owner, eq, (event::COMP, 0), &data);
     }
 }
 

@@ -43,8 +43,8 @@ pub const FLAGS: u64 = 0x060;
 pub const VF_ID: u64 = 0x070;
 /// u64, [`SCRATCH_COUNT`] of them: part of the state, for anything.
 pub const SCRATCH: u64 = 0x080;
-/// u64: how often a fault has hit a firmware command or a report of a page
-/// tracker, of the whole HCA.
+/// u64: how often a fault has hit a firmware command, a report of a page
+/// tracker or an event, of the whole HCA.
 pub const FAULTS_FIRED: u64 = 0x0c0;
 /// u64: faults that are still to fire.
 pub const FAULTS_ARMED: u64 = 0x0c8;
@@ -89,9 +89,10 @@ pub const CMD_TRACK_FAULT: u32 = 9;
 /// Arms a fault of firmware commands, which stays when VFs are reset. Always
 /// possible.
 ///
-/// ARG0: opcode in bits 15:0, VHCA that the command is about in bits 31:16
-/// ([`FAULT_ANY_VHCA`] for any), and in bits 63:32 which of these commands it
-/// is, counted from now on (1, or 0, is the next). ARG1: status in bits 7:0
+/// ARG0: opcode in bits 15:0 ([`FAULT_ANY_OPCODE`] for any), VHCA that the
+/// command is about in bits 31:16 ([`FAULT_ANY_VHCA`] for any), and in bits 63:32
+/// which of these commands it is, counted from now on (1, or 0, is the next).
+/// ARG1: status in bits 7:0
 /// (0: the command is carried out), syndrome in bits 63:32. ARG2: milliseconds
 /// by which the answer is late, or [`FAULT_HOLD`]. ARG3: for how many commands,
 /// one after the other; 0 until it is disarmed.
@@ -106,6 +107,13 @@ pub const CMD_SET_LINK: u32 = 13;
 /// is disabled, until a driver gives the function a command queue.
 pub const CMD_DISABLE_NIC: u32 = 14;
 
+/// Arms a fault of events to EQs of the PF, which stays when VFs are reset. Always possible.
+///
+/// ARG0: type of the event in bits 7:0, and in bits 63:32 which of these events it is, counted
+/// from now on (1, or 0, is the next). ARG1: one of `EVENT_*`. ARG2: milliseconds by which the
+/// event is late. ARG3: for how many events, one after the other; 0 until it is disarmed.
+pub const CMD_ARM_EVENT: u32 = 15;
+
 /// ARG0 of [`CMD_ARM_FAULT`].
 pub const fn fault_what(opcode: u16, vhca: u16, nth: u32) -> u64 {
     (opcode as u64) | ((vhca as u64) << 16) | ((nth as u64) << 32)
@@ -116,6 +124,8 @@ pub const fn fault_how(status: u8, syndrome: u32) -> u64 {
     (status as u64) | ((syndrome as u64) << 32)
 }
 
+/// The fault is for all commands, whatever their opcode.
+pub const FAULT_ANY_OPCODE: u16 = 0xffff;
 /// The fault is for commands about any VHCA.
 pub const FAULT_ANY_VHCA: u16 = 0xffff;
 /// The command is answered when it is released.
@@ -144,6 +154,15 @@ pub const CONTROL_FIRED: u64 = 0x30;
 pub const CONTROL_ARMED: u64 = 0x34;
 /// u32, as [`COMMANDS_HELD`].
 pub const CONTROL_HELD: u64 = 0x38;
+/// u32: opcode of the last command that a fault was for; 0 if there was none.
+pub const CONTROL_LAST: u64 = 0x3c;
+
+/// The event does not come.
+pub const EVENT_LOST: u64 = 1;
+/// The event comes twice.
+pub const EVENT_TWICE: u64 = 2;
+/// The event is late.
+pub const EVENT_LATE: u64 = 3;
 
 /// Nothing is reported, ever.
 pub const TRACK_STALL: u64 = 1;

@@ -29,7 +29,7 @@ const QUERY: u16 = ifc::QUERY_VHCA_MIGRATION_STATE;
 const ANY: u16 = regs::FAULT_ANY_VHCA;
 
 /// Writes to the control capability. Returns its status.
-fn control(machine: &mut Machine, command: u32, args: [u64; 4]) -> u32 {
+pub(super) fn control(machine: &mut Machine, command: u32, args: [u64; 4]) -> u32 {
     for (i, arg) in (0..).zip(args) {
         let at = regs::CONTROL_ARGS + i * 8;
         machine
@@ -55,7 +55,7 @@ fn query(machine: &mut Machine, vhca: u16) -> u8 {
 }
 
 /// Fired, armed, held.
-fn counts(machine: &Machine) -> [u32; 3] {
+pub(super) fn counts(machine: &Machine) -> [u32; 3] {
     [regs::CONTROL_FIRED, regs::CONTROL_ARMED, regs::CONTROL_HELD]
         .map(|at| machine.hca.control_read(at))
 }
@@ -124,6 +124,23 @@ fn each_fault_counts_for_itself() {
     arm(&mut machine, fault_what(QUERY, 1, 3), 5, 0, 1);
     arm(&mut machine, fault_what(QUERY, 1, 1), 3, 0, 1);
     assert_eq!([1, 1, 1, 1].map(|v| query(&mut machine, v)), [3, 0, 5, 0]);
+}
+
+#[test]
+fn a_fault_is_for_any_command() {
+    let mut machine = Machine::with_vfs();
+    let last = |machine: &Machine| machine.hca.control_read(regs::CONTROL_LAST) as u16;
+    assert_eq!(last(&machine), 0);
+    let any = regs::FAULT_ANY_OPCODE;
+    arm(&mut machine, fault_what(any, 1, 2), 3, 0, 1);
+    assert_eq!(machine.about(ifc::SUSPEND_VHCA, 0, 1), 0);
+    assert_eq!(machine.about(ifc::SUSPEND_VHCA, 0, 2), 0);
+    assert_eq!(query(&mut machine, 1), 3);
+    assert_eq!(last(&machine), QUERY);
+    arm(&mut machine, fault_what(any, ANY, 1), 4, 0, 1);
+    assert_eq!(machine.about(ifc::RESUME_VHCA, 0, 2), 4);
+    assert_eq!(last(&machine), ifc::RESUME_VHCA);
+    assert_eq!(counts(&machine), [2, 0, 0]);
 }
 
 #[test]
@@ -264,6 +281,8 @@ fn faults_are_read_from_a_property() {
     assert_eq!(create, Some(failed(BAD_STATE, 0)));
     assert!(faults.report(2).is_none() && faults.report(1).is_some());
     assert_eq!((faults.armed(), faults.fired), (1, 7));
+    let mut faults = Faults::parse("any/status=5").unwrap();
+    assert_eq!(faults.command(QUERY, 1), Some(failed(5, 0)));
 
     for bad in [
         "NOSUCH",
