@@ -141,6 +141,8 @@ struct Context<'a> {
     output: &'a mut [u8],
     subject: Option<u16>,
     bytes: u64,
+    /// The driver has stopped waiting for it.
+    given_up: bool,
 }
 
 impl Hca {
@@ -223,6 +225,7 @@ impl Hca {
             subject: ifc::is_about_vhca(command.opcode())
                 .then(|| ifc::VHCA_ID.get(&command.input) as u16),
             bytes: 0,
+            given_up,
         };
         let told = pending.fault.and_then(|effect| effect.failed);
         if told.is_some() {

@@ -8,14 +8,14 @@ use super::{
         control,
         counts, //
     },
-    tracker::Tracked, //
-};
-use crate::{
-    config::Config,
-    ifc::{
-        self,
-        event, //
+    tracker::{
+        create_cq,
+        Tracked, //
     },
+};
+use crate::ifc::{
+    self,
+    event, //
 };
 use mlx5_emu_regs as regs;
 
@@ -102,23 +102,39 @@ fn what_is_no_fault_of_an_event_is_refused() {
     }
 }
 
+/// Sends a command that is answered when its driver has given it up. Returns its status.
+fn send_late(tracked: &mut Tracked, input: &[u8]) -> u8 {
+    let machine = &mut tracked.machine;
+    machine.hca.config.command_timeout_ms = 1;
+    let what = regs::fault_what(regs::FAULT_ANY_OPCODE, regs::FAULT_ANY_VHCA, 1);
+    let status = control(machine, regs::CMD_ARM_FAULT, [what, 0, 2, 1]);
+    assert_eq!(status, regs::STATUS_OK);
+    machine.submit(1, input, 16);
+    machine.ring(1 << 1);
+    machine.memory.now += 2_000_000;
+    machine.hca.timer(&mut machine.memory);
+    machine.reply(1, 16).status()
+}
+
 /// What a command makes that is answered too late, its driver does not know of: that it is
 /// left is no violation.
 #[test]
 fn what_is_made_too_late_may_be_left() {
     let mut tracked = Tracked::new();
-    tracked.machine.hca.config = Config {
-        command_timeout_ms: 1,
-        ..tracked.machine.hca.config.clone()
-    };
-    let machine = &mut tracked.machine;
-    let what = regs::fault_what(ifc::ALLOC_PD, regs::FAULT_ANY_VHCA, 1);
-    let args = [what, 0, 2, 1];
-    assert_eq!(control(machine, regs::CMD_ARM_FAULT, args), regs::STATUS_OK);
-    machine.submit(1, &command(ifc::ALLOC_PD, 0, 16), 16);
-    machine.ring(1 << 1);
-    machine.memory.now += 2_000_000;
-    machine.hca.timer(&mut machine.memory);
-    assert_eq!(machine.reply(1, 16).status(), 0);
-    assert!(machine.hca.functions[0].objects.undestroyed);
+    assert_eq!(send_late(&mut tracked, &command(ifc::ALLOC_PD, 0, 16)), 0);
+    assert!(tracked.machine.hca.functions[0].objects.undestroyed);
+}
+
+#[test]
+fn the_memory_of_a_cq_that_is_made_too_late_may_be_gone() {
+    let mut tracked = Tracked::new();
+    tracked.post(1);
+    assert_eq!(tracked.report(), 0);
+    // It has a completion, and so is not as it must be.
+    let eq = tracked.machine.hca.functions[0].objects.cqs[&(tracked.cqn as u32)].eq;
+    let create = create_cq(tracked.uar, eq.into());
+    assert_eq!(send_late(&mut tracked, &create), 0);
+    assert_eq!(tracked.machine.hca.violations, 0);
+    assert_ne!(tracked.machine.send(&create, 16).status(), 0);
+    assert_eq!(tracked.machine.hca.violations, 1);
 }

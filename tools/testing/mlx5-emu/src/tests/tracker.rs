@@ -75,6 +75,18 @@ pub(super) fn create(sender: u64, log_message: u64) -> Vec<u8> {
     with_pas(track, ifc::TRACK_RANGES + 8, PAGES * 4096)
 }
 
+/// CREATE_CQ.
+pub(super) fn create_cq(uar: u64, eq: u64) -> Vec<u8> {
+    let cq = [
+        (ifc::CQC_LOG_SIZE, 3),
+        (ifc::CQC_UAR, uar),
+        (ifc::CQC_EQN, eq),
+        (ifc::CQC_DBR, CQ_RECORD),
+    ];
+    let cq = input(ifc::CREATE_CQ, ifc::QUEUE_PAS + 8, &cq);
+    with_pas(cq, ifc::QUEUE_PAS, CQ)
+}
+
 impl Tracked {
     pub(super) fn new() -> Self {
         let mut machine = Machine::with_vfs();
@@ -102,14 +114,7 @@ impl Tracked {
         for i in 0..8 {
             machine.memory.bytes[(CQ + i * 64 + 63) as usize] = 0xf0;
         }
-        let cq = [
-            (ifc::CQC_LOG_SIZE, 3),
-            (ifc::CQC_UAR, uar),
-            (ifc::CQC_EQN, eq),
-            (ifc::CQC_DBR, CQ_RECORD),
-        ];
-        let cq = input(ifc::CREATE_CQ, ifc::QUEUE_PAS + 8, &cq);
-        let cq = send(&mut machine, &with_pas(cq, ifc::QUEUE_PAS, CQ));
+        let cq = send(&mut machine, &create_cq(uar, eq));
         let cqn = ifc::OBJECT.get(&cq);
 
         for i in 0..4u32 {
