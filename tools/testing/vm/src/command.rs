@@ -219,7 +219,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
              no_timer_check \
              vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
              vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} \
-             {} {} {} {}",
+             vmtest.kernel_name={} {} {} {} {}",
             if own.leaks.are_looked_for(machine.all) {
                 "on"
             } else {
@@ -232,6 +232,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             machine.paths.build.join("precopy-info-v1.so").display(),
             kernel::image(machine.kernel, machine.paths).display(),
             dir.join(INNER_INITRAMFS).display(),
+            machine.kernel.name(),
             if machine.all { "vmtest.all=1" } else { "" },
             own.parameters,
             checkers(machine.kernel),

@@ -360,6 +360,33 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "firmware-fails",
+        about: "every firmware command of every request fails once, with any status that there is",
+        suite: Suite::Check,
+        // The stock kernel has no dirty bitmaps.
+        kernels: &[Intree, Debug],
+        seconds: 120,
+        machine: Machine {
+            properties: ",report-us=5000",
+            limit: HOUR,
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "firmware-late",
+        about: "commands of each request that mlx5_core gives up: they are answered too late, or \
+                their event is lost",
+        suite: Suite::Check,
+        // The stock kernel has no dirty bitmaps.
+        kernels: &[Intree, Debug],
+        seconds: 120,
+        machine: Machine {
+            properties: ",report-us=5000,cmd-timeout-ms=1000",
+            limit: HOUR,
+            ..USUAL
+        },
+    },
+    Scenario {
         name: "random",
         about: "random sequences of requests, reads, writes, work and faults of firmware; \
                 both drivers must show the same",

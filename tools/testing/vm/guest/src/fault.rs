@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Faults of the emulated HCA: firmware commands that fail or are answered late, and page
-//! trackers that fail.
+//! Faults of the emulated HCA: firmware commands that fail or are answered late, events that do
+//! not come, or come late or twice, and page trackers that fail.
 //!
 //! They are armed through the PF's configuration space, so no VF need be open,
 //! and they stay armed if a VF is reset.
@@ -32,12 +32,16 @@ use vfio_mig::bdf::Bdf;
 
 /// Commands (`MLX5_CMD_OP_*`).
 pub mod opcode {
+    /// Any.
+    pub const ANY: u16 = mlx5_emu_regs::FAULT_ANY_OPCODE;
     /// Enables a function. A PF that is loaded enables itself, and then its VFs.
     pub const ENABLE_HCA: u16 = 0x104;
     /// Stops a side of a VHCA.
     pub const SUSPEND_VHCA: u16 = 0x115;
     /// Lets a side of a VHCA run.
     pub const RESUME_VHCA: u16 = 0x116;
+    /// Asks for the size of a state.
+    pub const QUERY_VHCA_MIGRATION_STATE: u16 = 0x117;
     /// Saves an image.
     pub const SAVE_VHCA_STATE: u16 = 0x118;
     /// Loads an image.
@@ -46,6 +50,10 @@ pub mod opcode {
     pub const CREATE_MKEY: u16 = 0x200;
     /// Takes it back.
     pub const DESTROY_MKEY: u16 = 0x202;
+    /// Makes an event queue.
+    pub const CREATE_EQ: u16 = 0x301;
+    /// Destroys an event queue.
+    pub const DESTROY_EQ: u16 = 0x302;
     /// Destroys a completion queue.
     pub const DESTROY_CQ: u16 = 0x401;
     /// Destroys a queue pair.
@@ -60,6 +68,47 @@ pub mod opcode {
     pub const DESTROY_GENERAL_OBJECT: u16 = 0xa03;
     /// Gives a protection domain back.
     pub const DEALLOC_PD: u16 = 0x801;
+    /// Gives a page of doorbells back.
+    pub const DEALLOC_UAR: u16 = 0x803;
+
+    /// Whether a command destroys something.
+    pub fn is_destroy(opcode: u16) -> bool {
+        [
+            DESTROY_MKEY,
+            DESTROY_EQ,
+            DESTROY_CQ,
+            DESTROY_QP,
+            DESTROY_GENERAL_OBJECT,
+            DEALLOC_PD,
+            DEALLOC_UAR,
+        ]
+        .contains(&opcode)
+    }
+}
+
+/// Events (`MLX5_EVENT_TYPE_*`).
+pub mod event {
+    /// A completion on a CQ.
+    pub const COMP: u8 = 0x00;
+    /// A CQ has failed.
+    pub const CQ_ERROR: u8 = 0x04;
+    /// A QP has failed.
+    pub const WQ_CATAS_ERROR: u8 = 0x05;
+    /// A command has ended.
+    pub const CMD: u8 = 0x0a;
+    /// A general object, such as a page tracker, has changed its state.
+    pub const OBJECT_CHANGE: u8 = 0x27;
+}
+
+/// What happens to an event.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// It does not come.
+    Lost,
+    /// It comes twice.
+    Twice,
+    /// It comes later.
+    Late(Duration),
 }
 
 /// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`
@@ -223,14 +272,35 @@ impl Faults {
     }
 
     /// Arms a fault. Until the test ends, a message of mlx5_core about a failed command does
-    /// not fail the test.
+    /// not fail the test, unless the fault is for any command.
     pub fn arm(&self, fault: Fault) -> Result<()> {
-        if fault.how != 0 {
+        if fault.how != 0 && fault.opcode != opcode::ANY {
             kmsg::expect(&format!("({:#x})", fault.opcode));
         }
         let what = regs::fault_what(fault.opcode, fault.vhca, fault.nth);
         let args = [what, fault.how, fault.delay, fault.times];
         self.control.command(regs::CMD_ARM_FAULT, &args)
+    }
+
+    /// Has something happen to the `nth` event of a type from now on; 1 is the next.
+    pub fn arm_event(&self, kind: u8, nth: u32, effect: Event) -> Result<()> {
+        self.arm_events(kind, nth, effect, 1)
+    }
+
+    /// The same with all events of a type.
+    pub fn arm_all_events(&self, kind: u8, effect: Event) -> Result<()> {
+        self.arm_events(kind, 1, effect, 0)
+    }
+
+    fn arm_events(&self, kind: u8, nth: u32, effect: Event, times: u64) -> Result<()> {
+        let (how, late) = match effect {
+            Event::Lost => (regs::EVENT_LOST, Duration::ZERO),
+            Event::Twice => (regs::EVENT_TWICE, Duration::ZERO),
+            Event::Late(late) => (regs::EVENT_LATE, late),
+        };
+        let what = regs::fault_what(kind.into(), 0, nth);
+        let args = [what, how, late.as_millis() as u64, times];
+        self.control.command(regs::CMD_ARM_EVENT, &args)
     }
 
     /// Makes the next report of a VHCA's page tracker fail: `kind` is one of `TRACK_*`.
@@ -254,7 +324,12 @@ impl Faults {
         self.control.command(regs::CMD_RELEASE, &[])
     }
 
-    /// How many commands and reports have met a fault since this was opened.
+    /// The last command that has met a fault.
+    pub fn last(&self) -> Result<u16> {
+        Ok(self.control.read(regs::CONTROL_LAST)? as u16)
+    }
+
+    /// How many commands, reports and events have met a fault since this was opened.
     pub fn fired(&self) -> Result<u32> {
         Ok(self
             .control

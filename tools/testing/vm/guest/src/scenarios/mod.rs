@@ -14,6 +14,7 @@ mod dirty_paths;
 mod dmabuf;
 mod eswitch;
 mod files;
+mod firmware_fails;
 mod hooks;
 mod kunit;
 mod loads;
@@ -89,6 +90,7 @@ const ALL: &[&[NamedRun]] = &[
     dmabuf::SCENARIOS,
     eswitch::SCENARIOS,
     files::SCENARIOS,
+    firmware_fails::SCENARIOS,
     hooks::SCENARIOS,
     kunit::SCENARIOS,
     many::SCENARIOS,
