@@ -59,6 +59,12 @@ impl ImageBuffer {
         }
     }
 
+    /// Returns the number of bytes that have room from offset `at` on, or `None` if more memory is
+    /// needed there.
+    pub(crate) fn room(&self, at: usize) -> Option<usize> {
+        self.len().checked_sub(at).filter(|room| *room > 0)
+    }
+
     /// Returns the length of the largest image that firmware could reach without a new mapping.
     pub(crate) fn reachable(&self) -> usize {
         match &self.0 {

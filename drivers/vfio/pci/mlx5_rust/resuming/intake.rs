@@ -46,8 +46,7 @@ fn complaint(malformed: Malformed) -> &'static CStr {
     }
 }
 
-/// Largest piece of an image that is copied at once, in bytes: its memory is allocated
-/// before it is copied.
+/// Largest piece of an image, in bytes, whose memory is allocated before it is copied.
 const AT_ONCE: usize = SZ_4M;
 
 /// A stream that is being taken in.
@@ -176,8 +175,9 @@ impl ResumingSession {
                         self.begin(intake, len);
                     }
                     // Limit the piece: its memory is allocated before it is copied, which can take
-                    // arbitrarily long.
-                    let n = len.min(left).min(AT_ONCE);
+                    // arbitrarily long. What is allocated already is filled first.
+                    let room = intake.image.room(at).unwrap_or(AT_ONCE);
+                    let n = len.min(left).min(room).min(AT_ONCE);
                     intake.image.write(at, n, at + len, from)?;
                     intake.parser.stored(n);
                 }
