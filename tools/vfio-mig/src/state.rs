@@ -143,7 +143,7 @@ impl Features {
 
     /// The arcs of the state machine that a driver with these features has
     /// (`enum vfio_device_mig_state`, include/uapi/linux/vfio.h).
-    fn arcs(self) -> impl Iterator<Item = (State, State)> {
+    pub fn arcs(self) -> impl Iterator<Item = (State, State)> {
         use State as S;
         let always: &[_] = &[
             (S::RESUMING, S::STOP),

@@ -458,6 +458,24 @@ pub fn feature_with_argsz(
     Ok(())
 }
 
+/// Ioctls of devices that have no pointer in their argument, and change nothing but the device:
+/// from VFIO_DEVICE_GET_INFO on, and without VFIO_DEVICE_RESET and VFIO_DEVICE_PCI_HOT_RESET;
+/// PRECOPY_INFO, which is for data files; and one that does not exist.
+pub const HARMLESS: [u32; 9] = [107, 108, 109, 110, 112, 114, 116, 121, 250];
+/// Words of their argument, which is larger than that of any of them.
+pub const HARMLESS_WORDS: usize = 64;
+
+/// One of [`HARMLESS`], with any argument.
+pub fn harmless_ioctl(
+    device: BorrowedFd<'_>,
+    which: usize,
+    argument: &mut [u32; HARMLESS_WORDS],
+) -> io::Result<i32> {
+    // No larger than the argument: the kernel may use all of it.
+    argument[0] = argument[0].min(size_of_val(argument) as u32);
+    with_struct(device, io_number(HARMLESS[which]), argument)
+}
+
 /// VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE: sets, and returns the data fd if
 /// there is one.
 pub fn set_state(device: BorrowedFd<'_>, state: u32) -> io::Result<Option<OwnedFd>> {

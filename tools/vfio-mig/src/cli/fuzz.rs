@@ -10,21 +10,40 @@ use super::{
     show,
     values, //
 };
+use clap::ValueEnum;
+use std::{
+    num::NonZeroU32,
+    time::Duration, //
+};
 use vfio_mig::{
     address::Address,
     error::Error,
     fuzz::{
         self,
-        Rounds, //
+        Done,
+        Plan,
+        Subject, //
     },
 };
 
+/// Most threads or processes.
+const MOST: i64 = 64;
+
+/// What all rounds are about.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Only {
+    /// Requests, and calls on data files
+    Requests,
+    /// Streams that are loaded
+    Streams,
+}
+
 /// Feed a device's driver with what no correct program would.
 ///
-/// Loads changed states, requests states in any order and makes ioctls with random contents.
-/// After each round the device must come back by a reset, and from time to time a good
-/// migration must work. Look at the kernel's log, too. For a round that fails, prints the
-/// command that repeats it.
+/// A round makes requests of all kinds, from several threads and processes at once, or loads
+/// streams that were changed. After each round the device must come back by a reset, and from
+/// time to time a good migration must work. Look at the kernel's log, too. For a round that
+/// fails, prints the command that repeats it.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
@@ -35,9 +54,21 @@ pub struct Args {
     /// Number of the first round.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = values::parse_number)]
     first: u64,
-    /// Number of rounds.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>)]
+    /// Number of rounds, at most.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = values::at_least_one::<u64>)]
     rounds: u64,
+    /// Seconds to go on for, at most.
+    #[arg(long, value_name = "SECONDS", value_parser = values::at_least_one::<u64>)]
+    seconds: Option<u64>,
+    /// What all rounds are about.
+    #[arg(long, value_name = "WHAT")]
+    only: Option<Only>,
+    /// Threads of each process that make requests.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    threads: u32,
+    /// Processes that make requests.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    processes: u32,
 }
 
 impl Args {
@@ -51,17 +82,54 @@ impl Args {
             )),
         }
     }
+
+    fn plan(&self) -> Plan {
+        let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Plan {
+            first: self.first,
+            count: self.rounds,
+            time: self.seconds.map(Duration::from_secs),
+            only: self.only.map(|only| match only {
+                Only::Requests => Subject::Requests,
+                Only::Streams => Subject::Streams,
+            }),
+            threads: at_least_one(self.threads),
+            processes: at_least_one(self.processes),
+            ..Plan::new(self.seed)
+        }
+    }
+
+    /// The command that repeats a round.
+    fn again(&self, number: u64) -> String {
+        let only = self.only.and_then(|only| only.to_possible_value());
+        let only = only.map_or(String::new(), |only| format!(" --only {}", only.get_name()));
+        format!(
+            "vfio-mig fuzz {} --seed {} --first {number} --rounds 1{only} --threads {} \
+             --processes {}",
+            self.device, self.seed, self.threads, self.processes
+        )
+    }
+}
+
+fn say(done: &Done) -> Result<(), Error> {
+    outln!(
+        "{} rounds: {} requests, of which {} succeeded; {} streams, of which {} had to be taken \
+         and {} were; {} good migrations; {} states compared",
+        done.rounds,
+        done.requests,
+        done.succeeded,
+        done.streams,
+        done.streams_good,
+        done.streams_taken,
+        done.good,
+        done.compared
+    )
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     let bar = show::steps(args.rounds, json);
-    let rounds = Rounds {
-        seed: args.seed,
-        first: args.first,
-        count: args.rounds,
-    };
     let mut last = args.first;
-    let done = fuzz::run(args.device, rounds, |number| {
+    let done = fuzz::run(args.device, &args.plan(), |number| {
         last = number;
         bar.set_position(number - args.first);
     });
@@ -69,24 +137,39 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     // Any other error comes from opening the device or saving its state, before the
     // first round.
     if matches!(done, Err(Error::Round { .. })) && !json {
-        errln!(
-            "again: vfio-mig fuzz {} --seed {} --first {last} --rounds 1",
-            args.device,
-            args.seed
-        )?;
+        errln!("again: {}", args.again(last))?;
     }
     let done = done?;
-    if json {
-        return show::json(&done);
+    match json {
+        true => show::json(&done),
+        false => say(&done),
     }
-    outln!(
-        "{} rounds: {} changed states, of which {} were taken; {} requests for states, {} other \
-         ioctls; {} good migrations",
-        done.rounds,
-        done.streams,
-        done.streams_taken,
-        done.states,
-        done.ioctls,
-        done.good
-    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_command_that_repeats_a_round_has_all_that_decides_on_it() {
+        let line = ["fuzz", "01:00.2", "--seed", "7", "--only", "streams"];
+        let args = Line::parse_from(line.iter().chain(&["--threads", "3"])).args;
+        let again = args.again(12);
+        let words = again.split(' ').skip(1);
+        let repeated = Line::parse_from(words).args;
+        let (plan, first) = (repeated.plan(), args.plan());
+        assert_eq!((plan.first, plan.count, plan.seed), (12, 1, 7));
+        assert_eq!(plan.only, Some(Subject::Streams));
+        assert_eq!(
+            (plan.threads, plan.processes),
+            (first.threads, first.processes)
+        );
+    }
 }

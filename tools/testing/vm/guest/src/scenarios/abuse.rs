@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `vfio-mig stress` and `vfio-mig fuzz`: whatever user space does, kernel and device work
-//! afterwards.
+//! `vfio-mig stress`: however migrations end, kernel and device work afterwards. What
+//! `vfio-mig fuzz` does is in [`hostile`](super::hostile).
 
 use super::{
     conformance,
@@ -21,10 +21,6 @@ use anyhow::{
 };
 use vfio_mig::{
     address::Address,
-    fuzz::{
-        self,
-        Rounds, //
-    },
     stress::{
         self,
         Limits, //
@@ -36,18 +32,10 @@ pub const SCENARIOS: &[NamedRun] = &[("abuse", run)];
 
 /// Migrations under stress, in `make check` and in `make check-all`.
 const MIGRATIONS: [u32; 2] = [60, 200];
-/// Rounds of the fuzzer.
-const ROUNDS: [u32; 2] = [150, 500];
 
 /// What mlx5_core says of a command that firmware refuses. That is expected here, of invalid
 /// states, ranges that are not tracked, and sessions that are given up.
 const REFUSED: &str = "mlx5_cmd_out_err:";
-
-/// How much of it.
-struct Length {
-    migrations: u64,
-    rounds: u64,
-}
 
 /// `works`: whether the devices can work, so that their states can be compared.
 fn abuse(
@@ -55,14 +43,14 @@ fn abuse(
     name: &str,
     devices: [Address; 2],
     works: bool,
-    (seed, length): (u64, &Length),
+    (seed, count): (u64, u64),
 ) {
     let [device, second] = devices;
     results.test(&format!("{name}: stress"), |results| {
         kmsg::expect(REFUSED);
         let limits = Limits {
             seed,
-            count: length.migrations,
+            count,
             time: None,
         };
         let done = stress::run(device, Some(second), limits, |done| {
@@ -78,28 +66,11 @@ fn abuse(
         ensure!(done.compared == compared, "{done:?}");
         Ok(())
     });
-    results.test(&format!("{name}: fuzz"), |results| {
-        kmsg::expect(REFUSED);
-        let rounds = Rounds {
-            seed,
-            first: 0,
-            count: length.rounds,
-        };
-        let done = fuzz::run(device, rounds, |round| {
-            results.progress(&format!("{name}: fuzz, round {round}"));
-        })
-        .with_context(|| format!("seed {seed}"))?;
-        results.progress(&format!("{name}: {done:?}"));
-        Ok(())
-    });
 }
 
 pub fn run(results: &mut Results) -> Result<()> {
     let seed = sys::seed()?;
-    let length = Length {
-        migrations: sys::rounds(MIGRATIONS)?.into(),
-        rounds: sys::rounds(ROUNDS)?.into(),
-    };
+    let count = sys::rounds(MIGRATIONS)?.into();
     let vfs = Vfs::new()?;
     let (vf, other) = vfs.of(Driver::Rust);
     abuse(
@@ -107,7 +78,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         "mlx5_vfio_pci_rust",
         [vf.into(), other.into()],
         true,
-        (seed, &length),
+        (seed, count),
     );
     let devices = conformance::bind_samples()?;
     abuse(
@@ -115,7 +86,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         "vfio_ivshmem_rust",
         devices.map(Address::from),
         false,
-        (seed, &length),
+        (seed, count),
     );
     Ok(())
 }
