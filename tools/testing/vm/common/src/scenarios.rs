@@ -583,11 +583,35 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "abuse",
-        about: "``vfio-mig stress`` and ``fuzz`` on our driver and on the sample",
+        about: "``vfio-mig stress`` on our driver and on the sample",
         suite: Suite::Check,
         kernels: &[Intree],
-        seconds: 120,
+        seconds: 60,
         machine: SHARED_MEMORY,
+    },
+    Scenario {
+        name: "hostile-users",
+        about: "requests of all kinds, right and wrong, from threads and processes at once",
+        suite: Suite::Check,
+        kernels: &[Intree, Debug],
+        seconds: 90,
+        machine: Machine {
+            properties: ",state-size=64K",
+            limit: HOUR,
+            ..SHARED_MEMORY
+        },
+    },
+    Scenario {
+        name: "hostile-streams",
+        about: "streams made from real ones that are no states, and what they can pin",
+        suite: Suite::Check,
+        kernels: &[Intree, Debug],
+        seconds: 100,
+        machine: Machine {
+            properties: ",num-vfs=16,state-size=64K",
+            limit: HOUR,
+            ..SHARED_MEMORY
+        },
     },
     Scenario {
         name: "conformance",

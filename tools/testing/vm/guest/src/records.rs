@@ -25,6 +25,14 @@ const SHARED: [u32; 2] = [IMAGE, 1];
 /// The flag of a record that may be skipped.
 const OPTIONAL: u32 = 1 << 0;
 
+/// The header of a record with `size` bytes of data.
+pub fn header(size: u64, flags: u32, tag: u32) -> Vec<u8> {
+    let mut bytes = size.to_le_bytes().to_vec();
+    bytes.extend(flags.to_le_bytes());
+    bytes.extend(tag.to_le_bytes());
+    bytes
+}
+
 /// A record of a stream, or its header.
 struct Record<'a>(&'a [u8]);
 

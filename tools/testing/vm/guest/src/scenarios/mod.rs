@@ -16,6 +16,7 @@ mod eswitch;
 mod files;
 mod firmware_fails;
 mod hooks;
+mod hostile;
 mod kunit;
 mod loads;
 mod many;
@@ -92,6 +93,7 @@ const ALL: &[&[NamedRun]] = &[
     files::SCENARIOS,
     firmware_fails::SCENARIOS,
     hooks::SCENARIOS,
+    hostile::SCENARIOS,
     kunit::SCENARIOS,
     many::SCENARIOS,
     matrix::SCENARIOS,

@@ -2,10 +2,7 @@
 
 //! A PF that is reloaded, or goes away.
 
-use super::resuming::{
-    header,
-    usable, //
-};
+use super::resuming::usable;
 use crate::{
     fault::{
         opcode,
@@ -17,7 +14,11 @@ use crate::{
         Driver,
         Pf, //
     },
-    kmsg, records,
+    kmsg,
+    records::{
+        self,
+        header, //
+    },
     scenarios::{
         compare::{
             outcome,

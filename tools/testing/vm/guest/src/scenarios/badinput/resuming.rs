@@ -28,13 +28,6 @@ use vfio_mig::{
     state::State, //
 };
 
-pub(super) fn header(size: u64, flags: u32, tag: u32) -> Vec<u8> {
-    let mut bytes = size.to_le_bytes().to_vec();
-    bytes.extend(flags.to_le_bytes());
-    bytes.extend(tag.to_le_bytes());
-    bytes
-}
-
 /// Writes `bytes` to a resuming file, and "all" where it took them.
 pub(super) fn write(file: &mut File, bytes: &[u8]) -> String {
     match file.write(bytes) {

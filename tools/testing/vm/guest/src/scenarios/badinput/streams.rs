@@ -3,13 +3,13 @@
 //! Hostile streams.
 
 use super::resuming::{
-    header,
     leave,
     resume,
     usable, //
 };
 use crate::{
     kmsg,
+    records::header,
     scenarios::{
         compare::{
             words,
