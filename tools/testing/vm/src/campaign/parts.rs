@@ -59,6 +59,27 @@ pub const ALL: &[Part] = &[
         share: 2,
     },
     Part {
+        name: "firmware",
+        about: "each command of each path fails with each status, or is late; events go wrong",
+        scenarios: &[("firmware-fails", BOTH)],
+        goal: Goal::Machines(2),
+        share: 3,
+    },
+    Part {
+        name: "users",
+        about: "hostile requests, from threads and processes at once",
+        scenarios: &[("hostile-users", BOTH)],
+        goal: Goal::Requests(1_000_000),
+        share: 4,
+    },
+    Part {
+        name: "streams",
+        about: "hostile streams, made of real ones record by record",
+        scenarios: &[("hostile-streams", BOTH)],
+        goal: Goal::Streams(100_000),
+        share: 4,
+    },
+    Part {
         name: "sequences",
         about: "random sequences of requests, with both drivers: user space sees the same",
         scenarios: &[("random", BOTH), ("random-chunks", BOTH)],
