@@ -63,9 +63,6 @@ use vm_common::{
 
 /// Where a campaign's files are, in the folder of results.
 const FOLDER: &str = "campaign";
-/// How long a machine goes on that has no end of its own, in seconds.
-const SLICE_SECONDS: u32 = 120;
-
 /// What the machines of these parts need.
 pub fn needs(parts: &[&Part]) -> BTreeSet<Need> {
     let machines = parts.iter().flat_map(|part| part.machines());
@@ -85,8 +82,9 @@ fn boot(paths: &Paths, accel: Accel, slice: &Slice) -> Result<Outcome> {
         all: slice.kernel != Kernel::Debug,
         properties: "",
         parameters: &format!(
-            "{} vmtest.seconds={SLICE_SECONDS}",
-            seed::parameter(slice.seed)
+            "{} vmtest.seconds={}",
+            seed::parameter(slice.seed),
+            parts::seconds(slice.scenario.name)
         ),
     }
     .run(|_: News<'_>| ())
@@ -178,7 +176,7 @@ impl Campaign<'_> {
                 .filter(|one| one.part == part.name);
             let running = state.running.iter().filter(|(name, ..)| *name == part.name);
             let seconds = done.map(|one| one.seconds).sum::<f64>()
-                + f64::from(SLICE_SECONDS) * running.count() as f64;
+                + f64::from(part.seconds) * running.count() as f64;
             seconds / f64::from(part.share)
         };
         let mut open: Vec<&'static Part> = self.parts.clone();

@@ -41,6 +41,8 @@ pub struct Part {
     pub about: &'static str,
     /// Its scenarios, each with its kernels.
     scenarios: &'static [(&'static str, &'static [Kernel])],
+    /// How long a machine goes on that has no end of its own.
+    pub seconds: u32,
     /// What is enough.
     pub goal: Goal,
     /// Its share of the time, beside that of the others.
@@ -55,6 +57,7 @@ pub const ALL: &[Part] = &[
         name: "allocations",
         about: "each allocation of each request fails",
         scenarios: &[("nomem", BOTH)],
+        seconds: 120,
         goal: Goal::Machines(2),
         share: 2,
     },
@@ -62,6 +65,7 @@ pub const ALL: &[Part] = &[
         name: "firmware",
         about: "each command of each path fails with each status, or is late; events go wrong",
         scenarios: &[("firmware-fails", BOTH)],
+        seconds: 1800,
         goal: Goal::Machines(2),
         share: 3,
     },
@@ -69,6 +73,7 @@ pub const ALL: &[Part] = &[
         name: "users",
         about: "hostile requests, from threads and processes at once",
         scenarios: &[("hostile-users", BOTH)],
+        seconds: 120,
         goal: Goal::Requests(1_000_000),
         share: 4,
     },
@@ -76,6 +81,7 @@ pub const ALL: &[Part] = &[
         name: "streams",
         about: "hostile streams, made of real ones record by record",
         scenarios: &[("hostile-streams", BOTH)],
+        seconds: 120,
         goal: Goal::Streams(100_000),
         share: 4,
     },
@@ -83,6 +89,7 @@ pub const ALL: &[Part] = &[
         name: "sequences",
         about: "random sequences of requests, with both drivers: user space sees the same",
         scenarios: &[("random", BOTH), ("random-chunks", BOTH)],
+        seconds: 120,
         goal: Goal::Machines(8),
         share: 2,
     },
@@ -99,6 +106,7 @@ pub const ALL: &[Part] = &[
             ("dirty-slow", &[Intree]),
             ("many", BOTH),
         ],
+        seconds: 120,
         goal: Goal::Machines(2),
         share: 3,
     },
@@ -106,6 +114,7 @@ pub const ALL: &[Part] = &[
         name: "soak",
         about: "migrations, logging, faults and resets for long: nothing is lost in the end",
         scenarios: &[("soak", BOTH)],
+        seconds: 120,
         goal: Goal::Seconds(7200),
         share: 3,
     },
@@ -121,6 +130,12 @@ impl Part {
                 .filter_map(move |kernel| Some((*kernel, scenario?)))
         })
     }
+}
+
+/// How long a machine with this scenario goes on that has no end of its own.
+pub fn seconds(scenario: &str) -> u32 {
+    let has = |part: &&Part| part.scenarios.iter().any(|(name, _)| *name == scenario);
+    ALL.iter().find(has).map_or(0, |part| part.seconds)
 }
 
 /// The parts that `only` chooses.
@@ -154,6 +169,10 @@ mod tests {
                 );
             }
             assert!(part.share > 0);
+            assert!(part
+                .scenarios
+                .iter()
+                .all(|(name, _)| seconds(name) == part.seconds));
         }
     }
 

@@ -54,7 +54,7 @@ use vfio_mig::{
 pub const SCENARIOS: &[NamedRun] = &[("soak", run)];
 
 /// How long, in seconds: in `make check` and in `make check-all`.
-const DURATION: [u32; 2] = [45, 600];
+const DURATION: [u32; 2] = [15, 600];
 /// Rounds before the first count: what is allocated once, is then.
 const WARM: u64 = 12;
 /// Migrations of a round that has some.

@@ -50,7 +50,7 @@ use std::{
 use vm_common::names;
 
 /// Seconds for all commands of a driver, each of which takes several.
-const DURATION: [u32; 2] = [40, 1800];
+const DURATION: [u32; 2] = [20, 1800];
 /// Commands of each request, of which each is given up in two ways.
 const OF_PATH: [u32; 2] = [1, 200];
 /// Commands that mlx5_core may lose: it has 31 slots, and gets one of a lost event back only

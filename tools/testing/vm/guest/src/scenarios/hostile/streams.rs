@@ -49,7 +49,7 @@ use vfio_mig::{
 };
 
 /// How long all of it goes on, in seconds: in `make check` and in `make check-all`.
-const DURATION: [u32; 2] = [60, 300];
+const DURATION: [u32; 2] = [20, 300];
 /// VFs that load streams at the same time.
 const VFS: u16 = 16;
 /// Those of them that the C driver has in the end.

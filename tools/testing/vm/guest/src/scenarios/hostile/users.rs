@@ -37,7 +37,7 @@ use vfio_mig::{
 };
 
 /// How long all of it goes on, in seconds: in `make check` and in `make check-all`.
-const DURATION: [u32; 2] = [60, 300];
+const DURATION: [u32; 2] = [15, 300];
 /// Of so many requests, one must succeed.
 const SUCCEEDS: u64 = 5;
 /// In so many requests, each arc must be taken once.
