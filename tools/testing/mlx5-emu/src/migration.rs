@@ -302,6 +302,10 @@ impl Vhca {
             return Err(Status::BadResState.into());
         }
         if ends_tracking {
+            // What a driver gives has room for an image that says that nothing has changed.
+            if image::partial_len(0) > room {
+                return Err(Status::BadParam.into());
+            }
             let image = self.save_changes(false, room, now);
             self.track(None);
             return Ok((image, 0));
