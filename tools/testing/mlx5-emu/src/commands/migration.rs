@@ -148,20 +148,25 @@ impl Context<'_> {
         };
         let unwritten = u64::from(self.hca.config.save_unwritten);
         let room = room.saturating_sub(unwritten);
-        // A VF that is saved in chunks is as it was when the first one was.
-        let records = match self.vhca()?.saving.take() {
-            Some(records) if save.incremental => records,
-            _ => self.records()?,
+        // A VF that is saved in chunks is as it was when the first one was, even if one between
+        // them is refused.
+        let begun = self.vhca()?.saving.take();
+        let is_begun = begun.is_some();
+        let (records, kept) = match begun {
+            Some(records) if save.incremental => (records, None),
+            begun => (self.records()?, begun),
         };
         let now = Now {
             records: &records,
             capabilities: caps::of_image(&self.hca.config, self.migrating()),
         };
         let saved = self.vhca()?.save(save, room, now);
+        self.vhca()?.saving = match saved {
+            Ok((_, 0)) => None,
+            Ok(_) => Some(records),
+            Err(_) => kept.or(is_begun.then_some(records)),
+        };
         let (image, next) = saved?;
-        if next > 0 {
-            self.vhca()?.saving = Some(records);
-        }
         mkey.write(self.host, 0, &image)
             .map_err(|error| self.access_failure(error))?;
         self.bytes = image.len() as u64 + unwritten;

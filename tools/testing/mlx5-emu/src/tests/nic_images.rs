@@ -15,15 +15,23 @@ use super::{
         TO, //
     },
     objects::LEN,
-    tracker::send,
+    tracker::{
+        input,
+        send, //
+    },
 };
 use crate::{
     host::FunctionId,
     ifc::{
         self,
+        eswitch::VPORT_NUMBER,
+        ethernet::vport,
         Status, //
     },
-    image::Refused,
+    image::{
+        self,
+        Refused, //
+    },
     migration::MigrationState,
     packet::tests::tcp4,
     records::{
@@ -99,6 +107,19 @@ impl Moving {
     fn large_mkey(&mut self) {
         let pages: Vec<u64> = (0..6144).map(|i| i * 4096).collect();
         self.nic.machine.mkey(12, &pages, 6144 * 4096).unwrap();
+    }
+
+    /// Has the manager of the VF's port give it this number of addresses.
+    fn set_addresses(&mut self, count: usize) {
+        let len = vport::MODIFY_CONTEXT + vport::LIST + count * 8;
+        let fields = [
+            (vport::OTHER, 1),
+            (VPORT_NUMBER, FROM.into()),
+            (vport::SELECT, vport::SELECT_LIST),
+        ];
+        let mut modify = input(ifc::MODIFY_NIC_VPORT_CONTEXT, len, &fields);
+        vport::LIST_SIZE.set(&mut modify[vport::MODIFY_CONTEXT..], count as u64);
+        self.as_pf(|machine, _| send(machine, &modify));
     }
 
     fn create_q_counter(&mut self) {
@@ -328,7 +349,7 @@ fn a_chunk_that_is_refused_leaves_no_trace() {
     moving.save_chunks(|moving, _, size| {
         let good = moving.nic.machine.memory.bytes[IMAGES as usize..][..size as usize].to_vec();
         let mut image = [&good[..], &bad].concat();
-        crate::image::seal(&mut image);
+        image::seal(&mut image);
         let before = trace(moving);
         moving.nic.write(IMAGES, &image);
         assert_eq!(moving.load(image.len() as u64), BAD_PARAM);
@@ -341,12 +362,41 @@ fn a_chunk_that_is_refused_leaves_no_trace() {
     let size = moving.save(&[]);
     let good = moving.nic.machine.memory.bytes[IMAGES as usize..][..size as usize].to_vec();
     let mut image = [&good[..], &bad].concat();
-    crate::image::seal(&mut image);
+    image::seal(&mut image);
     let before = trace(&moving);
     moving.nic.write(IMAGES, &image);
     assert_eq!(moving.load(image.len() as u64), BAD_PARAM);
     assert!(trace(&moving) == before);
     assert_eq!(moving.nic.violations(), 0);
+}
+
+/// What is sent of it is of when the first chunk was saved.
+#[test]
+fn chunks_go_on_after_one_that_is_refused() {
+    for flags in [&[][..], &[ifc::INCREMENTAL]] {
+        let mut moving = Moving::new();
+        // The first chunk has the beginning of the record with the addresses.
+        moving.nic.machine.hca.config.chunk_size = image::partial_len(4) + 600;
+        moving.set_addresses(128);
+        moving.stop(FROM);
+        moving.stop(TO);
+        let before = moving.records(FROM);
+        moving.save_chunks(|moving, number, size| {
+            assert_eq!(moving.load(size), 0);
+            if number > 0 {
+                return;
+            }
+            let key = moving.key;
+            let no_room = |machine: &mut Machine, _| {
+                machine.transfer(ifc::SAVE_VHCA_STATE, FROM, key, 0, flags)
+            };
+            assert_eq!(moving.as_pf(no_room).0, BAD_PARAM);
+            moving.set_addresses(0);
+        });
+        assert!(moving.records(FROM) != before);
+        assert!(moving.records(TO) == before);
+        assert_eq!(moving.nic.violations(), 1);
+    }
 }
 
 #[test]
