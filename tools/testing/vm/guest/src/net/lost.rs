@@ -51,11 +51,26 @@ impl Frames {
     }
 }
 
+/// When datagrams may be lost, in order. Spans that meet are one, so that no time counts twice.
+fn around(provoked: &[Span<f64>]) -> Vec<Span<f64>> {
+    let widen = |(from, to): &Span<f64>| (from - AROUND, to + AROUND);
+    let mut spans: Vec<Span<f64>> = provoked.iter().map(widen).collect();
+    spans.sort_by(|one, other| one.0.total_cmp(&other.0));
+    spans.dedup_by(|next, last| {
+        let meets = next.0 <= last.1;
+        if meets {
+            last.1 = last.1.max(next.1);
+        }
+        meets
+    });
+    spans
+}
+
 /// How many datagrams the time between two times explains: no more than can have been sent in what
-/// it has in common with when something was done.
-fn excused((from, to): Span<f64>, provoked: &[Span<f64>]) -> u64 {
-    let common = |span: &Span<f64>| to.min(span.1 + AROUND) - from.max(span.0 - AROUND);
-    let times = provoked.iter().map(common).filter(|time| *time >= 0.0);
+/// it has in common with when they may be lost.
+fn excused((from, to): Span<f64>, around: &[Span<f64>]) -> u64 {
+    let common = |span: &Span<f64>| to.min(span.1) - from.max(span.0);
+    let times = around.iter().map(common).filter(|time| *time >= 0.0);
     times
         .map(|time| (time / BETWEEN.as_secs_f64()) as u64 + 1)
         .sum()
@@ -65,6 +80,7 @@ impl Lost {
     /// Of a guest and its peer. `provoked` is when something was done to the guest.
     pub fn of(guest: &Datagrams, peer: &Witness, provoked: &[Span<f64>]) -> Self {
         let mut lost = Self::default();
+        let around = around(provoked);
         let sent = &peer.sent_at;
         let mut frames = Frames(guest.dropped.clone());
         for (from, to) in guest.missing(sent.len() as u64) {
@@ -72,7 +88,7 @@ impl Lost {
                 let number = *number as usize;
                 // Its sender may have stood still then: it was sent before the next one.
                 let next = sent.get(number + 1).unwrap_or(&sent[number]);
-                excused((sent[number], *next), provoked) == 0
+                excused((sent[number], *next), &around) == 0
             };
             let count = (from..to).filter(unprovoked).count() as u64;
             lost.all += to - from;
@@ -85,7 +101,7 @@ impl Lost {
             let before = before.next_back().map_or(f64::NEG_INFINITY, |one| *one.1);
             let mut after = peer.came_at.range(to..);
             let after = after.next().map_or(f64::INFINITY, |one| *one.1);
-            let count = (to - from).saturating_sub(excused((before, after), provoked));
+            let count = (to - from).saturating_sub(excused((before, after), &around));
             lost.all += to - from;
             lost.missed += frames.explain((from, to), count);
         }
@@ -143,6 +159,32 @@ mod tests {
         let lost = Lost::of(&silent, &peer, &[(109.5, 110.5)]);
         assert_eq!(lost.all, 204);
         assert!((140..=143).contains(&lost.missed), "{lost:?}");
+    }
+
+    #[test]
+    fn what_is_done_twice_at_a_time_explains_no_more() {
+        let peer = Witness {
+            counted: Datagrams {
+                came: vec![(0, 1), (101, 102)],
+                ..Datagrams::default()
+            },
+            came_at: [(0, 95.0), (101, 110.0)].into(),
+            ..Witness::default()
+        };
+        let guest = Datagrams {
+            sent: 102,
+            ..Datagrams::default()
+        };
+        let missed = |provoked: &[_]| Lost::of(&guest, &peer, provoked).missed;
+        // Four seconds, and three twice.
+        let once = missed(&[(100.0, 102.0)]);
+        assert_eq!(missed(&[(100.0, 102.0), (100.0, 102.0)]), once);
+        assert_eq!(
+            missed(&[(101.0, 102.0), (100.0, 101.0), (100.5, 101.0)]),
+            once
+        );
+        assert!((19..=20).contains(&once), "{once}");
+        assert_eq!(missed(&[(97.0, 98.0), (101.0, 102.0)]), 0);
     }
 
     #[test]
