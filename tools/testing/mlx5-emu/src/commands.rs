@@ -15,7 +15,10 @@ pub use ethernet::LOG_MAX as LOG_MAX_OBJECTS;
 
 use crate::{
     cmdq::Pending,
-    hca::Hca,
+    hca::{
+        Function,
+        Hca, //
+    },
     host::{
         FunctionId,
         Host, //
@@ -199,12 +202,12 @@ impl Hca {
 
     /// If a VF is tracked, what its driver creates in place of what it has destroyed is new.
     fn note_destroyed(&mut self, id: FunctionId, opcode: u16) {
-        let vf = self.functions[usize::from(id.0)].vf.as_ref();
-        if ifc::is_destroy(opcode) && vf.is_some_and(|vf| vf.vhca.is_tracked()) {
-            let records = self.records(id);
-            if let Some(vf) = &mut self.functions[usize::from(id.0)].vf {
-                vf.vhca.destroyed(&records);
-            }
+        if !ifc::is_destroy(opcode) {
+            return;
+        }
+        let Function { vf, objects, .. } = &mut self.functions[usize::from(id.0)];
+        if let Some(vf) = vf.as_mut().filter(|vf| vf.vhca.is_tracked()) {
+            vf.vhca.destroyed(objects);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
         self,
         Content, //
     },
+    objects::Objects,
     records::{
         Part,
         Records,
@@ -200,8 +201,8 @@ impl Vhca {
     }
 
     /// The VF's driver has destroyed something.
-    pub fn destroyed(&mut self, now: &Records) {
-        self.sent.forget(now);
+    pub fn destroyed(&mut self, left: &Objects) {
+        self.sent.forget(|key| left.has(key));
     }
 
     /// Whether changes are tracked.

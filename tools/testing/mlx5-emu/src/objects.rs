@@ -11,6 +11,10 @@ use crate::{
     numbers::Numbers,
     pool::Pool,
     qp::QueuePair,
+    records::{
+        Key,
+        Kind, //
+    },
     resources::Saved,
     rq::Rq,
     rqt::Rqt,
@@ -107,6 +111,33 @@ impl Objects {
     pub fn mkey(&self, key: u32) -> Option<&Mkey> {
         let mkey = self.mkeys.get(&(key >> 8))?;
         (mkey.variant == key as u8).then_some(mkey)
+    }
+
+    /// Whether there is what a record is of. What a driver does not create is always there.
+    pub fn has(&self, Key { kind, number }: Key) -> bool {
+        let byte = u8::try_from(number);
+        match kind {
+            Kind::Eq => byte.is_ok_and(|number| self.eqs.contains_key(&number)),
+            Kind::Mkey => self.mkeys.contains_key(&number),
+            Kind::Cq => self.cqs.contains_key(&number),
+            Kind::Qp => self.qps.contains_key(&number),
+            Kind::Tis => self.tiss.contains_key(&number),
+            Kind::Tir => self.tirs.contains_key(&number),
+            Kind::Rqt => self.rqts.contains_key(&number),
+            Kind::Sq => self.sqs.contains_key(&number),
+            Kind::Rq => self.rqs.contains_key(&number),
+            Kind::QCounter => byte.is_ok_and(|number| self.q_counters.contains_key(&number)),
+            Kind::FlowTable => self.flow_tables.tables().contains_key(&number),
+            Kind::Registers
+            | Kind::Command
+            | Kind::Pages
+            | Kind::Vport
+            | Kind::Counters
+            | Kind::Pds
+            | Kind::Uars
+            | Kind::Domains
+            | Kind::Root => true,
+        }
     }
 
     /// Pages in the lists of all mkeys and queues.

@@ -113,7 +113,15 @@ pub struct Resources {
     objects: Objects,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How often a record was made.
+    pub static ENCODED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 fn encode<T: Saved>(what: &T) -> Vec<u8> {
+    #[cfg(test)]
+    ENCODED.set(ENCODED.get() + 1);
     // Only what has no length beforehand cannot be encoded.
     postcard::to_stdvec(what).unwrap_or_default()
 }

@@ -25,7 +25,10 @@ use crate::{
     ifc::{
         self,
         eswitch::VPORT_NUMBER,
-        ethernet::vport,
+        ethernet::{
+            vport,
+            COUNTER_SET, //
+        },
         Status, //
     },
     image::{
@@ -39,7 +42,10 @@ use crate::{
         Kind,
         COMPARED, //
     },
-    resources::Resources, //
+    resources::{
+        Resources,
+        ENCODED, //
+    }, //
 };
 
 const CHUNK: u64 = 16 << 10;
@@ -122,8 +128,9 @@ impl Moving {
         self.as_pf(|machine, _| send(machine, &modify));
     }
 
-    fn create_q_counter(&mut self) {
-        send(&mut self.nic.machine, &command(ifc::ALLOC_Q_COUNTER, 0, 16));
+    fn create_q_counter(&mut self) -> u64 {
+        let output = send(&mut self.nic.machine, &command(ifc::ALLOC_Q_COUNTER, 0, 16));
+        COUNTER_SET.get(&output)
     }
 
     fn traffic(&mut self) {
@@ -303,6 +310,23 @@ fn a_chunk_costs_what_it_has() {
     assert!(records.len() > 4 && eqs.len() > 2, "{seen:?}");
     assert!(records.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
     assert!(eqs.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
+}
+
+#[test]
+fn what_is_destroyed_costs_no_look_at_what_stays() {
+    let mut moving = Moving::new();
+    moving.save(&[ifc::SET_TRACK]);
+    let set = moving.create_q_counter();
+    assert_eq!(moving.migration_state(), MigrationState::Init);
+    moving.save(&[ifc::INCREMENTAL, ifc::SET_TRACK]);
+    assert_eq!(moving.migration_state(), MigrationState::Ready);
+    let before = ENCODED.get();
+    let destroy = input(ifc::DEALLOC_Q_COUNTER, 16, &[(COUNTER_SET, set)]);
+    send(&mut moving.nic.machine, &destroy);
+    assert_eq!(moving.create_q_counter(), set);
+    assert_eq!(ENCODED.get(), before);
+    // It is another one.
+    assert_eq!(moving.migration_state(), MigrationState::Init);
 }
 
 #[test]
