@@ -87,6 +87,24 @@ impl Kind {
         (Self::Eq..=Self::FlowTable).contains(&self)
     }
 
+    /// Whether only an HCA that is a NIC comes to such records.
+    pub fn is_of_nic(self) -> bool {
+        matches!(
+            self,
+            Self::Vport
+                | Self::Counters
+                | Self::Domains
+                | Self::Tis
+                | Self::Tir
+                | Self::Rqt
+                | Self::Sq
+                | Self::Rq
+                | Self::QCounter
+                | Self::FlowTable
+                | Self::Root
+        )
+    }
+
     /// The kind with this number.
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u16 == number)

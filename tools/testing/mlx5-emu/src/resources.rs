@@ -292,7 +292,8 @@ impl Resources {
         Key { kind, number }: Key,
         bytes: Option<&[u8]>,
     ) -> Result<Undo, Unsound> {
-        if !limits::numbers(kind).contains(&number) {
+        let is_foreign = bytes.is_some() && kind.is_of_nic() && config.network.is_none();
+        if is_foreign || !limits::numbers(kind).contains(&number) {
             return Err(Unsound);
         }
         let loaded = Loaded {

@@ -130,18 +130,25 @@ mod tests {
         }
     }
 
+    /// Whether an HCA with this configuration takes a record, or that there is none.
+    fn takes(config: &Config, kind: Kind, number: u32, bytes: Option<&[u8]>) -> bool {
+        let id = FunctionId(1);
+        let mut fresh = Resources::after_reset(config, id);
+        let key = Key { kind, number };
+        let loaded = fresh.clone().load(config, &mut fresh, id, key, bytes);
+        loaded.is_ok()
+    }
+
+    fn nic() -> Config {
+        Config {
+            network: Some([2; 6]),
+            ..Config::default()
+        }
+    }
+
     #[test]
     fn records_have_numbers_that_commands_give() {
-        let config = Config::default();
-        let id = FunctionId(1);
-        let fresh = Resources::after_reset(&config, id);
-        let load = |kind, number, bytes: Option<&[u8]>| {
-            let key = Key { kind, number };
-            let loaded = fresh
-                .clone()
-                .load(&config, &mut fresh.clone(), id, key, bytes);
-            loaded.is_ok()
-        };
+        let load = |kind, number, bytes: Option<&[u8]>| takes(&nic(), kind, number, bytes);
         for kind in Kind::ALL {
             let Range { start, end } = numbers(kind);
             assert!(load(kind, start, None) && load(kind, end - 1, None));
@@ -160,6 +167,26 @@ mod tests {
         assert!(!load(Kind::Uars, 0, Some(&[2, 0x10, 0x80, 1])));
         assert!(!load(Kind::Domains, 0, Some(&[1, 0x80, 8])));
         assert!(!load(Kind::Pds, 0, Some(&[1, 0x80, 0x80, 0x80, 8])));
+    }
+
+    #[test]
+    fn only_a_nic_takes_records_of_one() {
+        let (nic, other) = (nic(), Config::default());
+        let fresh = Resources::after_reset(&nic, FunctionId(1));
+        for (kind, record) in [
+            (Kind::Vport, encode(&fresh.vport)),
+            (Kind::Counters, encode(&fresh.counters)),
+            (Kind::Domains, vec![1, 1]),
+            (Kind::Sq, encode(&Sq::parse(&of_ring(6, 6)).unwrap())),
+            (Kind::QCounter, vec![0]),
+            (Kind::Root, vec![1]),
+        ] {
+            let number = numbers(kind).start;
+            assert!(takes(&nic, kind, number, Some(&record)), "{kind:?}");
+            assert!(!takes(&other, kind, number, Some(&record)), "{kind:?}");
+            assert!(takes(&other, kind, number, None), "{kind:?}");
+        }
+        assert!(takes(&other, Kind::Pds, 0, Some(&[1, 1])));
     }
 
     #[test]
