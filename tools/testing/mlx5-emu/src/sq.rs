@@ -172,9 +172,11 @@ impl Sq {
         wq::UAR.get(&self.queue.context) as u32
     }
 
-    /// MODIFY_SQ.
+    /// MODIFY_SQ. A WQE that was begun goes on if the queue stays in its state.
     pub fn set_state(&mut self, state: QueueState) {
-        self.segments = 0;
+        if state != self.queue.state {
+            self.segments = 0;
+        }
         self.queue.set_state(state);
     }
 

@@ -120,7 +120,7 @@ pub(super) fn queue(
     with_page(with_context(opcode, wq::CONTEXT_LEN, &all), ring)
 }
 
-fn set_state(opcode: u16, number: u64, from: u64, to: u64) -> Vec<u8> {
+pub(super) fn set_state(opcode: u16, number: u64, from: u64, to: u64) -> Vec<u8> {
     let mut input = with_context(opcode, wq::CONTEXT_LEN, &[(wq::STATE, to)]);
     ifc::OBJECT.set(&mut input, number);
     CURRENT_STATE.set(&mut input, from);

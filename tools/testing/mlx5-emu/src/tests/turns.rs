@@ -8,7 +8,10 @@ use super::{
         Machine,
         DATA, //
     },
-    nic::Nic,
+    nic::{
+        set_state,
+        Nic, //
+    },
     nic_state::{
         Moving,
         FROM,
@@ -97,6 +100,21 @@ fn a_vf_that_resumes_sends_for_a_turn() {
     assert!(moving.nic.machine.memory.wake.is_some());
     pass(&mut moving.nic.machine);
     assert_eq!(moving.nic.machine.memory.sent.len(), 6000);
+    assert_eq!(moving.nic.violations(), 0);
+}
+
+#[test]
+fn a_wqe_goes_on_if_its_queue_is_told_what_it_is() {
+    let mut moving = Moving::new();
+    post_segments(&mut moving.nic, 9000);
+    moving.nic.ring();
+    let ready = set_state(ifc::MODIFY_SQ, moving.nic.sqn, 1, 1);
+    while moving.nic.machine.memory.sent.len() < 9000 {
+        assert_eq!(moving.nic.status(&ready), 0);
+        pass(&mut moving.nic.machine);
+    }
+    assert!(sent(&moving.nic, 9000).into_iter().eq(0..9000));
+    assert_eq!(moving.nic.end(), (0, 0, 0));
     assert_eq!(moving.nic.violations(), 0);
 }
 
