@@ -179,7 +179,7 @@ judge() {
 list() {
 	table | awk -F '\t' '
 		function row(name, kernels, target, time, about) {
-			printf "%-16s %-20s %-17s %-6s %s\n", name, kernels, target, time, about
+			printf "%-16s %-27s %-17s %-6s %s\n", name, kernels, target, time, about
 		}
 		BEGIN { row("Scenario", "Kernels", "make", "Time", "What it is about") }
 		{
