@@ -44,7 +44,8 @@ cat > "$dir/files/etc/dhcp.sh" << 'END'
 #!/bin/sh
 [ "$1" = bound ] || exit 0
 ip addr add "$ip/${mask:-24}" dev "$interface"
-[ -z "${router:-}" ] || ip route add default via "$router"
+# Another interface may have one already, such as that of the PF.
+[ -z "${router:-}" ] || ip route | grep -q '^default ' || ip route add default via "$router"
 END
 chmod +x "$dir/files/init" "$dir/files/etc/dhcp.sh"
 (cd "$dir/files" && find . | cpio --quiet -o -H newc) | gzip > "$dir/initrd"
