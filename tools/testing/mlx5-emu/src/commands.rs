@@ -195,7 +195,7 @@ impl Hca {
     }
 
     /// Whether the driver has stopped waiting for a command.
-    fn was_given_up(&self, host: &mut dyn Host, pending: &Pending) -> bool {
+    pub fn was_given_up(&self, host: &mut dyn Host, pending: &Pending) -> bool {
         let timeout = u64::from(self.config.command_timeout_ms) * 1_000_000;
         timeout > 0 && host.now().saturating_sub(pending.start) > timeout
     }

@@ -215,6 +215,11 @@ impl Machine {
         &mut self.memory.bytes[(IN_MAILBOXES + number * 1024) as usize + offset]
     }
 
+    /// A byte of an output mailbox.
+    pub fn out_mailbox(&mut self, number: u64, offset: usize) -> &mut u8 {
+        &mut self.memory.bytes[(OUT_MAILBOXES + number * 1024) as usize + offset]
+    }
+
     pub fn ring(&mut self, slots: u32) {
         self.write_register(0x18, slots);
     }

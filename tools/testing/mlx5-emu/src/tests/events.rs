@@ -138,3 +138,19 @@ fn the_memory_of_a_cq_that_is_made_too_late_may_be_gone() {
     assert_ne!(tracked.machine.send(&create, 16).status(), 0);
     assert_eq!(tracked.machine.hca.violations, 1);
 }
+
+#[test]
+fn the_mailboxes_of_a_command_that_was_given_up_may_be_those_of_another() {
+    let mut tracked = Tracked::new();
+    let machine = &mut tracked.machine;
+    machine.hca.config.command_timeout_ms = 1;
+    let what = regs::fault_what(ifc::QUERY_HCA_CAP, regs::FAULT_ANY_VHCA, 1);
+    control(machine, regs::CMD_ARM_FAULT, [what, 0, 2, 1]);
+    machine.submit(1, &command(ifc::QUERY_HCA_CAP, 1, 16), 0x1010);
+    machine.ring(1 << 1);
+    *machine.out_mailbox(0, 573) ^= 1;
+    machine.memory.now += 2_000_000;
+    machine.hca.timer(&mut machine.memory);
+    assert_ne!(machine.reply(1, 0x1010).delivery, 0);
+    assert_eq!(machine.hca.violations, 0);
+}

@@ -4,14 +4,14 @@
 //! but the event that tells of it is lost.
 
 use super::{
-    again, //
+    again,
     log::Log,
     paths::{
         self,
         Path, //
     },
     session::Session,
-    words,
+    words, //
 };
 use crate::{
     campaign::Counts,
@@ -50,7 +50,7 @@ use std::{
 use vm_common::names;
 
 /// Seconds for all commands of a driver, each of which takes several.
-const DURATION: [u32; 2] = [20, 1800];
+const DURATION: [u32; 2] = [20, 1500];
 /// Commands of each request, of which each is given up in two ways.
 const OF_PATH: [u32; 2] = [1, 200];
 /// Commands that mlx5_core may lose: it has 31 slots, and gets one of a lost event back only
@@ -108,6 +108,11 @@ impl Case {
 
     /// Why a driver does not survive it, if it does not.
     fn not_survived(&self, driver: Driver) -> Option<&'static str> {
+        if self.opcode == opcode::SAVE_VHCA_STATE {
+            if let Some(reason) = self.path.reason(driver) {
+                return Some(reason);
+            }
+        }
         let mut of_c = C_DOES_NOT_SURVIVE.iter();
         let this = (self.opcode, self.late);
         let found = of_c.find(|(opcode, late, _)| (*opcode, *late) == this);
