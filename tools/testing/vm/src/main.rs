@@ -12,6 +12,7 @@ mod command;
 mod console;
 mod fuzz;
 mod initramfs;
+mod journal;
 mod kernel;
 mod kunit;
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! `make campaign`: machines of each part in turn, with other seeds each time, until a part has
 //! come to its goal or time is over. What was done is kept, and the next campaign goes on.
 
-mod journal;
 mod parts;
 mod report;
 mod slice;
@@ -18,6 +17,7 @@ pub use slice::Slice;
 use crate::{
     accel::Accel,
     command::CONSOLE,
+    journal::Journal,
     machine::{
         Machine,
         Outcome, //
@@ -35,7 +35,6 @@ use anyhow::{
     Context,
     Result, //
 };
-use journal::Journal;
 use serde_json::json;
 use slice::Done;
 use std::{
@@ -119,7 +118,7 @@ fn keep(from: &Path, to: &Path) -> Result<()> {
 
 /// What is shared by all that run machines.
 struct State {
-    journal: Journal,
+    journal: Journal<Done>,
     /// Parts and machines that are under way.
     running: Vec<(&'static str, Kernel, &'static str)>,
     /// Machines that were begun, of which each has a seed of its own.

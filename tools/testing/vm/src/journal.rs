@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a campaign has done so far, in a file: a line for each machine, after one that says of
-//! which code. A campaign that is interrupted goes on from it.
+//! What a campaign has done so far, or another command that takes hours, in a file: a line for
+//! each piece of it, after one that says of which code. What is interrupted goes on from it.
 
-use super::slice::Done;
 use anyhow::{
     Context,
     Result, //
+};
+use serde::{
+    de::DeserializeOwned,
+    Serialize, //
 };
 use serde_json::{
     json,
@@ -23,17 +26,17 @@ use std::{
 };
 
 /// The file, open for the next line.
-pub struct Journal {
+pub struct Journal<T> {
     file: File,
-    /// Seed of the campaign, from which those of its machines come.
+    /// The seed from which all that is random comes.
     pub seed: u64,
-    /// All machines so far.
-    pub done: Vec<Done>,
+    /// All pieces so far.
+    pub done: Vec<T>,
 }
 
-/// The seed and the machines of a text, if they are of this code. A line that was cut off is
+/// The seed and the pieces of a text, if they are of this code. A line that was cut off is
 /// left out.
-fn parse(text: &str, code: &str) -> Option<(u64, Vec<Done>)> {
+fn parse<T: DeserializeOwned>(text: &str, code: &str) -> Option<(u64, Vec<T>)> {
     let mut lines = text
         .split_inclusive('\n')
         .filter(|line| line.ends_with('\n'));
@@ -43,7 +46,7 @@ fn parse(text: &str, code: &str) -> Option<(u64, Vec<Done>)> {
     Some((seed, done.collect()))
 }
 
-impl Journal {
+impl<T: Serialize + DeserializeOwned> Journal<T> {
     /// Goes on with the file, or begins a new one with `seed` if it is of other code. What was
     /// there then is kept beside it.
     pub fn open(path: &Path, code: &str, seed: u64) -> Result<Self> {
@@ -66,8 +69,8 @@ impl Journal {
         Ok(Self { file, seed, done })
     }
 
-    /// Adds a machine.
-    pub fn add(&mut self, done: Done) -> Result<()> {
+    /// Adds a piece.
+    pub fn add(&mut self, done: T) -> Result<()> {
         writeln!(self.file, "{}", serde_json::to_string(&done)?)?;
         self.done.push(done);
         Ok(())
@@ -78,37 +81,25 @@ impl Journal {
 mod tests {
     use super::*;
 
-    fn done(slice: &str) -> Done {
-        Done {
-            part: "soak".to_string(),
-            slice: slice.to_string(),
-            kernel: "intree".to_string(),
-            seconds: 1.5,
-            drivers: [("rust".to_string(), Default::default())].into(),
-            failed: Vec::new(),
-            logs: None,
-        }
-    }
-
     #[test]
-    fn a_campaign_goes_on_where_it_was_interrupted() {
+    fn what_was_interrupted_goes_on() {
         let dir = std::env::temp_dir().join(format!("vm-test-journal-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let path = dir.join("journal");
-        let mut journal = Journal::open(&path, "a", 7).unwrap();
-        journal.add(done("x:7")).unwrap();
+        let mut journal = Journal::<String>::open(&path, "a", 7).unwrap();
+        journal.add("x:7".to_string()).unwrap();
         // It was killed while it wrote.
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text + "{\"part\":").unwrap();
-        let mut journal = Journal::open(&path, "a", 8).unwrap();
+        fs::write(&path, text + "\"x:").unwrap();
+        let mut journal = Journal::<String>::open(&path, "a", 8).unwrap();
         assert_eq!((journal.seed, journal.done.len()), (7, 1));
-        journal.add(done("x:8")).unwrap();
+        journal.add("x:8".to_string()).unwrap();
         assert_eq!(
-            Journal::open(&path, "a", 8).unwrap().done,
-            [done("x:7"), done("x:8")]
+            Journal::<String>::open(&path, "a", 8).unwrap().done,
+            ["x:7", "x:8"]
         );
         // Other code: from the beginning.
-        let journal = Journal::open(&path, "b", 9).unwrap();
+        let journal = Journal::<String>::open(&path, "b", 9).unwrap();
         assert_eq!((journal.seed, journal.done.len()), (9, 0));
         assert!(path.with_extension("old").exists());
         fs::remove_dir_all(dir).unwrap();
