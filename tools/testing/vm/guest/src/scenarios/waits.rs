@@ -376,6 +376,53 @@ fn reset_between_two_records(site: &Site, memory: &MissingMemory) -> Result<()> 
     Ok(())
 }
 
+/// Does `work` on a thread of its own, to which a signal comes while it waits. Returns what
+/// `work` has returned, which must be soon.
+fn signal_in_wait(work: impl FnOnce() -> String + Send + 'static) -> Result<String> {
+    let waiter = aside(move || sys::interrupted(2 * SOON, work));
+    require_waiting(&waiter, "the call")?;
+    Ok(within(&waiter, LONG, "a call with a signal")??)
+}
+
+/// A signal ends the wait for another reader, which goes on.
+fn signal_beside_a_reader(site: &Site, memory: &MissingMemory) -> Result<()> {
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::STOP_COPY)?;
+    records::read_head(&mut file)?;
+    let first = {
+        let (file, addr) = (file.try_clone()?, memory.addr());
+        aside(move || words(sys::read_raw(&file, addr, HEADER)))
+    };
+    memory.wait_for_fault()?;
+    let second = signal_in_wait(move || words(file.read(&mut [0; 1])));
+    // Whatever came of that, the first one is not to wait for ever.
+    memory.resolve_fault()?;
+    let first = within(&first, LONG, "the first reader")?;
+    let second = second?;
+    ensure!(second == "EINTR", "the second reader got {second}");
+    ensure!(first == HEADER.to_string(), "the first reader got {first}");
+    Ok(())
+}
+
+/// A signal ends the wait for another writer, which goes on.
+fn signal_beside_a_writer(site: &Site, memory: &MissingMemory) -> Result<()> {
+    let device = Device::open(site.vf)?;
+    let mut file = device.begin(State::RESUMING)?;
+    let first = {
+        let (file, addr) = (file.try_clone()?, memory.addr());
+        // A part of a header.
+        aside(move || words(sys::write_raw(&file, addr, 8)))
+    };
+    memory.wait_for_fault()?;
+    let second = signal_in_wait(move || words(file.write(&[0; 1])));
+    memory.resolve_fault()?;
+    let first = within(&first, LONG, "the first writer")?;
+    let second = second?;
+    ensure!(second == "EINTR", "the second writer got {second}");
+    ensure!(first == "8", "the first writer got {first}");
+    Ok(())
+}
+
 /// A test with memory that is missing.
 type WithoutMemory = fn(&Site, &MissingMemory) -> Result<()>;
 
@@ -408,7 +455,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     results.test("a reset beside a reader, rust driver", |_| {
         reset_beside_a_reader(&site)
     });
-    let tests: [(&str, WithoutMemory); 3] = [
+    let tests: [(&str, WithoutMemory); 5] = [
         (
             "beside a reader that waits for its memory, rust driver",
             reader_without_memory,
@@ -420,6 +467,14 @@ pub fn run(results: &mut Results) -> Result<()> {
         (
             "a reset between two records of a read, rust driver",
             reset_between_two_records,
+        ),
+        (
+            "a signal beside a reader that waits for its memory, rust driver",
+            signal_beside_a_reader,
+        ),
+        (
+            "a signal beside a writer that waits for its memory, rust driver",
+            signal_beside_a_writer,
         ),
     ];
     for (name, test) in tests {
