@@ -9,7 +9,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 
 # Recipes take these from the environment: make would write a value into the shell's
 # text as it is, and a quote in it would be one of the shell's.
-export TEST SEED FAULT RUNS BENCH HOURS PART SLICE KERNEL SCENARIO FUZZ INPUT KDIR
+export TEST SEED FAULT RUNS BENCH HOURS PART SLICE MUTANT KERNEL SCENARIO FUZZ INPUT KDIR
 
 # What make was called with: its targets, and the names of variables.
 export GOALS = $(MAKECMDGOALS)
@@ -36,6 +36,9 @@ help:
 	@echo 'make campaign         have machines fail in all ways for HOURS=N, or until there are'
 	@echo '                      enough, and go on with that the next time; PART=NAME: only a part;'
 	@echo '                      SLICE=MACHINE:SEED: only that machine again'
+	@echo 'make mutants          apply small faults to our drivers, one at a time, and run the tests'
+	@echo '                      that should notice, for HOURS=N or until all were run, and go on'
+	@echo '                      with that the next time; MUTANT=NAME: only that'
 	@echo 'make bench-table      put the results of BENCH=paths into README.md'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel, to out/modules'
 	@echo 'make tools            build vfio-mig, as out/vfio-mig'
@@ -94,6 +97,10 @@ campaign:
 	$(call vm-test,campaign $${HOURS:+--hours="$$HOURS"} $${PART:+--only="$$PART"} \
 		$${SEED:+--seed="$$SEED"} $${SLICE:+--slice="$$SLICE"})
 
+mutants:
+	$(call vm-test,mutants $${HOURS:+--hours="$$HOURS"} $${MUTANT:+--only="$$MUTANT"} \
+		$${SEED:+--seed="$$SEED"})
+
 bench-table:
 	$(call vm-test,bench-table)
 
@@ -146,4 +153,4 @@ clean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign bench-table tools mlx5-emu intree debug scenario list modules clean
+.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign mutants bench-table tools mlx5-emu intree debug scenario list modules clean

@@ -6,7 +6,8 @@
 #
 #   names.sh list           all scenarios, for a person
 #   names.sh table          the same, with tabs between columns
-#   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, PART=, FAULT= or FUZZ= can be:
+#   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, PART=, MUTANT=,
+#                           FAULT= or FUZZ= can be:
 #                           SCENARIO= for $KERNEL, TEST= for $TARGET if that is check-all
 #   names.sh takes TARGET   the variables of a make target
 #   names.sh judge TARGET   an error if one of them is wrong, or if make was given ($GIVEN) a
@@ -75,6 +76,10 @@ names() {
 		;;
 	BENCH) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/bench/mod.rs" ;;
 	PART) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/campaign/parts.rs" ;;
+	MUTANT)
+		sed -n 's/^mutant //p' "$vm"/../mutants/*.txt
+		echo cargo-mutants
+		;;
 	FUZZ) sed -n 's/^    Target { name: "\([^"]*\)".*/\1/p' "$vm/../fuzz/src/lib.rs" ;;
 	FAULT)
 		sed -n '/^pub const ALL/,/^];/s/.*\(intact\|one_reset\|vf_removed\)("\(.*\)").*/\2/p' \
@@ -111,6 +116,16 @@ part() {
 		wrong "$1" "no name has $1=${!1} in it"
 }
 
+# parts VARIABLE: may be several, with commas between them.
+parts() {
+	local all=${!1:-} one
+	one_line "$1"
+	while read -rd , one; do
+		local "$1=$one"
+		part "$1"
+	done <<< "$all,"
+}
+
 # number VARIABLE LEAST DIGITS: may be a number of 0 or 1 at least, with so many digits at most.
 number() {
 	[[ -z ${!1:-} || ${!1} =~ ^0*[$2-9][0-9]*$ && ${!1} =~ ^0*[0-9]{1,$3}$ ]] || {
@@ -127,6 +142,7 @@ takes() {
 	check-qemu-faults) echo FAULT ;;
 	bench) echo BENCH RUNS ;;
 	campaign) echo HOURS PART SEED SLICE ;;
+	mutants) echo HOURS MUTANT SEED ;;
 	fuzz) echo FUZZ INPUT ;;
 	scenario) echo KERNEL SCENARIO SEED ;;
 	# Those without an underscore that kbuild takes.
@@ -162,6 +178,7 @@ judge() {
 		case $variable in
 		KERNEL | SCENARIO | FUZZ) exactly "$variable" ;;
 		TEST | FAULT | BENCH | PART) part "$variable" ;;
+		MUTANT) parts MUTANT ;;
 		SEED) number SEED 0 19 ;;
 		RUNS) number RUNS 1 9 ;;
 		HOURS) number HOURS 1 4 ;;
@@ -192,7 +209,7 @@ list() {
 case ${1:-} in
 list | table) "$1" ;;
 takes | judge) "$1" "${2:?}" ;;
-TEST | KERNEL | SCENARIO | BENCH | PART | FAULT | FUZZ) names "$1" ;;
+TEST | KERNEL | SCENARIO | BENCH | PART | MUTANT | FAULT | FUZZ) names "$1" ;;
 *)
 	sed -n '/^#   /s/^# //p' "$0" >&2
 	exit 1

@@ -18,10 +18,11 @@
 #   consumer the QEMU that uses VFs in a test machine
 #   fuzz     what is fuzzed
 #   rdma     a test of rdma-core's driver
+#   cargo-mutants  what applies faults to what compiles on the host
 #   tools    out/vfio-mig
 #   mlx5-emu out/mlx5-emu.so
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma tools mlx5-emu'
+TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma cargo-mutants tools mlx5-emu'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 [ $# != 0 ] || die "what is to be prepared? 'for COMMAND', or some of: $TARGETS"
@@ -154,6 +155,9 @@ make_targets() {
 	fi
 	if needed rdma; then
 		step "a test of rdma-core's driver" "10 s" locked rdma "$enter" "$VM_DIR/rdma.sh"
+	fi
+	if needed cargo-mutants; then
+		step "cargo-mutants" "3 min" locked cargo-mutants "$enter" "$VM_DIR/cargo-mutants.sh"
 	fi
 	if needed fuzz; then
 		build "the programs that fuzz" "1 min" fuzz

@@ -17,15 +17,18 @@ if [ "$1" != --needs ]; then
 fi
 # What is measured is told apart by it. Without git, or a repository, nobody knows.
 commit=$(git -C "$TOP" describe --always --abbrev=12 --dirty 2> /dev/null || echo unknown)
-# What a campaign has found out is true of this code.
+# What a campaign has found out is true of this code, and which mutants survive of these tests.
+mapfile -t tests < <(find "$TOP/tools" -type f | LC_ALL=C sort)
 mapfile -t code < <(find "$TOP"/{drivers,include,samples} -type f | LC_ALL=C sort)
 # In place of this shell: a signal to it would not reach vm-test.
-exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_COMMIT=$commit" "VM_CODE=$(key "${code[@]}")" "VM_BUILD=$CACHE/build" \
+exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_COMMIT=$commit" "VM_CODE=$(key "${code[@]}")" \
+	"VM_TESTS=$(key "${tests[@]}")" "VM_BUILD=$CACHE/build" \
 	"VM_STOCK=$(sources_dir)/stock" "VM_STOCK_RELEASE=$STOCK_RELEASE" \
 	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_BITMAPS=$(bitmaps_dir)" \
 	"VM_INTREE=$(intree_dir)/objects" "VM_BARE=$(bare_dir)/objects" \
 	"VM_BUILTIN=$(builtin_dir)/objects" "VM_DEBUG=$(debug_dir)/objects" \
 	"VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
 	"VM_RDMA=$(rdma_dir)" "VM_NET_TOOLS=$(net_tools_dir)" \
-	"VM_FUZZ=$(fuzz_dir)" ${VM_MAKE:+"VM_MAKE=$VM_MAKE"} \
+	"VM_FUZZ=$(fuzz_dir)" "VM_CARGO_MUTANTS=$(cargo_mutants_dir)" \
+	${VM_MAKE:+"VM_MAKE=$VM_MAKE"} \
 	"$CACHE/build/vm-test" "$@"

@@ -158,6 +158,9 @@ fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
         Kernel::Builtin => find_modules(&paths.builtin, &mut files)?,
         Kernel::Debug => find_modules(&paths.debug, &mut files)?,
     }
+    if let Some(modules) = &paths.modules {
+        find_modules(&modules.join(kernel.name()), &mut files)?;
+    }
     Ok(files)
 }
 

@@ -108,7 +108,16 @@ impl Machine<'_> {
     }
 
     /// Runs the machine to its end. `hear` gets what it says until then.
-    pub fn run(&self, mut hear: impl FnMut(News<'_>)) -> Result<Outcome> {
+    pub fn run(&self, hear: impl FnMut(News<'_>)) -> Result<Outcome> {
+        self.run_until(watchdog::Until::End, hear)
+    }
+
+    /// Runs the machine to its end, or until a test fails.
+    pub fn run_until_failure(&self) -> Result<Outcome> {
+        self.run_until(watchdog::Until::Failure, |_| ())
+    }
+
+    fn run_until(&self, until: watchdog::Until, mut hear: impl FnMut(News<'_>)) -> Result<Outcome> {
         let dir = self.prepare()?;
         let qemu_log = fs::File::create(dir.join("qemu.log"))?;
         let mut qemu = command::command(self, &dir);
@@ -117,7 +126,8 @@ impl Machine<'_> {
             .spawn()
             .context("starting qemu-system-x86_64")?;
         hear(News::Progress("booting"));
-        let limits = watchdog::Limits::of(self.scenario.machine.limit, self.all, self.kernel);
+        let limit = self.scenario.machine.limit;
+        let limits = watchdog::Limits::of(limit, self.all, self.kernel, until);
         let end = watchdog::wait(&mut child, &dir, &limits, hear)?;
         for file in [INITRAMFS, INNER_INITRAMFS] {
             let _ = fs::remove_file(dir.join(file));

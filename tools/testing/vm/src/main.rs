@@ -19,6 +19,7 @@ mod kunit;
 mod locks_tests;
 mod machine;
 mod monitor;
+mod mutants;
 #[cfg(test)]
 mod names_tests;
 mod needs;
@@ -151,6 +152,22 @@ enum Command {
         /// Only this machine, which does not count: KERNEL-SCENARIO:SEED.
         #[arg(long)]
         slice: Option<campaign::Slice>,
+    },
+    /// Small faults of our drivers, one at a time, and whether a test notices. Goes on where the
+    /// last run ended.
+    Mutants {
+        /// No mutant is begun after so many hours.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        hours: Option<u32>,
+        /// Only the mutant with this name, or those with this in their name.
+        #[arg(long)]
+        only: Option<String>,
+        /// Of the order, and of what is random in tests.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Only draw so many functions, for which mutants are to be written.
+        #[arg(long)]
+        draw: Option<usize>,
     },
     /// Puts the last results of `bench --only paths` into the checkout.
     BenchTable,
@@ -332,7 +349,7 @@ fn extent(all: bool) -> Extent {
 }
 
 /// What a command needs. The names that it is given must be right.
-fn needed(command: &Command) -> Result<BTreeSet<Need>> {
+fn needed(top: &Path, command: &Command) -> Result<BTreeSet<Need>> {
     Ok(match command {
         Command::BenchTable => BTreeSet::new(),
         Command::Run { .. } => [Kernel::Stock.into()].into(),
@@ -353,6 +370,8 @@ fn needed(command: &Command) -> Result<BTreeSet<Need>> {
             slice: Some(slice), ..
         } => needs::of_machine(slice.kernel, slice.scenario).collect(),
         Command::Campaign { only, .. } => campaign::needs(&campaign::wanted(only.as_deref())?),
+        Command::Mutants { draw: Some(_), .. } => BTreeSet::new(),
+        Command::Mutants { only, .. } => mutants::needs(top, only.as_deref())?,
         Command::Fuzz { target, .. } => {
             fuzz::named(target)?;
             [Need::Fuzz].into()
@@ -365,14 +384,14 @@ fn needed(command: &Command) -> Result<BTreeSet<Need>> {
 }
 
 fn run(cli: &Cli) -> Result<bool> {
+    let paths = &cli.paths;
     if cli.needs {
-        println!("{}", needs::line(&needed(&cli.command)?));
+        println!("{}", needs::line(&needed(&paths.top, &cli.command)?));
         return Ok(true);
     }
     if let Some(make) = cli.make {
         caller::follow(make)?;
     }
-    let paths = &cli.paths;
     match &cli.command {
         Command::Run { runs } => show(
             paths,
@@ -421,6 +440,14 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::Campaign {
             hours, only, seed, ..
         } => campaign::run(paths, campaign::wanted(only.as_deref())?, *hours, *seed),
+        Command::Mutants {
+            draw: Some(count),
+            seed,
+            ..
+        } => mutants::draw(paths, *count, seed::or_new(*seed)),
+        Command::Mutants {
+            hours, only, seed, ..
+        } => mutants::run(paths, only.as_deref(), *hours, *seed),
         Command::BenchTable => bench::table::update(paths).map(|()| true),
         Command::Check { all, only, seed } => {
             check::run(paths, extent(*all), only.as_deref(), seed::or_new(*seed))
@@ -476,6 +503,8 @@ fn main() -> ExitCode {
 mod tests {
     use super::*;
 
+    const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
+
     #[test]
     fn a_name_of_nothing_is_an_error_before_anything_is_made() {
         let wrong = Some("nosuch".to_string());
@@ -492,6 +521,12 @@ mod tests {
             Command::CheckQemuFaults {
                 fault: wrong.clone(),
             },
+            Command::Mutants {
+                hours: None,
+                only: wrong.clone(),
+                seed: None,
+                draw: None,
+            },
             Command::Fuzz {
                 target: "nosuch".to_string(),
                 input: None,
@@ -505,7 +540,7 @@ mod tests {
             },
         ];
         for command in commands {
-            assert!(needed(&command).is_err(), "{command:?}");
+            assert!(needed(Path::new(TOP), &command).is_err(), "{command:?}");
         }
     }
 
@@ -513,7 +548,8 @@ mod tests {
     fn what_measures_needs_the_kernels_of_its_machines() {
         let line = |only: &str| {
             let only = Some(only.to_string());
-            needs::line(&needed(&Command::Bench { runs: None, only }).unwrap())
+            let command = Command::Bench { runs: None, only };
+            needs::line(&needed(Path::new(TOP), &command).unwrap())
         };
         assert_eq!(line("paths"), "stock bare");
         assert_eq!(line("qemu"), "intree consumer");

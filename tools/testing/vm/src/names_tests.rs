@@ -4,11 +4,13 @@
 //! completion.sh offers what names.sh finds.
 
 use crate::{
-    bench, campaign,
+    bench,
+    campaign,
     check::{
         self,
         Extent, //
     },
+    mutants, //
 };
 use mlx5_rust_fuzz::TARGETS;
 use std::{
@@ -29,8 +31,8 @@ use vm_common::{
 fn script(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/names.sh"));
     for name in [
-        "TEST", "KERNEL", "SCENARIO", "BENCH", "PART", "HOURS", "SLICE", "FAULT", "FUZZ", "SEED",
-        "RUNS", "INPUT", "GOALS", "GIVEN",
+        "TEST", "KERNEL", "SCENARIO", "BENCH", "PART", "MUTANT", "HOURS", "SLICE", "FAULT", "FUZZ",
+        "SEED", "RUNS", "INPUT", "GOALS", "GIVEN",
     ] {
         command.env_remove(name);
     }
@@ -62,6 +64,10 @@ fn the_script_finds_all_names() {
     let parts = campaign::wanted(None).unwrap();
     let parts: Vec<&str> = parts.iter().map(|one| one.name).collect();
     assert_eq!(names("PART", &[]), parts);
+    assert_eq!(
+        names("MUTANT", &[]),
+        mutants::names(Path::new(TOP)).unwrap()
+    );
     let faults: Vec<&str> = faults::ALL.iter().map(|one| one.name).collect();
     assert_eq!(names("FAULT", &[]), faults);
     let targets: Vec<&str> = TARGETS.iter().map(|one| one.name).collect();

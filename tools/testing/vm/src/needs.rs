@@ -36,6 +36,8 @@ pub enum Need {
     Fuzz,
     /// A test of rdma-core's driver.
     Rdma,
+    /// What applies faults to what compiles on the host.
+    CargoMutants,
 }
 
 impl Need {
@@ -53,6 +55,7 @@ impl Need {
             Self::Consumer => "consumer",
             Self::Fuzz => "fuzz",
             Self::Rdma => "rdma",
+            Self::CargoMutants => "cargo-mutants",
         }
     }
 }

@@ -17,6 +17,9 @@ pub struct Paths {
     /// Tells what is tested apart: drivers, headers and samples.
     #[arg(long, env = "VM_CODE", default_value = "unknown")]
     pub code: String,
+    /// Tells what tests apart: tools, and all that is below them.
+    #[arg(long, env = "VM_TESTS", default_value = "unknown")]
+    pub tests: String,
     /// What build.sh has built.
     #[arg(long, env = "VM_BUILD")]
     pub build: PathBuf,
@@ -59,6 +62,12 @@ pub struct Paths {
     /// ethtool and ip with their libraries, as files of a test machine.
     #[arg(long, env = "VM_NET_TOOLS")]
     pub net_tools: PathBuf,
+    /// Where cargo-mutants is installed.
+    #[arg(long, env = "VM_CARGO_MUTANTS")]
+    pub cargo_mutants: PathBuf,
+    /// Modules that take the place of ours, in a folder for each kernel.
+    #[arg(skip)]
+    pub modules: Option<PathBuf>,
 }
 
 impl Paths {

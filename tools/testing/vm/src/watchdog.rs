@@ -34,19 +34,40 @@ const POLL: Duration = Duration::from_millis(100);
 /// In which the kernel tells what a process has used of processors.
 const TICK: Duration = Duration::from_millis(10);
 
-/// How long a machine may run, and be silent.
+/// In which a test that has failed says why.
+const WHY: Duration = Duration::from_millis(500);
+
+/// How far a machine runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// To its end.
+    End,
+    /// To the first test that fails.
+    Failure,
+}
+
+impl Until {
+    /// Whether these lines of results are the last that are wanted.
+    fn is_reached(self, lines: &str) -> bool {
+        self == Self::Failure && lines.lines().any(|line| line.starts_with("not ok "))
+    }
+}
+
+/// How long a machine may run, and be silent, and how far it runs.
 pub struct Limits {
     length: Duration,
     silence: Duration,
+    until: Until,
 }
 
 impl Limits {
     /// Those of a machine that may run for `limit` with a kernel that is not slow, at usual
     /// length.
-    pub fn of(limit: Duration, all: bool, kernel: Kernel) -> Self {
+    pub fn of(limit: Duration, all: bool, kernel: Kernel, until: Until) -> Self {
         Self {
             length: limit * kernel.slowness() * if all { LONGER } else { 1 },
             silence: SILENCE * kernel.slowness(),
+            until,
         }
     }
 
@@ -107,6 +128,12 @@ pub fn wait(
             heard += new.len();
             let new = String::from_utf8_lossy(new);
             new.lines().filter_map(News::parse).for_each(&mut hear);
+            if exited.is_none() && limits.until.is_reached(&new) {
+                thread::sleep(WHY);
+                machine.kill()?;
+                machine.wait()?;
+                break Some("a test has failed".to_string());
+            }
         }
         if let Some(status) = exited {
             break (!status.success()).then(|| format!("QEMU ended with {status}"));
@@ -135,7 +162,7 @@ mod tests {
     #[test]
     fn silence_and_length_have_limits() {
         let [short, long] = [1, 900].map(Duration::from_secs);
-        let limits = Limits::of(short, false, Kernel::Intree);
+        let limits = Limits::of(short, false, Kernel::Intree, Until::End);
         assert_eq!(limits.exceeded(short, short), None);
         let silent = limits.exceeded(SILENCE * 2, short);
         assert!(silent.is_some_and(|why| why.contains("hung")));
@@ -146,10 +173,18 @@ mod tests {
     #[test]
     fn full_length_and_a_slow_kernel_take_longer() {
         let second = Duration::from_secs(1);
-        let limits = Limits::of(second, true, Kernel::Stock);
+        let limits = Limits::of(second, true, Kernel::Stock, Until::End);
         assert_eq!(limits.exceeded(SILENCE, second * LONGER), None);
-        let limits = Limits::of(second, false, Kernel::Debug);
+        let limits = Limits::of(second, false, Kernel::Debug, Until::End);
         assert_eq!(limits.exceeded(SILENCE * 2, second * 2), None);
+    }
+
+    #[test]
+    fn a_failure_ends_only_who_asks_for_it() {
+        let lines = "ok 1 a\nnot ok 2 b\n";
+        assert!(Until::Failure.is_reached(lines));
+        assert!(!Until::End.is_reached(lines));
+        assert!(!Until::Failure.is_reached("ok 1 not ok \n"));
     }
 
     #[test]
