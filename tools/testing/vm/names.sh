@@ -53,7 +53,7 @@ groups() {
 	local kernel kernels='stock intree' targets=check long=LONG_COMMANDS
 	if [ "${TARGET:-}" = check-all ]; then
 		kernels='stock intree bare builtin debug'
-		targets='check check-qemu check-qemu-faults check-net'
+		targets='check check-qemu check-qemu-faults check-net campaign'
 		long=
 	fi
 	sed -n "/const ${long:-NONE}/,/^}\?\]/d"';s/^ \+name: "\(.*\)",$/\1/p; s/^.*const \(CARGO\|FUZZ\): &str = "\(.*\)";$/\2/p' \
@@ -72,7 +72,7 @@ names() {
 	SCENARIO)
 		[ -n "${KERNEL:-}" ] || { table | cut -f 1 && return; }
 		# With the one, what is for the other can run, too.
-		scenarios "${KERNEL/#debug/intree}" run run-net check check-qemu check-qemu-faults check-net bench
+		scenarios "${KERNEL/#debug/intree}" run run-net check check-qemu check-qemu-faults check-net campaign bench
 		;;
 	BENCH) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/bench/mod.rs" ;;
 	PART) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/campaign/parts.rs" ;;

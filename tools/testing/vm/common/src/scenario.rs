@@ -21,6 +21,8 @@ pub enum Suite {
     CheckQemuFaults,
     /// `make check-net`.
     CheckNet,
+    /// `make campaign`.
+    Campaign,
     /// `make bench`.
     Bench,
     /// `make run`.
@@ -37,6 +39,7 @@ impl Suite {
             Self::CheckQemu => "check-qemu",
             Self::CheckQemuFaults => "check-qemu-faults",
             Self::CheckNet => "check-net",
+            Self::Campaign => "campaign",
             Self::Bench => "bench",
             Self::Run => "run",
             Self::RunNet => "run-net",

@@ -362,7 +362,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "firmware-fails",
         about: "every firmware command of every request fails once, with any status that there is",
-        suite: Suite::Check,
+        suite: Suite::Campaign,
         // The stock kernel has no dirty bitmaps.
         kernels: &[Intree, Debug],
         seconds: 120,
@@ -376,7 +376,7 @@ pub const ALL: &[Scenario] = &[
         name: "firmware-late",
         about: "commands of each request that mlx5_core gives up: they are answered too late, or \
                 their event is lost",
-        suite: Suite::Check,
+        suite: Suite::Campaign,
         // The stock kernel has no dirty bitmaps.
         kernels: &[Intree, Debug],
         seconds: 120,

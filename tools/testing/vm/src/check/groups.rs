@@ -163,7 +163,9 @@ impl Extent {
     fn has(self, suite: Suite) -> bool {
         match suite {
             Suite::Check => true,
-            Suite::CheckQemu | Suite::CheckQemuFaults | Suite::CheckNet => self == Self::All,
+            Suite::CheckQemu | Suite::CheckQemuFaults | Suite::CheckNet | Suite::Campaign => {
+                self == Self::All
+            }
             Suite::Bench | Suite::Run | Suite::RunNet => false,
         }
     }
