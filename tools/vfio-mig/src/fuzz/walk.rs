@@ -39,8 +39,8 @@ const MAX_PIECE: usize = 1 << 18;
 const PATIENCE: i32 = 100;
 /// Longest pause after a failure, which may be due to a reset that takes its time.
 const PAUSE_US: u64 = 4000;
-/// After so many failures in a row, only a reset may help.
-const MOST_FAILURES: u32 = 16;
+/// After so many failures in a row, which take longer than a reset, only a reset may help.
+const MOST_FAILURES: u32 = 100;
 
 /// Takes a device from state to state, until the batch has enough, and counts the arcs. Where
 /// others change the state at the same time, an arc may be missed, or be another.

@@ -43,7 +43,7 @@ const RANDOM: u32 = 40;
 /// The largest record that a stream can promise.
 const PROMISED: u64 = u32::MAX as u64;
 
-/// A stream, and whether all of it is read from memory that is there.
+/// A stream that promises more than it has.
 #[derive(Clone, Debug)]
 struct Promise {
     /// Bytes that are sent.
