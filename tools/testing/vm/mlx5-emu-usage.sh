@@ -30,7 +30,7 @@ cat << END
         -netdev user,id=net0 -device mlx5-emu,bus=rp,netdev=net0 \\
         -kernel $OUT/nic/vmlinuz -initrd $OUT/nic/initrd -append console=ttyS0
 
-The kernel and the initrd, which has a shell, are made by
+The kernel and the initrd, which has a shell, must be made first, by
 
     $VM_DIR/enter.sh $VM_DIR/nic-guest.sh
 
