@@ -405,14 +405,14 @@ fn run(cli: &Cli) -> Result<bool> {
         ),
         Command::RunQemu => show(
             paths,
-            "Migrating a running guest with VFs by QEMU",
+            "Having QEMU migrate a running guest with VFs",
             (Kernel::Intree, "qemu"),
             "",
             (report::qemu::FILE, report::qemu::publish),
         ),
         Command::RunNet => show(
             paths,
-            "Migrating a guest that streams through a VF by QEMU",
+            "Having QEMU migrate a guest that streams through a VF",
             (Kernel::Stock, "run-net"),
             "",
             (report::net::FILE, report::net::publish),

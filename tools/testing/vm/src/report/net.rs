@@ -132,7 +132,10 @@ fn is_good(figures: &Value) -> bool {
 fn verdict(drivers: &Value, tests: &[Test]) -> String {
     let failed = tests.iter().filter(|test| !test.ok).count() as u64;
     if failed > 0 {
-        return format!("{} FAILED: what has is above.", counted(failed, "test"));
+        return format!(
+            "{} FAILED: the lines above say why.",
+            counted(failed, "test")
+        );
     }
     let all = || DRIVERS.iter().map(|name| &drivers[*name]);
     if !all().all(is_good) {

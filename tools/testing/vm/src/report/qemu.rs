@@ -129,7 +129,10 @@ fn verdict(migrations: &[Value], tests: &[Test]) -> String {
     let errors: Option<u64> = errors.sum();
     let failed = tests.iter().filter(|test| !test.ok).count() as u64;
     match errors {
-        _ if failed > 0 => format!("{} FAILED: what has is above.", counted(failed, "test")),
+        _ if failed > 0 => format!(
+            "{} FAILED: the lines above say why.",
+            counted(failed, "test")
+        ),
         _ if migrations.is_empty() => "Nothing has migrated.".to_string(),
         Some(0) => "The guest went on at the destination, and found nothing wrong: neither in \
                     its VF's registers, state and interrupts, nor in the memory that the VF \
