@@ -80,6 +80,11 @@ const FAULTS: [&str; 8] = [
 /// What some figures mean: the name in JSON, and what is said behind its label.
 const NOTES: &[(&str, &str)] = &[
     (
+        "bytes",
+        "in all the time in which the guest had traffic. That is another time with each driver, \
+         so this figure does not compare them",
+    ),
+    (
         "retransmits",
         "what was dropped while the guest stood still, or was not acknowledged in time. TCP sends \
          it again, and nothing is lost",
