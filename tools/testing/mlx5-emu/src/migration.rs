@@ -305,7 +305,7 @@ impl Vhca {
         if ends_tracking {
             // What a driver gives has room for an image that says that nothing has changed.
             if image::partial_len(0) > room {
-                return Err(Status::BadParam.into());
+                return Err(Refusal::Changed);
             }
             let image = self.save_changes(false, room, now);
             self.track(None);
