@@ -62,8 +62,8 @@ pub(super) enum Stopped {
     Closed,
 }
 
-/// Returns the error of a session that has failed with `err`, which may be what mlx5_core makes of a
-/// command's status: `EAGAIN` and `EBUSY` would promise that the same call may succeed later.
+/// Returns the error of a session that has failed with `err`, which may be what mlx5_core makes of
+/// a command's status: `EAGAIN` and `EBUSY` would promise that the same call may succeed later.
 pub(super) fn final_error(err: Error) -> Error {
     if err == EAGAIN || err == EBUSY {
         EIO
