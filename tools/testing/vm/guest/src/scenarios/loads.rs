@@ -321,7 +321,7 @@ fn paused_fails(site: &Site, pause: Pause) -> Result<()> {
     load.fails(&wrote)
 }
 
-/// The error of a LOAD is not taken for a reason to try again.
+/// The error of a LOAD is kept, as one that gives no reason to try again.
 fn kept(site: &Site) -> Result<()> {
     /// `MLX5_CMD_STAT_RESOURCE_BUSY`, of which mlx5_core makes `EBUSY`.
     const BUSY: u8 = 0x6;
@@ -329,7 +329,7 @@ fn kept(site: &Site) -> Result<()> {
     let _faults = failing(site, BUSY)?;
     load.broken_off()?;
     let left = load.leave()?;
-    ensure!(left == "EBUSY, ERROR", "leaving RESUMING: {left}");
+    ensure!(left == "EIO, ERROR", "leaving RESUMING: {left}");
     Ok(())
 }
 
