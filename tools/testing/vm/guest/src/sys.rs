@@ -139,6 +139,12 @@ pub fn duration(seconds: [u32; 2]) -> io::Result<Duration> {
     Ok(Duration::from_secs(seconds.into()))
 }
 
+/// Whether a scenario goes on for longer than in `make check`.
+pub fn is_long() -> io::Result<bool> {
+    let given = kernel_parameter("vmtest.seconds")?.is_some();
+    Ok(given || kernel_parameter("vmtest.all")?.is_some())
+}
+
 /// Chooses one of two numbers: the first in `make check`, the second in `make check-all`.
 pub fn rounds([usual, all]: [u32; 2]) -> io::Result<u32> {
     let long = kernel_parameter("vmtest.all")?.is_some();

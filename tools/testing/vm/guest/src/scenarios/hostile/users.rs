@@ -40,8 +40,10 @@ use vfio_mig::{
 const DURATION: [u32; 2] = [15, 300];
 /// Of so many requests, one must succeed.
 const SUCCEEDS: u64 = 5;
-/// In so many requests, each arc must be taken once.
+/// In so many requests, each arc must be taken once. Of fewer than [`MANY`], it is left to chance
+/// how often more than that.
 const ARC_EVERY: u64 = 1000;
+const MANY: u64 = 20 * ARC_EVERY;
 
 /// What is not tried with the C driver, and why.
 const NOT_WITH_C: [(Kind, &str); 1] = [(
@@ -60,11 +62,15 @@ struct Tried {
 /// Each arc that the device has was taken, often enough.
 fn all_arcs(device: Address, done: &Done) -> Result<()> {
     let features = Device::open(device)?.features()?;
+    let least = match done.requests {
+        few if few < MANY => 1,
+        many => many / ARC_EVERY,
+    };
     for (from, to) in features.arcs() {
         let arc = format!("{from} -> {to}");
         let taken = done.arcs.get(&arc).copied().unwrap_or(0);
         ensure!(
-            taken > 0 && taken >= done.requests / ARC_EVERY,
+            taken >= least,
             "{arc} was taken {taken} times in {} requests",
             done.requests
         );
@@ -120,7 +126,12 @@ pub fn run(results: &mut Results) -> Result<()> {
     for (kind, why) in NOT_WITH_C {
         results.progress(&format!("c: no {}: {why}", kind.name()));
     }
-    for tried in &tried {
+    // What random requests find in C is no failure of ours: `make check` is without it.
+    let is_long = sys::is_long()?;
+    for tried in tried
+        .iter()
+        .filter(|one| is_long || one.name != Driver::C.name())
+    {
         let name = format!("requests of hostile users, {}", tried.name);
         results.test(&name, |results| {
             requests(results, tried).with_context(|| format!("seed {seed}"))
