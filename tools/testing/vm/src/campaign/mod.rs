@@ -94,14 +94,11 @@ fn boot(paths: &Paths, accel: Accel, slice: &Slice) -> Result<Outcome> {
 pub fn again(paths: &Paths, slice: &Slice) -> Result<bool> {
     println!("{}: {}", slice, slice.scenario.about);
     let outcome = boot(paths, Accel::probe(paths)?, slice)?;
-    for test in outcome.tests.iter().filter(|test| !test.ok) {
-        println!("not ok: {}", test.name);
-        for line in &test.diagnostics {
-            println!("    {line}");
-        }
+    let ok = crate::show_failures(&outcome);
+    if ok {
+        println!("The logs are in {}", outcome.dir.display());
     }
-    println!("The logs are in {}", outcome.dir.display());
-    Ok(outcome.tests.iter().all(|test| test.ok))
+    Ok(ok)
 }
 
 /// Copies the files of a folder.

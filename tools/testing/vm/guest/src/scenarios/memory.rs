@@ -67,12 +67,19 @@ const POLL: Duration = Duration::from_millis(200);
 /// After that, memory does not come back any more.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A line of /proc/meminfo, in bytes.
+pub(super) fn meminfo(text: &str, name: &str) -> Result<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let word = line.and_then(|line| line.split_whitespace().next());
+    let kilobytes: u64 = word.with_context(|| format!("no {name}"))?.parse()?;
+    Ok(kilobytes << 10)
+}
+
 /// Free memory, in bytes.
 fn free() -> Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next());
-    Ok(kilobytes.context("no MemFree")?.parse::<u64>()? << 10)
+    meminfo(&fs::read_to_string("/proc/meminfo")?, "MemFree")
 }
 
 /// Free memory when nothing is freed any more: some pages wait for an RCU grace period
@@ -462,4 +469,16 @@ pub fn run(results: &mut Results) -> Result<()> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_memory_is_read() {
+        let text = "MemTotal: 7 kB\nMemFree:      12 kB\nSlab:  3 kB\n";
+        assert_eq!(meminfo(text, "MemFree").unwrap(), 12 << 10);
+        assert!(meminfo(text, "Nosuch").is_err());
+    }
 }

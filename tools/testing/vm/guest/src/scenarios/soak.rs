@@ -6,6 +6,7 @@
 use super::{
     compare::Site,
     dirty,
+    memory::meminfo,
     streams,
     NamedRun,
     Vfs, //
@@ -84,16 +85,6 @@ struct Amounts {
     files: u64,
     /// Processes, and threads of the kernel but those that work queues come and go with.
     tasks: u64,
-}
-
-/// A line of /proc/meminfo, in bytes.
-fn meminfo(text: &str, name: &str) -> Result<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let word = line.and_then(|line| line.split_whitespace().next());
-    let kilobytes: u64 = word.with_context(|| format!("no {name}"))?.parse()?;
-    Ok(kilobytes << 10)
 }
 
 fn tasks() -> Result<u64> {
@@ -330,12 +321,5 @@ mod tests {
             ..before
         };
         assert_eq!(before.lost(&better, 10), None);
-    }
-
-    #[test]
-    fn a_line_of_memory_is_read() {
-        let text = "MemTotal: 7 kB\nMemFree:      12 kB\nSlab:  3 kB\n";
-        assert_eq!(meminfo(text, "MemFree").unwrap(), 12 << 10);
-        assert!(meminfo(text, "Nosuch").is_err());
     }
 }
