@@ -61,6 +61,7 @@ const FIGURES: &[Figure] = &[
     ("downtime", ms, "downtime_ms"),
     ("pages that the VF has written", plain, "dirty_pages"),
     ("changes that delay the stop", plain, "reinits"),
+    ("  that came too late for it", plain, "refusals"),
     ("faults in the guest's log", plain, "guest_log_faults"),
     ("firmware violations", plain, "firmware_violations"),
 ];
@@ -107,6 +108,11 @@ const NOTES: &[(&str, &str)] = &[
         "how often the guest's driver made something new, such as a flow table, while QEMU copied \
          memory. QEMU stops the guest only when the destination has that, too. 0 is as good as any \
          other number",
+    ),
+    (
+        "refusals",
+        "the same when QEMU had stopped the guest already. QEMU gives such a migration up, the \
+         guest goes on where it was, and is migrated anew",
     ),
 ];
 
@@ -237,7 +243,7 @@ mod tests {
             "datagrams": 1850, "datagrams_lost": 13, "datagrams_missed": 0,
             "datagrams_wrong": 0, "datagrams_twice": 0, "frames_dropped": 5,
             "gap_ms": 512.3, "stop_gap_ms": 412.3, "downtime_ms": 301,
-            "dirty_pages": 1234, "reinits": 1,
+            "dirty_pages": 1234, "reinits": 1, "refusals": 0,
             "guest_log_faults": 0, "firmware_violations": 0,
             "timeline": { "begin": 50.0, "step_ms": 100.0, "bytes": vec![1000; 200] },
             "migrations": [{ "began_at": 55.0, "stopped_at": 56.0, "runs_at": 56.4 }],

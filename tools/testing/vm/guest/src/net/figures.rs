@@ -91,6 +91,12 @@ impl Sides<'_> {
         migrations.filter_map(|one| one[name].as_u64()).collect()
     }
 
+    /// How often QEMU has given a migration up for a change that came too late.
+    fn refusals(&self) -> usize {
+        let of = |one: &Value| one["refusals"].as_array().map_or(0, Vec::len);
+        self.migrations.iter().map(of).sum()
+    }
+
     /// The longest silence that a migration has caused, in milliseconds.
     fn stop_gap(&self) -> Option<f64> {
         let gaps = self.migrations.iter().filter_map(|one| {
@@ -136,6 +142,7 @@ impl Sides<'_> {
             "downtime_ms": self.of_migrations("downtime_ms").into_iter().max(),
             "dirty_pages": self.of_migrations("dirty_pages").iter().sum::<u64>(),
             "reinits": self.of_migrations("reinits").iter().sum::<u64>(),
+            "refusals": self.refusals(),
             "migrations": self.migrations,
         })
     }
@@ -253,7 +260,7 @@ mod tests {
             migrations: &[
                 json!({
                     "stopped_at": 11.25, "runs_at": 11.375, "downtime_ms": 125, "reinits": 1,
-                    "dirty_pages": 10,
+                    "dirty_pages": 10, "refusals": [[9.5, 10.5]],
                 }),
                 json!({ "downtime_ms": 100, "reinits": 1, "dirty_pages": 20 }),
             ],
@@ -265,7 +272,12 @@ mod tests {
     #[test]
     fn figures_are_of_all_migrations() {
         let figures = figures(&sides());
-        for (name, value) in [("downtime_ms", 125), ("reinits", 2), ("dirty_pages", 30)] {
+        for (name, value) in [
+            ("downtime_ms", 125),
+            ("reinits", 2),
+            ("dirty_pages", 30),
+            ("refusals", 1),
+        ] {
             assert_eq!(figures[name], value, "{name}");
         }
         assert_eq!(figures["stop_gap_ms"], 250.0);

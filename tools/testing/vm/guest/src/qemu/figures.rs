@@ -75,8 +75,8 @@ fn arcs(trace: &Trace, vf: &str, time: &Range<f64>) -> f64 {
 fn device(source: &Trace, destination: &Trace, vfs: (Assigned, Assigned), index: usize) -> Device {
     let (from, to) = (vfs.0.bdf.to_string(), vfs.1.bdf.to_string());
     let end = |time: Option<f64>| time.unwrap_or(f64::INFINITY);
-    let stopped = end(checkpoint(source, "src-downtime-start"))
-        ..end(checkpoint(destination, "dst-precopy-bh-vm-started"));
+    let stopped =
+        end(stopped_at(source))..end(checkpoint(destination, "dst-precopy-bh-vm-started"));
     let bytes = |in_downtime: bool| {
         let blocks = source.of("vfio_save_block").filter(|e| e.device == from);
         let blocks = blocks.filter(|event| (event.at >= stopped.start) == in_downtime);
@@ -116,9 +116,9 @@ fn begin(source: &Trace) -> Option<f64> {
     source.of("migrate_set_state").next().map(|event| event.at)
 }
 
-/// Whether the source has stopped the guest.
-pub fn is_stopped(source: &Trace) -> bool {
-    checkpoint(source, "src-downtime-start").is_some()
+/// When the source has stopped the guest.
+pub fn stopped_at(source: &Trace) -> Option<f64> {
+    checkpoint(source, "src-downtime-start")
 }
 
 /// Whether the states of VFs went through channels of their own.
@@ -180,10 +180,11 @@ pub fn all(
         "dirty_pages": dirty_pages(source),
         "reinits": reinits(source),
         "began_at": begin(source),
-        "stopped_at": checkpoint(source, "src-downtime-start"),
+        "stopped_at": stopped_at(source),
         "runs_at": checkpoint(destination, "dst-precopy-bh-vm-started"),
         // Not yet.
         "source_ended_at": null,
+        "refusals": [],
         "devices": devices,
     })
 }

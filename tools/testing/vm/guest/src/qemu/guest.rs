@@ -55,6 +55,11 @@ pub(super) const NOTHING_FITS: u64 = 1;
 pub(super) const ANYTHING_FITS: u64 = 1 << 40;
 /// Time after which a socket that nobody reads from is full.
 const SENDING: Duration = Duration::from_secs(1);
+/// How often QEMU may give a migration up since a VF's new initial bytes came too late. The
+/// next one is not likely to meet that, too.
+const MOST_REFUSALS: usize = 4;
+/// What QEMU says of such a migration.
+const REFUSAL: &str = "Switchover ACK was requested by ";
 /// All capabilities that are used somewhere.
 const CAPABILITIES: &[&str] = &[
     "events",
@@ -114,6 +119,14 @@ pub enum Death {
     InPreCopy,
     /// While the guest's VFs are stopped, and their last state is sent.
     InStopCopy,
+}
+
+/// Whether QEMU has given a migration up since a VF had new initial bytes when the guest was
+/// stopped already, and the destination could not say in time that it has them. Nothing is
+/// wrong then: the guest goes on in the source, and can be migrated again.
+fn is_refusal(info: &Value) -> bool {
+    let said = info["error-desc"].as_str().unwrap_or_default();
+    info["status"] == "failed" && said.starts_with(REFUSAL)
 }
 
 /// How often the guest has found its VF to be reset.
@@ -179,6 +192,8 @@ pub struct Guest<'a> {
     resets: usize,
     /// How many QEMUs there were before this one.
     qemus: u32,
+    /// How its last migration goes to the other QEMU.
+    channel: Channel,
 }
 
 impl<'a> Guest<'a> {
@@ -199,6 +214,7 @@ impl<'a> Guest<'a> {
             said: String::new(),
             resets: 0,
             qemus: 0,
+            channel: Channel::Socket,
         };
         results.say("qemu-0: the guest boots");
         guest.hear(results, BOOT_TIMEOUT)?;
@@ -229,6 +245,7 @@ impl<'a> Guest<'a> {
         }
         set_up(&mut qemu, channel)?;
         set_up(&mut self.qemu, channel)?;
+        self.channel = channel;
         Ok(qemu)
     }
 
@@ -254,12 +271,37 @@ impl<'a> Guest<'a> {
         source
     }
 
-    /// Waits until it has arrived. Returns the figures of the migration.
+    /// Waits until it has arrived, and migrates it anew if QEMU gives that up for nothing but the
+    /// time at which a VF had new initial bytes. Returns the figures of the migration.
     pub fn arrive(&mut self, results: &mut Results, mut destination: Qemu) -> Result<Value> {
-        let info = self
-            .qemu
-            .wait_for_status(results, "completed", Some(&mut destination.trace))
-            .with_context(|| destination.said())?;
+        let mut refusals = Vec::new();
+        let info = loop {
+            let info = self
+                .qemu
+                .wait_for_migration(
+                    results,
+                    "completed",
+                    Some(&mut destination.trace),
+                    |info, _| {
+                        info["status"] == "completed"
+                            || is_refusal(info) && refusals.len() < MOST_REFUSALS
+                    },
+                )
+                .with_context(|| destination.said())?;
+            if info["status"] == "completed" {
+                break info;
+            }
+            let stopped = figures::stopped_at(&self.qemu.trace);
+            drop(destination);
+            self.go_on(results)?;
+            refusals.push((stopped, crate::net::now()));
+            results.say(&format!(
+                "{}: QEMU does not wait for what a VF has made while the guest is stopped; the \
+                 guest is migrated anew",
+                self.qemu.name()
+            ));
+            destination = self.begin(results, self.channel, (MAX_BANDWIDTH, MEASURED))?;
+        };
         destination.wait_for_status(results, "completed", None)?;
         let status = self.qemu.execute("query-status", json!({}))?;
         ensure!(
@@ -278,6 +320,7 @@ impl<'a> Guest<'a> {
         drop(source);
         let mut figures = figures?;
         figures["source_ended_at"] = crate::net::now().into();
+        figures["refusals"] = json!(refusals);
         self.go_on(results)?;
         Ok(figures)
     }
@@ -519,6 +562,20 @@ impl<'a> Guest<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_vf_that_was_late_is_a_reason_to_migrate_anew() {
+        let late = "Switchover ACK was requested by 1 devices during switchover";
+        for (status, said, expected) in [
+            ("failed", late, true),
+            ("cancelled", late, false),
+            ("failed", "Unable to write to socket: Broken pipe", false),
+        ] {
+            let info = json!({ "status": status, "error-desc": said });
+            assert_eq!(is_refusal(&info), expected, "{info}");
+        }
+        assert!(!is_refusal(&json!({ "status": "failed" })));
+    }
 
     #[test]
     fn a_report_that_is_lost_or_repeated_is_noticed() {

@@ -184,7 +184,7 @@ impl Guest<'_> {
     /// the source did not stop the guest.
     pub fn check_not_ready(&mut self, results: &mut Results) -> Result<()> {
         self.qemu.trace.tell(results)?;
-        let stopped = figures::is_stopped(&self.qemu.trace);
+        let stopped = figures::stopped_at(&self.qemu.trace).is_some();
         let acks = figures::acks(&self.qemu.trace);
         ensure!(
             acks == 0 && !stopped,

@@ -268,6 +268,8 @@ impl<'a> Trial<'a> {
         // what a PF of that HCA sends to the guest.
         self.provoked
             .extend(at("stopped_at").zip(at("source_ended_at")));
+        // What comes while the VF is suspended is dropped, whether or not the guest then goes.
+        self.provoked.extend(refusals(&figures));
         self.migrations.push(figures);
     }
 
@@ -306,6 +308,13 @@ impl<'a> Trial<'a> {
         };
         Ok(sides.figures())
     }
+}
+
+/// From when to when the guest of a migration with these figures stood still for one that QEMU
+/// has given up.
+fn refusals(figures: &Value) -> impl Iterator<Item = (f64, f64)> + '_ {
+    let all = figures["refusals"].as_array().into_iter().flatten();
+    all.filter_map(|one| one[0].as_f64().zip(one[1].as_f64()))
 }
 
 /// Something that is done to a guest while it streams.
