@@ -9,6 +9,8 @@ mod slice;
 mod splats;
 
 pub use parts::{
+    parameter,
+    seconds,
     wanted,
     Part, //
 };
@@ -72,6 +74,7 @@ pub fn needs(parts: &[&Part]) -> BTreeSet<Need> {
 
 /// Runs the machine of a slice.
 fn boot(paths: &Paths, accel: Accel, slice: &Slice) -> Result<Outcome> {
+    let seconds = seconds(slice.scenario.name).context("no part has this scenario")?;
     Machine {
         paths,
         accel,
@@ -80,11 +83,7 @@ fn boot(paths: &Paths, accel: Accel, slice: &Slice) -> Result<Outcome> {
         // With all checkers, the usual length takes as long as the full one with others.
         all: slice.kernel != Kernel::Debug,
         properties: "",
-        parameters: &format!(
-            "{} vmtest.seconds={}",
-            seed::parameter(slice.seed),
-            parts::seconds(slice.scenario.name)
-        ),
+        parameters: &format!("{} {}", seed::parameter(slice.seed), parameter(seconds)),
     }
     .run(|_: News<'_>| ())
     .with_context(|| slice.to_string())

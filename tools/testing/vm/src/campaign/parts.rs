@@ -132,10 +132,16 @@ impl Part {
     }
 }
 
-/// How long a machine with this scenario goes on that has no end of its own.
-pub fn seconds(scenario: &str) -> u32 {
+/// How long a machine with this scenario goes on that has no end of its own, if it is in a
+/// campaign.
+pub fn seconds(scenario: &str) -> Option<u32> {
     let has = |part: &&Part| part.scenarios.iter().any(|(name, _)| *name == scenario);
-    ALL.iter().find(has).map_or(0, |part| part.seconds)
+    ALL.iter().find(has).map(|part| part.seconds)
+}
+
+/// Has a machine go on for so many seconds.
+pub fn parameter(seconds: u32) -> String {
+    format!("vmtest.seconds={seconds}")
 }
 
 /// The parts that `only` chooses.
@@ -172,7 +178,7 @@ mod tests {
             assert!(part
                 .scenarios
                 .iter()
-                .all(|(name, _)| seconds(name) == part.seconds));
+                .all(|(name, _)| seconds(name) == Some(part.seconds)));
         }
     }
 

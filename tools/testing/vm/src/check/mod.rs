@@ -8,6 +8,7 @@ mod tally;
 use crate::{
     accel::Accel,
     bench,
+    campaign,
     children,
     fuzz,
     machine::Machine,
@@ -195,6 +196,17 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// The parameters of a machine. With all checkers, what has no end of its own goes on for as
+    /// long as in a campaign.
+    fn parameters(&self, kernel: Kernel, scenario: &Scenario) -> String {
+        let seed = seed::parameter(self.seed);
+        let of_campaign = self.extent == Extent::All && kernel == Kernel::Debug;
+        match campaign::seconds(scenario.name).filter(|_| of_campaign) {
+            Some(seconds) => format!("{seed} {}", campaign::parameter(seconds)),
+            None => seed,
+        }
+    }
+
     fn machine(&self, accel: Accel, kernel: Kernel, scenario: &'static Scenario) -> Result<()> {
         let group = scenario.group(kernel);
         let begin = Instant::now();
@@ -206,7 +218,7 @@ impl Check<'_> {
             // With all checkers, the usual length takes as long as the full one with others.
             all: self.extent == Extent::All && kernel != Kernel::Debug,
             properties: "",
-            parameters: &seed::parameter(self.seed),
+            parameters: &self.parameters(kernel, scenario),
         }
         .run(|_| ())
         .with_context(|| group.clone())?;
