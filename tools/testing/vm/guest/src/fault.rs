@@ -34,6 +34,8 @@ use vfio_mig::bdf::Bdf;
 pub mod opcode {
     /// Any.
     pub const ANY: u16 = mlx5_emu_regs::FAULT_ANY_OPCODE;
+    /// Asks for capabilities.
+    pub const QUERY_HCA_CAP: u16 = 0x100;
     /// Enables a function. A PF that is loaded enables itself, and then its VFs.
     pub const ENABLE_HCA: u16 = 0x104;
     /// Stops a side of a VHCA.
