@@ -374,8 +374,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "firmware-late",
-        about: "commands of each request that mlx5_core gives up: they are answered too late, or \
-                their event is lost",
+        about: "commands of each request that mlx5_core gives up: they are answered, or told of, \
+                too late",
         suite: Suite::Campaign,
         // The stock kernel has no dirty bitmaps.
         kernels: &[Intree, Debug],

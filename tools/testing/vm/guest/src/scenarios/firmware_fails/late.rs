@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Commands that mlx5_core gives up: firmware carries them out later, or has carried them out,
-//! but the event that tells of it is lost.
+//! but the event that tells of it comes when nobody waits for it any more.
 
 use super::{
     again,
@@ -42,6 +42,7 @@ use anyhow::{
 use fastrand::Rng;
 use std::{
     rc::Rc,
+    thread,
     time::{
         Duration,
         Instant, //
@@ -53,9 +54,13 @@ use vm_common::names;
 const DURATION: [u32; 2] = [20, 1500];
 /// Commands of each request, of which each is given up in two ways.
 const OF_PATH: [u32; 2] = [1, 200];
-/// Commands that mlx5_core may lose: it has 31 slots, and gets one of a lost event back only
-/// if the PF is reloaded.
+/// Commands after which the PF is reloaded: mlx5_core has 31 slots, and one is taken until the
+/// event of its command has come.
 const SLOTS: u32 = 12;
+/// When the event of a command comes: mlx5_core has given the command up by then, which takes it
+/// less than seven seconds. It must come: an mlx5_core that is unloaded waits for all of its slots
+/// (mlx5_cmd_use_polling()), without an end, and cannot be killed.
+const UNTOLD: Duration = Duration::from_secs(15);
 /// Long enough to have each command of a request be one that has met a fault.
 const SHORT: Duration = Duration::from_millis(1);
 
@@ -64,7 +69,7 @@ const SHORT: Duration = Duration::from_millis(1);
 enum Late {
     /// Firmware carries it out when it was given up.
     Held,
-    /// Firmware has carried it out, and the event of that is lost.
+    /// Firmware has carried it out, and does not tell so in time.
     Untold,
 }
 
@@ -105,7 +110,7 @@ impl Case {
     fn title(&self, driver: Driver) -> String {
         let how = match self.late {
             Late::Held => "is answered too late",
-            Late::Untold => "loses its event",
+            Late::Untold => "is told of too late",
         };
         format!(
             "{} driver, {}, command {} {how}",
@@ -140,9 +145,17 @@ struct Bench {
     digest: u64,
     faults: Faults,
     log: Log,
+    /// When the last event of a command that was given up has come.
+    told: Instant,
 }
 
 impl Bench {
+    /// Reloads the PF, whose driver must have all events for that.
+    fn reload(&self) -> Result<()> {
+        thread::sleep(self.told.saturating_duration_since(Instant::now()));
+        Pf::find()?.reload()
+    }
+
     /// A VF that is ready for a request, and the violations before that.
     fn ready(&self, path: &Path) -> Result<(Session, u64)> {
         let mut session = Session::open(self.driver, self.site.vf, self.stream.clone())?;
@@ -193,11 +206,17 @@ impl Bench {
         let fired = self.faults.fired()?;
         match case.late {
             Late::Held => self.faults.arm(Fault::held(opcode::ANY).nth(case.nth))?,
-            Late::Untold => self.faults.arm_event(event::CMD, case.nth, Event::Lost)?,
+            Late::Untold => {
+                let untold = Event::Late(UNTOLD);
+                self.faults.arm_event(event::CMD, case.nth, untold)?;
+            }
         }
         let result = words(&(case.path.work)(&mut session));
         let read = words(&session.settle());
         let state = session.state()?;
+        if case.late == Late::Untold {
+            self.told = Instant::now() + UNTOLD;
+        }
         ensure!(self.faults.fired()? != fired, "no command was late");
         let read_ended = read == "ok" || read == paths::OF_READ;
         let ended = case.path.may_end(self.driver, &result, libc::ETIMEDOUT) && read_ended;
@@ -240,6 +259,7 @@ fn run_driver(results: &mut Results, vfs: &Vfs, driver: Driver) -> Result<()> {
         digest,
         faults: Faults::open()?,
         log: Log::new()?,
+        told: Instant::now(),
     };
     let mut counts = Counts::new(driver.name());
     let mut rng = Rng::with_seed(seed);
@@ -275,7 +295,7 @@ fn run_driver(results: &mut Results, vfs: &Vfs, driver: Driver) -> Result<()> {
                 counts.wrong_results += u64::from(done.is_err());
                 tried += 1;
                 if tried % SLOTS == 0 {
-                    Pf::find()?.reload()?;
+                    bench.reload()?;
                 }
                 done.with_context(|| format!("seed {seed}; {}", again("firmware-late", &title)))
             });
@@ -283,7 +303,7 @@ fn run_driver(results: &mut Results, vfs: &Vfs, driver: Driver) -> Result<()> {
     }
     results.test(
         &format!("{} driver, reloading the PF", driver.name()),
-        |_| Pf::find()?.reload(),
+        |_| bench.reload(),
     );
     counts.report(results);
     Ok(())
