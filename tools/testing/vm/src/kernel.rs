@@ -38,6 +38,9 @@ const ONLY_INTREE: &[&str] = &["iommufd", "mtty"];
 
 /// What only some scenarios load.
 const LATER: &[&str] = &["vfio_pci", drivers::HOOKS];
+/// What injects errors of PCI Express, for scenarios that load it. The in-tree kernels do not
+/// have it.
+const STOCK_LATER: &[&str] = &["aer_inject"];
 /// For machines with a network. The in-tree kernels have it in their images.
 const NETWORK: &str = "8021q";
 /// For machines in the machine: its hardware decides which one loads.
@@ -215,7 +218,9 @@ pub fn modules(
     let more = list.len();
     let kvm = (kernel != Kernel::Stock || is_host).then_some(KVM);
     let examples = machine.kunit.then_some(drivers::EXAMPLES);
-    let later = LATER.iter().chain(kvm.into_iter().flatten()).copied();
+    let of_stock = (kernel == Kernel::Stock).then_some(STOCK_LATER);
+    let later = LATER.iter().chain(of_stock.into_iter().flatten());
+    let later = later.chain(kvm.into_iter().flatten()).copied();
     for name in later.chain(examples).filter(&here) {
         add(name, &files, &mut list)?;
     }

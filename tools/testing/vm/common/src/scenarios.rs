@@ -339,6 +339,20 @@ pub const ALL: &[Scenario] = &[
         machine: USUAL,
     },
     Scenario {
+        name: "life",
+        about: "PFs that are reset, reloaded, unbound or unplugged, hosts that sleep, processes \
+                that end: in each state, in the middle of each call",
+        suite: Suite::Check,
+        kernels: ALSO_DEBUG,
+        seconds: 60,
+        machine: Machine {
+            properties: ",num-vfs=4",
+            limit: HOUR,
+            bitmaps: true,
+            ..USUAL
+        },
+    },
+    Scenario {
         name: "soak",
         about: "migrations back and forth with faults, resets and DMA logging; nothing is lost \
                 in the end",

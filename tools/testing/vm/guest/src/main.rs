@@ -97,6 +97,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("--hold") => scenarios::hold(&args[2..]),
+        Some("--user") => scenarios::use_vf(&args[2..]),
         Some("--report") => scenarios::report_for_ever(&args[2..]),
         _ if std::process::id() == 1 => {
             if let Err(err) = run() {

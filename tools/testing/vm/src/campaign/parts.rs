@@ -10,7 +10,8 @@ use vm_common::{
     kernel::Kernel::{
         self,
         Debug,
-        Intree, //
+        Intree,
+        Stock, //
     },
     names,
     scenarios::{
@@ -97,6 +98,7 @@ pub const ALL: &[Part] = &[
         name: "life",
         about: "resets, PFs that are reloaded, processes that are killed, all calls at once",
         scenarios: &[
+            ("life", &[Stock, Intree, Debug]),
             ("races", BOTH),
             ("resets", BOTH),
             ("resets-chunks", BOTH),

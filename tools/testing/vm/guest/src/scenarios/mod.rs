@@ -18,6 +18,7 @@ mod firmware_fails;
 mod hooks;
 mod hostile;
 mod kunit;
+mod life;
 mod loads;
 mod many;
 mod matrix;
@@ -55,6 +56,7 @@ mod waits;
 
 pub use badinput::hold;
 pub use dirty::report_for_ever;
+pub use life::use_vf;
 
 use crate::{
     hca::{
@@ -95,6 +97,7 @@ const ALL: &[&[NamedRun]] = &[
     hooks::SCENARIOS,
     hostile::SCENARIOS,
     kunit::SCENARIOS,
+    life::SCENARIOS,
     many::SCENARIOS,
     matrix::SCENARIOS,
     memory::SCENARIOS,

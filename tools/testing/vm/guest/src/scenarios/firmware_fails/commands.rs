@@ -42,7 +42,7 @@ use anyhow::{
 };
 use fastrand::Rng;
 use std::{
-    rc::Rc,
+    sync::Arc,
     time::{
         Duration,
         Instant, //
@@ -101,7 +101,7 @@ struct Seen {
 struct Bench {
     driver: Driver,
     site: Site,
-    stream: Rc<[u8]>,
+    stream: Arc<[u8]>,
     digest: u64,
     faults: Faults,
     log: Log,

@@ -37,7 +37,7 @@ use anyhow::{
 };
 use mlx5_emu_regs as regs;
 use std::{
-    rc::Rc,
+    sync::Arc,
     thread,
     time::Duration, //
 };
@@ -145,7 +145,7 @@ fn about_another(site: &Site) -> Result<()> {
 }
 
 /// All requests, while the event of each command is late.
-fn commands_late(driver: Driver, site: &Site, stream: &Rc<[u8]>) -> Result<u32> {
+fn commands_late(driver: Driver, site: &Site, stream: &Arc<[u8]>) -> Result<u32> {
     let faults = Faults::open()?;
     for path in paths::ALL {
         let mut session = Session::open(driver, site.vf, stream.clone())?;
@@ -166,7 +166,7 @@ pub(super) fn run(
     results: &mut Results,
     (driver, only): (Driver, &str),
     site: &Site,
-    stream: &Rc<[u8]>,
+    stream: &Arc<[u8]>,
     counts: &mut Counts,
 ) {
     let mut run = |results: &mut Results, name: &str, test: &dyn Fn() -> Result<u32>| {

@@ -41,7 +41,7 @@ use anyhow::{
 };
 use fastrand::Rng;
 use std::{
-    rc::Rc,
+    sync::Arc,
     thread,
     time::{
         Duration,
@@ -141,7 +141,7 @@ impl Case {
 struct Bench {
     driver: Driver,
     site: Site,
-    stream: Rc<[u8]>,
+    stream: Arc<[u8]>,
     digest: u64,
     faults: Faults,
     log: Log,

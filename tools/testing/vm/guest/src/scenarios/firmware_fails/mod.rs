@@ -7,8 +7,8 @@ mod commands;
 mod events;
 mod late;
 mod log;
-mod paths;
-mod session;
+pub(super) mod paths;
+pub(super) mod session;
 mod statuses;
 
 use super::{
@@ -25,7 +25,7 @@ pub const SCENARIOS: &[NamedRun] = &[
 ];
 
 /// A result in words.
-fn words(result: &io::Result<()>) -> String {
+pub(super) fn words(result: &io::Result<()>) -> String {
     match result {
         Ok(()) => "ok".to_string(),
         Err(err) => match err.raw_os_error() {
@@ -36,7 +36,7 @@ fn words(result: &io::Result<()>) -> String {
 }
 
 /// How to run a test of a scenario alone.
-fn again(scenario: &str, title: &str) -> String {
+pub(super) fn again(scenario: &str, title: &str) -> String {
     let kernel = sys::kernel_parameter("vmtest.kernel_name").ok().flatten();
     let kernel = kernel.unwrap_or_else(|| "KERNEL".to_string());
     format!(

@@ -19,12 +19,12 @@ use vfio_mig::state::State;
 use vm_common::names;
 
 /// A request: how to get ready, and what it does.
-pub(super) struct Path {
-    pub(super) name: &'static str,
+pub(in crate::scenarios) struct Path {
+    pub(in crate::scenarios) name: &'static str,
     /// The states that the device is in before, one after the other.
     before: &'static [State],
     ready: fn(&mut Session) -> io::Result<()>,
-    pub(super) work: fn(&mut Session) -> io::Result<()>,
+    pub(in crate::scenarios) work: fn(&mut Session) -> io::Result<()>,
     /// Its commands that fail.
     opcodes: &'static [u16],
     /// How many of each of them.
@@ -119,7 +119,7 @@ pub(super) const OF_READ: &str = "ENODEV";
 use State as S;
 
 /// All.
-pub(super) const ALL: &[Path] = &[
+pub(in crate::scenarios) const ALL: &[Path] = &[
     Path {
         name: "binding",
         ready: |session| {
@@ -307,7 +307,7 @@ pub(super) const ALL: &[Path] = &[
 
 impl Path {
     /// Gets the VF ready.
-    pub(super) fn get_ready(&self, session: &mut Session) -> io::Result<()> {
+    pub(in crate::scenarios) fn get_ready(&self, session: &mut Session) -> io::Result<()> {
         for state in self.before {
             session.set(*state)?;
         }

@@ -24,8 +24,11 @@ use std::{
         Read,
         Write, //
     },
-    os::fd::AsFd,
-    rc::Rc, //
+    os::fd::{
+        AsFd,
+        OwnedFd, //
+    },
+    sync::Arc, //
 };
 use vfio_mig::{
     bdf::Bdf,
@@ -48,11 +51,11 @@ const MEMORY: LoggingRange = LoggingRange {
 };
 
 /// A VF, and the data file of its session.
-pub(super) struct Session {
+pub(in crate::scenarios) struct Session {
     driver: Driver,
     bdf: Bdf,
     /// A stream that can be loaded.
-    stream: Rc<[u8]>,
+    stream: Arc<[u8]>,
     vf: Option<Vf>,
     file: Option<File>,
 }
@@ -62,13 +65,13 @@ fn closed() -> io::Error {
 }
 
 /// An error that is not of the device.
-pub(super) fn other(err: anyhow::Error) -> io::Error {
+pub(in crate::scenarios) fn other(err: anyhow::Error) -> io::Error {
     io::Error::other(format!("{err:#}"))
 }
 
 impl Session {
     /// Opens the VF.
-    pub(super) fn open(driver: Driver, bdf: Bdf, stream: Rc<[u8]>) -> Result<Self> {
+    pub(in crate::scenarios) fn open(driver: Driver, bdf: Bdf, stream: Arc<[u8]>) -> Result<Self> {
         Ok(Self {
             driver,
             bdf,
@@ -86,15 +89,27 @@ impl Session {
         self.file.as_mut().ok_or_else(closed)
     }
 
+    /// Whether the VF can log DMA.
+    pub(in crate::scenarios) fn logs(&self) -> bool {
+        self.device().is_ok_and(|device| {
+            device.has_feature(uapi::FEATURE_DMA_LOGGING_STOP, uapi::FEATURE_SET)
+        })
+    }
+
+    /// Another descriptor of the device.
+    pub(in crate::scenarios) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.device()?.fd().try_clone_to_owned()
+    }
+
     /// Asks for a state.
-    pub(super) fn set(&mut self, to: State) -> io::Result<()> {
+    pub(in crate::scenarios) fn set(&mut self, to: State) -> io::Result<()> {
         let file = uapi::set_state(self.device()?.fd(), to.0)?;
         self.file = file.map(File::from).or(self.file.take());
         Ok(())
     }
 
     /// Reads what there is to read.
-    pub(super) fn read_all(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn read_all(&mut self) -> io::Result<()> {
         let mut bytes = Vec::new();
         match self.file()?.read_to_end(&mut bytes) {
             Err(err) if err.raw_os_error() == Some(libc::ENOMSG) => Ok(()),
@@ -103,7 +118,7 @@ impl Session {
     }
 
     /// Closes the data file of a session that has ended: nothing can be read any more.
-    pub(super) fn close_ended(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn close_ended(&mut self) -> io::Result<()> {
         let read = self.read_all();
         self.file = None;
         match read {
@@ -113,13 +128,13 @@ impl Session {
     }
 
     /// Writes a whole stream.
-    pub(super) fn write_all(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn write_all(&mut self) -> io::Result<()> {
         let stream = self.stream.clone();
         self.file()?.write_all(&stream)
     }
 
     /// Changes the state of the VF, and creates objects.
-    pub(super) fn work(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn work(&mut self) -> io::Result<()> {
         let vf = self.vf.as_ref().ok_or_else(closed)?;
         let work = || {
             vf.command(regs::CMD_CREATE_STATE, &[16, 90])?;
@@ -130,61 +145,61 @@ impl Session {
     }
 
     /// VFIO_MIG_GET_PRECOPY_INFO.
-    pub(super) fn info(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn info(&mut self) -> io::Result<()> {
         let file = self.file()?;
         uapi::precopy_info(file.as_fd(), PrecopyInfo::default()).map(drop)
     }
 
     /// Opts in to version 2 of it.
-    pub(super) fn opt_in(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn opt_in(&mut self) -> io::Result<()> {
         let opted_in = self.device()?.opt_in_precopy_info_v2();
         opted_in.map_err(|err| io::Error::other(err.to_string()))
     }
 
     /// VFIO_DEVICE_FEATURE_MIG_DATA_SIZE.
-    pub(super) fn data_size(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn data_size(&mut self) -> io::Result<()> {
         errno(self.device()?.data_size().map(drop))
     }
 
     /// Starts DMA logging.
-    pub(super) fn start_logging(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn start_logging(&mut self) -> io::Result<()> {
         uapi::logging_start(self.device()?.fd(), regs::PAGE, &[MEMORY]).map(drop)
     }
 
     /// Asks for a report.
-    pub(super) fn report(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn report(&mut self) -> io::Result<()> {
         uapi::logging_report(self.device()?.fd(), MEMORY, regs::PAGE).map(drop)
     }
 
     /// Stops DMA logging.
-    pub(super) fn stop_logging(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn stop_logging(&mut self) -> io::Result<()> {
         errno(self.device()?.stop_logging())
     }
 
     /// VFIO_DEVICE_RESET.
-    pub(super) fn reset(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn reset(&mut self) -> io::Result<()> {
         errno(self.device()?.reset())
     }
 
     /// Closes the data file, and the VF.
-    pub(super) fn close(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn close(&mut self) -> io::Result<()> {
         self.file = None;
         self.vf = None;
         Ok(())
     }
 
     /// Takes the VF, which is closed, from its driver.
-    pub(super) fn unbind(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn unbind(&mut self) -> io::Result<()> {
         hca::unbind(self.bdf).map_err(other)
     }
 
     /// Binds the VF to its driver.
-    pub(super) fn bind(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn bind(&mut self) -> io::Result<()> {
         hca::bind(self.bdf, self.driver).map_err(other)
     }
 
     /// Waits for a SAVE that was begun, by reading what it saves. Returns the error of a read.
-    pub(super) fn settle(&mut self) -> io::Result<()> {
+    pub(in crate::scenarios) fn settle(&mut self) -> io::Result<()> {
         let Ok(device) = self.device() else {
             return Ok(());
         };
@@ -196,7 +211,7 @@ impl Session {
     }
 
     /// The state of the VF, in words.
-    pub(super) fn state(&self) -> Result<String> {
+    pub(in crate::scenarios) fn state(&self) -> Result<String> {
         match &self.vf {
             Some(vf) => Ok(vf.device().state()?.to_string()),
             None => Ok("closed".to_string()),
@@ -204,14 +219,14 @@ impl Session {
     }
 
     /// Violations of the firmware interface since power-on.
-    pub(super) fn violations(&self) -> Result<u64> {
+    pub(in crate::scenarios) fn violations(&self) -> Result<u64> {
         self.vf.as_ref().ok_or_else(closed)?.violations()
     }
 
     /// Gets the VF to RUNNING by a reset, whatever state it is in, and has it work. A VF
     /// without migration, as its driver could not find out when it was bound, is bound again.
     /// Returns the violations since power-on.
-    pub(super) fn recover(mut self) -> Result<u64> {
+    pub(in crate::scenarios) fn recover(mut self) -> Result<u64> {
         if self.vf.is_none() {
             self.vf = Some(Vf::open(self.bdf, PAGES)?);
         }

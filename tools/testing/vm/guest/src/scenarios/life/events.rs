@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What happens to a VF that a process uses.
+
+use super::{
+    host,
+    place::Place, //
+};
+use crate::{
+    fault::{
+        opcode,
+        Fault, //
+    },
+    hca::{
+        self,
+        Driver,
+        Pf, //
+    },
+    kmsg,
+    reset,
+    scenarios::{
+        compare::errno_name,
+        Vfs, //
+    },
+    sys, //
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use std::{
+    io,
+    os::fd::{
+        AsFd,
+        OwnedFd, //
+    },
+    time::Duration, //
+};
+use vfio_mig::{
+    bdf::Bdf,
+    uapi, //
+};
+use vm_common::drivers;
+
+/// How it happens.
+#[derive(Clone, Copy)]
+pub(super) enum How {
+    /// Through a descriptor of the device.
+    Device(fn(&OwnedFd) -> Result<()>),
+    /// By the host, to a VF or all of them.
+    Host(fn(Bdf) -> Result<()>),
+}
+
+/// An event.
+pub(super) struct Event {
+    pub(super) name: &'static str,
+    pub(super) how: How,
+    /// Whether it goes on until the device is closed.
+    pub(super) waits_for_users: bool,
+    /// Whether processes stand still, so that none can have firmware release a command.
+    pub(super) stops_processes: bool,
+    /// Whether it comes to something else if the device is closed.
+    pub(super) is_of_users: bool,
+    /// What calls may fail with.
+    pub(super) errors: &'static [i32],
+    /// What the kernel may say.
+    pub(super) says: &'static [&'static str],
+    /// Why this kernel cannot have it, if it cannot.
+    pub(super) missing: fn() -> Option<&'static str>,
+    /// Puts back what was taken away. All VFs are made anew if it returns true.
+    pub(super) mend: fn() -> Result<bool>,
+    /// Why the C driver is not tried with it at a place, if it is not.
+    pub(super) c: fn(Place) -> Option<&'static str>,
+}
+
+impl Event {
+    /// Lets it happen to a VF, whose device is open.
+    pub(super) fn happen(&self, vf: Bdf, device: Option<&OwnedFd>) -> Result<()> {
+        match self.how {
+            How::Device(happen) => happen(device.context("no device")?),
+            How::Host(happen) => happen(vf),
+        }
+    }
+
+    /// A command that is under way while it happens.
+    pub(super) fn late_command(&self) -> Fault {
+        match self.stops_processes {
+            true => Fault::late(opcode::ANY, LATE),
+            false => Fault::held(opcode::ANY),
+        }
+    }
+
+    /// Whether a call may end so, in words.
+    pub(super) fn allows(&self, result: &str) -> bool {
+        result == "ok" || self.errors.iter().any(|errno| errno_name(*errno) == result)
+    }
+}
+
+/// How late a command is that nobody can release.
+const LATE: Duration = Duration::from_millis(700);
+/// Errors of calls whose PF goes away or comes back.
+const OF_PF: &[i32] = &[
+    libc::ECANCELED,
+    libc::EINVAL,
+    libc::EIO,
+    libc::ENODEV,
+    libc::ENOTCONN,
+];
+/// Errors of calls that a reset ends.
+const OF_RESET: &[i32] = &[libc::ECANCELED, libc::EINVAL, libc::ENODEV, libc::ENOTCONN];
+/// How long anything may take: more than an unbinding waits before it says so.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why the C driver is not tried with a session that ends, if it is not.
+pub(super) fn loses_file(place: Place) -> Option<&'static str> {
+    place.saves().then_some(
+        "it loses a reference to its file if a session ends before it has dealt with a SAVE",
+    )
+}
+
+fn nothing() -> Option<&'static str> {
+    None
+}
+
+const EVENT: Event = Event {
+    name: "",
+    how: How::Host(|_| Ok(())),
+    waits_for_users: false,
+    stops_processes: false,
+    is_of_users: false,
+    errors: &[],
+    says: &[],
+    missing: nothing,
+    mend: || Ok(false),
+    c: loses_file,
+};
+
+/// A PF that goes and comes back: its VFs run then, so that firmware refuses commands that the
+/// state before asks for.
+const RETURN: Event = Event {
+    errors: OF_PF,
+    says: &["VHCA"],
+    ..EVENT
+};
+
+/// An error after which the PF does not come back by itself: the emulated root port does not say
+/// that its link is active, and the kernel gives the PF up.
+const LOSS: Event = Event {
+    errors: OF_PF,
+    says: &["VHCA"],
+    missing: host::no_errors,
+    mend: || {
+        host::remove_pf()?;
+        host::rescan()?;
+        Ok(true)
+    },
+    ..EVENT
+};
+
+/// An event that goes on until the device is closed, after which there are no VFs.
+const REMOVAL: Event = Event {
+    waits_for_users: true,
+    errors: OF_PF,
+    mend: || Ok(true),
+    ..EVENT
+};
+
+/// Tries to unload each module, none of which can be unloaded while a device is open.
+fn unload(_: Bdf) -> Result<()> {
+    let modules = drivers::ours().filter(|name| *name != "vfio_ivshmem_rust");
+    for module in modules.chain([drivers::ABSTRACTIONS, "mlx5_core", "vfio_pci_core", "vfio"]) {
+        if !sys::is_module(module)? {
+            continue;
+        }
+        let unloaded = sys::unload_module(module);
+        let errno = unloaded.as_ref().err().and_then(io::Error::raw_os_error);
+        ensure!(
+            errno == Some(libc::EWOULDBLOCK),
+            "unloading {module}, which is in use: {unloaded:?}"
+        );
+    }
+    Ok(())
+}
+
+/// All.
+pub(super) const ALL: &[Event] = &[
+    Event {
+        name: "a reset",
+        how: How::Device(|device| {
+            uapi::with_value(device.as_fd(), uapi::VFIO_DEVICE_RESET, 0)?;
+            Ok(())
+        }),
+        errors: OF_RESET,
+        ..EVENT
+    },
+    Event {
+        name: "a reset by sysfs",
+        how: How::Host(|vf| Ok(reset::by_sysfs(vf)?)),
+        errors: OF_RESET,
+        ..EVENT
+    },
+    Event {
+        name: "devlink reload",
+        how: How::Host(|_| Pf::find()?.reload()),
+        ..RETURN
+    },
+    Event {
+        name: "unbinding the VF",
+        how: How::Host(hca::unbind),
+        ..REMOVAL
+    },
+    Event {
+        name: "turning SR-IOV off",
+        how: How::Host(|_| Pf::find()?.set_vfs(0)),
+        says: &[kmsg::PF_UNBIND],
+        ..REMOVAL
+    },
+    Event {
+        name: "unbinding the PF",
+        how: How::Host(|_| Pf::find()?.set_bound(false)),
+        says: &[kmsg::PF_UNBIND],
+        mend: || {
+            Pf::find()?.set_bound(true)?;
+            Ok(true)
+        },
+        ..REMOVAL
+    },
+    Event {
+        name: "unplugging the PF",
+        how: How::Host(|_| host::remove_pf()),
+        says: &[kmsg::PF_UNBIND],
+        mend: || {
+            host::rescan()?;
+            Ok(true)
+        },
+        ..REMOVAL
+    },
+    Event {
+        name: "unloading modules",
+        how: How::Host(unload),
+        is_of_users: true,
+        ..EVENT
+    },
+    Event {
+        name: "suspending the host",
+        how: How::Host(|_| host::suspend()),
+        stops_processes: true,
+        missing: host::no_suspend,
+        ..RETURN
+    },
+    Event {
+        name: "an error of PCI Express",
+        how: How::Host(|_| host::error_that_is_not_fatal()),
+        ..LOSS
+    },
+    Event {
+        name: "a fatal error of PCI Express",
+        how: How::Host(|_| host::fatal_error()),
+        ..LOSS
+    },
+];
+
+/// Makes VFs, whatever there is, and binds them. Returns the two of a driver.
+pub(super) fn vfs_anew(driver: Driver) -> Result<(Bdf, Bdf)> {
+    Ok(Vfs::new()?.of(driver))
+}
