@@ -32,7 +32,11 @@ pub const COUNTS: &str = "counts.log";
 /// What the emulated HCA holds against its drivers.
 pub const VIOLATIONS: &str = "violations.log";
 /// What the others do.
-pub const PEER_VIOLATIONS: &[&str] = &["violations-peer.log", "violations-other.log"];
+pub const PEER_VIOLATIONS: &[&str] = &[
+    "violations-peer.log",
+    "violations-other.log",
+    "violations-last.log",
+];
 
 /// The host's files, to be mounted read-only: those of the sysroot, with checkout
 /// and cache where they are on the host.
@@ -85,6 +89,16 @@ const WIRES: &[&str] = &[
     "pcie-root-port,id=rp-other,bus=pcie.0,chassis=5,pref64-reserve=128M",
 ];
 
+/// Where three HCAs are.
+const FOUR: &[&str] = &[
+    "-device",
+    "pcie-root-port,id=rp-peer,bus=pcie.0,chassis=4,pref64-reserve=128M",
+    "-device",
+    "pcie-root-port,id=rp-other,bus=pcie.0,chassis=5,pref64-reserve=128M",
+    "-device",
+    "pcie-root-port,id=rp-last,bus=pcie.0,chassis=6,pref64-reserve=128M",
+];
+
 /// A network of the first HCA's own, and where two others are.
 const UNLIKE: &[&str] = &[
     "-netdev",
@@ -100,6 +114,7 @@ fn extra_arguments(extra: Extra) -> &'static [&'static str] {
     match extra {
         Extra::Network => NETWORK,
         Extra::Unlike => UNLIKE,
+        Extra::Four => FOUR,
         Extra::Wires => WIRES,
         Extra::HostFiles => HOST_FILES,
         Extra::SharedMemory => SHARED_MEMORY,
@@ -128,19 +143,21 @@ fn counting(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
 }
 
 /// The HCAs beside the first one, each behind a port of its name. That of one network with the
-/// first is the same as that: what it saves, the other loads.
+/// first is the same as that, and so are all of four: what one saves, another loads.
 fn peers(scenario: &Scenario, properties: &str, dir: &Path) -> Vec<String> {
     let has = |extra| scenario.has(extra);
     let peers: &[(&str, &str)] = if has(Extra::Network) {
         &[("peer", ",netdev=net1")]
     } else if has(Extra::Unlike) {
         &[("peer", ""), ("other", ",vf-vectors=8,init-pages=64")]
+    } else if has(Extra::Four) {
+        &[("peer", ""), ("other", ""), ("last", "")]
     } else if has(Extra::Wires) {
         &[("peer", ",netdev=net1"), ("other", ",netdev=net2")]
     } else {
         &[]
     };
-    let same = match has(Extra::Network) {
+    let same = match has(Extra::Network) || has(Extra::Four) {
         true => format!("{}{properties}", scenario.machine.properties),
         false => String::new(),
     };
@@ -250,13 +267,17 @@ mod tests {
     use vm_common::scenarios;
 
     #[test]
-    fn hcas_on_one_network_are_the_same() {
+    fn hcas_that_load_what_another_saves_are_the_same() {
         for scenario in scenarios::ALL {
             let peers = peers(scenario, ",cmd-us=7", Path::new("/dir"));
             let same = |arg: &&String| {
                 arg.contains(scenario.machine.properties) && arg.contains(",cmd-us=7")
             };
-            let expected = usize::from(scenario.has(Extra::Network));
+            let expected = match (scenario.has(Extra::Network), scenario.has(Extra::Four)) {
+                (true, _) => 1,
+                (_, true) => 3,
+                _ => 0,
+            };
             assert_eq!(peers.iter().filter(same).count(), expected, "{peers:?}");
         }
     }

@@ -59,6 +59,8 @@ pub enum Extra {
     /// A network for the first HCA, and two more that are no NICs. The VFs of one have fewer
     /// vectors.
     Unlike,
+    /// Three more HCAs like the first one, which is no NIC.
+    Four,
     /// The network of the user for the first HCA, and two more that are connected by datagrams.
     Wires,
     /// A machine in the machine: what it boots, beside the host's files.

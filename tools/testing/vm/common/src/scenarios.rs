@@ -502,6 +502,19 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "many-pfs",
+        about: "``many``, with 16 VFs of each of four PFs: from PF to PF, also while others are \
+                reloaded",
+        suite: Suite::Campaign,
+        kernels: &[Intree],
+        seconds: 60,
+        machine: Machine {
+            properties: ",num-vfs=16",
+            extras: &[Extra::Four],
+            ..WELL
+        },
+    },
+    Scenario {
         name: "compat",
         about: "ioctls as programs of 32 bit make them",
         suite: Suite::Check,

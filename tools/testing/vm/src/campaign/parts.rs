@@ -107,6 +107,7 @@ pub const ALL: &[Part] = &[
             ("timeout", &[Intree]),
             ("dirty-slow", &[Intree]),
             ("many", BOTH),
+            ("many-pfs", BOTH),
         ],
         seconds: 120,
         goal: Goal::Machines(2),
