@@ -3,6 +3,7 @@
 //! What a machine can be started for.
 
 mod abuse;
+mod amounts;
 mod badinput;
 mod compare;
 mod compat;
