@@ -144,7 +144,7 @@ impl PageTracker {
         let context = TrackContext {
             log_page,
             log_message: ring.log_message,
-            sender: sender.number(),
+            sender: &sender,
         };
         let object = track_object::create(pf, &limits, &ranges, context)?;
         let subjects = Subjects {

@@ -222,6 +222,11 @@ impl QueuePair {
         self.0.number
     }
 
+    /// Returns the key of the QP in the registry.
+    pub(super) fn key(&self) -> Key {
+        self.0.key()
+    }
+
     /// Returns the number of the QP, for a command to the PF of `pf`, or `ENODEV` if the QP is not
     /// there.
     fn on(&self, pf: &PfGuard<'_>) -> Result<u32> {

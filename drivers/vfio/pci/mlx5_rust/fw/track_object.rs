@@ -30,7 +30,9 @@ use super::{
         LargeMailbox,
         Mailbox, //
     },
+    qp::QueuePair,
     registry::{
+        Key,
         Owned,
         Resource, //
     },
@@ -54,6 +56,8 @@ const SELECT_RANGE_AND_STATE: u64 = 0x3;
 /// A PAGE_TRACK object.
 pub(super) struct TrackObject {
     pub(super) id: u32,
+    /// The QP that it reports through.
+    sender: Key,
 }
 
 impl TrackObject {
@@ -89,6 +93,10 @@ impl Resource for TrackObject {
         );
         let mut output = mailbox!(mlx5_ifc_general_obj_out_cmd_hdr_bits);
         pf.execute(&mut input.bytes, &mut output.bytes)
+    }
+
+    fn uses(&self) -> Option<Key> {
+        Some(self.sender)
     }
 }
 
@@ -158,10 +166,10 @@ impl Owned<TrackObject> {
 }
 
 /// Properties of a tracker, besides its ranges.
-pub(super) struct TrackContext {
+pub(super) struct TrackContext<'a> {
     pub(super) log_page: u32,
     pub(super) log_message: u32,
-    pub(super) sender: u32,
+    pub(super) sender: &'a QueuePair,
 }
 
 /// CREATE_GENERAL_OBJECT. Returns `EOPNOTSUPP` if the ranges are smaller or larger than the device
@@ -170,7 +178,7 @@ pub(super) fn create(
     pf: &PfGuard<'_>,
     limits: &TrackLimits,
     ranges: &IovaRanges<'_>,
-    context: TrackContext,
+    context: TrackContext<'_>,
 ) -> Result<Owned<TrackObject>> {
     let range_bytes = size_of::<bindings::mlx5_ifc_page_track_range_bits>() / 8;
     let mut input = LargeMailbox::new(ranges.len() * range_bytes)?;
@@ -237,7 +245,7 @@ pub(super) fn create(
             mlx5_ifc_create_page_track_obj_in_bits,
             obj_context.reporting_qpn
         ),
-        context.sender,
+        context.sender.number(),
     )?;
     input.try_set(
         field!(
@@ -253,6 +261,7 @@ pub(super) fn create(
         Ok(TrackObject {
             // CAST: The field has 32 bits.
             id: id as u32,
+            sender: context.sender.key(),
         })
     })
 }
