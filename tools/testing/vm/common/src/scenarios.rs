@@ -536,11 +536,23 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "nomem",
-        about: "allocations of each request fail",
+        about: "allocations of each request fail, one at a time, with drivers and a sample",
         suite: Suite::Check,
         // The stock kernel injects no faults.
         kernels: &[Intree, Debug],
         seconds: 120,
+        machine: Machine {
+            limit: HOUR,
+            ..SHARED_MEMORY
+        },
+    },
+    Scenario {
+        name: "nomem-random",
+        about: "allocations fail by chance, in all calls at the same time and in workers",
+        suite: Suite::Check,
+        // As for nomem.
+        kernels: &[Intree, Debug],
+        seconds: 60,
         machine: USUAL,
     },
     Scenario {

@@ -8,6 +8,7 @@ use std::{
         CString, //
     },
     fs::File,
+    hint,
     io::{
         self,
         Read,
@@ -563,6 +564,30 @@ pub fn in_child(
     // SAFETY: The child was not waited for; nobody wants its status.
     check(unsafe { libc::waitpid(child, ptr::null_mut(), 0) })?;
     done.and(read).map(|_| said)
+}
+
+/// Has this process get a heap of `bytes` more than it has now, and keep it: what it allocates
+/// after this, from any thread, asks the kernel for nothing until that is used up.
+pub fn reserve_heap(bytes: libc::c_int) -> io::Result<()> {
+    // The largest that there is: half of HEAP_MAX_SIZE.
+    const LARGEST: libc::c_int = 32 << 20;
+    let options = [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, LARGEST),
+        (libc::M_TRIM_THRESHOLD, libc::c_int::MAX),
+        (libc::M_TOP_PAD, bytes),
+    ];
+    for (option, value) in options {
+        // SAFETY: No memory is involved but what the allocator manages itself.
+        if unsafe { libc::mallopt(option, value) } != 1 {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+    }
+    // Larger than what the allocator has left: the next time it asks is now.
+    drop(hint::black_box(Vec::<u8>::with_capacity(
+        LARGEST as usize - PAGE,
+    )));
+    Ok(())
 }
 
 /// A page of memory that is missing until its fault is resolved: an access to it waits. The

@@ -56,8 +56,8 @@ const BOTH: &[Kernel] = &[Intree, Debug];
 pub const ALL: &[Part] = &[
     Part {
         name: "allocations",
-        about: "each allocation of each request fails",
-        scenarios: &[("nomem", BOTH)],
+        about: "each allocation of each request fails; any fails, by chance, in all at once",
+        scenarios: &[("nomem", BOTH), ("nomem-random", BOTH)],
         seconds: 120,
         goal: Goal::Machines(2),
         share: 2,

@@ -229,6 +229,6 @@ mod tests {
             text.contains("failed: make campaign SLICE=intree-nomem:3"),
             "{text}"
         );
-        assert!(text.contains("allocations: 2 of 4 machines"), "{text}");
+        assert!(text.contains("allocations: 2 of 8 machines"), "{text}");
     }
 }
