@@ -25,9 +25,16 @@ use kernel::{
         },
         Arc, //
     },
+    time::{
+        Instant,
+        Monotonic, //
+    },
     types::Opaque, //
 };
-use vfio_rust::kernel::sync::completion::Completion;
+use vfio_rust::kernel::{
+    sync::completion::Completion,
+    task, //
+};
 
 /// Report timeout, in milliseconds.
 const SILENCE_MS: u32 = 10_000;
@@ -96,10 +103,19 @@ impl TrackEvents {
         self.changed.xchg(false, Relaxed)
     }
 
-    /// Waits, without a lock, for an event. Returns `ETIMEDOUT` after the report timeout, `EINTR`
-    /// if the process is killed first.
-    pub(super) fn wait(&self) -> Result {
-        self.any.wait_killable_timeout(SILENCE_MS)
+    /// Waits, without a lock, for an event. Returns `ETIMEDOUT` if the report timeout has passed
+    /// since `silent`, `EINTR` if the process is killed first.
+    ///
+    /// A device may raise events without end that tell of nothing. They must neither prolong the
+    /// timeout, nor keep the process from being killed: an event that has come lets the wait return
+    /// at once, without a look at signals.
+    pub(super) fn wait(&self, silent: Instant<Monotonic>) -> Result {
+        task::check_killed()?;
+        let passed = u32::try_from(silent.elapsed().as_millis()).unwrap_or(u32::MAX);
+        match SILENCE_MS.saturating_sub(passed) {
+            0 => Err(ETIMEDOUT),
+            left => self.any.wait_killable_timeout(left),
+        }
     }
 }
 

@@ -28,6 +28,10 @@ use kernel::{
         Arc,
         CondVar,
         Mutex, //
+    },
+    time::{
+        Instant,
+        Monotonic, //
     }, //
 };
 use vfio_rust::{
@@ -153,15 +157,18 @@ impl Tracking {
                 self.with_tracker(|tracker| tracker.next_batch(range, &mut batch))
             }
         };
+        // When the device was first waited for, if it has sent nothing since.
+        let mut silent = None;
         loop {
             match progress? {
                 Progress::More => {
                     let reported = self.report_batch(&batch, &pages, dirty)?;
                     *bytes = bytes.saturating_add(reported);
+                    silent = None;
                     // If the device always has more, this loop never waits.
                     task::check_killed()?;
                 }
-                Progress::Wait => self.wait()?,
+                Progress::Wait => self.wait(*silent.get_or_insert_with(Instant::now))?,
                 Progress::Done => return Ok(()),
             }
             progress = self.with_tracker(|tracker| tracker.next_batch(range, &mut batch));
@@ -196,9 +203,9 @@ impl Tracking {
         Ok(bytes)
     }
 
-    /// Waits for an event.
-    fn wait(&self) -> Result {
-        self.events.wait().inspect_err(|err| {
+    /// Waits for an event of a device that has been silent since `silent`.
+    fn wait(&self, silent: Instant<Monotonic>) -> Result {
+        self.events.wait(silent).inspect_err(|err| {
             if *err == ETIMEDOUT {
                 self.events.fail();
             }
