@@ -24,6 +24,7 @@ struct vfio_region_sparse_mmap_area;
 struct wait_queue_head;
 
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
+bool vfio_rust_memory_has(size_t len);
 void *vfio_rust_page_address(struct page *page);
 unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
 				     size_t offset, size_t len);

@@ -4,15 +4,14 @@
 #include <linux/mm.h>
 
 /*
- * The caller can do without orders above 0: do not reclaim hard for them, and
- * do not warn if there are none.
+ * The caller can do without orders above 0: do not reclaim hard for them. A
+ * device may ask for any amount of memory, so no process is killed for it.
  */
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero)
 {
-	gfp_t gfp = GFP_KERNEL_ACCOUNT;
+	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
 
-	if (order)
-		gfp |= __GFP_NORETRY | __GFP_NOWARN;
+	gfp |= order ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL;
 	if (zero)
 		gfp |= __GFP_ZERO;
 	return alloc_pages(gfp, order);
@@ -25,4 +24,10 @@ struct page *vfio_rust_alloc_pages(unsigned int order, bool zero)
 void *vfio_rust_page_address(struct page *page)
 {
 	return page_address(page);
+}
+
+/* Whether the machine has as much memory, used or not. */
+bool vfio_rust_memory_has(size_t len)
+{
+	return len >> PAGE_SHIFT <= totalram_pages();
 }

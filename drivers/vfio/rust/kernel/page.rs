@@ -132,8 +132,13 @@ impl Pages {
         }
     }
 
-    /// Makes a buffer of at least `len` bytes.
+    /// Makes a buffer of at least `len` bytes. Returns `ENOMEM` at once if the machine has less
+    /// memory than that: a device may say any length.
     pub fn with_len(len: usize, fill: Fill) -> Result<Self> {
+        // SAFETY: The function only reads a counter.
+        if !unsafe { bindings::vfio_rust_memory_has(len) } {
+            return Err(ENOMEM);
+        }
         let mut pages = Self::new();
         pages.grow_for(len, len, fill)?;
         Ok(pages)
