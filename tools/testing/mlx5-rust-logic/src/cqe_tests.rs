@@ -14,11 +14,12 @@ proptest! {
         owner: u32,
         byte_count: u32,
         immediate: u32,
+        index: u32,
         log in 0u32..12,
         room in 0usize..5000,
     ) {
         let entry = Entry { owner, byte_count, immediate };
-        if let Some(message) = parse(entry, 1 << log, room) {
+        if let Some(message) = parse(entry, index, 1 << log, room) {
             prop_assert!(message.slot < 1 << log);
             prop_assert!(message.len <= room);
             let (offset, len) = message.place(room);

@@ -238,7 +238,8 @@ impl CompletionQueue {
     }
 
     /// Reads entry `index`, if the device has written it. Returns `EIO` if the entry is not about a
-    /// message of at most `room` bytes in one of `slots`, or `ENODEV` if the queue is gone.
+    /// message of at most `room` bytes in the slot of `slots` that is next, or `ENODEV` if the
+    /// queue is gone.
     pub(super) fn entry(&self, index: u32, slots: u32, room: usize) -> Result<Option<Message>> {
         let memory = self.queue.memory.lock();
         let ring = &memory.as_ref().ok_or(ENODEV)?.ring;
@@ -254,7 +255,7 @@ impl CompletionQueue {
             byte_count: ring.read_be32(at + BYTE_COUNT),
             immediate: ring.read_be32(at + IMMEDIATE),
         };
-        cqe::parse(entry, slots, room).map(Some).ok_or(EIO)
+        cqe::parse(entry, index, slots, room).map(Some).ok_or(EIO)
     }
 
     /// Gives all entries before `index` back to the device.

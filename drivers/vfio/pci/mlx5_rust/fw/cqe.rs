@@ -74,10 +74,19 @@ pub(crate) struct Entry {
     pub(crate) immediate: u32,
 }
 
-/// Parses an entry. Returns `None` if the entry is not about a message that fits into `room` bytes.
-/// `slots`, a power of two, is the size of the queue.
-pub(crate) fn parse(entry: Entry, slots: u32, room: usize) -> Option<Message> {
+/// Parses entry `index`, counted from the beginning. Returns `None` if the entry is not about a
+/// message that fits into `room` bytes, or is about another message than the next one. `slots`, a
+/// power of two, is the size of the queue.
+///
+/// A receive queue is filled in order, so an entry about another slot repeats a message, or hides
+/// one: pages would be lost.
+pub(crate) fn parse(entry: Entry, index: u32, slots: u32, room: usize) -> Option<Message> {
     if (entry.owner & 0xff) >> 4 != RESP_SEND_IMM {
+        return None;
+    }
+    let in_queue = slots.checked_sub(1)?;
+    let slot = (entry.owner >> 16) & in_queue;
+    if slot != index & in_queue {
         return None;
     }
     // CAST: The new type is not smaller.
@@ -86,7 +95,7 @@ pub(crate) fn parse(entry: Entry, slots: u32, room: usize) -> Option<Message> {
         return None;
     }
     Some(Message {
-        slot: (entry.owner >> 16) & slots.checked_sub(1)?,
+        slot,
         len,
         state: match entry.immediate >> 28 {
             STATE_TRACKING => State::Tracking,
@@ -140,17 +149,27 @@ mod tests {
             (15, State::Failed),
         ] {
             let cqe = entry(raw << 28, 24, 8 + 5, 3 << 4);
-            assert_eq!(parse(cqe, 8, 4096), message(state));
+            assert_eq!(parse(cqe, 16 + 5, 8, 4096), message(state));
         }
     }
 
     #[test]
     fn an_error_and_a_message_that_is_too_long_are_refused() {
         for opcode in [0, 1, 2, 4, 13, 14, 15] {
-            assert_eq!(parse(entry(0, 8, 0, opcode << 4), 8, 4096), None);
+            assert_eq!(parse(entry(0, 8, 0, opcode << 4), 0, 8, 4096), None);
         }
-        assert!(parse(entry(0, 4096, 0, 3 << 4), 8, 4096).is_some());
-        assert_eq!(parse(entry(0, 4097, 0, 3 << 4), 8, 4096), None);
+        assert!(parse(entry(0, 4096, 0, 3 << 4), 0, 8, 4096).is_some());
+        assert_eq!(parse(entry(0, 4097, 0, 3 << 4), 0, 8, 4096), None);
+    }
+
+    #[test]
+    fn a_message_that_comes_again_or_too_early_is_refused() {
+        // 16 bits count entries, so the counter has wrapped around.
+        for (counter, index) in [(7, 8), (9, 8), (0, 7), (0xffff, 0x1_0000)] {
+            let cqe = entry(0, 8, counter, 3 << 4);
+            assert_eq!(parse(cqe, index, 8, 4096), None);
+        }
+        assert!(parse(entry(0, 8, 1, 3 << 4), 0x1_0001, 8, 4096).is_some());
     }
 
     #[test]

@@ -47,14 +47,21 @@ pub fn run(bytes: &[u8]) {
     }
 
     let fits = entry.byte_count as usize <= room;
-    assert!(parse(entry, 0, room).is_none(), "a queue without slots");
-    let Some(message) = parse(entry, slots, room) else {
-        assert!(opcode != RESP_SEND_IMM || !fits, "a message is lost");
+    let is_next = (entry.owner >> 16) % slots == index % slots;
+    assert!(
+        parse(entry, index, 0, room).is_none(),
+        "a queue without slots"
+    );
+    let Some(message) = parse(entry, index, slots, room) else {
+        assert!(
+            opcode != RESP_SEND_IMM || !fits || !is_next,
+            "a message is lost"
+        );
         return;
     };
-    assert!(opcode == RESP_SEND_IMM && fits, "{message:?}");
+    assert!(opcode == RESP_SEND_IMM && fits && is_next, "{message:?}");
     assert!(message.slot < slots, "{message:?}");
-    assert_eq!(message.slot, (entry.owner >> 16) % slots);
+    assert_eq!(message.slot, index % slots);
     assert_eq!(message.len, entry.byte_count as usize);
     let state = match entry.immediate >> 28 {
         0 => State::Tracking,

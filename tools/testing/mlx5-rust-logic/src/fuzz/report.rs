@@ -328,7 +328,7 @@ impl Tracker for Hostile<'_> {
         if !is_written(entry.owner, index, self.log_slots) {
             return Ok(None);
         }
-        let Some(message) = parse(entry, self.slots(), self.room) else {
+        let Some(message) = parse(entry, index, self.slots(), self.room) else {
             self.failed = true;
             return Err(Failed);
         };
