@@ -332,7 +332,7 @@ impl Hca {
     }
 
     /// The VHCA that a command is about: its sender's, if it names none.
-    fn about(&self, function: FunctionId, command: &Command) -> u16 {
+    pub fn about(&self, function: FunctionId, command: &Command) -> u16 {
         let input = &command.input;
         let named = match command.opcode() {
             opcode if ifc::is_about_vhca(opcode) => ifc::VHCA_ID.get(input) as u16,

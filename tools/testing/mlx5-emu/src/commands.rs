@@ -218,6 +218,8 @@ impl Hca {
         } = pending;
         let function = *function;
         let given_up = self.was_given_up(host, pending);
+        let about = self.about(function, command);
+        let (undone, said) = self.lies_about(host, &command.input, about);
         let mut output = vec![0; command.out_len.min(MAX_OUTPUT)];
         let mut context = Context {
             hca: self,
@@ -231,7 +233,7 @@ impl Hca {
             given_up,
         };
         let told = pending.fault.and_then(|effect| effect.failed);
-        if told.is_some() {
+        if told.is_some() || undone {
             context.objects().undestroyed |= ifc::is_destroy(command.opcode());
         }
         if given_up {
@@ -249,6 +251,7 @@ impl Hca {
                 syndrome: failed.syndrome,
                 violation: None,
             }),
+            None if undone => Ok(()),
             None => context.run(command.opcode()),
         };
         let (subject, bytes) = (context.subject, context.bytes);
@@ -276,6 +279,7 @@ impl Hca {
         }
         self.note_destroyed(function, command.opcode());
         self.tell_changes(host);
+        Self::tell_lies(&mut output, &said);
         Reply {
             output,
             subject,

@@ -36,7 +36,7 @@ impl Hca {
         match offset {
             regs::CONTROL_STATUS => self.control.status,
             regs::CONTROL_FIRED => self.faults.fired as u32,
-            regs::CONTROL_ARMED => self.faults.armed() as u32,
+            regs::CONTROL_ARMED => (self.faults.armed() + self.lies.armed()) as u32,
             regs::CONTROL_HELD => self.held() as u32,
             regs::CONTROL_LAST => self.faults.last.into(),
             _ => 0,

@@ -18,6 +18,7 @@ use crate::{
         ethernet,
         Status, //
     },
+    lies::Said,
     moderation::{
         self,
         Moderation, //
@@ -72,6 +73,11 @@ impl Cqe {
     fn set<const N: usize>(mut self, at: usize, bytes: [u8; N]) -> Self {
         self.0[at..at + N].copy_from_slice(&bytes);
         self
+    }
+
+    /// Has it say something else.
+    pub fn lie(&mut self, said: Said) {
+        said.put(&mut self.0);
     }
 
     /// `rss_hash_result` and `rss_hash_type`.
@@ -251,10 +257,15 @@ impl CompletionQueue {
     }
 
     /// Appends a completion. Returns whether there is to be an event now.
-    pub fn post(&mut self, host: &mut dyn Host, Cqe(mut cqe): Cqe) -> Result<bool, Overrun> {
+    pub fn post(&mut self, host: &mut dyn Host, cqe: Cqe) -> Result<bool, Overrun> {
         if self.is_full(host) {
             return Err(Overrun);
         }
+        self.append(host, cqe)
+    }
+
+    /// The same, whether there is room or not.
+    pub fn append(&mut self, host: &mut dyn Host, Cqe(mut cqe): Cqe) -> Result<bool, Overrun> {
         cqe[OP_OWN] |= self.ring.lap(self.producer);
         let at = self.ring.address(self.producer);
         host.dma_write(self.owner, at, &cqe[..OP_OWN])

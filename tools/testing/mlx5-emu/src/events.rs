@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Events: which EQ takes them, and what a test wants to happen to them.
+//! Events: which EQ takes them, when, and what a test wants to happen to them.
 
 use crate::{
     faults::EventEffect,
@@ -17,6 +17,8 @@ use crate::{
 pub struct LateEvent {
     due: u64,
     event: Event,
+    /// If it is a lie: how many more there are, and after how many nanoseconds each.
+    lie: Option<(u16, u64)>,
 }
 
 /// An event, and the EQ of the PF that takes it.
@@ -86,10 +88,38 @@ impl Hca {
             }
             Some(EventEffect::Late(delay)) => {
                 let due = host.now().saturating_add(delay);
-                self.late_events.push(LateEvent { due, event });
+                self.late_events.push(LateEvent {
+                    due,
+                    event,
+                    lie: None,
+                });
                 host.wake_at(due);
             }
         }
+    }
+
+    /// Posts events to an EQ of the PF that are lies: `more` after the first, each `every`
+    /// nanoseconds after the one before.
+    pub fn post_lies(
+        &mut self,
+        host: &mut dyn Host,
+        (more, every): (u16, u64),
+        eq: u8,
+        kind: (u8, u8),
+        data: [u8; 28],
+    ) {
+        let due = host.now().saturating_add(every);
+        self.late_events.push(LateEvent {
+            due,
+            event: Event { eq, kind, data },
+            lie: Some((more, every)),
+        });
+        host.wake_at(due);
+    }
+
+    /// Forgets the events to come that are lies.
+    pub fn forget_lies(&mut self) {
+        self.late_events.retain(|late| late.lie.is_none());
     }
 
     fn put(&mut self, host: &mut dyn Host, owner: FunctionId, event: Event) {
@@ -108,8 +138,15 @@ impl Hca {
             .into_iter()
             .partition(|late| late.due <= now);
         self.late_events = later;
-        for LateEvent { event, .. } in due {
+        for LateEvent { due, event, lie } in due {
             self.put(host, FunctionId::PF, event);
+            if let Some((more, every)) = lie.filter(|(more, _)| *more > 0) {
+                self.late_events.push(LateEvent {
+                    due: due.saturating_add(every),
+                    event,
+                    lie: Some((more - 1, every)),
+                });
+            }
         }
         if let Some(next) = self.late_events.iter().map(|late| late.due).min() {
             host.wake_at(next);

@@ -62,7 +62,7 @@ pub struct Which {
 
 impl Which {
     /// The `nth` (1, or 0, is the next) and those after it; if `times` is 0, all.
-    fn new(nth: u32, times: u64) -> Self {
+    pub fn new(nth: u32, times: u64) -> Self {
         Self {
             skip: nth.saturating_sub(1),
             times: Some(times.min(u32::MAX.into()) as u32).filter(|times| *times > 0),
@@ -71,7 +71,7 @@ impl Which {
 
     /// There is one more, with which `met` is what happens: that of another fault, or `effect`
     /// if it is for this one. Returns whether there are more that it is for.
-    fn count<T: Copy>(&mut self, met: &mut Option<T>, effect: T) -> bool {
+    pub fn count<T: Copy>(&mut self, met: &mut Option<T>, effect: T) -> bool {
         if self.skip > 0 {
             self.skip -= 1;
         } else if met.is_none() {
@@ -379,6 +379,7 @@ pub fn is_command(command: u32) -> bool {
         regs::CMD_TRACK_FAULT,
         regs::CMD_ARM_FAULT,
         regs::CMD_ARM_EVENT,
+        regs::CMD_ARM_LIE,
         regs::CMD_DISARM_FAULTS,
         regs::CMD_RELEASE,
     ]
@@ -434,8 +435,11 @@ impl Hca {
             }
             regs::CMD_ARM_FAULT => self.faults.arm(from_args(args), None)?,
             regs::CMD_ARM_EVENT => self.faults.events.push(event_from_args(args)?),
+            regs::CMD_ARM_LIE => self.lies.arm(args)?,
             regs::CMD_DISARM_FAULTS => {
                 self.faults.disarm();
+                self.lies.disarm();
+                self.forget_lies();
                 self.release_held(host);
             }
             _ => self.release_held(host),

@@ -26,6 +26,7 @@ use crate::{
         Host, //
     },
     initseg::InitSegment,
+    lies::Lies,
     migration::Vhca,
     objects::Objects,
     pages::{
@@ -131,6 +132,8 @@ pub struct Hca {
     pub violations: u64,
     /// What a test wants to go wrong.
     pub faults: Faults,
+    /// What a test wants it to say that is not true.
+    pub lies: Lies,
     /// The control capability.
     pub control: Control,
     /// The physical port.
@@ -172,6 +175,7 @@ impl Hca {
             late_events: Vec::new(),
             violations: 0,
             faults: Faults::default(),
+            lies: Lies::default(),
             control: Control::default(),
             port: Port::new(true),
             turn: Turn::default(),
@@ -189,8 +193,12 @@ impl Hca {
         &mut self.functions[usize::from(id.0)].objects
     }
 
-    /// Counts and reports a violation of the firmware interface.
+    /// Counts and reports a violation of the firmware interface, unless it may be that of a driver
+    /// that was lied to.
     pub fn violation(&mut self, host: &mut dyn Host, function: FunctionId, what: &str) {
+        if self.lies.have_misled() {
+            return;
+        }
         self.violations += 1;
         host.log_violation(function, what);
     }
@@ -200,9 +208,12 @@ impl Hca {
         if id == FunctionId::PF {
             let mut faults = std::mem::take(&mut self.faults);
             faults.hca_reset();
+            let mut lies = std::mem::take(&mut self.lies);
+            lies.torn_down();
             *self = Self {
                 violations: self.violations,
                 faults,
+                lies,
                 port: Port::new(self.port.link),
                 ..Self::new(self.config.clone())
             };
@@ -251,6 +262,7 @@ impl Hca {
         if id == FunctionId::PF {
             self.release_eswitch();
             self.late_events.clear();
+            self.lies.torn_down();
         }
         if let Some(function) = self.function(id) {
             function.vport.reset();
@@ -268,7 +280,7 @@ impl Hca {
         let shared = Shared {
             violations: self.violations,
             fired: self.faults.fired,
-            armed: self.faults.armed() as u64,
+            armed: (self.faults.armed() + self.lies.armed()) as u64,
             held: self.held() as u64,
             tracked: self.tracked(id.0),
         };

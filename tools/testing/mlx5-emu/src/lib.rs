@@ -31,6 +31,7 @@ pub mod host;
 pub mod ifc;
 pub mod image;
 pub mod initseg;
+pub mod lies;
 pub mod log;
 pub mod migration;
 pub mod mkey;

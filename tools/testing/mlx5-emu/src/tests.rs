@@ -8,6 +8,7 @@ mod eswitch;
 mod events;
 mod faults;
 mod functions;
+mod lies;
 mod limits;
 mod migration;
 mod nic;

@@ -23,6 +23,10 @@ use crate::{
         event,
         Status, //
     },
+    lies::{
+        self,
+        MessageLie, //
+    },
     log::CommandRecord,
     qp::{
         Posted,
@@ -455,13 +459,25 @@ impl Hca {
             return Ok(false);
         };
         let room = track.message.min(posted.len as usize) / ENTRY;
+        let vhca = track.vhca;
+        let lies = self.lies_in_message(vhca);
+        let Some(track) = self.track(id) else {
+            return Ok(false);
+        };
         let n = track.outgoing.len().min(room);
-        let entries: Vec<u8> = track
-            .outgoing
-            .drain(..n)
-            .flat_map(u64::to_be_bytes)
-            .collect();
-        let more = !track.outgoing.is_empty();
+        let mut addresses: Vec<u64> = track.outgoing.drain(..n).collect();
+        let mut more = !track.outgoing.is_empty();
+        for lie in &lies {
+            match lie {
+                MessageLie::Addresses(said) => addresses.fill(*said),
+                MessageLie::Endless(said) => {
+                    addresses = vec![*said; room];
+                    more = true;
+                }
+                _ => (),
+            }
+        }
+        let entries: Vec<u8> = addresses.into_iter().flat_map(u64::to_be_bytes).collect();
         if !more && track.state == TrackState::Reporting {
             track.state = TrackState::Tracking;
         }
@@ -476,7 +492,12 @@ impl Hca {
             wqe: posted.wqe,
             qpn: receiver,
         };
-        self.complete(host, owner, cqn, received.into());
+        let mut cqe = Cqe::from(received);
+        let count = lies::about_completion(&lies, &mut cqe);
+        self.complete(host, owner, cqn, cqe);
+        for _ in 1..count {
+            self.complete_anyway(host, owner, cqn, cqe);
+        }
         Ok(more)
     }
 
@@ -514,6 +535,14 @@ impl Hca {
                 self.violation(host, owner, "completion queue overrun");
                 self.cq_error(host, owner, cqn, CQ_OVERRUN);
             }
+        }
+    }
+
+    /// Posts a completion that there need not be room for, as a lie.
+    fn complete_anyway(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32, cqe: Cqe) {
+        let cq = self.objects(owner).cqs.get_mut(&cqn);
+        if let Some(Ok(tells)) = cq.map(|cq| cq.append(host, cqe)) {
+            self.tell(host, owner, cqn, tells);
         }
     }
 

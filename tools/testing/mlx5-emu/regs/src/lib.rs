@@ -114,6 +114,16 @@ pub const CMD_DISABLE_NIC: u32 = 14;
 /// event is late. ARG3: for how many events, one after the other; 0 until it is disarmed.
 pub const CMD_ARM_EVENT: u32 = 15;
 
+/// Arms a lie: firmware says what no honest firmware says, which stays when VFs are reset.
+/// Always possible.
+///
+/// ARG0: as that of [`CMD_ARM_FAULT`], of commands or of messages of a page tracker. ARG1: one of
+/// `LIE_*` in bits 7:0, type of an event in bits 15:8, `op_mod` of the command in bits 31:16
+/// ([`LIE_ANY_OP_MOD`] for any), width of a field in bits 47:32 and its first bit in bits 63:48.
+/// ARG2: the value. ARG3: for how many commands or messages, one after the other; 0 until it is
+/// disarmed.
+pub const CMD_ARM_LIE: u32 = 16;
+
 /// ARG0 of [`CMD_ARM_FAULT`].
 pub const fn fault_what(opcode: u16, vhca: u16, nth: u32) -> u64 {
     (opcode as u64) | ((vhca as u64) << 16) | ((nth as u64) << 32)
@@ -163,6 +173,41 @@ pub const EVENT_LOST: u64 = 1;
 pub const EVENT_TWICE: u64 = 2;
 /// The event is late.
 pub const EVENT_LATE: u64 = 3;
+
+/// The field of a command's answer has the value.
+pub const LIE_ANSWER: u8 = 1;
+/// The command is answered as if it was carried out, with zeroes, and was not.
+pub const LIE_UNDONE: u8 = 2;
+/// With the command, events come that tell of nothing: of the number in bits 31:0 of the value
+/// ([`LIE_OWN`]: of the page tracker of the VHCA), as many as bits 47:32 say, each later than the
+/// one before by as many milliseconds as bits 63:48 say.
+pub const LIE_EVENTS: u8 = 3;
+/// The field of the completion queue entry of a message has the value.
+pub const LIE_COMPLETION: u8 = 4;
+/// A message comes with this many completion queue entries more, which are like the first.
+pub const LIE_AGAIN: u8 = 5;
+/// All addresses in a message are the value.
+pub const LIE_ADDRESSES: u8 = 6;
+/// A message is full of this address, and is not the last one.
+pub const LIE_ENDLESS: u8 = 7;
+/// A lie about commands with any `op_mod`.
+pub const LIE_ANY_OP_MOD: u16 = 0xffff;
+/// The events are about the CQ, the QP or the object of the page tracker.
+pub const LIE_OWN: u32 = u32::MAX;
+
+/// ARG1 of [`CMD_ARM_LIE`].
+pub const fn lie_how(kind: u8, event: u8, op_mod: u16, (bit, width): (u16, u16)) -> u64 {
+    (kind as u64)
+        | ((event as u64) << 8)
+        | ((op_mod as u64) << 16)
+        | ((width as u64) << 32)
+        | ((bit as u64) << 48)
+}
+
+/// ARG2 of [`CMD_ARM_LIE`], of [`LIE_EVENTS`].
+pub const fn lie_events(number: u32, count: u16, every_ms: u16) -> u64 {
+    (number as u64) | ((count as u64) << 32) | ((every_ms as u64) << 48)
+}
 
 /// Nothing is reported, ever.
 pub const TRACK_STALL: u64 = 1;
