@@ -631,6 +631,19 @@ pub const ALL: &[Scenario] = &[
         machine: SHARED_MEMORY,
     },
     Scenario {
+        name: "hostile-device",
+        about: "firmware, queues and events that say what no honest device says",
+        suite: Suite::Check,
+        kernels: &[Intree, Debug],
+        seconds: 60,
+        machine: Machine {
+            // With few pages, the PF is set up fast.
+            properties: ",state-size=256K,chunk-size=64K,init-pages=32",
+            limit: HOUR,
+            ..USUAL
+        },
+    },
+    Scenario {
         name: "hostile-users",
         about: "requests of all kinds, right and wrong, from threads and processes at once",
         suite: Suite::Check,

@@ -8,7 +8,8 @@
 
 use crate::{
     hca::Pf,
-    kmsg, //
+    kmsg,
+    lie::Lie, //
 };
 use anyhow::{
     ensure,
@@ -48,6 +49,8 @@ pub mod opcode {
     pub const SAVE_VHCA_STATE: u16 = 0x118;
     /// Loads an image.
     pub const LOAD_VHCA_STATE: u16 = 0x119;
+    /// Asks for capabilities.
+    pub const QUERY_HCA_CAP: u16 = 0x100;
     /// Makes memory known to firmware.
     pub const CREATE_MKEY: u16 = 0x200;
     /// Takes it back.
@@ -56,8 +59,12 @@ pub mod opcode {
     pub const CREATE_EQ: u16 = 0x301;
     /// Destroys an event queue.
     pub const DESTROY_EQ: u16 = 0x302;
+    /// Makes a completion queue.
+    pub const CREATE_CQ: u16 = 0x400;
     /// Destroys a completion queue.
     pub const DESTROY_CQ: u16 = 0x401;
+    /// Makes a queue pair.
+    pub const CREATE_QP: u16 = 0x500;
     /// Destroys a queue pair.
     pub const DESTROY_QP: u16 = 0x501;
     /// Makes a page tracker.
@@ -68,6 +75,8 @@ pub mod opcode {
     pub const QUERY_GENERAL_OBJECT: u16 = 0xa02;
     /// Destroys a page tracker.
     pub const DESTROY_GENERAL_OBJECT: u16 = 0xa03;
+    /// Takes a protection domain.
+    pub const ALLOC_PD: u16 = 0x800;
     /// Gives a protection domain back.
     pub const DEALLOC_PD: u16 = 0x801;
     /// Gives a page of doorbells back.
@@ -239,6 +248,11 @@ impl Control {
         Ok(())
     }
 
+    /// Arms a lie.
+    pub fn lie(&self, args: [u64; 4]) -> Result<()> {
+        self.command(regs::CMD_ARM_LIE, &args)
+    }
+
     /// Plugs the wire into the PF's port, or pulls it.
     pub fn plug(&self, plugged: bool) -> Result<()> {
         self.command(regs::CMD_SET_LINK, &[plugged.into()])
@@ -303,6 +317,11 @@ impl Faults {
         let what = regs::fault_what(kind.into(), 0, nth);
         let args = [what, how, late.as_millis() as u64, times];
         self.control.command(regs::CMD_ARM_EVENT, &args)
+    }
+
+    /// Arms a lie.
+    pub fn lie(&self, lie: &Lie) -> Result<()> {
+        self.control.lie(lie.args())
     }
 
     /// Makes the next report of a VHCA's page tracker fail: `kind` is one of `TRACK_*`.

@@ -20,6 +20,7 @@ mod injection;
 mod inner;
 mod kmsg;
 mod leaks;
+mod lie;
 mod net;
 mod packet_socket;
 mod qemu;

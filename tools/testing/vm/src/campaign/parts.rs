@@ -87,6 +87,14 @@ pub const ALL: &[Part] = &[
         share: 4,
     },
     Part {
+        name: "device",
+        about: "a device that lies in answers, completions and events",
+        scenarios: &[("hostile-device", BOTH)],
+        seconds: 60,
+        goal: Goal::Machines(4),
+        share: 2,
+    },
+    Part {
         name: "sequences",
         about: "random sequences of requests, with both drivers: user space sees the same",
         scenarios: &[("random", BOTH), ("random-chunks", BOTH)],

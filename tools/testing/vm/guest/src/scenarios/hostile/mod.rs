@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Users that want to do harm: requests that make no sense, from many threads at once, streams
-//! that are no states, and streams that are to pin memory.
+//! that are no states, streams that are to pin memory, and a device that lies.
 
+mod device;
 mod memory;
 mod streams;
 mod users;
@@ -18,6 +19,7 @@ use vfio_mig::fuzz::Done;
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[
+    ("hostile-device", device::run),
     ("hostile-users", users::run),
     ("hostile-streams", streams::run),
 ];
