@@ -49,8 +49,6 @@ pub mod opcode {
     pub const SAVE_VHCA_STATE: u16 = 0x118;
     /// Loads an image.
     pub const LOAD_VHCA_STATE: u16 = 0x119;
-    /// Asks for capabilities.
-    pub const QUERY_HCA_CAP: u16 = 0x100;
     /// Makes memory known to firmware.
     pub const CREATE_MKEY: u16 = 0x200;
     /// Takes it back.
