@@ -319,7 +319,17 @@ pub fn logging_report(
     logging_report_onto(device, range, page_size, 0)
 }
 
-/// As [`logging_report`], with a bitmap whose words are `before` to begin with.
+/// Words of a page.
+const PAGE_WORDS: usize = 512;
+
+/// A page of a bitmap. A kernel that sets bits beyond the end of a bitmap does that in pages in
+/// which the bitmap is: of whole pages, none has anything else.
+#[derive(Clone)]
+#[repr(C, align(4096))]
+struct BitmapPage([u64; PAGE_WORDS]);
+
+/// As [`logging_report`], with a bitmap whose words are `before` to begin with. Returns an
+/// `InvalidData` error if the kernel has set bits beyond its end.
 pub fn logging_report_onto(
     device: BorrowedFd<'_>,
     range: LoggingRange,
@@ -327,8 +337,17 @@ pub fn logging_report_onto(
     before: u64,
 ) -> io::Result<Vec<u64>> {
     let bits = range.length.div_ceil(page_size.max(1));
-    let mut bitmap = vec![before; bits.div_ceil(64).max(1) as usize];
-    logging_report_at(device, range, page_size, bitmap.as_mut_ptr() as u64)?;
+    let words = bits.div_ceil(64).max(1) as usize;
+    let mut pages = vec![BitmapPage([before; PAGE_WORDS]); words.div_ceil(PAGE_WORDS)];
+    logging_report_at(device, range, page_size, pages.as_mut_ptr() as u64)?;
+    let mut bitmap: Vec<u64> = pages.into_iter().flat_map(|page| page.0).collect();
+    if bitmap[words..].iter().any(|word| *word != before) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "bits beyond the end of the bitmap were set",
+        ));
+    }
+    bitmap.truncate(words);
     Ok(bitmap)
 }
 

@@ -15,6 +15,8 @@ pub(super) enum Refused {
     NothingToAsk,
     /// The kernel's error.
     Errno(i32),
+    /// The kernel has written beyond the memory that it was given.
+    Overrun,
     /// No error of the kernel's.
     Other,
 }
@@ -33,6 +35,9 @@ impl Refused {
             Self::Errno(errno) if !(1..=MAX_ERRNO).contains(&errno) => Err(Error::Unexpected(
                 format!("{what} failed with {errno}, which is no error for user space"),
             )),
+            Self::Overrun => Err(Error::Unexpected(format!(
+                "{what} has written beyond the end of its memory"
+            ))),
             _ => Ok(()),
         }
     }
@@ -40,7 +45,10 @@ impl Refused {
 
 impl From<io::Error> for Refused {
     fn from(err: io::Error) -> Self {
-        Self::of(err.raw_os_error())
+        match err.kind() {
+            io::ErrorKind::InvalidData => Self::Overrun,
+            _ => Self::of(err.raw_os_error()),
+        }
     }
 }
 
@@ -62,5 +70,7 @@ mod tests {
         }
         assert!(Refused::Errno(libc::ECANCELED).check("a read").is_ok());
         assert!(Refused::Other.check("a read").is_ok());
+        let overrun = io::Error::new(io::ErrorKind::InvalidData, "beyond");
+        assert!(Refused::from(overrun).check("a report").is_err());
     }
 }

@@ -84,6 +84,8 @@ pub struct Plan {
     /// Requests that are not made. Without [`Kind::Reset`], only a device that does not come to
     /// RUNNING otherwise is reset.
     pub without: &'static [Kind],
+    /// Whether it is known that the driver sets bits beyond the end of a bitmap.
+    pub overruns: bool,
     /// Of streams.
     pub judgement: Judgement,
     /// The most bytes that the records of a stream may promise and not have; for a driver that
@@ -106,6 +108,7 @@ impl Plan {
             threads: two,
             processes: two,
             without: &[],
+            overruns: false,
             judgement: Judgement::MustBeWhole,
             most_promised: u64::MAX,
             images: None,
