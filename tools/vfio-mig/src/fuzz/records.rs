@@ -93,13 +93,30 @@ pub(super) struct Verdict<'a> {
     pub(super) promised: u64,
 }
 
+/// The most bytes that a record promises and that are not there, of a stream whose records are all
+/// taken at their word: a driver may go on after one that is not as the format has it.
+fn promised(mut stream: &[u8]) -> u64 {
+    let mut most = 0;
+    while let Some((size, _, tag)) = header(&mut stream) {
+        let available = stream.len() as u64;
+        let Some(data) = data(&mut stream, size) else {
+            return most.max(size - available);
+        };
+        if tag == SIZE {
+            let announced = data.iter().take(8).rev();
+            most = most.max(announced.fold(0, |n, byte| (n << 8) | u64::from(*byte)));
+        }
+    }
+    most
+}
+
 /// Judges a stream.
 pub(super) fn judge(mut stream: &[u8]) -> Verdict<'_> {
     let nothing = stream.is_empty();
     let mut verdict = Verdict {
         whole: false,
         images: Vec::new(),
-        promised: 0,
+        promised: promised(stream),
     };
     while !stream.is_empty() {
         let Some((size, flags, tag)) = header(&mut stream) else {
@@ -111,22 +128,13 @@ pub(super) fn judge(mut stream: &[u8]) -> Verdict<'_> {
             _ => flags & OPTIONAL != 0,
         };
         if !sound || size > MAX_SIZE {
-            verdict.promised = verdict.promised.max(size);
             return verdict;
         }
-        let available = stream.len() as u64;
         let Some(data) = data(&mut stream, size) else {
-            verdict.promised = verdict.promised.max(size - available);
             return verdict;
         };
-        match tag {
-            IMAGE => verdict.images.push(data),
-            SIZE => {
-                let announced = data.iter().take(8).rev();
-                let announced = announced.fold(0, |n, byte| (n << 8) | u64::from(*byte));
-                verdict.promised = verdict.promised.max(announced);
-            }
-            _ => (),
+        if tag == IMAGE {
+            verdict.images.push(data);
         }
     }
     verdict.whole = nothing || !verdict.images.is_empty();
@@ -206,5 +214,9 @@ pub(super) mod tests {
         assert_eq!(judge(&stream).promised, 300);
         assert_eq!(judge(&stream[..24 + 16 + 100]).promised, 300);
         assert_eq!(judge(&stream[24..][..16 + 100]).promised, 200);
+        // A header without data that this driver refuses, and one with 200 bytes less than it says.
+        let empty = [0; 16];
+        let behind = [&empty[..], &stream[24..][..16 + 100]].concat();
+        assert_eq!(judge(&behind).promised, 200);
     }
 }
