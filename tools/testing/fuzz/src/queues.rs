@@ -35,7 +35,12 @@ use mlx5_emu::{
             MKC_LENGTH64, //
         },
         event,
+        flow_counter,
         Field, //
+    },
+    steering::kind::{
+        COUNT,
+        FORWARD, //
     },
     turn::SENDS, //
 };
@@ -451,20 +456,34 @@ impl Model {
         let table = (flow::TABLE, self.create(function, &table));
         let group = command(ifc::CREATE_FLOW_GROUP, 0x400, &[of_type, table]);
         let group = self.create(function, &group);
-        let len = flow::CONTEXT + flow::DESTINATION + to.len() * 8;
+        // Those of the e-switch do not count.
+        let counter = (kind != FDB).then(|| {
+            let counter = self.send(function, &command(ifc::ALLOC_FLOW_COUNTER, 16, &[]));
+            flow_counter::ID.get(&counter)
+        });
+        let listed = to.len() + usize::from(counter.is_some());
+        let len = flow::CONTEXT + flow::DESTINATION + listed * 8;
         let mut entry = command(ifc::SET_FLOW_TABLE_ENTRY, len, &[of_type, table]);
         let context = &mut entry[flow::CONTEXT..];
+        let action = match counter {
+            Some(_) => FORWARD | COUNT,
+            None => FORWARD,
+        };
         for (field, value) in [
             (flow::CONTEXT_GROUP, group),
-            (flow::ACTION, 4),
+            (flow::ACTION, action),
             (flow::DESTINATIONS, to.len() as u64),
+            (flow::COUNTERS, counter.is_some().into()),
         ] {
             field.set(context, value);
         }
-        let list = context[flow::DESTINATION..].chunks_mut(8);
-        for (destination, (kind, number)) in list.zip(to) {
+        let mut list = context[flow::DESTINATION..].chunks_mut(8);
+        for ((kind, number), destination) in to.iter().zip(list.by_ref()) {
             flow::DESTINATION_TYPE.set(destination, *kind);
             flow::DESTINATION_ID.set(destination, *number);
+        }
+        for (listed, counter) in list.zip(counter) {
+            flow_counter::LISTED.set(listed, counter);
         }
         self.send(function, &entry);
         let root = command(ifc::SET_FLOW_TABLE_ROOT, 0x40, &[of_type, table]);

@@ -8,7 +8,6 @@ use crate::frames;
 use mlx5_emu::{
     ifc::{
         eswitch::{
-            flow_counter,
             misc,
             UPLINK, //
         },
@@ -16,6 +15,7 @@ use mlx5_emu::{
             flow,
             headers, //
         },
+        flow_counter,
     },
     packet::{
         Key,
@@ -482,16 +482,18 @@ impl Model {
             counters: counters.collect(),
         };
         assert_eq!([entry.destinations.len(), entry.counters.len()], counts);
-        // One thing becomes of a packet. Only ACLs let it through, and count it.
+        // One thing becomes of a packet. Only ACLs let it through, and only an FDB does not count
+        // it. What is only counted has nowhere to go.
         let is_acl = matches!(self.kind, Kind::EgressAcl | Kind::IngressAcl);
         match entry.actions & !COUNT {
             DROP => assert!(entry.destinations.is_empty()),
             ALLOW => assert!(is_acl && entry.destinations.is_empty()),
             FORWARD => assert!(!is_acl && !entry.destinations.is_empty()),
+            0 => assert!(self.kind == Kind::NicReceive && entry.destinations.is_empty()),
             actions => panic!("actions {actions:#x}"),
         }
         assert_eq!(entry.actions & COUNT != 0, !entry.counters.is_empty());
-        assert!(is_acl || entry.counters.is_empty());
+        assert!(self.kind != Kind::Fdb || entry.counters.is_empty());
         assert!(entry.counters.iter().all(|one| COUNTERS.contains(one)));
         let level = self.made.tables[&id].level;
         for (kind, number) in &entry.destinations {
@@ -564,6 +566,24 @@ fn acl(kind: u8) -> Vec<u8> {
     .concat()
 }
 
+/// A table of a NIC that counts: what it forwards, what it drops, or nothing but that.
+fn counting(action: u64) -> Vec<u8> {
+    [
+        vec![0],
+        vec![CREATE_TABLE, 0, 0, 4, 0],
+        vec![CREATE_GROUP, 1, 0, 0, 0, 0],
+        vec![SET_ENTRY, 1, 0, 1, 0],
+        match action {
+            FORWARD => vec![1, (FORWARD | COUNT) as u8, TIR as u8, 4],
+            _ => vec![0, (action | COUNT) as u8],
+        },
+        vec![3],
+        vec![SET_ROOT, 1],
+        vec![PACKET, 0, 0],
+    ]
+    .concat()
+}
+
 /// An FDB that sends what comes from one port to two others.
 fn fdb() -> Vec<u8> {
     [
@@ -617,6 +637,9 @@ pub fn seeds() -> Vec<Seed> {
         ("an ACL", acl(1)),
         ("another ACL", acl(2)),
         ("the FDB", fdb()),
+        ("counted and forwarded", counting(FORWARD)),
+        ("counted and dropped", counting(DROP)),
+        ("counted", counting(0)),
     ]
 }
 
@@ -672,6 +695,18 @@ mod tests {
         }
         let to = found(&fdb(), |found| found.entries[0].destinations.clone());
         assert_eq!(to, [Destination::Vport(2), Destination::Vport(3)]);
+    }
+
+    #[test]
+    fn tables_of_a_nic_count() {
+        for action in [FORWARD, DROP, 0] {
+            let bytes = counting(action);
+            let counters = found(&bytes, |found| found.entries[0].counters.clone());
+            assert_eq!(counters, [3], "{action}");
+            let to = found(&bytes, |found| found.entries[0].destinations.clone());
+            let forwards = action == FORWARD;
+            assert_eq!(to, vec![Destination::Tir(4); usize::from(forwards)]);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod eswitch;
 mod ethernet;
+mod flow_counters;
 mod functions;
 mod migration;
 mod objects;

@@ -137,8 +137,6 @@ pub struct Eswitch {
     pub ports: Vec<EswPort>,
     /// What comes in from the wire.
     pub mpfs: Mpfs,
-    /// Counters of the ports' tables.
-    pub counters: FlowCounters,
     /// Looks into tables since they were counted last.
     looks: usize,
 }
@@ -146,9 +144,7 @@ pub struct Eswitch {
 /// Whether tables let a packet pass, which they count.
 fn allow(tables: &FlowTables, counters: &mut FlowCounters, key: &Key, len: usize) -> bool {
     let found = tables.find(key);
-    for counter in found.entries.iter().flat_map(|entry| &entry.counters) {
-        counters.count(*counter, len);
-    }
+    found.count(counters, len);
     !found.entries.iter().any(|entry| entry.drops())
 }
 
@@ -159,7 +155,6 @@ impl Eswitch {
             fdb: FlowTables::new(Kind::Fdb),
             ports: vec![EswPort::new(); functions],
             mpfs: Mpfs::default(),
-            counters: FlowCounters::default(),
             looks: 0,
         }
     }
@@ -169,21 +164,15 @@ impl Eswitch {
         self.fdb.has_root()
     }
 
-    /// Tables of a type, of this port if they are of one, and the counters that they can
-    /// use.
-    pub fn tables(
-        &mut self,
-        kind: Kind,
-        port: FunctionId,
-    ) -> Option<(&mut FlowTables, &FlowCounters)> {
+    /// Tables of a type, of this port if they are of one.
+    pub fn tables(&mut self, kind: Kind, port: FunctionId) -> Option<&mut FlowTables> {
         let of_port = self.ports.get_mut(usize::from(port.0))?;
-        let tables = match kind {
-            Kind::NicReceive => return None,
-            Kind::IngressAcl => &mut of_port.ingress,
-            Kind::EgressAcl => &mut of_port.egress,
-            Kind::Fdb => &mut self.fdb,
-        };
-        Some((tables, &self.counters))
+        match kind {
+            Kind::NicReceive => None,
+            Kind::IngressAcl => Some(&mut of_port.ingress),
+            Kind::EgressAcl => Some(&mut of_port.egress),
+            Kind::Fdb => Some(&mut self.fdb),
+        }
     }
 
     fn all_tables(&self) -> impl Iterator<Item = &FlowTables> {
@@ -194,25 +183,24 @@ impl Eswitch {
         of_ports.chain([&self.fdb])
     }
 
-    /// Whether a table counts with this counter.
+    /// Whether a table counts with this counter of its manager.
     pub fn uses_counter(&self, counter: u32) -> bool {
         self.all_tables().any(|tables| tables.uses_counter(counter))
     }
 
     /// How much there is of what its manager has to undo.
-    pub fn counts(&self) -> [(&'static str, usize); 3] {
+    pub fn counts(&self) -> [(&'static str, usize); 2] {
         [
             (
                 "flow tables of the e-switch",
                 self.all_tables().map(FlowTables::len).sum(),
             ),
-            ("flow counters", self.counters.len()),
             ("entries of the L2 table", self.mpfs.len()),
         ]
     }
 
     /// A frame gets in through a port, which may give it a tag.
-    fn enter(&mut self, port: u16, frame: Vec<u8>) -> Option<Vec<u8>> {
+    fn enter(&mut self, port: u16, frame: Vec<u8>, counters: &mut FlowCounters) -> Option<Vec<u8>> {
         if port == UPLINK {
             return Some(frame);
         }
@@ -220,7 +208,7 @@ impl Eswitch {
         let packet = Packet::parse(&frame)?;
         let key = packet.key(&frame, port);
         self.looks += of_port.ingress.masks();
-        if !allow(&of_port.ingress, &mut self.counters, &key, frame.len()) {
+        if !allow(&of_port.ingress, counters, &key, frame.len()) {
             return None;
         }
         let untagged = packet.vlan.is_none_or(|vlan| vlan.service);
@@ -231,13 +219,18 @@ impl Eswitch {
     }
 
     /// A frame gets out through a port, which may take its tag.
-    fn leave(&mut self, port: u16, frame: &[u8], packet: &Packet, key: &Key) -> Option<Vec<u8>> {
+    fn leave(
+        &mut self,
+        port: u16,
+        (frame, packet, key): (&[u8], &Packet, &Key),
+        counters: &mut FlowCounters,
+    ) -> Option<Vec<u8>> {
         if port == UPLINK {
             return Some(frame.to_vec());
         }
         let of_port = self.ports.get(usize::from(port))?;
         self.looks += of_port.egress.masks();
-        if !allow(&of_port.egress, &mut self.counters, key, frame.len()) {
+        if !allow(&of_port.egress, counters, key, frame.len()) {
             return None;
         }
         let stripped = match of_port.strips_tag() {
@@ -254,9 +247,15 @@ impl Eswitch {
 
     /// Has a frame go from a port to others. Returns these, each with what gets there.
     /// What a function sends and no entry of the FDB is for goes to the wire; what comes
-    /// from there and is for nobody is dropped. No frame goes back to where it came from.
-    pub fn forward(&mut self, from: u16, frame: Vec<u8>) -> Vec<(u16, Vec<u8>)> {
-        let Some(frame) = self.enter(from, frame) else {
+    /// from there and is for nobody is dropped. No frame goes back to where it came from. The
+    /// tables of ports count with counters of the manager.
+    pub fn forward(
+        &mut self,
+        from: u16,
+        frame: Vec<u8>,
+        counters: &mut FlowCounters,
+    ) -> Vec<(u16, Vec<u8>)> {
+        let Some(frame) = self.enter(from, frame, counters) else {
             return Vec::new();
         };
         let Some(packet) = Packet::parse(&frame) else {
@@ -276,7 +275,10 @@ impl Eswitch {
         }
         to.remove(&from);
         to.into_iter()
-            .filter_map(|port| Some((port, self.leave(port, &frame, &packet, &key)?)))
+            .filter_map(|port| {
+                let left = self.leave(port, (&frame, &packet, &key), counters)?;
+                Some((port, left))
+            })
             .collect()
     }
 }

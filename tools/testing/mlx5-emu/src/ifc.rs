@@ -8,6 +8,7 @@
 
 pub mod eswitch;
 pub mod ethernet;
+pub mod flow_counter;
 
 use std::ops::Range;
 
@@ -203,6 +204,7 @@ pub fn is_destroy(opcode: u16) -> bool {
             | DESTROY_GENERAL_OBJECT
             | DEALLOC_PD
             | DEALLOC_Q_COUNTER
+            | DEALLOC_FLOW_COUNTER
             | DEALLOC_TRANSPORT_DOMAIN
             | DESTROY_TIR
             | DESTROY_SQ

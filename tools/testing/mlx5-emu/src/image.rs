@@ -31,8 +31,8 @@ use mlx5_emu_regs::{
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ML5EMUIM");
-/// Of the layout. 2 had no records, and 3 no WQEs that are sent in part.
-const VERSION: u64 = 4;
+/// Of the layout. 2 had no records, 3 no WQEs that are sent in part, and 4 no flow counters.
+const VERSION: u64 = 5;
 
 /// Where what is in the header, in words.
 #[derive(Clone, Copy)]

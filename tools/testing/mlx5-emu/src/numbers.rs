@@ -10,6 +10,7 @@ use crate::{
         list_len,
         U32, //
     },
+    flow_counter,
     objects::MAX_OBJECTS,
     resources::Saved, //
 };
@@ -53,6 +54,8 @@ pub const SQS: Range<u32> = 0x1_0000..0x1_0000 + (1 << LOG_MAX_OBJECTS);
 pub const RQS: Range<u32> = 0x2_0000..0x2_0000 + (1 << LOG_MAX_OBJECTS);
 /// Numbers of queue counters: 0 is none.
 pub const Q_COUNTERS: Range<u32> = 1..0xff;
+/// Numbers of flow counters.
+pub const FLOW_COUNTERS: Range<u32> = 1..flow_counter::MAX + 1;
 
 /// Finds the lowest free number without a look at each that is taken.
 #[derive(Clone, Debug, Default)]

@@ -7,6 +7,7 @@ use crate::{
     cq::CompletionQueue,
     encoded::U32,
     eq::EventQueue,
+    flow_counter::FlowCounters,
     mkey::Mkey,
     numbers::Numbers,
     pool::Pool,
@@ -19,7 +20,10 @@ use crate::{
     rq::Rq,
     rqt::Rqt,
     sq::Sq,
-    steering::FlowTables,
+    steering::{
+        FlowTables,
+        Named, //
+    },
     tir::{
         Dispatch,
         Tir, //
@@ -77,6 +81,8 @@ pub struct Objects {
     pub rqs: Pool<u32, Rq>,
     /// Queue counters.
     pub q_counters: BTreeMap<u8, QCounter>,
+    /// Flow counters.
+    pub flow_counters: FlowCounters,
     /// Flow tables.
     pub flow_tables: FlowTables,
     /// Page trackers.
@@ -127,6 +133,7 @@ impl Objects {
             Kind::Sq => self.sqs.contains_key(&number),
             Kind::Rq => self.rqs.contains_key(&number),
             Kind::QCounter => byte.is_ok_and(|number| self.q_counters.contains_key(&number)),
+            Kind::FlowCounter => self.flow_counters.has(number),
             Kind::FlowTable => self.flow_tables.tables().contains_key(&number),
             Kind::Registers
             | Kind::Command
@@ -246,13 +253,15 @@ impl Objects {
                     && cq(rq.queue.cqn())
                     && counter(rq.counter_set())
             })
-            && self
-                .flow_tables
-                .is_whole(|tir| self.tirs.contains_key(&tir))
+            && self.flow_tables.is_whole(|named| match named {
+                Named::Tir(tir) => self.tirs.contains_key(&tir),
+                Named::Counter(number) => self.flow_counters.has(number),
+                Named::Vport(_) => false,
+            })
     }
 
     /// How many there are of each kind.
-    pub fn counts(&self) -> [(&'static str, usize); 15] {
+    pub fn counts(&self) -> [(&'static str, usize); 16] {
         [
             ("mkeys", self.mkeys.len()),
             ("PDs", self.pds.len()),
@@ -268,6 +277,7 @@ impl Objects {
             ("SQs", self.sqs.len()),
             ("RQs", self.rqs.len()),
             ("queue counters", self.q_counters.len()),
+            ("flow counters", self.flow_counters.all().len()),
             ("flow tables", self.flow_tables.len()),
         ]
     }

@@ -239,7 +239,10 @@ impl Hca {
             return;
         }
         let port = from.map_or(UPLINK, |id| id.0);
-        let forwarded = self.eswitch.forward(port, frame);
+        let counters = &mut self.functions[usize::from(FunctionId::PF.0)]
+            .objects
+            .flow_counters;
+        let forwarded = self.eswitch.forward(port, frame, counters);
         let looks = self.eswitch.take_looks();
         self.turn.forwarded(forwarded.len(), looks);
         for (port, frame) in forwarded {

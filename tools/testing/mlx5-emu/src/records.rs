@@ -50,15 +50,17 @@ pub enum Kind {
     Rq = 17,
     /// A queue counter.
     QCounter = 18,
+    /// A flow counter.
+    FlowCounter = 19,
     /// A flow table with its groups and entries.
-    FlowTable = 19,
+    FlowTable = 20,
     /// The table that frames come to first.
-    Root = 20,
+    Root = 21,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Registers,
         Self::Command,
         Self::Pages,
@@ -77,6 +79,7 @@ impl Kind {
         Self::Sq,
         Self::Rq,
         Self::QCounter,
+        Self::FlowCounter,
         Self::FlowTable,
         Self::Root,
     ];
@@ -100,6 +103,7 @@ impl Kind {
                 | Self::Sq
                 | Self::Rq
                 | Self::QCounter
+                | Self::FlowCounter
                 | Self::FlowTable
                 | Self::Root
         )
@@ -529,7 +533,7 @@ mod tests {
             assert_eq!(Kind::from_number(number), Some(kind));
         }
         assert_eq!(Kind::from_number(0), None);
-        assert_eq!(Kind::from_number(21), None);
+        assert_eq!(Kind::from_number(22), None);
     }
 
     #[test]

@@ -274,6 +274,7 @@ impl Resources {
         add(&mut records, Kind::Sq, &objects.sqs);
         add(&mut records, Kind::Rq, &objects.rqs);
         add(&mut records, Kind::QCounter, &objects.q_counters);
+        add(&mut records, Kind::FlowCounter, objects.flow_counters.all());
         add(&mut records, Kind::FlowTable, objects.flow_tables.tables());
         let root = Key {
             kind: Kind::Root,
@@ -328,6 +329,7 @@ impl Resources {
             Kind::Sq => loaded.put(self, |own| &mut own.objects.sqs),
             Kind::Rq => loaded.put(self, |own| &mut own.objects.rqs),
             Kind::QCounter => loaded.put(self, |own| &mut own.objects.q_counters),
+            Kind::FlowCounter => loaded.put(self, |own| &mut own.objects.flow_counters),
             Kind::FlowTable => loaded.put(self, |own| &mut own.objects.flow_tables),
             Kind::Root => {
                 let tables = &mut self.objects.flow_tables;

@@ -204,8 +204,9 @@ impl Hca {
             function.vport.count_error(Direction::Receive, frame);
             return;
         };
-        let objects = &function.objects;
+        let objects = &mut function.objects;
         let found = objects.flow_tables.find_headers(&packet.match_set(frame));
+        found.count(&mut objects.flow_counters, frame.len());
         let hits = found.hits();
         self.turn.received(hits.len(), found.looks);
         if hits.is_empty() {

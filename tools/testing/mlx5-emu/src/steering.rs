@@ -15,6 +15,7 @@ pub use entry::{
 pub use table::Table;
 
 use crate::{
+    flow_counter::FlowCounters,
     ifc::{
         ethernet::{
             flow,
@@ -100,6 +101,13 @@ impl Found<'_> {
             entry.destinations.iter().filter_map(hit)
         });
         hits.take(MAX_HITS).collect()
+    }
+
+    /// Counts it, of `len` bytes, once for each entry that matches and counts.
+    pub fn count(&self, counters: &mut FlowCounters, len: usize) {
+        for counter in self.entries.iter().flat_map(|entry| &entry.counters) {
+            counters.count(*counter, len);
+        }
     }
 }
 
@@ -361,19 +369,22 @@ impl FlowTables {
         self.root = root;
     }
 
-    /// Whether what packets go to is there; `is_tir` knows TIRs.
-    pub fn is_whole(&self, is_tir: impl Fn(u32) -> bool) -> bool {
+    /// Whether what packets go to, and what counts them, is there; `exists` knows what is no
+    /// table.
+    pub fn is_whole(&self, exists: impl Fn(Named) -> bool) -> bool {
         let root = self.root.is_none_or(|root| self.tables.contains_key(&root));
         let mut tables = self.tables.values();
         root && tables.all(|table| {
             let follows = |id| self.follows(table.level(), id).is_ok();
             let mut destinations = table.entries.values().flat_map(|entry| &entry.destinations);
+            let mut counters = table.entries.values().flat_map(|entry| &entry.counters);
             table.miss().is_none_or(follows)
                 && destinations.all(|destination| match *destination {
                     Destination::Table(id) => follows(id),
-                    Destination::Tir(tir) => is_tir(tir),
-                    Destination::Vport(_) => false,
+                    Destination::Tir(tir) => exists(Named::Tir(tir)),
+                    Destination::Vport(port) => exists(Named::Vport(port)),
                 })
+                && counters.all(|counter| exists(Named::Counter(*counter)))
         })
     }
 

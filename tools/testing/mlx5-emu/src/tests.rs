@@ -12,6 +12,7 @@ mod lies;
 mod limits;
 mod migration;
 mod nic;
+mod nic_counters;
 mod nic_images;
 mod nic_state;
 mod objects;

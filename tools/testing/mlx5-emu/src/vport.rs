@@ -59,6 +59,14 @@ impl Traffic {
     }
 }
 
+impl Saved for Traffic {
+    const MAX_LEN: usize = 2 * U64;
+
+    fn is_sound(&self) -> bool {
+        true
+    }
+}
+
 /// What QUERY_VPORT_COUNTER tells, each received and transmitted.
 #[derive(Clone, Copy, Default, Debug, Deserialize, Serialize)]
 pub struct Counters {

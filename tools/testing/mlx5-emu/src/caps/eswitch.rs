@@ -4,7 +4,6 @@
 //! not change packets, which switchdev mode needs.
 
 use crate::{
-    flow_counter,
     ifc::{
         field,
         Field, //
@@ -21,7 +20,6 @@ mod general {
     };
 
     pub const ESWITCH_MANAGER: Field = field(0x34, 7, 1);
-    pub const MAX_FLOW_COUNTER: Field = field(0x6a, 0, 16);
     pub const NIC_VPORT_CHANGE_EVENT: Field = field(0x7c, 0, 1);
     pub const LOG_MAX_L2_TABLE: Field = field(0x90, 3, 5);
 }
@@ -75,7 +73,6 @@ pub fn add(kind: u16, cap: &mut [u8]) {
     let fields: &[(Field, u64)] = match kind {
         0x0 => &[
             (general::ESWITCH_MANAGER, 1),
-            (general::MAX_FLOW_COUNTER, flow_counter::MAX as u64),
             (general::NIC_VPORT_CHANGE_EVENT, 1),
             (general::LOG_MAX_L2_TABLE, mpfs::LOG_MAX_ENTRIES),
         ],

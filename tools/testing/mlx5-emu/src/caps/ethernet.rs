@@ -5,6 +5,7 @@
 use super::LEN;
 use crate::{
     commands::LOG_MAX_OBJECTS,
+    flow_counter,
     host::FunctionId,
     ifc::{
         field,
@@ -41,6 +42,8 @@ mod general {
     pub const LOG_BF_REG_SIZE: Field = field(0x4d, 3, 5);
     pub const MAX_WQE_SZ_SQ: Field = field(0x52, 0, 16);
     pub const LOG_MAX_TRANSPORT_DOMAIN: Field = field(0x64, 3, 5);
+    pub const LOG_MAX_FLOW_COUNTER_BULK: Field = field(0x69, 0, 8);
+    pub const MAX_FLOW_COUNTER: Field = field(0x6a, 0, 16);
     pub const LOG_MAX_RQ: Field = field(0x6c, 3, 5);
     pub const LOG_MAX_SQ: Field = field(0x6d, 3, 5);
     pub const LOG_MAX_TIR: Field = field(0x6e, 3, 5);
@@ -80,6 +83,7 @@ mod receive {
 
     const AT: usize = 0x40;
     pub const FT_SUPPORT: Field = field(AT, 0, 1);
+    pub const FLOW_COUNTER: Field = field(AT, 2, 1);
     pub const FLOW_MODIFY_EN: Field = field(AT, 3, 1);
     pub const MODIFY_ROOT: Field = field(AT, 4, 1);
     pub const IDENTIFIED_MISS_TABLE_MODE: Field = field(AT, 5, 1);
@@ -132,6 +136,11 @@ pub fn add(kind: u16, function: FunctionId, cap: &mut [u8]) {
             (general::LOG_MAX_QP, 12),
             (general::LOG_MAX_QP_SZ, wq::MAX_LOG_SIZE),
             (general::LOG_MAX_TRANSPORT_DOMAIN, log_max),
+            (
+                general::LOG_MAX_FLOW_COUNTER_BULK,
+                flow_counter::LOG_MAX_BULK.into(),
+            ),
+            (general::MAX_FLOW_COUNTER, flow_counter::MAX.into()),
             (general::LOG_MAX_RQ, log_max),
             (general::LOG_MAX_SQ, log_max),
             (general::LOG_MAX_TIR, log_max),
@@ -153,6 +162,7 @@ pub fn add(kind: u16, function: FunctionId, cap: &mut [u8]) {
         ],
         0x7 => &[
             (receive::FT_SUPPORT, 1),
+            (receive::FLOW_COUNTER, 1),
             (receive::FLOW_MODIFY_EN, 1),
             (receive::MODIFY_ROOT, 1),
             (receive::IDENTIFIED_MISS_TABLE_MODE, 1),

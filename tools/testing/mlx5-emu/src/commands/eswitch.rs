@@ -13,12 +13,12 @@ use crate::{
         AdminState,
         EswPort, //
     },
+    hca::Hca,
     host::FunctionId,
     ifc::{
         self,
         eswitch::{
             esw_vport,
-            flow_counter,
             l2_table,
             vport_state,
             UPLINK,
@@ -129,44 +129,6 @@ impl Context<'_> {
         Ok(self.hca.eswitch.mpfs.delete(index)?)
     }
 
-    pub(super) fn alloc_flow_counter(&mut self) -> Result<()> {
-        self.check_manager()?;
-        if flow_counter::BULK.get(self.input) != 0 {
-            return Err(violation(Status::BadParam, "what is not modelled"));
-        }
-        let number = self.hca.eswitch.counters.alloc();
-        let number = number.ok_or(Failure::from(Status::Lim))?;
-        flow_counter::ID.set(self.output, number.into());
-        Ok(())
-    }
-
-    pub(super) fn dealloc_flow_counter(&mut self) -> Result<()> {
-        self.check_manager()?;
-        let number = flow_counter::ID.get(self.input) as u32;
-        if self.hca.eswitch.uses_counter(number) {
-            return Err(self.in_use(format!("flow counter {number}")));
-        }
-        match self.hca.eswitch.counters.dealloc(number) {
-            true => Ok(()),
-            false => Err(violation(Status::BadRes, format!("flow counter {number}"))),
-        }
-    }
-
-    pub(super) fn query_flow_counter(&mut self) -> Result<()> {
-        self.check_manager()?;
-        let number = flow_counter::QUERY_ID.get(self.input) as u32;
-        if ifc::OP_MOD.get(self.input) != 0 || flow_counter::COUNT.get(self.input) != 0 {
-            return Err(violation(Status::BadParam, "what is not modelled"));
-        }
-        let clear = flow_counter::CLEAR.get(self.input) == 1;
-        let traffic = self.hca.eswitch.counters.query(number, clear);
-        let none = || violation(Status::BadRes, format!("flow counter {number}"));
-        let traffic = traffic.ok_or_else(none)?;
-        flow_counter::PACKETS.set(self.output, traffic.frames);
-        flow_counter::OCTETS.set(self.output, traffic.octets);
-        Ok(())
-    }
-
     /// Carries out a command about tables of the e-switch.
     pub(super) fn eswitch_table(
         &mut self,
@@ -178,9 +140,15 @@ impl Context<'_> {
         if kind == Kind::Fdb && vport::OTHER.get(input) != 0 {
             return Err(violation(Status::BadParam, "an FDB of a port"));
         }
-        let ports = self.hca.functions.len();
-        let tables = self.hca.eswitch.tables(kind, owner);
-        let (tables, counters) = tables.ok_or(Failure::from(Status::BadParam))?;
+        let Hca {
+            eswitch, functions, ..
+        } = &mut *self.hca;
+        let ports = functions.len();
+        let counters = &functions[usize::from(self.function.0)]
+            .objects
+            .flow_counters;
+        let tables = eswitch.tables(kind, owner);
+        let tables = tables.ok_or(Failure::from(Status::BadParam))?;
         let exists = |named| match named {
             Named::Vport(port) => port == UPLINK || usize::from(port) < ports,
             Named::Counter(number) => counters.has(number),

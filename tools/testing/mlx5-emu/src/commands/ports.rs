@@ -101,13 +101,13 @@ impl Context<'_> {
                     return Err(Status::BadParam.into());
                 }
                 let objects = self.objects();
-                let (tables, tirs) = (&mut objects.flow_tables, &objects.tirs);
-                change_tables(
-                    tables,
-                    opcode,
-                    input,
-                    |named| matches!(named, Named::Tir(tir) if tirs.contains_key(&tir)),
-                )?
+                let (tirs, counters) = (&objects.tirs, &objects.flow_counters);
+                let exists = |named| match named {
+                    Named::Tir(tir) => tirs.contains_key(&tir),
+                    Named::Counter(number) => counters.has(number),
+                    Named::Vport(_) => false,
+                };
+                change_tables(&mut objects.flow_tables, opcode, input, exists)?
             }
             kind => self.eswitch_table(kind, opcode)?,
         };

@@ -62,27 +62,6 @@ pub mod l2_table {
     pub const MAC: std::ops::Range<usize> = 0x22..0x28;
 }
 
-/// alloc_flow_counter_in and the commands about its counter.
-pub mod flow_counter {
-    use super::*;
-    /// alloc_flow_counter_in: `flow_counter_bulk_log_size` and `flow_counter_bulk`.
-    pub const BULK: Field = field(0xe, 3, 13);
-    /// alloc_flow_counter_out, dealloc_flow_counter_in: `flow_counter_id`.
-    pub const ID: Field = field(0x8, 0, 32);
-    /// flow_counter_list: `flow_counter_id`.
-    pub const LISTED: Field = field(0x0, 0, 32);
-    /// query_flow_counter_in: `clear`.
-    pub const CLEAR: Field = field(0x18, 0, 1);
-    /// query_flow_counter_in: `num_of_counters`.
-    pub const COUNT: Field = field(0x1a, 0, 16);
-    /// query_flow_counter_in: `flow_counter_id`.
-    pub const QUERY_ID: Field = field(0x1c, 0, 32);
-    /// query_flow_counter_out: `packets` of `flow_statistics`.
-    pub const PACKETS: Field = field(0x10, 0, 64);
-    /// query_flow_counter_out: `octets` of `flow_statistics`.
-    pub const OCTETS: Field = field(0x18, 0, 64);
-}
-
 /// fte_match_set_misc: `misc_parameters` of a fte_match_param, behind the outer
 /// headers.
 pub mod misc {

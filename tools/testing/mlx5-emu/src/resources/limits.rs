@@ -32,7 +32,8 @@ use crate::{
     tis::Tis,
     vport::{
         Counters,
-        Settings, //
+        Settings,
+        Traffic, //
     },
 };
 use std::ops::Range;
@@ -56,6 +57,7 @@ pub const fn max_len(kind: Kind) -> usize {
         Kind::Sq => Sq::MAX_LEN,
         Kind::Rq => Rq::MAX_LEN,
         Kind::QCounter => QCounter::MAX_LEN,
+        Kind::FlowCounter => Traffic::MAX_LEN,
         Kind::FlowTable => Table::MAX_LEN,
         Kind::Root => u32::MAX_LEN,
     }
@@ -75,6 +77,7 @@ pub const fn numbers(kind: Kind) -> Range<u32> {
         Kind::Sq => numbers::SQS,
         Kind::Rq => numbers::RQS,
         Kind::QCounter => numbers::Q_COUNTERS,
+        Kind::FlowCounter => numbers::FLOW_COUNTERS,
         Kind::FlowTable => steering::TABLES,
         Kind::Registers
         | Kind::Pages
@@ -179,6 +182,7 @@ mod tests {
             (Kind::Domains, vec![1, 1]),
             (Kind::Sq, encode(&Sq::parse(&of_ring(6, 6)).unwrap())),
             (Kind::QCounter, vec![0]),
+            (Kind::FlowCounter, vec![0, 0]),
             (Kind::Root, vec![1]),
         ] {
             let number = numbers(kind).start;

@@ -17,8 +17,8 @@ use crate::{
         U32, //
     },
     ifc::{
-        eswitch::flow_counter,
         ethernet::flow,
+        flow_counter,
         Status, //
     },
     packet::Key, //
@@ -47,8 +47,8 @@ pub struct Entry {
     /// Where it has packets go.
     #[serde(deserialize_with = "encoded::list::<_, _, { 1 << LOG_MAX_DESTINATIONS }>")]
     pub destinations: Vec<Destination>,
-    /// What counts them: in an image, nothing.
-    #[serde(deserialize_with = "encoded::list::<_, _, 0>")]
+    /// What counts them.
+    #[serde(deserialize_with = "encoded::list::<_, _, { kind::MAX_COUNTERS as usize }>")]
     pub counters: Vec<u32>,
 }
 
@@ -66,10 +66,10 @@ impl Entry {
     /// Most bytes in a record.
     pub const MAX_LEN: usize = list_len(flow::DESTINATION, BYTE)
         + list_len(1 << LOG_MAX_DESTINATIONS, BYTE + U32)
-        + list_len(0, U32);
+        + list_len(kind::MAX_COUNTERS as usize, U32);
 
     /// Makes an entry of a flow_context. Its list has destinations, none if packets are
-    /// dropped or allowed, and then counters.
+    /// dropped, allowed or only counted, and then counters.
     pub fn parse(kind: Kind, context: &[u8]) -> Result<Self, Status> {
         let counts = [flow::DESTINATIONS, flow::COUNTERS].map(|field| field.get(context));
         let expected = kind.lists(flow::ACTION.get(context), 1 << LOG_MAX_DESTINATIONS)?;

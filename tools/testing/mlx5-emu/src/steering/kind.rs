@@ -22,6 +22,9 @@ pub const DROP: u64 = 1 << 1;
 pub const FORWARD: u64 = 1 << 2;
 pub const COUNT: u64 = 1 << 3;
 
+/// Most counters of an entry (`log_max_flow_counter` is 0).
+pub const MAX_COUNTERS: u64 = 1;
+
 /// What tables are for (FS_FT_*).
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -55,7 +58,8 @@ impl Kind {
     }
 
     /// How many destinations an entry with these actions has, at least and at most,
-    /// and how many counters.
+    /// and how many counters. Of what a function receives, nothing becomes that an entry only
+    /// counts: it is dropped.
     pub fn lists(
         self,
         actions: u64,
@@ -63,11 +67,12 @@ impl Kind {
     ) -> Result<[std::ops::RangeInclusive<u64>; 2], Status> {
         let counters = match actions & COUNT {
             0 => 0..=0,
-            _ if self.is_acl() => 1..=1,
+            _ if self != Self::Fdb => 1..=MAX_COUNTERS,
             _ => return Err(Status::BadParam),
         };
         let destinations = match actions & !COUNT {
             DROP => 0..=0,
+            0 if self == Self::NicReceive && actions == COUNT => 0..=0,
             ALLOW if self.is_acl() => 0..=0,
             FORWARD if !self.is_acl() => 1..=most,
             _ => return Err(Status::BadParam),

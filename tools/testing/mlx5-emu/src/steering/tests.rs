@@ -148,6 +148,49 @@ fn the_first_entry_that_matches_counts() {
     assert_eq!(lookup(&tables, &tcp4(b"")), [1]);
 }
 
+/// Gives an entry a counter.
+fn counted(mut entry: Vec<u8>, action: u64, counter: u32) -> Vec<u8> {
+    let context = &mut entry[flow::CONTEXT..];
+    flow::ACTION.set(context, action | kind::COUNT);
+    flow::COUNTERS.set(context, 1);
+    entry.extend_from_slice(&counter.to_be_bytes());
+    entry.extend_from_slice(&[0; 4]);
+    entry
+}
+
+#[test]
+fn each_entry_that_matches_counts() {
+    let (mut tables, first, second) = two();
+    let mut counters = FlowCounters::default();
+    let [of_first, of_second] = [1, 2].map(|_| counters.alloc().unwrap());
+    let all = tables.create_group(&group(first, 0, 3, &[])).unwrap();
+    let to = [Destination::Table(second)];
+    let forward = counted(entry(first, all, 0, &[], &to), kind::FORWARD, of_first);
+    let exists = |named| matches!(named, Named::Counter(1..=2) | Named::Tir(_));
+    tables.set_entry(0, &forward, exists).unwrap();
+    // Of TCP, which then goes nowhere.
+    let tcp = [(headers::IP_PROTOCOL, 6)];
+    let only = counted(entry(second, 1, 1, &tcp, &[]), 0, of_second);
+    tables.set_entry(1, &only, exists).unwrap();
+    assert!(tables.uses_counter(of_first) && tables.uses_counter(of_second));
+    let mut count = |tables: &FlowTables, frame: &[u8]| {
+        find(tables, frame).count(&mut counters, frame.len());
+        [of_first, of_second].map(|counter| counters.query(counter, false).unwrap().frames)
+    };
+    assert_eq!(count(&tables, &tcp4(b"")), [1, 1]);
+    assert!(lookup(&tables, &tcp4(b"")).is_empty());
+    assert_eq!(count(&tables, &udp6(b"")), [2, 1]);
+    assert_eq!(lookup(&tables, &udp6(b"")), [2]);
+    let other = counted(entry(second, 1, 1, &tcp, &[]), 0, 3);
+    assert_eq!(tables.set_entry(1, &other, exists), Err(Status::BadRes));
+    assert!(tables.is_whole(exists) && !tables.is_whole(|named| named != Named::Counter(2)));
+    // One that is gone counts no more.
+    let delete = input(0x40, &[(flow::TABLE, second.into()), (flow::INDEX, 1)]);
+    tables.delete_entry(&delete).unwrap();
+    assert!(!tables.uses_counter(of_second));
+    assert_eq!(count(&tables, &tcp4(b"")), [3, 1]);
+}
+
 #[test]
 fn what_is_in_use_stays() {
     let (mut tables, first, second) = two();
@@ -411,7 +454,20 @@ fn a_table_of_an_image_is_one_that_commands_make() {
         is_sound(&|table: &mut Table| change(table.entries.get_mut(&8).unwrap()))
     };
     assert!(of_entry(&|entry| flow::TAG.set(&mut entry.context, 5)));
-    let bad: [&dyn Fn(&mut Entry); 8] = [
+    assert!(of_entry(&|entry| {
+        flow::ACTION.set(&mut entry.context, kind::FORWARD | kind::COUNT);
+        flow::COUNTERS.set(&mut entry.context, 1);
+        entry.counters.push(1);
+    }));
+    let bad: [&dyn Fn(&mut Entry); 11] = [
+        &|entry| entry.counters.push(1),
+        &|entry| flow::COUNTERS.set(&mut entry.context, 1),
+        &|entry| {
+            let action = kind::FORWARD | kind::COUNT;
+            flow::ACTION.set(&mut entry.context, action);
+            flow::COUNTERS.set(&mut entry.context, 2);
+            entry.counters = vec![1, 2];
+        },
         &|entry| flow::CONTEXT_GROUP.set(&mut entry.context, 1),
         &|entry| flow::ACTION.set(&mut entry.context, kind::DROP),
         &|entry| flow::DESTINATIONS.set(&mut entry.context, 2),

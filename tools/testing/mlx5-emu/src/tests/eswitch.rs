@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{
     config::Config,
+    flow_counter::FlowCounters,
     hca::Hca,
     host::FunctionId,
     ifc::{
         self,
         eswitch::{
             esw_vport,
-            flow_counter,
             l2_table,
             misc,
             vport_state,
@@ -35,6 +35,7 @@ use crate::{
             vport, //
         },
         event,
+        flow_counter,
         Field,
         Status, //
     },
@@ -268,9 +269,10 @@ impl Switch {
         ];
         let query = input(ifc::QUERY_FLOW_COUNTER, 0x20, &fields);
         let output = self.send(&query);
+        let traffic = &output[flow_counter::STATISTICS..];
         (
-            flow_counter::PACKETS.get(&output),
-            flow_counter::OCTETS.get(&output),
+            flow_counter::PACKETS.get(traffic),
+            flow_counter::OCTETS.get(traffic),
         )
     }
 
@@ -432,8 +434,20 @@ fn a_port_lets_in_what_its_acl_allows() {
         &[(flow_counter::ID, counter)],
     );
     assert_eq!(switch.refused(&dealloc), Status::BadResState as u8);
+    // The same one counts what the manager itself receives.
+    let nic = switch.table(Kind::NicReceive, None);
+    let all = switch.group(&nic, (0, 0), &[]);
+    switch.send(&entry(&nic, (all, 0), &[], (COUNT, &[counter])));
+    switch.hear(Some(1), &right);
+    assert_eq!(switch.counted(counter, 0), (1, right.len() as u64));
+    switch.hear(Some(1), &wrong);
+    assert_eq!(switch.counted(counter, 0).0, 2);
     let delete = acl.input(ifc::DELETE_FLOW_TABLE_ENTRY, 0x40, &[(flow::INDEX, 1)]);
     switch.send(&delete);
+    assert_eq!(switch.refused(&dealloc), Status::BadResState as u8);
+    let delete = nic.input(ifc::DELETE_FLOW_TABLE_ENTRY, 0x40, &[(flow::INDEX, 0)]);
+    switch.send(&delete);
+    take_all(&mut switch.machine.hca, 0);
     switch.send(&dealloc);
     assert_eq!(switch.refused(&dealloc), Status::BadRes as u8);
     assert_eq!(switch.hear(Some(1), &wrong), (vec![0], None));
@@ -483,9 +497,10 @@ fn a_port_gives_and_takes_tags() {
     let plain = frame(ADDRESS + 1, ADDRESS);
     let tagged = packet::insert_vlan(&plain, 100);
     let eswitch = &mut switch.machine.hca.eswitch;
-    assert_eq!(eswitch.forward(0, tagged), [(1, plain.clone())]);
-    assert_eq!(eswitch.forward(0, plain.clone()), []);
-    assert_eq!(eswitch.forward(0, packet::insert_vlan(&plain, 101)), []);
+    let mut forward = |frame| eswitch.forward(0, frame, &mut FlowCounters::default());
+    assert_eq!(forward(tagged), [(1, plain.clone())]);
+    assert_eq!(forward(plain.clone()), []);
+    assert_eq!(forward(packet::insert_vlan(&plain, 101)), []);
     assert_eq!(switch.machine.hca.violations, 0);
 }
 
@@ -633,8 +648,6 @@ fn only_the_manager_manages() {
         command(ifc::MODIFY_ESW_VPORT_CONTEXT, 0, 0x110),
         command(ifc::SET_L2_TABLE_ENTRY, 0, 0x40),
         command(ifc::DELETE_L2_TABLE_ENTRY, 0, 0x40),
-        command(ifc::ALLOC_FLOW_COUNTER, 0, 16),
-        command(ifc::QUERY_FLOW_COUNTER, 0, 0x20),
         fdb.input(ifc::CREATE_FLOW_TABLE, 0x40, &[]),
     ];
     switch.drive(1);
