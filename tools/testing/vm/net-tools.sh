@@ -16,7 +16,7 @@ tmp=$dir.tmp
 rm -rf "$tmp"
 # shellcheck disable=SC2086 # several packages
 unpack "$tmp/packages" "$SUITE" $NET_TOOLS_PACKAGES
-for program in usr/sbin/ethtool usr/bin/ip; do
+for program in usr/sbin/ethtool usr/sbin/tc usr/bin/ip; do
 	add_program "$tmp/files" "$tmp/packages" "$tmp/packages/$program"
 done
 mv "$tmp/files" "$dir"

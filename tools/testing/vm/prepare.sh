@@ -120,7 +120,7 @@ make_targets() {
 	if needed stock intree kunit bare builtin debug kunit-debug; then
 		build "the emulated HCA" "30 s" emu
 		build "vfio-mig, and the program in test machines" "1 min" guest
-		step "ethtool and ip for test machines" "10 s" locked net-tools "$enter" "$VM_DIR/net-tools.sh"
+		step "ethtool, ip and tc for test machines" "10 s" locked net-tools "$enter" "$VM_DIR/net-tools.sh"
 	fi
 	if needed stock; then
 		step "Rust crates of the stock kernel, the C driver" "3 min" \

@@ -59,7 +59,7 @@ pub struct Paths {
     /// The test of rdma-core's driver.
     #[arg(long, env = "VM_RDMA")]
     pub rdma: PathBuf,
-    /// ethtool and ip with their libraries, as files of a test machine.
+    /// ethtool, ip and tc with their libraries, as files of a test machine.
     #[arg(long, env = "VM_NET_TOOLS")]
     pub net_tools: PathBuf,
     /// Where cargo-mutants is installed.

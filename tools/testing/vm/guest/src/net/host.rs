@@ -142,6 +142,12 @@ impl Host {
         self.program("/usr/bin/ip", words.collect())
     }
 
+    /// Runs `tc` with these words.
+    pub fn tc(&self, words: &str) -> Result<String> {
+        let words = words.split_whitespace().map(str::to_string);
+        self.program("/usr/bin/tc", words.collect())
+    }
+
     /// The address of Ethernet that its interface has.
     pub fn mac(&self) -> Result<String> {
         let text = self.ip(&format!("-br link show {}", self.interface))?;

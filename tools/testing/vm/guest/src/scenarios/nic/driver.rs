@@ -7,36 +7,26 @@ use super::{
     hosts,
     ping,
     traffic::stream,
+    with_vf,
     FULL, //
 };
 use crate::{
-    hca::{
-        self,
-        Pf, //
-    },
+    hca::Pf,
     net::Host,
     sys,
     tap::Results, //
 };
 use anyhow::Context;
-use std::net::Ipv4Addr;
-
-const VF: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 3);
 
 pub fn run(results: &mut Results, here: Host, there: Host) {
     results.test("a VF and both PFs hear each other", |results| {
-        let pf = Pf::find()?;
-        pf.set_vfs(1)?;
-        let vf = pf.vfs()?[0];
-        hca::bind_to(vf, "mlx5_core")?;
-        let of_vf = Host::new(&hca::interface(vf)?, VF)?;
-        of_vf.wait_for_link()?;
-        for other in [&here, &there] {
-            ping(&of_vf, other, FULL)?;
-            stream(&of_vf, other)?;
-        }
-        drop(of_vf);
-        pf.set_vfs(0)?;
+        with_vf(|vf| {
+            for other in [&here, &there] {
+                ping(vf, other, FULL)?;
+                stream(vf, other)?;
+            }
+            Ok(())
+        })?;
         no_complaints(results)
     });
     drop((here, there));

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod driver;
+mod filters;
 mod offloads;
 mod queues;
 mod rss;
@@ -50,6 +51,8 @@ pub const SCENARIOS: &[NamedRun] = &[("nic", run)];
 
 const HERE: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 2);
+/// That of a VF.
+const VF: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 3);
 /// Nobody has it.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 5, 0, 99);
 /// How long an interface may take to come back.
@@ -88,6 +91,19 @@ pub(super) fn hosts() -> Result<[Host; 2]> {
     Ok(hosts)
 }
 
+/// Has a VF of the first PF be one more host.
+fn with_vf(work: impl FnOnce(&Host) -> Result<()>) -> Result<()> {
+    let pf = Pf::find()?;
+    pf.set_vfs(1)?;
+    let vf = pf.vfs()?[0];
+    hca::bind_to(vf, "mlx5_core")?;
+    let host = Host::new(&hca::interface(vf)?, VF)?;
+    host.wait_for_link()?;
+    work(&host)?;
+    drop(host);
+    pf.set_vfs(0)
+}
+
 fn run(results: &mut Results) -> Result<()> {
     results.test("each PF has an interface", |results| {
         for pf in Pf::all()? {
@@ -104,6 +120,7 @@ fn run(results: &mut Results) -> Result<()> {
     offloads::run(results, &here, &there);
     statistics::run(results, &here, &there);
     rules::run(results, &here, &there);
+    filters::run(results, &here, &there);
     links(results, &here, &there);
     driver::run(results, here, there);
     Ok(())

@@ -25,7 +25,8 @@ use std::net::UdpSocket;
 
 const PORT: u16 = 7100;
 const OTHER_PORT: u16 = 7101;
-const FLOWS: usize = 24;
+/// Datagrams, each of a flow of its own.
+pub(super) const FLOWS: usize = 24;
 
 /// A rule, which is deleted by [`Rule::delete`].
 struct Rule<'a> {
@@ -55,24 +56,32 @@ impl<'a> Rule<'a> {
     }
 }
 
+/// Sends datagrams to a port there, each of another flow.
+pub(super) fn send(here: &Host, there: &Host, port: u16, count: usize) -> Result<()> {
+    let (from, to) = (here.address(), there.address());
+    for _ in 0..count {
+        let sender = here.run(move || Ok(UdpSocket::bind((from, 0))?))?;
+        sender.send_to(b"hello", (to, port))?;
+    }
+    Ok(())
+}
+
 /// Sends datagrams of many flows to a port there. Returns how many of them came, and how
 /// many frames each ring had.
 fn datagrams(here: &Host, there: &Host, port: u16) -> Result<(usize, Vec<u64>)> {
-    let receiver = there.run(move || Ok(UdpSocket::bind((THERE, port))?))?;
+    let to = there.address();
+    let receiver = there.run(move || Ok(UdpSocket::bind((to, port))?))?;
     receiver.set_read_timeout(Some(SILENCE))?;
     let counted = there.counted(|| {
-        for _ in 0..FLOWS {
-            let sender = here.run(|| Ok(UdpSocket::bind((HERE, 0))?))?;
-            sender.send_to(b"hello", (THERE, port))?;
-        }
-        here.ping(THERE, 56)
+        send(here, there, port, FLOWS)?;
+        here.ping(to, 56)
     })?;
     let came = (0..FLOWS).take_while(|_| receiver.recv(&mut [0; 16]).is_ok());
     Ok((came.count(), counted.of_channels("rx", "packets")))
 }
 
 /// Fails unless all datagrams came, on this ring if there is one, else on several.
-fn come(here: &Host, there: &Host, port: u16, ring: Option<usize>) -> Result<()> {
+pub(super) fn come(here: &Host, there: &Host, port: u16, ring: Option<usize>) -> Result<()> {
     let (came, rings) = datagrams(here, there, port)?;
     let of_one = |ring: usize| rings[ring] >= FLOWS as u64;
     let right = match ring {
@@ -83,7 +92,8 @@ fn come(here: &Host, there: &Host, port: u16, ring: Option<usize>) -> Result<()>
     Ok(())
 }
 
-fn drop_all(here: &Host, there: &Host, port: u16) -> Result<()> {
+/// Fails if one of them came.
+pub(super) fn drop_all(here: &Host, there: &Host, port: u16) -> Result<()> {
     let (came, _) = datagrams(here, there, port)?;
     ensure!(came == 0, "{came} came");
     Ok(())
