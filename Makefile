@@ -47,7 +47,8 @@ help:
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make debug            the same, by clang and with all checkers'
 	@echo 'make scenario KERNEL=stock|intree|bare|builtin|debug SCENARIO=...'
-	@echo '                      run one scenario in one test machine'
+	@echo '                      run one scenario in one test machine; FAULT=NAME: a fault of'
+	@echo '                      the C driver, for SCENARIO=c-driver'
 	@echo 'make list             show all scenarios'
 	@echo 'make clean            remove results and objects; caches stay'
 
@@ -122,7 +123,8 @@ debug:
 	@$(VM)/prepare.sh debug
 
 scenario:
-	$(call vm-test,scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} -- "$$SCENARIO")
+	$(call vm-test,scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} \
+		$${FAULT:+--only="$$FAULT"} -- "$$SCENARIO")
 
 list:
 	@$(VM)/names.sh judge $@

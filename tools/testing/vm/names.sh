@@ -64,6 +64,18 @@ groups() {
 	done
 }
 
+# c_driver: the faults of the C driver that $SCENARIO shows, or all.
+c_driver() {
+	local of
+	case ${SCENARIO:-} in
+	c-driver) of=usual ;;
+	c-driver-bounced) of=bounced ;;
+	'') of='usual\|bounced' ;;
+	*) return ;;
+	esac
+	sed -n 's/^    \('"$of"'\)("\(.*\)"),$/\2/p' "$vm/common/src/c_driver.rs"
+}
+
 # names VARIABLE
 names() {
 	case $1 in
@@ -72,7 +84,7 @@ names() {
 	SCENARIO)
 		[ -n "${KERNEL:-}" ] || { table | cut -f 1 && return; }
 		# With the one, what is for the other can run, too.
-		scenarios "${KERNEL/#debug/intree}" run run-net check check-qemu check-qemu-faults check-net campaign bench
+		scenarios "${KERNEL/#debug/intree}" run run-net check check-qemu check-qemu-faults check-net campaign bench scenario
 		;;
 	BENCH) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/bench/mod.rs" ;;
 	PART) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/campaign/parts.rs" ;;
@@ -82,6 +94,7 @@ names() {
 		;;
 	FUZZ) sed -n 's/^    Target { name: "\([^"]*\)".*/\1/p' "$vm/../fuzz/src/lib.rs" ;;
 	FAULT)
+		[ "${TARGET:-}" != scenario ] || { c_driver && return; }
 		sed -n '/^pub const ALL/,/^];/s/.*\(intact\|one_reset\|vf_removed\)("\(.*\)").*/\2/p' \
 			"$vm/common/src/faults.rs"
 		;;
@@ -144,7 +157,7 @@ takes() {
 	campaign) echo HOURS PART SEED SLICE ;;
 	mutants) echo HOURS MUTANT SEED ;;
 	fuzz) echo FUZZ INPUT ;;
-	scenario) echo KERNEL SCENARIO SEED ;;
+	scenario) echo KERNEL SCENARIO FAULT SEED ;;
 	# Those without an underscore that kbuild takes.
 	modules) echo KDIR ARCH C CC LLVM V W ;;
 	esac
@@ -177,7 +190,18 @@ judge() {
 	for variable in $(takes "$1"); do
 		case $variable in
 		KERNEL | SCENARIO | FUZZ) exactly "$variable" ;;
-		TEST | FAULT | BENCH | PART) part "$variable" ;;
+		FAULT)
+			# One is asked for: the machine may not go on after it.
+			if [ "$1" != scenario ]; then
+				part FAULT
+			elif [ "$(names FAULT)" ]; then
+				exactly FAULT
+			elif [ "${FAULT:-}" ]; then
+				echo "SCENARIO=$SCENARIO takes no FAULT=" >&2
+				exit 1
+			fi
+			;;
+		TEST | BENCH | PART) part "$variable" ;;
 		MUTANT) parts MUTANT ;;
 		SEED) number SEED 0 19 ;;
 		RUNS) number RUNS 1 9 ;;

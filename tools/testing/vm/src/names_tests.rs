@@ -23,6 +23,7 @@ use std::{
     },
 };
 use vm_common::{
+    c_driver,
     faults,
     kernel::Kernel,
     scenarios, //
@@ -70,6 +71,14 @@ fn the_script_finds_all_names() {
     );
     let faults: Vec<&str> = faults::ALL.iter().map(|one| one.name).collect();
     assert_eq!(names("FAULT", &[]), faults);
+    for scenario in scenarios::ALL.iter().map(|one| one.name) {
+        let of_scenario = c_driver::ALL.iter().filter(|one| one.scenario == scenario);
+        let of_scenario: Vec<&str> = of_scenario.map(|one| one.name).collect();
+        let found = names("FAULT", &[("TARGET", "scenario"), ("SCENARIO", scenario)]);
+        assert_eq!(found, of_scenario, "{scenario}");
+    }
+    let all: Vec<&str> = c_driver::ALL.iter().map(|one| one.name).collect();
+    assert_eq!(names("FAULT", &[("TARGET", "scenario")]), all);
     let targets: Vec<&str> = TARGETS.iter().map(|one| one.name).collect();
     assert_eq!(names("FUZZ", &[]), targets);
     for (extent, target) in [(Extent::Usual, "check"), (Extent::All, "check-all")] {
@@ -103,7 +112,7 @@ type Wrong<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
 
 #[test]
 fn a_wrong_name_lists_the_right_ones() {
-    let wrong: [Wrong<'_>; 22] = [
+    let wrong: [Wrong<'_>; 25] = [
         ("check", &[("TEST", "nosuch")], "stock-migrate"),
         ("check", &[("TEST", "bare-migrate")], "stock-migrate"),
         ("check-all", &[("TEST", "nosuch")], "intree-qemu-suite"),
@@ -128,6 +137,29 @@ fn a_wrong_name_lists_the_right_ones() {
             "check-qemu-faults",
             &[("FAULT", "nosuch")],
             "page tracker in error",
+        ),
+        (
+            "scenario",
+            &[("KERNEL", "intree"), ("SCENARIO", "c-driver")],
+            "FAULT= is missing",
+        ),
+        (
+            "scenario",
+            &[
+                ("KERNEL", "intree"),
+                ("SCENARIO", "c-driver"),
+                ("FAULT", "late"),
+            ],
+            "late SAVE",
+        ),
+        (
+            "scenario",
+            &[
+                ("KERNEL", "intree"),
+                ("SCENARIO", "many"),
+                ("FAULT", "late SAVE"),
+            ],
+            "SCENARIO=many takes no FAULT=",
         ),
         ("fuzz", &[], "commands"),
         ("fuzz", &[("FUZZ", "strea")], "stream"),
@@ -165,7 +197,7 @@ fn a_wrong_name_lists_the_right_ones() {
 
 #[test]
 fn a_right_name_is_taken() {
-    let right: [(&str, &[(&str, &str)]); 7] = [
+    let right: [(&str, &[(&str, &str)]); 8] = [
         (
             "check",
             &[
@@ -179,6 +211,14 @@ fn a_right_name_is_taken() {
         ("bench", &[("BENCH", "paths"), ("RUNS", "10")]),
         ("check-qemu-faults", &[("FAULT", "page tracker's")]),
         ("scenario", &[("KERNEL", "intree"), ("SCENARIO", "many")]),
+        (
+            "scenario",
+            &[
+                ("KERNEL", "intree"),
+                ("SCENARIO", "c-driver"),
+                ("FAULT", "late SAVE"),
+            ],
+        ),
     ];
     for (target, variables) in right {
         let output = script(&["judge", target], variables);
@@ -221,7 +261,7 @@ fn bash_completes_targets_variables_and_names() {
         (&["make", "list", "=", "m"], &[""]),
         (
             &["make", "scenario", ""],
-            &["KERNEL=", "SCENARIO=", "SEED="],
+            &["KERNEL=", "SCENARIO=", "FAULT=", "SEED="],
         ),
         (
             &["make", "scenario", "KERNEL", "="],

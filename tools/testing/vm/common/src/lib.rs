@@ -2,6 +2,7 @@
 
 //! What a test machine's init and the host agree on.
 
+pub mod c_driver;
 pub mod config_space;
 pub mod documented;
 pub mod drivers;

@@ -29,6 +29,8 @@ pub enum Suite {
     Run,
     /// `make run-net`.
     RunNet,
+    /// `make scenario`, and no other.
+    Scenario,
 }
 
 impl Suite {
@@ -43,6 +45,7 @@ impl Suite {
             Self::Bench => "bench",
             Self::Run => "run",
             Self::RunNet => "run-net",
+            Self::Scenario => "scenario",
         }
     }
 }

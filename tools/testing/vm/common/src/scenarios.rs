@@ -80,6 +80,13 @@ const NETWORK: Machine = Machine {
     ..USUAL
 };
 
+/// Faults of the C driver: they leave things behind, and the machine is not used further.
+const C_FAULTS: Machine = Machine {
+    properties: ",cmd-timeout-ms=1000",
+    leaks: Leaks::Never,
+    ..USUAL
+};
+
 const SHARED_MEMORY: Machine = Machine {
     extras: &[Extra::SharedMemory],
     ..USUAL
@@ -400,6 +407,31 @@ pub const ALL: &[Scenario] = &[
             // mlx5_core leaks each command whose event is lost.
             leaks: Leaks::Never,
             ..USUAL
+        },
+    },
+    Scenario {
+        name: "c-driver",
+        about: "a fault of the C driver, chosen by ``FAULT=``: fails, or ends the machine, as \
+                long as the driver has it",
+        suite: Suite::Scenario,
+        // The stock kernel has no dirty bitmaps.
+        kernels: &[Intree, Debug],
+        seconds: 30,
+        machine: Machine {
+            // Memory that is used after it was freed has lost what was in it.
+            parameters: "init_on_free=1",
+            ..C_FAULTS
+        },
+    },
+    Scenario {
+        name: "c-driver-bounced",
+        about: "``c-driver``, with bounce buffers for all DMA",
+        suite: Suite::Scenario,
+        kernels: &[Intree, Debug],
+        seconds: 30,
+        machine: Machine {
+            parameters: "iommu=pt swiotlb=force",
+            ..C_FAULTS
         },
     },
     Scenario {

@@ -166,7 +166,7 @@ impl Extent {
             Suite::CheckQemu | Suite::CheckQemuFaults | Suite::CheckNet | Suite::Campaign => {
                 self == Self::All
             }
-            Suite::Bench | Suite::Run | Suite::RunNet => false,
+            Suite::Bench | Suite::Run | Suite::RunNet | Suite::Scenario => false,
         }
     }
 

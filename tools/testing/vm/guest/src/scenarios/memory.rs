@@ -416,7 +416,7 @@ fn limited(site: &Site, session: Session, stream: &[u8], most: u64) -> Result<()
 
 /// After processes that may use half of what a session needs, the VF is as new, and no
 /// memory is lost.
-fn out_of_memory(site: &Site, name: &str) -> Result<()> {
+pub(super) fn out_of_memory(site: &Site, name: &str) -> Result<()> {
     let session = kind(name)?;
     let stream = stream_of(site)?;
     let size = stream.len() as u64;

@@ -5,6 +5,7 @@
 mod abuse;
 mod amounts;
 mod badinput;
+mod c_driver;
 mod compare;
 mod compat;
 mod config_space;
@@ -87,6 +88,7 @@ type NamedRun = (&'static str, Run);
 const ALL: &[&[NamedRun]] = &[
     abuse::SCENARIOS,
     badinput::SCENARIOS,
+    c_driver::SCENARIOS,
     compat::SCENARIOS,
     conformance::SCENARIOS,
     core::SCENARIOS,

@@ -26,6 +26,7 @@ use std::{
         BufReader, //
     },
     process::{
+        Child,
         Command,
         ExitCode,
         Stdio, //
@@ -38,8 +39,8 @@ use std::{
 };
 use vfio_mig::bdf::Bdf;
 
-/// SIGKILL, in the middle of a report.
-pub(super) fn killed(site: &Site) -> Result<()> {
+/// A process that is in the middle of a report that does not end.
+pub fn reporter(site: &Site) -> Result<Child> {
     let mut child = Command::new("/proc/self/exe")
         .args(["--report", &site.vf.to_string()])
         .stdout(Stdio::piped())
@@ -49,6 +50,12 @@ pub(super) fn killed(site: &Site) -> Result<()> {
     BufReader::new(stdout).read_line(&mut line)?;
     ensure!(line.trim() == "ready", "the reporter said {line:?}");
     thread::sleep(Duration::from_millis(100));
+    Ok(child)
+}
+
+/// SIGKILL, in the middle of a report.
+pub(super) fn killed(site: &Site) -> Result<()> {
+    let mut child = reporter(site)?;
     child.kill()?;
     let begin = Instant::now();
     child.wait()?;

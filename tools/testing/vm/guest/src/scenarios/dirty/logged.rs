@@ -25,7 +25,7 @@ use vfio_mig::{
 
 /// Pages of memory of a VF.
 pub(super) const PAGES: u64 = 2048;
-pub(super) const PAGE: u64 = regs::PAGE;
+pub const PAGE: u64 = regs::PAGE;
 /// All of them.
 pub const ALL: LoggingRange = LoggingRange {
     iova: IOVA,
@@ -33,7 +33,7 @@ pub const ALL: LoggingRange = LoggingRange {
 };
 
 /// The pages of a report, counted from the beginning of `range`.
-pub(super) fn pages(device: &Device, range: LoggingRange, page_size: u64) -> Result<BTreeSet<u64>> {
+pub fn pages(device: &Device, range: LoggingRange, page_size: u64) -> Result<BTreeSet<u64>> {
     let bitmap = device.dirty_pages(range, page_size)?;
     let bits = bitmap.iter().enumerate().flat_map(|(word, bits)| {
         (0..64)

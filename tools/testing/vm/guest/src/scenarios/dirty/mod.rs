@@ -38,18 +38,16 @@ use compared::{
 };
 use flood::run_flood;
 use limits::run_limits;
-use logged::{
-    pages,
-    PAGE,
-    PAGES, //
-};
+use logged::PAGES;
 pub(super) use logged::{
+    pages,
     pages_of,
     scatter,
     scatter_and_report,
     tracked,
     works_again,
-    ALL, //
+    ALL,
+    PAGE, //
 };
 use mlx5_emu_regs as regs;
 use slow::run_slow;
@@ -60,6 +58,7 @@ use vfio_mig::{
 };
 
 pub use killed::report_for_ever;
+pub(super) use killed::reporter;
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[
