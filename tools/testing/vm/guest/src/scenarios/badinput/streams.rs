@@ -163,7 +163,7 @@ pub(super) const DIFFERENCES: &[Difference] = &[
         c: "all, leaving: ok, STOP",
         rust: "EINVAL, leaving: EIO, ERROR",
         reason: "a size of less than eight bytes is no size: the C driver takes \
-                 bytes that were never sent for one",
+                 bytes of the header for the rest of it",
     },
     Difference {
         name: "a record that nobody knows",
