@@ -51,13 +51,91 @@ pub const ALL: &[Fault] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenarios;
+    use crate::{
+        documented,
+        faults,
+        kernel::Kernel,
+        scenarios, //
+    };
 
     #[test]
     fn names_are_unique_and_scenarios_exist() {
         for (i, fault) in ALL.iter().enumerate() {
             assert!(ALL[..i].iter().all(|other| other.name != fault.name));
             assert!(scenarios::find(fault.scenario).is_some(), "{fault:?}");
+        }
+    }
+
+    /// What a make variable is in a command.
+    fn value<'a>(command: &'a str, variable: &str) -> Option<&'a str> {
+        let (_, value) = command.split_once(&format!(" {variable}="))?;
+        match value.strip_prefix('\'') {
+            Some(quoted) => quoted.split('\'').next(),
+            None => value.split_whitespace().next(),
+        }
+    }
+
+    #[test]
+    fn each_report_says_how_to_see_a_fault_that_exists() {
+        let page = documented::c_driver_bugs();
+        let mut shown = Vec::new();
+        for command in page.lines().filter(|line| line.contains("make scenario ")) {
+            let scenario = value(command, "SCENARIO").and_then(scenarios::find);
+            let scenario = scenario.unwrap_or_else(|| panic!("{command}: no scenario"));
+            let kernel = value(command, "KERNEL");
+            let kernel = Kernel::ALL
+                .into_iter()
+                .find(|one| Some(one.name()) == kernel);
+            assert!(
+                kernel.is_some_and(|one| scenario.runs_with(one)),
+                "{command}"
+            );
+            if let Some(name) = value(command, "FAULT") {
+                let known = ALL.iter().find(|fault| fault.name == name);
+                let of = known.map(|fault| fault.scenario);
+                assert_eq!(of, Some(scenario.name), "{command}");
+                shown.push(name);
+            }
+        }
+        let all: Vec<&str> = ALL.iter().map(|fault| fault.name).collect();
+        assert!(
+            all.iter().all(|name| shown.contains(name)),
+            "of {all:?}, only {shown:?}"
+        );
+        for (at, _) in page.match_indices("FAULT='") {
+            let command = page[..at].rsplit("make ").next();
+            let name = page[at..].split('\'').nth(1);
+            if command.is_some_and(|command| command.starts_with("check-qemu-faults")) {
+                assert!(name.and_then(faults::find).is_some(), "{name:?}");
+            }
+        }
+    }
+
+    /// What each report has.
+    const FIELDS: [&str; 7] = [
+        "Versions",
+        "Effect",
+        "Cause",
+        "Reproduction",
+        "Log",
+        "Fix",
+        "Certainty",
+    ];
+
+    #[test]
+    fn each_report_has_all_that_a_mail_needs() {
+        let page = documented::c_driver_bugs();
+        let lines: Vec<&str> = page.lines().collect();
+        let is_rule = |line: &str| !line.is_empty() && line.bytes().all(|byte| byte == b'-');
+        let reports: Vec<usize> = (0..lines.len()).filter(|at| is_rule(lines[*at])).collect();
+        assert!(!reports.is_empty());
+        for (i, at) in reports.iter().enumerate() {
+            let end = reports.get(i + 1).copied().unwrap_or(lines.len());
+            for field in FIELDS {
+                let is_field = |line: &&str| line.starts_with(&format!(":{field}: "));
+                let count = lines[*at..end].iter().filter(|line| is_field(line)).count();
+                assert_eq!(count, 1, "{}: {field}", lines[at - 1]);
+            }
         }
     }
 }

@@ -8,12 +8,21 @@ use std::{
     fs, //
 };
 
-/// The page about tests, with the reports that they write. It is read when a test runs: what is
-/// said there is no reason to build anything again.
-pub fn testing() -> String {
-    let page = "/../../../../Documentation/dev-tools/vfio-rust/testing.rst";
-    let path = format!("{}{page}", env!("CARGO_MANIFEST_DIR"));
+/// A page. It is read when a test runs: what is said there is no reason to build anything again.
+fn page(name: &str) -> String {
+    let pages = "/../../../../Documentation/dev-tools/vfio-rust";
+    let path = format!("{}{pages}/{name}", env!("CARGO_MANIFEST_DIR"));
     fs::read_to_string(&path).unwrap_or_else(|err| panic!("{path}: {err}"))
+}
+
+/// The page about tests, with the reports that they write.
+pub fn testing() -> String {
+    page("testing.rst")
+}
+
+/// The page with bug reports on the C driver.
+pub fn c_driver_bugs() -> String {
+    page("c-driver-bugs.rst")
 }
 
 /// A table with names in its first column.
