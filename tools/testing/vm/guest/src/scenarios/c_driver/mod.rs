@@ -4,6 +4,7 @@
 //! as long as the driver has the fault. Only the fault that was asked for is tried, since the
 //! machine may not go on after it. What each one is about is in c-driver-bugs.rst.
 
+mod bitmaps;
 mod late;
 mod sessions;
 mod waits;
@@ -61,8 +62,11 @@ const TESTS: &[Test] = &[
     ("late SAVE", late::save),
     ("late LOAD", late::load),
     ("late report", late::report),
+    ("late query", late::query),
+    ("report of a part of a tracked page", bitmaps::beyond),
     ("silent page tracker", waits::silent_tracker),
     ("event of a command comes twice", waits::event_twice),
+    ("event of a command does not come", waits::event_lost),
     ("state through bounce buffers", bounced),
 ];
 

@@ -90,6 +90,22 @@ pub(super) fn silent_tracker(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// The event that tells of a command's end does not come: the PF can be reloaded all the same.
+pub(super) fn event_lost(site: &Site) -> Result<()> {
+    let faults = Faults::open()?;
+    let device = Device::open(site.vf)?;
+    faults.arm_event(event::CMD, 1, Event::Lost)?;
+    ensure!(device.set_state(State::STOP).is_err(), "no event was lost");
+    drop(device);
+    // Nobody waits for this thread, which may never end.
+    let reload = thread::spawn(|| Pf::find()?.reload());
+    ensure!(
+        ends(|| Ok(reload.is_finished()))?,
+        "the reload of the PF waits for the command that was given up"
+    );
+    Ok(())
+}
+
 /// The event that tells of a command's end comes twice.
 pub(super) fn event_twice(site: &Site) -> Result<()> {
     let faults = Faults::open()?;

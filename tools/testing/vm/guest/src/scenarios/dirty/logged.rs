@@ -24,7 +24,7 @@ use vfio_mig::{
 };
 
 /// Pages of memory of a VF.
-pub(super) const PAGES: u64 = 2048;
+pub const PAGES: u64 = 2048;
 pub const PAGE: u64 = regs::PAGE;
 /// All of them.
 pub const ALL: LoggingRange = LoggingRange {

@@ -38,7 +38,6 @@ use compared::{
 };
 use flood::run_flood;
 use limits::run_limits;
-use logged::PAGES;
 pub(super) use logged::{
     pages,
     pages_of,
@@ -47,7 +46,8 @@ pub(super) use logged::{
     tracked,
     works_again,
     ALL,
-    PAGE, //
+    PAGE,
+    PAGES, //
 };
 use mlx5_emu_regs as regs;
 use slow::run_slow;

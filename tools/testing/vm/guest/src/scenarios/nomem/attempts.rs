@@ -44,6 +44,9 @@ pub(super) struct Outcome {
 /// Gets ready, or looks at what has become of a request.
 type Step<T> = Box<dyn Fn(&mut Ready<'_>) -> T>;
 
+/// Looks at what has become of a request, and of the device.
+type Check = Box<dyn Fn(&mut Ready<'_>, Outcome) -> Result<()>>;
+
 /// A request.
 pub(super) struct Request {
     pub(super) name: String,
@@ -52,7 +55,7 @@ pub(super) struct Request {
     pub(super) ready: Step<Result<()>>,
     pub(super) work: Step<io::Result<()>>,
     /// Checks the device, and has it as it was before the request.
-    pub(super) after: Box<dyn Fn(&mut Ready<'_>, Outcome) -> Result<()>>,
+    pub(super) after: Check,
 }
 
 /// What was made to fail in a request.
