@@ -30,6 +30,7 @@ use anyhow::{
     Result, //
 };
 use std::{
+    fs,
     io,
     os::fd::{
         AsFd,
@@ -166,10 +167,13 @@ const REMOVAL: Event = Event {
     ..EVENT
 };
 
-/// Tries to unload each module, none of which can be unloaded while a device is open.
-fn unload(_: Bdf) -> Result<()> {
-    let modules = drivers::ours().filter(|name| *name != "vfio_ivshmem_rust");
-    for module in modules.chain([drivers::ABSTRACTIONS, "mlx5_core", "vfio_pci_core", "vfio"]) {
+/// Tries to unload the VF's driver, and each module below it: none can be unloaded while the VF is
+/// open.
+fn unload(vf: Bdf) -> Result<()> {
+    let driver = fs::canonicalize(format!("/sys/bus/pci/devices/{vf}/driver"))?;
+    let name = driver.file_name().and_then(|name| name.to_str());
+    let below = [drivers::ABSTRACTIONS, "mlx5_core", "vfio_pci_core", "vfio"];
+    for module in name.into_iter().chain(below) {
         if !sys::is_module(module)? {
             continue;
         }
