@@ -581,7 +581,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "nomem-random",
         about: "allocations fail by chance, in all calls at the same time and in workers",
-        suite: Suite::Check,
+        suite: Suite::Campaign,
         // As for nomem.
         kernels: &[Intree, Debug],
         seconds: 60,
