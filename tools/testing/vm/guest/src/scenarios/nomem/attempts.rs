@@ -90,13 +90,13 @@ fn attempt(ready: &mut Ready<'_>, request: &Request, n: u32) -> Result<Outcome> 
 }
 
 /// Has one allocation of a request fail, then a later one, and so on, until there is none to
-/// fail.
-pub(super) fn fail_each(
+/// fail. Returns also how much there was after the first attempt, and how many there were.
+fn fail_in_turn(
     subject: &Subject,
     request: &Request,
     rng: &mut Rng,
     counts: &mut Counts,
-) -> Result<Tally> {
+) -> Result<(Tally, Amounts, u64)> {
     let one_by_one = sys::is_long()?;
     let mut ready = Ready::new(subject)?;
     let mut tally = Tally::default();
@@ -127,10 +127,28 @@ pub(super) fn fail_each(
         }
         if !outcome.failed {
             tally.allocations = n - 1;
-            drop(ready);
-            before.context("no attempt")?.returned(attempts.into())?;
-            return Ok(tally);
+            let before = before.context("no attempt")?;
+            return Ok((tally, before, attempts.into()));
         }
     }
     bail!("there is no end to its allocations")
+}
+
+/// Has each allocation of a request fail. Nothing may be lost.
+pub(super) fn fail_each(
+    subject: &Subject,
+    request: &Request,
+    rng: &mut Rng,
+    counts: &mut Counts,
+) -> Result<Tally> {
+    let (tally, before, attempts) = fail_in_turn(subject, request, rng, counts)?;
+    let Err(lost) = before.returned(attempts) else {
+        return Ok(tally);
+    };
+    // A pool of the kernel's that has grown does not grow again.
+    let (tally, before, attempts) = fail_in_turn(subject, request, rng, counts)?;
+    before
+        .returned(attempts)
+        .with_context(|| format!("{lost:#}, and then again"))?;
+    Ok(tally)
 }
