@@ -63,6 +63,8 @@ pub(super) struct Event {
     pub(super) stops_processes: bool,
     /// Whether it comes to something else if the device is closed.
     pub(super) is_of_users: bool,
+    /// Whether the kernel takes minutes over it.
+    pub(super) is_slow: bool,
     /// What calls may fail with.
     pub(super) errors: &'static [i32],
     /// What the kernel may say.
@@ -130,6 +132,7 @@ const EVENT: Event = Event {
     waits_for_users: false,
     stops_processes: false,
     is_of_users: false,
+    is_slow: false,
     errors: &[],
     says: &[],
     missing: nothing,
@@ -146,8 +149,10 @@ const RETURN: Event = Event {
 };
 
 /// An error after which the PF does not come back by itself: the emulated root port does not say
-/// that its link is active, and the kernel gives the PF up.
+/// that its link is active, and the kernel gives the PF up. It waits a minute for a VF to answer
+/// after a reset.
 const LOSS: Event = Event {
+    is_slow: true,
     errors: OF_PF,
     says: &["VHCA"],
     missing: host::no_errors,
