@@ -13,6 +13,7 @@ mod vectors;
 use super::{
     compare::{
         self,
+        Observation,
         Site, //
     },
     hooks::attach_pasid,
@@ -20,6 +21,10 @@ use super::{
     Vfs, //
 };
 use crate::{
+    fault::{
+        self,
+        Faults, //
+    },
     hca::Driver,
     sys,
     tap::Results,
@@ -123,9 +128,33 @@ fn memory_is_charged(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// The tracker of another VF fails. Events about it reach the drivers of all VFs.
+fn other_tracker_fails(site: &Site) -> Result<String> {
+    let vf = tracked(site)?;
+    let other = Vf::open(site.other, PAGES)?;
+    let faults = Faults::open()?;
+    let mut seen = Vec::new();
+    for kind in [
+        regs::TRACK_ERROR,
+        regs::TRACK_QP_ERROR,
+        regs::TRACK_CQ_ERROR,
+        regs::TRACK_ERROR_MESSAGE,
+    ] {
+        other.device().start_logging(PAGE, &[ALL])?;
+        let written = scatter(&vf, 10)?;
+        faults.arm_report(fault::vhca(site.other)?, kind)?;
+        seen.push(compare::outcome(pages_of(other.device(), ALL)));
+        ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");
+        other.device().stop_logging()?;
+    }
+    Ok(seen.join(", "))
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     let vfs = Vfs::new()?;
     compare::both(results, &vfs, OBSERVATIONS, DIFFERENCES);
+    let of_two: [Observation; 1] = [("the tracker of another VF fails", other_tracker_fails)];
+    compare::both(results, &vfs, &of_two, &[]);
     for driver in Driver::BOTH {
         let name = format!("a copy by reports alone, {} driver", driver.name());
         results.test(&name, |_| {
