@@ -146,6 +146,13 @@ pub fn is_long() -> io::Result<bool> {
     Ok(given || kernel_parameter("vmtest.all")?.is_some())
 }
 
+/// How many of its cases a scenario tries that has many: `few`, which it draws, in `make check`, all
+/// if it goes on for longer, and with a mutant, which any of them may notice.
+pub fn cases(few: usize) -> io::Result<usize> {
+    let all = is_long()? || kernel_parameter("vmtest.whole")?.is_some();
+    Ok(if all { usize::MAX } else { few })
+}
+
 /// Chooses one of two numbers: the first in `make check`, the second in `make check-all`.
 pub fn rounds([usual, all]: [u32; 2]) -> io::Result<u32> {
     let long = kernel_parameter("vmtest.all")?.is_some();

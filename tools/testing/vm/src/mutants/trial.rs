@@ -96,7 +96,8 @@ fn of_machine(
         scenario,
         all: false,
         properties: "",
-        parameters: &seed::parameter(seed),
+        // All cases that a scenario draws some of.
+        parameters: &format!("{} vmtest.whole=1", seed::parameter(seed)),
     }
     .run_until_failure()
     .context(group)?;

@@ -53,9 +53,8 @@ pub fn reporter(site: &Site) -> Result<Child> {
     Ok(child)
 }
 
-/// SIGKILL, in the middle of a report.
-pub(super) fn killed(site: &Site) -> Result<()> {
-    let mut child = reporter(site)?;
+/// Kills a process, which must not wait for what it has begun.
+pub fn kill(mut child: Child) -> Result<()> {
     child.kill()?;
     let begin = Instant::now();
     child.wait()?;
@@ -64,6 +63,12 @@ pub(super) fn killed(site: &Site) -> Result<()> {
         begin.elapsed() < Duration::from_secs(5),
         "it could not be killed"
     );
+    Ok(())
+}
+
+/// SIGKILL, in the middle of a report.
+pub(super) fn killed(site: &Site) -> Result<()> {
+    kill(reporter(site)?)?;
     let vf = tracked(site)?;
     let written = scatter(&vf, 100)?;
     ensure!(written == pages(vf.device(), ALL, PAGE)?, "other pages");

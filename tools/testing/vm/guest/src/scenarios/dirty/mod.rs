@@ -63,7 +63,10 @@ use vfio_mig::{
 };
 
 pub use killed::report_for_ever;
-pub(super) use killed::reporter;
+pub(super) use killed::{
+    kill,
+    reporter, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[

@@ -62,6 +62,10 @@ const MEMORY: &str = "it allocates all memory, and processes are killed for it";
 const FOREVER: &str = "it reports without an end, and cannot be killed";
 const TRACKS: &str = "if the SAVE that ends tracking cannot be sent, it loses a buffer and a file";
 
+/// Events of a report that do not end.
+pub(super) const STORM: Lie =
+    Lie::events(REQUEST, event::COMP, None, u16::MAX).every(Duration::from_millis(10));
+
 const CASE: Case = Case {
     name: "",
     path: &SAVE,
@@ -229,7 +233,7 @@ const SLOW: &[Case] = &[
     Case {
         name: "events of no message come without an end",
         path: &SILENT,
-        lies: &[Lie::events(REQUEST, event::COMP, None, u16::MAX).every(Duration::from_millis(10))],
+        lies: &[STORM],
         end: "ETIMEDOUT",
         not_with_c: Some(WAITS),
         ..CASE

@@ -20,6 +20,7 @@ use crate::{
     kmsg,
     scenarios::{
         compare::Site,
+        dirty,
         streams,
         Vfs, //
     },
@@ -121,6 +122,16 @@ impl Victim {
         Ok(())
     }
 
+    /// A process is killed in a report whose events do not end.
+    fn kill_in_storm(&self) -> Result<()> {
+        expect_refusals();
+        self.faults.lie(&cases::STORM)?;
+        let killed = dirty::reporter(&self.site).and_then(dirty::kill);
+        self.faults.disarm()?;
+        killed?;
+        self.is_usable()
+    }
+
     /// Tells two lies at a time, and later than at once.
     fn mix(&self, results: &mut Results, rng: &mut Rng, counts: &mut Counts) -> Result<()> {
         // Those that need another set-up, or a long wait, are not mixed.
@@ -164,9 +175,10 @@ fn lies(results: &mut Results, vfs: &Vfs, driver: Driver, seed: u64) -> Result<(
     let is_long = sys::is_long()?;
     let due = |case: &&Case| is_long || case.when == When::Always;
     let mut chosen: Vec<&Case> = cases::ALL.iter().copied().flatten().filter(due).collect();
-    if !is_long {
+    let most = sys::cases(IN_CHECK)?;
+    if chosen.len() > most {
         Rng::with_seed(seed).shuffle(&mut chosen);
-        chosen.truncate(IN_CHECK);
+        chosen.truncate(most);
     }
     for case in chosen {
         let name = format!(
@@ -185,6 +197,14 @@ fn lies(results: &mut Results, vfs: &Vfs, driver: Driver, seed: u64) -> Result<(
         }
     }
     if driver == Driver::Rust {
+        results.test(
+            "rust driver, a process is killed in a storm of events",
+            |_| {
+                let killed = victim.kill_in_storm();
+                counts.wrong_results += u64::from(killed.is_err());
+                killed
+            },
+        );
         results.test("rust driver, lies at random", |results| {
             let mixed = victim.mix(results, &mut Rng::with_seed(seed), &mut counts);
             counts.wrong_results += u64::from(mixed.is_err());
