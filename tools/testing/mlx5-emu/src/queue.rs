@@ -45,7 +45,7 @@ const fn pages(log_page: u32, log_count: u32, log_entry: u32) -> usize {
 }
 
 impl Ring {
-    /// Most bytes in a record, of one with so many bytes of entries, as a shift.
+    /// Most bytes that the record of a ring has whose entries have 1 << `log_len` bytes in all.
     pub const fn max_len(log_len: u32) -> usize {
         list_len(pages(LOG_MIN_PAGE, log_len, 0), U64) + 3 * U32
     }

@@ -60,12 +60,12 @@ impl Turn {
         self.receives = RECEIVES;
     }
 
-    /// A WQE of so many bytes, or a frame of one, was worked through.
+    /// A WQE was worked through, or one frame of an LSO WQE. It has `bytes` bytes.
     pub fn sent(&mut self, bytes: usize) {
         self.sends = self.sends.saturating_sub(1 + bytes / BYTES);
     }
 
-    /// A frame went to so many ports, with so many looks into flow tables.
+    /// A frame went to `ports` ports. That took `looks` looks into flow tables.
     pub fn forwarded(&mut self, ports: usize, looks: usize) {
         let cost = ports.saturating_sub(1) + looks / LOOKS;
         self.sends = self.sends.saturating_sub(cost);

@@ -110,7 +110,7 @@ fn check(context: &[u8], strides: RangeInclusive<u64>) -> Result<(), Status> {
 }
 
 impl WorkQueue {
-    /// Most bytes in a record, of one with entries of at most so many bytes, as a shift.
+    /// Most bytes that the record of a queue has whose entries have 1 << `log_stride` bytes.
     pub const fn max_len(log_stride: u64) -> usize {
         list_len(wq::CONTEXT_LEN, BYTE)
             + BYTE

@@ -57,7 +57,7 @@ const OF_C: usize = 4;
 /// What a stream may promise to the C driver, in bytes: a record makes that allocate as much as
 /// the header says, and the machine has no 4 GiB for that.
 const PROMISED_TO_C: u64 = 16 << 20;
-/// Of so many streams, one must have an image for firmware to load.
+/// At least one of this number of streams must have an image for firmware to load.
 const LOADED: u64 = 10;
 /// Between two lines of progress.
 const SAID: Duration = Duration::from_secs(1);

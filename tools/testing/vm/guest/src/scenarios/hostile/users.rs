@@ -38,7 +38,7 @@ use vfio_mig::{
 
 /// How long all of it goes on, in seconds: in `make check` and in `make check-all`.
 const DURATION: [u32; 2] = [15, 300];
-/// Of so many requests, one must succeed.
+/// At least one of this number of requests must succeed.
 const SUCCEEDS: u64 = 5;
 /// In so many requests to our driver, each arc must be taken once, if that goes on for long. Else
 /// it is left to chance how often more than once.
