@@ -43,7 +43,6 @@ pub const ALL: &[Fault] = &[
     usual("late SAVE"),
     usual("late LOAD"),
     usual("late report"),
-    usual("late query"),
     usual("report of a part of a tracked page"),
     usual("silent page tracker"),
     usual("event of a command comes twice"),

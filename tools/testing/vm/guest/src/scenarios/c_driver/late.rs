@@ -9,7 +9,6 @@ use crate::{
         Fault,
         Faults, //
     },
-    hca::Pf,
     kmsg, records,
     scenarios::{
         compare::{
@@ -73,20 +72,6 @@ pub(super) fn load(site: &Site) -> Result<()> {
         ensure!(written == "ETIMEDOUT", "write(): {written}");
         Ok(())
     })
-}
-
-/// A query, whose answer firmware writes to mailboxes: mlx5_core, which has given the query up, can
-/// send all other commands after that.
-pub(super) fn query(site: &Site) -> Result<()> {
-    let faults = Faults::open()?;
-    let device = Device::open(site.vf)?;
-    faults.arm(Fault::held(opcode::QUERY_VHCA_MIGRATION_STATE))?;
-    let asked = outcome(device.set_state(State::STOP_COPY));
-    ensure!(asked == "ETIMEDOUT", "to STOP_COPY: {asked}");
-    faults.release()?;
-    faults.wait_for_held(0)?;
-    drop(device);
-    Pf::find()?.reload()
 }
 
 /// A report of dirty pages, whose messages come when it was given up: the next report that

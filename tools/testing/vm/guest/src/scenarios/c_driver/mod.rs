@@ -62,7 +62,6 @@ const TESTS: &[Test] = &[
     ("late SAVE", late::save),
     ("late LOAD", late::load),
     ("late report", late::report),
-    ("late query", late::query),
     ("report of a part of a tracked page", bitmaps::beyond),
     ("silent page tracker", waits::silent_tracker),
     ("event of a command comes twice", waits::event_twice),
