@@ -71,8 +71,8 @@ pub enum CommandLie {
 pub enum MessageLie {
     /// Its completion queue entry.
     Completion(Said),
-    /// So many more of these entries.
-    Again(u64),
+    /// More of these entries.
+    Again(u16),
     /// All its addresses.
     Addresses(u64),
     /// It is full of this address, and not the last.
@@ -151,7 +151,8 @@ impl Lies {
         let said = || Said::new((how >> 48) as u16, (how >> 32) as u16, value);
         let message = match kind {
             regs::LIE_COMPLETION => Some(MessageLie::Completion(said()?)),
-            regs::LIE_AGAIN => Some(MessageLie::Again(value)),
+            // All of them come in one call, which must end.
+            regs::LIE_AGAIN => Some(MessageLie::Again(value.try_into().ok()?)),
             regs::LIE_ADDRESSES => Some(MessageLie::Addresses(value)),
             regs::LIE_ENDLESS => Some(MessageLie::Endless(value)),
             _ => None,
@@ -163,7 +164,8 @@ impl Lies {
         let lie = match kind {
             regs::LIE_ANSWER => CommandLie::Answer(said()?),
             regs::LIE_UNDONE => CommandLie::Undone,
-            regs::LIE_EVENTS => CommandLie::Events(Storm {
+            // An EQ has a bit for each type that it takes.
+            regs::LIE_EVENTS if u32::from(event) < u64::BITS => CommandLie::Events(Storm {
                 kind: event,
                 number: value as u32,
                 count: (value >> 32) as u16,
@@ -334,7 +336,7 @@ pub fn about_completion(lies: &[MessageLie], cqe: &mut Cqe) -> u64 {
     for lie in lies {
         match lie {
             MessageLie::Completion(said) => cqe.lie(*said),
-            MessageLie::Again(more) => count += more,
+            MessageLie::Again(more) => count += u64::from(*more),
             _ => (),
         }
     }

@@ -184,7 +184,8 @@ pub const LIE_UNDONE: u8 = 2;
 pub const LIE_EVENTS: u8 = 3;
 /// The field of the completion queue entry of a message has the value.
 pub const LIE_COMPLETION: u8 = 4;
-/// A message comes with this many completion queue entries more, which are like the first.
+/// A message comes with this many completion queue entries more, which are like the first: at most
+/// 65535.
 pub const LIE_AGAIN: u8 = 5;
 /// All addresses in a message are the value.
 pub const LIE_ADDRESSES: u8 = 6;

@@ -227,3 +227,37 @@ fn what_is_no_lie_is_refused() {
     }
     assert_eq!(counts(&machine), [0, 0, 0]);
 }
+
+#[test]
+fn a_message_comes_again_only_so_often() {
+    let mut tracked = reporting();
+    let most = u64::from(u16::MAX);
+    for (value, status) in [
+        (most, regs::STATUS_OK),
+        (most + 1, regs::STATUS_BAD_ARG),
+        (u64::MAX, regs::STATUS_BAD_ARG),
+    ] {
+        let how = lie_how(regs::LIE_AGAIN, 0, ANY_OP_MOD, (0, 0));
+        let args = [fault_what(0, ANY, 1), how, value, 1];
+        let armed = control(&mut tracked.machine, regs::CMD_ARM_LIE, args);
+        assert_eq!(armed, status, "{value}");
+    }
+    assert_eq!(tracked.report(), 0);
+}
+
+#[test]
+fn an_event_is_of_a_type_that_an_eq_can_take() {
+    let mut tracked = reporting();
+    for (kind, status) in [
+        (63, regs::STATUS_OK),
+        (64, regs::STATUS_BAD_ARG),
+        (u8::MAX, regs::STATUS_BAD_ARG),
+    ] {
+        let how = lie_how(regs::LIE_EVENTS, kind, ANY_OP_MOD, (0, 0));
+        let what = fault_what(ifc::MODIFY_GENERAL_OBJECT, ANY, 1);
+        let args = [what, how, regs::lie_events(regs::LIE_OWN, 1, 1), 1];
+        let armed = control(&mut tracked.machine, regs::CMD_ARM_LIE, args);
+        assert_eq!(armed, status, "{kind}");
+    }
+    assert_eq!(tracked.report(), 0);
+}
