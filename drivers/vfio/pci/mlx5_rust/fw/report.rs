@@ -190,8 +190,9 @@ impl<R: Copy> Report<R> {
             if batch.count > 0 {
                 device.make_readable(batch.messages())?;
             }
-            // The last message is often empty.
-            if batch.count > 0 || self.state == State::Reporting {
+            // The last message is often empty. If it is that of a report that was left early, the
+            // caller must learn that the device was not silent before the next request.
+            if batch.count > 0 || self.state == State::Reporting || self.wanted.is_some() {
                 return Ok(Progress::More);
             }
         }
@@ -697,5 +698,24 @@ pub(crate) mod tests {
             assert!(ring.released < batches * ring.slots);
         }
         assert_eq!(ring.faults.get(), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_report_that_was_left_is_no_silence() {
+        let mut ring = Ring::new(&[&[(1, MORE), (0, LAST)], &[(1, LAST)]]);
+        ring.slow = true;
+        let mut report = Report::new();
+        let mut batch = Batch::new();
+        report.begin(1, 100, 32);
+        assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::Wait));
+        ring.send();
+        assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::More));
+        report.begin(2, 100, 32);
+        assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::Wait));
+        ring.send();
+        assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::More));
+        assert!(batch.messages().is_empty());
+        assert_eq!(report.next_batch(&mut ring, &mut batch), Ok(Progress::Wait));
+        assert_eq!((ring.last_request, ring.faults.get()), (Some(2), 0));
     }
 }
