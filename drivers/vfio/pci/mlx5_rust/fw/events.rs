@@ -141,8 +141,8 @@ pub(super) struct TrackNotifier {
     subjects: Subjects,
 }
 
-// SAFETY: The block is only used by the notifier chain, under its lock, and may be
-// unregistered on any thread.
+// SAFETY: The block is only used by the notifier chain, which writes it under its lock and reads it
+// under RCU. It may be unregistered on any thread.
 unsafe impl Send for TrackNotifier {}
 // SAFETY: `&TrackNotifier` gives access to nothing but the other fields, which are
 // Sync.
