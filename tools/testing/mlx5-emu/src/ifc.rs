@@ -193,6 +193,30 @@ pub fn is_about_vhca(opcode: u16) -> bool {
     (SUSPEND_VHCA..=LOAD_VHCA_STATE).contains(&opcode)
 }
 
+/// Whether a command creates an object.
+pub fn is_create(opcode: u16) -> bool {
+    matches!(
+        opcode,
+        CREATE_MKEY
+            | CREATE_EQ
+            | CREATE_CQ
+            | CREATE_QP
+            | CREATE_GENERAL_OBJECT
+            | ALLOC_PD
+            | ALLOC_UAR
+            | ALLOC_Q_COUNTER
+            | ALLOC_FLOW_COUNTER
+            | ALLOC_TRANSPORT_DOMAIN
+            | CREATE_TIR
+            | CREATE_SQ
+            | CREATE_RQ
+            | CREATE_TIS
+            | CREATE_RQT
+            | CREATE_FLOW_TABLE
+            | CREATE_FLOW_GROUP
+    )
+}
+
 /// Whether a command destroys an object.
 pub fn is_destroy(opcode: u16) -> bool {
     matches!(

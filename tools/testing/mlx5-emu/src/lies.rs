@@ -123,17 +123,7 @@ pub struct Lies {
 
 /// Whether objects are made or destroyed by a command.
 fn is_about_object(opcode: u16) -> bool {
-    ifc::is_destroy(opcode)
-        || [
-            ifc::CREATE_EQ,
-            ifc::CREATE_CQ,
-            ifc::CREATE_QP,
-            ifc::CREATE_GENERAL_OBJECT,
-            ifc::CREATE_MKEY,
-            ifc::ALLOC_PD,
-            ifc::ALLOC_UAR,
-        ]
-        .contains(&opcode)
+    ifc::is_create(opcode) || ifc::is_destroy(opcode)
 }
 
 impl Lies {

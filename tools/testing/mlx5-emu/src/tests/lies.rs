@@ -137,6 +137,23 @@ fn a_wrong_number_is_no_violation_until_the_hca_is_torn_down() {
 }
 
 #[test]
+fn a_lie_about_any_object_is_one_until_the_hca_is_torn_down() {
+    for opcode in [
+        ifc::CREATE_MKEY,
+        ifc::ALLOC_FLOW_COUNTER,
+        ifc::ALLOC_TRANSPORT_DOMAIN,
+        ifc::CREATE_TIR,
+        ifc::DESTROY_FLOW_GROUP,
+    ] {
+        let mut machine = Machine::with_vfs();
+        lie(&mut machine, opcode, (regs::LIE_UNDONE, 0), (0, 0), 0);
+        send(&mut machine, &command(opcode, 0, 16));
+        control(&mut machine, regs::CMD_DISARM_FAULTS, [0; 4]);
+        assert!(machine.hca.lies.have_misled(), "{opcode:#x}");
+    }
+}
+
+#[test]
 fn a_field_of_one_completion_has_another_value() {
     let mut tracked = reporting();
     message(&mut tracked, regs::LIE_COMPLETION, (44 * 8, 32), 0xffff);
