@@ -227,6 +227,7 @@ pub fn is_destroy(opcode: u16) -> bool {
             | DESTROY_QP
             | DESTROY_GENERAL_OBJECT
             | DEALLOC_PD
+            | DEALLOC_UAR
             | DEALLOC_Q_COUNTER
             | DEALLOC_FLOW_COUNTER
             | DEALLOC_TRANSPORT_DOMAIN

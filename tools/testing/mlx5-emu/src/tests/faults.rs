@@ -295,3 +295,16 @@ fn faults_are_read_from_a_property() {
     }
     assert_eq!(Faults::parse("").unwrap().armed(), 0);
 }
+
+#[test]
+fn a_uar_page_that_could_not_be_given_back_is_no_violation() {
+    let mut machine = Machine::with_vfs();
+    machine.hca.functions[0].up = true;
+    let page = machine.send(&command(ifc::ALLOC_UAR, 0, 16), 16);
+    assert_eq!(page.status(), 0);
+    arm(&mut machine, fault_what(ifc::DEALLOC_UAR, ANY, 1), 9, 0, 1);
+    let given_back = machine.send(&command(ifc::DEALLOC_UAR, 0, 16), 16);
+    assert_eq!(given_back.status(), 9);
+    let end = machine.send(&command(ifc::TEARDOWN_HCA, 0, 16), 16);
+    assert_eq!((end.status(), machine.hca.violations), (0, 0));
+}
