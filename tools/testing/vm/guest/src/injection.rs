@@ -109,7 +109,7 @@ pub fn with_failure<T>(n: u32, work: impl FnOnce() -> T) -> Result<(T, bool)> {
 pub struct Chance {
     /// Of those that may fail.
     pub percent: u32,
-    /// One of so many may fail.
+    /// Of all allocations, each `interval`th one may fail.
     pub interval: u32,
 }
 

@@ -150,7 +150,7 @@ pub fn seconds(scenario: &str) -> Option<u32> {
     ALL.iter().find(has).map(|part| part.seconds)
 }
 
-/// Has a machine go on for so many seconds.
+/// The parameter that has a machine go on for `seconds`.
 pub fn parameter(seconds: u32) -> String {
     format!("vmtest.seconds={seconds}")
 }

@@ -21,6 +21,7 @@ use crate::{
 };
 use anyhow::{
     ensure,
+    Context,
     Result, //
 };
 use mlx5_emu_regs as regs;
@@ -85,6 +86,17 @@ pub fn load(vf: Bdf, bytes: &[u8]) -> Result<u64> {
     let digest = vf.digest()?;
     vf.work(3, 16)?;
     Ok(digest)
+}
+
+/// Has a VF work, saves it, and loads that into another one, which is what the first one was.
+pub fn migrate(from: Bdf, to: Bdf, rounds: u64) -> Result<()> {
+    let (stream, digest) = save(from, rounds).context("saving")?;
+    let loaded = load(to, &stream).context("loading")?;
+    ensure!(
+        loaded == digest,
+        "digest {digest:016x} became {loaded:016x}"
+    );
+    Ok(())
 }
 
 /// Saves and loads in pieces of `size` bytes.

@@ -32,6 +32,7 @@ use crate::{
 };
 use anyhow::{
     ensure,
+    Context,
     Result, //
 };
 use std::{
@@ -177,11 +178,7 @@ pub(super) fn not_enabled(site: &Site, number: u32) -> Result<()> {
             Pf::find()?.reload()?;
             drop(device);
         }
-        let (stream, digest) = streams::save(site.other, 2)?;
-        ensure!(
-            streams::load(site.vf, &stream)? == digest,
-            "{end}: another state"
-        );
+        streams::migrate(site.other, site.vf, 2).context(end)?;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ use vfio_mig::{
 const DURATION: [u32; 2] = [15, 300];
 /// At least one of this number of requests must succeed.
 const SUCCEEDS: u64 = 5;
-/// In so many requests to our driver, each arc must be taken once, if that goes on for long. Else
+/// Requests to our driver in which each arc must be taken once, if that goes on for long. Else
 /// it is left to chance how often more than once.
 const ARC_EVERY: u64 = 1000;
 

@@ -294,9 +294,7 @@ impl Bench {
     /// The VF can be migrated, there and back.
     fn works(&mut self) -> Result<()> {
         for (from, to) in [(self.vf, self.other), (self.other, self.vf)] {
-            let (stream, digest) = streams::save(from, 1).context("afterwards, saving")?;
-            let loaded = streams::load(to, &stream).context("afterwards, loading")?;
-            ensure!(loaded == digest, "afterwards, another state is loaded");
+            streams::migrate(from, to, 1).context("afterwards")?;
             self.counts.streams += 1;
         }
         Ok(())

@@ -72,7 +72,7 @@ pub(super) struct Victim {
     pub(super) digest: u64,
 }
 
-/// Arms what is to be told.
+/// Arms the lies of a case.
 pub(super) type Arm<'a> = &'a dyn Fn() -> Result<()>;
 
 /// Something that is done. The device begins to lie once everything is ready for it. Returns the
