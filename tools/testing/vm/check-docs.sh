@@ -124,6 +124,23 @@ while IFS=: read -r page method; do
 	fi
 done < <(cd "$TOP" && grep -roP '\x60([a-z]\w*::)*\K[A-Z]\w*::\w+(?=\(\)\x60)' Documentation README.md)
 
+# Domains and networks are valid for libvirt, as virt-xml-validate finds out; one with a mistake
+# is not.
+locked libvirt "$VM_DIR/libvirt.sh"
+validate() {
+	"$(libvirt_dir)/usr/bin/xmllint" --noout --nonet \
+		--relaxng "$(libvirt_dir)/usr/share/libvirt/schemas/$1.rng" "$2" 2>&1
+}
+for xml in "$TOP"/Documentation/userspace-api/vfio-rust/*.xml; do
+	root=$(sed -nE 's/^<(domain|network)[ >].*/\1/p' "$xml")
+	validate "$root" "$xml" > "$log" || { cat "$log"; status=1; }
+	sed 's/<driver model=/<driver modell=/' "$xml" > "$docs/mistake.xml"
+	if validate "$root" "$docs/mistake.xml" > /dev/null; then
+		echo "$xml has no driver, or its mistakes are not found"
+		status=1
+	fi
+done
+
 # A page that something of ours names is ours or the kernel's.
 while IFS=: read -r file page; do
 	if [ ! -e "$TOP/$page" ] && [ ! -e "$kernel/$page" ]; then

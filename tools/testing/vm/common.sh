@@ -119,6 +119,7 @@ versions_dir() { echo "$CACHE/versions-$(key "$(intree_dir)" "$VM_DIR/architectu
 consumer_dir() { echo "$CACHE/consumer-$(key "$(sysroot_dir)" "$CONSUMER_VERSION" "$CONSUMER_PACKAGES" "$VM_DIR"/{packages,consumer}.sh)"; }
 net_tools_dir() { echo "$CACHE/net-tools-$(key "$(sysroot_dir)" "$NET_TOOLS_PACKAGES" "$VM_DIR"/{packages,net-tools}.sh)"; }
 sphinx_dir() { echo "$CACHE/sphinx-$(key "$(sysroot_dir)" "$INTREE_SOURCE" "$SPHINX_VERSIONS" "$VM_DIR/sphinx.sh")"; }
+libvirt_dir() { echo "$CACHE/libvirt-$(key "$(sysroot_dir)" "$LIBVIRT_PACKAGES" "$VM_DIR"/{packages,libvirt}.sh)"; }
 cargo_mutants_dir() { echo "$CACHE/cargo-mutants-$(key "$(sysroot_dir)" "$CARGO_MUTANTS_VERSION" "$VM_DIR/cargo-mutants.sh")"; }
 selftests_dir() { echo "$CACHE/selftests-$(key "$(sources_dir)" "$TOP"/tools/testing/selftests/vfio/* "$VM_DIR/selftests.sh")"; }
 rdma_dir() { echo "$CACHE/rdma-$(key "$(sources_dir)" "$RDMA_PACKAGES" "$TOP"/tools/testing/selftests/rdma-core/* "$VM_DIR"/{packages,rdma}.sh)"; }
