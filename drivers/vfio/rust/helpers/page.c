@@ -5,7 +5,8 @@
 
 /*
  * The caller can do without orders above 0: do not reclaim hard for them. A
- * device may ask for any amount of memory, so no process is killed for it.
+ * device may ask for any amount of memory, so this fails before it has a
+ * process killed. What it has left may still be too little for others.
  */
 struct page *vfio_rust_alloc_pages(unsigned int order, bool zero)
 {
