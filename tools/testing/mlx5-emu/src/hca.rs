@@ -375,6 +375,7 @@ impl Hca {
             Some(cq) => {
                 let tells = cq.arm(consumer, now);
                 self.tell(host, id, cqn, tells);
+                self.lie_when_armed(host, id, cqn);
             }
             None => self.violation(host, id, &format!("doorbell of CQ {cqn:#x}, not created")),
         }

@@ -77,6 +77,14 @@ pub enum MessageLie {
     Addresses(u64),
     /// It is full of this address, and not the last.
     Endless(u64),
+    /// Events that come when the driver arms the CQ for it.
+    Armed(u16),
+}
+
+impl MessageLie {
+    fn is_about_arming(self) -> bool {
+        matches!(self, Self::Armed(_))
+    }
 }
 
 /// Commands that a lie is about.
@@ -145,6 +153,7 @@ impl Lies {
             regs::LIE_AGAIN => Some(MessageLie::Again(value.try_into().ok()?)),
             regs::LIE_ADDRESSES => Some(MessageLie::Addresses(value)),
             regs::LIE_ENDLESS => Some(MessageLie::Endless(value)),
+            regs::LIE_ARMED => Some(MessageLie::Armed(value.try_into().ok()?)),
             _ => None,
         };
         if let Some(lie) = message {
@@ -217,12 +226,14 @@ impl Lies {
         told
     }
 
-    /// A page tracker of a VHCA sends a message. Returns the lies about it.
-    fn message(&mut self, vhca: u16) -> Vec<MessageLie> {
+    /// A page tracker of a VHCA sends a message, or its driver arms the CQ for one. Returns the lies
+    /// about it.
+    fn message(&mut self, vhca: u16, is_armed: bool) -> Vec<MessageLie> {
         let mut told = Vec::new();
         self.messages.retain_mut(|message| {
             let mut met = None;
-            let stays = message.vhca.is_some_and(|of| of != vhca)
+            let stays = message.lie.is_about_arming() != is_armed
+                || message.vhca.is_some_and(|of| of != vhca)
                 || message.which.count(&mut met, message.lie);
             told.extend(met);
             stays
@@ -269,9 +280,30 @@ impl Hca {
 
     /// A page tracker of a VHCA sends a message. Returns the lies about it.
     pub fn lies_in_message(&mut self, vhca: u16) -> Vec<MessageLie> {
-        let told = self.lies.message(vhca);
+        let told = self.lies.message(vhca, false);
         self.faults.fired += told.len() as u64;
         told
+    }
+
+    /// The driver arms a CQ. Has the events come that lies have come then, if messages of a page
+    /// tracker arrive in it.
+    pub fn lie_when_armed(&mut self, host: &mut dyn Host, id: FunctionId, cqn: u32) {
+        let objects = self.objects(id);
+        let of_cq = |sender| {
+            let qp = objects.qps.get(&objects.qps.get(&sender)?.remote)?;
+            Some(qp.receive.as_ref()?.cqn == cqn)
+        };
+        let tracker = objects.trackers.values().find(|one| of_cq(one.qpn) == Some(true));
+        let Some(vhca) = tracker.map(|one| one.vhca) else {
+            return;
+        };
+        let told = self.lies.message(vhca, true);
+        self.faults.fired += told.len() as u64;
+        for lie in told {
+            if let MessageLie::Armed(count) = lie {
+                (0..count).for_each(|_| self.tell(host, id, cqn, true));
+            }
+        }
     }
 
     /// The EQ that the events of a storm go to, and the number that they tell.

@@ -191,6 +191,9 @@ pub const LIE_AGAIN: u8 = 5;
 pub const LIE_ADDRESSES: u8 = 6;
 /// A message is full of this address, and is not the last one.
 pub const LIE_ENDLESS: u8 = 7;
+/// When the driver arms the CQ of the page tracker, as many events of it come at once as the value
+/// says, and tell of nothing: at most 65535.
+pub const LIE_ARMED: u8 = 8;
 /// A lie about commands with any `op_mod`.
 pub const LIE_ANY_OP_MOD: u16 = 0xffff;
 /// The events are about the CQ, the QP or the object of the page tracker.

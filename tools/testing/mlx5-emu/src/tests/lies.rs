@@ -228,11 +228,30 @@ fn events_come_one_after_the_other_until_they_are_disarmed() {
 }
 
 #[test]
+fn events_come_when_the_cq_is_armed() {
+    let mut tracked = reporting();
+    message(&mut tracked, regs::LIE_ARMED, (0, 0), 2);
+    let (uar, cqn) = (tracked.uar * 4096, tracked.cqn as u32);
+    for fired in [1, 1] {
+        tracked.machine.write_register(uar + 0x20, 0);
+        tracked.machine.write_register(uar + 0x24, cqn);
+        assert_eq!(counts(&tracked.machine)[0], fired);
+        assert_eq!(tracked.event(0).1[24..], cqn.to_be_bytes());
+        assert_eq!(tracked.event(1).1[24..], cqn.to_be_bytes());
+        assert_eq!(tracked.event(2).1, [0; 28]);
+    }
+    // It is no lie about a message.
+    assert_eq!(tracked.report(), 0);
+    assert_eq!(tracked.cqe(0), (0x30, 512, 1, 0));
+}
+
+#[test]
 fn what_is_no_lie_is_refused() {
     let mut machine = Machine::with_vfs();
     for (kind, field, value) in [
         (0, (0, 0), 0),
-        (8, (0, 0), 0),
+        (9, (0, 0), 0),
+        (regs::LIE_ARMED, (0, 0), 1 << 16),
         (regs::LIE_ANSWER, (0, 0), 0),
         (regs::LIE_ANSWER, (0, 65), 0),
         (regs::LIE_COMPLETION, (0, 4), 16),

@@ -173,6 +173,11 @@ impl Lie {
         Self::new(0, regs::LIE_ENDLESS, address).always()
     }
 
+    /// `count` events come whenever the driver arms the CQ.
+    pub const fn armed(count: u64) -> Self {
+        Self::new(0, regs::LIE_ARMED, count).always()
+    }
+
     /// Only of commands with this `op_mod`.
     pub const fn op_mod(self, op_mod: u16) -> Self {
         Self { op_mod, ..self }

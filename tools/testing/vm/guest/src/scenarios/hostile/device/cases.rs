@@ -63,8 +63,11 @@ const FOREVER: &str = "it reports without an end, and cannot be killed";
 const TRACKS: &str = "if the SAVE that ends tracking cannot be sent, it loses a buffer and a file";
 
 /// Events of a report that do not end.
-pub(super) const STORM: Lie =
+const STORM: Lie =
     Lie::events(REQUEST, event::COMP, None, u16::MAX).every(Duration::from_millis(10));
+
+/// Whenever the driver is about to wait for an event, there are two.
+pub(super) const CHASE: Lie = Lie::armed(2);
 
 const CASE: Case = Case {
     name: "",

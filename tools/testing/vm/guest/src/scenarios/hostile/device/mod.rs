@@ -122,10 +122,10 @@ impl Victim {
         Ok(())
     }
 
-    /// A process is killed in a report whose events do not end.
-    fn kill_in_storm(&self) -> Result<()> {
+    /// A process is killed in a report that never waits, since an event always comes first.
+    fn kill_in_chase(&self) -> Result<()> {
         expect_refusals();
-        self.faults.lie(&cases::STORM)?;
+        self.faults.lie(&cases::CHASE)?;
         let killed = dirty::reporter(&self.site).and_then(dirty::kill);
         self.faults.disarm()?;
         killed?;
@@ -198,9 +198,9 @@ fn lies(results: &mut Results, vfs: &Vfs, driver: Driver, seed: u64) -> Result<(
     }
     if driver == Driver::Rust {
         results.test(
-            "rust driver, a process is killed in a storm of events",
+            "rust driver, a process is killed while an event always comes first",
             |_| {
-                let killed = victim.kill_in_storm();
+                let killed = victim.kill_in_chase();
                 counts.wrong_results += u64::from(killed.is_err());
                 killed
             },
