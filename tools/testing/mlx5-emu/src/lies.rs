@@ -293,7 +293,10 @@ impl Hca {
             let qp = objects.qps.get(&objects.qps.get(&sender)?.remote)?;
             Some(qp.receive.as_ref()?.cqn == cqn)
         };
-        let tracker = objects.trackers.values().find(|one| of_cq(one.qpn) == Some(true));
+        let tracker = objects
+            .trackers
+            .values()
+            .find(|one| of_cq(one.qpn) == Some(true));
         let Some(vhca) = tracker.map(|one| one.vhca) else {
             return;
         };

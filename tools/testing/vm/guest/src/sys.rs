@@ -32,6 +32,7 @@ use std::{
     },
     process::Command,
     ptr,
+    sync::mpsc,
     time::Duration, //
 };
 
@@ -471,36 +472,58 @@ pub fn compat_ioctl(file: &File, number: libc::c_ulong, words: &mut [u32]) -> io
 }
 
 /// Does `work` on this thread, and has a signal come after `delay` that ends a system
-/// call with EINTR.
+/// call with EINTR; and again, if the call had not begun.
 pub fn interrupted<T>(delay: Duration, work: impl FnOnce() -> T) -> io::Result<T> {
-    with_signal(delay, 0, work)
+    with_signal(|| std::thread::sleep(delay), true, work)
+}
+
+/// As [`interrupted`], but a signal comes when `wait` returns.
+pub fn interrupted_after<T>(wait: impl Fn() + Send, work: impl FnOnce() -> T) -> io::Result<T> {
+    with_signal(wait, true, work)
 }
 
 /// As [`interrupted`], but system calls are restarted where that is possible.
 pub fn signalled<T>(delay: Duration, work: impl FnOnce() -> T) -> io::Result<T> {
-    with_signal(delay, libc::SA_RESTART, work)
+    with_signal(|| std::thread::sleep(delay), false, work)
 }
 
-fn with_signal<T>(delay: Duration, flags: libc::c_int, work: impl FnOnce() -> T) -> io::Result<T> {
+fn with_signal<T>(
+    wait: impl Fn() + Send,
+    ends_calls: bool,
+    work: impl FnOnce() -> T,
+) -> io::Result<T> {
+    /// How long to wait for the end of what a signal has not reached.
+    const AGAIN: Duration = Duration::from_millis(100);
     extern "C" fn nothing(_signal: libc::c_int) {}
 
     // SAFETY: All zeroes are a valid sigaction; the handler does nothing.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as libc::sighandler_t;
-        action.sa_flags = flags;
+        action.sa_flags = if ends_calls { 0 } else { libc::SA_RESTART };
         check(libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut()))?;
     }
     // SAFETY: Just a system call.
     let thread = unsafe { libc::pthread_self() };
-    let signaller = std::thread::spawn(move || {
-        std::thread::sleep(delay);
-        // SAFETY: The thread waits for this one.
-        unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }
-    });
-    let result = work();
-    let _ = signaller.join();
-    Ok(result)
+    let (done, is_done) = mpsc::channel();
+    Ok(std::thread::scope(|scope| {
+        scope.spawn(move || {
+            wait();
+            loop {
+                if is_done.try_recv() != Err(mpsc::TryRecvError::Empty) {
+                    return;
+                }
+                // SAFETY: The thread waits for this one.
+                unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+                if !ends_calls || is_done.recv_timeout(AGAIN).is_ok() {
+                    return;
+                }
+            }
+        });
+        let result = work();
+        let _ = done.send(());
+        result
+    }))
 }
 
 /// What epoll says of a file that is looked at edge by edge.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What write() returns for the LOADs that it starts, with a firmware that takes half a
-//! second for a MiB.
+//! second for a MiB. Where something is to happen during a LOAD, the LOAD is held until it has
+//! happened.
 //!
 //! Clients take "write() returned" for "loaded". So a write that ends at a record
 //! boundary returns when all is loaded, with the error if there is one. If it cannot
@@ -53,12 +54,15 @@ use vfio_mig::{
 
 /// `MLX5_CMD_STAT_LIM_ERR`, of which mlx5_core makes `ENOMEM`.
 const LIM_ERR: u8 = 0x8;
-/// When a LOAD fails, and, earlier, when a write is broken off.
+/// When a LOAD fails that a write waits for.
 const FAILS: Duration = Duration::from_millis(500);
-const BROKEN_OFF: Duration = Duration::from_millis(50);
+/// How long a writer stands still.
+const A_MOMENT: Duration = Duration::from_millis(50);
 
 /// A VF in `RESUMING`, and a stream for it.
 struct Load {
+    /// Dropped first: what is held lets nothing be closed.
+    faults: Faults,
     device: Device,
     file: File,
     bytes: Vec<u8>,
@@ -70,10 +74,28 @@ impl Load {
         let device = Device::open(site.vf)?;
         let file = device.begin(State::RESUMING)?;
         Ok(Self {
+            faults: Faults::open()?,
             device,
             file,
             bytes,
         })
+    }
+
+    /// The first LOAD is held, and then carried out; with a status, it fails.
+    fn held(site: &Site, status: Option<u8>) -> Result<Self> {
+        let load = Self::new(site)?;
+        let fault = Fault::held(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
+        load.faults.arm(match status {
+            Some(status) => fault.status(status, 0),
+            None => fault,
+        })?;
+        Ok(load)
+    }
+
+    /// Firmware goes on with the LOAD that is held.
+    fn release(&self) -> Result<()> {
+        self.faults.wait_for_held(1)?;
+        self.faults.release()
     }
 
     fn last(&self) -> [u8; 1] {
@@ -82,16 +104,29 @@ impl Load {
 
     /// Writes until a signal comes: all but the last byte is counted.
     fn broken_off(&mut self) -> Result<()> {
-        let Self { file, bytes, .. } = self;
-        let wrote = sys::interrupted(BROKEN_OFF, || words(file.write(bytes)))?;
+        let Self {
+            file,
+            bytes,
+            faults,
+            ..
+        } = self;
+        // If there is no LOAD, the write says so.
+        let wait = || drop(faults.wait_for_held(1));
+        let wrote = sys::interrupted_after(wait, || words(file.write(bytes)))?;
         self.is_owed(&wrote)
     }
 
-    /// Writes in a process that stands still for a while: all but the last byte is
-    /// counted.
+    /// Writes in a process that stands still for a while when firmware loads: all but the last
+    /// byte is counted.
     fn paused(&self, pause: Pause) -> Result<()> {
         let (mut file, bytes) = (self.file.try_clone()?, self.bytes.clone());
-        let wrote = sys::in_child(move || words(file.write(&bytes)), pause)?;
+        let wrote = sys::in_child(
+            move || words(file.write(&bytes)),
+            |process| {
+                self.faults.wait_for_held(1).map_err(io::Error::other)?;
+                pause(process)
+            },
+        )?;
         self.is_owed(&wrote)
     }
 
@@ -147,11 +182,11 @@ impl Load {
 }
 
 /// Has a LOAD of the VF fail after a while.
-fn failing(site: &Site, status: u8) -> Result<Faults> {
-    let faults = Faults::open()?;
+fn failing(site: &Site, status: u8) -> Result<Load> {
+    let load = Load::new(site)?;
     let fault = Fault::fail(opcode::LOAD_VHCA_STATE).about(fault::vhca(site.vf)?);
-    faults.arm(fault.status(status, 0).after(FAILS))?;
-    Ok(faults)
+    load.faults.arm(fault.status(status, 0).after(FAILS))?;
+    Ok(load)
 }
 
 fn whole(site: &Site) -> Result<()> {
@@ -162,15 +197,14 @@ fn whole(site: &Site) -> Result<()> {
 }
 
 fn whole_fails(site: &Site) -> Result<()> {
-    let mut load = Load::new(site)?;
-    let faults = failing(site, LIM_ERR)?;
+    let mut load = failing(site, LIM_ERR)?;
     let wrote = words(load.file.write(&load.bytes));
-    ensure!(faults.fired()? == 1);
+    ensure!(load.faults.fired()? == 1);
     load.fails(&wrote)
 }
 
 fn next_record(site: &Site) -> Result<()> {
-    let mut load = Load::new(site)?;
+    let mut load = Load::held(site, None)?;
     load.file.write_all(&load.bytes[..load.bytes.len() - 1])?;
     // The end of a record, and the next one but for its end.
     let mut next = load.last().to_vec();
@@ -180,6 +214,7 @@ fn next_record(site: &Site) -> Result<()> {
         now(&load.file, OUT)? == 0,
         "write() has waited for the load"
     );
+    load.release()?;
     let last = load.last();
     load.file.write_all(&last)?;
     load.is_loaded()
@@ -187,11 +222,11 @@ fn next_record(site: &Site) -> Result<()> {
 
 fn next_record_fails(site: &Site) -> Result<()> {
     for write_on in [true, false] {
-        let mut load = Load::new(site)?;
-        let _faults = failing(site, LIM_ERR)?;
+        let mut load = Load::held(site, Some(LIM_ERR))?;
         let mut bytes = load.bytes.clone();
         bytes.push(0);
         load.file.write_all(&bytes)?;
+        load.release()?;
         let polled = soon(&load.file, OUT)?;
         ensure!(polled & libc::POLLERR != 0, "no POLLERR");
         load.fails_at_last(write_on, [0])?;
@@ -200,23 +235,24 @@ fn next_record_fails(site: &Site) -> Result<()> {
 }
 
 fn signal(site: &Site) -> Result<()> {
-    let mut load = Load::new(site)?;
+    let mut load = Load::held(site, None)?;
     load.broken_off()?;
     let last = load.last();
     let wrong = words(load.file.write(&[!last[0]]));
     ensure!(wrong == "EINVAL", "another byte than the last: {wrong}");
     let file = &mut load.file;
-    let again = sys::interrupted(BROKEN_OFF, || words(file.write(&last)))?;
+    let again = sys::interrupted(A_MOMENT, || words(file.write(&last)))?;
     ensure!(again == "EINTR", "a signal, with nothing to count: {again}");
+    load.release()?;
     load.file.write_all(&last)?;
     load.is_loaded()
 }
 
 fn signal_fails(site: &Site) -> Result<()> {
     for write_on in [true, false] {
-        let mut load = Load::new(site)?;
-        let _faults = failing(site, LIM_ERR)?;
+        let mut load = Load::held(site, Some(LIM_ERR))?;
         load.broken_off()?;
+        load.release()?;
         let last = load.last();
         load.fails_at_last(write_on, last)?;
     }
@@ -224,8 +260,9 @@ fn signal_fails(site: &Site) -> Result<()> {
 }
 
 fn left_owed(site: &Site) -> Result<()> {
-    let mut load = Load::new(site)?;
+    let mut load = Load::held(site, None)?;
     load.broken_off()?;
+    load.release()?;
     ensure!(soon(&load.file, OUT)? == OUT, "never writable");
     let left = load.leave()?;
     ensure!(left == "EINVAL, ERROR", "without the last byte: {left}");
@@ -233,13 +270,14 @@ fn left_owed(site: &Site) -> Result<()> {
 }
 
 fn nonblocking(site: &Site) -> Result<()> {
-    let mut load = Load::new(site)?;
+    let mut load = Load::held(site, None)?;
     uapi::set_nonblocking(load.file.as_fd(), true)?;
     let wrote = words(load.file.write(&load.bytes));
     load.is_owed(&wrote)?;
     let last = load.last();
     let again = words(load.file.write(&last));
     ensure!(again == "EAGAIN", "with nothing to count: {again}");
+    load.release()?;
     ensure!(soon(&load.file, OUT)? == OUT, "never writable");
     let wrote = words(load.file.write(&last));
     ensure!(wrote == "1", "POLLOUT, and then {wrote}");
@@ -249,7 +287,7 @@ fn nonblocking(site: &Site) -> Result<()> {
 
 /// Nothing is being loaded, so the file is writable; but the next byte completes an image.
 fn nonblocking_completes(site: &Site) -> Result<()> {
-    let mut load = Load::new(site)?;
+    let mut load = Load::held(site, None)?;
     uapi::set_nonblocking(load.file.as_fd(), true)?;
     let before = load.bytes.len() - 1;
     let wrote = words(load.file.write(&load.bytes[..before]));
@@ -259,6 +297,7 @@ fn nonblocking_completes(site: &Site) -> Result<()> {
     let wrote = words(load.file.write(&last));
     ensure!(wrote == "EAGAIN", "with nothing to count: {wrote}");
     ensure!(now(&load.file, OUT)? == 0, "writable while firmware loads");
+    load.release()?;
     ensure!(soon(&load.file, OUT)? == OUT, "never writable");
     let wrote = words(load.file.write(&last));
     ensure!(wrote == "1", "POLLOUT, and then {wrote}");
@@ -267,11 +306,11 @@ fn nonblocking_completes(site: &Site) -> Result<()> {
 }
 
 fn nonblocking_fails(site: &Site) -> Result<()> {
-    let mut load = Load::new(site)?;
-    let _faults = failing(site, LIM_ERR)?;
+    let mut load = Load::held(site, Some(LIM_ERR))?;
     uapi::set_nonblocking(load.file.as_fd(), true)?;
     let wrote = words(load.file.write(&load.bytes));
     load.is_owed(&wrote)?;
+    load.release()?;
     let polled = soon(&load.file, OUT)?;
     ensure!(polled & libc::POLLERR != 0, "no POLLERR");
     let last = load.last();
@@ -283,39 +322,43 @@ fn nonblocking_fails(site: &Site) -> Result<()> {
 type Pause = fn(u32) -> io::Result<()>;
 
 fn stop(process: u32) -> io::Result<()> {
-    for signal in [libc::SIGSTOP, libc::SIGCONT] {
-        thread::sleep(BROKEN_OFF);
-        sys::kill(process, signal)?;
-    }
-    Ok(())
+    sys::kill(process, libc::SIGSTOP)?;
+    thread::sleep(A_MOMENT);
+    sys::kill(process, libc::SIGCONT)
 }
 
 fn freeze(process: u32) -> io::Result<()> {
     let freeze = || -> Result<()> {
         let group = Group::new("writer")?;
         group.add(process)?;
-        thread::sleep(BROKEN_OFF);
         group.set_frozen(true)?;
-        thread::sleep(BROKEN_OFF);
+        thread::sleep(A_MOMENT);
         group.set_frozen(false)
     };
     freeze().map_err(io::Error::other)
 }
 
 fn paused(site: &Site, pause: Pause) -> Result<()> {
-    let load = Load::new(site)?;
+    let load = Load::held(site, None)?;
     load.paused(pause)?;
     // With nothing to count, the call begins again.
     let (mut file, last) = (load.file.try_clone()?, load.last());
-    let wrote = sys::in_child(move || words(file.write(&last)), pause)?;
+    let wrote = sys::in_child(
+        move || words(file.write(&last)),
+        |process| {
+            thread::sleep(A_MOMENT);
+            pause(process)?;
+            load.release().map_err(io::Error::other)
+        },
+    )?;
     ensure!(wrote == "1", "the last byte: {wrote}");
     load.is_loaded()
 }
 
 fn paused_fails(site: &Site, pause: Pause) -> Result<()> {
-    let mut load = Load::new(site)?;
-    let _faults = failing(site, LIM_ERR)?;
+    let mut load = Load::held(site, Some(LIM_ERR))?;
     load.paused(pause)?;
+    load.release()?;
     let last = load.last();
     let wrote = words(load.file.write(&last));
     load.fails(&wrote)
@@ -325,9 +368,9 @@ fn paused_fails(site: &Site, pause: Pause) -> Result<()> {
 fn kept(site: &Site) -> Result<()> {
     /// `MLX5_CMD_STAT_RESOURCE_BUSY`, of which mlx5_core makes `EBUSY`.
     const BUSY: u8 = 0x6;
-    let mut load = Load::new(site)?;
-    let _faults = failing(site, BUSY)?;
+    let mut load = Load::held(site, Some(BUSY))?;
     load.broken_off()?;
+    load.release()?;
     let left = load.leave()?;
     ensure!(left == "EIO, ERROR", "leaving RESUMING: {left}");
     Ok(())
