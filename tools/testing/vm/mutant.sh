@@ -21,4 +21,6 @@ debug)
 	;;
 *) die "mutant.sh builds for stock, intree and debug" ;;
 esac
+# What the kernel's own build has KCOV record, if it has that (intree.sh).
+export KCOV_INSTRUMENT=y
 make -C "$objects" "${arguments[@]}" modules
