@@ -29,9 +29,31 @@ pub fn shown_path(path: &Path) -> String {
     shown(&path.display().to_string())
 }
 
+/// Returns `text` as a word of a shell's command line.
+pub fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.to_string(),
+        false => shown(&format!("'{}'", text.replace('\'', r"'\''"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_is_quoted_if_a_shell_needs_that() {
+        for (text, word) in [
+            ("/tmp/kept-1.d", "/tmp/kept-1.d"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("$HOME", "'$HOME'"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(quoted(text), word);
+        }
+    }
 
     #[test]
     fn what_commands_a_terminal_is_replaced() {

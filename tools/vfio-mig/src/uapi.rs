@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ioctls of `include/uapi/linux/vfio.h` and `iommufd.h`.
+//! The ioctls of `include/uapi/linux/vfio.h`, `iommufd.h` and `kcov.h`.
 
 use nix::sys::signal::{
     sigaction,
@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-/// `_IO(';', nr)`, which both headers use whatever an ioctl transfers.
+/// `_IO(';', nr)`, which vfio.h and iommufd.h use whatever an ioctl transfers.
 const fn io_number(nr: u32) -> libc::c_ulong {
     (((b';' as u32) << 8) | nr) as libc::c_ulong
 }
@@ -475,6 +475,30 @@ pub fn feature_with_argsz(
     with_struct(device, VFIO_DEVICE_FEATURE, &mut feature)?;
     *data = feature.data;
     Ok(())
+}
+
+/// `KCOV_INIT_TRACE`.
+const KCOV_INIT_TRACE: libc::c_ulong = libc::_IOR::<libc::c_ulong>(b'c' as u32, 1);
+/// `KCOV_ENABLE`.
+const KCOV_ENABLE: libc::c_ulong = libc::_IO(b'c' as u32, 100);
+/// `KCOV_DISABLE`.
+const KCOV_DISABLE: libc::c_ulong = libc::_IO(b'c' as u32, 101);
+/// `KCOV_TRACE_PC`.
+const KCOV_TRACE_PC: i32 = 0;
+
+/// Gives a file of KCOV a buffer of this many words.
+pub fn kcov_init(kcov: BorrowedFd<'_>, words: i32) -> io::Result<()> {
+    with_value(kcov, KCOV_INIT_TRACE, words).map(drop)
+}
+
+/// Has KCOV record which code the kernel runs for the calling thread.
+pub fn kcov_enable(kcov: BorrowedFd<'_>) -> io::Result<()> {
+    with_value(kcov, KCOV_ENABLE, KCOV_TRACE_PC).map(drop)
+}
+
+/// Ends that. Fails in any other thread.
+pub fn kcov_disable(kcov: BorrowedFd<'_>) -> io::Result<()> {
+    with_value(kcov, KCOV_DISABLE, 0).map(drop)
 }
 
 /// Ioctls of devices that have no pointer in their argument, and change nothing but the device:

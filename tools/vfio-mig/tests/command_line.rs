@@ -100,6 +100,27 @@ fn arguments_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn inputs_are_looked_for_before_the_device() {
+    let folder = std::env::temp_dir().join(format!("vfio-mig-corpus-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    let path = folder.to_str().unwrap();
+    let fuzz = ["fuzz", ABSENT, "--corpus", path];
+    let said = fails(&fuzz, 1);
+    assert!(said.contains("no such device"), "{said}");
+    for (file, contents) in [("requests/damaged", "read 1\n"), ("streams/cut", "")] {
+        fs::write(folder.join(file), contents).unwrap();
+        let said = fails(&fuzz, 1);
+        assert!(said.contains(&format!("{file}: skipped")), "{said}");
+        assert!(folder.join(file).exists());
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "").unwrap();
+    let said = fails(&fuzz, 1);
+    assert!(said.contains(path) && !said.contains(ABSENT), "{said}");
+    fs::remove_file(folder).unwrap();
+}
+
+#[test]
 fn a_wrong_number_is_told_what_is_right() {
     let count = "not a whole number from 1 to 4294967295";
     let seconds = "not a number of seconds from 0 to 86400";

@@ -11,8 +11,10 @@ use super::{
     values, //
 };
 use clap::ValueEnum;
+use serde::Serialize;
 use std::{
     num::NonZeroU32,
+    path::PathBuf,
     time::Duration, //
 };
 use vfio_mig::{
@@ -21,9 +23,12 @@ use vfio_mig::{
     fuzz::{
         self,
         Done,
+        Guide,
+        Guided,
         Plan,
         Subject, //
     },
+    text, //
 };
 
 /// Most threads or processes.
@@ -42,8 +47,9 @@ enum Only {
 ///
 /// A round makes requests of all kinds, from several threads and processes at once, or loads
 /// streams that were changed. After each round the device must come back by a reset, and from
-/// time to time a good migration must work. Look at the kernel's log, too. For a round that
-/// fails, prints the command that repeats it.
+/// time to time a good migration must work. Look at the kernel's log, too. Where the kernel
+/// records which code it runs (KCOV), requests and streams that got to new code are kept, and
+/// others are made from them. For a round that fails, prints the command that repeats it.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
@@ -69,6 +75,9 @@ pub struct Args {
     /// Processes that make requests.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=MOST))]
     processes: u32,
+    /// Folder of requests and streams that got to new code. Those that it has are run first.
+    #[arg(long, value_name = "DIR")]
+    corpus: Option<PathBuf>,
 }
 
 impl Args {
@@ -103,15 +112,26 @@ impl Args {
     fn again(&self, number: u64) -> String {
         let only = self.only.and_then(|only| only.to_possible_value());
         let only = only.map_or(String::new(), |only| format!(" --only {}", only.get_name()));
+        let corpus = self.corpus.as_ref().map_or(String::new(), |folder| {
+            format!(" --corpus {}", text::quoted(&folder.display().to_string()))
+        });
         format!(
             "vfio-mig fuzz {} --seed {} --first {number} --rounds 1{only} --threads {} \
-             --processes {}",
+             --processes {}{corpus}",
             self.device, self.seed, self.threads, self.processes
         )
     }
 }
 
-fn say(done: &Done) -> Result<(), Error> {
+/// All that there is to report.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    done: Done,
+    coverage: Guided,
+}
+
+fn say(Report { done, coverage }: &Report) -> Result<(), Error> {
     outln!(
         "{} rounds: {} requests, of which {} succeeded; {} streams, of which {} had to be taken \
          and {} were; {} good migrations; {} states compared",
@@ -123,13 +143,27 @@ fn say(done: &Done) -> Result<(), Error> {
         done.streams_taken,
         done.good,
         done.compared
-    )
+    )?;
+    let kept = format!(
+        "{} sequences of requests and {} streams are kept",
+        coverage.requests_kept, coverage.streams_kept
+    );
+    match (coverage.pcs, coverage.pcs_plain) {
+        (Some(pcs), Some(plain)) => {
+            outln!("{pcs} program counters covered, of which {plain} by saving and loading; {kept}")
+        }
+        _ => outln!("{kept}"),
+    }
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {
+    let guide = Guide::open(args.corpus.as_deref())?;
+    for line in guide.said() {
+        errln!("{line}")?;
+    }
     let bar = show::steps(args.rounds, json);
     let mut last = args.first;
-    let done = fuzz::run(args.device, &args.plan(), |number| {
+    let done = fuzz::run(args.device, &args.plan(), &guide, |number| {
         last = number;
         bar.set_position(number - args.first);
     });
@@ -138,11 +172,21 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     // first round.
     if matches!(done, Err(Error::Round { .. })) && !json {
         errln!("again: {}", args.again(last))?;
+        let kept = guide.report();
+        if args.corpus.is_none() && kept.requests_kept + kept.streams_kept > 0 {
+            errln!(
+                "the round may come from inputs that are lost now: with --corpus, a folder has \
+                 them for that command"
+            )?;
+        }
     }
-    let done = done?;
+    let report = Report {
+        done: done?,
+        coverage: guide.report(),
+    };
     match json {
-        true => show::json(&done),
-        false => say(&done),
+        true => show::json(&report),
+        false => say(&report),
     }
 }
 
@@ -160,7 +204,8 @@ mod tests {
     #[test]
     fn the_command_that_repeats_a_round_has_all_that_decides_on_it() {
         let line = ["fuzz", "01:00.2", "--seed", "7", "--only", "streams"];
-        let args = Line::parse_from(line.iter().chain(&["--threads", "3"])).args;
+        let more = ["--threads", "3", "--corpus", "kept/inputs"];
+        let args = Line::parse_from(line.iter().chain(&more)).args;
         let again = args.again(12);
         let words = again.split(' ').skip(1);
         let repeated = Line::parse_from(words).args;
@@ -171,5 +216,6 @@ mod tests {
             (plan.threads, plan.processes),
             (first.threads, first.processes)
         );
+        assert_eq!(repeated.corpus, args.corpus);
     }
 }

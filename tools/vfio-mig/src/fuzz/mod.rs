@@ -6,19 +6,34 @@
 //! [`streams`]. What each thread of a round does follows from the seed and the round's number.
 //! After each round a reset has to lead to RUNNING, and every now and then a good migration
 //! must still work. Whether the kernel survives is for its own log to say.
+//!
+//! A [`Guide`] knows which code the kernel has run. Requests and streams that got to new code
+//! are kept, and the next rounds change them, too.
 
 mod batch;
+mod child;
 mod corpus;
+mod coverage;
 mod errno;
+mod folder;
+mod guide;
+mod input;
 mod mutate;
 mod records;
+mod replay;
 mod requests;
+mod samples;
+mod sequences;
 mod shared;
 mod site;
 mod streams;
 mod tally;
 mod walk;
 
+pub use guide::{
+    Guide,
+    Guided, //
+};
 pub use records::ImageFormat;
 pub use requests::Kind;
 
@@ -27,8 +42,9 @@ use crate::{
     error::Error,
     state::State, //
 };
-use corpus::Corpus;
 use fastrand::Rng;
+use guide::Finds;
+use samples::Samples;
 use serde::Serialize;
 use site::Site;
 use std::{
@@ -135,6 +151,8 @@ pub struct Made {
 pub struct Done {
     /// Rounds.
     pub rounds: u64,
+    /// Inputs of earlier runs, which come before the rounds.
+    pub replayed: u64,
     /// Requests.
     pub requests: u64,
     /// Of those, what succeeded.
@@ -161,6 +179,7 @@ impl Done {
     /// Adds what was done elsewhere.
     pub fn add(&mut self, other: &Self) {
         self.rounds += other.rounds;
+        self.replayed += other.replayed;
         self.requests += other.requests;
         self.succeeded += other.succeeded;
         for (kind, made) in &other.kinds {
@@ -180,65 +199,95 @@ impl Done {
     }
 }
 
-/// Says which round has failed.
-fn failed(plan: &Plan, number: u64, what: &str, err: Error) -> Error {
+/// What rounds are done with.
+struct Bench<'a> {
+    site: Site,
+    plan: &'a Plan,
+    guide: &'a Guide,
+    samples: &'a Samples,
+}
+
+impl Bench<'_> {
+    /// Has the device run again, whatever was done to it.
+    fn settle(&self) -> Result<(), Error> {
+        let may_run_on = self.plan.without.contains(&Kind::Reset);
+        match may_run_on && self.site.device.set_state(State::RUNNING).is_ok() {
+            true => Ok(()),
+            false => self.site.reset_to_running(),
+        }
+    }
+
+    /// Does a round. Returns what got to new code.
+    fn round(&self, number: u64, tally: &mut Tally, done: &mut Done) -> Result<Finds, Error> {
+        let mut rng = self.plan.rng(number);
+        let subject = self.plan.only.unwrap_or(match rng.bool() {
+            true => Subject::Requests,
+            false => Subject::Streams,
+        });
+        let mut finds = Finds::default();
+        match subject {
+            Subject::Requests => finds.sequences = batch::run(self, &mut rng, tally)?,
+            Subject::Streams => finds.streams = streams::run(self, &mut rng, done)?,
+        }
+        self.settle()?;
+        Ok(finds)
+    }
+}
+
+/// Says what has failed.
+fn failed(plan: &Plan, what: &str, err: Error) -> Error {
     Error::Round {
-        round: format!("{what}round {number} of seed {}", plan.seed),
+        round: format!("{what} of seed {}", plan.seed),
         source: Box::new(err),
     }
 }
 
-fn round(
-    site: &Site,
-    plan: &Plan,
-    number: u64,
-    corpus: &Corpus,
-    (tally, done): (&mut Tally, &mut Done),
-) -> Result<(), Error> {
-    let mut rng = plan.rng(number);
-    let subject = plan.only.unwrap_or(match rng.bool() {
-        true => Subject::Requests,
-        false => Subject::Streams,
-    });
-    match subject {
-        Subject::Requests => batch::run(site, plan, corpus, &mut rng, tally)?,
-        Subject::Streams => streams::run(site, plan, corpus, &mut rng, done)?,
-    }
-    let may_run_on = plan.without.contains(&Kind::Reset);
-    match may_run_on && site.device.set_state(State::RUNNING).is_ok() {
-        true => Ok(()),
-        false => site.reset_to_running(),
-    }
-}
-
-/// Does rounds. `progress` gets the number of each.
+/// Does rounds, after the inputs that the guide has read. `progress` gets the number of each
+/// round.
 ///
 /// With [`Subject::Requests`] the process must have just this thread, as it is copied.
-pub fn run(address: Address, plan: &Plan, mut progress: impl FnMut(u64)) -> Result<Done, Error> {
+pub fn run(
+    address: Address,
+    plan: &Plan,
+    guide: &Guide,
+    mut progress: impl FnMut(u64),
+) -> Result<Done, Error> {
     let mut done = Done::default();
     let mut tally = Tally::default();
-    let mut site = Site::open(address)?;
-    let corpus = Corpus::of(&site)?;
+    let site = Site::open(address)?;
+    let samples = guide.plain(|| Samples::of(&site).and_then(|all| all.load_first(&site)))?;
     let begin = Instant::now();
+    let is_over = || plan.time.is_some_and(|time| begin.elapsed() >= time);
+    let mut bench = Bench {
+        site,
+        plan,
+        guide,
+        samples: &samples,
+    };
+    replay::run(&bench, is_over, &mut tally, &mut done)?;
     let end = plan.first.saturating_add(plan.count);
     for number in plan.first..end {
-        if plan.time.is_some_and(|time| begin.elapsed() >= time) {
+        if is_over() {
             break;
         }
         progress(number);
-        round(&site, plan, number, &corpus, (&mut tally, &mut done))
-            .map_err(|err| failed(plan, number, "", err))?;
+        let round = format!("round {number}");
+        let finds = bench
+            .round(number, &mut tally, &mut done)
+            .map_err(|err| failed(plan, &round, err))?;
         done.rounds += 1;
         if done.rounds % GOOD_EVERY == 0 || number + 1 == end {
-            let compared = corpus
-                .good_migration(&site)
-                .map_err(|err| failed(plan, number, "a good migration after ", err))?;
+            let compared = samples
+                .good_migration(&bench.site)
+                .map_err(|err| failed(plan, &format!("a good migration after {round}"), err))?;
             done.good += 1;
             done.compared += u64::from(compared);
         }
+        // Not before: to repeat a round, one begins with what was kept before it.
+        guide.keep(finds)?;
         if done.rounds % OPENED_EVERY == 0 {
-            drop(site);
-            site = Site::open(address)?;
+            drop(bench.site);
+            bench.site = Site::open(address)?;
         }
     }
     tally.tell(&mut done);

@@ -3,10 +3,6 @@
 //! Changes to streams: of records, where a stream has some, and of bytes.
 
 use super::{
-    corpus::{
-        Corpus,
-        Sample, //
-    },
     records::{
         self,
         ImageFormat,
@@ -15,6 +11,7 @@ use super::{
         OPTIONAL,
         SIZE, //
     },
+    samples::Samples, //
 };
 use fastrand::Rng;
 
@@ -198,25 +195,25 @@ fn one(
 /// Makes another stream from one.
 pub(super) fn stream(
     rng: &mut Rng,
-    corpus: &Corpus,
-    from: &Sample,
+    samples: &Samples,
+    from: &[u8],
     format: Option<ImageFormat>,
 ) -> Vec<u8> {
-    let Some(mut records) = records::parse(&from.stream) else {
-        let mut stream = from.stream.clone();
+    let Some(mut records) = records::parse(from) else {
+        let mut stream = from.to_vec();
         bytes(rng, &mut stream);
         return stream;
     };
     match rng.u32(..16) {
         0 | 1 => (0..rng.u32(1..4)).for_each(|_| harmless(rng, &mut records)),
         2 => {
-            let mut stream = from.stream.clone();
+            let mut stream = from.to_vec();
             bytes(rng, &mut stream);
             return stream;
         }
         _ => {
             for _ in 0..rng.u32(1..4) {
-                let other = rng.choice(&corpus.0);
+                let other = rng.choice(&samples.0);
                 let other = other.and_then(|other| records::parse(&other.stream));
                 one(rng, &mut records, other, format);
             }
@@ -232,26 +229,29 @@ pub(super) fn stream(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fuzz::records::judge;
+    use crate::fuzz::{
+        records::judge,
+        samples::Sample, //
+    };
 
-    fn corpus() -> Corpus {
+    fn samples() -> Samples {
         let sample = |stream| Sample {
             stream,
             digest: None,
         };
         let mut other = records::tests::sample();
         other.extend(records::tests::sample());
-        Corpus(vec![sample(records::tests::sample()), sample(other)])
+        Samples(vec![sample(records::tests::sample()), sample(other)])
     }
 
     fn made(seed: u64) -> Vec<u8> {
-        let corpus = corpus();
+        let samples = samples();
         let format = ImageFormat {
             words: 4,
             seal: |image| image[8] = 0xee,
         };
         let mut rng = Rng::with_seed(seed);
-        stream(&mut rng, &corpus, &corpus.0[0], Some(format))
+        stream(&mut rng, &samples, &samples.0[0].stream, Some(format))
     }
 
     #[test]

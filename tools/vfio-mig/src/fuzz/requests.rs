@@ -8,11 +8,10 @@ use super::{
         Answer,
         Refused, //
     },
-    shared::Shared,
-    tally::Tally, //
+    input::Call,
+    shared::Shared, //
 };
 use crate::{
-    error::Error,
     state::State,
     uapi::{
         self,
@@ -366,25 +365,18 @@ fn work(shared: &Shared<'_>, rng: &mut Rng) -> Answer {
     }?)
 }
 
-/// Makes requests of all kinds, until the batch has enough.
-pub(super) fn make(shared: &Shared<'_>, mut rng: Rng) -> Result<Tally, Error> {
-    let mut tally = Tally::default();
-    let wanted = |request: &&Request| !shared.plan.without.contains(&request.kind);
-    let requests: Vec<&Request> = REQUESTS.iter().filter(wanted).collect();
-    let all: u32 = requests.iter().map(|request| request.weight).sum();
-    while shared.goes_on() {
-        let mut at = rng.u32(..all);
-        for request in &requests {
-            match at.checked_sub(request.weight) {
-                Some(rest) => at = rest,
-                None => {
-                    tally.note(request.kind, (request.make)(shared, &mut rng))?;
-                    break;
-                }
-            }
-        }
-    }
-    Ok(tally)
+/// The kinds of requests, with their weights.
+pub(super) fn weights() -> impl Iterator<Item = (Kind, u32)> {
+    REQUESTS
+        .iter()
+        .map(|request| (request.kind, request.weight))
+}
+
+/// Makes a request.
+pub(super) fn make(shared: &Shared<'_>, Call { kind, seed }: Call) -> Answer {
+    let request = REQUESTS.iter().find(|request| request.kind == kind);
+    let request = request.ok_or(Refused::NothingToAsk)?;
+    (request.make)(shared, &mut Rng::with_seed(seed))
 }
 
 #[cfg(test)]

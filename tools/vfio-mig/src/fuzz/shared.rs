@@ -3,14 +3,19 @@
 //! What the threads of a process share during a batch.
 
 use super::{
+    corpus::Found,
+    guide::Guide,
+    input::Sequence,
     site::Site,
     tally::Tally,
+    Bench,
     Plan, //
 };
 use crate::uapi;
 use fastrand::Rng;
 use std::{
     fs::File,
+    mem,
     os::fd::{
         AsFd,
         OwnedFd, //
@@ -30,7 +35,7 @@ use std::{
 /// Data files that are kept open.
 const FILES: usize = 4;
 
-/// The device, and the data files that there are of it.
+/// The device, the data files that there are of it, and what its requests have found.
 pub(super) struct Shared<'a> {
     pub(super) site: &'a Site,
     pub(super) plan: &'a Plan,
@@ -38,6 +43,11 @@ pub(super) struct Shared<'a> {
     pub(super) good: &'a [u8],
     /// What was done in the batches before.
     pub(super) before: &'a Tally,
+    pub(super) guide: &'a Guide,
+    /// Sequences that were kept before the batch: what its threads do follows from them.
+    pub(super) kept: Vec<Arc<Sequence>>,
+    /// Sequences that got to new code.
+    found: Mutex<Vec<Found<Sequence>>>,
     /// The last one first; the sessions of others may be over.
     files: Mutex<Vec<Arc<File>>>,
     /// Requests that are still to be made.
@@ -45,18 +55,15 @@ pub(super) struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    pub(super) fn new(
-        site: &'a Site,
-        plan: &'a Plan,
-        good: &'a [u8],
-        before: &'a Tally,
-        requests: u64,
-    ) -> Self {
+    pub(super) fn new(bench: &'a Bench<'a>, before: &'a Tally, requests: u64) -> Self {
         Self {
-            site,
-            plan,
-            good,
+            site: &bench.site,
+            plan: bench.plan,
+            good: bench.samples.first(),
             before,
+            guide: bench.guide,
+            kept: bench.guide.sequences().inputs(),
+            found: Mutex::default(),
             files: Mutex::default(),
             left: AtomicU64::new(requests),
         }
@@ -66,6 +73,23 @@ impl<'a> Shared<'a> {
     pub(super) fn goes_on(&self) -> bool {
         let one_less = |left: u64| left.checked_sub(1);
         self.left.fetch_update(Relaxed, Relaxed, one_less).is_ok()
+    }
+
+    /// Whether there are more requests to be made.
+    pub(super) fn has_more(&self) -> bool {
+        self.left.load(Relaxed) > 0
+    }
+
+    /// Notes a sequence that got to new code.
+    pub(super) fn found(&self, sequence: Found<Sequence>) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.push(sequence);
+    }
+
+    /// Takes the sequences that got to new code.
+    pub(super) fn take_found(&self) -> Vec<Found<Sequence>> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        mem::take(&mut found)
     }
 
     fn files(&self) -> MutexGuard<'_, Vec<Arc<File>>> {

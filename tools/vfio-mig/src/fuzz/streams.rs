@@ -3,17 +3,19 @@
 //! Streams that are loaded, most of which are no state.
 
 use super::{
-    corpus::{
-        require_digest,
-        Corpus,
-        Sample, //
-    },
+    corpus::Found,
+    input::Stream,
     mutate,
     records::{
         self,
         Verdict, //
     },
-    site::Site,
+    samples::{
+        require_digest,
+        Sample,
+        Samples, //
+    },
+    Bench,
     Done,
     Judgement,
     Plan, //
@@ -55,10 +57,22 @@ fn write(rng: &mut Rng, file: &mut File, mut rest: &[u8]) -> bool {
 
 /// What was loaded, and what it is.
 struct Loaded<'a> {
-    sample: &'a Sample,
     verdict: Verdict<'a>,
-    /// Whether it has all images of the sample, and nothing wrong.
-    good: bool,
+    /// The sample of which it has all images, if it has nothing wrong.
+    state: Option<&'a Sample>,
+}
+
+/// The sample that a stream is a state of.
+fn state_of<'a>(
+    samples: &'a Samples,
+    stream: &[u8],
+    verdict: &Verdict<'_>,
+    has_records: bool,
+) -> Option<&'a Sample> {
+    samples.0.iter().find(|sample| match has_records {
+        true => verdict.whole && verdict.images == records::judge(&sample.stream).images,
+        false => stream == sample.stream,
+    })
 }
 
 /// Fails if the driver should have taken a stream and has not, or the other way round. `written`
@@ -66,7 +80,7 @@ struct Loaded<'a> {
 fn check(plan: &Plan, loaded: &Loaded<'_>, written: bool, taken: bool) -> Result<(), Error> {
     let wrong = |what: &str| Err(Error::Unexpected(what.to_string()));
     let is_whole = written && loaded.verdict.whole;
-    match (taken, loaded.good, is_whole) {
+    match (taken, loaded.state.is_some(), is_whole) {
         (false, true, _) => wrong("a whole state was refused"),
         (true, _, false) if plan.judgement == Judgement::MustBeWhole => {
             wrong("what is no whole state was taken for one")
@@ -77,8 +91,7 @@ fn check(plan: &Plan, loaded: &Loaded<'_>, written: bool, taken: bool) -> Result
 
 /// Loads a stream. Returns whether the driver has taken it for a state.
 fn load(
-    site: &Site,
-    plan: &Plan,
+    Bench { site, plan, .. }: &Bench<'_>,
     rng: &mut Rng,
     stream: &[u8],
     loaded: &Loaded<'_>,
@@ -87,7 +100,7 @@ fn load(
     let device = &site.device;
     let mut file = device.begin(State::RESUMING)?;
     let written = write(rng, &mut file, stream);
-    if !loaded.good && rng.u32(..8) == 0 {
+    if loaded.state.is_none() && rng.u32(..8) == 0 {
         // Given up: the file is closed first, or last.
         site.reset_to_running()?;
         return Ok(false);
@@ -101,9 +114,9 @@ fn load(
     };
     let taken = device.set_state(to).is_ok();
     check(plan, loaded, written, taken)?;
-    if taken && loaded.good {
+    if let Some(state) = loaded.state.filter(|_| taken) {
         device.set_state(State::RUNNING)?;
-        done.compared += u64::from(require_digest(site, loaded.sample.digest)?);
+        done.compared += u64::from(require_digest(site, state.digest)?);
     }
     if !taken {
         site.reset_to_running()?;
@@ -111,45 +124,62 @@ fn load(
     Ok(taken)
 }
 
-/// Loads streams.
-pub(super) fn run(
-    site: &Site,
-    plan: &Plan,
-    corpus: &Corpus,
+/// Loads a stream and counts it, unless it promises too much.
+pub(super) fn load_any(
+    bench: &Bench<'_>,
     rng: &mut Rng,
+    stream: &[u8],
     done: &mut Done,
 ) -> Result<(), Error> {
-    for _ in 0..STREAMS {
-        let sample = &corpus.0[rng.usize(..corpus.0.len())];
-        let stream = match rng.u32(..16) {
-            0 => sample.stream.clone(),
-            _ => mutate::stream(rng, corpus, sample, plan.images),
-        };
-        let has_records = records::parse(&sample.stream).is_some();
-        let verdict = records::judge(&stream);
-        let unchanged = stream == sample.stream;
-        let good = match has_records {
-            true => verdict.whole && verdict.images == records::judge(&sample.stream).images,
-            false => unchanged,
-        };
-        let loaded = Loaded {
-            sample,
-            // Of another format nothing is known.
-            verdict: Verdict {
-                whole: verdict.whole || !has_records,
-                ..verdict
-            },
-            good,
-        };
-        if loaded.verdict.promised > plan.most_promised {
-            continue;
-        }
-        done.streams += 1;
-        let with_image = has_records && !loaded.verdict.images.is_empty();
-        done.streams_with_image += u64::from(with_image);
-        done.streams_good += u64::from(good);
-        let taken = load(site, plan, rng, &stream, &loaded, done)?;
-        done.streams_taken += u64::from(taken);
+    let samples = bench.samples;
+    let has_records = records::parse(samples.first()).is_some();
+    let verdict = records::judge(stream);
+    let loaded = Loaded {
+        state: state_of(samples, stream, &verdict, has_records),
+        // Of another format nothing is known.
+        verdict: Verdict {
+            whole: verdict.whole || !has_records,
+            ..verdict
+        },
+    };
+    if loaded.verdict.promised > bench.plan.most_promised {
+        return Ok(());
     }
+    done.streams += 1;
+    let with_image = has_records && !loaded.verdict.images.is_empty();
+    done.streams_with_image += u64::from(with_image);
+    done.streams_good += u64::from(loaded.state.is_some());
+    let taken = load(bench, rng, stream, &loaded, done)?;
+    done.streams_taken += u64::from(taken);
     Ok(())
+}
+
+/// Loads streams. Returns those that got to new code.
+pub(super) fn run(
+    bench: &Bench<'_>,
+    rng: &mut Rng,
+    done: &mut Done,
+) -> Result<Vec<Found<Stream>>, Error> {
+    let Bench { samples, plan, .. } = bench;
+    let coverage = bench.guide.follow()?;
+    let kept = bench.guide.streams().inputs();
+    let mut found = Vec::new();
+    for _ in 0..STREAMS {
+        let sample = &samples.0[rng.usize(..samples.0.len())];
+        let from = match !kept.is_empty() && rng.bool() {
+            true => &kept[rng.usize(..kept.len())].0,
+            false => &sample.stream,
+        };
+        let stream = match rng.u32(..16) {
+            0 => from.clone(),
+            _ => mutate::stream(rng, samples, from, plan.images),
+        };
+        load_any(bench, rng, &stream, done)?;
+        let gained = coverage.gained();
+        if gained > 0 {
+            let input = Stream(stream);
+            found.push(Found { input, gained });
+        }
+    }
+    Ok(found)
 }

@@ -45,6 +45,7 @@ const MOST_FAILURES: u32 = 100;
 /// Takes a device from state to state, until the batch has enough, and counts the arcs. Where
 /// others change the state at the same time, an arc may be missed, or be another.
 pub(super) fn walk(shared: &Shared<'_>, mut rng: Rng) -> Result<Tally, Error> {
+    let coverage = shared.guide.follow()?;
     let mut walk = Walk {
         shared,
         tally: Tally::default(),
@@ -52,6 +53,8 @@ pub(super) fn walk(shared: &Shared<'_>, mut rng: Rng) -> Result<Tally, Error> {
     };
     while shared.goes_on() {
         walk.step(&mut rng)?;
+        // Nothing that is kept: it would get to the same again.
+        coverage.gained();
     }
     Ok(walk.tally)
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's files: programs other than the init, and the files that they need.
+//! The host's files: programs other than the init, and the files that they need. And a folder of
+//! the host's that takes what is kept for other machines.
 
 use crate::sys;
 use anyhow::{
@@ -9,6 +10,7 @@ use anyhow::{
 };
 use std::{
     os::unix::fs::symlink,
+    path::Path,
     process::{
         Command,
         Stdio, //
@@ -41,6 +43,19 @@ pub fn mount() -> Result<()> {
         .with_context(|| format!("/dev/{name}"))?;
     }
     symlink("/proc/self/fd", format!("{ROOT}/dev/fd")).context("/dev/fd")
+}
+
+/// Where the folder for what is kept is mounted.
+const KEPT: &str = "/kept";
+
+/// Mounts the folder for what is kept, if the host has one for this machine.
+pub fn mount_kept() -> Result<Option<&'static Path>> {
+    if sys::kernel_parameter("vmtest.kept")?.is_none() {
+        return Ok(None);
+    }
+    let options = "trans=virtio,version=9p2000.L,msize=262144";
+    sys::mount_from("kept", "9p", KEPT, 0, Some(options)).context("the folder of the host's")?;
+    Ok(Some(Path::new(KEPT)))
 }
 
 /// A command of the host's.

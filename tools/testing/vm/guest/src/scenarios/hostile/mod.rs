@@ -11,11 +11,21 @@ mod users;
 use super::NamedRun;
 use crate::{
     campaign::Counts,
+    host,
     kmsg,
     tap::Results, //
 };
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
 use serde_json::json;
-use vfio_mig::fuzz::Done;
+use std::path::Path;
+use vfio_mig::fuzz::{
+    Done,
+    Guide, //
+};
 
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[
@@ -36,8 +46,29 @@ fn expect_refusals() {
     kmsg::expect(STRAY_DMA);
 }
 
-/// Tells the host what was done with a driver.
-fn tell(results: &mut Results, driver: &'static str, done: &Done) {
+/// Inputs that the machines before have kept, if the host has them. Each driver has its own.
+struct Inputs(Option<&'static Path>);
+
+impl Inputs {
+    /// Looks for them.
+    fn find() -> Result<Self> {
+        Ok(Self(host::mount_kept()?))
+    }
+
+    /// What guides the choice of inputs for a driver.
+    fn guide(&self, results: &mut Results, driver: &str) -> Result<Guide> {
+        let folder = self.0.map(|kept| kept.join(driver));
+        let guide = Guide::open(folder.as_deref())?;
+        for line in guide.said() {
+            results.progress(&format!("{driver}: {line}"));
+        }
+        Ok(guide)
+    }
+}
+
+/// Tells the host what was done with a driver. Fails if what was made up got to no more code
+/// than what is plain.
+fn tell(results: &mut Results, driver: &'static str, done: &Done, guide: &Guide) -> Result<()> {
     let counts = Counts {
         requests: done.requests,
         succeeded: done.succeeded,
@@ -45,5 +76,20 @@ fn tell(results: &mut Results, driver: &'static str, done: &Done) {
         ..Counts::new(driver)
     };
     counts.report(results);
-    results.json(&json!({ "hostile": { "driver": driver, "done": done } }));
+    let guided = guide.report();
+    results.json(&json!({ "hostile": { "driver": driver, "done": done, "coverage": guided } }));
+    let plain = guided.pcs_plain.context("it is not known what is plain")?;
+    let pcs = guided.pcs.context("the kernel records no coverage")?;
+    let kept = guided.requests_kept + guided.streams_kept;
+    results.progress(&format!(
+        "{driver}: {pcs} program counters, {plain} of them by saving and loading; {kept} inputs \
+         kept, {} of earlier machines run",
+        done.replayed
+    ));
+    ensure!(
+        pcs > plain,
+        "{pcs} program counters, as by saving and loading"
+    );
+    ensure!(kept > 0, "no input was kept");
+    Ok(())
 }

@@ -5,7 +5,8 @@
 use super::{
     expect_refusals,
     memory,
-    tell, //
+    tell,
+    Inputs, //
 };
 use crate::{
     hca::{
@@ -41,6 +42,7 @@ use vfio_mig::{
     fuzz::{
         self,
         Done,
+        Guide,
         ImageFormat,
         Judgement,
         Plan,
@@ -76,8 +78,13 @@ fn loads(pf: &Pf) -> Result<u64> {
 }
 
 /// Loads streams into all devices at once. What is done with each follows from the seed and
-/// its place among them.
-fn load_all(results: &mut Results, devices: &[Address], plan: &Plan) -> Result<Done> {
+/// its place among them, and from what all of them have kept.
+fn load_all(
+    results: &mut Results,
+    devices: &[Address],
+    plan: &Plan,
+    guide: &Guide,
+) -> Result<Done> {
     let rounds = AtomicU64::new(0);
     let ended: Vec<Result<Done>> = thread::scope(|scope| {
         let threads: Vec<_> = (plan.seed..)
@@ -86,7 +93,7 @@ fn load_all(results: &mut Results, devices: &[Address], plan: &Plan) -> Result<D
                 let rounds = &rounds;
                 scope.spawn(move || {
                     let plan = Plan { seed, ..*plan };
-                    fuzz::run(*device, &plan, |_| {
+                    fuzz::run(*device, &plan, guide, |_| {
                         rounds.fetch_add(1, Relaxed);
                     })
                     .with_context(|| device.to_string())
@@ -126,13 +133,14 @@ fn bind() -> Result<Vec<Bdf>> {
 }
 
 /// Streams for our driver, and a count of what firmware gets of them.
-fn with_rust(results: &mut Results, vfs: &[Bdf], plan: &Plan) -> Result<()> {
+fn with_rust(results: &mut Results, vfs: &[Bdf], plan: &Plan, inputs: &Inputs) -> Result<()> {
     expect_refusals();
+    let guide = inputs.guide(results, Driver::Rust.name())?;
     let pf = Pf::find()?;
     let before = loads(&pf)?;
-    let done = load_all(results, &addresses(vfs), plan)?;
+    let done = load_all(results, &addresses(vfs), plan, &guide)?;
     let loads = loads(&pf)? - before;
-    tell(results, Driver::Rust.name(), &done);
+    tell(results, Driver::Rust.name(), &done, &guide)?;
     results.progress(&format!("{loads} LOADs"));
     ensure!(
         loads >= done.streams_with_image && done.streams_with_image * LOADED >= done.streams,
@@ -145,8 +153,9 @@ fn with_rust(results: &mut Results, vfs: &[Bdf], plan: &Plan) -> Result<()> {
 }
 
 /// Streams for the C driver, which takes what is not whole.
-fn with_c(results: &mut Results, vfs: &[Bdf], plan: &Plan) -> Result<()> {
+fn with_c(results: &mut Results, vfs: &[Bdf], plan: &Plan, inputs: &Inputs) -> Result<()> {
     expect_refusals();
+    let guide = inputs.guide(results, Driver::C.name())?;
     for vf in vfs {
         hca::bind(*vf, Driver::C)?;
     }
@@ -155,8 +164,8 @@ fn with_c(results: &mut Results, vfs: &[Bdf], plan: &Plan) -> Result<()> {
         most_promised: PROMISED_TO_C,
         ..*plan
     };
-    let done = load_all(results, &addresses(vfs), &plan)?;
-    tell(results, Driver::C.name(), &done);
+    let done = load_all(results, &addresses(vfs), &plan, &guide)?;
+    tell(results, Driver::C.name(), &done, &guide)?;
     ensure!(done.compared > 0, "nothing was compared");
     Ok(())
 }
@@ -171,22 +180,24 @@ pub fn run(results: &mut Results) -> Result<()> {
         ..Plan::new(seed)
     };
     let again = || format!("seed {seed}");
+    let inputs = Inputs::find()?;
     let vfs = bind()?;
     results.test("hostile streams, rust", |results| {
-        with_rust(results, &vfs, &plan(tenth * 8)).with_context(again)
+        with_rust(results, &vfs, &plan(tenth * 8), &inputs).with_context(again)
     });
     memory::run(results, &vfs, seed);
     let samples = bind_samples()?.map(Address::from);
     results.test("hostile streams, vfio_ivshmem_rust", |results| {
-        let done = load_all(results, &samples, &plan(tenth)).with_context(again)?;
-        tell(results, SAMPLE, &done);
+        let guide = inputs.guide(results, SAMPLE)?;
+        let done = load_all(results, &samples, &plan(tenth), &guide).with_context(again)?;
+        tell(results, SAMPLE, &done, &guide)?;
         ensure!(done.streams_taken > 0, "no stream was taken");
         Ok(())
     });
     // As with hostile users.
     if sys::is_long()? {
         results.test("hostile streams, c", |results| {
-            with_c(results, &vfs[..OF_C], &plan(tenth)).with_context(again)
+            with_c(results, &vfs[..OF_C], &plan(tenth), &inputs).with_context(again)
         });
     }
     Ok(())

@@ -4,7 +4,8 @@
 
 use super::{
     expect_refusals,
-    tell, //
+    tell,
+    Inputs, //
 };
 use crate::{
     hca::Driver,
@@ -77,13 +78,14 @@ fn all_arcs(&Tried { name, device, .. }: &Tried, done: &Done) -> Result<()> {
     Ok(())
 }
 
-fn requests(results: &mut Results, tried: &Tried) -> Result<()> {
+fn requests(results: &mut Results, tried: &Tried, inputs: &Inputs) -> Result<()> {
     expect_refusals();
     let Tried { name, device, plan } = tried;
-    let done = fuzz::run(*device, plan, |round| {
+    let guide = inputs.guide(results, name)?;
+    let done = fuzz::run(*device, plan, &guide, |round| {
         results.progress(&format!("{name}: round {round}"));
     })?;
-    tell(results, name, &done);
+    tell(results, name, &done, &guide)?;
     ensure!(
         done.succeeded * SUCCEEDS >= done.requests,
         "{} of {} requests have succeeded",
@@ -128,6 +130,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     for (kind, why) in NOT_WITH_C {
         results.progress(&format!("c: no {}: {why}", kind.name()));
     }
+    let inputs = Inputs::find()?;
     // What random requests find in C is no failure of ours: `make check` is without it.
     let is_long = sys::is_long()?;
     for tried in tried
@@ -136,7 +139,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     {
         let name = format!("requests of hostile users, {}", tried.name);
         results.test(&name, |results| {
-            requests(results, tried).with_context(|| format!("seed {seed}"))
+            requests(results, tried, &inputs).with_context(|| format!("seed {seed}"))
         });
     }
     Ok(())
