@@ -47,6 +47,23 @@ const HOST_FILES: &[&str] = &[
     "virtio-9p-pci,fsdev=root,mount_tag=root",
 ];
 
+/// A folder of the host's that the machine may write to, and what tells its kernel so.
+fn kept(folder: Option<&Path>) -> (Vec<String>, &'static str) {
+    let Some(folder) = folder else {
+        return (Vec::new(), "");
+    };
+    let arguments = vec![
+        "-fsdev".to_string(),
+        format!(
+            "local,id=kept,path={},security_model=none",
+            folder.display()
+        ),
+        "-device".to_string(),
+        "virtio-9p-pci,fsdev=kept,mount_tag=kept".to_string(),
+    ];
+    (arguments, "vmtest.kept=1")
+}
+
 /// Two devices without a driver of their own. A port of its own is what such a
 /// device can be reset by.
 const SHARED_MEMORY: &[&str] = &[
@@ -197,6 +214,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         true => Accel::Tcg,
         false => machine.accel,
     };
+    let (kept, has_kept) = kept(machine.kept);
     let mut qemu = Command::new("qemu-system-x86_64");
     // Its sockets are there: their whole paths may be too long.
     qemu.current_dir(dir)
@@ -236,7 +254,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
              no_timer_check \
              vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
              vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} \
-             vmtest.kernel_name={} {} {} {} {}",
+             vmtest.kernel_name={} {} {} {} {} {has_kept}",
             if own.leaks.are_looked_for(machine.all) {
                 "on"
             } else {
@@ -256,6 +274,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             machine.parameters
         ))
         .args(counting(machine, dir))
+        .args(kept)
         .args(own.extras.iter().copied().flat_map(extra_arguments))
         .args(peers(machine.scenario, machine.properties, dir));
     qemu
@@ -265,6 +284,14 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
 mod tests {
     use super::*;
     use vm_common::scenarios;
+
+    #[test]
+    fn only_a_machine_that_keeps_something_has_a_folder_for_that() {
+        assert_eq!(kept(None), (Vec::new(), ""));
+        let (arguments, parameter) = kept(Some(Path::new("/dir")));
+        assert!(arguments[1].contains("path=/dir,"), "{arguments:?}");
+        assert_eq!(parameter, "vmtest.kept=1");
+    }
 
     #[test]
     fn hcas_that_load_what_another_saves_are_the_same() {

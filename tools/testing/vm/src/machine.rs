@@ -62,6 +62,8 @@ pub struct Machine<'a> {
     pub properties: &'a str,
     /// More for the kernel's command line.
     pub parameters: &'a str,
+    /// A folder that it may write to, for what it keeps for other machines.
+    pub kept: Option<&'a Path>,
 }
 
 /// What came of a machine.

@@ -267,6 +267,7 @@ fn show(
         all: false,
         properties: "",
         parameters,
+        kept: None,
     })?;
     let ok = show_failures(&outcome);
     // Where all is well there is something to publish.
@@ -315,6 +316,7 @@ fn measure_one<'a>(
             all: false,
             properties: "",
             parameters: &format!("vmtest.runs={runs}"),
+            kept: None,
         })?;
         if !show_failures(&outcome) {
             return Ok(None);
@@ -474,6 +476,7 @@ fn run(cli: &Cli) -> Result<bool> {
                     seed::parameter(seed),
                     names::parameter(only)
                 ),
+                kept: None,
             })?;
             let logs = bench::tests(*kernel, scenario, &outcome);
             outcome.tests.extend(logs);

@@ -75,6 +75,11 @@ pub fn needs(parts: &[&Part]) -> BTreeSet<Need> {
 /// Runs the machine of a slice.
 fn boot(paths: &Paths, accel: Accel, slice: &Slice) -> Result<Outcome> {
     let seconds = seconds(slice.scenario.name).context("no part has this scenario")?;
+    let kept = parts::kept(slice.kernel, slice.scenario);
+    let kept = kept.map(|kept| paths.out().join(FOLDER).join(kept));
+    if let Some(kept) = &kept {
+        fs::create_dir_all(kept).with_context(|| kept.display().to_string())?;
+    }
     Machine {
         paths,
         accel,
@@ -84,6 +89,7 @@ fn boot(paths: &Paths, accel: Accel, slice: &Slice) -> Result<Outcome> {
         all: slice.kernel != Kernel::Debug,
         properties: "",
         parameters: &format!("{} {}", seed::parameter(slice.seed), parameter(seconds)),
+        kept: kept.as_deref(),
     }
     .run(|_: News<'_>| ())
     .with_context(|| slice.to_string())

@@ -143,6 +143,14 @@ impl Part {
     }
 }
 
+/// The folder, below that of a campaign, for what a machine keeps for the next one. `None` if its
+/// scenario keeps nothing.
+pub fn kept(kernel: Kernel, scenario: &Scenario) -> Option<String> {
+    const KEEP: [&str; 2] = ["hostile-users", "hostile-streams"];
+    let keeps = KEEP.contains(&scenario.name);
+    keeps.then(|| format!("kept/{}", scenario.group(kernel)))
+}
+
 /// How long a machine with this scenario goes on that has no end of its own, if it is in a
 /// campaign.
 pub fn seconds(scenario: &str) -> Option<u32> {

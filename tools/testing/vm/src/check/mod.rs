@@ -219,6 +219,7 @@ impl Check<'_> {
             all: self.extent == Extent::All && kernel != Kernel::Debug,
             properties: "",
             parameters: &self.parameters(kernel, scenario),
+            kept: None,
         }
         .run(|_| ())
         .with_context(|| group.clone())?;

@@ -98,6 +98,7 @@ fn of_machine(
         properties: "",
         // All cases that a scenario draws some of.
         parameters: &format!("{} vmtest.whole=1", seed::parameter(seed)),
+        kept: None,
     }
     .run_until_failure()
     .context(group)?;
