@@ -28,17 +28,24 @@ fn options(help: &str) -> Vec<String> {
     long.map(str::to_string).collect()
 }
 
-/// The words that bash offers after others, for one that begins with `word`.
-fn offered(script: &str, others: &[&str], word: &str) -> Vec<String> {
+/// What bash replaces the end of a line with, as its documentation has it: words are broken
+/// at each of `$COMP_WORDBREAKS`.
+fn offered(script: &str, line: &str) -> Vec<String> {
     // The script names a function for it.
-    let text = r#"eval "$1"; shift; set -- vfio-mig "$@"
+    let text = r#"eval "$1"; COMP_LINE=$2 COMP_POINT=${#2} COMP_WORDBREAKS=$' \t\n=:'
         [[ $(complete -p vfio-mig) =~ -F\ ([^ ]+) ]]
-        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
-        "${BASH_REMATCH[1]}" vfio-mig "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"
+        spaced=${2//:/ : }; spaced=${spaced//=/ = }
+        COMP_WORDS=($spaced)
+        [[ $2 == *' ' ]] && COMP_WORDS+=('')
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        "${BASH_REMATCH[1]}" "$3" "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"
         printf '%s\n' "${COMPREPLY[@]}""#;
     let mut command = Command::new("bash");
-    command.args(["-c", text, "bash", script]);
-    let output = command.args(others).arg(word).output().unwrap();
+    command.args(["-c", text, "bash", script, line]);
+    let output = command
+        .arg(env!("CARGO_BIN_EXE_vfio-mig"))
+        .output()
+        .unwrap();
     assert!(output.stderr.is_empty(), "{output:?}");
     let words = String::from_utf8(output.stdout).unwrap();
     words.lines().map(str::to_string).collect()
@@ -50,16 +57,56 @@ fn bash_completes_all_commands_and_options() {
     let help = output(&["--help"]);
     let commands = first_words(&help, "Commands:");
     assert!(commands.contains(&"migrate".to_string()), "{commands:?}");
-    let words = offered(&script, &[], "");
+    let words = offered(&script, "vfio-mig ");
     for name in commands.iter().chain(&options(&help)) {
         assert!(words.contains(name), "{name}: {words:?}");
     }
     for command in commands.iter().filter(|name| *name != "help") {
-        let words = offered(&script, &[command], "--");
+        let words = offered(&script, &format!("vfio-mig {command} --"));
         let options = options(&output(&[command, "--help"]));
         assert!(options.contains(&"--json".to_string()), "{options:?}");
         for option in options {
             assert!(words.contains(&option), "{command} {option}: {words:?}");
         }
+    }
+}
+
+#[test]
+fn bash_completes_values() {
+    let script = output(&["completions", "bash"]);
+    for (line, right) in [
+        ("state 01:00.4 PRE_", &["PRE_COPY", "PRE_COPY_P2P"][..]),
+        ("state 01:00.4 STOP RESU", &["RESUMING"]),
+        (
+            "test 0000:01:00.4 --only feature.stop_c",
+            &["feature.stop_copy"],
+        ),
+        ("test --only=feature.stop_c", &["feature.stop_copy"]),
+        ("--json state 01:00.4 RUNNING_", &["RUNNING_P2P"]),
+        ("migrate 01:00.4 tc", &["tcp:"]),
+        ("migrate 01:00.4 01:00.5 --precopy-info b", &["both"]),
+        ("completions z", &["zsh"]),
+        // Bash replaces what follows the colon.
+        ("migrate 01:00.4 file:/dev/nul", &["/dev/null"]),
+        ("save 01:00.4 /dev/nul", &["/dev/null"]),
+    ] {
+        assert_eq!(
+            offered(&script, &format!("vfio-mig {line}")),
+            right,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn other_shells_ask_the_tool() {
+    for (shell, index) in [("fish", None), ("zsh", Some("4")), ("elvish", Some("4"))] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
+        command.env("VFIO_MIG_COMPLETE", shell);
+        command.envs(index.map(|index| ("_CLAP_COMPLETE_INDEX", index)));
+        command.args(["--", "vfio-mig", "state", "01:00.4", "STOP", "RESU"]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.trim_end(), "RESUMING", "{shell}");
     }
 }

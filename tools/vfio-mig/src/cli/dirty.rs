@@ -3,10 +3,12 @@
 //! `dirty`: where a device writes to.
 
 use super::{
+    complete,
     out::outln,
     show,
     values, //
 };
+use clap_complete::ArgValueCandidates;
 use serde::Serialize;
 use std::time::Duration;
 use vfio_mig::{
@@ -27,6 +29,7 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     device: Address,
     /// Where the memory begins that is given to the device and logged.
     #[arg(long, value_name = "HEX", value_parser = values::parse_hex, default_value = "0x100000000")]

@@ -3,12 +3,14 @@
 //! `save` and `load`: one device, and a file.
 
 use super::{
+    complete,
     out::{
         self,
         errln, //
     },
     show, //
 };
+use clap_complete::ArgValueCandidates;
 use indicatif::ProgressBar;
 use std::{
     fs::File,
@@ -36,6 +38,7 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     device: Address,
     /// The file, or "-" for standard output or input.
     file: PathBuf,

@@ -3,6 +3,7 @@
 //! `fuzz`.
 
 use super::{
+    complete,
     out::{
         errln,
         outln, //
@@ -11,6 +12,7 @@ use super::{
     values, //
 };
 use clap::ValueEnum;
+use clap_complete::ArgValueCandidates;
 use serde::Serialize;
 use std::{
     num::NonZeroU32,
@@ -53,6 +55,7 @@ enum Only {
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     device: Address,
     /// Seed of the random choices.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = values::parse_number)]

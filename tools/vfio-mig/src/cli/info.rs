@@ -3,9 +3,11 @@
 //! `info`: what a device offers.
 
 use super::{
+    complete,
     out::outln,
     show, //
 };
+use clap_complete::ArgValueCandidates;
 use serde::Serialize;
 use vfio_mig::{
     address::Address,
@@ -18,6 +20,7 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     device: Address,
 }
 

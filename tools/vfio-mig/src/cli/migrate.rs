@@ -4,6 +4,7 @@
 
 use super::{
     check_distinct,
+    complete,
     out::{
         self,
         errln,
@@ -13,6 +14,10 @@ use super::{
     values, //
 };
 use clap::ValueEnum;
+use clap_complete::{
+    ArgValueCandidates,
+    ArgValueCompleter, //
+};
 use indicatif::ProgressBar;
 use std::{
     net::TcpListener,
@@ -62,9 +67,11 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device whose state moves.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     source: Address,
     /// Where the state goes: a device, "file:PATH", or "tcp:HOST:PORT" where `vfio-mig
     /// receive` waits.
+    #[arg(add = ArgValueCompleter::new(complete::Destinations))]
     destination: Destination,
     /// Save to this file, and load from it.
     #[arg(long, value_name = "FILE", conflicts_with = "precopy")]
@@ -105,6 +112,7 @@ struct PrecopyOptions {
 #[derive(clap::Args, Debug)]
 pub struct ReceiveArgs {
     /// The device that gets the state.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     device: Address,
     /// Where to listen. Peers are not authenticated: use a tunnel, or a network with only
     /// your own hosts in it.

@@ -2,12 +2,14 @@
 
 //! The command line: what each command takes, and what it shows.
 
-mod about;
+mod complete;
 mod dirty;
+mod examples;
 mod files;
 mod fuzz;
 mod info;
 mod list;
+mod man;
 mod migrate;
 mod out;
 mod show;
@@ -46,11 +48,16 @@ use vfio_mig::{
 ///
 /// A device is given as [DOMAIN:]BUS:DEVICE.FUNCTION, or as the UUID of a mediated device.
 /// It must be bound to a VFIO driver, as those that `vfio-mig list` shows, and nobody else
-/// may have it open. Opening a device resets it. Exit status: 0 if all went well, 1 if
-/// something failed, 2 if the command line is wrong, 4 if no test could be run, 141 if
-/// nobody reads what is printed, 128 and the signal's number if a signal has ended the tool.
+/// may have it open. Opening a device resets it.
+///
+/// Progress is shown on standard error, if that is a terminal. A terminal gets colours in
+/// help and usage errors, unless the environment variable NO_COLOR is set.
+///
+/// Exit status: 0 if all went well, 1 if something failed, 2 if the command line is wrong,
+/// 4 if no test could be run, 141 if nobody reads what is printed, 128 and the signal's
+/// number if a signal has ended the tool.
 #[derive(Parser, Debug)]
-#[command(version)]
+#[command(version, subcommand_value_name = "COMMAND")]
 pub struct Cli {
     /// Print JSON, and no progress.
     #[arg(long, global = true)]
@@ -62,40 +69,68 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Show the devices that are bound to a VFIO driver.
+    ///
+    /// Prints the address and the driver of each. Opens no device.
     List,
     /// Show what migration a device offers, and its state.
+    ///
+    /// Opens the device, which resets it. Shows the driver, how the device was opened, the
+    /// migration features and the states that come with them, whether the device has
+    /// version 2 of PRECOPY_INFO, whether DMA logging works here, the state, and how many
+    /// bytes STOP_COPY would stream now.
     Info(info::Args),
     /// Show the migration state of a device, or take it through states.
+    ///
+    /// Without STATES, prints the state. With STATES, shows the time that each change took,
+    /// and the arcs on the way, as the rules of the uAPI have them: the kernel does not
+    /// tell which arcs it takes.
     State(state::Args),
     /// Save the state of a device to a file, by stop-copy.
     ///
-    /// The device runs again afterwards.
+    /// The device runs again afterwards. A regular file is replaced only when the state is
+    /// complete and on the disk: it is written to a temporary file beside it, NAME.PID.tmp.
+    /// FIFOs and character devices are written to directly. A block device is refused.
     Save(files::Args),
     /// Load the state of a device from a file.
     ///
-    /// The device then runs. If loading fails, the device is reset.
+    /// The device then runs. If loading fails, the device is reset. The file must have the
+    /// stream of a driver, as `vfio-mig save` writes it, and nothing else.
     Load(files::Args),
-    /// Move the state of a device to another one, to a file or to another host.
+    /// Move the state of a device to another one, a file or a host.
     ///
-    /// The source is left stopped, the destination running. If the migration fails, the
-    /// source runs again and the destination is reset.
+    /// By stop-copy, or with --precopy mostly while the source runs. The source is left
+    /// stopped, the destination running. If the migration fails, the source runs again and
+    /// the destination is reset: the two never run at the same time.
     Migrate(migrate::Args),
     /// Wait for the state of a device from another host.
+    ///
+    /// Waits for one sender, `vfio-mig migrate`, however long that takes. Peers that are no
+    /// senders are refused. The device then runs. If anything fails, the device is reset,
+    /// and the source runs again.
     Receive(migrate::ReceiveArgs),
     /// Watch what pre-copy has left to move, while the device runs.
+    ///
+    /// Takes the device to PRE_COPY, and shows the counters of PRECOPY_INFO, and in a
+    /// terminal a plot of their sum. Reads the stream between two looks, and throws it away.
     Watch(watch::Args),
     /// Log where a device writes to, and show it as a map.
+    ///
+    /// Gives the device memory, and shows each report of dirty pages. A character of the map
+    /// stands for some pages, of which none, few, many or all are dirty. A device without a
+    /// driver in a guest does not write. The kernel needs CONFIG_IOMMUFD_DRIVER.
     Dirty(dirty::Args),
     Test(test::Args),
     Stress(stress::Args),
     Fuzz(fuzz::Args),
     /// Print completions for a shell.
-    Completions {
-        /// The shell.
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page.
-    Man,
+    ///
+    /// The shell then asks the tool what to offer: commands and options, devices that are
+    /// bound to a VFIO driver, states, and tests.
+    Completions(complete::Args),
+    /// Print the manual, or write a page for each command.
+    ///
+    /// Without --out, prints one page about the tool and all commands.
+    Man(man::Args),
 }
 
 /// Nothing went wrong.
@@ -114,6 +149,11 @@ const KILLED: u8 = 128;
 
 /// Parses the command line, `args`, and carries it out.
 pub fn main(args: Vec<OsString>) -> ExitCode {
+    match complete::answer() {
+        Ok(false) => (),
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(err) => return ExitCode::from(not_parsed(&err, false, false)),
+    }
     let json = has(&args, "--json");
     // Standard output gets a state, or would have got one.
     let has_state = has(&args, "-");
@@ -146,8 +186,12 @@ impl Cli {
 /// The command line. A negative number after an option is a value, which the option's parser
 /// refuses with what is right; it is not taken for an unknown option.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommands(|command| {
-        command.mut_args(|arg| {
+    let tool = Cli::command()
+        .max_term_width(show::COLUMNS)
+        .after_long_help(examples::help(""));
+    tool.mut_subcommands(|command| {
+        let examples = examples::help(command.get_name());
+        command.after_long_help(examples).mut_args(|arg| {
             let takes_value = arg.get_long().is_some() && arg.get_action().takes_values();
             match takes_value {
                 true => arg.allow_negative_numbers(true),
@@ -164,7 +208,7 @@ fn check_distinct(first: Address, second: Option<Address>) -> Result<(), String>
 
 /// An error of the command line of the subcommand `name`.
 fn usage_error(name: &str, message: String) -> clap::Error {
-    let mut command = Cli::command();
+    let mut command = command();
     command.build();
     let command = match command.find_subcommand_mut(name) {
         Some(subcommand) => subcommand,
@@ -187,7 +231,7 @@ fn with_shown_arguments(mut err: clap::Error) -> clap::Error {
 
 /// Adds the names that exist to an error about one that does not.
 fn with_right_names(mut err: clap::Error, args: &[OsString]) -> clap::Error {
-    let mut command = Cli::command();
+    let mut command = command();
     command.build();
     let text = match err.kind() {
         ErrorKind::InvalidSubcommand => {
@@ -278,8 +322,8 @@ fn run(cli: Cli) -> u8 {
         Command::Test(args) => test::run(&args, json),
         Command::Stress(args) => stress::run(&args, json).map(good),
         Command::Fuzz(args) => fuzz::run(&args, json).map(good),
-        Command::Completions { shell } => about::completions(shell).map(good),
-        Command::Man => about::man().map(good),
+        Command::Completions(args) => complete::run(&args).map(good),
+        Command::Man(args) => man::run(&args).map(good),
     };
     let result = result.and_then(|status| out::flush().map(|()| status));
     result.unwrap_or_else(|err| status_of(&err, json, has_state))

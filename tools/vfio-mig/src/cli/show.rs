@@ -86,9 +86,43 @@ pub fn spark(values: &[u64], most: u64) -> String {
     values.iter().map(height).collect()
 }
 
+/// Columns that a report has at most.
+pub const COLUMNS: usize = 80;
+
+/// Breaks `text` between words into lines that have [`COLUMNS`] at most, each after `indent`.
+pub fn wrapped(indent: &str, text: &str) -> String {
+    let mut lines = vec![indent.to_string()];
+    for word in text.split_whitespace() {
+        let begun = lines.last().map_or(0, |line| line.chars().count());
+        if begun > indent.len() && begun + 1 + word.chars().count() > COLUMNS {
+            lines.push(indent.to_string());
+        }
+        if let Some(line) = lines.last_mut() {
+            if line.len() > indent.len() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_broken_between_words() {
+        assert_eq!(wrapped("  ", "a few words"), "  a few words");
+        let long = "word ".repeat(40);
+        let wrapped = wrapped("    ", &long);
+        for line in wrapped.lines() {
+            assert!(line.starts_with("    word") && line.len() <= COLUMNS && !line.ends_with(' '));
+        }
+        assert_eq!(wrapped.split_whitespace().count(), 40);
+        let path = "x".repeat(2 * COLUMNS);
+        assert_eq!(super::wrapped("", &path), path);
+    }
 
     #[test]
     fn plots_have_eight_heights() {

@@ -3,9 +3,11 @@
 //! `state`: takes a device from state to state, and shows the arcs on the way.
 
 use super::{
+    complete,
     out::outln,
     show, //
 };
+use clap_complete::ArgValueCandidates;
 use serde::Serialize;
 use std::time::Instant;
 use vfio_mig::{
@@ -18,9 +20,11 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     device: Address,
     /// States to go to, in turn. The device is in RUNNING at first, since opening it resets
     /// it, and so does the next open. The stream of a session is not read.
+    #[arg(add = ArgValueCandidates::new(complete::states))]
     states: Vec<State>,
 }
 

@@ -4,10 +4,12 @@
 
 use super::{
     check_distinct,
+    complete,
     out::outln,
     show,
     values, //
 };
+use clap_complete::ArgValueCandidates;
 use std::time::Duration;
 use vfio_mig::{
     address::Address,
@@ -25,8 +27,10 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     device: Address,
     /// Another device, which can load the state of the first.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     second: Option<Address>,
     /// Number of migrations, at most.
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = values::at_least_one::<u64>)]

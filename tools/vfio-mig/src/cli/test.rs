@@ -4,6 +4,7 @@
 
 use super::{
     check_distinct,
+    complete,
     out::outln,
     show,
     values,
@@ -11,6 +12,7 @@ use super::{
     GOOD,
     SKIP, //
 };
+use clap_complete::ArgValueCandidates;
 use std::{
     collections::BTreeSet,
     fs,
@@ -53,12 +55,13 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
-    #[arg(required_unless_present_any = ["list", "check_quotes"])]
+    #[arg(required_unless_present_any = ["list", "check_quotes"], add = ArgValueCandidates::new(complete::devices))]
     device: Option<Address>,
     /// Another device, which can load the state of the first.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     second: Option<Address>,
     /// Only tests with this in their name. May be given more than once.
-    #[arg(long, value_name = "NAME", value_parser = parse_only)]
+    #[arg(long, value_name = "NAME", value_parser = parse_only, add = ArgValueCandidates::new(complete::tests))]
     only: Vec<String>,
     /// A TOML file with the tests that the driver is known to fail.
     #[arg(long, value_name = "FILE")]
@@ -178,7 +181,8 @@ fn list(tests: &[conformance::Test], json: bool) -> Result<(), Error> {
         if json {
             all.push(serde_json::json!({ "name": test.name, "about": about }));
         } else {
-            outln!("{:40} {about}", test.name)?;
+            outln!("{}", test.name)?;
+            outln!("{}", show::wrapped("    ", &about))?;
         }
     }
     if json {

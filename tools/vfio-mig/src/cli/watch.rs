@@ -3,10 +3,12 @@
 //! `watch`: what pre-copy has left to move.
 
 use super::{
+    complete,
     out::outln,
     show,
     values, //
 };
+use clap_complete::ArgValueCandidates;
 use serde::Serialize;
 use std::{
     collections::VecDeque,
@@ -43,6 +45,7 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The device.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
     device: Address,
     /// Seconds between two looks, from 0 to 86400.
     #[arg(long, value_name = "SECONDS", value_parser = values::parse_interval, default_value = "1")]

@@ -305,9 +305,9 @@ pub fn run(results: &mut Results) -> Result<()> {
     }
     results.test("completions, and the manual", |_| {
         for (args, text) in [
-            (&["completions", "bash"][..], "-o default vfio-mig"),
+            (&["completions", "bash"][..], "-F _vfio_mig vfio-mig"),
             (&["completions", "zsh"], "#compdef vfio-mig"),
-            (&["man"], ".TH vfio-mig"),
+            (&["man"], ".TH VFIO-MIG 8"),
         ] {
             let text_is = String::from_utf8(vfio_mig(args)?.stdout)?;
             ensure!(text_is.contains(text), "{args:?}: {text_is}");
