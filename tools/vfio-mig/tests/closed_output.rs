@@ -81,7 +81,7 @@ fn an_error_is_no_part_of_a_state() {
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty(), "{:?}", output.stdout);
     let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
-    let text = error["error"].as_str().unwrap();
+    let text = error["error"]["message"].as_str().unwrap();
     assert!(text.contains("no such device"), "{text}");
     let args = ["--json", "save", "ffff:ff:1f.7", "/tmp/no/such/folder"];
     assert!(!tool(&args).output().unwrap().stdout.is_empty());

@@ -91,8 +91,16 @@ struct Report {
     page_size: u64,
     pages: u64,
     dirty_pages: u64,
-    /// Runs of dirty pages: first address, and length in bytes.
-    ranges: Vec<(u64, u64)>,
+    /// Runs of dirty pages.
+    ranges: Vec<Range>,
+}
+
+#[derive(PartialEq, Eq, Debug, Serialize)]
+struct Range {
+    /// Its first address.
+    iova: u64,
+    /// Its length, in bytes.
+    length: u64,
 }
 
 fn is_dirty(bitmap: &[u64], page: u64) -> bool {
@@ -101,14 +109,17 @@ fn is_dirty(bitmap: &[u64], page: u64) -> bool {
 }
 
 fn report(bitmap: &[u64], iova: u64, page_size: u64, pages: u64) -> Report {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    let mut ranges: Vec<Range> = Vec::new();
     let mut dirty_pages = 0;
     for page in (0..pages).filter(|page| is_dirty(bitmap, *page)) {
         let at = iova + page * page_size;
         dirty_pages += 1;
         match ranges.last_mut() {
-            Some((begin, len)) if *begin + *len == at => *len += page_size,
-            _ => ranges.push((at, page_size)),
+            Some(Range { iova, length }) if *iova + *length == at => *length += page_size,
+            _ => ranges.push(Range {
+                iova: at,
+                length: page_size,
+            }),
         }
     }
     Report {
@@ -178,7 +189,7 @@ fn log(
         let bitmap = device.dirty_pages(range, page_size)?;
         let report = report(&bitmap, args.iova, page_size, pages);
         if json {
-            show::json_line(&report)?;
+            show::json(&report)?;
             continue;
         }
         outln!("{} of {pages} pages dirty", report.dirty_pages)?;
@@ -199,7 +210,8 @@ mod tests {
     fn runs_of_pages_are_put_together() {
         let report = report(&[0b1_0110, 1], 0x1000, 0x1000, 128);
         assert_eq!(report.dirty_pages, 4);
-        let ranges = [(0x2000, 0x2000), (0x5000, 0x1000), (0x41000, 0x1000)];
+        let range = |(iova, length)| Range { iova, length };
+        let ranges = [(0x2000, 0x2000), (0x5000, 0x1000), (0x41000, 0x1000)].map(range);
         assert_eq!(report.ranges, ranges);
     }
 

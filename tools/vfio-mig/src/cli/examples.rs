@@ -166,6 +166,13 @@ const ALL: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "schema",
+        &[(
+            "Check what the tool prints, with a validator of yours:",
+            "vfio-mig schema > vfio-mig.schema.json",
+        )],
+    ),
+    (
         "man",
         &[
             ("Read the manual:", "vfio-mig man | man -l -"),

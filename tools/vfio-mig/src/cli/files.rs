@@ -8,7 +8,10 @@ use super::{
         self,
         errln, //
     },
-    show, //
+    show::{
+        self,
+        To, //
+    },
 };
 use clap_complete::ArgValueCandidates;
 use indicatif::ProgressBar;
@@ -70,7 +73,7 @@ fn show_bytes(
     let object = serde_json::json!({ "bytes": bytes });
     let printed = match (json, to_stdout) {
         (true, false) => show::json(&object),
-        (true, true) => show::json_beside_state(&object),
+        (true, true) => show::json_to(&object, To::BesideState),
         (false, _) => errln!("{what}: {bytes} bytes"),
     };
     out::after(done, printed)

@@ -173,7 +173,7 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     bar.finish_and_clear();
     // Any other error comes from opening the device or saving its state, before the
     // first round.
-    if matches!(done, Err(Error::Round { .. })) && !json {
+    if matches!(done, Err(Error::Round { .. })) {
         errln!("again: {}", args.again(last))?;
         let kept = guide.report();
         if args.corpus.is_none() && kept.requests_kept + kept.streams_kept > 0 {

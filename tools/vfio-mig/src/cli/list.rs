@@ -32,7 +32,7 @@ pub fn run(json: bool) -> Result<(), Error> {
         })
         .collect();
     if json {
-        return show::json(&devices);
+        return show::json(&serde_json::json!({ "devices": devices }));
     }
     for Bound { device, driver } in &devices {
         outln!("{device}  {driver}")?;

@@ -19,6 +19,7 @@ use clap_complete::{
     ArgValueCompleter, //
 };
 use indicatif::ProgressBar;
+use serde::Serialize;
 use std::{
     net::TcpListener,
     path::PathBuf,
@@ -186,6 +187,14 @@ impl InfoChoice {
     }
 }
 
+/// A migration, as an object.
+#[derive(Serialize)]
+#[serde(tag = "method", rename_all = "kebab-case")]
+enum Migration<'a> {
+    StopCopy(&'a migrate::Report),
+    PreCopy(&'a precopy::Report),
+}
+
 /// A progress bar for each phase.
 struct Bars {
     bar: ProgressBar,
@@ -333,7 +342,8 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
 
 fn print_report(args: &Args, report: &migrate::Report, json: bool) -> Result<(), Error> {
     if json {
-        return show::json(report);
+        let report = Migration::StopCopy(report);
+        return show::json(&serde_json::json!({ "migrations": [report] }));
     }
     outln!("{}: {} bytes", args.title(), report.bytes)?;
     for phase in &report.phases {
@@ -384,7 +394,8 @@ fn print_precopy_reports(
     json: bool,
 ) -> Result<(), Error> {
     if json {
-        return show::json(&reports);
+        let reports: Vec<Migration> = reports.iter().map(Migration::PreCopy).collect();
+        return show::json(&serde_json::json!({ "migrations": reports }));
     }
     outln!("{}", args.title())?;
     let row = |name: &str, value: &dyn Fn(&precopy::Report) -> String| {

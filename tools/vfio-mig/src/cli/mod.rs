@@ -8,6 +8,7 @@ mod examples;
 mod files;
 mod fuzz;
 mod info;
+mod json;
 mod list;
 mod man;
 mod migrate;
@@ -30,6 +31,8 @@ use clap::{
     Parser,
     Subcommand, //
 };
+use json::Failure;
+use show::To;
 use std::{
     ffi::OsString,
     process::ExitCode, //
@@ -59,7 +62,7 @@ use vfio_mig::{
 #[derive(Parser, Debug)]
 #[command(version, subcommand_value_name = "COMMAND")]
 pub struct Cli {
-    /// Print JSON, and no progress.
+    /// Print JSON, and no progress. `vfio-mig schema` describes it.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -127,6 +130,8 @@ enum Command {
     /// The shell then asks the tool what to offer: commands and options, devices that are
     /// bound to a VFIO driver, states, and tests.
     Completions(complete::Args),
+    /// Print the JSON schema of what --json prints.
+    Schema,
     /// Print the manual, or write a page for each command.
     ///
     /// Without --out, prints one page about the tool and all commands.
@@ -153,6 +158,12 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Ok(false) => (),
         Ok(true) => return ExitCode::SUCCESS,
         Err(err) => return ExitCode::from(not_parsed(&err, false, false)),
+    }
+    let mut names = args.iter().skip(1).filter_map(|arg| arg.to_str());
+    if let Some(name) = names.find(|arg| !arg.starts_with('-')) {
+        if command().find_subcommand(name).is_some() {
+            json::set_command(name);
+        }
     }
     let json = has(&args, "--json");
     // Standard output gets a state, or would have got one.
@@ -276,10 +287,12 @@ fn not_parsed(err: &clap::Error, json: bool, has_state: bool) -> u8 {
         let shown = out::print_parsed(err).and_then(|()| out::flush());
         return shown.map_or_else(|err| status_of(&err, false, false), |()| GOOD);
     }
+    let summary = summary(err);
+    let failure = Failure::new(&summary, USAGE, None);
     let shown = if json && has_state {
-        show::json_beside_state(&show::error_object(&summary(err), None))
+        show::error(failure, To::BesideState)
     } else if json {
-        let shown = show::error(&summary(err), None).and_then(|()| out::flush());
+        let shown = show::error(failure, To::Output).and_then(|()| out::flush());
         shown.and_then(|()| out::print_parsed(err))
     } else {
         out::print_parsed(err)
@@ -323,6 +336,7 @@ fn run(cli: Cli) -> u8 {
         Command::Stress(args) => stress::run(&args, json).map(good),
         Command::Fuzz(args) => fuzz::run(&args, json).map(good),
         Command::Completions(args) => complete::run(&args).map(good),
+        Command::Schema => out::outln!("{}", json::SCHEMA.trim_end()).map(good),
         Command::Man(args) => man::run(&args).map(good),
     };
     let result = result.and_then(|status| out::flush().map(|()| status));
@@ -339,18 +353,23 @@ fn status_of(err: &Error, json: bool, has_state: bool) -> u8 {
         }
         return CLOSED;
     }
+    let status = match interrupt::check() {
+        Err(Error::Interrupted { signal }) => KILLED | signal as u8,
+        _ => BAD,
+    };
+    let message = err.to_string();
+    let failure = Failure::new(&message, status, err.errno());
     let shown = if json && has_state {
-        show::json_beside_state(&show::error_object(&err.to_string(), err.errno()))
+        show::error(failure, To::BesideState)
     } else if json {
-        let shown = show::error(&err.to_string(), err.errno());
+        let shown = show::error(failure, To::Output);
         shown.and(out::errln!("vfio-mig: {err}"))
     } else {
         out::errln!("vfio-mig: {err}")
     };
-    match (shown, interrupt::check()) {
-        (Err(err), _) if out::reader_gone(&err) => CLOSED,
-        (_, Err(Error::Interrupted { signal })) => KILLED | signal as u8,
-        _ => BAD,
+    match shown {
+        Err(err) if out::reader_gone(&err) => CLOSED,
+        _ => status,
     }
 }
 

@@ -2,9 +2,16 @@
 
 //! What commands show: JSON, progress, plots.
 
-use super::out::{
-    errln,
-    outln, //
+use super::{
+    json::{
+        self,
+        Failure,
+        Outcome, //
+    },
+    out::{
+        errln,
+        outln, //
+    },
 };
 use indicatif::{
     ProgressBar,
@@ -17,34 +24,36 @@ use vfio_mig::error::{
     Error, //
 };
 
-fn print_json(text: serde_json::Result<String>) -> Result<(), Error> {
-    outln!("{}", text.map_err(io::Error::from).context("JSON")?)
+/// Where an object goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum To {
+    /// To standard output.
+    Output,
+    /// To standard error, since standard output has a state.
+    BesideState,
 }
 
-/// Prints a value, over several lines.
+fn print_json(text: serde_json::Result<String>, to: To) -> Result<(), Error> {
+    let text = text.map_err(io::Error::from).context("JSON")?;
+    match to {
+        To::Output => outln!("{text}"),
+        To::BesideState => errln!("{text}"),
+    }
+}
+
+/// Prints the result of a command, or a part of it, as an object in one line.
 pub fn json(value: &impl Serialize) -> Result<(), Error> {
-    print_json(serde_json::to_string_pretty(value))
+    json_to(value, To::Output)
 }
 
-/// Prints a value in one line, for commands that print several values.
-pub fn json_line(value: &impl Serialize) -> Result<(), Error> {
-    print_json(serde_json::to_string(value))
-}
-
-/// Prints a value, over several lines, to standard error: standard output has a state.
-pub fn json_beside_state(value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string_pretty(value).map_err(io::Error::from);
-    errln!("{}", text.context("JSON")?)
-}
-
-/// An error as an object.
-pub fn error_object(message: &str, errno: Option<i32>) -> impl Serialize {
-    serde_json::json!({ "error": message, "errno": errno })
+/// As [`json`].
+pub fn json_to(value: &impl Serialize, to: To) -> Result<(), Error> {
+    print_json(json::object(Outcome::Result(value)), to)
 }
 
 /// Prints an error as an object.
-pub fn error(message: &str, errno: Option<i32>) -> Result<(), Error> {
-    json(&error_object(message, errno))
+pub fn error(failure: Failure<'_>, to: To) -> Result<(), Error> {
+    print_json(json::error(failure), to)
 }
 
 fn style(template: &str) -> ProgressStyle {

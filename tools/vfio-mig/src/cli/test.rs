@@ -147,7 +147,7 @@ fn check_quotes(path: &PathBuf, json: bool) -> Result<u8, Error> {
     let header = fs::read_to_string(path).context(text::shown_path(path))?;
     let wrong = conformance::misquoted(&header);
     if json {
-        show::json(&wrong)?;
+        show::json(&serde_json::json!({ "misquoted": wrong }))?;
     } else {
         for wrong in &wrong {
             outln!("{wrong}")?;
@@ -186,7 +186,7 @@ fn list(tests: &[conformance::Test], json: bool) -> Result<(), Error> {
         }
     }
     if json {
-        show::json(&all)?;
+        show::json(&serde_json::json!({ "listed": all }))?;
     }
     Ok(())
 }
@@ -252,7 +252,9 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         }
     })?;
     if json {
-        show::json(&serde_json::json!({ "summary": summary, "tests": outcomes }))?;
+        show::json(&serde_json::json!({
+            "summary": summary, "tests": outcomes, "skipped": null,
+        }))?;
     } else {
         outln!(
             "# Totals: pass:{} fail:{} xfail:{} skip:{}",

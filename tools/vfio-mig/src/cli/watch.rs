@@ -116,7 +116,7 @@ fn look(args: &Args, device: &Device, mut stream: File, v2: bool, json: bool) ->
             read_bytes,
         };
         if json {
-            show::json_line(&look)?;
+            show::json(&look)?;
         } else {
             if round == 0 {
                 outln!("   seconds  initial_bytes    dirty_bytes           read")?;

@@ -2,11 +2,13 @@
 
 //! Runs the vfio-mig command.
 
+use super::schema::Schema;
 use crate::scenarios::compare::Site;
 use anyhow::{
     bail,
     ensure,
     Context,
+    Error,
     Result, //
 };
 use serde_json::Value;
@@ -27,26 +29,33 @@ pub fn vfio_mig(args: &[impl AsRef<OsStr>]) -> Result<Output> {
     Command::new(PATH).args(args).output().context("vfio-mig")
 }
 
-/// Runs it, and returns its object.
-pub fn json(args: &[&str]) -> Result<Value> {
-    let output = vfio_mig(args)?;
-    if !output.status.success() {
-        bail!("{}", String::from_utf8_lossy(&output.stderr));
+/// The objects in what it has printed, one in each line, which must be what the schema says.
+pub(super) fn objects(printed: &[u8]) -> Result<Vec<Value>> {
+    let schema = Schema::new().map_err(Error::msg)?;
+    let mut objects = Vec::new();
+    for line in std::str::from_utf8(printed)?.lines() {
+        let object = serde_json::from_str(line)?;
+        schema.check(&object).map_err(Error::msg)?;
+        objects.push(object);
     }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    Ok(objects)
 }
 
-/// Several objects, one in each line.
+/// Runs it, and returns its results, one in each line.
 pub(super) fn json_lines(args: &[&str]) -> Result<Vec<Value>> {
     let output = vfio_mig(args)?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr));
     }
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()?)
+    let objects = objects(&output.stdout)?.into_iter();
+    Ok(objects.map(|mut object| object["result"].take()).collect())
+}
+
+/// Runs it, and returns its only result.
+pub fn json(args: &[&str]) -> Result<Value> {
+    let mut results = json_lines(args)?;
+    ensure!(results.len() == 1, "{args:?}: {results:?}");
+    results.pop().context("no result")
 }
 
 /// Runs the tool, which must fail with `status`. Returns what it says.

@@ -99,7 +99,7 @@ pub(super) fn over_tcp(source: &str, destination: &str, more: &[&str]) -> Result
     let mut args = vec!["--json", "migrate", source, &to];
     args.extend(more);
     let sent = json(&args)?;
-    let sent = if sent.is_array() { &sent[0] } else { &sent };
+    let sent = &sent["migrations"][0];
     let (status, said) = receiver.end()?;
     let sha256 = sent["sha256"].as_str().context("no checksum")?;
     ensure!(status.success() && said.contains(sha256), "{sent}: {said}");

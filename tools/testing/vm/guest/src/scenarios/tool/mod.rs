@@ -6,6 +6,8 @@ mod command;
 mod files;
 mod hosts;
 mod output;
+#[path = "../../../../../../vfio-mig/tests/schema/schema.rs"]
+mod schema;
 #[path = "../../../../../../vfio-mig/tests/pages/shown.rs"]
 mod shown;
 mod signals;
@@ -30,6 +32,7 @@ use anyhow::{
 use command::{
     json,
     json_lines,
+    objects,
     vfio_mig,
     PATH, //
 };
@@ -54,7 +57,6 @@ use output::{
     messages,
     unread_output, //
 };
-use serde_json::Value;
 use shown::Shown;
 use signals::{
     signals,
@@ -133,7 +135,7 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(info["data_size"].as_u64() > Some(0), "{info}");
             let listed = json(&["--json", "list"])?;
             let ours = serde_json::json!({ "device": source, "driver": driver.sysfs_name() });
-            let mut devices = listed.as_array().into_iter().flatten();
+            let mut devices = listed["devices"].as_array().into_iter().flatten();
             ensure!(devices.any(|device| *device == ours), "{listed}");
             let text = vfio_mig(&["info", &source])?;
             let text = String::from_utf8(text.stdout)?;
@@ -142,6 +144,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         });
         results.test(&format!("migrate, {name} driver"), |_| {
             let report = json(&["migrate", &source, &destination, "--json"])?;
+            let report = &report["migrations"][0];
             ensure!(report["bytes"].as_u64() > Some(1 << 20), "{report}");
             let phases = report["phases"].as_array().map_or(&[][..], Vec::as_slice);
             let names: Vec<_> = phases.iter().filter_map(|p| p["name"].as_str()).collect();
@@ -164,8 +167,8 @@ pub fn run(results: &mut Results) -> Result<()> {
             let loaded = json(&["--json", "load", &destination, path])?;
             ensure!(loaded == saved, "{loaded}");
             let output = vfio_mig(&["--json", "save", &source, "-"])?;
-            let said: Value = serde_json::from_slice(&output.stderr)?;
-            ensure!(said == saved, "{said}");
+            let said = objects(&output.stderr)?;
+            ensure!(said.len() == 1 && said[0]["result"] == saved, "{said:?}");
             ensure!(output.stdout.len() as u64 == len, "{}", output.stdout.len());
             ensure!(output.stdout == std::fs::read(path)?, "another state");
             Ok(())
@@ -181,7 +184,8 @@ pub fn run(results: &mut Results) -> Result<()> {
                 "4K",
             ]);
             let report = json(&args)?;
-            let of = |version: usize, figure: &str| report[version][figure].as_u64();
+            let migrations = &report["migrations"];
+            let of = |version: usize, figure: &str| migrations[version][figure].as_u64();
             ensure!(
                 (of(0, "reinits"), of(1, "reinits")) == (Some(0), Some(1)),
                 "{report}"
@@ -201,7 +205,9 @@ pub fn run(results: &mut Results) -> Result<()> {
                 .output()?;
             ensure!(sum.status.success(), "it cannot be loaded");
             ensure!(
-                report["sha256"].as_str().is_some_and(|sum| sum.len() == 64),
+                report["migrations"][0]["sha256"]
+                    .as_str()
+                    .is_some_and(|sum| sum.len() == 64),
                 "{report}"
             );
             Ok(())

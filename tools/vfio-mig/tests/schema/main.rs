@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `--json` prints without a device is what the schema says. The scenario `tool` checks
+//! what it prints with one.
+
+mod schema;
+
+use schema::Schema;
+use serde_json::{
+    json,
+    Value, //
+};
+use std::process::{
+    Command,
+    Stdio, //
+};
+
+const ABSENT: &str = "ffff:ff:1f.7";
+
+fn tool(args: &[&str]) -> (Vec<Value>, Option<i32>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
+    let output = command.args(args).stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let objects = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    (objects.collect(), output.status.code())
+}
+
+#[test]
+fn results_are_what_the_schema_says() {
+    let schema = Schema::new().unwrap();
+    for args in [
+        &["list", "--json"][..],
+        &["--json", "test", "--list"],
+        &["--json", "test", "--list", "--only", "feature"],
+        &["--json", "test", "--check-quotes", "/dev/null"],
+    ] {
+        let (objects, _) = tool(args);
+        let [object] = &objects[..] else {
+            panic!("{args:?}: {objects:?}");
+        };
+        assert!(object.get("result").is_some(), "{object}");
+        schema.check(object).unwrap();
+    }
+}
+
+#[test]
+fn errors_are_what_the_schema_says() {
+    let schema = Schema::new().unwrap();
+    for (args, command) in [
+        (&["--json"][..], Value::Null),
+        (&["--json", "nosuch"], Value::Null),
+        (&["--json", "--nosuch", "info"], json!("info")),
+        (&["--json", "info"], json!("info")),
+        (&["info", "--json", ABSENT], json!("info")),
+        (&["--json", "state", ABSENT, "STOP"], json!("state")),
+        (&["--json", "save", ABSENT, "/dev/null"], json!("save")),
+        (&["--json", "load", ABSENT, "/no/such/file"], json!("load")),
+        (&["--json", "migrate", ABSENT, ABSENT], json!("migrate")),
+        (
+            &["--json", "receive", ABSENT, "--listen", "x"],
+            json!("receive"),
+        ),
+        (&["--json", "watch", ABSENT, "--count", "0"], json!("watch")),
+        (&["--json", "dirty", ABSENT], json!("dirty")),
+        (&["--json", "test", ABSENT], json!("test")),
+        (&["--json", "stress", ABSENT], json!("stress")),
+        (&["--json", "fuzz", ABSENT], json!("fuzz")),
+    ] {
+        let (objects, status) = tool(args);
+        let [object] = &objects[..] else {
+            panic!("{args:?}: {objects:?}");
+        };
+        schema.check(object).unwrap();
+        assert_eq!(object["command"], command, "{args:?}");
+        assert_eq!(object["error"]["status"].as_i64(), status.map(i64::from));
+    }
+    let (objects, _) = tool(&["--json", "load", ABSENT, "/no/such/file"]);
+    assert_eq!(objects[0]["error"]["errno_name"], "ENOENT");
+}
+
+#[test]
+fn each_command_is_in_the_schema() {
+    let schema: Value = serde_json::from_str(schema::TEXT).unwrap();
+    let defs = schema["$defs"].as_object().unwrap();
+    let mut described = Vec::new();
+    for command in defs.values().map(|def| &def["properties"]["command"]) {
+        let several = command["enum"].as_array().cloned().unwrap_or_default();
+        let all = several.iter().chain(command.get("const"));
+        described.extend(all.filter_map(Value::as_str).map(str::to_string));
+    }
+    // These print what is for other programs, also with --json.
+    described.extend(["completions", "schema", "man", "help"].map(str::to_string));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
+    let help = command.arg("--help").output().unwrap().stdout;
+    let help = String::from_utf8(help).unwrap();
+    let (_, list) = help.split_once("\nCommands:\n").unwrap();
+    for line in list.lines().take_while(|line| !line.is_empty()) {
+        let name = line.split_whitespace().next().unwrap();
+        assert!(described.iter().any(|one| one == name), "{name}");
+    }
+}
+
+#[test]
+fn the_tool_prints_the_schema() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
+    let printed = command.arg("schema").output().unwrap().stdout;
+    let printed: Value = serde_json::from_slice(&printed).unwrap();
+    assert_eq!(
+        printed,
+        serde_json::from_str::<Value>(schema::TEXT).unwrap()
+    );
+}
+
+#[test]
+fn what_is_wrong_is_found() {
+    let schema = Schema::new().unwrap();
+    let with = |result: Value| json!({ "version": 1, "command": "save", "result": result });
+    schema.check(&with(json!({ "bytes": 1 }))).unwrap();
+    for wrong in [
+        with(json!({ "bytes": -1 })),
+        with(json!({ "bytes": "1" })),
+        with(json!({ "bytes": 1.5 })),
+        with(json!({ "bytes": null })),
+        with(json!({})),
+        with(json!({ "bytes": 1, "more": 1 })),
+        json!({ "version": 2, "command": "save", "result": { "bytes": 1 } }),
+        json!({ "version": 1, "command": "list", "result": { "bytes": 1 } }),
+        json!({ "version": 1, "command": "save" }),
+        json!([]),
+    ] {
+        schema.check(&wrong).unwrap_err();
+    }
+}
