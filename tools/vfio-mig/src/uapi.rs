@@ -552,6 +552,23 @@ pub fn on_first_signal(signal: Signal, handler: extern "C" fn(libc::c_int)) -> i
     Ok(())
 }
 
+/// Does something while `signals` are ignored: a process that is started then ignores them,
+/// too.
+pub fn while_ignoring<T>(signals: &[Signal], action: impl FnOnce() -> T) -> io::Result<T> {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    let mut older = Vec::new();
+    for signal in signals {
+        // SAFETY: No handler is called.
+        older.push((*signal, unsafe { sigaction(*signal, &ignore) }?));
+    }
+    let done = action();
+    for (signal, action) in older {
+        // SAFETY: This handler was there before.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(done)
+}
+
 fn set_handler(
     signal: Signal,
     handler: extern "C" fn(libc::c_int),

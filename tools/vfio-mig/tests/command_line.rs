@@ -220,6 +220,7 @@ fn destinations_and_hosts_are_looked_at() {
     for (args, message) in [
         (&["migrate", ABSENT, "tcp:localhost"][..], "not HOST:PORT"),
         (&["migrate", ABSENT, "tcp:localhost:0"], "port 0"),
+        (&["migrate", ABSENT, "exec:"], "no command after"),
         (&["migrate", ABSENT, "file:"], "no path after"),
         (&["migrate", ABSENT, "/tmp/x"], "begin with \"file:\""),
         (&["receive", ABSENT, "--listen", "foo"], "not HOST:PORT"),
@@ -260,6 +261,46 @@ fn memory_is_made_of_whole_pages() {
     }
 }
 
+#[test]
+fn who_listens_to_others_is_warned() {
+    for (at, warned) in [
+        ("0.0.0.0:0", true),
+        ("[::]:0", true),
+        ("127.0.0.1:0", false),
+        ("127.1.2.3:0", false),
+    ] {
+        let said = fails(&["receive", ABSENT, "--listen", at], 1);
+        let found = said.contains("neither encrypted nor authenticated");
+        assert_eq!(found, warned, "{at}: {said}");
+    }
+}
+
+#[test]
+fn a_receiver_that_answers_is_told_that_there_is_no_source() {
+    // It takes HELLO for what it is, and says DONE; then it prints what it hears.
+    let script = r"head -c 15 > /dev/null; printf '\200\000\000\000\000'; cat >&2";
+    let to = format!("exec:sh -c \"{script}\"");
+    let said = fails(&["migrate", ABSENT, &to, "--timeout", "1"], 1);
+    assert_eq!(said.matches("no such device").count(), 2, "{said}");
+}
+
+#[test]
+fn frames_are_all_that_standard_output_gets() {
+    let output = tool(&["--json", "migrate", ABSENT, "-"]);
+    assert_eq!(output.stdout, b"\x01\x0a\0\0\0vfio-mig 1");
+    let object: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(object["error"]["errno_name"], "ECONNRESET", "{object}");
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
+    command.args(["receive", ABSENT, "--listen", "-"]);
+    let output = command.stdin(terminal.slave).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("standard input and output: a terminal"),
+        "{said}"
+    );
+}
+
 /// An empty folder.
 fn folder(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("vfio-mig-{name}-{}", std::process::id()));
@@ -284,6 +325,20 @@ fn files_and_hosts_are_opened_before_devices() {
             "not a regular file",
         ),
         (&["migrate", ABSENT, "tcp:127.0.0.1:1"], "connecting to"),
+        (
+            &["migrate", ABSENT, "exec:/no/such/command"],
+            "/no/such/command: ",
+        ),
+        (
+            &["migrate", ABSENT, "exec:false"],
+            "false ended with exit status: 1",
+        ),
+        (
+            &["migrate", ABSENT, "exec:sh -c 'exit 3'", "--precopy"],
+            "status: 3",
+        ),
+        (&["migrate", ABSENT, "-"], "closed the connection"),
+        (&["receive", ABSENT, "--listen", "-"], "no such device"),
         (&["receive", ABSENT, "--listen", &taken], "listening on"),
         (&["test", OTHER, ABSENT], ABSENT),
         (&["stress", OTHER, ABSENT], ABSENT),

@@ -21,8 +21,9 @@ fn first_words(help: &str, heading: &str) -> Vec<String> {
         .collect()
 }
 
-/// The long options that a help text has.
+/// The long options that a help text has, without those of its examples.
 fn options(help: &str) -> Vec<String> {
+    let help = help.split("\nExamples:").next().unwrap();
     let words = help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
     let long = words.filter(|word| word.strip_prefix("--").is_some_and(|name| !name.is_empty()));
     long.map(str::to_string).collect()

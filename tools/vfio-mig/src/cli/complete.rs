@@ -125,6 +125,10 @@ impl ValueCompleter for Destinations {
         let mut all = devices();
         all.push(candidate("file:", "a file"));
         all.push(candidate(
+            "exec:",
+            "a command, such as ssh, with a receiver",
+        ));
+        all.push(candidate(
             "tcp:",
             "HOST:PORT, where `vfio-mig receive` waits",
         ));

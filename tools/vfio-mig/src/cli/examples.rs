@@ -92,14 +92,24 @@ const ALL: &[(&str, &[Example])] = &[
                 "Keep the state in a file, and look at it:",
                 "vfio-mig migrate 01:00.4 file:/tmp/state",
             ),
+            (
+                "Move it to a device of the host `dst`, by ssh:",
+                "vfio-mig migrate 01:00.4 'exec:ssh dst vfio-mig receive 01:00.5 --listen -'",
+            ),
         ],
     ),
     (
         "receive",
-        &[(
-            "Wait for a state that a process of this host sends:",
-            "vfio-mig receive 01:00.5",
-        )],
+        &[
+            (
+                "Wait for a state that a process of this host sends:",
+                "vfio-mig receive 01:00.5",
+            ),
+            (
+                "Receive a state on the host `dst`, by ssh from the source's host:",
+                "vfio-mig migrate 01:00.4 'exec:ssh dst vfio-mig receive 01:00.5 --listen -'",
+            ),
+        ],
     ),
     (
         "watch",
@@ -196,7 +206,7 @@ pub fn help(command: &str) -> String {
     for (what, line) in of(command) {
         let heading = if text.is_empty() { "Examples:\n" } else { "" };
         // Writing to a string cannot fail.
-        let _ = write!(text, "{heading}  {what}\n      {line}\n");
+        let _ = write!(text, "{heading}  {what}\n    {line}\n");
     }
     text
 }

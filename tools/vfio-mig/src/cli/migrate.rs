@@ -5,9 +5,12 @@
 use super::{
     check_distinct,
     complete,
+    destination::{
+        Destination,
+        STANDARD, //
+    },
     out::{
         self,
-        errln,
         outln, //
     },
     show,
@@ -21,21 +24,12 @@ use clap_complete::{
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::{
-    net::TcpListener,
     path::PathBuf,
-    str::FromStr,
     time::Duration, //
 };
 use vfio_mig::{
-    address::{
-        Address,
-        NotAnAddress, //
-    },
+    address::Address,
     device::Device,
-    endpoint::{
-        Endpoint,
-        NotAnEndpoint, //
-    },
     error::{
         Context,
         Error, //
@@ -51,8 +45,7 @@ use vfio_mig::{
         InfoVersion, //
     },
     remote::{
-        self,
-        Received,
+        Ends,
         RemoteTarget, //
     },
     target::{
@@ -70,8 +63,12 @@ pub struct Args {
     /// The device whose state moves.
     #[arg(add = ArgValueCandidates::new(complete::devices))]
     source: Address,
-    /// Where the state goes: a device, "file:PATH", or "tcp:HOST:PORT" where `vfio-mig
-    /// receive` waits.
+    /// Where the state goes: a device, "file:PATH", or a receiver (`vfio-mig receive`) at
+    /// "tcp:HOST:PORT", at the standard input and output of a command, "exec:COMMAND", or at
+    /// those of this command, "-".
+    ///
+    /// TCP is neither encrypted nor authenticated. Use ssh between hosts, with "exec:": its
+    /// words are split as a shell does, but no shell runs them.
     #[arg(add = ArgValueCompleter::new(complete::Destinations))]
     destination: Destination,
     /// Save to this file, and load from it.
@@ -110,65 +107,8 @@ struct PrecopyOptions {
     change: u64,
 }
 
-#[derive(clap::Args, Debug)]
-pub struct ReceiveArgs {
-    /// The device that gets the state.
-    #[arg(add = ArgValueCandidates::new(complete::devices))]
-    device: Address,
-    /// Where to listen. Peers are not authenticated: use a tunnel, or a network with only
-    /// your own hosts in it.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4444")]
-    listen: Endpoint,
-    /// Time limit in seconds: for a peer that connects to say that it is a sender, for each
-    /// step of the sender, and for the device to load what it has got.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = values::at_least_one::<u64>)]
-    timeout: u64,
-}
-
 /// What to say if a report cannot be printed.
 const DONE: &str = "the migration is complete";
-
-/// Where a state can go.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Destination {
-    Device(Address),
-    File(PathBuf),
-    Tcp(Endpoint),
-}
-
-/// What a destination looks like.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-enum NotADestination {
-    #[error("no path after \"file:\"")]
-    NoPath,
-    #[error("port 0 is none to connect to")]
-    NoPort,
-    #[error(transparent)]
-    Endpoint(#[from] NotAnEndpoint),
-    #[error("{0}; nor does it begin with \"file:\" or \"tcp:\"")]
-    Address(#[from] NotAnAddress),
-}
-
-impl FromStr for Destination {
-    type Err = NotADestination;
-
-    fn from_str(text: &str) -> Result<Self, NotADestination> {
-        if let Some(path) = text.strip_prefix("file:") {
-            return match path {
-                "" => Err(NotADestination::NoPath),
-                path => Ok(Self::File(path.into())),
-            };
-        }
-        if let Some(host) = text.strip_prefix("tcp:") {
-            let host: Endpoint = host.parse()?;
-            return match host.port() {
-                0 => Err(NotADestination::NoPort),
-                _ => Ok(Self::Tcp(host)),
-            };
-        }
-        Ok(Self::Device(text.parse()?))
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum InfoChoice {
@@ -238,21 +178,6 @@ impl precopy::Observer for PrecopyBar {
     }
 }
 
-/// Shows the bytes, and the peers that were refused.
-struct ReceiveBar {
-    bar: ProgressBar,
-}
-
-impl remote::Observer for ReceiveBar {
-    fn refused(&mut self, peer: &str, why: &str) -> Result<(), Error> {
-        self.bar.suspend(|| errln!("refused {peer}: {why}"))
-    }
-
-    fn bytes(&mut self, bytes: u64) {
-        self.bar.set_position(bytes);
-    }
-}
-
 impl Args {
     /// Fails if the arguments do not fit each other.
     pub fn check(&self) -> Result<(), String> {
@@ -288,9 +213,31 @@ impl Args {
                 let mut target = FileTarget::create(path)?;
                 work(&self.open_source()?, &mut target)
             }
-            Destination::Tcp(host) => {
-                let mut target = RemoteTarget::connect(host, timeout)?;
-                work(&self.open_source()?, &mut target)
+            Destination::Tcp(host) => self.with_remote(RemoteTarget::connect(host, timeout)?, work),
+            Destination::Command(words) => {
+                let name = self.destination.to_string();
+                let ends = Ends::command(words, &name).context(name.clone())?;
+                self.with_remote(RemoteTarget::over(ends, &name, timeout), work)
+            }
+            Destination::Standard => {
+                let ends = Ends::standard().context(STANDARD)?;
+                self.with_remote(RemoteTarget::over(ends, STANDARD, timeout), work)
+            }
+        }
+    }
+
+    /// As [`Self::with_both`]. The receiver must answer before the source is opened.
+    fn with_remote<T>(
+        &self,
+        mut target: RemoteTarget,
+        work: impl FnOnce(&Device, &mut dyn Target) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        target.greet()?;
+        match self.open_source() {
+            Ok(source) => work(&source, &mut target),
+            Err(err) => {
+                let abandoned = target.abandon(&err);
+                Err(err.unless_undone(abandoned))
             }
         }
     }
@@ -309,12 +256,12 @@ impl Args {
     }
 
     fn title(&self) -> String {
-        let to = match &self.destination {
-            Destination::Device(address) => address.to_string(),
-            Destination::File(path) => text::shown_path(path),
-            Destination::Tcp(host) => host.to_string(),
-        };
-        format!("{} -> {to}", self.source)
+        format!("{} -> {}", self.source, self.destination)
+    }
+
+    /// Whether the receiver is at standard input and output.
+    pub fn is_standard(&self) -> bool {
+        self.destination == Destination::Standard
     }
 }
 
@@ -423,60 +370,4 @@ fn print_precopy_reports(
         outln!("  sha256 {sha256}")?;
     }
     Ok(())
-}
-
-pub fn receive(args: &ReceiveArgs, json: bool) -> Result<(), Error> {
-    let listening = || format!("listening on {}", args.listen);
-    let listener = TcpListener::bind(&args.listen).context(listening())?;
-    interrupt::catch()?;
-    let device = Device::open(args.device)?;
-    device.features()?;
-    let at = listener.local_addr().context(listening())?;
-    errln!("waiting for the state of {} at {at}", args.device)?;
-    let bar = if json {
-        ProgressBar::hidden()
-    } else {
-        show::bytes(0)
-    };
-    let timeout = Duration::from_secs(args.timeout);
-    let mut observer = ReceiveBar { bar };
-    let received = remote::serve(&device, listener, timeout, &mut observer);
-    observer.bar.finish_and_clear();
-    out::after(DONE, print_received(args, &received?, json))
-}
-
-fn print_received(args: &ReceiveArgs, received: &Received, json: bool) -> Result<(), Error> {
-    if json {
-        return show::json(received);
-    }
-    outln!(
-        "{} -> {}: {} bytes",
-        received.from,
-        args.device,
-        received.bytes
-    )?;
-    outln!("  sha256 {}", received.sha256)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn destinations_are_told_apart() {
-        let tcp = Destination::Tcp("host:1".parse().unwrap());
-        assert_eq!("tcp:host:1".parse(), Ok(tcp));
-        assert_eq!("file:-".parse(), Ok(Destination::File("-".into())));
-        assert!(matches!("01:00.2".parse(), Ok(Destination::Device(_))));
-        for text in [
-            "01",
-            "",
-            "file:",
-            "tcp:",
-            "tcp:localhost",
-            "tcp:localhost:0",
-        ] {
-            assert!(text.parse::<Destination>().is_err(), "{text}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! The command line: what each command takes, and what it shows.
 
 mod complete;
+mod destination;
 mod dirty;
 mod examples;
 mod files;
@@ -13,6 +14,7 @@ mod list;
 mod man;
 mod migrate;
 mod out;
+mod receive;
 mod show;
 mod state;
 mod stress;
@@ -109,8 +111,10 @@ enum Command {
     ///
     /// Waits for one sender, `vfio-mig migrate`, however long that takes. Peers that are no
     /// senders are refused. The device then runs. If anything fails, the device is reset,
-    /// and the source runs again.
-    Receive(migrate::ReceiveArgs),
+    /// and the source runs again. With --listen -, the sender is the process at standard
+    /// input and output, such as `vfio-mig migrate` at the other end of ssh; what is printed
+    /// goes to standard error then.
+    Receive(receive::Args),
     /// Watch what pre-copy has left to move, while the device runs.
     ///
     /// Takes the device to PRE_COPY, and shows the counters of PRECOPY_INFO, and in a
@@ -320,7 +324,12 @@ fn summary(err: &clap::Error) -> String {
 /// Carries the command line out. Returns the exit status.
 fn run(cli: Cli) -> u8 {
     let json = cli.json;
-    let has_state = matches!(&cli.command, Command::Save(args) if args.is_standard());
+    let has_state = match &cli.command {
+        Command::Save(args) => args.is_standard(),
+        Command::Migrate(args) => args.is_standard(),
+        Command::Receive(args) => args.is_standard(),
+        _ => false,
+    };
     let good = |()| GOOD;
     let result: Result<u8, Error> = match cli.command {
         Command::List => list::run(json).map(good),
@@ -329,7 +338,7 @@ fn run(cli: Cli) -> u8 {
         Command::Save(args) => files::save(&args, json).map(good),
         Command::Load(args) => files::load(&args, json).map(good),
         Command::Migrate(args) => migrate::run(&args, json).map(good),
-        Command::Receive(args) => migrate::receive(&args, json).map(good),
+        Command::Receive(args) => receive::run(&args, json).map(good),
         Command::Watch(args) => watch::run(&args, json).map(good),
         Command::Dirty(args) => dirty::run(&args, json).map(good),
         Command::Test(args) => test::run(&args, json),

@@ -8,6 +8,7 @@ use super::{
         timed_out,
         Connection, //
     },
+    ends::Ends,
     frames::{
         bad,
         header,
@@ -102,14 +103,7 @@ impl Caller {
                 Err(err) => return Err(explain(err)),
             }
         }
-        match &self.said[HEADER..] {
-            VERSION => Ok(true),
-            version => Err(bad(format!(
-                "it speaks {:?}, and not {:?}",
-                String::from_utf8_lossy(version),
-                String::from_utf8_lossy(VERSION)
-            ))),
-        }
+        check_version(&self.said[HEADER..]).map(|()| true)
     }
 
     /// Refuses it: sends it the reason, if that does not block, and tells the observer.
@@ -122,6 +116,18 @@ impl Caller {
         let _ = self.stream.shutdown(Shutdown::Write);
         let _ = self.stream.read(&mut [0; 4 << 10]);
         observer.refused(&self.from.to_string(), &text)
+    }
+}
+
+/// Fails if `HELLO` says another version than ours.
+pub(super) fn check_version(version: &[u8]) -> io::Result<()> {
+    match version {
+        VERSION => Ok(()),
+        version => Err(bad(format!(
+            "it speaks {:?}, and not {:?}",
+            String::from_utf8_lossy(version),
+            String::from_utf8_lossy(VERSION)
+        ))),
     }
 }
 
@@ -227,8 +233,8 @@ pub(super) fn wait_for_sender(
                 caller.refuse(&why, observer)?;
             }
             let from = sender.from;
-            let connection = Connection::new(sender.stream, timeout);
-            return Ok((connection.context(from.to_string())?, from));
+            let ends = Ends::tcp(sender.stream).context(from.to_string())?;
+            return Ok((Connection::new(ends, timeout), from));
         }
     }
 }

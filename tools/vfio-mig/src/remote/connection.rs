@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A TCP connection between two hosts.
+//! A connection between two hosts.
 
-use super::frames::{
-    header,
-    parse_header,
-    HEADER, //
+use super::{
+    ends::Ends,
+    frames::{
+        header,
+        parse_header,
+        HEADER, //
+    },
 };
 use crate::{
     endpoint::Endpoint,
+    uapi,
     wait::{
         self,
         Deadline,
@@ -20,13 +24,13 @@ use nix::poll::{
     PollFlags, //
 };
 use std::{
+    fs::File,
     io::{
         self,
         Read,
         Write, //
     },
     net::{
-        Shutdown,
         SocketAddr,
         TcpStream,
         ToSocketAddrs, //
@@ -76,10 +80,9 @@ pub(super) fn explain(err: io::Error) -> io::Error {
     }
 }
 
-/// A TCP connection that moves whole frames, each in limited time.
+/// A connection that moves whole frames, each in limited time.
 pub(super) struct Connection {
-    /// Never blocks.
-    stream: TcpStream,
+    pub(super) ends: Ends,
     pub(super) timeout: Duration,
     pub(super) signals: Signals,
     /// Time that was spent in [`Self::receive`].
@@ -87,20 +90,24 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        Ok(Self {
-            stream,
+    pub(super) fn new(ends: Ends, timeout: Duration) -> Self {
+        Self {
+            ends,
             timeout,
             signals: Signals::Heed,
             waited: Duration::ZERO,
-        })
+        }
     }
 
-    /// Waits for `events`; fails with `late` when it is too late.
-    fn wait(&self, events: PollFlags, deadline: Deadline, late: &str) -> io::Result<()> {
-        let mut fds = [PollFd::new(self.stream.as_fd(), events)];
+    /// Waits until `file` is ready for `events`; fails with `late` when it is too late.
+    fn wait(
+        &self,
+        file: &File,
+        events: PollFlags,
+        deadline: Deadline,
+        late: &str,
+    ) -> io::Result<()> {
+        let mut fds = [PollFd::new(file.as_fd(), events)];
         match wait::ready(&mut fds, deadline, self.signals)? {
             true => Ok(()),
             false => Err(timed_out(late, self.timeout)),
@@ -109,8 +116,9 @@ impl Connection {
 
     fn write_all(&mut self, mut bytes: &[u8], deadline: Deadline) -> io::Result<()> {
         while !bytes.is_empty() {
-            self.wait(PollFlags::POLLOUT, deadline, "did not take a frame in")?;
-            match self.stream.write(bytes) {
+            let mut to = self.ends.to.as_ref().ok_or_else(closed)?;
+            self.wait(to, PollFlags::POLLOUT, deadline, "did not take a frame in")?;
+            match to.write(&bytes[..bytes.len().min(self.ends.piece)]) {
                 Ok(n) => bytes = &bytes[n..],
                 Err(err) if is_no_error(&err) => (),
                 Err(err) => return Err(explain(err)),
@@ -122,8 +130,9 @@ impl Connection {
     /// Reads some bytes, or none at the end.
     fn read(&mut self, buf: &mut [u8], deadline: Deadline) -> io::Result<usize> {
         loop {
-            self.wait(PollFlags::POLLIN, deadline, "did not end a frame in")?;
-            match self.stream.read(buf) {
+            let mut from = &self.ends.from;
+            self.wait(from, PollFlags::POLLIN, deadline, "did not end a frame in")?;
+            match from.read(buf) {
                 Err(err) if is_no_error(&err) => (),
                 result => return result.map_err(explain),
             }
@@ -150,7 +159,8 @@ impl Connection {
     pub(super) fn receive(&mut self, buf: &mut Vec<u8>) -> io::Result<u8> {
         let begin = Instant::now();
         let first = Deadline::after(self.timeout);
-        self.wait(PollFlags::POLLIN, first, "did nothing for")?;
+        let from = &self.ends.from;
+        self.wait(from, PollFlags::POLLIN, first, "did nothing for")?;
         let deadline = Deadline::after(self.timeout);
         let mut header = [0; HEADER];
         self.read_exact(&mut header, deadline)?;
@@ -171,15 +181,12 @@ impl Connection {
 
     /// Whether there is something to read, or the end.
     pub(super) fn has_heard(&self) -> bool {
-        match self.stream.peek(&mut [0]) {
-            Ok(_) => true,
-            Err(err) => !is_no_error(&err),
-        }
+        matches!(uapi::poll(self.ends.from.as_fd(), libc::POLLIN, 0), Ok(1..))
     }
 
     /// Ends the connection so that the peer gets all that was sent.
     pub(super) fn linger(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.ends.end();
         let deadline = Deadline::after(self.timeout.min(MAX_LINGER));
         let mut buf = vec![0; 64 << 10];
         let mut bytes = 0;
@@ -192,7 +199,7 @@ impl Connection {
     }
 }
 
-/// Whether a socket that never blocks has just nothing to do.
+/// Whether a file that never blocks has just nothing to do.
 fn is_no_error(err: &io::Error) -> bool {
     matches!(
         err.kind(),

@@ -3,8 +3,12 @@
 //! The side that has the destination.
 
 use super::{
-    callers::wait_for_sender,
+    callers::{
+        check_version,
+        wait_for_sender, //
+    },
     connection::Connection,
+    ends::Ends,
     frames::{
         bad,
         reason,
@@ -14,6 +18,8 @@ use super::{
         DONE,
         END,
         FAILED,
+        HELLO,
+        MAX_VERSION,
         START, //
     },
 };
@@ -36,6 +42,7 @@ use sha2::{
     Sha256, //
 };
 use std::{
+    io,
     net::TcpListener,
     time::Duration, //
 };
@@ -75,21 +82,68 @@ pub fn serve(
     serve_into(&mut target, listener, timeout, observer)
 }
 
+/// As [`serve`], of a sender at the other end of `ends`, which are called `name`.
+pub fn serve_one(
+    device: &Device,
+    ends: Ends,
+    name: &str,
+    timeout: Duration,
+    observer: &mut dyn Observer,
+) -> Result<Received, Error> {
+    let mut target = DeviceTarget::new(device).with_timeout(timeout);
+    serve_one_into(&mut target, ends, name, timeout, observer)
+}
+
+pub(super) fn serve_one_into(
+    target: &mut dyn Target,
+    ends: Ends,
+    name: &str,
+    timeout: Duration,
+    observer: &mut dyn Observer,
+) -> Result<Received, Error> {
+    let mut connection = Connection::new(ends, timeout);
+    if let Err(err) = hear_hello(&mut connection) {
+        let _ = connection.send(FAILED, err.to_string().as_bytes());
+        connection.linger();
+        return Err(err).context(name);
+    }
+    serve_sender(target, connection, name.to_string(), observer)
+}
+
+/// Receives `HELLO`.
+fn hear_hello(connection: &mut Connection) -> io::Result<()> {
+    let mut version = Vec::new();
+    match connection.receive(&mut version)? {
+        HELLO if version.len() <= MAX_VERSION => check_version(&version),
+        _ => Err(bad("no vfio-mig: it did not say HELLO")),
+    }
+}
+
 pub(super) fn serve_into(
     target: &mut dyn Target,
     listener: TcpListener,
     timeout: Duration,
     observer: &mut dyn Observer,
 ) -> Result<Received, Error> {
-    let (mut connection, from) = wait_for_sender(&listener, timeout, observer)?;
+    let (connection, from) = wait_for_sender(&listener, timeout, observer)?;
     // No other sender is taken: one that connects now must not wait.
     drop(listener);
+    serve_sender(target, connection, from.to_string(), observer)
+}
+
+/// Loads what a sender sends, which has said `HELLO`.
+fn serve_sender(
+    target: &mut dyn Target,
+    mut connection: Connection,
+    from: String,
+    observer: &mut dyn Observer,
+) -> Result<Received, Error> {
     let mut phase = Phase::Data;
     let taken = take(&mut connection, target, &mut phase, observer);
     let err = match taken {
         Ok((bytes, sha256)) => {
             return Ok(Received {
-                from: from.to_string(),
+                from,
                 bytes,
                 sha256,
             })

@@ -8,6 +8,7 @@ use super::{
         Connection,
         MAX_LINGER, //
     },
+    ends::Ends,
     frames::{
         bad,
         reason,
@@ -51,6 +52,8 @@ pub struct RemoteTarget {
     pub(super) connection: Connection,
     peer: String,
     digest: Sha256,
+    /// It has answered `HELLO`.
+    greeted: bool,
     /// The receiver was told to start, and has not said that it has failed.
     started: bool,
     /// Nothing more can be sent: a frame was cut short, or the peer has failed or was silent
@@ -61,14 +64,32 @@ pub struct RemoteTarget {
 impl RemoteTarget {
     /// Connects. A side that needs more than `timeout` for a step is given up.
     pub fn connect(to: &Endpoint, timeout: Duration) -> Result<Self, Error> {
-        let connection = connect(to, timeout).and_then(|stream| Connection::new(stream, timeout));
-        Ok(Self {
-            connection: connection.context(format!("connecting to {to}"))?,
-            peer: to.to_string(),
+        let ends = connect(to, timeout).and_then(Ends::tcp);
+        let ends = ends.context(format!("connecting to {to}"))?;
+        Ok(Self::over(ends, &to.to_string(), timeout))
+    }
+
+    /// As [`Self::connect`], of a receiver at the other end of `ends`, which are called
+    /// `peer`.
+    pub fn over(ends: Ends, peer: &str, timeout: Duration) -> Self {
+        Self {
+            connection: Connection::new(ends, timeout),
+            peer: peer.to_string(),
             digest: Sha256::new(),
+            greeted: false,
             started: false,
             ended: false,
-        })
+        }
+    }
+
+    /// Finds out whether a receiver is there, which then has its device in RESUMING. So the
+    /// source need not be opened for a migration that cannot begin.
+    pub fn greet(&mut self) -> Result<(), Error> {
+        if !self.greeted {
+            self.request(HELLO, VERSION)?;
+            self.greeted = true;
+        }
+        Ok(())
     }
 
     pub(super) fn send(&mut self, kind: u8, bytes: &[u8]) -> io::Result<()> {
@@ -96,7 +117,7 @@ impl RemoteTarget {
             Err(err) => err,
         };
         self.ended = true;
-        Err(err)
+        Err(self.connection.ends.explain(err))
     }
 
     fn request(&mut self, kind: u8, bytes: &[u8]) -> Result<(), Error> {
@@ -127,7 +148,7 @@ impl Write for RemoteTarget {
 
 impl Target for RemoteTarget {
     fn prepare(&mut self) -> Result<(), Error> {
-        self.request(HELLO, VERSION)
+        self.greet()
     }
 
     fn wait_loaded(&mut self) -> Result<(), Error> {

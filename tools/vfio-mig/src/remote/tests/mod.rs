@@ -4,6 +4,7 @@
 
 mod both;
 mod callers;
+mod ends;
 mod receiver;
 mod sender;
 

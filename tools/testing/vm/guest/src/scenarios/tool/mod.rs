@@ -6,6 +6,7 @@ mod command;
 mod files;
 mod hosts;
 mod output;
+mod pipes;
 #[path = "../../../../../../vfio-mig/tests/schema/schema.rs"]
 mod schema;
 #[path = "../../../../../../vfio-mig/tests/pages/shown.rs"]
@@ -57,6 +58,11 @@ use output::{
     messages,
     unread_output, //
 };
+use pipes::{
+    over_a_command,
+    over_pipes,
+    peer_dies, //
+};
 use shown::Shown;
 use signals::{
     signals,
@@ -101,7 +107,7 @@ fn page(results: &mut Results, vfs: &Vfs, shown: &Shown) {
 
 /// What must not be lost, and what the tool says, if something is in its way.
 fn run_faults(results: &mut Results, site: &Site, driver: &str) {
-    let tests: [compare::Test; 13] = [
+    let tests: [compare::Test; 14] = [
         ("a full disk", full_disk),
         ("device nodes stay", device_nodes),
         ("what is no file", no_files),
@@ -115,6 +121,7 @@ fn run_faults(results: &mut Results, site: &Site, driver: &str) {
         ("a receiver that does not start", receiver_not_started),
         ("signals", signals),
         ("signals to one of two hosts", signals_of_hosts),
+        ("a host that dies", peer_dies),
     ];
     for (name, test) in tests {
         results.test(&format!("{name}, {driver} driver"), |_| test(site));
@@ -215,6 +222,11 @@ pub fn run(results: &mut Results) -> Result<()> {
         results.test(&format!("migrate to another host, {name} driver"), |_| {
             over_tcp(&source, &destination, &[])?;
             over_tcp(&source, &destination, &["--precopy", "--change", "4K"])
+        });
+        results.test(&format!("migrate through pipes, {name} driver"), |_| {
+            over_pipes(&source, &destination, &[])?;
+            over_pipes(&source, &destination, &["--precopy", "--change", "4K"])?;
+            over_a_command(&source, &destination)
         });
         results.test(&format!("hosts that are none, {name} driver"), |_| {
             bad_senders(&destination)?;
