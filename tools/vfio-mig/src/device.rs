@@ -11,6 +11,7 @@ use crate::{
     holders,
     interrupt,
     iommu::AddressSpace,
+    migratable::Facts,
     state::{
         Features,
         State, //
@@ -63,7 +64,11 @@ fn open(path: &Path) -> Result<File, Error> {
         .read(true)
         .write(true)
         .open(path)
-        .context(format!("opening {}", path.display()))
+        .context_with_hint(
+            format!("opening {}", path.display()),
+            libc::ENOENT,
+            "it comes with a VFIO driver, if devtmpfs is mounted on /dev",
+        )
 }
 
 /// Names the process that has a device open, if that is the reason for `err`. EINVAL
@@ -206,7 +211,11 @@ impl Device {
             uapi::VFIO_SET_IOMMU,
             uapi::VFIO_TYPE1V2_IOMMU,
         )
-        .context("/dev/vfio/vfio: setting a type 1 IOMMU (is vfio_iommu_type1 loaded?)")?;
+        .context_with_hint(
+            "/dev/vfio/vfio: setting a type 1 IOMMU",
+            libc::ENODEV,
+            "load its module: `modprobe vfio_iommu_type1`",
+        )?;
         let name = CString::new(address.to_string()).unwrap_or_default();
         let file = uapi::device_fd(group.as_fd(), &name)
             .context(format!("{path}: getting {address}"))?
@@ -300,7 +309,11 @@ impl Device {
         ) {
             Ok(()) => Ok(Features(u64::from(data[0]) | (u64::from(data[1]) << 32))),
             Err(err) if err.raw_os_error() == Some(libc::ENOTTY) => {
-                Err(Error::NotMigratable(self.address))
+                let dir = sysfs::device_dir(self.address);
+                Err(Error::NotMigratable {
+                    device: self.address,
+                    why: Facts::of(&self.driver, &dir).why(),
+                })
             }
             Err(err) => Err(err).context(format!("{}: migration features", self.address)),
         }
@@ -382,7 +395,8 @@ impl Device {
         uapi::logging_start(self.fd(), page_size, ranges).context_with_hint(
             format!("{}: starting DMA logging", self.address),
             libc::ENOMEM,
-            "an adapter can log for a few devices at a time; is it at its limit?",
+            "an adapter can log for a few devices at a time, and this one may be at its limit: \
+             end logging for another device of it",
         )
     }
 
@@ -395,7 +409,7 @@ impl Device {
         uapi::logging_report(self.fd(), range, page_size).context_with_hint(
             format!("{}: reporting DMA", self.address),
             libc::EOPNOTSUPP,
-            "the kernel has no dirty bitmaps, which come with CONFIG_IOMMUFD_DRIVER",
+            "the kernel has no dirty bitmaps: it needs CONFIG_IOMMUFD_DRIVER",
         )
     }
 

@@ -4,6 +4,11 @@
 
 use crate::{
     address::Address,
+    reason::{
+        reason,
+        state_remedy,
+        with_remedy, //
+    },
     state::State,
     text, //
 };
@@ -62,12 +67,19 @@ pub enum Error {
     #[error("{0}: given twice; a second device must be another one")]
     GivenTwice(Address),
     /// The device offers no migration.
-    #[error("{0}: the driver does not support migration of this device")]
-    NotMigratable(Address),
+    #[error("{device}: the driver does not support migration of this device: {why}")]
+    NotMigratable {
+        /// The device.
+        device: Address,
+        /// Which condition is not met, as far as that is known.
+        why: String,
+    },
     /// A device did not reach a state.
     #[error(
-        "{device}: cannot go from {from} to {to}: {source}; the device is now in {}",
-        state_name(*.now)
+        "{device}: cannot go from {from} to {to}: {}; the device is now in {}; {}",
+        reason(.source),
+        state_name(*.now),
+        state_remedy(.source)
     )]
     State {
         /// The device.
@@ -82,7 +94,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The stream stopped.
-    #[error("{what} after {bytes} bytes: {source}")]
+    #[error("{what} after {bytes} bytes: {}", with_remedy(.source))]
     Stream {
         /// Reading or writing.
         what: &'static str,
@@ -93,8 +105,9 @@ pub enum Error {
     },
     /// The driver took a part of a state, and then failed.
     #[error(
-        "{device}: the driver refused the state after {bytes} bytes: {source}; \
-         the kernel's log (dmesg) may say why"
+        "{device}: the driver refused the state after {bytes} bytes: {}; \
+         the kernel's log (dmesg) may say why",
+        reason(.source)
     )]
     Refused {
         /// The device.
@@ -220,12 +233,22 @@ pub enum Error {
         status: u32,
     },
     /// A system call failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", with_remedy(.source))]
     Io {
         /// Which one, on what.
         what: String,
         /// Why.
         source: io::Error,
+    },
+    /// A system call failed, and more is known of that than its errno says.
+    #[error("{what}: {}; {hint}", reason(.source))]
+    Hinted {
+        /// Which one, on what.
+        what: String,
+        /// Why.
+        source: io::Error,
+        /// What this errno means here.
+        hint: String,
     },
 }
 
@@ -290,7 +313,8 @@ impl Error {
             | Self::Stream { source, .. }
             | Self::Refused { source, .. }
             | Self::InUse { source, .. }
-            | Self::Io { source, .. } => errno_of(source),
+            | Self::Io { source, .. }
+            | Self::Hinted { source, .. } => errno_of(source),
             Self::Interrupted { .. } => Some(libc::EINTR),
             Self::NotAbandoned { source, .. }
             | Self::NotFreed { source, .. }
@@ -366,12 +390,14 @@ impl<T> Context<T> for io::Result<T> {
         errno: i32,
         hint: &str,
     ) -> Result<T, Error> {
-        let what = what.into();
-        let hinted = match &self {
-            Err(err) if err.raw_os_error() == Some(errno) => format!("{what} ({hint})"),
-            _ => what,
-        };
-        self.context(hinted)
+        match self {
+            Err(source) if source.raw_os_error() == Some(errno) => Err(Error::Hinted {
+                what: what.into(),
+                source,
+                hint: hint.to_string(),
+            }),
+            other => other.context(what),
+        }
     }
 }
 

@@ -277,7 +277,8 @@ mod tests {
             assert_eq!(err.errno(), Some(libc::ENOSPC));
             err.to_string()
         };
-        let first = "the migration: No space left on device (os error 28)";
+        let first = "the migration: No space left on device (ENOSPC); free some space, or choose \
+                     another place";
         assert_eq!(text(Ok(()), Ok(())), first);
 
         let text_is = text(Ok(()), Err(not_put_back("put back to RUNNING")));

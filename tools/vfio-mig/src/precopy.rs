@@ -43,6 +43,16 @@ pub enum InfoVersion {
     V2,
 }
 
+impl InfoVersion {
+    /// The newest version that a device has.
+    pub fn newest_of(device: &Device) -> Self {
+        match device.has_feature(uapi::FEATURE_MIG_PRECOPY_INFO_V2, uapi::FEATURE_SET) {
+            true => Self::V2,
+            false => Self::V1,
+        }
+    }
+}
+
 /// How to migrate.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {

@@ -90,9 +90,9 @@ pub struct Args {
 struct PrecopyOptions {
     /// Which PRECOPY_INFO to use: version 2 tells of initial bytes that come
     /// later. With "both", migrates with one and then with the other, to a device
-    /// of this host.
-    #[arg(long, value_name = "VERSION", value_enum, default_value_t = InfoChoice::V2)]
-    precopy_info: InfoChoice,
+    /// of this host. Without this option, uses the newest that the device has.
+    #[arg(long, value_name = "VERSION", value_enum)]
+    precopy_info: Option<InfoChoice>,
     /// Stop the source when no initial bytes are left, and no more dirty bytes
     /// than this.
     #[arg(long, value_name = "BYTES", value_parser = values::parse_bytes, default_value = "1M")]
@@ -118,11 +118,13 @@ enum InfoChoice {
 }
 
 impl InfoChoice {
-    fn versions(self) -> &'static [InfoVersion] {
-        match self {
-            Self::V1 => &[InfoVersion::V1],
-            Self::V2 => &[InfoVersion::V2],
-            Self::Both => &[InfoVersion::V1, InfoVersion::V2],
+    /// The version of each migration; `None` for the newest that the source has.
+    fn versions(choice: Option<Self>) -> &'static [Option<InfoVersion>] {
+        match choice {
+            None => &[None],
+            Some(Self::V1) => &[Some(InfoVersion::V1)],
+            Some(Self::V2) => &[Some(InfoVersion::V2)],
+            Some(Self::Both) => &[Some(InfoVersion::V1), Some(InfoVersion::V2)],
         }
     }
 }
@@ -188,7 +190,9 @@ impl Args {
             _ if self.through.is_some() => "--through",
             // The second migration would reset the source, whose state has moved
             // already, and would overwrite the file.
-            _ if self.precopy_options.precopy_info == InfoChoice::Both => "--precopy-info both",
+            _ if self.precopy_options.precopy_info == Some(InfoChoice::Both) => {
+                "--precopy-info both"
+            }
             _ => return Ok(()),
         };
         Err(format!(
@@ -310,7 +314,7 @@ fn print_report(args: &Args, report: &migrate::Report, json: bool) -> Result<(),
 fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
     let options = &args.precopy_options;
     let mut reports = Vec::new();
-    for info in options.precopy_info.versions() {
+    for info in InfoChoice::versions(options.precopy_info) {
         let mut observer = PrecopyBar {
             bar: if json {
                 ProgressBar::hidden()
@@ -322,13 +326,14 @@ fn with_precopy(args: &Args, json: bool) -> Result<(), Error> {
                 change_bytes: options.change,
             },
         };
-        let options = precopy::Options {
-            info: *info,
-            switchover_bytes: options.switchover_bytes,
-            ..Default::default()
-        };
-        let report = args
-            .with_both(|source, target| precopy::migrate(source, target, options, &mut observer));
+        let report = args.with_both(|source, target| {
+            let options = precopy::Options {
+                info: info.unwrap_or_else(|| InfoVersion::newest_of(source)),
+                switchover_bytes: options.switchover_bytes,
+                ..Default::default()
+            };
+            precopy::migrate(source, target, options, &mut observer)
+        });
         observer.bar.finish_and_clear();
         reports.push(report?);
     }

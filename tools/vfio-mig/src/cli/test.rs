@@ -231,7 +231,7 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
     // Once, rather than in each test.
     for device in [Some(device), args.second].into_iter().flatten() {
         match Device::open(device).and_then(|device| device.features()) {
-            Err(err @ Error::NotMigratable(_)) => {
+            Err(err @ Error::NotMigratable { .. }) => {
                 nothing_to_test(&err, json)?;
                 return Ok(SKIP);
             }

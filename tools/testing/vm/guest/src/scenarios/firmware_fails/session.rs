@@ -230,7 +230,7 @@ impl Session {
         if self.vf.is_none() {
             self.vf = Some(Vf::open(self.bdf, PAGES)?);
         }
-        if matches!(self.device()?.features(), Err(Error::NotMigratable(_))) {
+        if matches!(self.device()?.features(), Err(Error::NotMigratable { .. })) {
             self.close()?;
             self.unbind()?;
             self.bind()?;

@@ -64,7 +64,7 @@ fn can_migrate(ready: &mut Ready<'_>, outcome: Outcome) -> Result<()> {
     let device = Device::open(ready.subject.site.vf)?;
     match device.features() {
         Ok(_) => Ok(()),
-        Err(Error::NotMigratable(_)) if outcome.failed && ready.subject.works => {
+        Err(Error::NotMigratable { .. }) if outcome.failed && ready.subject.works => {
             let lines = ready.log.lines();
             let said = lines.iter().any(|line| line.contains(NOT_MIGRATABLE));
             // The C driver says nothing.
