@@ -53,9 +53,8 @@ pub struct Args {
     write_pages: u64,
 }
 
-/// Characters of the map, at most: rows and columns.
+/// Rows of the map, at most.
 const ROWS: usize = 16;
-const COLUMNS: usize = 64;
 /// Largest range that is logged. The memory is really allocated.
 const MAX_LENGTH: u64 = 1 << 40;
 /// Smallest page that the kernel reports, and smallest length that is mapped.
@@ -130,9 +129,22 @@ fn report(bitmap: &[u64], iova: u64, page_size: u64, pages: u64) -> Report {
     }
 }
 
+/// Columns of the map, which leave room for addresses up to `end`.
+fn columns(end: u64) -> usize {
+    match end {
+        0..0x1_0000_0000_0000 => 64,
+        _ => 32,
+    }
+}
+
+/// Pages that a character of the map stands for.
+fn pages_of_cell(pages: u64, columns: usize) -> u64 {
+    pages.div_ceil((ROWS * columns) as u64).max(1)
+}
+
 /// Each character is some pages: none, few, many or all of them dirty.
-fn map(bitmap: &[u64], pages: u64) -> Vec<String> {
-    let each = pages.div_ceil((ROWS * COLUMNS) as u64).max(1);
+fn map(bitmap: &[u64], pages: u64, columns: usize) -> Vec<String> {
+    let each = pages_of_cell(pages, columns);
     let cell = |cell: u64| {
         let range = cell * each..((cell + 1) * each).min(pages);
         let all = range.end - range.start;
@@ -146,7 +158,7 @@ fn map(bitmap: &[u64], pages: u64) -> Vec<String> {
     };
     let cells: Vec<char> = (0..pages.div_ceil(each)).map(cell).collect();
     cells
-        .chunks(COLUMNS)
+        .chunks(columns)
         .map(|row| row.iter().collect())
         .collect()
 }
@@ -193,10 +205,10 @@ fn log(
             continue;
         }
         outln!("{} of {pages} pages dirty", report.dirty_pages)?;
-        for (row, text) in map(&bitmap, pages).iter().enumerate() {
-            let each = pages.div_ceil((ROWS * COLUMNS) as u64).max(1);
-            let at = args.iova + (row * COLUMNS) as u64 * each * page_size;
-            outln!("  {at:#014x} {text}")?;
+        let columns = columns(args.iova + args.length);
+        let row_bytes = columns as u64 * pages_of_cell(pages, columns) * page_size;
+        for (row, text) in (0..).zip(map(&bitmap, pages, columns)) {
+            outln!(" {:#014x} {text}", args.iova + row * row_bytes)?;
         }
     }
     Ok(())
@@ -217,11 +229,19 @@ mod tests {
 
     #[test]
     fn a_map_has_no_more_than_its_cells() {
-        let rows = map(&vec![u64::MAX; 1 << 10], 1 << 16);
-        assert_eq!((rows.len(), rows[0].chars().count()), (ROWS, COLUMNS));
+        let rows = map(&vec![u64::MAX; 1 << 10], 1 << 16, 64);
+        assert_eq!((rows.len(), rows[0].chars().count()), (ROWS, 64));
         assert!(rows.iter().all(|row| row.chars().all(|c| c == '█')));
-        assert_eq!(map(&[0b10], 3), [".█."]);
-        let halves = map(&[0x5555_5555_5555_5555; 1 << 10], 1 << 16);
+        assert_eq!(map(&[0b10], 3, 64), [".█."]);
+        let halves = map(&[0x5555_5555_5555_5555; 1 << 10], 1 << 16, 64);
         assert!(halves[0].starts_with('▒'));
+    }
+
+    #[test]
+    fn a_row_fits() {
+        for end in [0x1000, (1 << 48) - 1, 1 << 48, u64::MAX] {
+            let row = format!(" {end:#014x} {}", ".".repeat(columns(end)));
+            assert!(row.len() <= show::COLUMNS, "{row}");
+        }
     }
 }

@@ -135,7 +135,7 @@ struct Report {
 }
 
 fn say(Report { done, coverage }: &Report) -> Result<(), Error> {
-    outln!(
+    let text = format!(
         "{} rounds: {} requests, of which {} succeeded; {} streams, of which {} had to be taken \
          and {} were; {} good migrations; {} states compared",
         done.rounds,
@@ -146,17 +146,19 @@ fn say(Report { done, coverage }: &Report) -> Result<(), Error> {
         done.streams_taken,
         done.good,
         done.compared
-    )?;
+    );
+    outln!("{}", show::wrapped("", &text))?;
     let kept = format!(
         "{} sequences of requests and {} streams are kept",
         coverage.requests_kept, coverage.streams_kept
     );
-    match (coverage.pcs, coverage.pcs_plain) {
+    let text = match (coverage.pcs, coverage.pcs_plain) {
         (Some(pcs), Some(plain)) => {
-            outln!("{pcs} program counters covered, of which {plain} by saving and loading; {kept}")
+            format!("{pcs} program counters covered, of which {plain} by saving and loading; {kept}")
         }
-        _ => outln!("{kept}"),
-    }
+        _ => kept,
+    };
+    outln!("{}", show::wrapped("", &text))
 }
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {

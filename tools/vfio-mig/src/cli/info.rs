@@ -62,19 +62,26 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     }
     let yes = |yes| if yes { "yes" } else { "no" };
     let states: Vec<String> = info.states.iter().map(State::to_string).collect();
-    outln!("device           {}", info.device)?;
-    outln!("driver           {}", info.driver)?;
-    outln!("opened through   {}", info.access)?;
-    outln!("migration        {}", info.features.join(", "))?;
-    outln!("states           {}", states.join(", "))?;
-    outln!("PRECOPY_INFOv2   {}", yes(info.precopy_info_v2))?;
-    match (tracks, info.dma_logging) {
-        (true, false) => outln!("DMA logging      no: there is no /dev/iommu")?,
-        (_, dirty) => outln!("DMA logging      {}", yes(dirty))?,
-    }
-    outln!("state            {}", info.state)?;
-    if let Some(size) = info.data_size {
-        outln!("data size        {size} bytes")?;
+    let size = info.data_size.map(|size| format!("{size} bytes"));
+    let logging = match (tracks, info.dma_logging) {
+        (true, false) => "no: there is no /dev/iommu",
+        (_, dirty) => yes(dirty),
+    };
+    let fields = [
+        ("device", info.device.to_string()),
+        ("driver", info.driver.to_string()),
+        ("opened through", info.access.to_string()),
+        ("migration", info.features.join(", ")),
+        ("states", states.join(", ")),
+        ("PRECOPY_INFOv2", yes(info.precopy_info_v2).to_string()),
+        ("DMA logging", logging.to_string()),
+        ("state", info.state.to_string()),
+    ];
+    for (name, value) in fields
+        .into_iter()
+        .chain(size.map(|size| ("data size", size)))
+    {
+        outln!("{}", show::field(name, &value))?;
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ pub fn bytes(total: u64) -> ProgressBar {
     };
     bar.with_style(style(match total {
         0 => "{elapsed_precise} {bytes} {bytes_per_sec} {msg}",
-        _ => "{msg:24} {elapsed_precise} {bar:30} {bytes} {bytes_per_sec}",
+        _ => "{msg:24} {elapsed_precise} {bar:20} {bytes} {bytes_per_sec}",
     }))
 }
 
@@ -116,6 +116,15 @@ pub fn wrapped(indent: &str, text: &str) -> String {
     lines.join("\n")
 }
 
+/// Columns of the name in [`field`].
+const NAME: usize = 17;
+
+/// A name and a value, which may take several lines.
+pub fn field(name: &str, value: &str) -> String {
+    let text = wrapped(&" ".repeat(NAME), value);
+    format!("{name:NAME$}{}", text.get(NAME..).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +140,15 @@ mod tests {
         assert_eq!(wrapped.split_whitespace().count(), 40);
         let path = "x".repeat(2 * COLUMNS);
         assert_eq!(super::wrapped("", &path), path);
+    }
+
+    #[test]
+    fn a_value_stays_in_its_column() {
+        assert_eq!(field("state", "RUNNING"), "state            RUNNING");
+        let text = field("states", &"PRE_COPY_P2P, ".repeat(6));
+        let (first, second) = text.split_once('\n').unwrap();
+        assert!(first.starts_with("states           PRE_COPY_P2P, "));
+        assert!(second.starts_with("                 PRE_COPY_P2P, "));
     }
 
     #[test]

@@ -63,7 +63,11 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
                 .map(State::to_string)
                 .collect();
             let fd = if step.data_fd { ", with a data fd" } else { "" };
-            outln!("{:10.3} ms  {}{fd}", step.ms, path.join(" -> "))?;
+            let time = format!("{:10.3} ms", step.ms);
+            outln!(
+                "{}",
+                show::field(&time, &format!("{}{fd}", path.join(" -> ")))
+            )?;
         }
         steps.push(step);
     }

@@ -65,14 +65,10 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     if json {
         return show::json(&done);
     }
-    outln!(
+    let text = format!(
         "{} migrations by stop-copy, {} with pre-copy, of which {} were compared; {} given up, \
          {} walks through states, {} bytes",
-        done.stop_copy,
-        done.precopy,
-        done.compared,
-        done.given_up,
-        done.walks,
-        done.bytes
-    )
+        done.stop_copy, done.precopy, done.compared, done.given_up, done.walks, done.bytes
+    );
+    outln!("{}", show::wrapped("", &text))
 }

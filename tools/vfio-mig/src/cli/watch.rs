@@ -66,8 +66,8 @@ pub struct Args {
     change: u64,
 }
 
-/// Number of looks that the plot shows.
-const PLOT: usize = 40;
+/// Number of looks that the plot shows: what the counters leave of 80 columns.
+const PLOT: usize = 17;
 
 #[derive(Serialize)]
 struct Look {

@@ -120,7 +120,7 @@ fn who_has_nothing_to_send_does_not_keep_the_device() {
 
 #[test]
 fn who_sends_single_bytes_does_not_keep_the_device() {
-    let timeout = Duration::from_millis(250);
+    let timeout = Duration::from_millis(500);
     let (listener, at) = listen();
     let serving = serve_notes(listener, timeout, Notes::default());
     let mut sender = peer(at, &frames(&[(HELLO, VERSION)]));

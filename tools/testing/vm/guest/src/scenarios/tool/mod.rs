@@ -56,6 +56,7 @@ use output::{
     closed_output,
     full_output,
     messages,
+    narrow,
     unread_output, //
 };
 use pipes::{
@@ -107,7 +108,7 @@ fn page(results: &mut Results, vfs: &Vfs, shown: &Shown) {
 
 /// What must not be lost, and what the tool says, if something is in its way.
 fn run_faults(results: &mut Results, site: &Site, driver: &str) {
-    let tests: [compare::Test; 14] = [
+    let tests: [compare::Test; 15] = [
         ("a full disk", full_disk),
         ("device nodes stay", device_nodes),
         ("what is no file", no_files),
@@ -117,6 +118,7 @@ fn run_faults(results: &mut Results, site: &Site, driver: &str) {
         ("output that cannot be written", full_output),
         ("output that is not read", unread_output),
         ("messages", messages),
+        ("80 columns, and no progress in a pipe", narrow),
         ("a source that is not put back", not_put_back),
         ("a receiver that does not start", receiver_not_started),
         ("signals", signals),
@@ -306,6 +308,11 @@ pub fn run(results: &mut Results) -> Result<()> {
             ensure!(skipped.status.code() == Some(4), "{:?}", skipped.status);
             Ok(())
         });
+        results.test(&format!("stress, {name} driver"), |_| {
+            let report = json(&["--json", "stress", &source, &destination, "--count", "3"])?;
+            ensure!(report["bytes"].as_u64() > Some(1 << 20), "{report}");
+            Ok(())
+        });
         results.test(&format!("migrate through a file, {name} driver"), |_| {
             let through = ["--through", "/tmp/state"];
             let output = vfio_mig(&["migrate", &source, &destination, through[0], through[1]])?;
@@ -321,6 +328,21 @@ pub fn run(results: &mut Results) -> Result<()> {
     for shown in shown::all() {
         page(results, &vfs, &shown);
     }
+    results.test("devices are offered to a shell", |_| {
+        let offered = Command::new(PATH)
+            .env("VFIO_MIG_COMPLETE", "fish")
+            .args(["--", "vfio-mig", "migrate", "01:00.2", "0000:01"])
+            .output()?;
+        let offered = String::from_utf8(offered.stdout)?;
+        for driver in Driver::BOTH {
+            let (vf, other) = vfs.of(driver);
+            for device in [vf, other] {
+                let line = format!("{device}\t{}", driver.sysfs_name());
+                ensure!(offered.lines().any(|one| one == line), "{line}: {offered}");
+            }
+        }
+        Ok(())
+    });
     results.test("completions, and the manual", |_| {
         for (args, text) in [
             (&["completions", "bash"][..], "-F _vfio_mig vfio-mig"),

@@ -5,6 +5,7 @@
 use super::{
     command::{
         fails,
+        objects,
         require_running,
         vfio_mig,
         PATH, //
@@ -153,6 +154,42 @@ pub(super) fn unread_output(site: &Site) -> Result<()> {
     require_running(site)
 }
 
+/// Reports fit in 80 columns, and what is no terminal gets no progress.
+pub(super) fn narrow(site: &Site) -> Result<()> {
+    let (vf, other) = (site.vf.to_string(), site.other.to_string());
+    let mut commands = vec![
+        vec!["list"],
+        vec!["info", &vf],
+        vec!["state", &vf, "PRE_COPY", "RESUMING"],
+        vec!["migrate", &vf, &other],
+        vec![
+            "migrate",
+            &vf,
+            &other,
+            "--precopy",
+            "--precopy-info",
+            "both",
+        ],
+        vec!["watch", &vf, "--interval", "0", "--count", "3"],
+        vec!["stress", &vf, "--count", "2"],
+    ];
+    if Device::kernel_has_iommufd() {
+        commands.push(vec!["dirty", &vf, "--interval", "0"]);
+    }
+    for args in commands {
+        let output = vfio_mig(&args)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success() && said.is_empty(),
+            "{args:?}: {said}"
+        );
+        let text = String::from_utf8(output.stdout)?;
+        let long = text.lines().find(|line| line.chars().count() > 80);
+        ensure!(long.is_none() && !text.contains('\x1b'), "{args:?}: {text}");
+    }
+    require_running(site)
+}
+
 /// Devices that are in use, and states that are none.
 pub(super) fn messages(site: &Site) -> Result<()> {
     let (vf, other) = (site.vf.to_string(), site.other.to_string());
@@ -161,8 +198,18 @@ pub(super) fn messages(site: &Site) -> Result<()> {
     for args in [vec!["info", &other], vec!["migrate", &vf, &other]] {
         let said = fails(&args, 1)?;
         ensure!(said.contains("in use by") && said.contains(&us), "{said}");
+        let object = vfio_mig(&[&["--json"], &args[..]].concat())?;
+        let object = objects(&object.stdout)?;
+        // iommufd and a group have different ones.
+        let name = &object[0]["error"]["errno_name"];
+        ensure!(*name == "EBUSY" || *name == "EINVAL", "{object:?}");
     }
     drop(open);
+    let said = fails(&["state", &vf, "STOP_COPY", "PRE_COPY"], 1)?;
+    ensure!(
+        said.contains("(EINVAL)") && said.contains("`vfio-mig info` shows the states"),
+        "{said}"
+    );
     for args in [
         vec!["migrate", &vf, &vf],
         vec!["test", &vf, &vf],
