@@ -9,6 +9,9 @@
 
 set -euo pipefail
 
+# Where a user may not have them: chroot, debootstrap.
+PATH=$PATH:/usr/sbin:/sbin
+
 VM_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TOP=$(cd "$VM_DIR/../../.." && pwd)
 OUT=$TOP/out
@@ -26,8 +29,19 @@ case ${VFIO_MLX5_RUST_CACHE:-},${XDG_CACHE_HOME:-},${HOME:-} in
 ,*) die "HOME is no folder, in which the cache would be; XDG_CACHE_HOME can be another one" ;;
 *) die "VFIO_MLX5_RUST_CACHE=$VFIO_MLX5_RUST_CACHE does not begin with a slash" ;;
 esac
+# plain PATH: whether make takes all of its characters, LD_PRELOAD, and options of QEMU.
+plain() { [[ $1 != *[][:space:]:,\;=\"\'\`\$\\\&\|\<\>\(\)\{\}*?!#%~]* ]]; }
+
+plain "$CACHE" || die "make does not take all characters of $CACHE, where the cache would be;" \
+	"XDG_CACHE_HOME can be another folder than ~/.cache"
+# The checkout, for make: if its path is not plain, the sysroot has it here, too.
+PLAIN_TOP=$TOP
+# shellcheck disable=SC2034 # for those that source this
+plain "$TOP" || PLAIN_TOP=/checkout
 # shellcheck source=tools/testing/vm/versions.conf
 . "$VM_DIR/versions.conf"
+# shellcheck source=tools/testing/vm/root.sh
+. "$VM_DIR/root.sh"
 
 mkdir -p "$CACHE/locks" ||
 	die "the cache cannot be there; XDG_CACHE_HOME can be another folder than ~/.cache"
@@ -84,16 +98,6 @@ alone() {
 		done
 	fi
 	echo "$$, $*" > "$lock"
-}
-
-# as_root "$0" "$@": a sysroot is entered as root. The cache stays the caller's.
-as_root() {
-	if [ "$(id -u)" != 0 ] && [ "$("$VM_DIR/enter.sh" --where)" = sysroot ]; then
-		command -v sudo > /dev/null ||
-			die "the sysroot can only be entered by root, and there is no sudo"
-		echo "entering the sysroot needs root:" >&2
-		exec sudo env "VFIO_MLX5_RUST_CACHE=$CACHE" ${VM_MAKE:+"VM_MAKE=$VM_MAKE"} "$@"
-	fi
 }
 
 # What a build for a stock kernel with dirty bitmaps is told: bitmaps.sh has made the rest.

@@ -3,14 +3,15 @@
 #
 # Runs a command in the sysroot: enter.sh COMMAND ARGUMENT...
 #
-# Checkout and cache are where they are outside. enter.sh --where says whether
-# that is the host itself, or a sysroot.
+# Checkout and cache are where they are outside, and the checkout is also in a place without
+# blanks in its path. enter.sh --where says whether that is the host itself, or a sysroot.
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 [ $# != 0 ] || die "enter.sh COMMAND ARGUMENT..."
 
 host_is_suitable() {
+	[ "$PLAIN_TOP" = "$TOP" ] || return 1
 	# shellcheck source=/dev/null
 	[ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = "$SUITE" ] || return 1
 	apt-get source -qq --print-uris "$QEMU_SOURCE" > /dev/null 2>&1 || return 1
@@ -29,30 +30,48 @@ fi
 
 root=$(sysroot_dir)
 as_root "$0" "$@"
+[ -e "$root" ] || die "there is no sysroot yet; $VM_DIR/sysroot.sh makes it"
+: "${VM_APT_PROXY=$(apt_proxy)}"
+carry
+user=(chroot)
+owner=$(owner)
+if [ -n "$owner" ]; then
+	# With the group of /dev/kvm, which root may use, too.
+	groups=${owner#*:} kvm=$(stat -c %g /dev/kvm 2> /dev/null || echo 0)
+	[ "$kvm" = 0 ] || groups+=,$kvm
+	user+=("--userspec=+${owner%:*}:+${owner#*:}" "--groups=$groups")
+	grep -q "^[^:]*:[^:]*:${owner%:*}:" "$root/etc/passwd" ||
+		echo "owner:x:$owner::/tmp:/bin/bash" >> "$root/etc/passwd"
+fi
+dir=$PWD
+case $dir in "$TOP"* | "$CACHE"*) ;; *) dir=$TOP ;; esac
 # Mounts are in a namespace of their own, so none stays behind.
 # shellcheck disable=SC2016 # expanded by the inner shell
 exec unshare --mount --propagation private bash -c '
 	set -e
-	root=$1 top=$2 cache=$3
-	shift 3
+	root=$1 top=$2 plain=$3 cache=$4 certificates=$5
+	shift 5
 	# First: checkout or cache may be in it.
 	mount -t tmpfs tmpfs "$root/tmp"
-	mkdir -p "$root$top" "$root$cache"
+	mkdir -p "$root$top" "$root$plain" "$root$cache"
 	mount --bind "$top" "$root$top"
+	[ "$plain" = "$top" ] || mount --bind "$top" "$root$plain"
 	mount --bind "$cache" "$root$cache"
 	mount --rbind /dev "$root/dev"
-	mount -t proc proc "$root/proc"
-	for file in /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
-		if [ -e "$file" ]; then
-			touch "$root$file"
-			mount --bind "$file" "$root$file"
+	# In a user namespace, there is only that of the host.
+	mount -t proc proc "$root/proc" 2> /dev/null || mount --rbind /proc "$root/proc"
+	# as FILE OF-THE-HOST: if that is there.
+	as() {
+		if [ -e "$2" ]; then
+			touch "$root$1"
+			mount --bind "$2" "$root$1"
 		fi
-	done
-	dir=$PWD
-	case $dir in "$top"* | "$cache"*) ;; *) dir=$top ;; esac
-	exec chroot "$root" env -i \
-		PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
-		VFIO_MLX5_RUST_CACHE="$cache" CARGO_HOME="$CARGO_HOME" \
-		CARGO_TARGET_DIR="$CARGO_TARGET_DIR" \
-		bash -c '\''cd "$1" && shift && exec "$@"'\'' - "$dir" "$@"
-' - "$root" "$TOP" "$CACHE" "$@"
+	}
+	as /etc/resolv.conf /etc/resolv.conf
+	as /etc/hosts /etc/hosts
+	as /etc/ssl/certs/ca-certificates.crt "$certificates"
+	exec "$@"
+' - "$root" "$TOP" "$PLAIN_TOP" "$CACHE" "$(certificates)" \
+	"${user[@]}" "$root" env -i -C "$dir" \
+	PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
+	CARGO_HOME="$CARGO_HOME" CARGO_TARGET_DIR="$CARGO_TARGET_DIR" "${CARRIED[@]}" "$@"

@@ -7,13 +7,15 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/apt.sh
+. "$VM_DIR/apt.sh"
 
 dir=$OUT/nic
 rm -rf "$dir"
 mkdir -p "$dir/debs" "$dir/unpacked" "$dir/files"/{bin,dev,etc,lib,proc,sys}
-apt-get update -qq
+apt_get update
 for package in $STOCK_PACKAGES busybox-static; do
-	(cd "$dir/debs" && apt-get download -qq -o APT::Sandbox::User=root "$package") ||
+	(cd "$dir/debs" && apt_get download "$package") ||
 		die "the archive has no package $package: adapt tools/testing/vm/versions.conf"
 	dpkg-deb -x "$dir/debs/$package"_*.deb "$dir/unpacked"
 done

@@ -31,6 +31,8 @@ TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz
 		die "nothing is prepared for '$target', but for: $TARGETS"
 done
 as_root "$0" "$@"
+give_back
+trap give_back EXIT
 
 # The step that runs: a process group of its own, which would outlive this shell.
 running=

@@ -7,6 +7,8 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/apt.sh
+. "$VM_DIR/apt.sh"
 
 dir=$(qemu_source_dir)
 if [ ! -e "$dir" ]; then
@@ -18,8 +20,8 @@ if [ ! -e "$dir" ]; then
 	else
 		mkdir -p "$dir.debs"
 		cd "$dir.debs"
-		apt-get update -qq
-		apt-get source -qq --download-only -o APT::Sandbox::User=root "$QEMU_SOURCE" ||
+		apt_get update
+		apt_get source --download-only "$QEMU_SOURCE" ||
 			die "the archive has no source of $QEMU_SOURCE: adapt tools/testing/vm/versions.conf"
 		dpkg-source --no-check -x "$QEMU_SOURCE"_*.dsc "$tmp"
 		cd "$CACHE"

@@ -6,6 +6,8 @@
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/apt.sh
+. "$VM_DIR/apt.sh"
 
 dir=$(sources_dir)
 [ ! -e "$dir" ] || exit 0
@@ -14,9 +16,9 @@ rm -rf "$tmp"
 mkdir -p "$tmp/debs" "$tmp/stock"
 cd "$tmp/debs"
 
-apt-get update -qq
+apt_get update
 for package in $STOCK_PACKAGES $STOCK_SOURCE $INTREE_SOURCE; do
-	apt-get download -qq -o APT::Sandbox::User=root "$package" ||
+	apt_get download "$package" ||
 		die "the archive has no package $package: adapt tools/testing/vm/versions.conf"
 done
 for package in $STOCK_PACKAGES; do
@@ -26,7 +28,7 @@ for source in $STOCK_SOURCE $INTREE_SOURCE; do
 	dpkg-deb --fsys-tarfile "$source"_*.deb | tar -xO "./usr/src/$source.tar.xz" |
 		xz -dc -T0 | tar -x -C "$tmp"
 done
-apt-get source -qq --download-only -o APT::Sandbox::User=root "$QEMU_SOURCE" ||
+apt_get source --download-only "$QEMU_SOURCE" ||
 	die "the archive has no source of $QEMU_SOURCE: adapt tools/testing/vm/versions.conf"
 dpkg-source --no-check -x "$QEMU_SOURCE"_*.dsc "$tmp/qemu"
 rm -rf "$tmp/debs"

@@ -14,6 +14,7 @@ as_root "$0" "$@"
 # A question about what is needed does not wait.
 if [ "$1" != --needs ]; then
 	alone vm-test vm-test "$@"
+	give_back
 fi
 # What is measured is told apart by it. Without git, or a repository, nobody knows.
 commit=$(git -C "$TOP" describe --always --abbrev=12 --dirty 2> /dev/null || echo unknown)

@@ -45,6 +45,11 @@ const COMMANDS: &[Command] = &[
         needs: &[],
     },
     Command {
+        name: "scripts on other hosts",
+        command: "tools/testing/vm/check-hosts.sh",
+        needs: &[],
+    },
+    Command {
         name: "format of user space",
         command: "cd tools && cargo fmt --all --check -- --color never",
         needs: &[],
