@@ -137,7 +137,10 @@ modules:
 	@[ -e "$$KDIR/Makefile" ] || { printf '%s\n' \
 		"KDIR=$$KDIR is no build folder of a kernel; give one with CONFIG_RUST:" \
 		'    make modules KDIR=FOLDER' >&2; exit 1; }
-	$(MAKE) -C "$$KDIR" M=$(CURDIR) MO=$(CURDIR)/out/modules modules
+	@case $$(pwd) in *[[:space:]:]*) printf '%s\n' \
+		"kbuild builds nothing in a folder with a blank or a colon in its path:" \
+		"    $$(pwd)" >&2; exit 1;; esac
+	$(MAKE) -C "$$KDIR" M="$$(pwd)" MO="$$(pwd)/out/modules" modules
 
 # Also what kbuild leaves in the checkout if it is given no MO=. Who used sudo has files of
 # root in out.

@@ -44,10 +44,10 @@ put() {
 # that differ from those that were built last become the newest.
 freshen() {
 	local seen=$out/sources
-	find "$TOP/tools" "$TOP/drivers" "$TOP/include" "$TOP/samples" -type f -print0 |
-		xargs -0 sha256sum | sed "s|  $TOP/|  |" | sort > "$seen.new"
+	find "$PLAIN_TOP/tools" "$PLAIN_TOP/drivers" "$PLAIN_TOP/include" "$PLAIN_TOP/samples" -type f -print0 |
+		xargs -0 sha256sum | sed "s|  $PLAIN_TOP/|  |" | sort > "$seen.new"
 	touch "$seen"
-	comm -13 "$seen" "$seen.new" | cut -d ' ' -f 3- | sed "s|^|$TOP/|" |
+	comm -13 "$seen" "$seen.new" | cut -d ' ' -f 3- | sed "s|^|$PLAIN_TOP/|" |
 		xargs -r -d '\n' touch
 	mv "$seen.new" "$seen"
 }
@@ -106,7 +106,7 @@ module)
 	# module NAME FOLDER ARGUMENT...: whatever is built here is ours.
 	module() {
 		noting "$1" . "$out/$2" -- make -C "$(stock_dir)/objects" \
-			"LOCALVERSION=$STOCK_LOCALVERSION" "M=$TOP" "MO=$out/$2" "-j$(nproc)" \
+			"LOCALVERSION=$STOCK_LOCALVERSION" "M=$PLAIN_TOP" "MO=$out/$2" "-j$(nproc)" \
 			"${@:3}" modules
 	}
 	module module stock CONFIG_SAMPLE_VFIO_RUST_SKELETONS=m
@@ -119,7 +119,7 @@ kunit | kunit-debug)
 	[ "$1" = kunit ] || objects=$(debug_dir)/objects arguments=(LLVM=1)
 	# As Kconfig would have it with KUNIT_ALL_TESTS.
 	noting "$1" . "$out/$1" -- make -C "$objects" "${arguments[@]}" \
-		"M=$TOP" "MO=$out/$1" "-j$(nproc)" \
+		"M=$PLAIN_TOP" "MO=$out/$1" "-j$(nproc)" \
 		CONFIG_VFIO_RUST_EXAMPLES_KUNIT_TEST=m \
 		"KRUSTFLAGS=$(our_kunit_options | sed 's/^/--cfg=/; s/=y$//' | tr '\n' ' ')" \
 		modules

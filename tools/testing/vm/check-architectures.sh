@@ -36,7 +36,7 @@ wanted() {
 # modules_of ARCHITECTURE: our modules that its configuration has, as make knows them.
 modules_of() {
 	local makefile folder
-	find "${folders[@]/#/$TOP/}" -name Makefile | while read -r makefile; do
+	find "${folders[@]/#/$PLAIN_TOP/}" -name Makefile | while read -r makefile; do
 		folder=$(dirname "$makefile")
 		make -s -f - names <<- END
 			srctree := $src
@@ -44,7 +44,7 @@ modules_of() {
 			obj := $folder
 			include $dir/$1/include/config/auto.conf
 			include $makefile
-			names: ; @printf '%s\\n' \$(patsubst %.o,${folder#"$TOP/"}/%.ko,\$(filter %.o,\$(obj-m)))
+			names: ; @printf '%s\\n' \$(patsubst %.o,${folder#"$PLAIN_TOP/"}/%.ko,\$(filter %.o,\$(obj-m)))
 		END
 	done
 }

@@ -9,6 +9,6 @@ set -euo pipefail
 mkdir -p "$CACHE/build/clippy"
 # An object that is up to date would not be looked at.
 find "$CACHE/build/clippy" \( -name '*_main.o' -o -name lib.o \) -delete
-make -C "$(stock_dir)/objects" "LOCALVERSION=$STOCK_LOCALVERSION" "M=$TOP" \
+make -C "$(stock_dir)/objects" "LOCALVERSION=$STOCK_LOCALVERSION" "M=$PLAIN_TOP" \
 	"MO=$CACHE/build/clippy" CONFIG_SAMPLE_VFIO_RUST_SKELETONS=m CLIPPY=1 modules 2>&1 | tee "$OUT/log/clippy"
 ! grep -E '^(warning|error)' "$OUT/log/clippy"

@@ -13,7 +13,7 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
 kernel=$(sources_dir)/$INTREE_SOURCE
-docs=$OUT/docs
+docs=$PLAIN_TOP/out/docs
 tree=$docs/tree
 html=$docs/html
 locked sphinx "$VM_DIR/sphinx.sh"
@@ -26,13 +26,13 @@ rm "$tree/Documentation" "$tree/include" "$tree/samples" "$tree/tools"
 cp -rs "$kernel/include" "$tree"
 cp -r "$TOP/include" "$tree"
 mkdir "$tree/samples"
-ln -s "$kernel"/samples/* "$TOP/samples/vfio-rust" "$tree/samples"
+ln -s "$kernel"/samples/* "$PLAIN_TOP/samples/vfio-rust" "$tree/samples"
 # A page shows a table of ours.
 mkdir "$tree/tools"
 ln -s "$kernel"/tools/* "$tree/tools"
 rm "$tree/tools/testing"
 mkdir "$tree/tools/testing"
-ln -s "$TOP/tools/testing/vm" "$tree/tools/testing"
+ln -s "$PLAIN_TOP/tools/testing/vm" "$tree/tools/testing"
 
 pages=$tree/Documentation
 if [ "${1:-}" = --whole ]; then

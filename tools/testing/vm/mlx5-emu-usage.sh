@@ -13,7 +13,10 @@ here=$(qemu-system-x86_64 -version 2> /dev/null |
 	sed -n 's/^QEMU emulator version \([0-9.]*\).*/\1/p' || true)
 
 echo "out/mlx5-emu.so is for qemu-system-x86_64 $series."
-enter="$VM_DIR/enter.sh "
+# LD_PRELOAD splits a path with a blank, but not one from there.
+scripts=$VM_DIR out=$OUT
+plain "$TOP" || scripts=tools/testing/vm out=out
+enter="$scripts/enter.sh "
 case $here in
 "$series".*)
 	enter=
@@ -22,17 +25,18 @@ case $here in
 '') echo "This machine has none, but there is $version in the sysroot:" ;;
 *) echo "That of this machine is $here, but there is $version in the sysroot:" ;;
 esac
+plain "$TOP" || echo "In $TOP, then:"
 cat << END
 
-    ${enter}env LD_PRELOAD=$OUT/mlx5-emu.so qemu-system-x86_64 -M q35 -m 1024 \\
+    ${enter}env LD_PRELOAD=$out/mlx5-emu.so qemu-system-x86_64 -M q35 -m 1024 \\
         -nographic -accel tcg,thread=single -cpu max \\
         -device pcie-root-port,id=rp,pref64-reserve=128M \\
         -netdev user,id=net0 -device mlx5-emu,bus=rp,netdev=net0 \\
-        -kernel $OUT/nic/vmlinuz -initrd $OUT/nic/initrd -append console=ttyS0
+        -kernel $out/nic/vmlinuz -initrd $out/nic/initrd -append console=ttyS0
 
 The kernel and the initrd, which has a shell, must be made first, by
 
-    $VM_DIR/enter.sh $VM_DIR/nic-guest.sh
+    $scripts/enter.sh $scripts/nic-guest.sh
 
 Documentation/dev-tools/vfio-rust/mlx5-emu-nic.rst says what to do in that guest, and has more.
 END

@@ -8,7 +8,7 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 [ $# = 3 ] || die "mutant.sh KERNEL COPY FOLDER"
 
-arguments=("M=$2" "MO=$3" "-j$(nproc)")
+arguments=("M=${2/#"$TOP"/$PLAIN_TOP}" "MO=${3/#"$TOP"/$PLAIN_TOP}" "-j$(nproc)")
 case $1 in
 stock)
 	objects=$(stock_dir)/objects

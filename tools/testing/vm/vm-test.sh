@@ -22,7 +22,8 @@ commit=$(git -C "$TOP" describe --always --abbrev=12 --dirty 2> /dev/null || ech
 mapfile -t tests < <(find "$TOP/tools" -type f | LC_ALL=C sort)
 mapfile -t code < <(find "$TOP"/{drivers,include,samples} -type f | LC_ALL=C sort)
 # In place of this shell: a signal to it would not reach vm-test.
-exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_COMMIT=$commit" "VM_CODE=$(key "${code[@]}")" \
+exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_PLAIN_TOP=$PLAIN_TOP" \
+	"VM_COMMIT=$commit" "VM_CODE=$(key "${code[@]}")" \
 	"VM_TESTS=$(key "${tests[@]}")" "VM_BUILD=$CACHE/build" \
 	"VM_STOCK=$(sources_dir)/stock" "VM_STOCK_RELEASE=$STOCK_RELEASE" \
 	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_BITMAPS=$(bitmaps_dir)" \

@@ -144,7 +144,7 @@ fn extra_arguments(extra: Extra) -> &'static [&'static str] {
 /// without instructions that copy or fill more than a word at a time. Its time goes on by a
 /// nanosecond with each of them, and to the next timer if there are none: however busy the
 /// host is.
-fn counting(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
+fn counting(machine: &Machine<'_>) -> Vec<String> {
     if !machine.scenario.machine.counted {
         return Vec::new();
     }
@@ -155,13 +155,13 @@ fn counting(machine: &Machine<'_>, dir: &Path) -> Vec<String> {
         "-cpu".to_string(),
         "max,-erms,-fsrm".to_string(),
         "-plugin".to_string(),
-        format!("{},log={}/{COUNTS}", counter.display(), dir.display()),
+        format!("{},log={COUNTS}", counter.display()),
     ]
 }
 
 /// The HCAs beside the first one, each behind a port of its name. That of one network with the
 /// first is the same as that, and so are all of four: what one saves, another loads.
-fn peers(scenario: &Scenario, properties: &str, dir: &Path) -> Vec<String> {
+fn peers(scenario: &Scenario, properties: &str) -> Vec<String> {
     let has = |extra| scenario.has(extra);
     let peers: &[(&str, &str)] = if has(Extra::Network) {
         &[("peer", ",netdev=net1")]
@@ -180,9 +180,8 @@ fn peers(scenario: &Scenario, properties: &str, dir: &Path) -> Vec<String> {
     };
     let device = |(name, properties): &(&str, &str)| {
         let device = format!(
-            "mlx5-emu,bus=rp-{name}{properties},event-log={0}/commands-{name}.log,\
-             violations-log={0}/violations-{name}.log{same}",
-            dir.display()
+            "mlx5-emu,bus=rp-{name}{properties},event-log=commands-{name}.log,\
+             violations-log=violations-{name}.log{same}"
         );
         ["-device".to_string(), device]
     };
@@ -216,7 +215,8 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
     };
     let (kept, has_kept) = kept(machine.kept);
     let mut qemu = Command::new("qemu-system-x86_64");
-    // Its sockets are there: their whole paths may be too long.
+    // Its sockets and logs are there: their whole paths may be too long for the kernel, or have
+    // a comma, which would end an option.
     qemu.current_dir(dir)
         .env("LD_PRELOAD", machine.paths.build.join("mlx5-emu.so"))
         .args(accel.args())
@@ -232,16 +232,15 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         ])
         .arg("-device")
         .arg(format!(
-            "mlx5-emu,bus=rp,event-log={0}/commands.log,violations-log={0}/{VIOLATIONS}{1}{2}{3}",
-            dir.display(),
+            "mlx5-emu,bus=rp,event-log=commands.log,violations-log={VIOLATIONS}{}{}{}",
             network(machine.scenario),
             own.properties,
             machine.properties
         ))
         .arg("-serial")
-        .arg(format!("file:{}/{CONSOLE}", dir.display()))
+        .arg(format!("file:{CONSOLE}"))
         .arg("-serial")
-        .arg(format!("file:{}/{RESULTS}", dir.display()))
+        .arg(format!("file:{RESULTS}"))
         .arg("-kernel")
         .arg(kernel::image(machine.kernel, machine.paths))
         .arg("-initrd")
@@ -266,17 +265,17 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             machine.paths.consumer.display(),
             machine.paths.build.join("precopy-info-v1.so").display(),
             kernel::image(machine.kernel, machine.paths).display(),
-            dir.join(INNER_INITRAMFS).display(),
+            machine.paths.plain(&dir.join(INNER_INITRAMFS)).display(),
             machine.kernel.name(),
             if machine.all { "vmtest.all=1" } else { "" },
             own.parameters,
             checkers(machine.kernel),
             machine.parameters
         ))
-        .args(counting(machine, dir))
+        .args(counting(machine))
         .args(kept)
         .args(own.extras.iter().copied().flat_map(extra_arguments))
-        .args(peers(machine.scenario, machine.properties, dir));
+        .args(peers(machine.scenario, machine.properties));
     qemu
 }
 
@@ -296,7 +295,7 @@ mod tests {
     #[test]
     fn hcas_that_load_what_another_saves_are_the_same() {
         for scenario in scenarios::ALL {
-            let peers = peers(scenario, ",cmd-us=7", Path::new("/dir"));
+            let peers = peers(scenario, ",cmd-us=7");
             let same = |arg: &&String| {
                 arg.contains(scenario.machine.properties) && arg.contains(",cmd-us=7")
             };

@@ -36,7 +36,7 @@ impl Cache {
     fn shell(&self, script: &str, make: Option<&Child>) -> Child {
         let mut command = Command::new("bash");
         command
-            .args(["-c", &format!(". {COMMON}; {script}")])
+            .args(["-c", &format!(". \"$0\"; {script}"), COMMON])
             .env("VFIO_MLX5_RUST_CACHE", &self.0)
             .env_remove("MAKELEVEL")
             .env_remove("VM_MAKE")

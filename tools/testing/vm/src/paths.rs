@@ -3,7 +3,10 @@
 //! Where things are: the caller, a script that made them, says so.
 
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{
+    Path,
+    PathBuf, //
+};
 
 /// Files and folders.
 #[derive(Args, Clone, Debug)]
@@ -11,6 +14,9 @@ pub struct Paths {
     /// The checkout.
     #[arg(long, env = "VM_TOP")]
     pub top: PathBuf,
+    /// The checkout, by a path without blanks and the like.
+    #[arg(long, env = "VM_PLAIN_TOP")]
+    pub plain_top: PathBuf,
     /// The commit that is checked out.
     #[arg(long, env = "VM_COMMIT", default_value = "unknown")]
     pub commit: String,
@@ -71,6 +77,14 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// A file of the checkout, by a path without blanks and the like.
+    pub fn plain(&self, file: &Path) -> PathBuf {
+        match file.strip_prefix(&self.top) {
+            Ok(rest) => self.plain_top.join(rest),
+            Err(_) => file.to_path_buf(),
+        }
+    }
+
     /// Where results go.
     pub fn out(&self) -> PathBuf {
         self.top.join("out")
