@@ -4,7 +4,8 @@
 //!
 //! A machine that is emulated keeps one core busy at most, and none while its test waits:
 //! for slow firmware, for a reset, for what must not happen within some time. So there is
-//! one for each core, and one more whenever cores were idle for a while.
+//! one for each core, and one more whenever cores were idle for a while, but no more than
+//! memory lasts for.
 
 use anyhow::{
     anyhow,
@@ -28,12 +29,24 @@ use std::{
 
 /// Most jobs at a time, for each core.
 const MOST: usize = 2;
+/// Memory that a job must find, in KiB: that of most machines.
+const MEMORY: usize = 2 << 20;
 /// How long cores must have been idle, and nothing been started.
 const WHILE: Duration = Duration::from_secs(3);
 /// How much of a core must have been.
 const SPARE: f64 = 0.5;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Most jobs at a time, with so many cores, and what /proc/meminfo says.
+fn most(cores: usize, meminfo: &str) -> usize {
+    let available = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.strip_suffix(" kB"))
+        .and_then(|kib| kib.trim().parse::<usize>().ok());
+    let most = MOST * cores;
+    available.map_or(most, |kib| (kib / MEMORY).clamp(1, most))
+}
 
 /// What the host's processors have done since it was started, in ticks.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -110,6 +123,8 @@ struct Queue<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
     cores: usize,
+    /// Most jobs at a time.
+    most: usize,
 }
 
 /// A job that runs.
@@ -131,8 +146,8 @@ impl<T> Queue<T> {
     fn next(&self) -> Option<(T, Running<'_, T>)> {
         let mut state = self.lock();
         loop {
-            let room = state.running < self.cores
-                || (state.running < MOST * self.cores && state.has_spare(self.cores));
+            let room = state.running < self.most
+                && (state.running < self.cores || state.has_spare(self.cores));
             if room || state.jobs.is_empty() {
                 break;
             }
@@ -150,6 +165,8 @@ impl<T> Queue<T> {
 /// Does all jobs, and begins with the first. Fails if one has, when all have ended.
 pub fn run<T: Send>(jobs: Vec<T>, work: impl Fn(T) -> Result<()> + Sync) -> Result<()> {
     let cores = thread::available_parallelism().map_or(1, |n| n.get());
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let most = most(cores, &meminfo);
     let queue = Queue {
         state: Mutex::new(State {
             jobs: jobs.into(),
@@ -159,6 +176,7 @@ pub fn run<T: Send>(jobs: Vec<T>, work: impl Fn(T) -> Result<()> + Sync) -> Resu
         }),
         changed: Condvar::new(),
         cores,
+        most,
     };
     thread::scope(|scope| {
         let worker = || -> Result<()> {
@@ -168,7 +186,7 @@ pub fn run<T: Send>(jobs: Vec<T>, work: impl Fn(T) -> Result<()> + Sync) -> Resu
             }
             result
         };
-        let threads: Vec<_> = (0..MOST * cores).map(|_| scope.spawn(worker)).collect();
+        let threads: Vec<_> = (0..most).map(|_| scope.spawn(worker)).collect();
         let ends: Vec<Result<()>> = threads
             .into_iter()
             .map(|thread| {
@@ -190,6 +208,15 @@ mod tests {
     };
 
     const STAT: &str = "cpu  100 0 40 50 10 0 0 0 7 0\ncpu0 1 2 3 4\nintr 1\n";
+
+    #[test]
+    fn memory_lasts_for_all_jobs() {
+        let meminfo = |gib: usize| format!("MemTotal: 1 kB\nMemAvailable:  {} kB\n", gib << 20);
+        assert_eq!(most(4, &meminfo(64)), 8);
+        assert_eq!(most(4, &meminfo(7)), 3);
+        assert_eq!(most(4, &meminfo(1)), 1);
+        assert_eq!(most(4, ""), 8);
+    }
 
     #[test]
     fn idle_time_is_read() {
