@@ -25,14 +25,15 @@ set -euo pipefail
 TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma cargo-mutants tools mlx5-emu'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/requirements.sh
+. "$VM_DIR/requirements.sh"
 [ $# != 0 ] || die "what is to be prepared? 'for COMMAND', or some of: $TARGETS"
 [ "$1" = for ] || for target; do
 	[[ " $TARGETS " == *" $target "* ]] ||
 		die "nothing is prepared for '$target', but for: $TARGETS"
 done
-as_root "$0" "$@"
-give_back
-trap give_back EXIT
+need_processor "$(uname -m)"
+need_memory "$([ "$1" != for ] || echo "${2:?}")" ""
 
 # The step that runs: a process group of its own, which would outlive this shell.
 running=
@@ -48,13 +49,16 @@ end() {
 number=0
 # How many there are, when that is known.
 total=
+# Whether steps are only counted, with the disk that those take that are not made yet.
 counting=
-# step TITLE EXPECTATION COMMAND...
+disk=0
+# step STAGE TITLE EXPECTATION COMMAND...
 step() {
-	local title=$1 expect=$2 begin=$SECONDS log status=0 line
-	shift 2
+	local stage=$1 title=$2 expect=$3 begin=$SECONDS log status=0 line
+	shift 3
 	if [ -n "$counting" ]; then
 		total=$((total + 1))
+		count_disk "$stage"
 		return
 	fi
 	number=$((number + 1))
@@ -92,16 +96,7 @@ step() {
 
 enter=$VM_DIR/enter.sh
 # build TITLE EXPECTATION WHAT
-build() { step "$1" "$2" locked build "$enter" "$VM_DIR/build.sh" "$3"; }
-
-# What is needed is only known when there is a runner to be asked.
-step "a Debian with the toolchain and QEMU" "2 min" locked sysroot "$VM_DIR/sysroot.sh"
-targets=" $* "
-if [ "$1" = for ]; then
-	shift
-	build "vm-test, which starts test machines" "30 s" runner
-	targets=" $("$VM_DIR/vm-test.sh" --needs "$@") "
-fi
+build() { step cargo "$1" "$2" locked build "$enter" "$VM_DIR/build.sh" "$3"; }
 
 # needed TARGET...: whether one of them is to be made.
 needed() {
@@ -114,52 +109,52 @@ needed() {
 
 make_targets() {
 	if needed sources stock intree kunit bare builtin debug kunit-debug rdma; then
-		step "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
+		step sources "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
 	if needed stock intree kunit bare builtin debug kunit-debug mlx5-emu; then
-		step "QEMU's device headers" "30 s" locked qemu-headers "$enter" "$VM_DIR/qemu-headers.sh"
+		step qemu_headers "QEMU's device headers" "30 s" locked qemu-headers "$enter" "$VM_DIR/qemu-headers.sh"
 	fi
 	if needed stock intree kunit bare builtin debug kunit-debug; then
 		build "the emulated HCA" "30 s" emu
 		build "vfio-mig, and the program in test machines" "1 min" guest
-		step "ethtool, ip and tc for test machines" "10 s" locked net-tools "$enter" "$VM_DIR/net-tools.sh"
+		step net_tools "ethtool, ip and tc for test machines" "10 s" locked net-tools "$enter" "$VM_DIR/net-tools.sh"
 	fi
 	if needed stock; then
-		step "Rust crates of the stock kernel, the C driver" "3 min" \
+		step stock "Rust crates of the stock kernel, the C driver" "3 min" \
 			locked stock "$enter" "$VM_DIR/stock.sh"
-		step "the stock kernel's VFIO with dirty bitmaps" "20 s" \
+		step bitmaps "the stock kernel's VFIO with dirty bitmaps" "20 s" \
 			locked bitmaps "$enter" "$VM_DIR/bitmaps.sh"
 		build "our module for the stock kernel" "30 s" module
 	fi
 	if needed intree kunit bare builtin debug kunit-debug; then
-		step "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
+		step intree "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
 	fi
 	if needed kunit; then
 		build "our modules with their KUnit tests" "1 min" kunit
 	fi
 	if needed bare; then
-		step "the same without checkers" "8 min" locked intree "$enter" "$VM_DIR/bare.sh"
+		step bare "the same without checkers" "8 min" locked intree "$enter" "$VM_DIR/bare.sh"
 	fi
 	if needed builtin; then
-		step "the same with our driver in the image" "15 min" locked intree "$enter" "$VM_DIR/builtin.sh"
+		step builtin "the same with our driver in the image" "15 min" locked intree "$enter" "$VM_DIR/builtin.sh"
 	fi
 	if needed debug kunit-debug; then
-		step "the same with all checkers" "25 min" locked intree "$enter" "$VM_DIR/debug.sh"
+		step debug "the same with all checkers" "25 min" locked intree "$enter" "$VM_DIR/debug.sh"
 	fi
 	if needed kunit-debug; then
 		build "our modules with their KUnit tests, for that" "1 min" kunit-debug
 	fi
 	if needed intree debug; then
-		step "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
+		step selftests "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
 	fi
 	if needed intree consumer; then
-		step "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
+		step consumer "the QEMU that uses VFs" "10 s" locked consumer "$enter" "$VM_DIR/consumer.sh"
 	fi
 	if needed rdma; then
-		step "a test of rdma-core's driver" "10 s" locked rdma "$enter" "$VM_DIR/rdma.sh"
+		step rdma "a test of rdma-core's driver" "10 s" locked rdma "$enter" "$VM_DIR/rdma.sh"
 	fi
 	if needed cargo-mutants; then
-		step "cargo-mutants" "3 min" locked cargo-mutants "$enter" "$VM_DIR/cargo-mutants.sh"
+		step cargo_mutants "cargo-mutants" "3 min" locked cargo-mutants "$enter" "$VM_DIR/cargo-mutants.sh"
 	fi
 	if needed fuzz; then
 		build "the programs that fuzz" "1 min" fuzz
@@ -171,8 +166,54 @@ make_targets() {
 		build "the emulated HCA, for a person" "1 min" nic
 	fi
 }
-total=$number
-counting=yes
-make_targets
-counting=
+# is_made STAGE: whether it takes no more room. What cargo builds is counted once.
+is_made() {
+	case $1 in
+	sysroot) [ "$where" = host ] || [ -e "$(sysroot_dir)" ] ;;
+	cargo) [[ -e $CACHE/build/vm-test || $counted == *" cargo "* ]] ;;
+	# The source is a link to that which is there.
+	qemu_headers) [[ -e $(qemu_source_dir) || -e $(sources_dir) || $counted == *" sources "* ]] ;;
+	intree | bare | builtin | debug) [ -e "$("$1_dir")/objects/arch/x86/boot/bzImage" ] ;;
+	*) [ -e "$("$1_dir")" ] ;;
+	esac
+}
+
+# count_disk STAGE: adds what it takes.
+count_disk() {
+	local mib=DISK_$1
+	is_made "$1" || { counted+="$1 " disk=$((disk + ${!mib})); }
+}
+
+# count: how many steps there are, and whether there is room for what they make.
+count() {
+	total=$number disk=0 counted=' ' counting=yes
+	[ "$number" != 0 ] || first_steps
+	make_targets
+	counting=
+	need_disk "$CACHE" "$disk" "what is to be made"
+	need_disk "$OUT" "$DISK_out" "what is reported"
+}
+
+first_steps() {
+	step sysroot "a Debian with the toolchain and QEMU" "2 min" locked sysroot "$VM_DIR/sysroot.sh"
+	[ -z "$runner" ] || build "vm-test, which starts test machines" "30 s" runner
+}
+
+where=$("$enter" --where)
+# What is needed is only known for certain when there is a runner to be asked.
+arguments=("$@") runner='' targets=" $* "
+if [ "$1" = for ]; then
+	shift
+	runner=yes targets=" $(likely_targets "$@") "
+fi
+count
+as_root "$0" "${arguments[@]}"
+give_back
+trap give_back EXIT
+total=
+first_steps
+if [ -n "$runner" ]; then
+	targets=" $("$VM_DIR/vm-test.sh" --needs "$@") "
+fi
+count
 make_targets

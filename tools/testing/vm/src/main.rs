@@ -505,6 +505,11 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        env,
+        fs,
+        process, //
+    };
 
     const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
 
@@ -545,6 +550,54 @@ mod tests {
         for command in commands {
             assert!(needed(Path::new(TOP), &command).is_err(), "{command:?}");
         }
+    }
+
+    /// A command line without paths.
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    /// What requirements.sh takes to be needed by a command of vm-test.
+    fn likely(arguments: &[&str]) -> String {
+        let cache = env::temp_dir().join(format!("vm-test-likely-{}", process::id()));
+        let script = r#". "$0/common.sh"; . "$VM_DIR/requirements.sh"; likely_targets "$@""#;
+        let output = process::Command::new("bash")
+            .args(["-c", script, env!("CARGO_MANIFEST_DIR")])
+            .args(arguments)
+            .env("VFIO_MLX5_RUST_CACHE", &cache)
+            .output()
+            .unwrap();
+        fs::remove_dir_all(cache).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_string()
+    }
+
+    #[test]
+    fn what_a_command_needs_is_known_without_this_program() {
+        let commands: [&[&str]; 13] = [
+            &["run"],
+            &["run", "--runs=3"],
+            &["run-qemu"],
+            &["run-net"],
+            &["check"],
+            &["check", "--all", "--seed=1"],
+            &["check-qemu-faults"],
+            &["fuzz", "--target=stream"],
+            &["bench"],
+            &["campaign", "--hours=1"],
+            &["mutants"],
+            &["bench-table"],
+            &["scenario", "--kernel=bare", "--", "migrate"],
+        ];
+        for arguments in commands {
+            let line = Line::parse_from([&"vm-test"].into_iter().chain(arguments));
+            let needs = needs::line(&needed(Path::new(TOP), &line.command).unwrap());
+            assert_eq!(likely(arguments), needs, "{arguments:?}");
+        }
+        // Of a part it is not.
+        assert_eq!(likely(&["check", "--only=shell scripts"]), "");
     }
 
     #[test]
