@@ -50,7 +50,8 @@ help:
 	@echo '                      run one scenario in one test machine; FAULT=NAME: a fault of'
 	@echo '                      the C driver, for SCENARIO=c-driver'
 	@echo 'make list             show all scenarios'
-	@echo 'make clean            remove results and objects; caches stay'
+	@echo 'make clean            remove results and objects; the cache stays'
+	@echo 'make distclean        remove the cache, too: all that make has downloaded and built'
 
 # $(call vm-test,COMMAND ARGUMENT...): with what it needs, made before, and names looked up
 # before that. In place of the shell: make's signal to that would not reach them.
@@ -152,10 +153,15 @@ clean:
 		-o -name '*_generated.rs' -o -name '*_generated.h' -o -name '*.rmeta' \
 		-o -name kernel_names.txt \) -exec rm -f {} +
 
+distclean:
+	@$(VM)/names.sh judge $@
+	@$(VM)/distclean.sh
+	@$(MAKE) --no-print-directory clean
+
 # A name is not written into the text of a shell.
 .DEFAULT:
 	@echo "there is no such target: make $$GOALS; make without one shows all" >&2; exit 2
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign mutants bench-table tools mlx5-emu intree debug scenario list modules clean
+.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign mutants bench-table tools mlx5-emu intree debug scenario list modules clean distclean

@@ -45,6 +45,13 @@ plain "$TOP" || PLAIN_TOP=/checkout
 
 mkdir -p "$CACHE/locks" ||
 	die "the cache cannot be there; XDG_CACHE_HOME can be another folder than ~/.cache"
+# Backups leave out a folder with this file (bford.info/cachedir), and distclean.sh removes what
+# is in it. A folder that had other files before is not all ours.
+TAG=$CACHE/CACHEDIR.TAG
+if [ ! -e "$TAG" ] && [ "$(ls -A "$CACHE")" = locks ]; then
+	printf '%s\n' 'Signature: 8a477f597d28d172789f06886806bc55' \
+		'# The cache of vfio-mlx5-rust.' > "$TAG"
+fi
 mkdir -p "$OUT/log"
 
 # key TEXT-OR-FILE...: a digest of the contents of files, and of other words.
