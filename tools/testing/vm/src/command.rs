@@ -56,7 +56,8 @@ fn kept(folder: Option<&Path>) -> (Vec<String>, &'static str) {
         "-fsdev".to_string(),
         format!(
             "local,id=kept,path={},security_model=none",
-            folder.display()
+            // QEMU takes two commas for one of a name.
+            folder.display().to_string().replace(',', ",,")
         ),
         "-device".to_string(),
         "virtio-9p-pci,fsdev=kept,mount_tag=kept".to_string(),
