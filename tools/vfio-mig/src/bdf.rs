@@ -33,6 +33,21 @@ impl fmt::Display for Bdf {
 #[error("not a PCI address, such as 0000:01:00.2 or 01:00.2")]
 pub struct NotABdf;
 
+impl Bdf {
+    /// The function whose routing id is `by` more: a VF's, from that of its PF. `None` if that is
+    /// beyond the last bus.
+    pub fn later_by(self, by: u32) -> Option<Self> {
+        let id = u32::from(self.bus) << 8 | u32::from(self.device) << 3 | u32::from(self.function);
+        let id = u16::try_from(id + by).ok()?;
+        Some(Self {
+            domain: self.domain,
+            bus: (id >> 8) as u8,
+            device: (id >> 3) as u8 & 0x1f,
+            function: id as u8 & 7,
+        })
+    }
+}
+
 fn hex(text: &str, max_digits: usize) -> Result<u32, NotABdf> {
     if text.is_empty() || text.len() > max_digits || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(NotABdf);
@@ -74,6 +89,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Bdf>().unwrap().to_string(), shown);
         }
+    }
+
+    #[test]
+    fn routing_ids_go_on_behind_the_last_function() {
+        let first: Bdf = "01:1f.6".parse().unwrap();
+        let later = |by| first.later_by(by).map(|one| one.to_string());
+        assert_eq!(later(1).as_deref(), Some("0000:01:1f.7"));
+        assert_eq!(later(2).as_deref(), Some("0000:02:00.0"));
+        assert_eq!(later(0x10000), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use crate::{
     address::Address,
+    host::problem::Problem,
     reason::{
         reason,
         state_remedy,
@@ -232,6 +233,9 @@ pub enum Error {
         /// What its registers say.
         status: u32,
     },
+    /// The host, or what was to be changed there.
+    #[error(transparent)]
+    Host(#[from] Problem),
     /// A system call failed.
     #[error("{what}: {}", with_remedy(.source))]
     Io {
@@ -316,6 +320,7 @@ impl Error {
             | Self::Io { source, .. }
             | Self::Hinted { source, .. } => errno_of(source),
             Self::Interrupted { .. } => Some(libc::EINTR),
+            Self::Host(problem) => problem.errno(),
             Self::NotAbandoned { source, .. }
             | Self::NotFreed { source, .. }
             | Self::NotPutBack { source, .. }

@@ -25,7 +25,12 @@ fn holds(process: &Path, files: &[PathBuf]) -> bool {
 /// A process that has one of `files` open: its name and id. `None` if there is
 /// none, or none that may be seen.
 pub fn find(files: &[PathBuf]) -> Option<String> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
+    find_in(Path::new("/proc"), files)
+}
+
+/// As [`find`], where `proc` has the processes.
+pub fn find_in(proc: &Path, files: &[PathBuf]) -> Option<String> {
+    let processes = fs::read_dir(proc).ok()?.flatten();
     for process in processes {
         let name = process.file_name();
         let Some(id) = name.to_str().and_then(|id| id.parse::<u32>().ok()) else {

@@ -5,6 +5,7 @@
 mod complete;
 mod destination;
 mod dirty;
+mod doctor;
 mod examples;
 mod files;
 mod fuzz;
@@ -126,6 +127,7 @@ enum Command {
     /// stands for some pages, of which none, few, many or all are dirty. A device without a
     /// driver in a guest does not write. The kernel needs CONFIG_IOMMUFD_DRIVER.
     Dirty(dirty::Args),
+    Doctor(doctor::Args),
     Test(test::Args),
     Stress(stress::Args),
     Fuzz(fuzz::Args),
@@ -341,6 +343,7 @@ fn run(cli: Cli) -> u8 {
         Command::Receive(args) => receive::run(&args, json).map(good),
         Command::Watch(args) => watch::run(&args, json).map(good),
         Command::Dirty(args) => dirty::run(&args, json).map(good),
+        Command::Doctor(args) => doctor::run(&args, json),
         Command::Test(args) => test::run(&args, json),
         Command::Stress(args) => stress::run(&args, json).map(good),
         Command::Fuzz(args) => fuzz::run(&args, json).map(good),

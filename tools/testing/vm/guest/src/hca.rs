@@ -18,6 +18,7 @@ use std::{
 };
 use vfio_mig::{
     bdf::Bdf,
+    host::devlink,
     sysfs, //
 };
 
@@ -97,6 +98,11 @@ impl Pf {
         Ok(Self { bdf })
     }
 
+    /// The one with an address.
+    pub fn of_address(bdf: Bdf) -> Self {
+        Self { bdf }
+    }
+
     /// All of them, where there are several.
     pub fn all() -> Result<Vec<Self>> {
         let found = find("0x101d")?;
@@ -159,7 +165,7 @@ impl Pf {
 
     /// Has mlx5_core tear it down and set it up again. Its VFs stay.
     pub fn reload(&self) -> Result<()> {
-        crate::devlink::reload(&self.bdf.to_string())
+        Ok(devlink::reload(self.bdf)?)
     }
 
     /// Binds it to mlx5_core, or takes it from there.

@@ -10,7 +10,6 @@
 mod campaign;
 mod cgroup;
 mod count;
-mod devlink;
 mod events;
 mod fault;
 mod frames;
@@ -21,6 +20,7 @@ mod inner;
 mod kmsg;
 mod leaks;
 mod lie;
+mod link;
 mod net;
 mod packet_socket;
 mod qemu;

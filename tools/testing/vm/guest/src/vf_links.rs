@@ -2,17 +2,21 @@
 
 //! `ip link set PF vf N`, and what `ip -s link show PF` tells of VFs.
 
-use crate::devlink::{
+use crate::link::{
     interface_header,
-    Netlink,
+    request,
     INTERFACE_HEADER,
-    NLMSG_HEADER,
     RTM_SETLINK, //
 };
 use anyhow::{
     bail,
     Context,
     Result, //
+};
+use vfio_mig::host::netlink::{
+    attribute,
+    attributes,
+    NESTED, //
 };
 
 // include/uapi/linux/rtnetlink.h
@@ -34,8 +38,6 @@ const IFLA_VF_STATS_RX_DROPPED: u16 = 7;
 const IFLA_VF_STATS_TX_DROPPED: u16 = 8;
 /// MAX_ADDR_LEN
 const ADDRESS_LEN: usize = 32;
-/// Attributes that have others in them say so in their type.
-const NLA_F_NESTED: u16 = 1 << 15;
 
 /// The address of an interface.
 pub type Mac = [u8; 6];
@@ -86,28 +88,6 @@ pub struct VfLink {
     pub sent: (u64, u64),
 }
 
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// The attributes of a message, or in another attribute.
-fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
-    let mut found = Vec::new();
-    while let [a, b, c, d, ..] = *bytes {
-        let len = usize::from(u16::from_ne_bytes([a, b]));
-        let Some(value) = bytes.get(4..len) else {
-            break;
-        };
-        found.push((u16::from_ne_bytes([c, d]) & !NLA_F_NESTED, value));
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    found
-}
-
 fn words(values: &[u32]) -> Vec<u8> {
     values
         .iter()
@@ -135,10 +115,10 @@ pub fn set(pf: &str, vf: u32, setting: Setting) -> Result<()> {
         Setting::Link(state) => attribute(IFLA_VF_LINK_STATE, &words(&[vf, state as u32])),
         Setting::Trust(on) => attribute(IFLA_VF_TRUST, &words(&[vf, on.into()])),
     };
-    let info = attribute(IFLA_VF_INFO | NLA_F_NESTED, &setting);
-    let list = attribute(IFLA_VFINFO_LIST | NLA_F_NESTED, &info);
+    let info = attribute(IFLA_VF_INFO | NESTED, &setting);
+    let list = attribute(IFLA_VFINFO_LIST | NESTED, &info);
     let message = [interface_header(pf)?, list].concat();
-    Netlink::open(libc::NETLINK_ROUTE)?.request(RTM_SETLINK, &message)?;
+    request(RTM_SETLINK, &message)?;
     Ok(())
 }
 
@@ -183,10 +163,8 @@ impl VfLink {
 pub fn show(pf: &str) -> Result<Vec<VfLink>> {
     let mask = attribute(IFLA_EXT_MASK, &words(&[RTEXT_FILTER_VF]));
     let message = [interface_header(pf)?, mask].concat();
-    let answer = Netlink::open(libc::NETLINK_ROUTE)?.request(RTM_GETLINK, &message)?;
-    let all = answer
-        .get(NLMSG_HEADER + INTERFACE_HEADER..)
-        .unwrap_or_default();
+    let answer = request(RTM_GETLINK, &message)?;
+    let all = answer.get(INTERFACE_HEADER..).unwrap_or_default();
     for (kind, list) in attributes(all) {
         if kind == IFLA_VFINFO_LIST {
             let infos = attributes(list).into_iter();

@@ -4,7 +4,7 @@
 
 use super::Statistics;
 use crate::{
-    devlink,
+    link,
     sys, //
 };
 use anyhow::{
@@ -67,7 +67,7 @@ impl Host {
             }
         });
         let namespace = told.recv()??;
-        devlink::move_interface(interface, namespace.as_fd())
+        link::move_interface(interface, namespace.as_fd())
             .with_context(|| format!("moving {interface}"))?;
         let host = Self {
             interface: interface.to_string(),

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Two hosts: what the source and the destination of a migration must have in common.
+
+use super::{
+    report::{
+        Adapter,
+        Check,
+        Report,
+        Verdict,
+        VERSION, //
+    },
+    versions, //
+};
+use crate::host::problem::Problem;
+use serde_json::Value;
+use std::{
+    fs,
+    path::Path, //
+};
+
+/// Reads the report of another host.
+pub fn read(path: &Path) -> Result<Report, Problem> {
+    let wrong = |why: String| Problem::NoReport {
+        path: path.display().to_string(),
+        why,
+    };
+    let text = fs::read_to_string(path).map_err(|err| wrong(err.to_string()))?;
+    let value: Value =
+        serde_json::from_str(&text).map_err(|err| wrong(format!("not a report: {err}")))?;
+    match value["version"].as_u64() {
+        Some(version) if version == u64::from(VERSION) => {
+            serde_json::from_value(value).map_err(|err| wrong(format!("not a report: {err}")))
+        }
+        Some(version) => Err(wrong(format!(
+            "a report of version {version}, and this tool reads version {VERSION}"
+        ))),
+        None => Err(wrong("not a report: it has no version".to_string())),
+    }
+}
+
+/// What differs between two adapters so that firmware may refuse the other one's state.
+fn difference(here: &Adapter, there: &Adapter) -> Option<String> {
+    let fields = [
+        ("device id", &here.device, &there.device),
+        ("PSID", &here.psid, &there.psid),
+        ("firmware", &here.firmware, &there.firmware),
+    ];
+    let differing = fields.iter().find(|(_, here, there)| here != there)?;
+    let shown = |value: &Option<String>| value.clone().unwrap_or("unknown".to_string());
+    let (field, here, there) = differing;
+    Some(format!(
+        "{field} is {} here, and {} there",
+        shown(here),
+        shown(there)
+    ))
+}
+
+/// Compares an adapter with those of the other host.
+fn adapter(here: &Adapter, there: &[Adapter]) -> Check {
+    let name = format!("{} there", here.pf);
+    let same = there.iter().find(|there| difference(here, there).is_none());
+    if let Some(same) = same {
+        return Check::ok(
+            name,
+            format!("{} is the same, with the same firmware", same.pf),
+        );
+    }
+    match there {
+        [] => Check::missing(name, "the other host has no PF of a ConnectX"),
+        [there, ..] => {
+            let found = difference(here, there).unwrap_or_default();
+            Check::missing(name, format!("{}: {found}", there.pf))
+                .say("use cards of one model (PSID), and install one version of firmware on both")
+        }
+    }
+}
+
+/// Compares a host with the other one's report.
+pub fn checks(here: &Report, there: &Report) -> Vec<Check> {
+    let host = match there.host.as_str() {
+        "" => "the other host",
+        host => host,
+    };
+    let missing: Vec<&str> = there
+        .checks
+        .iter()
+        .filter(|check| check.verdict == Verdict::Missing)
+        .map(|check| check.name.as_str())
+        .collect();
+    let mut checks = vec![match missing.is_empty() {
+        true => Check::ok("other host", format!("nothing is missing on {host}")),
+        false => {
+            let found = format!("missing on {host}: {}", missing.join(", "));
+            Check::missing("other host", found).say("run vfio-mig doctor there")
+        }
+    }];
+    checks.extend(
+        here.adapters
+            .iter()
+            .map(|here| adapter(here, &there.adapters)),
+    );
+    let version = |report: &Report| versions::find(report.qemu.as_deref()?);
+    if let (Some(ours), Some(theirs)) = (version(here), version(there)) {
+        checks.push(match ours == theirs {
+            true => Check::ok("QEMU there", theirs),
+            false => Check::warning("QEMU there", format!("{theirs}, and {ours} here")).say(
+                "QEMU migrates to the same or a later version, with a machine type that both have",
+            ),
+        });
+    }
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        doctor,
+        host::fake::Fake, //
+    };
+
+    fn report(fake: &Fake) -> Report {
+        doctor::examine(&fake.host(), None, None).unwrap()
+    }
+
+    #[test]
+    fn two_hosts_must_have_the_same_firmware() {
+        let [here, there] = ["here", "there"].map(Fake::new);
+        let verdict = |there: &Fake| {
+            let all = checks(&report(&here), &report(there));
+            all.into_iter()
+                .find(|check| check.name == "0000:01:00.0 there")
+                .unwrap()
+        };
+        assert_eq!(verdict(&there).verdict, Verdict::Ok);
+        there.devlink(|state| {
+            state.info.as_mut().unwrap().firmware = Some("28.43.2026".to_string());
+        });
+        let found = verdict(&there);
+        assert_eq!(found.verdict, Verdict::Missing);
+        assert!(
+            found
+                .found
+                .contains("firmware is 28.41.1000 here, and 28.43.2026 there"),
+            "{found:?}"
+        );
+        there.devlink(|state| state.info.as_mut().unwrap().psid = None);
+        assert!(verdict(&there).found.contains("unknown there"));
+        there.remove("sys/bus/pci/devices/0000:01:00.0");
+        for vf in ["0000:01:00.2", "0000:01:00.3"] {
+            there.remove(&format!("sys/bus/pci/devices/{vf}"));
+        }
+        assert!(verdict(&there).found.contains("no PF of a ConnectX"));
+        // What is missing there is missing.
+        let all = checks(&report(&here), &report(&there));
+        assert!(all[0].found.contains("adapter"), "{:?}", all[0]);
+    }
+
+    #[test]
+    fn a_report_survives_its_file() {
+        let fake = Fake::new("file");
+        let report = report(&fake);
+        let path = fake.host().at("/report");
+        fs::write(&path, serde_json::to_string(&report).unwrap()).unwrap();
+        assert_eq!(read(&path).unwrap(), report);
+        for (text, words) in [
+            ("", "not a report"),
+            ("[]", "no version"),
+            (r#"{"version": 2}"#, "version 2"),
+            (r#"{"version": 1}"#, "not a report"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let err = read(&path).unwrap_err().to_string();
+            assert!(
+                err.contains(words) && err.contains("doctor --json"),
+                "{err}"
+            );
+        }
+        let err = read(Path::new("/nonexistent")).unwrap_err().to_string();
+        assert!(err.contains("/nonexistent: No such file"), "{err}");
+    }
+}

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Netlink: requests, their attributes, and what the kernel answers.
+
+use crate::uapi;
+use nix::sys::socket::{
+    recv,
+    send,
+    socket,
+    AddressFamily,
+    MsgFlags,
+    SockFlag,
+    SockProtocol,
+    SockType, //
+};
+use std::{
+    fmt, io,
+    os::fd::{
+        AsFd,
+        AsRawFd,
+        OwnedFd, //
+    },
+};
+
+// include/uapi/linux/netlink.h
+const HEADER: usize = 16;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+/// An answer repeats the request without its payload.
+const NLM_F_CAPPED: u16 = 0x100;
+/// An answer has attributes.
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+/// Attributes that have others in them say so in their type.
+pub const NESTED: u16 = 1 << 15;
+
+// include/uapi/linux/genetlink.h
+const GENERIC_HEADER: usize = 4;
+const GENL_ID_CTRL: u16 = 0x10;
+const CTRL_CMD_GETFAMILY: u8 = 3;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+
+/// Largest answer: the kernel fills 32 KiB at most of each piece of a list.
+const ANSWER: usize = 1 << 16;
+
+/// Why a request has failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The errno.
+    pub source: io::Error,
+    /// What the kernel says about it.
+    pub words: Option<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.words {
+            Some(words) => write!(f, "{words} ({})", self.source),
+            None => self.source.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<io::Error> for Failure {
+    fn from(source: io::Error) -> Self {
+        Self {
+            source,
+            words: None,
+        }
+    }
+}
+
+impl From<nix::Error> for Failure {
+    fn from(errno: nix::Error) -> Self {
+        io::Error::from(errno).into()
+    }
+}
+
+impl Failure {
+    /// The kernel says something that no kernel should say.
+    fn malformed() -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, "a malformed answer").into()
+    }
+}
+
+/// One attribute of a message.
+pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// One attribute whose value is a text.
+pub fn text_attribute(kind: u16, text: &str) -> Vec<u8> {
+    attribute(kind, &[text.as_bytes(), &[0]].concat())
+}
+
+/// The attributes of a message, or in another attribute.
+pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
+    let mut found = Vec::new();
+    while let [a, b, c, d, ..] = *bytes {
+        let len = usize::from(u16::from_ne_bytes([a, b]));
+        let Some(value) = bytes.get(4..len) else {
+            break;
+        };
+        found.push((u16::from_ne_bytes([c, d]) & !NESTED, value));
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    found
+}
+
+/// The value of a text attribute.
+pub fn text_of(value: &[u8]) -> String {
+    let end = value.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into_owned()
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// The word at an offset.
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// What a datagram says.
+#[derive(Debug)]
+enum End {
+    /// There is more to come.
+    Open,
+    /// That is all.
+    Done,
+}
+
+/// Takes the messages of a datagram: their payloads go to `found`.
+fn take(mut datagram: &[u8], found: &mut Vec<Vec<u8>>) -> Result<End, Failure> {
+    while !datagram.is_empty() {
+        let len = u32_at(datagram, 0).ok_or_else(Failure::malformed)? as usize;
+        let kind = u16_at(datagram, 4).ok_or_else(Failure::malformed)?;
+        let flags = u16_at(datagram, 6).ok_or_else(Failure::malformed)?;
+        let payload = datagram.get(HEADER..len).ok_or_else(Failure::malformed)?;
+        match kind {
+            NLMSG_ERROR => return answered(payload, flags).map(|()| End::Done),
+            // A list that has failed half way says so at its end.
+            NLMSG_DONE => {
+                let status = u32_at(payload, 0).unwrap_or(0) as i32;
+                return match status {
+                    0.. => Ok(End::Done),
+                    _ => Err(io::Error::from_raw_os_error(-status).into()),
+                };
+            }
+            _ => found.push(payload.to_vec()),
+        }
+        datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(End::Open)
+}
+
+/// What an acknowledgement says: a struct nlmsgerr, and maybe attributes.
+fn answered(payload: &[u8], flags: u16) -> Result<(), Failure> {
+    let status = u32_at(payload, 0).ok_or_else(Failure::malformed)? as i32;
+    if status == 0 {
+        return Ok(());
+    }
+    let request = match flags & NLM_F_CAPPED {
+        0 => u32_at(payload, 4).unwrap_or(0) as usize,
+        _ => HEADER,
+    };
+    let rest = payload.get(4 + request.next_multiple_of(4)..);
+    let words = rest
+        .filter(|_| flags & NLM_F_ACK_TLVS != 0)
+        .and_then(|rest| {
+            let all = attributes(rest);
+            let (_, words) = all
+                .into_iter()
+                .find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)?;
+            Some(text_of(words))
+        });
+    Err(Failure {
+        source: io::Error::from_raw_os_error(-status),
+        words,
+    })
+}
+
+/// A netlink socket.
+pub struct Netlink(OwnedFd);
+
+impl Netlink {
+    /// Opens one of rtnetlink, in the caller's network namespace.
+    pub fn route() -> Result<Self, Failure> {
+        Self::open(SockProtocol::NetlinkRoute)
+    }
+
+    fn open(protocol: SockProtocol) -> Result<Self, Failure> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        // Without them there are fewer words, and that is all.
+        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+            let _ = uapi::set_socket_option(fd.as_fd(), libc::SOL_NETLINK, option, 1);
+        }
+        Ok(Self(fd))
+    }
+
+    /// Sends a request. Returns the messages that come before its acknowledgement.
+    pub fn request(&self, kind: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        self.exchange(kind, NLM_F_REQUEST | NLM_F_ACK, payload)
+    }
+
+    fn exchange(&self, kind: u16, flags: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        let len = HEADER + payload.len();
+        let mut message = (len as u32).to_ne_bytes().to_vec();
+        message.extend(kind.to_ne_bytes());
+        message.extend(flags.to_ne_bytes());
+        message.extend([0; 8]);
+        message.extend(payload);
+        send(self.0.as_raw_fd(), &message, MsgFlags::empty())?;
+        let mut found = Vec::new();
+        let mut datagram = vec![0; ANSWER];
+        loop {
+            let len = match recv(self.0.as_raw_fd(), &mut datagram, MsgFlags::empty()) {
+                Err(nix::Error::EINTR) => continue,
+                received => received?,
+            };
+            if let End::Done = take(&datagram[..len], &mut found)? {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// A family of generic netlink.
+pub struct Generic {
+    netlink: Netlink,
+    family: u16,
+}
+
+impl Generic {
+    /// Looks a family up. ENOENT if the kernel does not have it.
+    pub fn open(name: &str) -> Result<Self, Failure> {
+        let netlink = Netlink::open(SockProtocol::NetlinkGeneric)?;
+        let request = [
+            &[CTRL_CMD_GETFAMILY, 1, 0, 0],
+            &text_attribute(CTRL_ATTR_FAMILY_NAME, name)[..],
+        ];
+        let answers = netlink.request(GENL_ID_CTRL, &request.concat())?;
+        let family = answers.iter().find_map(|answer| {
+            let all = attributes(answer.get(GENERIC_HEADER..)?);
+            let (_, id) = all
+                .into_iter()
+                .find(|(kind, _)| *kind == CTRL_ATTR_FAMILY_ID)?;
+            u16_at(id, 0)
+        });
+        Ok(Self {
+            netlink,
+            family: family.ok_or_else(Failure::malformed)?,
+        })
+    }
+
+    /// Sends a command. Returns the attributes of each answer.
+    pub fn command(&self, command: u8, attributes: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        self.exchange(command, NLM_F_REQUEST | NLM_F_ACK, attributes)
+    }
+
+    /// Asks for a list. Returns the attributes of each entry.
+    pub fn list(&self, command: u8, attributes: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        self.exchange(command, NLM_F_REQUEST | NLM_F_DUMP, attributes)
+    }
+
+    fn exchange(
+        &self,
+        command: u8,
+        flags: u16,
+        attributes: &[u8],
+    ) -> Result<Vec<Vec<u8>>, Failure> {
+        let request = [&[command, 1, 0, 0], attributes].concat();
+        let answers = self.netlink.exchange(self.family, flags, &request)?;
+        let without_header = |answer: Vec<u8>| answer.get(GENERIC_HEADER..).map(<[u8]>::to_vec);
+        Ok(answers.into_iter().filter_map(without_header).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message as the kernel sends it.
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let len = HEADER + payload.len();
+        let mut bytes = (len as u32).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn attributes_are_read_as_they_were_written() {
+        let inner = text_attribute(3, "pci");
+        let bytes = [attribute(5 | NESTED, &inner), attribute(7, &[1])].concat();
+        let all = attributes(&bytes);
+        assert_eq!(all[0].0, 5);
+        assert_eq!(text_of(attributes(all[0].1)[0].1), "pci");
+        assert_eq!(all[1], (7, &[1][..]));
+        // Lengths that are none end the list.
+        assert!(attributes(&[3, 0, 0, 0]).is_empty());
+        assert!(attributes(&[200, 0, 1, 0, 1]).is_empty());
+    }
+
+    #[test]
+    fn a_list_goes_on_until_its_end() {
+        let mut found = Vec::new();
+        let two = [message(0x20, 2, b"one"), message(0x20, 2, b"two!")].concat();
+        assert!(matches!(take(&two, &mut found), Ok(End::Open)));
+        let done = message(NLMSG_DONE, 2, &[0; 4]);
+        assert!(matches!(take(&done, &mut found), Ok(End::Done)));
+        assert_eq!(found, [b"one".to_vec(), b"two!".to_vec()]);
+        let failed = message(NLMSG_DONE, 2, &(-libc::ENODEV).to_ne_bytes());
+        let err = take(&failed, &mut found).unwrap_err();
+        assert_eq!(err.source.raw_os_error(), Some(libc::ENODEV));
+    }
+
+    #[test]
+    fn the_kernel_says_why() {
+        let status = (-libc::EOPNOTSUPP).to_ne_bytes();
+        let words = text_attribute(NLMSGERR_ATTR_MSG, "Device doesn't support migration");
+        let request = message(0x20, 5, b"1234");
+        for (repeated, capped) in [(&request[..HEADER], NLM_F_CAPPED), (&request[..], 0)] {
+            let payload = [&status[..], repeated, &words].concat();
+            let flags = NLM_F_ACK_TLVS | capped;
+            let err = take(&message(NLMSG_ERROR, flags, &payload), &mut Vec::new()).unwrap_err();
+            assert_eq!(
+                err.words.as_deref(),
+                Some("Device doesn't support migration")
+            );
+            assert!(err
+                .to_string()
+                .starts_with("Device doesn't support migration ("));
+        }
+        let bare = message(NLMSG_ERROR, 0, &[&status[..], &request].concat());
+        assert!(take(&bare, &mut Vec::new()).unwrap_err().words.is_none());
+        for cut in [&bare[..3], &bare[..17]] {
+            let err = take(cut, &mut Vec::new()).unwrap_err();
+            assert_eq!(err.source.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}

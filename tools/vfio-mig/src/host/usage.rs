@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who uses a function, so that nobody loses it.
+
+use super::{
+    pci_dir,
+    problem::Problem,
+    Host, //
+};
+use crate::{
+    bdf::Bdf,
+    holders, //
+};
+use std::{
+    net::IpAddr,
+    path::{
+        Path,
+        PathBuf, //
+    },
+};
+
+/// Whether the network configuration of a host may be lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Force {
+    /// It must stay.
+    No,
+    /// The caller has said so.
+    Yes,
+}
+
+/// Whether somebody has chosen the address. Others come by themselves as soon as an interface is up.
+fn is_chosen(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => true,
+        // fe80::/10
+        IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 != 0xfe80,
+    }
+}
+
+impl Host {
+    /// The device nodes that stand for a function: of VFIO, and of RDMA.
+    fn nodes(&self, function: Bdf) -> Vec<PathBuf> {
+        let dir = pci_dir(function);
+        let below = |folder: &str, node: &str| {
+            let names = self.names(dir.join(folder)).into_iter();
+            names
+                .map(|name| Path::new(node).join(name))
+                .collect::<Vec<_>>()
+        };
+        let mut nodes = below("vfio-dev", "/dev/vfio/devices");
+        if !nodes.is_empty() {
+            let group = self.iommu_group_of(function);
+            nodes.extend(group.map(|group| Path::new("/dev/vfio").join(group)));
+        }
+        nodes.extend(below("infiniband_verbs", "/dev/infiniband"));
+        nodes
+    }
+
+    /// The process that has a function open.
+    pub fn user_of(&self, function: Bdf) -> Option<String> {
+        holders::find_in(&self.at("/proc"), &self.nodes(function))
+    }
+
+    /// The network interfaces of a function that are in the caller's network namespace.
+    pub fn interfaces_of(&self, function: Bdf) -> Vec<String> {
+        self.names(pci_dir(function).join("net"))
+    }
+
+    /// What the host's network would lose without a function.
+    pub fn network_use_of(&self, function: Bdf) -> Option<String> {
+        let net = pci_dir(function).join("net");
+        let interfaces = self.interfaces_of(function);
+        if interfaces.is_empty() && self.exists(&net) {
+            return Some("its interface is in another network namespace".to_string());
+        }
+        interfaces.iter().find_map(|interface| {
+            if let Some(master) = self.link_name(net.join(interface).join("master")) {
+                return Some(format!("{interface} is a port of {master}"));
+            }
+            let all = self.addresses(interface);
+            let chosen = all.iter().find(|address| is_chosen(address))?;
+            Some(format!("{interface} has the address {chosen}"))
+        })
+    }
+
+    /// Fails if a function is used: by a process, or by the host's network, unless that is given up.
+    pub fn check_free(&self, function: Bdf, force: Force) -> Result<(), Problem> {
+        if let Some(by) = self.user_of(function) {
+            return Err(Problem::InUse { function, by });
+        }
+        match self.network_use_of(function) {
+            Some(what) if force == Force::No => Err(Problem::OfHost { function, what }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::fake::Fake,
+        *, //
+    };
+
+    const VF: &str = "0000:01:00.2";
+
+    fn vf() -> Bdf {
+        VF.parse().unwrap()
+    }
+
+    #[test]
+    fn a_process_that_has_a_vf_open_keeps_it() {
+        let fake = Fake::new("open");
+        fake.bind(VF, "mlx5_vfio_pci_rust");
+        assert!(fake.host().check_free(vf(), Force::No).is_ok());
+        for node in ["/dev/vfio/devices/vfio0", "/dev/vfio/7"] {
+            fake.opens("qemu", 41, node);
+            let err = fake.host().check_free(vf(), Force::Yes).unwrap_err();
+            assert!(
+                err.to_string().contains("in use by qemu (process 41)"),
+                "{err}"
+            );
+            // Another VF is free.
+            let other = "01:00.3".parse().unwrap();
+            assert!(fake.host().check_free(other, Force::No).is_ok());
+            fake.closes(41);
+        }
+    }
+
+    #[test]
+    fn a_vf_of_the_host_network_needs_force() {
+        let fake = Fake::new("network");
+        fake.bind(VF, "mlx5_core");
+        let net = format!("sys/bus/pci/devices/{VF}/net");
+        fake.folder(&format!("{net}/eth7"));
+        assert!(fake.host().check_free(vf(), Force::No).is_ok());
+        // An address that the kernel has made is no configuration.
+        fake.set_addresses("eth7", &["fe80::1"]);
+        assert!(fake.host().check_free(vf(), Force::No).is_ok());
+        fake.set_addresses("eth7", &["fe80::1", "2001:db8::1"]);
+        let err = fake.host().check_free(vf(), Force::No).unwrap_err();
+        assert!(
+            err.to_string().contains("eth7 has the address 2001:db8::1"),
+            "{err}"
+        );
+        assert!(err.to_string().contains("--force"), "{err}");
+        assert!(fake.host().check_free(vf(), Force::Yes).is_ok());
+        fake.set_addresses("eth7", &[]);
+        fake.link(&format!("{net}/eth7/master"), "../../br0");
+        let err = fake.host().check_free(vf(), Force::No).unwrap_err();
+        assert!(err.to_string().contains("eth7 is a port of br0"), "{err}");
+        fake.remove(&format!("{net}/eth7"));
+        let err = fake.host().check_free(vf(), Force::No).unwrap_err();
+        assert!(
+            err.to_string().contains("another network namespace"),
+            "{err}"
+        );
+    }
+}
