@@ -2,6 +2,8 @@
 
 //! The command line: what each command takes, and what it shows.
 
+mod bind;
+mod changes;
 mod complete;
 mod destination;
 mod dirty;
@@ -16,6 +18,7 @@ mod man;
 mod migrate;
 mod out;
 mod receive;
+mod setup;
 mod show;
 mod state;
 mod stress;
@@ -128,6 +131,9 @@ enum Command {
     /// driver in a guest does not write. The kernel needs CONFIG_IOMMUFD_DRIVER.
     Dirty(dirty::Args),
     Doctor(doctor::Args),
+    Setup(setup::Args),
+    Bind(bind::Args),
+    Unbind(bind::UnbindArgs),
     Test(test::Args),
     Stress(stress::Args),
     Fuzz(fuzz::Args),
@@ -344,6 +350,9 @@ fn run(cli: Cli) -> u8 {
         Command::Watch(args) => watch::run(&args, json).map(good),
         Command::Dirty(args) => dirty::run(&args, json).map(good),
         Command::Doctor(args) => doctor::run(&args, json),
+        Command::Setup(args) => setup::run(&args, json).map(good),
+        Command::Bind(args) => bind::bind(&args, json).map(good),
+        Command::Unbind(args) => bind::unbind(&args, json).map(good),
         Command::Test(args) => test::run(&args, json),
         Command::Stress(args) => stress::run(&args, json).map(good),
         Command::Fuzz(args) => fuzz::run(&args, json).map(good),

@@ -3,13 +3,17 @@
 //! The host: its adapters, their VFs, and the drivers that these are given to.
 //!
 //! [`Host`] is where facts come from: files below a folder, which is `/` or that of a test,
-//! and [`devlink`]. [`sriov`] looks functions up, and [`usage`] says who uses one.
+//! and [`devlink`]. [`sriov`] looks functions up, and [`usage`] says who uses one. [`setup`]
+//! and [`binding`] make a [`plan`] of what to change, which is shown before it is carried out.
 
+pub mod binding;
 pub mod devlink;
 #[cfg(test)]
 pub mod fake;
 pub mod netlink;
+pub mod plan;
 pub mod problem;
+pub mod setup;
 pub mod sriov;
 pub mod usage;
 

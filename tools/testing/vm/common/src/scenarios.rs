@@ -619,6 +619,15 @@ pub const ALL: &[Scenario] = &[
         machine: WELL,
     },
     Scenario {
+        name: "setup",
+        about: "``vfio-mig doctor``, ``setup``, ``bind`` and ``unbind``: VFs that are made and \
+                given away, and what must not be touched",
+        suite: Suite::Check,
+        kernels: &[Stock],
+        seconds: 40,
+        machine: NETWORK,
+    },
+    Scenario {
         name: "trace",
         about: "the driver's tracepoints during a migration",
         suite: Suite::Check,

@@ -65,6 +65,8 @@ pub mod opcode {
     pub const CREATE_QP: u16 = 0x500;
     /// Destroys a queue pair.
     pub const DESTROY_QP: u16 = 0x501;
+    /// Makes a flow table.
+    pub const CREATE_FLOW_TABLE: u16 = 0x930;
     /// Makes a page tracker.
     pub const CREATE_GENERAL_OBJECT: u16 = 0xa00;
     /// Has a page tracker report.

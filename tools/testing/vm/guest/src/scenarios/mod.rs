@@ -46,6 +46,7 @@ mod reinit;
 mod resets;
 mod sample;
 mod selftests;
+mod setup;
 mod soak;
 mod streams;
 mod swiotlb;
@@ -125,6 +126,7 @@ const ALL: &[&[NamedRun]] = &[
     resets::SCENARIOS,
     sample::SCENARIOS,
     selftests::SCENARIOS,
+    setup::SCENARIOS,
     soak::SCENARIOS,
     streams::SCENARIOS,
     swiotlb::SCENARIOS,

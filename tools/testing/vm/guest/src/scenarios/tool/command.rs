@@ -59,7 +59,7 @@ pub fn json(args: &[&str]) -> Result<Value> {
 }
 
 /// Runs the tool, which must fail with `status`. Returns what it says.
-pub(super) fn fails(args: &[impl AsRef<OsStr> + Debug], status: i32) -> Result<String> {
+pub fn fails(args: &[impl AsRef<OsStr> + Debug], status: i32) -> Result<String> {
     let output = vfio_mig(args)?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(

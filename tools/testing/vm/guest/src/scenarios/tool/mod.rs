@@ -2,7 +2,7 @@
 
 //! The vfio-mig command, on devices of both drivers.
 
-mod command;
+pub(super) mod command;
 mod files;
 mod hosts;
 mod output;

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changes of the host, as `setup`, `bind` and `unbind` show them.
+
+use super::{
+    out::outln,
+    show, //
+};
+use serde::Serialize;
+use vfio_mig::{
+    bdf::Bdf,
+    error::Error,
+    host::{
+        plan::{
+            Mode,
+            Plan, //
+        },
+        Host, //
+    },
+};
+
+/// Version of the JSON.
+const VERSION: u32 = 1;
+
+/// What was done.
+#[derive(Serialize)]
+struct Report {
+    version: u32,
+    dry_run: bool,
+    steps: Vec<String>,
+    vfs: Vec<Vf>,
+}
+
+/// A VF, and the driver that it has then.
+#[derive(Serialize)]
+struct Vf {
+    device: String,
+    driver: Option<String>,
+}
+
+/// How changes are made.
+pub struct Changes {
+    mode: Mode,
+    json: bool,
+}
+
+impl Changes {
+    /// With `dry_run`, they are only shown.
+    pub fn new(dry_run: bool, json: bool) -> Self {
+        let mode = if dry_run { Mode::Show } else { Mode::Do };
+        Self { mode, json }
+    }
+
+    /// Makes them, and shows the VFs that `work` returns.
+    pub fn make(
+        &self,
+        work: impl FnOnce(&mut Plan<'_>) -> Result<Vec<Bdf>, Error>,
+    ) -> Result<(), Error> {
+        let host = Host::this();
+        let mut steps = Vec::new();
+        let mut shown = |line: &str| {
+            steps.push(line.to_string());
+            match self.json {
+                true => Ok(()),
+                false => outln!("{line}"),
+            }
+        };
+        let mut plan = Plan::new(&host, self.mode, &mut shown);
+        let vfs = work(&mut plan);
+        let vfs = plan.end(vfs)?;
+        let vfs = vfs.into_iter().map(|vf| Vf {
+            device: vf.to_string(),
+            driver: host.driver_of(vf),
+        });
+        let report = Report {
+            version: VERSION,
+            dry_run: self.mode == Mode::Show,
+            steps,
+            vfs: vfs.collect(),
+        };
+        if self.json {
+            return show::json(&report);
+        }
+        if report.steps.is_empty() {
+            outln!("# nothing to do")?;
+        }
+        if report.dry_run {
+            return Ok(());
+        }
+        for Vf { device, driver } in &report.vfs {
+            outln!("# {device}  {}", driver.as_deref().unwrap_or("no driver"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Changes of a host, step by step. Each step is a line that a shell could carry out, and is
+//! shown before it is done. If one fails, those before it are undone.
+
+use super::{
+    devlink::EswitchMode,
+    driver_dir,
+    pci_dir,
+    problem::Problem,
+    Host, //
+};
+use crate::{
+    bdf::Bdf,
+    error::Error, //
+};
+use std::path::{
+    Path,
+    PathBuf, //
+};
+
+/// One change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Writes a text to a file of sysfs.
+    Write(PathBuf, String),
+    /// Changes the mode of a PF's e-switch.
+    Eswitch(Bdf, EswitchMode),
+    /// Makes VF `number` of a PF migratable, or not.
+    Migratable {
+        /// The PF.
+        pf: Bdf,
+        /// The VF.
+        number: usize,
+        /// Whether the VF is to be migratable.
+        enable: bool,
+    },
+}
+
+impl Change {
+    /// Writes to a file of a function.
+    pub fn of_function(function: Bdf, file: &str, text: impl ToString) -> Self {
+        Self::Write(pci_dir(function).join(file), text.to_string())
+    }
+
+    /// Writes to a file.
+    pub fn write(path: impl AsRef<Path>, text: impl ToString) -> Self {
+        Self::Write(path.as_ref().to_path_buf(), text.to_string())
+    }
+
+    /// What a shell would do.
+    pub fn command(&self, host: &Host) -> String {
+        match self {
+            Self::Write(path, text) if text.is_empty() => format!("echo > {}", path.display()),
+            Self::Write(path, text) => format!("echo {text} > {}", path.display()),
+            Self::Eswitch(pf, mode) => format!("devlink dev eswitch set pci/{pf} mode {mode}"),
+            Self::Migratable { pf, number, enable } => {
+                let index = match port(host, *pf, *number) {
+                    Ok(index) => index.to_string(),
+                    // It does not exist yet.
+                    Err(_) => format!("PORT_OF_VF_{number}"),
+                };
+                let what = if *enable { "enable" } else { "disable" };
+                format!("devlink port function set pci/{pf}/{index} migratable {what}")
+            }
+        }
+    }
+
+    fn carry_out(&self, host: &Host) -> Result<(), Problem> {
+        let failed = |source| Problem::step(self.command(host), source);
+        match self {
+            Self::Write(path, text) => host
+                .write(path, &format!("{text}\n"))
+                .map_err(|err| failed(err.into())),
+            Self::Eswitch(pf, mode) => host.devlink().set_eswitch_mode(*pf, *mode).map_err(failed),
+            Self::Migratable { pf, number, enable } => {
+                let index = port(host, *pf, *number)?;
+                host.devlink()
+                    .set_migratable(*pf, index, *enable)
+                    .map_err(failed)
+            }
+        }
+    }
+}
+
+/// The port of a VF, which firmware can make migratable.
+fn port(host: &Host, pf: Bdf, number: usize) -> Result<u32, Problem> {
+    let command = || format!("devlink port show # of {pf}");
+    let ports = host.devlink().vf_ports(pf);
+    let ports = ports.map_err(|source| Problem::step(command(), source))?;
+    let port = ports.iter().find(|port| port.vf as usize == number);
+    match port {
+        None => Err(Problem::NoPort { pf, number }),
+        Some(port) if port.migratable.is_none() => Err(Problem::FirmwareCannot { pf }),
+        Some(port) => Ok(port.index),
+    }
+}
+
+/// Whether changes are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// They are.
+    Do,
+    /// They are only shown.
+    Show,
+}
+
+/// Is told the command of each change before it is made.
+pub type Shown<'a> = dyn FnMut(&str) -> Result<(), Error> + 'a;
+
+/// Makes changes, and remembers how to undo them.
+pub struct Plan<'a> {
+    /// The host that is changed.
+    pub host: &'a Host,
+    mode: Mode,
+    shown: &'a mut Shown<'a>,
+    undo: Vec<Change>,
+    /// Functions that were taken from their drivers, if only on paper.
+    released: Vec<Bdf>,
+}
+
+impl<'a> Plan<'a> {
+    /// Begins.
+    pub fn new(host: &'a Host, mode: Mode, shown: &'a mut Shown<'a>) -> Self {
+        Self {
+            host,
+            mode,
+            shown,
+            undo: Vec::new(),
+            released: Vec::new(),
+        }
+    }
+
+    /// The driver that a function is bound to, after the changes so far.
+    pub fn driver_of(&self, function: Bdf) -> Option<String> {
+        let released = self.only_shows() && self.released.contains(&function);
+        self.host.driver_of(function).filter(|_| !released)
+    }
+
+    /// Takes a function from its driver, if it has one.
+    pub fn release(&mut self, function: Bdf) -> Result<(), Error> {
+        let Some(driver) = self.driver_of(function) else {
+            return Ok(());
+        };
+        let dir = driver_dir(&driver);
+        let back = Change::write(dir.join("bind"), function);
+        self.change(&Change::write(dir.join("unbind"), function), Some(back))?;
+        self.released.push(function);
+        Ok(())
+    }
+
+    /// Whether changes are only shown, so that nothing will be different after them.
+    pub fn only_shows(&self) -> bool {
+        self.mode == Mode::Show
+    }
+
+    /// Makes a change, which `undo` undoes.
+    pub fn change(&mut self, change: &Change, undo: Option<Change>) -> Result<(), Error> {
+        (self.shown)(&change.command(self.host))?;
+        if self.mode == Mode::Do {
+            change.carry_out(self.host)?;
+            self.undo.extend(undo);
+        }
+        Ok(())
+    }
+
+    /// Has `change` made if what follows fails.
+    pub fn undo_later(&mut self, change: Change) {
+        self.undo.push(change);
+    }
+
+    /// Keeps all changes if `result` is good. Else undoes them, the last one first, and returns
+    /// what has failed.
+    pub fn end<T>(mut self, result: Result<T, Error>) -> Result<T, Error> {
+        let Err(mut err) = result else {
+            return result;
+        };
+        while let Some(change) = self.undo.pop() {
+            // Nobody may be there to read it.
+            let _ = (self.shown)(&change.command(self.host));
+            let undone = change.carry_out(self.host).map_err(Error::from);
+            err = err.unless_undone(undone);
+        }
+        Err(err)
+    }
+}
