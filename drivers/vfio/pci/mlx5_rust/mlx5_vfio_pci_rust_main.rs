@@ -21,7 +21,10 @@ mod saving;
 mod stream;
 mod vf;
 
-use fw::device::Device;
+use fw::device::{
+    Device,
+    NoMigration, //
+};
 use kernel::{
     device::Bound,
     pci,
@@ -56,13 +59,11 @@ struct Mlx5Vf {
 impl Mlx5Vf {
     fn migration_of(
         dev: &pci::Device<Bound>,
-    ) -> Result<Option<Pin<KBox<Migratable<VfMigration>>>>> {
-        let Some(device) = Device::of_migratable_vf(dev)? else {
-            return Ok(None);
-        };
+    ) -> Result<Pin<KBox<Migratable<VfMigration>>>, NoMigration> {
+        let device = Device::of_migratable_vf(dev)?;
         let driver = VfMigration::new(dev.as_ref(), device)?;
         let migration = Migratable::new(driver, vf::VfSession::Idle);
-        Ok(Some(KBox::pin_init(migration, GFP_KERNEL)?))
+        Ok(KBox::pin_init(migration, GFP_KERNEL)?)
     }
 }
 
@@ -76,10 +77,17 @@ impl Driver for Mlx5Vf {
     /// Takes any function that the table names. One that cannot be migrated
     /// still works as a VFIO device.
     fn new(dev: &pci::Device<Bound>) -> Result<Self> {
-        let migration = Self::migration_of(dev).unwrap_or_else(|err| {
-            dev_warn!(dev, "no migration support: {err:?}\n");
-            None
-        });
+        let migration = match Self::migration_of(dev) {
+            Ok(migration) => Some(migration),
+            Err(NoMigration::NotSetUp(why)) => {
+                dev_info!(dev, "{why}\n");
+                None
+            }
+            Err(NoMigration::Failed(err)) => {
+                dev_warn!(dev, "no migration support: {err:?}\n");
+                None
+            }
+        };
         Ok(Self { migration })
     }
 

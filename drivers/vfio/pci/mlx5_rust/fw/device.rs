@@ -143,25 +143,45 @@ impl<'a> Deref for VfGuard<'a> {
     }
 }
 
+/// Why a VF cannot be migrated.
+pub(crate) enum NoMigration {
+    /// It is not set up for that, which may be what its owner wants.
+    NotSetUp(&'static CStr),
+    /// Whether it could be, is not known.
+    Failed(Error),
+}
+
+impl NoMigration {
+    const NOT_A_VF: Self = Self::NotSetUp(c"not migratable: it is no VF");
+    const NO_PF: Self = Self::NotSetUp(c"not migratable: its PF is not ready, or not of mlx5_core");
+    const NO_FIRMWARE: Self =
+        Self::NotSetUp(c"not migratable: the firmware of its PF does not offer that");
+    const NOT_ENABLED: Self = Self::NotSetUp(c"not migratable: that is not enabled for this VF");
+}
+
+impl From<Error> for NoMigration {
+    fn from(err: Error) -> Self {
+        Self::Failed(err)
+    }
+}
+
 impl Device {
     /// Makes the device of a VF, if the VF can be migrated. Commands can be sent to it until the
     /// driver of `dev` is unbound.
-    pub(crate) fn of_migratable_vf(dev: &pci::Device<Bound>) -> Result<Option<Arc<Self>>> {
+    pub(crate) fn of_migratable_vf(dev: &pci::Device<Bound>) -> Result<Arc<Self>, NoMigration> {
         if !dev.is_virtfn() {
-            return Ok(None);
+            return Err(NoMigration::NOT_A_VF);
         }
-        let Some(up) = InterfaceUp::of_vf(dev) else {
-            return Ok(None);
-        };
+        let up = InterfaceUp::of_vf(dev).ok_or(NoMigration::NO_PF)?;
         let mdev = up.0.as_ptr();
         // SAFETY: `up` keeps `mdev` valid.
         if !unsafe { bindings::mlx5_rust_can_migrate(mdev) } {
-            return Ok(None);
+            return Err(NoMigration::NO_FIRMWARE);
         }
         // SAFETY: `dev` is borrowed until this function returns.
         let vf = VfId(unsafe { kernel::bindings::pci_iov_vf_id(dev.as_ptr()) });
         if vf.0 < 0 {
-            return Ok(None);
+            return Err(NoMigration::NOT_A_VF);
         }
         // SAFETY: `up` keeps `mdev` valid.
         let in_chunks = unsafe { bindings::mlx5_rust_migrates_in_chunks(mdev) };
@@ -171,7 +191,7 @@ impl Device {
         let tracks_pages = unsafe { bindings::mlx5_rust_tracks_pages(mdev) };
         let info = up.vf_info(vf)?;
         if !info.migratable {
-            return Ok(None);
+            return Err(NoMigration::NOT_ENABLED);
         }
         // INVARIANT: `up` keeps `mdev` valid until `Binding` is there, which closes
         // the gate before `mdev` goes. If there is an error, the device is dropped
@@ -191,7 +211,7 @@ impl Device {
             GFP_KERNEL,
         )?;
         Binding::register(dev.as_ref(), up.0, vf, &device)?;
-        Ok(Some(device))
+        Ok(device)
     }
 
     /// Returns a guard to create or destroy something on the PF. Returns `ENOTCONN` if the PF takes

@@ -621,7 +621,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "setup",
         about: "``vfio-mig doctor``, ``setup``, ``bind`` and ``unbind``: VFs that are made and \
-                given away, and what must not be touched",
+                given away, and what must not be touched; why a VF cannot migrate",
         suite: Suite::Check,
         kernels: &[Stock],
         seconds: 40,

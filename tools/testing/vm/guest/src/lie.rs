@@ -39,6 +39,8 @@ pub mod answer {
     pub const NEXT: Field = field(0xc, 0, 32);
     /// `vhca_id` of QUERY_HCA_CAP, general capabilities.
     pub const VHCA_ID: Field = field(0x16, 0, 16);
+    /// `migration` of it.
+    pub const MIGRATION: Field = field(0xe1, 5, 1);
     /// `migratable` of QUERY_HCA_CAP, general capabilities 2.
     pub const MIGRATABLE: Field = field(0x20, 0, 1);
     /// `pg_track_max_num_range` of QUERY_HCA_CAP, advanced virtualization.

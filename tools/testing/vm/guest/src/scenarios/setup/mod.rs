@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `vfio-mig doctor`, `setup`, `bind` and `unbind`, for real: what they change, what the kernel
-//! makes of it, and what they must not touch.
+//! makes of it, and what they must not touch. And what our driver says of VFs that cannot be
+//! migrated.
+
+mod reasons;
 
 use super::{
     tool::command::{
@@ -363,5 +366,6 @@ pub fn run(results: &mut Results) -> Result<()> {
         results.test(name, |_| test(&site));
     }
     results.test("both drivers are found by the same alias", |_| aliases());
+    reasons::run(results, &pf);
     Ok(())
 }
