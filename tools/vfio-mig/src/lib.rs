@@ -20,6 +20,7 @@ pub mod file;
 pub mod fuzz;
 pub mod holders;
 pub mod host;
+pub mod hwtest;
 pub mod interrupt;
 pub mod iommu;
 pub mod memory;

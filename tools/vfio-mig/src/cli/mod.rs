@@ -11,6 +11,7 @@ mod doctor;
 mod examples;
 mod files;
 mod fuzz;
+mod hwtest;
 mod info;
 mod json;
 mod list;
@@ -137,6 +138,7 @@ enum Command {
     Test(test::Args),
     Stress(stress::Args),
     Fuzz(fuzz::Args),
+    Hwtest(hwtest::Args),
     /// Print completions for a shell.
     ///
     /// The shell then asks the tool what to offer: commands and options, devices that are
@@ -356,6 +358,7 @@ fn run(cli: Cli) -> u8 {
         Command::Test(args) => test::run(&args, json),
         Command::Stress(args) => stress::run(&args, json).map(good),
         Command::Fuzz(args) => fuzz::run(&args, json).map(good),
+        Command::Hwtest(args) => hwtest::run(&args, json),
         Command::Completions(args) => complete::run(&args).map(good),
         Command::Schema => out::outln!("{}", json::SCHEMA.trim_end()).map(good),
         Command::Man(args) => man::run(&args).map(good),

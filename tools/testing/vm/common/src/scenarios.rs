@@ -620,8 +620,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "setup",
-        about: "``vfio-mig doctor``, ``setup``, ``bind`` and ``unbind``: VFs that are made and \
-                given away, and what must not be touched; why a VF cannot migrate",
+        about: "``vfio-mig doctor``, ``setup``, ``bind``, ``unbind`` and ``hwtest``: VFs that are \
+                made and given away, and what must not be touched; why a VF cannot migrate",
         suite: Suite::Check,
         kernels: &[Stock],
         seconds: 40,

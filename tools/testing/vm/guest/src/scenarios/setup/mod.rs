@@ -42,6 +42,7 @@ use std::{
 use vfio_mig::{
     bdf::Bdf,
     device::Device,
+    hwtest::EXPERIMENTS,
     sysfs, //
 };
 
@@ -269,6 +270,50 @@ fn two_hosts(site: &Site) -> Result<()> {
     refuses(site, &["doctor", "--compare", "/none"], "No such file")
 }
 
+/// All experiments of the tool work on the emulated adapter, and leave the VFs running.
+fn experiments(site: &Site) -> Result<()> {
+    let vfs: Vec<String> = site.vfs()?.iter().map(Bdf::to_string).collect();
+    let names: Vec<&str> = vfs.iter().map(String::as_str).collect();
+    // Nobody answers.
+    let said = fails(&[&["hwtest"], &names[..]].concat(), 1)?;
+    ensure!(said.contains("nothing was done"), "{said}");
+    let output = ["--yes", "--output", "/tmp/experiments"];
+    let report = json(&[&["--json", "hwtest"], &names[..], &output].concat())?;
+    let outcomes = report["outcomes"].as_array().context("no outcomes")?;
+    ensure!(outcomes.len() == EXPERIMENTS.len(), "{report:#}");
+    for outcome in outcomes {
+        let figures = outcome["figures"].as_object();
+        ensure!(figures.is_some_and(|all| !all.is_empty()), "{outcome:#}");
+    }
+    let of = |name: &str| {
+        let found = outcomes.iter().find(|outcome| outcome["name"] == name);
+        found.map_or(Value::Null, |outcome| outcome["figures"].clone())
+    };
+    ensure!(of("trackers")["trackers"] == 2, "{report:#}");
+    ensure!(
+        of("stop-copy")["bytes"][0].as_u64() > Some(1 << 20),
+        "{report:#}"
+    );
+    ensure!(
+        of("pre-copy")["stopped_bytes"].as_u64() > Some(0),
+        "{report:#}"
+    );
+    let written: Value = serde_json::from_slice(&fs::read("/tmp/experiments.json")?)?;
+    ensure!(written == report, "the file has another report");
+    let words = fs::read_to_string("/tmp/experiments.txt")?;
+    for experiment in EXPERIMENTS {
+        ensure!(
+            words.contains(&format!("\n{}: done", experiment.name)),
+            "{words}"
+        );
+    }
+    for vf in &names {
+        ensure!(json(&["--json", "info", vf])?["state"] == "RUNNING");
+    }
+    fails(&["hwtest", names[0], names[0], "--yes"], 1)?;
+    Ok(())
+}
+
 /// Nobody loses a VF that is open.
 fn in_use(site: &Site) -> Result<()> {
     let pf = site.pf();
@@ -283,6 +328,7 @@ fn in_use(site: &Site) -> Result<()> {
     )?;
     refuses(site, &["unbind", &vfs[1].to_string(), &vf], &words)?;
     refuses(site, &["setup", &pf, "--undo", "--force"], &words)?;
+    refuses(site, &["hwtest", &vf, "--yes"], &words)?;
     refuses(
         site,
         &["setup", &pf, "--vfs", "1", "--driver", OURS, "--force"],
@@ -350,13 +396,14 @@ pub fn run(results: &mut Results) -> Result<()> {
     pf.set_vfs(0)?;
     fs::write(pf.dir().join("sriov_drivers_autoprobe"), "1")?;
     let site = Site { pf: pf.address() };
-    let tests: [(&str, fn(&Site) -> Result<()>); 10] = [
+    let tests: [(&str, fn(&Site) -> Result<()>); 11] = [
         ("the doctor misses VFs", without_vfs),
         ("wrong names", wrong_names),
         ("an e-switch without switchdev mode", no_switchdev),
         ("setup, as it was shown", set_up),
         ("the doctor misses nothing", good_doctor),
         ("two hosts", two_hosts),
+        ("experiments", experiments),
         ("a VF that is open", in_use),
         ("bind, and unbind", bind_and_unbind),
         ("a VF that the host uses", of_the_host),

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `hwtest`: what an adapter does, as a report to mail.
+
+use super::{
+    doctor,
+    out::{
+        self,
+        errln,
+        outln, //
+    },
+    show,
+    BAD,
+    GOOD, //
+};
+use std::{
+    fmt::Write as _,
+    io::{
+        self,
+        Write as _, //
+    },
+    path::{
+        Path,
+        PathBuf, //
+    },
+};
+use vfio_mig::{
+    bdf::Bdf,
+    error::{
+        Context,
+        Error, //
+    },
+    host::Host,
+    hwtest::{
+        self,
+        Report,
+        EXPERIMENTS, //
+    },
+    output::Output,
+    text, //
+};
+
+/// Find out on spare VFs what firmware does where only an adapter can tell, for a report.
+///
+/// Lists the experiments, and asks whether to go on. They reset the VFs, save and load states,
+/// and log DMA. They change neither firmware nor anything of the PF, and refuse VFs that a
+/// process has open. The report is written as text and as JSON. It has the versions of kernel,
+/// driver and firmware, the addresses of the VFs and the name of the host, and no data of a VF.
+/// Exit status: 0 if no experiment has failed, else 1.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The VFs, which must have a VFIO driver. States are loaded into the second one, if there
+    /// is one, and DMA of all of them is logged at the same time.
+    #[arg(required = true, value_name = "VF")]
+    vfs: Vec<Bdf>,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Names of the report, without .txt and .json.
+    #[arg(long, value_name = "NAME", default_value = "vfio-mig-hwtest")]
+    output: PathBuf,
+}
+
+/// Whether the user wants it.
+fn is_wanted() -> Result<bool, Error> {
+    errln!("Type yes and press Enter to begin, or anything else to end:")?;
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .context("standard input")?;
+    Ok(answer.trim() == "yes")
+}
+
+/// The report as text.
+fn in_words(report: &Report) -> String {
+    let mut words = String::new();
+    let mut line = |line: &str| {
+        // Writing to a string does not fail.
+        let _ = writeln!(words, "{line}");
+    };
+    line("vfio-mig hwtest");
+    for vf in &report.vfs {
+        line(&format!("VF {vf}"));
+    }
+    line(&format!("kernel {}", report.doctor.kernel));
+    for adapter in &report.doctor.adapters {
+        let or_unknown = |value: &Option<String>| value.clone().unwrap_or("unknown".to_string());
+        line(&format!(
+            "PF {}, device {}, PSID {}, firmware {}",
+            adapter.pf,
+            or_unknown(&adapter.device),
+            or_unknown(&adapter.psid),
+            or_unknown(&adapter.firmware)
+        ));
+    }
+    for outcome in &report.outcomes {
+        line("");
+        let result = if outcome.error.is_some() {
+            "FAILED"
+        } else {
+            "done"
+        };
+        line(&format!("{}: {result}, {:.0} ms", outcome.name, outcome.ms));
+        line(&format!("  assumed: {}", outcome.assumed));
+        if let Some(error) = &outcome.error {
+            line(&format!("  {error}"));
+        }
+        for (name, value) in &outcome.figures {
+            line(&format!("  {name}: {value}"));
+        }
+    }
+    line("");
+    for check in report.doctor.checks.iter().flat_map(doctor::lines) {
+        line(&check);
+    }
+    text::shown_lines(&words)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    let what = || text::shown_path(path);
+    let mut file = Output::create(path).context(what())?;
+    file.write_all(text.as_bytes()).context(what())?;
+    file.commit().context(what())
+}
+
+pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
+    let host = Host::this();
+    hwtest::check(&host, &args.vfs)?;
+    if !json {
+        for experiment in EXPERIMENTS {
+            outln!("{:14} {}", experiment.name, experiment.does)?;
+        }
+    }
+    if !args.yes && !is_wanted()? {
+        errln!("nothing was done")?;
+        return Ok(BAD);
+    }
+    let report = hwtest::run(&host, &args.vfs, |experiment| match json {
+        true => Ok(()),
+        false => errln!("{} ...", experiment.name),
+    })?;
+    let object = serde_json::to_string_pretty(&report).map_err(io::Error::from);
+    let object = object.context("JSON")?;
+    let name = |kind: &str| {
+        let mut name = args.output.clone().into_os_string();
+        name.push(kind);
+        PathBuf::from(name)
+    };
+    let [words_to, object_to] = [name(".txt"), name(".json")];
+    write(&words_to, &in_words(&report))?;
+    write(&object_to, &(object + "\n"))?;
+    out::after(
+        "the report is written",
+        match json {
+            true => show::json(&report),
+            false => outln!(
+                "{} of {} experiments have failed; the report is in {} and {}",
+                report.failed(),
+                report.outcomes.len(),
+                words_to.display(),
+                object_to.display()
+            ),
+        },
+    )?;
+    Ok(if report.failed() == 0 { GOOD } else { BAD })
+}
