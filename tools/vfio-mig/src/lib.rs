@@ -39,3 +39,7 @@ pub mod text;
 pub mod uapi;
 pub mod wait;
 pub mod workload;
+
+/// Version of the objects that `--json` prints. It changes if a key is removed, or has another
+/// meaning or type; new keys may come without a new version.
+pub const JSON_VERSION: u32 = 1;

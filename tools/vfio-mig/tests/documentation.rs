@@ -102,7 +102,9 @@ fn synopses(page: &str) -> Vec<String> {
 /// The section about a command; its title may name others, too.
 fn section(page: &str, command: &str) -> String {
     let lines: Vec<&str> = page.lines().collect();
-    let is_title = |i: usize| lines.get(i + 1).is_some_and(|line| line.starts_with("==="));
+    // A table has blanks in such a line, or a blank line before it.
+    let is_ruled = |line: &&str| line.starts_with("===") && !line.contains(' ');
+    let is_title = |i: usize| lines.get(i + 1).is_some_and(is_ruled) && !lines[i].is_empty();
     let has_title = |i: &usize| is_title(*i) && lines[*i].split(", ").any(|name| name == command);
     let begin = (0..lines.len()).find(has_title);
     let begin = begin.unwrap_or_else(|| panic!("no section about {command}"));

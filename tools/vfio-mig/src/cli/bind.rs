@@ -2,7 +2,11 @@
 
 //! `bind` and `unbind`: which driver has a VF.
 
-use super::changes::Changes;
+use super::{
+    changes::Changes,
+    complete, //
+};
+use clap_complete::ArgValueCandidates;
 use vfio_mig::{
     bdf::Bdf,
     error::Error,
@@ -40,7 +44,7 @@ pub struct Args {
 #[derive(clap::Args, Debug)]
 pub struct UnbindArgs {
     /// The VFs.
-    #[arg(required = true, value_name = "VF")]
+    #[arg(required = true, value_name = "VF", add = ArgValueCandidates::new(complete::devices))]
     vfs: Vec<Bdf>,
     /// Only print the steps.
     #[arg(long)]

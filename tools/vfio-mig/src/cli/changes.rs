@@ -19,13 +19,9 @@ use vfio_mig::{
     },
 };
 
-/// Version of the JSON.
-const VERSION: u32 = 1;
-
 /// What was done.
 #[derive(Serialize)]
 struct Report {
-    version: u32,
     dry_run: bool,
     steps: Vec<String>,
     vfs: Vec<Vf>,
@@ -73,7 +69,6 @@ impl Changes {
             driver: host.driver_of(vf),
         });
         let report = Report {
-            version: VERSION,
             dry_run: self.mode == Mode::Show,
             steps,
             vfs: vfs.collect(),

@@ -23,7 +23,7 @@ use vfio_mig::{
     host::Host, //
 };
 
-/// Say what this host lacks to migrate ConnectX VFs, and what mends it.
+/// Say what this host lacks to migrate VFs, and what mends it.
 ///
 /// Each line has a verdict: ok, warning (it may fail, or nobody can tell) or missing (it will
 /// fail). Below it stands what to do: in words, or as a command for root's shell. Nothing is

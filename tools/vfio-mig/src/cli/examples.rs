@@ -192,6 +192,50 @@ const ALL: &[(&str, &[Example])] = &[
             ),
         ],
     ),
+    (
+        "doctor",
+        &[
+            (
+                "Say what this host lacks to migrate VFs of its adapters:",
+                "vfio-mig doctor",
+            ),
+            (
+                "Compare it with the host that a VM is to go to:",
+                "ssh there vfio-mig doctor --json > there; vfio-mig doctor --compare there",
+            ),
+        ],
+    ),
+    (
+        "setup",
+        &[
+            (
+                "Show how four VFs that can migrate would be made:",
+                "vfio-mig setup 01:00.0 --vfs 4 --switchdev --dry-run",
+            ),
+            ("Remove them:", "vfio-mig setup 01:00.0 --undo --switchdev"),
+        ],
+    ),
+    (
+        "bind",
+        &[
+            (
+                "Bind two VFs to the driver that can migrate them:",
+                "vfio-mig bind 01:00.4 01:00.5",
+            ),
+            (
+                "Bind one to the C driver:",
+                "vfio-mig bind 01:00.4 --driver mlx5_vfio_pci",
+            ),
+        ],
+    ),
+    ("unbind", &[("Unbind a VF:", "vfio-mig unbind 01:00.4")]),
+    (
+        "hwtest",
+        &[(
+            "Find out what an adapter does, on two spare VFs of it:",
+            "vfio-mig hwtest 01:00.4 01:00.5 --output connectx7",
+        )],
+    ),
 ];
 
 /// The examples of a command, or of the tool.

@@ -154,7 +154,9 @@ fn say(Report { done, coverage }: &Report) -> Result<(), Error> {
     );
     let text = match (coverage.pcs, coverage.pcs_plain) {
         (Some(pcs), Some(plain)) => {
-            format!("{pcs} program counters covered, of which {plain} by saving and loading; {kept}")
+            format!(
+                "{pcs} program counters covered, of which {plain} by saving and loading; {kept}"
+            )
         }
         _ => kept,
     };
@@ -163,13 +165,18 @@ fn say(Report { done, coverage }: &Report) -> Result<(), Error> {
 
 pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     let guide = Guide::open(args.corpus.as_deref())?;
-    for line in guide.said() {
+    for line in guide.skipped() {
         errln!("{line}")?;
     }
     let bar = show::steps(args.rounds, json);
     let mut last = args.first;
+    let mut uncovered = guide.uncovered();
     let done = fuzz::run(args.device, &args.plan(), &guide, |number| {
         last = number;
+        if let Some(why) = uncovered.take() {
+            // A standard error that is closed ends nothing.
+            bar.suspend(|| drop(errln!("{why}")));
+        }
         bar.set_position(number - args.first);
     });
     bar.finish_and_clear();

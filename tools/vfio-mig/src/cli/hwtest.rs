@@ -3,7 +3,12 @@
 //! `hwtest`: what an adapter does, as a report to mail.
 
 use super::{
+    complete,
     doctor,
+    json::{
+        self,
+        Outcome, //
+    },
     out::{
         self,
         errln,
@@ -13,6 +18,7 @@ use super::{
     BAD,
     GOOD, //
 };
+use clap_complete::ArgValueCandidates;
 use std::{
     fmt::Write as _,
     io::{
@@ -40,7 +46,7 @@ use vfio_mig::{
     text, //
 };
 
-/// Find out on spare VFs what firmware does where only an adapter can tell, for a report.
+/// Find out what the firmware of an adapter does, on spare VFs.
 ///
 /// Lists the experiments, and asks whether to go on. They reset the VFs, save and load states,
 /// and log DMA. They change neither firmware nor anything of the PF, and refuse VFs that a
@@ -51,7 +57,7 @@ use vfio_mig::{
 pub struct Args {
     /// The VFs, which must have a VFIO driver. States are loaded into the second one, if there
     /// is one, and DMA of all of them is logged at the same time.
-    #[arg(required = true, value_name = "VF")]
+    #[arg(required = true, value_name = "VF", add = ArgValueCandidates::new(complete::devices))]
     vfs: Vec<Bdf>,
     /// Do not ask.
     #[arg(long)]
@@ -139,7 +145,7 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         true => Ok(()),
         false => errln!("{} ...", experiment.name),
     })?;
-    let object = serde_json::to_string_pretty(&report).map_err(io::Error::from);
+    let object = json::object(Outcome::Result(&report)).map_err(io::Error::from);
     let object = object.context("JSON")?;
     let name = |kind: &str| {
         let mut name = args.output.clone().into_os_string();

@@ -5,10 +5,7 @@
 
 use serde::Serialize;
 use std::sync::OnceLock;
-
-/// Version of the shape. It changes if a key is removed, or has another meaning or type; new
-/// keys may come without a new version.
-pub const VERSION: u32 = 1;
+use vfio_mig::JSON_VERSION;
 
 /// Describes all objects.
 pub const SCHEMA: &str = include_str!("../../schema.json");
@@ -69,7 +66,7 @@ struct Object<'a, T> {
 /// The object in one line.
 pub fn object<T: Serialize>(outcome: Outcome<'_, T>) -> serde_json::Result<String> {
     serde_json::to_string(&Object {
-        version: VERSION,
+        version: JSON_VERSION,
         command: COMMAND.get().map(String::as_str),
         outcome,
     })
@@ -95,7 +92,7 @@ mod tests {
     #[test]
     fn an_object_has_a_result_or_an_error() {
         let result = parsed(object(Outcome::Result(json!({ "bytes": 3 }))));
-        assert_eq!(result["version"], VERSION);
+        assert_eq!(result["version"], JSON_VERSION);
         assert_eq!(result["result"], json!({ "bytes": 3 }));
         assert!(result.get("error").is_none() && result.get("command").is_some());
         let failed = parsed(error(Failure::new("no\nroom", 1, Some(libc::ENOSPC))));

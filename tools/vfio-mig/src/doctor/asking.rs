@@ -34,7 +34,7 @@ pub fn open(vf: Bdf) -> Result<Answer, Error> {
             features: features.names(),
             logs: device.has_feature(uapi::FEATURE_DMA_LOGGING_START, uapi::FEATURE_SET),
         }),
-        Err(Error::NotMigratable(_)) => Ok(Answer::NotMigratable),
+        Err(Error::NotMigratable { .. }) => Ok(Answer::NotMigratable),
         Err(err) => Err(err),
     }
 }

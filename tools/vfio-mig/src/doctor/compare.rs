@@ -7,33 +7,36 @@ use super::{
         Adapter,
         Check,
         Report,
-        Verdict,
-        VERSION, //
+        Verdict, //
     },
     versions, //
 };
-use crate::host::problem::Problem;
+use crate::{
+    host::problem::Problem,
+    JSON_VERSION, //
+};
 use serde_json::Value;
 use std::{
     fs,
     path::Path, //
 };
 
-/// Reads the report of another host.
+/// Reads the report of another host: what `doctor --json` has printed there.
 pub fn read(path: &Path) -> Result<Report, Problem> {
     let wrong = |why: String| Problem::NoReport {
         path: path.display().to_string(),
         why,
     };
     let text = fs::read_to_string(path).map_err(|err| wrong(err.to_string()))?;
-    let value: Value =
+    let mut value: Value =
         serde_json::from_str(&text).map_err(|err| wrong(format!("not a report: {err}")))?;
     match value["version"].as_u64() {
-        Some(version) if version == u64::from(VERSION) => {
-            serde_json::from_value(value).map_err(|err| wrong(format!("not a report: {err}")))
+        Some(version) if version == u64::from(JSON_VERSION) => {
+            let result = value["result"].take();
+            serde_json::from_value(result).map_err(|err| wrong(format!("not a report: {err}")))
         }
         Some(version) => Err(wrong(format!(
-            "a report of version {version}, and this tool reads version {VERSION}"
+            "a report of version {version}, and this tool reads version {JSON_VERSION}"
         ))),
         None => Err(wrong("not a report: it has no version".to_string())),
     }
@@ -119,6 +122,7 @@ mod tests {
         doctor,
         host::fake::Fake, //
     };
+    use serde_json::json;
 
     fn report(fake: &Fake) -> Report {
         doctor::examine(&fake.host(), None, None).unwrap()
@@ -162,13 +166,16 @@ mod tests {
         let fake = Fake::new("file");
         let report = report(&fake);
         let path = fake.host().at("/report");
-        fs::write(&path, serde_json::to_string(&report).unwrap()).unwrap();
+        let object = json!({ "version": 1, "command": "doctor", "result": report });
+        fs::write(&path, object.to_string()).unwrap();
         assert_eq!(read(&path).unwrap(), report);
         for (text, words) in [
             ("", "not a report"),
             ("[]", "no version"),
             (r#"{"version": 2}"#, "version 2"),
             (r#"{"version": 1}"#, "not a report"),
+            (r#"{"version": 1, "error": {}}"#, "not a report"),
+            (r#"{"version": 1, "result": {}}"#, "not a report"),
         ] {
             fs::write(&path, text).unwrap();
             let err = read(&path).unwrap_err().to_string();

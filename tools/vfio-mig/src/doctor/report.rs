@@ -10,9 +10,6 @@ use serde::{
 };
 use std::fmt;
 
-/// Version of the report's JSON. It changes if a field does, and not if one is added.
-pub const VERSION: u32 = 1;
-
 /// What a check means for a migration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -118,8 +115,6 @@ pub struct Function {
 /// All that was found.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// [`VERSION`].
-    pub version: u32,
     /// The host's name.
     pub host: String,
     /// Its kernel.
@@ -141,7 +136,6 @@ impl Report {
         };
         let qemu = checks.iter().find(|check| check.name == "QEMU");
         Self {
-            version: VERSION,
             host: of("hostname"),
             kernel: of("osrelease"),
             qemu: qemu.and_then(|check| Some(versions::find(&check.found)?.to_string())),

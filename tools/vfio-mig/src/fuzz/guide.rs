@@ -51,13 +51,13 @@ pub(super) struct Finds {
 
 /// Code that was covered, and inputs that are kept. Devices of one driver can share it.
 pub struct Guide {
-    /// `None` if the kernel does not record them.
-    pcs: Option<Pcs>,
+    /// Why not, if the kernel does not record them.
+    pcs: Result<Pcs, String>,
     /// How many there were before the first input that was made up.
     plain: OnceLock<u64>,
     sequences: Mutex<Corpus<Sequence>>,
     streams: Mutex<Corpus<Stream>>,
-    said: Vec<String>,
+    skipped: Vec<String>,
 }
 
 /// What a guide has come to.
@@ -97,27 +97,31 @@ impl Guide {
     /// Begins with the inputs that a folder has, to which others are added. Without a folder,
     /// they are kept in memory.
     pub fn open(folder: Option<&Path>) -> Result<Self, Error> {
-        let mut said = Vec::new();
-        let pcs = pcs().map_err(|why| said.push(why)).ok();
+        let mut skipped = Vec::new();
         Ok(Self {
-            pcs,
+            pcs: pcs(),
             plain: OnceLock::new(),
-            sequences: Mutex::new(Corpus::open(folder, BOUNDS, &mut said)?),
-            streams: Mutex::new(Corpus::open(folder, BOUNDS, &mut said)?),
-            said,
+            sequences: Mutex::new(Corpus::open(folder, BOUNDS, &mut skipped)?),
+            streams: Mutex::new(Corpus::open(folder, BOUNDS, &mut skipped)?),
+            skipped,
         })
     }
 
-    /// What there is to say, in lines: why there is no coverage, and which files were skipped.
-    pub fn said(&self) -> &[String] {
-        &self.said
+    /// The files that were skipped, and why.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// Why there is no coverage, if there is none.
+    pub fn uncovered(&self) -> Option<&str> {
+        self.pcs.as_ref().err().map(String::as_str)
     }
 
     /// What it has come to.
     pub fn report(&self) -> Guided {
         Guided {
-            pcs: self.pcs.as_ref().map(Pcs::count),
-            pcs_plain: self.plain.get().copied().filter(|_| self.pcs.is_some()),
+            pcs: self.pcs.as_ref().ok().map(Pcs::count),
+            pcs_plain: self.plain.get().copied().filter(|_| self.pcs.is_ok()),
             requests_kept: self.sequences().len(),
             streams_kept: self.streams().len(),
         }
@@ -133,7 +137,7 @@ impl Guide {
 
     /// Follows the calling thread.
     pub(super) fn follow(&self) -> Result<Coverage<'_>, Error> {
-        Coverage::follow(self.pcs.as_ref()).context(KCOV)
+        Coverage::follow(self.pcs.as_ref().ok()).context(KCOV)
     }
 
     /// Does what is plain, of all devices before any input is made up for the first of them.

@@ -26,9 +26,6 @@ use serde_json::{
 };
 use std::time::Instant;
 
-/// Version of the report's JSON.
-pub const VERSION: u32 = 1;
-
 /// What an experiment has measured: names, and values.
 pub type Figures = Map<String, Value>;
 
@@ -127,8 +124,6 @@ pub struct Outcome {
 /// The report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// [`VERSION`].
-    pub version: u32,
     /// The VFs.
     pub vfs: Vec<Address>,
     /// What the doctor says of the host, and of the first VF.
@@ -179,7 +174,6 @@ pub fn run(
         });
     }
     Ok(Report {
-        version: VERSION,
         vfs: bench.addresses(),
         doctor,
         outcomes,

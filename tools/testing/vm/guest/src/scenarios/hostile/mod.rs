@@ -59,7 +59,8 @@ impl Inputs {
     fn guide(&self, results: &mut Results, driver: &str) -> Result<Guide> {
         let folder = self.0.map(|kept| kept.join(driver));
         let guide = Guide::open(folder.as_deref())?;
-        for line in guide.said() {
+        let lines = guide.skipped().iter().map(String::as_str);
+        for line in lines.chain(guide.uncovered()) {
             results.progress(&format!("{driver}: {line}"));
         }
         Ok(guide)

@@ -46,7 +46,7 @@ fn says(vf: Bdf, reason: &str) -> Result<()> {
     logs(vf, reason)?;
     let features = Device::open(vf)?.features();
     ensure!(
-        matches!(features, Err(Error::NotMigratable(_))),
+        matches!(features, Err(Error::NotMigratable { .. })),
         "{features:?}"
     );
     hca::unbind(vf)

@@ -30,7 +30,7 @@ pub fn vfio_mig(args: &[impl AsRef<OsStr>]) -> Result<Output> {
 }
 
 /// The objects in what it has printed, one in each line, which must be what the schema says.
-pub(super) fn objects(printed: &[u8]) -> Result<Vec<Value>> {
+pub fn objects(printed: &[u8]) -> Result<Vec<Value>> {
     let schema = Schema::new().map_err(Error::msg)?;
     let mut objects = Vec::new();
     for line in std::str::from_utf8(printed)?.lines() {
