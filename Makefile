@@ -7,9 +7,12 @@ VM := tools/testing/vm
 # The kernel of this machine, unless there is another one.
 KDIR ?= /lib/modules/$(shell uname -r)/build
 
+# Where `make install` puts vfio-mig, below $DESTDIR.
+PREFIX ?= /usr/local
+
 # Recipes take these from the environment: make would write a value into the shell's
 # text as it is, and a quote in it would be one of the shell's.
-export TEST SEED FAULT RUNS BENCH HOURS PART SLICE MUTANT KERNEL SCENARIO FUZZ INPUT KDIR
+export TEST SEED FAULT RUNS BENCH HOURS PART SLICE MUTANT KERNEL SCENARIO FUZZ INPUT KDIR PREFIX DESTDIR
 
 # What make was called with: its targets, and the names of variables.
 export GOALS = $(MAKECMDGOALS)
@@ -28,6 +31,8 @@ help:
 	@echo 'make check-qemu-faults  the same with devices that fail, as a table;'
 	@echo '                      FAULT=NAME for some of them'
 	@echo 'make check-net        all tests of QEMU migrating a guest that streams'
+	@echo 'make check-deb        install, upgrade and remove the packages in a Debian, and use the'
+	@echo '                      driver that DKMS has built in a test machine'
 	@echo 'make fuzz FUZZ=...    fuzz a target until something is found; INPUT=FILE: run just'
 	@echo '                      that input'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
@@ -41,7 +46,13 @@ help:
 	@echo '                      with that the next time; MUTANT=NAME: only that'
 	@echo 'make bench-table      put the results of BENCH=paths into README.md'
 	@echo 'make modules KDIR=... build the driver for a prepared kernel, to out/modules'
+	@echo 'make modules_install  install what that has built, to /lib/modules; KDIR=... as there,'
+	@echo '                      INSTALL_MOD_PATH=FOLDER: below a folder'
 	@echo 'make tools            build vfio-mig, as out/vfio-mig'
+	@echo 'make install          install it, with its manual page and completions, to /usr/local;'
+	@echo '                      PREFIX=FOLDER: elsewhere, DESTDIR=FOLDER: below a folder'
+	@echo 'make deb              make Debian packages of the driver, for DKMS, and of vfio-mig, in'
+	@echo '                      out/deb'
 	@echo 'make mlx5-emu         build the emulated ConnectX for a QEMU of yours, as'
 	@echo '                      out/mlx5-emu.so, and show how to use it'
 	@echo 'make intree           build Linux with the driver in its tree'
@@ -110,6 +121,25 @@ tools:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh tools
 
+tool: tools
+
+# As it is: who installs may be root, or have no sysroot.
+install:
+	@$(VM)/names.sh judge $@
+	@[ -x out/vfio-mig ] || { echo 'there is no out/vfio-mig; make tools builds it' >&2; exit 1; }
+	@tools/packaging/install-tool.sh "$$DESTDIR$$PREFIX"
+
+deb:
+	@$(VM)/names.sh judge $@
+	@$(VM)/prepare.sh deb
+	@ls out/deb/*.deb
+
+check-deb:
+	@$(VM)/names.sh judge $@
+	@$(VM)/prepare.sh stock packages
+	@$(VM)/enter.sh tools/packaging/check.sh
+	$(call vm-test,scenario --kernel=stock -- packages)
+
 mlx5-emu:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh mlx5-emu
@@ -143,6 +173,13 @@ modules:
 		"    $$(pwd)" >&2; exit 1;; esac
 	$(MAKE) -C "$$KDIR" M="$$(pwd)" MO="$$(pwd)/out/modules" modules
 
+# Kbuild honours INSTALL_MOD_PATH and INSTALL_MOD_DIR, and calls depmod.
+modules_install:
+	@$(VM)/names.sh judge $@
+	@[ -e out/modules/modules.order ] || { \
+		echo 'there is nothing in out/modules; make modules KDIR=FOLDER builds it' >&2; exit 1; }
+	$(MAKE) -C "$$KDIR" M="$$(pwd)" MO="$$(pwd)/out/modules" modules_install
+
 # Also what kbuild leaves in the checkout if it is given no MO=. Who used sudo has files of
 # root in out.
 clean:
@@ -164,4 +201,4 @@ distclean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign mutants bench-table tools mlx5-emu intree debug scenario list modules clean distclean
+.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign mutants bench-table tools tool install deb check-deb mlx5-emu intree debug scenario list modules modules_install clean distclean

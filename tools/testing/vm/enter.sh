@@ -5,6 +5,7 @@
 #
 # Checkout and cache are where they are outside, and the checkout is also in a place without
 # blanks in its path. enter.sh --where says whether that is the host itself, or a sysroot.
+# With VM_ROOT=FOLDER, the root file system is another one, entered as root.
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -22,19 +23,20 @@ host_is_suitable() {
 		awk '!/ok installed/ { bad = 1 } END { exit bad || NR == 0 }'
 }
 
-if host_is_suitable; then
+if [ -z "${VM_ROOT:-}" ] && host_is_suitable; then
 	[ "$1" != --where ] || { echo host; exit 0; }
 	exec "$@"
 fi
 [ "$1" != --where ] || { echo sysroot; exit 0; }
 
-root=$(sysroot_dir)
-as_root "$0" "$@"
+root=${VM_ROOT:-$(sysroot_dir)}
+[ -n "${VM_ROOT:-}" ] || as_root "$0" "$@"
 [ -e "$root" ] || die "there is no sysroot yet; $VM_DIR/sysroot.sh makes it"
 : "${VM_APT_PROXY=$(apt_proxy)}"
 carry
 user=(chroot)
-owner=$(owner)
+owner=
+[ -n "${VM_ROOT:-}" ] || owner=$(owner)
 if [ -n "$owner" ]; then
 	# With the group of /dev/kvm, which root may use, too.
 	groups=${owner#*:} kvm=$(stat -c %g /dev/kvm 2> /dev/null || echo 0)
@@ -45,9 +47,12 @@ if [ -n "$owner" ]; then
 fi
 dir=$PWD
 case $dir in "$TOP"* | "$CACHE"*) ;; *) dir=$TOP ;; esac
-# Mounts are in a namespace of their own, so none stays behind.
+# Mounts are in a namespace of their own, so none stays behind. In a sysroot, which is no mount
+# of its own, all are private already.
+propagation=private
+grep -q '^[^ ]* [^ ]* [^ ]* [^ ]* / ' /proc/self/mountinfo || propagation=unchanged
 # shellcheck disable=SC2016 # expanded by the inner shell
-exec unshare --mount --propagation private bash -c '
+exec unshare --mount --propagation $propagation bash -c '
 	set -e
 	root=$1 top=$2 plain=$3 cache=$4 certificates=$5
 	shift 5
@@ -63,6 +68,7 @@ exec unshare --mount --propagation private bash -c '
 	# as FILE OF-THE-HOST: if that is there.
 	as() {
 		if [ -e "$2" ]; then
+			mkdir -p "$root${1%/*}"
 			touch "$root$1"
 			mount --bind "$2" "$root$1"
 		fi

@@ -84,7 +84,7 @@ names() {
 	SCENARIO)
 		[ -n "${KERNEL:-}" ] || { table | cut -f 1 && return; }
 		# With the one, what is for the other can run, too.
-		scenarios "${KERNEL/#debug/intree}" run run-net check check-qemu check-qemu-faults check-net campaign bench scenario
+		scenarios "${KERNEL/#debug/intree}" run run-net check check-qemu check-qemu-faults check-net check-deb campaign bench scenario
 		;;
 	BENCH) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/bench/mod.rs" ;;
 	PART) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/campaign/parts.rs" ;;
@@ -160,6 +160,8 @@ takes() {
 	scenario) echo KERNEL SCENARIO FAULT SEED ;;
 	# Those without an underscore that kbuild takes.
 	modules) echo KDIR ARCH C CC LLVM V W ;;
+	modules_install) echo KDIR V ;;
+	install) echo PREFIX DESTDIR ;;
 	esac
 }
 

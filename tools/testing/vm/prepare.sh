@@ -20,9 +20,11 @@
 #   rdma     a test of rdma-core's driver
 #   cargo-mutants  what applies faults to what compiles on the host
 #   tools    out/vfio-mig
+#   deb      packages of the checkout, in out/deb
+#   packages the same, and a Debian to install them in
 #   mlx5-emu out/mlx5-emu.so
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma cargo-mutants tools mlx5-emu'
+TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma cargo-mutants tools deb packages mlx5-emu'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 # shellcheck source=tools/testing/vm/requirements.sh
@@ -159,8 +161,12 @@ make_targets() {
 	if needed fuzz; then
 		build "the programs that fuzz" "1 min" fuzz
 	fi
-	if needed tools; then
+	if needed tools deb packages; then
 		build "vfio-mig" "1 min" tools
+	fi
+	if needed deb packages; then
+		step "a small Debian for packages" "1 min" locked debian "$TOP/tools/packaging/debian-root.sh"
+		step "packages of the driver and vfio-mig" "1 min" locked deb "$TOP/tools/packaging/deb.sh"
 	fi
 	if needed mlx5-emu; then
 		build "the emulated HCA, for a person" "1 min" nic

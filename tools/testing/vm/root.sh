@@ -50,12 +50,21 @@ can_mount() {
 
 # as_root "$0" "$@": goes on as root, if there is a sysroot to be entered.
 as_root() {
-	local root
 	if [ "$(id -u)" = 0 ]; then
 		can_mount || [ "$("$VM_DIR/enter.sh" --where)" = host ] || die_of_no_mount
 		return
 	fi
 	[ "$("$VM_DIR/enter.sh" --where)" = sysroot ] || return 0
+	become_root "$@"
+}
+
+# always_as_root "$0" "$@": the same, for what enters another system, on each host.
+always_as_root() {
+	[ "$(id -u)" = 0 ] || become_root "$@"
+}
+
+become_root() {
+	local root
 	carry
 	root=$(sysroot_dir)
 	# A sysroot that root has made is no user's.
