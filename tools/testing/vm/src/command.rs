@@ -127,6 +127,15 @@ const UNLIKE: &[&str] = &[
     "pcie-root-port,id=rp-other,bus=pcie.0,chassis=5,pref64-reserve=128M",
 ];
 
+/// A firmware with variables, which are in the machine's folder under these names.
+pub const FIRMWARE_FILES: [&str; 2] = ["firmware.fd", "variables.fd"];
+const FIRMWARE: &[&str] = &[
+    "-drive",
+    "if=pflash,format=raw,readonly=on,file=firmware.fd",
+    "-drive",
+    "if=pflash,format=raw,file=variables.fd",
+];
+
 /// QEMU's arguments for what a machine has beside the HCA.
 fn extra_arguments(extra: Extra) -> &'static [&'static str] {
     match extra {
@@ -136,6 +145,7 @@ fn extra_arguments(extra: Extra) -> &'static [&'static str] {
         Extra::Wires => WIRES,
         Extra::HostFiles => HOST_FILES,
         Extra::SharedMemory => SHARED_MEMORY,
+        Extra::Packages => FIRMWARE,
         // The one is in the sysroot, and the other in the initramfs.
         Extra::Guest | Extra::Rdma => &[],
     }

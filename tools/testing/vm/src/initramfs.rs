@@ -170,6 +170,9 @@ pub fn write(paths: &Paths, kernel: Kernel, machine: &Machine, path: &Path) -> R
     if machine.extras.contains(&Extra::Network) {
         add_below(&mut archive, &paths.net_tools, "")?;
     }
+    if machine.extras.contains(&Extra::Packages) {
+        add_below(&mut archive, &paths.build.join("packages"), "")?;
+    }
     let (modules, more) = kernel::modules(kernel, paths, machine)?;
     add_modules(&mut archive, &modules)?;
     add_modules(&mut archive, &more)?;

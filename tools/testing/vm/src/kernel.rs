@@ -187,6 +187,10 @@ pub fn modules(
     paths: &Paths,
     machine: &Machine,
 ) -> Result<(Vec<Module>, Vec<Module>)> {
+    // There, modprobe loads them, from what a package has installed.
+    if machine.extras.contains(&Extra::Packages) {
+        return Ok((Vec::new(), Vec::new()));
+    }
     let mut files = files(kernel, paths)?;
     // What reports dirty pages, or tests itself, takes the place of what does not.
     if machine.bitmaps && kernel == Kernel::Stock {

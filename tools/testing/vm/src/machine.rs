@@ -8,6 +8,7 @@ use crate::{
     command::{
         self,
         CONSOLE,
+        FIRMWARE_FILES,
         INITRAMFS,
         INNER_INITRAMFS,
         PEER_VIOLATIONS,
@@ -105,6 +106,13 @@ impl Machine<'_> {
         initramfs::write(self.paths, self.kernel, own, &dir.join(INITRAMFS))?;
         if self.scenario.has(Extra::Guest) {
             initramfs::write_inner(self.paths, self.kernel, own, &dir.join(INNER_INITRAMFS))?;
+        }
+        if self.scenario.has(Extra::Packages) {
+            let firmware = self.paths.build.join("packages-firmware");
+            for file in FIRMWARE_FILES {
+                let from = firmware.join(file);
+                fs::copy(&from, dir.join(file)).with_context(|| from.display().to_string())?;
+            }
         }
         Ok(dir)
     }

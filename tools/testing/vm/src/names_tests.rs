@@ -197,7 +197,7 @@ fn a_wrong_name_lists_the_right_ones() {
 
 #[test]
 fn a_right_name_is_taken() {
-    let right: [(&str, &[(&str, &str)]); 8] = [
+    let right: [(&str, &[(&str, &str)]); 10] = [
         (
             "check",
             &[
@@ -206,6 +206,8 @@ fn a_right_name_is_taken() {
             ],
         ),
         ("check", &[]),
+        ("install", &[("GIVEN", "PREFIX DESTDIR")]),
+        ("modules_install", &[("GIVEN", "KDIR INSTALL_MOD_PATH")]),
         ("check", &[("TEST", "shell"), ("SEED", "7")]),
         ("check-all", &[("TEST", "bare-migrate")]),
         ("bench", &[("BENCH", "paths"), ("RUNS", "10")]),

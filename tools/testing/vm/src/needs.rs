@@ -38,6 +38,8 @@ pub enum Need {
     Rdma,
     /// What applies faults to what compiles on the host.
     CargoMutants,
+    /// Packages, and a Debian to install them in.
+    Packages,
 }
 
 impl Need {
@@ -56,6 +58,7 @@ impl Need {
             Self::Fuzz => "fuzz",
             Self::Rdma => "rdma",
             Self::CargoMutants => "cargo-mutants",
+            Self::Packages => "packages",
         }
     }
 }

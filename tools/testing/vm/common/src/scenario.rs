@@ -21,6 +21,8 @@ pub enum Suite {
     CheckQemuFaults,
     /// `make check-net`.
     CheckNet,
+    /// `make check-deb`.
+    CheckDeb,
     /// `make campaign`.
     Campaign,
     /// `make bench`.
@@ -41,6 +43,7 @@ impl Suite {
             Self::CheckQemu => "check-qemu",
             Self::CheckQemuFaults => "check-qemu-faults",
             Self::CheckNet => "check-net",
+            Self::CheckDeb => "check-deb",
             Self::Campaign => "campaign",
             Self::Bench => "bench",
             Self::Run => "run",
@@ -70,6 +73,9 @@ pub enum Extra {
     Guest,
     /// A test of rdma-core's user-space driver.
     Rdma,
+    /// What a package has installed, and modprobe, in place of modules that init loads; and a
+    /// firmware (UEFI) with the key of their signatures.
+    Packages,
 }
 
 /// Where kmemleak looks for memory that the drivers have lost, if the kernel has it. It

@@ -806,6 +806,18 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "packages",
+        about: "the driver as DKMS has built and signed it: modprobe, a migration, and a kernel \
+                that enforces signatures",
+        suite: Suite::CheckDeb,
+        kernels: &[Stock],
+        seconds: 30,
+        machine: Machine {
+            extras: &[Extra::Packages],
+            ..WELL
+        },
+    },
+    Scenario {
         name: "run-net",
         about: "``net`` with each driver, for the report of ``make run-net``",
         suite: Suite::RunNet,

@@ -95,6 +95,11 @@ const COMMANDS: &[Command] = &[
         needs: &[],
     },
     Command {
+        name: "kernels for packages",
+        command: "tools/packaging/check-kernels.sh",
+        needs: &[],
+    },
+    Command {
         name: "quotes of the uAPI",
         command: "\"$VM_BUILD/vfio-mig\" test --check-quotes \"$VM_INTREE/../source/include/uapi/linux/vfio.h\"",
         needs: &[Need::Intree],
@@ -112,6 +117,11 @@ const LONG_COMMANDS: &[Command] = &[
         name: "built in",
         command: "tools/testing/vm/check-builtin.sh",
         needs: &[Need::Builtin],
+    },
+    Command {
+        name: "packages",
+        command: "tools/packaging/check.sh",
+        needs: &[Need::Stock, Need::Packages],
     },
     Command {
         name: "all checkers",
@@ -171,7 +181,8 @@ impl Extent {
             Suite::CheckQemu | Suite::CheckQemuFaults | Suite::CheckNet | Suite::Campaign => {
                 self == Self::All
             }
-            Suite::Bench | Suite::Run | Suite::RunNet | Suite::Scenario => false,
+            // What it needs is made by the group of packages, which has no place before it.
+            Suite::Bench | Suite::CheckDeb | Suite::Run | Suite::RunNet | Suite::Scenario => false,
         }
     }
 

@@ -34,6 +34,7 @@ mod nic;
 mod nic_wires;
 mod nomem;
 mod overlap;
+mod packages;
 mod paths;
 mod pipeline;
 mod precopy;
@@ -114,6 +115,7 @@ const ALL: &[&[NamedRun]] = &[
     nic_wires::SCENARIOS,
     nomem::SCENARIOS,
     overlap::SCENARIOS,
+    packages::SCENARIOS,
     paths::SCENARIOS,
     pipeline::SCENARIOS,
     precopy::SCENARIOS,
