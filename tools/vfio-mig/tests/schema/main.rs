@@ -14,6 +14,18 @@ use std::process::{
     Command,
     Stdio, //
 };
+use vfio_mig::{
+    conformance::runner::{
+        Outcome,
+        Status,
+        Summary, //
+    },
+    fuzz,
+    migrate,
+    precopy,
+    remote,
+    stress, //
+};
 
 const ABSENT: &str = "ffff:ff:1f.7";
 
@@ -76,6 +88,76 @@ fn errors_are_what_the_schema_says() {
     }
     let (objects, _) = tool(&["--json", "load", ABSENT, "/no/such/file"]);
     assert_eq!(objects[0]["error"]["errno_name"], "ENOENT");
+}
+
+/// Reports of commands that need a device, with something in each list and map.
+#[test]
+fn reports_are_what_the_schema_says() {
+    let phase = migrate::Phase {
+        name: "save and load",
+        ms: 0.5,
+        bytes: 3,
+    };
+    let stop_copy = migrate::Report {
+        bytes: 3,
+        phases: vec![phase],
+        sha256: None,
+    };
+    let pre_copy = precopy::Report {
+        info: precopy::InfoVersion::V2,
+        rounds: 2,
+        reinits: 1,
+        precopy_ms: 1.5,
+        precopy_bytes: 3,
+        downtime_ms: 0.0,
+        downtime_bytes: 4,
+        downtime_load_ms: 0.1,
+        free_ms: 2.0,
+        sha256: Some("00".repeat(32)),
+    };
+    let with_method = |report: Value, method: &str| {
+        let mut report = report;
+        report["method"] = json!(method);
+        report
+    };
+    let migrations = [
+        with_method(json!(stop_copy), "stop-copy"),
+        with_method(json!(pre_copy), "pre-copy"),
+    ];
+    let received = remote::Received {
+        from: "192.0.2.1:4444".to_string(),
+        bytes: 3,
+        sha256: "00".repeat(32),
+    };
+    let outcome = |status| Outcome {
+        name: "feature.probe".to_string(),
+        line: Some(1),
+        quote: "",
+        status,
+        message: String::new(),
+        ms: 1.0,
+    };
+    let outcomes = [Status::Pass, Status::Fail, Status::Known, Status::Skip].map(outcome);
+    let mut summary = Summary::default();
+    summary.add(Status::Known);
+    let mut fuzzed = fuzz::Done::default();
+    fuzzed.kinds.insert("reset", fuzz::Made::default());
+    fuzzed.arcs.insert("STOP -> RUNNING".to_string(), 1);
+
+    let schema = Schema::new().unwrap();
+    for (command, result) in [
+        ("migrate", json!({ "migrations": migrations })),
+        ("receive", json!(received)),
+        (
+            "test",
+            json!({ "summary": summary, "tests": outcomes, "skipped": null }),
+        ),
+        ("stress", json!(stress::Done::default())),
+        ("fuzz", json!(fuzzed)),
+    ] {
+        let object = json!({ "version": 1, "command": command, "result": result });
+        schema.check(&object).unwrap();
+    }
 }
 
 #[test]
