@@ -472,6 +472,12 @@ impl Device {
             .context(format!("{}: setting up the request", self.address))
     }
 
+    /// Has `eventfd` signalled when an error of PCI Express was reported.
+    pub fn set_error(&self, eventfd: &OwnedFd) -> Result<(), Error> {
+        self.set_irq(uapi::ERROR_IRQ, slice::from_ref(eventfd))
+            .context(format!("{}: setting up the error", self.address))
+    }
+
     fn set_irq(&self, index: u32, eventfds: &[OwnedFd]) -> io::Result<()> {
         let mut fds = [-1; 8];
         for (slot, fd) in fds.iter_mut().zip(eventfds) {

@@ -96,6 +96,8 @@ pub const PRECOPY_INFO_REINIT: u32 = 1;
 pub const CONFIG_REGION: u32 = 7;
 /// `VFIO_PCI_MSIX_IRQ_INDEX`.
 pub const MSIX_IRQ: u32 = 2;
+/// `VFIO_PCI_ERR_IRQ_INDEX`.
+pub const ERROR_IRQ: u32 = 3;
 /// `VFIO_PCI_REQ_IRQ_INDEX`.
 pub const REQUEST_IRQ: u32 = 4;
 

@@ -13,6 +13,7 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-control.h"
+#include "hw/pci/pci_bus.h"
 #include "hw/pci/pci_device.h"
 #include "hw/pci/msix.h"
 #include "hw/pci/pcie.h"
@@ -31,6 +32,8 @@ OBJECT_DECLARE_SIMPLE_TYPE(Mlx5EmuVf, MLX5_EMU_VF)
 
 #define MELLANOX            0x15b3
 #define CONNECTX_6_DX       0x101d
+
+#define NOBODY              "mlx5-emu-nobody"
 
 #define PF_BAR_SIZE         (32 * MiB)
 #define PF_ROM_SIZE         (1 * MiB)
@@ -242,6 +245,43 @@ static const MemoryRegionOps rom_ops = {
     .endianness = DEVICE_LITTLE_ENDIAN,
 };
 
+/*
+ * What nobody answers to behind a port reads as ones, as on hardware. QEMU
+ * itself reads zeros there. The region stays when the PF is unplugged.
+ */
+static uint64_t nobody_read(void *opaque, hwaddr offset, unsigned int size)
+{
+    return UINT64_MAX;
+}
+
+static void nobody_write(void *opaque, hwaddr offset, uint64_t value,
+                         unsigned int size)
+{
+}
+
+static const MemoryRegionOps nobody_ops = {
+    .read = nobody_read,
+    .write = nobody_write,
+    .endianness = DEVICE_LITTLE_ENDIAN,
+    .valid = { .min_access_size = 1, .max_access_size = 8 },
+    .impl = { .min_access_size = 1, .max_access_size = 8 },
+};
+
+static void answer_for_nobody(PCIBus *bus)
+{
+    Object *port = OBJECT(bus->parent_dev);
+    MemoryRegion *nobody;
+
+    /* On the root bus, others answer. */
+    if (!port || object_property_find(port, NOBODY "[0]")) {
+        return;
+    }
+    nobody = g_new0(MemoryRegion, 1);
+    memory_region_init_io(nobody, port, &nobody_ops, NULL, NOBODY, UINT64_MAX);
+    memory_region_add_subregion_overlap(bus->address_space_mem, 0, nobody,
+                                        INT_MIN);
+}
+
 /* Whether an access is one of a register of the control capability. */
 static bool is_control(uint32_t addr, int len)
 {
@@ -359,6 +399,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
     }
     pcie_sriov_pf_init_vf_bar(dev, 0, BAR_TYPE, VF_BAR_SIZE);
     control_init(dev);
+    answer_for_nobody(pci_get_bus(dev));
     if (properties.network) {
         DeviceState *device = DEVICE(dev);
 

@@ -273,7 +273,8 @@ unsafe fn open_log(path: *const c_char) -> Option<File> {
     }
     // SAFETY: By the requirements of this function.
     let path = unsafe { CStr::from_ptr(path) }.to_str().ok()?;
-    match File::create(path) {
+    // What a device of before has written there stays: a PF can be unplugged, and plugged in again.
+    match File::options().append(true).create(true).open(path) {
         Ok(file) => Some(file),
         Err(err) => {
             eprintln!("mlx5-emu: cannot write {path}: {err}");

@@ -17,6 +17,7 @@ use vm_common::{
         Extra,
         Scenario, //
     },
+    slot::HCA, //
 };
 
 /// What the machine boots from, in its folder.
@@ -136,6 +137,21 @@ const FIRMWARE: &[&str] = &[
     "if=pflash,format=raw,file=variables.fd",
 ];
 
+/// A root port whose slot is the kernel's, not the firmware's: it says that its link is active,
+/// and the HCA in it can be taken out. The third serial port is connected with a monitor.
+const SLOT: &[&str] = &[
+    "-global",
+    "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+    "-chardev",
+    "socket,id=slot-monitor,path=monitor,server=on,wait=off",
+    "-mon",
+    "chardev=slot-monitor,mode=control",
+    "-chardev",
+    "socket,id=slot-port,path=monitor",
+    "-serial",
+    "chardev:slot-port",
+];
+
 /// QEMU's arguments for what a machine has beside the HCA.
 fn extra_arguments(extra: Extra) -> &'static [&'static str] {
     match extra {
@@ -146,6 +162,7 @@ fn extra_arguments(extra: Extra) -> &'static [&'static str] {
         Extra::HostFiles => HOST_FILES,
         Extra::SharedMemory => SHARED_MEMORY,
         Extra::Packages => FIRMWARE,
+        Extra::Slot => SLOT,
         // The one is in the sysroot, and the other in the initramfs.
         Extra::Guest | Extra::Rdma => &[],
     }
@@ -208,6 +225,24 @@ fn network(scenario: &Scenario) -> &'static str {
     }
 }
 
+/// The first HCA, as QEMU is told to make it.
+fn hca(machine: &Machine<'_>) -> String {
+    format!(
+        "mlx5-emu,id={HCA},bus=rp,event-log=commands.log,violations-log={VIOLATIONS}{}{}{}",
+        network(machine.scenario),
+        machine.scenario.machine.properties,
+        machine.properties
+    )
+}
+
+/// What tells a machine how to put its HCA back into its slot.
+fn hca_parameter(machine: &Machine<'_>) -> String {
+    match machine.scenario.has(Extra::Slot) {
+        true => format!("vmtest.hca={}", hca(machine)),
+        false => String::new(),
+    }
+}
+
 /// What turns on the checkers of a kernel that are off by themselves.
 const fn checkers(kernel: Kernel) -> &'static str {
     match kernel {
@@ -241,13 +276,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             // The PF's BAR of 32 MiB, and one of 1 MiB for each of 64 VFs.
             "pcie-root-port,id=rp,bus=pcie.0,chassis=1,pref64-reserve=128M",
         ])
-        .arg("-device")
-        .arg(format!(
-            "mlx5-emu,bus=rp,event-log=commands.log,violations-log={VIOLATIONS}{}{}{}",
-            network(machine.scenario),
-            own.properties,
-            machine.properties
-        ))
+        .args(["-device", &hca(machine)])
         .arg("-serial")
         .arg(format!("file:{CONSOLE}"))
         .arg("-serial")
@@ -264,7 +293,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
              no_timer_check \
              vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
              vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} \
-             vmtest.kernel_name={} {} {} {} {} {has_kept}",
+             vmtest.kernel_name={} {} {} {} {} {has_kept} {}",
             if own.leaks.are_looked_for(machine.all) {
                 "on"
             } else {
@@ -280,6 +309,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             machine.kernel.name(),
             if machine.all { "vmtest.all=1" } else { "" },
             own.parameters,
+            hca_parameter(machine),
             checkers(machine.kernel),
             machine.parameters
         ))

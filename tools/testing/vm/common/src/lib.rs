@@ -12,3 +12,4 @@ pub mod kernel;
 pub mod names;
 pub mod scenario;
 pub mod scenarios;
+pub mod slot;

@@ -76,6 +76,9 @@ pub enum Extra {
     /// What a package has installed, and modprobe, in place of modules that init loads; and a
     /// firmware (UEFI) with the key of their signatures.
     Packages,
+    /// A slot that the first HCA can be taken out of, by native hot plug of PCI Express, and
+    /// QEMU's monitor on the third serial port, for the machine to do so.
+    Slot,
 }
 
 /// Where kmemleak looks for memory that the drivers have lost, if the kernel has it. It

@@ -355,6 +355,7 @@ pub const ALL: &[Scenario] = &[
         machine: Machine {
             properties: ",num-vfs=4",
             limit: HOUR,
+            extras: &[Extra::Slot],
             bitmaps: true,
             ..USUAL
         },

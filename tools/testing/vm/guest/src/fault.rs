@@ -253,6 +253,12 @@ impl Control {
         self.command(regs::CMD_ARM_LIE, &args)
     }
 
+    /// Has the function with this VHCA, or the PF with 0, say that it is disabled, until its driver
+    /// begins anew.
+    pub fn disable_nic(&self, vhca: u16) -> Result<()> {
+        self.command(regs::CMD_DISABLE_NIC, &[vhca.into()])
+    }
+
     /// Plugs the wire into the PF's port, or pulls it.
     pub fn plug(&self, plugged: bool) -> Result<()> {
         self.command(regs::CMD_SET_LINK, &[plugged.into()])
@@ -332,7 +338,7 @@ impl Faults {
 
     /// Has the VF with this VHCA say that it is disabled, until its driver begins anew.
     pub fn disable_nic(&self, vhca: u16) -> Result<()> {
-        self.control.command(regs::CMD_DISABLE_NIC, &[vhca.into()])
+        self.control.disable_nic(vhca)
     }
 
     /// Disarms all faults, and releases what is held.

@@ -127,6 +127,12 @@ impl Pf {
         sysfs::device_dir(self.bdf)
     }
 
+    /// Where the port that it is behind is in sysfs.
+    pub fn port(&self) -> Result<PathBuf> {
+        let dir = fs::canonicalize(self.dir())?;
+        Ok(dir.parent().context("the PF is behind no port")?.into())
+    }
+
     /// The driver that it is bound to.
     pub fn driver(&self) -> Result<String> {
         Ok(sysfs::driver(self.bdf)?)

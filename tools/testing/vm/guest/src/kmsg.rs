@@ -18,7 +18,12 @@ use std::{
         Write, //
     },
     mem,
-    os::unix::fs::OpenOptionsExt, //
+    os::unix::fs::OpenOptionsExt,
+    thread,
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use vm_common::judge::{
     Judge,
@@ -43,6 +48,8 @@ pub struct KernelLog {
     warnings: Vec<String>,
 }
 
+/// Time between two looks at the log.
+const POLL: Duration = Duration::from_millis(20);
 /// The least severe level of a message that is a warning: KERN_WARNING.
 const WARNING: u32 = 4;
 /// Warnings that are no fault: with promiscuous mode, mlx5e gives this one on any adapter.
@@ -109,6 +116,24 @@ impl KernelLog {
     pub fn lines(&mut self) -> Vec<String> {
         self.pull();
         mem::take(&mut self.lines)
+    }
+
+    /// Waits until the kernel has said one of these, for `patience` at most.
+    pub fn wait_for(&mut self, texts: &[&str], patience: Duration) -> Result<()> {
+        let begin = Instant::now();
+        let mut seen = Vec::new();
+        loop {
+            seen.extend(self.lines());
+            let said = |text: &&str| seen.iter().any(|line| line.contains(*text));
+            if texts.iter().any(said) {
+                return Ok(());
+            }
+            ensure!(
+                begin.elapsed() < patience,
+                "the kernel said none of {texts:?}, but {seen:#?}"
+            );
+            thread::sleep(POLL);
+        }
     }
 
     /// How many faults this span has so far.

@@ -58,6 +58,12 @@ pub fn by_sysfs(bdf: Bdf) -> io::Result<()> {
     fs::write(file, "1")
 }
 
+/// Resets a function by FLR, whatever else there is.
+pub fn by_flr(bdf: Bdf) -> io::Result<()> {
+    fs::write(sysfs::device_dir(bdf).join("reset_method"), "flr")?;
+    by_sysfs(bdf)
+}
+
 fn by_bit(device: &Device) -> Result<()> {
     let config = device.region(uapi::CONFIG_REGION)?.offset;
     let read = |at: u64| -> Result<u8> {

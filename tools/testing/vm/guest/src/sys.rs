@@ -198,6 +198,23 @@ fn socket(kind: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Has a terminal take and give bytes as they are. A read that waits for `tenths` of a second
+/// returns nothing.
+pub fn set_raw(terminal: &File, tenths: u8) -> io::Result<()> {
+    let fd = terminal.as_raw_fd();
+    // SAFETY: An all-zero termios is a value of its type.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: `settings` is one termios, which outlives the calls.
+    unsafe {
+        check(libc::tcgetattr(fd, &mut settings))?;
+        libc::cfmakeraw(&mut settings);
+    }
+    settings.c_cc[libc::VMIN] = 0;
+    settings.c_cc[libc::VTIME] = tenths;
+    // SAFETY: `settings` is a whole termios, which is only read.
+    check(unsafe { libc::tcsetattr(fd, libc::TCSAFLUSH, &settings) })
+}
+
 /// A socket for ICMP.
 pub fn icmp_socket() -> io::Result<OwnedFd> {
     socket(libc::SOCK_RAW, libc::IPPROTO_ICMP)

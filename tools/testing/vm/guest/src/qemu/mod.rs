@@ -7,7 +7,6 @@ pub mod faults;
 mod figures;
 mod guest;
 mod process;
-mod qmp;
 mod trace;
 mod trial;
 

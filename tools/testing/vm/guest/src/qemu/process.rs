@@ -10,7 +10,6 @@ use super::{
         Common,
         Config, //
     },
-    qmp::Qmp,
     trace::{
         Event,
         Trace, //
@@ -22,6 +21,7 @@ use crate::{
         ROOT, //
     },
     inner,
+    qmp::Qmp,
     sys,
     tap::Results, //
 };
@@ -56,6 +56,10 @@ use std::{
 /// Where QEMU's files are, for QEMU.
 const DIR: &str = "/dev/shm";
 const POLL: Duration = Duration::from_millis(50);
+/// Time limit for a command. The first one is answered when QEMU has opened its devices,
+/// while another guest works: on a busy host that emulates all of it, more than a minute was
+/// seen. The host kills a machine that is silent for two.
+const ANSWER: Duration = Duration::from_secs(100);
 /// Time between two messages while something is waited for.
 const NEWS: Duration = Duration::from_secs(10);
 /// Time limit for a step.
@@ -104,7 +108,7 @@ impl Wait {
 pub struct Qemu {
     name: String,
     child: Child,
-    qmp: Option<Qmp>,
+    qmp: Option<Qmp<UnixStream>>,
     /// What it does, and has done.
     pub trace: Trace,
 }
@@ -160,6 +164,7 @@ impl Qemu {
             }
             wait.go_on(results, name);
         };
+        stream.set_read_timeout(Some(ANSWER))?;
         qemu.qmp = Some(Qmp::new(stream).with_context(|| qemu.said())?);
         let vfs: Vec<String> = vfs.iter().map(|vf| vf.bdf.to_string()).collect();
         results.say(&format!("{name}: QEMU has opened {}", vfs.join(", ")));

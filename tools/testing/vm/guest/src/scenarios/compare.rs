@@ -89,6 +89,7 @@ pub fn errno_name(errno: i32) -> String {
         (libc::EIO, "EIO"),
         (libc::EREMOTEIO, "EREMOTEIO"),
         (libc::ENODEV, "ENODEV"),
+        (libc::ENOLINK, "ENOLINK"),
         (libc::ENOMEM, "ENOMEM"),
         (libc::ENOMSG, "ENOMSG"),
         (libc::ENOTCONN, "ENOTCONN"),

@@ -101,6 +101,13 @@ impl Session {
         self.device()?.fd().try_clone_to_owned()
     }
 
+    /// An eventfd that is signalled when an error of PCI Express is reported.
+    pub(in crate::scenarios) fn errors(&self) -> Result<OwnedFd> {
+        let eventfd = uapi::eventfd()?;
+        self.device()?.set_error(&eventfd)?;
+        Ok(eventfd)
+    }
+
     /// Asks for a state.
     pub(in crate::scenarios) fn set(&mut self, to: State) -> io::Result<()> {
         let file = uapi::set_state(self.device()?.fd(), to.0)?;

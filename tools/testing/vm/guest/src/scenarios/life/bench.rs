@@ -25,7 +25,10 @@ use crate::{
         Faults, //
     },
     hca::Driver,
-    kmsg,
+    kmsg::{
+        self,
+        KernelLog, //
+    },
     scenarios::{
         firmware_fails::{
             session::Session,
@@ -48,7 +51,10 @@ use fastrand::Rng;
 use std::{
     io,
     os::{
-        fd::OwnedFd,
+        fd::{
+            AsFd,
+            OwnedFd, //
+        },
         unix::process::ExitStatusExt, //
     },
     sync::{
@@ -66,7 +72,8 @@ use std::{
 };
 use vfio_mig::{
     bdf::Bdf,
-    state::State, //
+    state::State,
+    uapi, //
 };
 
 /// Commands of a call among which one is chosen to be held. Calls that send fewer have their
@@ -179,12 +186,22 @@ impl Bench {
     pub(super) fn event(&mut self, place: Place, event: &'static Event) -> Result<String> {
         event.says.iter().for_each(|text| kmsg::expect(text));
         let faults = Faults::open()?;
-        let Begun { call, device } = self.begin(place, event, &faults)?;
+        let mut log = KernelLog::new()?;
+        log.lines();
+        let Begun {
+            call,
+            device,
+            errors,
+        } = self.begin(place, event, &faults)?;
         self.counts.faults_injected += 1;
         let vf = self.vf;
         let happened = aside(move || event.happen(vf, device.as_ref()));
         self.pause();
-        faults.release()?;
+        match event.takes_firmware {
+            // It may be gone.
+            true => drop(faults.release()),
+            false => faults.release()?,
+        }
         let (mut session, result) = within(&call, PATIENCE, "the call")?;
         self.count(result.is_ok());
         let result = words(&result);
@@ -194,7 +211,14 @@ impl Bench {
             true => None,
             false => Some(within(&happened, PATIENCE, event.name)?),
         };
+        if let Some(errors) = errors.filter(|_| !place.closes()) {
+            let told = uapi::poll(errors.as_fd(), libc::POLLIN, 0)?;
+            ensure!(told == libc::POLLIN, "the user was not told of an error");
+        }
         let probed = self.probe(&mut session, event, place);
+        if !event.notices.is_empty() {
+            log.wait_for(event.notices, PATIENCE)?;
+        }
         drop(session);
         let over = match over {
             Some(over) => over,
@@ -306,6 +330,8 @@ struct Begun {
     call: Receiver<(Session, io::Result<()>)>,
     /// The device, if what happens needs it.
     device: Option<OwnedFd>,
+    /// What tells the user of errors, if that happens.
+    errors: Option<OwnedFd>,
 }
 
 impl Begun {
@@ -320,11 +346,19 @@ impl Begun {
             How::Device(_) => Some(session.descriptor()?),
             How::Host(_) => None,
         };
+        let errors = match event.is_error {
+            true => Some(session.errors()?),
+            false => None,
+        };
         arm()?;
         let call = aside(move || {
             let result = place.carry_on(&mut session);
             (session, result)
         });
-        Ok(Self { call, device })
+        Ok(Self {
+            call,
+            device,
+            errors,
+        })
     }
 }

@@ -3,6 +3,7 @@
 //! What happens to a VF that a process uses.
 
 use super::{
+    express,
     host,
     place::Place, //
 };
@@ -22,6 +23,7 @@ use crate::{
         compare::errno_name,
         Vfs, //
     },
+    slot,
     sys, //
 };
 use anyhow::{
@@ -61,8 +63,14 @@ pub(super) struct Event {
     pub(super) waits_for_users: bool,
     /// Whether processes stand still, so that none can have firmware release a command.
     pub(super) stops_processes: bool,
-    /// Whether it comes to something else if the device is closed.
-    pub(super) is_of_users: bool,
+    /// Why it is not tried with a call that closes the device, if it is not.
+    pub(super) closed: Option<&'static str>,
+    /// Whether the PF is gone before anything hears of it: firmware does not end what it has begun.
+    pub(super) takes_firmware: bool,
+    /// What the kernel says before the device may be closed, one of it, if it must say something.
+    pub(super) notices: &'static [&'static str],
+    /// Whether the user of the VF is told of an error.
+    pub(super) is_error: bool,
     /// Whether the kernel takes minutes over it.
     pub(super) is_slow: bool,
     /// What calls may fail with.
@@ -112,6 +120,15 @@ const OF_PF: &[i32] = &[
 ];
 /// Errors of calls that a reset ends.
 const OF_RESET: &[i32] = &[libc::ECANCELED, libc::EINVAL, libc::ENODEV, libc::ENOTCONN];
+/// Errors of calls whose PF has been pulled out: mlx5_core refuses commands to what is not there.
+const OF_LOST_PF: &[i32] = &[
+    libc::ECANCELED,
+    libc::EINVAL,
+    libc::EIO,
+    libc::ENODEV,
+    libc::ENOLINK,
+    libc::ENOTCONN,
+];
 /// How long anything may take: more than an unbinding waits before it says so.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -131,7 +148,10 @@ const EVENT: Event = Event {
     how: How::Host(|_| Ok(())),
     waits_for_users: false,
     stops_processes: false,
-    is_of_users: false,
+    closed: None,
+    takes_firmware: false,
+    notices: &[],
+    is_error: false,
     is_slow: false,
     errors: &[],
     says: &[],
@@ -148,20 +168,17 @@ const RETURN: Event = Event {
     ..EVENT
 };
 
-/// An error after which the PF does not come back by itself: the emulated root port does not say
-/// that its link is active, and the kernel gives the PF up. It waits a minute for a VF to answer
-/// after a reset.
-const LOSS: Event = Event {
-    is_slow: true,
-    errors: OF_PF,
-    says: &["VHCA"],
-    missing: host::no_errors,
+/// An error of PCI Express that a driver must deal with: mlx5_core asks for a reset of the PF, and
+/// begins anew.
+const ERROR: Event = Event {
+    is_error: true,
+    missing: express::no_errors,
     mend: || {
         host::remove_pf()?;
         host::rescan()?;
         Ok(true)
     },
-    ..EVENT
+    ..RETURN
 };
 
 /// An event that goes on until the device is closed, after which there are no VFs.
@@ -236,7 +253,7 @@ pub(super) const ALL: &[Event] = &[
         ..REMOVAL
     },
     Event {
-        name: "unplugging the PF",
+        name: "removing the PF from the bus",
         how: How::Host(|_| host::remove_pf()),
         says: &[kmsg::PF_UNBIND],
         mend: || {
@@ -246,9 +263,47 @@ pub(super) const ALL: &[Event] = &[
         ..REMOVAL
     },
     Event {
+        name: "unplugging the PF",
+        how: How::Host(|_| slot::unplug()),
+        mend: || {
+            slot::plug()?;
+            Ok(true)
+        },
+        ..REMOVAL
+    },
+    Event {
+        name: "pulling the PF out of its slot",
+        how: How::Host(|_| slot::pull()),
+        takes_firmware: true,
+        notices: &["health recovery flow aborted"],
+        closed: Some(
+            "mlx5_core waits two minutes for pages of VFs if it is to leave a PF that is gone \
+             before it has noticed",
+        ),
+        errors: OF_LOST_PF,
+        mend: || {
+            slot::plug()?;
+            Ok(true)
+        },
+        ..REMOVAL
+    },
+    Event {
+        name: "a reset of the PF",
+        how: How::Host(|_| host::reset_pf()),
+        mend: || {
+            let pf = Pf::find()?;
+            pf.set_vfs(0)?;
+            // mlx5_core recovers by itself once in 20 minutes.
+            pf.set_bound(false)?;
+            pf.set_bound(true)?;
+            Ok(true)
+        },
+        ..RETURN
+    },
+    Event {
         name: "unloading modules",
         how: How::Host(unload),
-        is_of_users: true,
+        closed: Some("the call closes the device, which does not use the driver then"),
         ..EVENT
     },
     Event {
@@ -259,14 +314,30 @@ pub(super) const ALL: &[Event] = &[
         ..RETURN
     },
     Event {
-        name: "an error of PCI Express",
-        how: How::Host(|_| host::error_that_is_not_fatal()),
-        ..LOSS
+        name: "a corrected error of the PF",
+        how: How::Host(|_| express::corrected_error()),
+        missing: express::no_errors,
+        ..EVENT
     },
     Event {
-        name: "a fatal error of PCI Express",
-        how: How::Host(|_| host::fatal_error()),
-        ..LOSS
+        name: "an error of the PF",
+        how: How::Host(|_| express::error_of_pf()),
+        ..ERROR
+    },
+    Event {
+        name: "a fatal error of the PF",
+        how: How::Host(|_| express::fatal_error_of_pf()),
+        ..ERROR
+    },
+    Event {
+        name: "an error of the root port",
+        how: How::Host(|_| express::error_of_port()),
+        ..ERROR
+    },
+    Event {
+        name: "a fatal error of the root port",
+        how: How::Host(|_| express::fatal_error_of_port()),
+        ..ERROR
     },
 ];
 

@@ -11,47 +11,58 @@ use serde_json::{
     json,
     Value, //
 };
-use std::{
-    io::{
-        BufRead,
-        BufReader,
-        Write, //
-    },
-    os::unix::net::UnixStream,
-    time::Duration, //
+use std::io::{
+    BufRead,
+    BufReader,
+    Read,
+    Write, //
 };
 
-/// Time limit for a command. The first one is answered when QEMU has opened its devices,
-/// while another guest works: on a busy host that emulates all of it, more than a minute was
-/// seen. The host kills a machine that is silent for two.
-const TIMEOUT: Duration = Duration::from_secs(100);
+/// What no message has in it: QEMU forgets what has come before.
+const FORGET: &[u8] = b"\xff\n";
 
 /// A connection to a QEMU.
-pub struct Qmp {
-    stream: BufReader<UnixStream>,
+pub struct Qmp<S> {
+    stream: BufReader<S>,
     /// Number of commands so far.
     commands: u64,
 }
 
-impl Qmp {
-    /// Begins to talk.
-    pub fn new(stream: UnixStream) -> Result<Self> {
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        let mut qmp = Self {
+impl<S: Read + Write> Qmp<S> {
+    fn of(stream: S) -> Self {
+        Self {
             stream: BufReader::new(stream),
             commands: 0,
-        };
-        qmp.receive().context("QMP greeting")?;
+        }
+    }
+
+    /// Begins to talk.
+    pub fn new(stream: S) -> Result<Self> {
+        let mut qmp = Self::of(stream);
+        qmp.receive()?.context("no QMP greeting")?;
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
     }
 
-    fn receive(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        if self.stream.read_line(&mut line)? == 0 {
-            bail!("QEMU has closed the connection");
+    /// Begins to talk, or goes on: there may be a rest of what was said before.
+    pub fn again(stream: S) -> Result<Self> {
+        let mut qmp = Self::of(stream);
+        qmp.stream.get_mut().write_all(FORGET)?;
+        let begun = qmp.execute("qmp_capabilities", json!({}));
+        // It was not the first time.
+        if begun.is_err() {
+            qmp.execute("query-version", json!({}))?;
         }
-        serde_json::from_str(&line).with_context(|| line.clone())
+        Ok(qmp)
+    }
+
+    /// A message, or `None` if a line is not one.
+    fn receive(&mut self) -> Result<Option<Value>> {
+        let mut line = Vec::new();
+        if self.stream.read_until(b'\n', &mut line)? == 0 {
+            bail!("QEMU says nothing");
+        }
+        Ok(serde_json::from_slice(&line).ok())
     }
 
     /// Has a command carried out, and does not wait for that.
@@ -66,7 +77,9 @@ impl Qmp {
         self.send(command, arguments)?;
         let mut answer = || -> Result<Value> {
             loop {
-                let mut message = self.receive()?;
+                let Some(mut message) = self.receive()? else {
+                    continue;
+                };
                 // All else is an event, or about a command that was only sent.
                 if message["id"].as_u64() != Some(self.commands) {
                     continue;
