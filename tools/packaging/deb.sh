@@ -27,7 +27,7 @@ seconds=$(commit %ct)
 export SOURCE_DATE_EPOCH=${seconds:-$(date +%s)}
 
 # What makes them is installed once.
-root=$(debian_dir)-builder
+root=$(deb_dir)
 if [ ! -e "$root" ]; then
 	rm -rf "$root.tmp"
 	cp -a "$(debian_dir)" "$root.tmp"

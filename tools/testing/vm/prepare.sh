@@ -165,8 +165,8 @@ make_targets() {
 		build "vfio-mig" "1 min" tools
 	fi
 	if needed deb packages; then
-		step "a small Debian for packages" "1 min" locked debian "$TOP/tools/packaging/debian-root.sh"
-		step "packages of the driver and vfio-mig" "1 min" locked deb "$TOP/tools/packaging/deb.sh"
+		step debian "a small Debian for packages" "1 min" locked debian "$TOP/tools/packaging/debian-root.sh"
+		step deb "packages of the driver and vfio-mig" "1 min" locked deb "$TOP/tools/packaging/deb.sh"
 	fi
 	if needed mlx5-emu; then
 		build "the emulated HCA, for a person" "1 min" nic

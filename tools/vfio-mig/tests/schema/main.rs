@@ -20,7 +20,13 @@ use vfio_mig::{
         Status,
         Summary, //
     },
+    doctor::{
+        self,
+        report::Check, //
+    },
     fuzz,
+    host::Host,
+    hwtest,
     migrate,
     precopy,
     remote,
@@ -45,6 +51,7 @@ fn results_are_what_the_schema_says() {
         &["--json", "test", "--list"],
         &["--json", "test", "--list", "--only", "feature"],
         &["--json", "test", "--check-quotes", "/dev/null"],
+        &["--json", "doctor"],
     ] {
         let (objects, _) = tool(args);
         let [object] = &objects[..] else {
@@ -143,6 +150,30 @@ fn reports_are_what_the_schema_says() {
     let mut fuzzed = fuzz::Done::default();
     fuzzed.kinds.insert("reset", fuzz::Made::default());
     fuzzed.arcs.insert("STOP -> RUNNING".to_string(), 1);
+    let mut fuzzed = json!(fuzzed);
+    fuzzed["coverage"] = json!(fuzz::Guide::open(None).unwrap().report());
+    let check = Check::missing("adapter", "none")
+        .say("plug one in")
+        .run("poweroff");
+    let function = doctor::report::Function {
+        vf: ABSENT.to_string(),
+        driver: Some("vfio-pci".to_string()),
+        migratable: Some(false),
+    };
+    let adapter = doctor::report::Adapter {
+        pf: ABSENT.to_string(),
+        vfs: vec![function],
+        ..Default::default()
+    };
+    let examined = doctor::report::Report::new(&Host::this(), vec![check], vec![adapter]);
+    let tested = hwtest::Outcome {
+        name: "stop-copy",
+        assumed: "nothing",
+        figures: hwtest::Figures::new(),
+        error: Some("it has failed".to_string()),
+        errno: Some(5),
+        ms: 1.5,
+    };
 
     let schema = Schema::new().unwrap();
     for (command, result) in [
@@ -153,7 +184,20 @@ fn reports_are_what_the_schema_says() {
             json!({ "summary": summary, "tests": outcomes, "skipped": null }),
         ),
         ("stress", json!(stress::Done::default())),
-        ("fuzz", json!(fuzzed)),
+        ("fuzz", fuzzed),
+        ("doctor", json!(examined)),
+        (
+            "hwtest",
+            json!({ "vfs": [ABSENT], "doctor": examined, "outcomes": [tested] }),
+        ),
+        (
+            "bind",
+            json!({
+                "dry_run": true,
+                "steps": ["echo > driver_override"],
+                "vfs": [{ "device": ABSENT, "driver": null }],
+            }),
+        ),
     ] {
         let object = json!({ "version": 1, "command": command, "result": result });
         schema.check(&object).unwrap();

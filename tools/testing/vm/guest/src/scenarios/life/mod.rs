@@ -118,8 +118,9 @@ fn run_driver(results: &mut Results, driver: Driver) -> Result<()> {
         things.retain(|thing| !thing.is_slow());
     }
     // What this kernel cannot have is said of all.
-    let (missing, mut things): (Vec<Thing>, Vec<Thing>) =
-        things.into_iter().partition(|thing| thing.missing().is_some());
+    let (missing, mut things): (Vec<Thing>, Vec<Thing>) = things
+        .into_iter()
+        .partition(|thing| thing.missing().is_some());
     if is_short {
         bench.shuffle(&mut things);
         things.truncate(sample_of(driver));
