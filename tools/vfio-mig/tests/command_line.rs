@@ -285,6 +285,24 @@ fn a_receiver_that_answers_is_told_that_there_is_no_source() {
 }
 
 #[test]
+fn a_receiver_without_a_device_says_so() {
+    let tool = env!("CARGO_BIN_EXE_vfio-mig");
+    let to = format!("exec:{tool} receive {OTHER} --listen -");
+    let said = fails(&["migrate", ABSENT, &to], 1);
+    // The receiver's own message, and the reason that the sender was given.
+    let last = said.lines().last().unwrap();
+    assert_eq!(
+        said.matches(&format!("{OTHER}: no such device")).count(),
+        2,
+        "{said}"
+    );
+    assert!(
+        last.starts_with("vfio-mig: ") && last.contains("receive"),
+        "{said}"
+    );
+}
+
+#[test]
 fn frames_are_all_that_standard_output_gets() {
     let output = tool(&["--json", "migrate", ABSENT, "-"]);
     assert_eq!(output.stdout, b"\x01\x0a\0\0\0vfio-mig 1");

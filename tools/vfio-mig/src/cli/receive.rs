@@ -109,7 +109,14 @@ pub fn run(args: &Args, json: bool) -> Result<(), Error> {
     let received = match &args.listen {
         Listen::Standard => {
             let ends = Ends::standard().context(STANDARD)?;
-            remote::serve_one(&open(args)?, ends, STANDARD, timeout, &mut observer)
+            let device = match open(args) {
+                Ok(device) => device,
+                Err(err) => {
+                    remote::refuse(ends, &err, timeout);
+                    return Err(err);
+                }
+            };
+            remote::serve_one(&device, ends, STANDARD, timeout, &mut observer)
         }
         Listen::Tcp(at) => {
             let listener = listen(at, args.device)?;

@@ -26,6 +26,7 @@ mod tests;
 
 pub use ends::Ends;
 pub use receiver::{
+    refuse,
     serve,
     serve_one,
     Observer,

@@ -94,6 +94,15 @@ pub fn serve_one(
     serve_one_into(&mut target, ends, name, timeout, observer)
 }
 
+/// Tells a sender at the other end of `ends` why there is no device for it.
+pub fn refuse(ends: Ends, why: &Error, timeout: Duration) {
+    let mut connection = Connection::new(ends, timeout);
+    // What a signal would interrupt is over.
+    connection.signals = Signals::Ignore;
+    let _ = connection.send(FAILED, why.to_string().as_bytes());
+    connection.linger();
+}
+
 pub(super) fn serve_one_into(
     target: &mut dyn Target,
     ends: Ends,
