@@ -80,11 +80,12 @@ impl Facts {
                 )
             }
             Some(driver) => format!(
-                "its PF, {name}, is bound to {driver}, and must be bound to {PF_DRIVER} when the VF \
-                 is bound"
+                "its PF, {name}, is bound to {driver}, and must be bound to {PF_DRIVER} when the \
+                 VF is bound"
             ),
             None => format!(
-                "its PF, {name}, has no driver, and must be bound to {PF_DRIVER} when the VF is bound"
+                "its PF, {name}, has no driver, and must be bound to {PF_DRIVER} when the VF is \
+                 bound"
             ),
         }
     }

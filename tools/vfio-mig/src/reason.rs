@@ -46,8 +46,8 @@ fn remedy(errno: Errno) -> Option<&'static str> {
 fn remedy_of_state(errno: Errno) -> &'static str {
     match errno {
         Errno::EINVAL => {
-            "`vfio-mig info` shows the states that the device has; if it has this one, the kernel's \
-             log (dmesg) may say why"
+            "`vfio-mig info` shows the states that the device has; if it has this one, the \
+             kernel's log (dmesg) may say why"
         }
         Errno::EBUSY => "something still uses the device's data: try again when that has ended",
         Errno::ENOMEM | Errno::ENOSPC => "free some memory: the state is kept in it",
