@@ -42,40 +42,21 @@ pub struct Args {
     open: bool,
 }
 
-/// Columns of a terminal.
-const WIDTH: usize = 80;
 /// Where what was found begins: behind verdict and name.
 const FOUND: usize = 36;
 /// Where advice begins.
 const ADVICE: usize = 9;
 
-/// Breaks a text into lines, between words. A longer word has a line of its own.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_string()),
-        }
-    }
-    lines
-}
-
 /// What is shown of a check.
 pub fn lines(check: &Check) -> Vec<String> {
     let mut lines = Vec::new();
     let head = format!("{:7}  {:25}", check.verdict, check.name);
-    let found = wrapped(&check.found, WIDTH - FOUND);
-    for (i, line) in found.iter().enumerate() {
-        let before = if i == 0 { head.as_str() } else { "" };
-        lines.push(format!("{before:FOUND$}{line}").trim_end().to_string());
-    }
-    for advice in &check.advice {
-        let advice = wrapped(advice, WIDTH - ADVICE);
-        lines.extend(advice.iter().map(|line| format!("{:ADVICE$}{line}", "")));
+    let found = show::wrapped(&" ".repeat(FOUND), &check.found);
+    let found = format!("{head:FOUND$}{}", found.get(FOUND..).unwrap_or_default());
+    let advice = check.advice.iter();
+    let advice = advice.map(|advice| show::wrapped(&" ".repeat(ADVICE), advice));
+    for text in std::iter::once(found).chain(advice) {
+        lines.extend(text.lines().map(|line| line.trim_end().to_string()));
     }
     // A command stays in one line, so that it can be copied.
     let commands = check.commands.iter();
@@ -125,7 +106,10 @@ mod tests {
             .say(&words)
             .run("devlink dev eswitch set pci/0000:01:00.0 mode switchdev");
         let lines = lines(&check);
-        assert!(lines.iter().all(|line| line.len() <= WIDTH), "{lines:#?}");
+        assert!(
+            lines.iter().all(|line| line.len() <= show::COLUMNS),
+            "{lines:#?}"
+        );
         assert!(lines[0].starts_with("missing  0000:01:00.2 migratable    it was found"));
         assert!(lines.last().unwrap().starts_with("         # devlink dev"));
         let joined = lines

@@ -158,7 +158,10 @@ pub fn unbind(plan: &mut Plan<'_>, vfs: &[Bdf]) -> Result<(), Error> {
 mod tests {
     use super::{
         super::{
-            fake::Fake,
+            fake::{
+                planned,
+                Fake, //
+            },
             plan::Mode, //
         },
         *, //
@@ -167,24 +170,6 @@ mod tests {
     const VF: &str = "0000:01:00.2";
     const DEVICES: &str = "/sys/bus/pci/devices";
     const DRIVERS: &str = "/sys/bus/pci/drivers";
-
-    /// Makes a plan, and returns its lines with its result.
-    fn planned(
-        fake: &Fake,
-        mode: Mode,
-        work: impl FnOnce(&mut Plan<'_>) -> Result<(), Error>,
-    ) -> (Vec<String>, Result<(), Error>) {
-        let host = fake.host();
-        let mut lines = Vec::new();
-        let mut shown = |line: &str| {
-            lines.push(line.to_string());
-            Ok(())
-        };
-        let mut plan = Plan::new(&host, mode, &mut shown);
-        let result = work(&mut plan);
-        let result = plan.end(result);
-        (lines, result)
-    }
 
     fn vf() -> Bdf {
         VF.parse().unwrap()

@@ -11,9 +11,16 @@ use super::{
         VfPort, //
     },
     netlink::Failure,
+    plan::{
+        Mode,
+        Plan, //
+    },
     Host, //
 };
-use crate::bdf::Bdf;
+use crate::{
+    bdf::Bdf,
+    error::Error, //
+};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -92,6 +99,24 @@ impl Drop for Fake {
 }
 
 const PF: &str = "sys/bus/pci/devices/0000:01:00.0";
+
+/// Makes a plan, and returns its lines with its result.
+pub fn planned<T>(
+    fake: &Fake,
+    mode: Mode,
+    work: impl FnOnce(&mut Plan<'_>) -> Result<T, Error>,
+) -> (Vec<String>, Result<T, Error>) {
+    let host = fake.host();
+    let mut lines = Vec::new();
+    let mut shown = |line: &str| {
+        lines.push(line.to_string());
+        Ok(())
+    };
+    let mut plan = Plan::new(&host, mode, &mut shown);
+    let result = work(&mut plan);
+    let result = plan.end(result);
+    (lines, result)
+}
 
 impl Fake {
     /// Makes one for the test of this name: `01:00.0` with mlx5_core has the VFs `01:00.2` and

@@ -179,7 +179,10 @@ pub fn undo(plan: &mut Plan<'_>, pf: Bdf, legacy: bool, force: Force) -> Result<
 mod tests {
     use super::{
         super::{
-            fake::Fake,
+            fake::{
+                planned,
+                Fake, //
+            },
             plan::Mode, //
         },
         *, //
@@ -197,24 +200,6 @@ mod tests {
 
     fn pf() -> Bdf {
         "01:00.0".parse().unwrap()
-    }
-
-    /// Makes a plan, and returns its lines with its result.
-    fn planned<T>(
-        fake: &Fake,
-        mode: Mode,
-        work: impl FnOnce(&mut Plan<'_>) -> Result<T, Error>,
-    ) -> (Vec<String>, Result<T, Error>) {
-        let host = fake.host();
-        let mut lines = Vec::new();
-        let mut shown = |line: &str| {
-            lines.push(line.to_string());
-            Ok(())
-        };
-        let mut plan = Plan::new(&host, mode, &mut shown);
-        let result = work(&mut plan);
-        let result = plan.end(result);
-        (lines, result)
     }
 
     fn without_vfs(name: &str) -> Fake {
