@@ -198,7 +198,8 @@ ok "DKMS has nothing of them" gone
 # A firmware for that machine, which has the key that DKMS has signed with.
 firmware() {
 	local to=$CACHE/build/packages-firmware
-	apt install ovmf python3-virt-firmware
+	# shellcheck disable=SC2086 # several packages
+	apt install $FIRMWARE_PACKAGES
 	rm -rf "$to"
 	mkdir -p "$to"
 	cp "$VM_ROOT/usr/share/OVMF/OVMF_CODE_4M.fd" "$to/firmware.fd"

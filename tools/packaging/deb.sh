@@ -31,8 +31,9 @@ root=$(deb_dir)
 if [ ! -e "$root" ]; then
 	rm -rf "$root.tmp"
 	cp -a "$(debian_dir)" "$root.tmp"
+	# shellcheck disable=SC2086 # several packages
 	VM_ROOT=$root.tmp "$VM_DIR/enter.sh" env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y -qq --no-install-recommends build-essential debhelper dh-dkms
+		apt-get install -y -qq --no-install-recommends $DEB_PACKAGES
 	mv "$root.tmp" "$root"
 fi
 

@@ -116,7 +116,7 @@ our_folders() { sed -nE 's|^obj-.* \+= (.*)/$|\1|p' "$TOP/Kbuild"; }
 # Where the stages put their results. Names are functions, so that a stage and
 # its users cannot disagree.
 sysroot_dir() { echo "$CACHE/sysroot-$(key "$SUITE" "$SYSROOT_PACKAGES" "$VM_DIR/sysroot.sh")"; }
-deb_dir() { echo "$(debian_dir)-builder"; }
+deb_dir() { echo "$CACHE/deb-$(key "$(debian_dir)" "$DEB_PACKAGES")"; }
 debian_dir() { echo "$CACHE/debian-$(key "$SUITE" "$BACKPORTS" "$TOP/tools/packaging/debian-root.sh")"; }
 sources_dir() { echo "$CACHE/sources-$(key "$STOCK_PACKAGES" "$STOCK_SOURCE" "$INTREE_SOURCE" "$QEMU_SOURCE" "$VM_DIR/sources.sh" "$(sysroot_dir)")"; }
 qemu_source_dir() { echo "$CACHE/qemu-source-$(key "$QEMU_SOURCE" "$VM_DIR/qemu-headers.sh" "$(sysroot_dir)")"; }
