@@ -31,7 +31,7 @@ stages=$(sed -nE 's/^([a-z_]+)_dir\(\) .*/\1/p' "$VM_DIR/common.sh" | tr '_\n' '
 find "$CACHE" -mindepth 1 -maxdepth 1 | while read -r made; do
 	name=${made##*/}
 	if [[ $name =~ ^(${stages%|})-[0-9a-f]{16}(\.tmp|\.debs)?$ ||
-		$name =~ ^(apt|build|cargo|target)$ ]]; then
+		$name =~ ^(apt|build|cargo|debs|target)$ ]]; then
 		echo "removing $made"
 		# A sysroot has files of others.
 		rm -rf --one-file-system "$made" 2> "$OUT/log/distclean" || exit
