@@ -71,8 +71,6 @@ pub(super) struct Event {
     pub(super) notices: &'static [&'static str],
     /// Whether the user of the VF is told of an error.
     pub(super) is_error: bool,
-    /// Whether the kernel takes minutes over it.
-    pub(super) is_slow: bool,
     /// What calls may fail with.
     pub(super) errors: &'static [i32],
     /// What the kernel may say.
@@ -152,7 +150,6 @@ const EVENT: Event = Event {
     takes_firmware: false,
     notices: &[],
     is_error: false,
-    is_slow: false,
     errors: &[],
     says: &[],
     missing: nothing,
@@ -169,15 +166,10 @@ const RETURN: Event = Event {
 };
 
 /// An error of PCI Express that a driver must deal with: mlx5_core asks for a reset of the PF, and
-/// begins anew.
+/// begins anew. The VFs are there as before.
 const ERROR: Event = Event {
     is_error: true,
     missing: express::no_errors,
-    mend: || {
-        host::remove_pf()?;
-        host::rescan()?;
-        Ok(true)
-    },
     ..RETURN
 };
 

@@ -44,8 +44,6 @@ pub const SCENARIOS: &[NamedRun] = &[("life", run)];
 
 /// Places that each thing happens at in `make check`, of all those that there are.
 const SAMPLE: usize = 1;
-/// Places that a slow thing happens at for long; in `make check` it does not happen.
-const OF_SLOW: usize = 6;
 
 /// How many things happen there to VFs of a driver.
 fn sample_of(driver: Driver) -> usize {
@@ -72,14 +70,6 @@ impl Thing {
         match self {
             Self::Event(event) => event.name,
             Self::Fate(fate) => fate.name,
-        }
-    }
-
-    /// Whether it takes minutes.
-    fn is_slow(self) -> bool {
-        match self {
-            Self::Event(event) => event.is_slow,
-            Self::Fate(_) => false,
         }
     }
 
@@ -112,28 +102,22 @@ fn run_driver(results: &mut Results, driver: Driver) -> Result<()> {
     let only = sys::kernel_parameter("vmtest.only")?.unwrap_or_default();
     let mut bench = Bench::new(driver, seed)?;
     let files = open_files()?;
-    let mut things: Vec<Thing> = Thing::all().collect();
     let is_short = only.is_empty() && !sys::is_long()?;
-    if is_short {
-        things.retain(|thing| !thing.is_slow());
+    let mut things = Vec::new();
+    for thing in Thing::all() {
+        match thing.missing() {
+            None => things.push(thing),
+            Some(reason) => results.skip(
+                &format!("{} driver, {}", driver.name(), thing.name()),
+                reason,
+            ),
+        }
     }
-    // What this kernel cannot have is said of all.
-    let (missing, mut things): (Vec<Thing>, Vec<Thing>) = things
-        .into_iter()
-        .partition(|thing| thing.missing().is_some());
     if is_short {
         bench.shuffle(&mut things);
         things.truncate(sample_of(driver));
     }
-    let things = missing.into_iter().chain(things);
     for thing in things {
-        if let Some(reason) = thing.missing() {
-            results.skip(
-                &format!("{} driver, {}", driver.name(), thing.name()),
-                reason,
-            );
-            continue;
-        }
         let title = |place: Place| {
             format!(
                 "{} driver, {}: {}",
@@ -146,9 +130,9 @@ fn run_driver(results: &mut Results, driver: Driver) -> Result<()> {
         bench.shuffle(&mut places);
         if !only.is_empty() {
             places.retain(|place| names::parameter(&title(*place)).contains(&only));
-        } else if is_short || thing.is_slow() {
+        } else if is_short {
             places.retain(|place| thing.reason(driver, *place).is_none());
-            places.truncate(if is_short { SAMPLE } else { OF_SLOW });
+            places.truncate(SAMPLE);
         }
         for place in places {
             let title = title(place);
