@@ -27,6 +27,7 @@ use std::{
         FileExt,
         OpenOptionsExt, //
     },
+    path::Path,
     thread,
     time::{
         Duration,
@@ -44,6 +45,10 @@ const SLOTS: &str = "/sys/bus/pci/slots";
 /// What the kernel says of a button that was pressed. It waits for five seconds then, in which
 /// the button can be pressed again.
 const PRESSED: &str = "Button press: will power off";
+/// What the kernel says of a slot that it is to turn on, and has not turned off yet.
+const ENABLED: &str = "Already enabled";
+/// A file of a kernel that looks at the order of locks.
+const LOCKDEP: &str = "/proc/lockdep";
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
@@ -97,10 +102,17 @@ impl Monitor {
     }
 }
 
-/// Turns the only slot off.
-fn turn_off() -> io::Result<()> {
+/// Why nothing can be taken out of the slot, if it cannot.
+pub fn missing() -> Option<&'static str> {
+    Path::new(LOCKDEP).exists().then_some(
+        "pciehp takes two locks in either order, and lockdep says nothing more when it has said so",
+    )
+}
+
+/// Turns the only slot on or off.
+fn turn(on: bool) -> io::Result<()> {
     for slot in fs::read_dir(SLOTS)? {
-        fs::write(slot?.path().join("power"), "0")?;
+        fs::write(slot?.path().join("power"), if on { "1" } else { "0" })?;
     }
     Ok(())
 }
@@ -123,7 +135,7 @@ pub fn unplug() -> Result<()> {
     let mut monitor = Monitor::open()?;
     monitor.0.execute("device_del", json!({ "id": HCA }))?;
     log.wait_for(&[PRESSED], PATIENCE)?;
-    turn_off().context("turning the slot off")?;
+    turn(false).context("turning the slot off")?;
     monitor.wait_until_gone()
 }
 
@@ -153,12 +165,6 @@ impl Control {
         Ok(Self { config, at })
     }
 
-    fn read(&self) -> Result<u16> {
-        let mut bytes = [0; 2];
-        self.config.read_exact_at(&mut bytes, self.at)?;
-        Ok(u16::from_le_bytes(bytes))
-    }
-
     fn write(&self, value: u16) -> Result<()> {
         Ok(self.config.write_all_at(&value.to_le_bytes(), self.at)?)
     }
@@ -166,7 +172,9 @@ impl Control {
     /// Takes the power away for a moment. The kernel hears of what that has done when there is
     /// power again: it leaves alone what is in a slot without.
     fn cut(&self) -> Result<()> {
-        let before = self.read()?;
+        let mut bytes = [0; 2];
+        self.config.read_exact_at(&mut bytes, self.at)?;
+        let before = u16::from_le_bytes(bytes);
         self.write((before | OFF) & !INTERRUPTS)?;
         self.write(before)
     }
@@ -175,11 +183,15 @@ impl Control {
 /// The PF is pulled out: QEMU removes a device whose slot has lost its power, and the kernel hears
 /// of it when it is gone. Returns when the kernel has dealt with it.
 pub fn pull() -> Result<()> {
-    let control = Control::of(&Pf::find()?)?;
-    control.cut()?;
+    Control::of(&Pf::find()?)?.cut()?;
     Monitor::open()?.wait_until_gone()?;
-    // The kernel turns the slot off when it has removed the PF: the power first, then the light.
-    wait_until("a slot that is off", || Ok(control.read()? & OFF == OFF))
+    // A slot that is off cannot be turned on either, since it is empty, but nothing is said of that.
+    let mut log = KernelLog::new()?;
+    wait_until("a slot that is off", || {
+        log.lines();
+        let _ = turn(true);
+        Ok(!log.lines().iter().any(|line| line.contains(ENABLED)))
+    })
 }
 
 /// Puts the PF back into its slot.

@@ -257,6 +257,7 @@ pub(super) const ALL: &[Event] = &[
     Event {
         name: "unplugging the PF",
         how: How::Host(|_| slot::unplug()),
+        missing: slot::missing,
         mend: || {
             slot::plug()?;
             Ok(true)
@@ -266,6 +267,7 @@ pub(super) const ALL: &[Event] = &[
     Event {
         name: "pulling the PF out of its slot",
         how: How::Host(|_| slot::pull()),
+        missing: slot::missing,
         takes_firmware: true,
         notices: &["health recovery flow aborted"],
         closed: Some(
