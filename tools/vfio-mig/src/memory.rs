@@ -177,10 +177,7 @@ mod tests {
         file.write_all_at(&7u64.to_ne_bytes(), 16).unwrap();
         assert_eq!(others.len(), 3);
         assert_eq!(
-            (&*others)
-                .iter()
-                .map(|word| word.load(Relaxed))
-                .sum::<u64>(),
+            others.iter().map(|word| word.load(Relaxed)).sum::<u64>(),
             12
         );
     }
