@@ -185,7 +185,7 @@ impl Control {
 pub fn pull() -> Result<()> {
     Control::of(&Pf::find()?)?.cut()?;
     Monitor::open()?.wait_until_gone()?;
-    // A slot that is off cannot be turned on either, since it is empty, but nothing is said of that.
+    // A slot that is off cannot be turned on either, since it is empty, but that is not said.
     let mut log = KernelLog::new()?;
     wait_until("a slot that is off", || {
         log.lines();
