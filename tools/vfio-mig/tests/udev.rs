@@ -31,7 +31,7 @@ fn the_example_is_a_command_line() {
 
 #[test]
 fn each_rule_ends_at_the_label() {
-    let rules = RULES
+    let mut rules = RULES
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let label = |line: &str, key: &str| {
@@ -43,6 +43,9 @@ fn each_rule_ends_at_the_label() {
         .filter_map(|line| label(line, "GOTO="))
         .collect();
     assert_eq!(goals.len(), 4);
-    let end = rules.last().and_then(|line| label(line, "LABEL=")).unwrap();
+    let end = rules
+        .next_back()
+        .and_then(|line| label(line, "LABEL="))
+        .unwrap();
     assert!(goals.iter().all(|goal| *goal == end), "{goals:?}");
 }
