@@ -37,7 +37,8 @@ impl Bdf {
     /// The function whose routing id is `by` more: a VF's, from that of its PF. `None` if that is
     /// beyond the last bus.
     pub fn later_by(self, by: u32) -> Option<Self> {
-        let id = u32::from(self.bus) << 8 | u32::from(self.device) << 3 | u32::from(self.function);
+        let [bus, device] = [self.bus, self.device].map(u32::from);
+        let id = (bus << 8) | (device << 3) | u32::from(self.function);
         let id = u16::try_from(id + by).ok()?;
         Some(Self {
             domain: self.domain,

@@ -82,9 +82,9 @@ pub fn iommu(host: &Host) -> Check {
 
 /// Bit 45 of an Intel IOMMU's extended capabilities: it notes accesses and writes. Only in
 /// scalable mode, which is bit 43.
-const INTEL_TRACKS: u64 = 1 << 45 | 1 << 43;
+const INTEL_TRACKS: u64 = (1 << 45) | (1 << 43);
 /// Bits of an AMD IOMMU's extended features: it notes accesses, and writes.
-const AMD_TRACKS: u64 = 1 << 49 | 1 << 52;
+const AMD_TRACKS: u64 = (1 << 49) | (1 << 52);
 
 /// Whether all IOMMUs of the host could note what devices write to.
 fn iommus_track(host: &Host) -> bool {

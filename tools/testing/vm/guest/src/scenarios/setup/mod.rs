@@ -386,6 +386,9 @@ fn of_the_host(site: &Site) -> Result<()> {
     Ok(())
 }
 
+/// A test: its name, and what it does.
+type Test = (&'static str, fn(&Site) -> Result<()>);
+
 /// Both drivers have the alias by which libvirt chooses, with as many wildcards: it cannot tell
 /// which one is better.
 fn aliases() -> Result<()> {
@@ -403,7 +406,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     pf.set_vfs(0)?;
     fs::write(pf.dir().join("sriov_drivers_autoprobe"), "1")?;
     let site = Site { pf: pf.address() };
-    let tests: [(&str, fn(&Site) -> Result<()>); 11] = [
+    let tests: [Test; 11] = [
         ("the doctor misses VFs", without_vfs),
         ("wrong names", wrong_names),
         ("an e-switch without switchdev mode", no_switchdev),

@@ -105,9 +105,12 @@ fn no_reason(pf: &Pf) -> Result<()> {
     pf.set_vfs(0)
 }
 
+/// A test of one reason: its name, and what it does with the PF.
+type Test = (&'static str, fn(&Pf) -> Result<()>);
+
 /// All of them.
 pub fn run(results: &mut Results, pf: &Pf) {
-    let tests: [(&str, fn(&Pf) -> Result<()>); 4] = [
+    let tests: [Test; 4] = [
         ("a VF for which migration is not enabled", not_enabled),
         ("a PF whose firmware cannot migrate", old_firmware),
         ("a PF of another driver", other_driver),
