@@ -19,7 +19,7 @@ fn options(text: &str) -> &str {
 #[test]
 fn the_example_is_a_command_line() {
     assert_eq!(options(RULES), options(PAGE));
-    assert!(RULES.contains("/usr/bin/vfio-mig setup %k $env{VFIO_MIG_OPTIONS}"));
+    assert!(RULES.contains("/usr/sbin/vfio-mig setup %k $env{VFIO_MIG_OPTIONS}"));
     // A PF that no machine has.
     let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
     command.args(["setup", "ffff:ff:1f.7"]);
