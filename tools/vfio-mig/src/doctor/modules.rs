@@ -72,7 +72,7 @@ pub fn all(host: &Host) -> Vec<Check> {
             "VFs",
             &VARIANTS,
             "neither is installed for this kernel: Documentation/userspace-api/vfio-rust/\
-             operators.rst says how to build mlx5_vfio_pci_rust, and CONFIG_MLX5_VFIO_PCI builds \
+             installing.rst says how to build mlx5_vfio_pci_rust, and CONFIG_MLX5_VFIO_PCI builds \
              the other",
         ),
     ]

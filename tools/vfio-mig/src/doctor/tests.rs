@@ -142,7 +142,7 @@ fn what_is_missing_comes_with_what_mends_it() {
     assert_check(&fake, "dirty pages", Ok, "by the VFs alone");
 
     fake.remove("sys/module/mlx5_vfio_pci_rust");
-    assert_check(&fake, "module: VFs", Missing, "operators.rst");
+    assert_check(&fake, "module: VFs", Missing, "installing.rst");
     fake.write(
         &format!("{LIB}/modules.dep"),
         "extra/mlx5_vfio_pci_rust.ko: extra/vfio_rust.ko\n",
