@@ -68,7 +68,7 @@ fn vfs(host: &Host, pf: Bdf) -> Check {
     match host.total_vfs(pf) {
         None => Check::missing(name, "firmware offers none")
             .run(format!(
-                "mlxconfig -d {pf} set SRIOV_EN=1 NUM_OF_VFS=8 VF_MIGRATION_MODE=2"
+                "mstconfig -d {pf} set SRIOV_EN=1 NUM_OF_VFS=8 VF_MIGRATION_MODE=2"
             ))
             .say("it takes a reboot after that"),
         Some(most) if count == 0 => Check::missing(name, format!("0 of {most}"))
@@ -88,7 +88,8 @@ fn vfs(host: &Host, pf: Bdf) -> Check {
 fn firmware(pf: Bdf, info: &Result<Info, Failure>) -> Check {
     let name = format!("{pf} firmware");
     let unknown = |why: String| {
-        Check::warning(name.clone(), format!("unknown: {why}")).run(format!("mlxfwmanager -d {pf}"))
+        Check::warning(name.clone(), format!("unknown: {why}"))
+            .run(format!("mstflint -d {pf} query"))
     };
     let info = match info {
         Ok(info) => info,

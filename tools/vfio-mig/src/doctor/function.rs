@@ -69,7 +69,7 @@ fn migratable(host: &Host, vf: Bdf, port: Option<&VfPort>, answer: Option<&Answe
             }
         }
         (_, Some((_, None))) => Check::missing(name, "no: firmware does not offer migration")
-            .run(format!("mlxconfig -d {pf} set VF_MIGRATION_MODE=2"))
+            .run(format!("mstconfig -d {pf} set VF_MIGRATION_MODE=2"))
             .say("it takes a reboot after that; if it does not help, update the firmware"),
         (Some(Answer::NotMigratable), Some((_, Some(true)))) => {
             Check::missing(name, "no: the driver was bound before it was enabled")

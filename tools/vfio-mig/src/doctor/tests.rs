@@ -230,7 +230,7 @@ fn the_pf_must_have_its_driver_its_vfs_and_its_mode() {
         &fake,
         &format!("{pf} VFs"),
         Missing,
-        "mlxconfig -d 0000:01:00.0 set SRIOV_EN=1",
+        "mstconfig -d 0000:01:00.0 set SRIOV_EN=1",
     );
 }
 

@@ -44,13 +44,13 @@ pub enum Problem {
     },
     /// The firmware of a PF offers no VFs.
     #[error(
-        "{0}: its firmware offers no VFs; `mlxconfig -d {0} set SRIOV_EN=1 NUM_OF_VFS=8 \
+        "{0}: its firmware offers no VFs; `mstconfig -d {0} set SRIOV_EN=1 NUM_OF_VFS=8 \
          VF_MIGRATION_MODE=2` makes it do so, after the next reboot"
     )]
     NoVfs(Bdf),
     /// More than there can be.
     #[error(
-        "{pf}: {wanted} VFs are more than its {most}; `mlxconfig -d {pf} set NUM_OF_VFS={wanted}` \
+        "{pf}: {wanted} VFs are more than its {most}; `mstconfig -d {pf} set NUM_OF_VFS={wanted}` \
          changes that, after the next reboot"
     )]
     TooManyVfs {
@@ -159,7 +159,7 @@ pub enum Problem {
     /// Firmware does not know of migration.
     #[error(
         "{pf}: its firmware does not offer to make VFs migratable; \
-         `mlxconfig -d {pf} set VF_MIGRATION_MODE=2` makes it do so, after the next reboot, if \
+         `mstconfig -d {pf} set VF_MIGRATION_MODE=2` makes it do so, after the next reboot, if \
          the firmware is new enough"
     )]
     FirmwareCannot {

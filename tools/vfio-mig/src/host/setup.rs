@@ -343,7 +343,7 @@ mod tests {
         fake.write(&format!("{}/sriov_totalvfs", &PF[1..]), "0\n");
         let text = refused("01:00.0", &WANTED);
         assert!(
-            text.contains("mlxconfig -d 0000:01:00.0 set SRIOV_EN=1"),
+            text.contains("mstconfig -d 0000:01:00.0 set SRIOV_EN=1"),
             "{text}"
         );
     }
