@@ -8,7 +8,7 @@ use nix::sys::signal::{
     Signal, //
 };
 use std::{
-    env,
+    env, fs,
     io::{
         BufRead,
         BufReader,
@@ -42,6 +42,15 @@ use vfio_mig::{
         Test, //
     },
     error::Error,
+    host::{
+        devlink,
+        plan::{
+            Change,
+            Mode,
+            Plan, //
+        },
+        Host, //
+    },
     interrupt, stream, uapi,
     wait::{
         self,
@@ -60,10 +69,12 @@ fn main() -> ExitCode {
     match env::args().nth(1).as_deref() {
         Some("--apart") => apart(),
         Some("--conformance") => conformance(),
+        Some("--plan") => plan(),
         _ => {
-            let tests: [(&str, fn()); 2] = [
+            let tests: [(&str, fn()); 3] = [
                 ("a_tool_hears_of_signals", a_tool_hears_of_signals),
                 ("a_test_ends_with_its_runner", a_test_ends_with_its_runner),
+                ("a_signal_undoes_changes", a_signal_undoes_changes),
             ];
             for (name, test) in tests {
                 // A panic ends the process, with a status.
@@ -95,6 +106,45 @@ fn a_tool_hears_of_signals() {
     };
     // The second SIGTERM has ended it, after all that came before it.
     assert_eq!(status.signal(), Some(libc::SIGTERM), "{status}");
+}
+
+fn a_signal_undoes_changes() {
+    let mut command = Command::new(env::current_exe().expect("a path"));
+    let status = command.arg("--plan").status().expect("a child");
+    assert!(status.success(), "{status}");
+}
+
+/// Changes three files, of which a signal leaves none changed.
+fn plan() {
+    let name = format!("vfio-mig-signals-{}", std::process::id());
+    let root = env::temp_dir().join(name);
+    fs::create_dir_all(&root).expect("a folder");
+    let files = ["/one", "/two", "/three"];
+    let host = Host::new(&root, Box::new(devlink::Kernel), Box::new(|_| Vec::new()));
+    for file in files {
+        fs::write(host.at(file), "old\n").expect("a file");
+    }
+    let mut lines = 0;
+    let mut shown = |_: &str| {
+        lines += 1;
+        if lines == 2 {
+            raise(Signal::SIGTERM).expect("a signal");
+        }
+        Ok(())
+    };
+    let mut plan = Plan::new(&host, Mode::Do, &mut shown);
+    let changed = files.iter().try_for_each(|file| {
+        let undo = Change::write(file, "old");
+        plan.change(&Change::write(file, "new"), Some(undo))
+    });
+    let ended = plan.end(changed);
+    assert!(matches!(ended, Err(Error::Interrupted { signal }) if signal == libc::SIGTERM));
+    for file in files {
+        assert_eq!(host.read(file).as_deref(), Some("old"), "{file}");
+    }
+    // Two changes, and both undone.
+    assert_eq!(lines, 4);
+    fs::remove_dir_all(&root).expect("a folder");
 }
 
 /// Runs a conformance test that hangs.

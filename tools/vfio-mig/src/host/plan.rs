@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Changes of a host, step by step. Each step is a line that a shell could carry out, and is
-//! shown before it is done. If one fails, those before it are undone.
+//! shown before it is done. If one fails, or a signal comes, those before it are undone.
 
 use super::{
     devlink::EswitchMode,
@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     bdf::Bdf,
-    error::Error, //
+    error::Error,
+    interrupt, //
 };
 use std::path::{
     Path,
@@ -154,8 +155,13 @@ impl<'a> Plan<'a> {
         self.mode == Mode::Show
     }
 
-    /// Makes a change, which `undo` undoes.
+    /// Makes a change, which `undo` undoes. From the first one on, a signal does not end the tool:
+    /// it makes the next change fail.
     pub fn change(&mut self, change: &Change, undo: Option<Change>) -> Result<(), Error> {
+        if self.mode == Mode::Do {
+            interrupt::catch()?;
+            interrupt::check()?;
+        }
         (self.shown)(&change.command(self.host))?;
         if self.mode == Mode::Do {
             change.carry_out(self.host)?;
@@ -175,12 +181,14 @@ impl<'a> Plan<'a> {
         let Err(mut err) = result else {
             return result;
         };
-        while let Some(change) = self.undo.pop() {
-            // Nobody may be there to read it.
-            let _ = (self.shown)(&change.command(self.host));
-            let undone = change.carry_out(self.host).map_err(Error::from);
-            err = err.unless_undone(undone);
-        }
-        Err(err)
+        interrupt::undo(|| {
+            while let Some(change) = self.undo.pop() {
+                // Nobody may be there to read it.
+                let _ = (self.shown)(&change.command(self.host));
+                let undone = change.carry_out(self.host).map_err(Error::from);
+                err = err.unless_undone(undone);
+            }
+            Err(err)
+        })
     }
 }
