@@ -61,6 +61,18 @@ pub enum Problem {
         /// How many there can be.
         most: u16,
     },
+    /// Not as many as were made.
+    #[error(
+        "{pf}: it has {there} VFs now, and not {wanted}; the kernel's log (dmesg) may say why"
+    )]
+    OtherNumber {
+        /// The PF.
+        pf: Bdf,
+        /// How many were made.
+        wanted: u16,
+        /// How many there are.
+        there: usize,
+    },
     /// The driver that makes VFs is not there.
     #[error(
         "{pf}: {}, and only mlx5_core makes VFs that can be migrated; \

@@ -76,15 +76,22 @@ fn set_number(plan: &mut Plan<'_>, pf: Bdf, from: usize, to: u16) -> Result<(), 
     }
 }
 
-/// The VFs as they are, or as they will be.
-fn vfs(plan: &Plan<'_>, pf: Bdf, number: u16) -> Vec<Bdf> {
+/// The VFs as they are, or as they will be. Fails if there is another number of them: a PF may
+/// have been taken out of its slot.
+fn vfs(plan: &Plan<'_>, pf: Bdf, wanted: u16) -> Result<Vec<Bdf>, Problem> {
     let host = plan.host;
     let there = host.vfs(pf);
-    match there.len() == usize::from(number) || !plan.only_shows() {
-        true => there,
-        false => (0..number)
+    let number = there.len();
+    match number == usize::from(wanted) {
+        true => Ok(there),
+        false if plan.only_shows() => Ok((0..wanted)
             .filter_map(|vf| host.future_vf(pf, vf))
-            .collect(),
+            .collect()),
+        false => Err(Problem::OtherNumber {
+            pf,
+            wanted,
+            there: number,
+        }),
     }
 }
 
@@ -137,8 +144,8 @@ pub fn setup(plan: &mut Plan<'_>, pf: Bdf, wanted: &Wanted<'_>) -> Result<Vec<Bd
         let back = change(mode.unwrap_or(EswitchMode::Legacy));
         plan.change(&change(EswitchMode::Switchdev), Some(back))?;
     }
-    let vfs = vfs(plan, pf, wanted.vfs);
-    if switches || matches!(eswitch_mode(host, pf), Ok(EswitchMode::Switchdev)) {
+    let vfs = vfs(plan, pf, wanted.vfs)?;
+    if wanted.switchdev || matches!(eswitch_mode(host, pf), Ok(EswitchMode::Switchdev)) {
         set_migratable(plan, pf, &vfs)?;
     }
     for vf in &vfs {
@@ -298,6 +305,46 @@ mod tests {
             fake.read(&format!("{}/sriov_drivers_autoprobe", &PF[1..])),
             "1\n"
         );
+    }
+
+    #[test]
+    fn vfs_are_made_migratable_if_that_is_asked_for() {
+        let fake = Fake::new("asked");
+        fake.devlink(|state| state.mode = Ok(EswitchMode::Switchdev));
+        let host = fake.host();
+        let mut lines = Vec::new();
+        // The mode is not told twice.
+        let mut shown = |line: &str| {
+            fake.devlink(|state| state.mode = Err(libc::EIO));
+            lines.push(line.to_string());
+            Ok(())
+        };
+        let wanted = Wanted {
+            switchdev: true,
+            ..WANTED
+        };
+        let mut plan = Plan::new(&host, Mode::Show, &mut shown);
+        let result = setup(&mut plan, pf(), &wanted);
+        plan.end(result).unwrap();
+        let made = lines
+            .iter()
+            .filter(|line| line.ends_with("migratable enable"));
+        assert_eq!(made.count(), 2, "{lines:?}");
+    }
+
+    #[test]
+    fn vfs_that_do_not_come_are_a_failure() {
+        // No kernel is behind these files.
+        let fake = without_vfs("none");
+        let autoprobe = format!("{}/sriov_drivers_autoprobe", &PF[1..]);
+        for probes in ["1\n", "0\n"] {
+            fake.write(&autoprobe, probes);
+            let (_, result) = planned(&fake, Mode::Do, |plan| setup(plan, pf(), &WANTED));
+            let text = result.unwrap_err().to_string();
+            assert!(text.contains("0 VFs now, and not 2"), "{text}");
+            assert_eq!(fake.read(&format!("{}/sriov_numvfs", &PF[1..])), "0\n");
+            assert_eq!(fake.read(&autoprobe), probes);
+        }
     }
 
     #[test]
