@@ -77,6 +77,11 @@ impl Host {
             if let Some(master) = self.link_name(net.join(interface).join("master")) {
                 return Some(format!("{interface} is a port of {master}"));
             }
+            // Such as a VLAN, which has the addresses then.
+            let entries = self.names(net.join(interface));
+            if let Some(upper) = entries.iter().find_map(|name| name.strip_prefix("upper_")) {
+                return Some(format!("{interface} carries {upper}"));
+            }
             let all = self.addresses(interface);
             let chosen = all.iter().find(|address| is_chosen(address))?;
             Some(format!("{interface} has the address {chosen}"))
@@ -149,6 +154,11 @@ mod tests {
         fake.link(&format!("{net}/eth7/master"), "../../br0");
         let err = fake.host().check_free(vf(), Force::No).unwrap_err();
         assert!(err.to_string().contains("eth7 is a port of br0"), "{err}");
+        fake.remove(&format!("{net}/eth7/master"));
+        assert!(fake.host().check_free(vf(), Force::No).is_ok());
+        fake.link(&format!("{net}/eth7/upper_eth7.10"), "../../eth7.10");
+        let err = fake.host().check_free(vf(), Force::No).unwrap_err();
+        assert!(err.to_string().contains("eth7 carries eth7.10"), "{err}");
         fake.remove(&format!("{net}/eth7"));
         let err = fake.host().check_free(vf(), Force::No).unwrap_err();
         assert!(
