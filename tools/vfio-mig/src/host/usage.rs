@@ -58,7 +58,7 @@ impl Host {
 
     /// The process that has a function open.
     pub fn user_of(&self, function: Bdf) -> Option<String> {
-        holders::find_in(&self.at("/proc"), &self.nodes(function))
+        holders::find_in(&self.at("/"), &self.nodes(function))
     }
 
     /// The network interfaces of a function that are in the caller's network namespace.
@@ -130,6 +130,25 @@ mod tests {
             assert!(fake.host().check_free(other, Force::No).is_ok());
             fake.closes(41);
         }
+    }
+
+    #[test]
+    fn a_container_has_nodes_of_its_own() {
+        let fake = Fake::new("container");
+        fake.bind(VF, "mlx5_vfio_pci_rust");
+        // The nodes of this test are links to nodes of the machine.
+        fake.link("dev/vfio/7", "/dev/null");
+        let open = |path: &str, to: &str| {
+            fake.link(path, to);
+            let path = fake.host().at(path);
+            fake.opens("qemu", 41, path.to_str().unwrap());
+            fake.host().check_free(vf(), Force::No)
+        };
+        // Another device, and another name.
+        assert!(open("jail/a/7", "/dev/zero").is_ok());
+        assert!(open("jail/a/8", "/dev/null").is_ok());
+        let err = open("jail/b/7", "/dev/null").unwrap_err();
+        assert!(err.to_string().contains("qemu (process 41)"), "{err}");
     }
 
     #[test]
