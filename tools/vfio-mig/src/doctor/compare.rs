@@ -13,21 +13,32 @@ use super::{
 };
 use crate::{
     host::problem::Problem,
+    text,
     JSON_VERSION, //
 };
 use serde_json::Value;
 use std::{
-    fs,
+    fs::File,
+    io::Read,
     path::Path, //
 };
+
+/// Longest report that is read, in bytes.
+const MOST: u64 = 16 << 20;
 
 /// Reads the report of another host: what `doctor --json` has printed there.
 pub fn read(path: &Path) -> Result<Report, Problem> {
     let wrong = |why: String| Problem::NoReport {
-        path: path.display().to_string(),
+        path: text::shown_path(path),
         why,
     };
-    let text = fs::read_to_string(path).map_err(|err| wrong(err.to_string()))?;
+    let mut text = String::new();
+    let bytes = File::open(path)
+        .and_then(|file| file.take(MOST + 1).read_to_string(&mut text))
+        .map_err(|err| wrong(err.to_string()))?;
+    if bytes as u64 > MOST {
+        return Err(wrong(format!("not a report: more than {MOST} bytes")));
+    }
     let mut value: Value =
         serde_json::from_str(&text).map_err(|err| wrong(format!("not a report: {err}")))?;
     match value["version"].as_u64() {
@@ -42,16 +53,20 @@ pub fn read(path: &Path) -> Result<Report, Problem> {
     }
 }
 
+/// What must be the same of an adapter.
+fn fields(adapter: &Adapter) -> [(&'static str, Option<&str>); 3] {
+    [
+        ("device id", adapter.device.as_deref()),
+        ("PSID", adapter.psid.as_deref()),
+        ("firmware", adapter.firmware.as_deref()),
+    ]
+}
+
 /// What differs between two adapters so that firmware may refuse the other one's state.
 fn difference(here: &Adapter, there: &Adapter) -> Option<String> {
-    let fields = [
-        ("device id", &here.device, &there.device),
-        ("PSID", &here.psid, &there.psid),
-        ("firmware", &here.firmware, &there.firmware),
-    ];
-    let differing = fields.iter().find(|(_, here, there)| here != there)?;
-    let shown = |value: &Option<String>| value.clone().unwrap_or("unknown".to_string());
-    let (field, here, there) = differing;
+    let mut both = fields(here).into_iter().zip(fields(there));
+    let ((field, here), (_, there)) = both.find(|(here, there)| here != there)?;
+    let shown = |value: Option<&str>| value.unwrap_or("unknown").to_string();
     Some(format!(
         "{field} is {} here, and {} there",
         shown(here),
@@ -64,10 +79,22 @@ fn adapter(here: &Adapter, there: &[Adapter]) -> Check {
     let name = format!("{} there", here.pf);
     let same = there.iter().find(|there| difference(here, there).is_none());
     if let Some(same) = same {
-        return Check::ok(
-            name,
-            format!("{} is the same, with the same firmware", same.pf),
-        );
+        let unknown: Vec<&str> = fields(same)
+            .iter()
+            .filter(|(_, value)| value.is_none())
+            .map(|(field, _)| *field)
+            .collect();
+        return match unknown[..] {
+            [] => Check::ok(
+                name,
+                format!("{} is the same, with the same firmware", same.pf),
+            ),
+            _ => {
+                let unknown = unknown.join(" and ");
+                let found = format!("{}: neither host knows its {unknown}", same.pf);
+                Check::warning(name, found).say("compare what devlink dev info prints on both")
+            }
+        };
     }
     match there {
         [] => Check::missing(name, "the other host has no PF of a ConnectX"),
@@ -123,6 +150,7 @@ mod tests {
         host::fake::Fake, //
     };
     use serde_json::json;
+    use std::fs;
 
     fn report(fake: &Fake) -> Report {
         doctor::examine(&fake.host(), None, None).unwrap()
@@ -151,6 +179,16 @@ mod tests {
         );
         there.devlink(|state| state.info.as_mut().unwrap().psid = None);
         assert!(verdict(&there).found.contains("unknown there"));
+        // What nobody knows is not the same.
+        for fake in [&here, &there] {
+            fake.devlink(|state| state.info = Err(libc::EOPNOTSUPP));
+        }
+        let found = verdict(&there);
+        assert_eq!(found.verdict, Verdict::Warning);
+        assert!(
+            found.found.contains("knows its PSID and firmware"),
+            "{found:?}"
+        );
         there.remove("sys/bus/pci/devices/0000:01:00.0");
         for vf in ["0000:01:00.2", "0000:01:00.3"] {
             there.remove(&format!("sys/bus/pci/devices/{vf}"));
@@ -184,6 +222,11 @@ mod tests {
                 "{err}"
             );
         }
+        // Without an end.
+        let err = read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(err.contains("more than 16777216 bytes"), "{err}");
+        let err = read(Path::new("/a\x1b[2J\nb")).unwrap_err().to_string();
+        assert!(!err.contains(['\n', '\x1b']), "{err:?}");
         let err = read(Path::new("/nonexistent")).unwrap_err().to_string();
         assert!(err.contains("/nonexistent: No such file"), "{err}");
     }

@@ -224,6 +224,7 @@ impl Fake {
     fn function(&self, name: &str, vendor: &str, class: &str) {
         let dir = format!("sys/bus/pci/devices/{name}");
         self.write(&format!("{dir}/vendor"), &format!("{vendor}\n"));
+        self.write(&format!("{dir}/device"), "0x1021\n");
         self.write(&format!("{dir}/class"), &format!("{class}\n"));
         self.write(&format!("{dir}/driver_override"), "(null)\n");
     }
