@@ -36,7 +36,10 @@ use vfio_mig::{
         Context,
         Error, //
     },
-    host::Host,
+    host::{
+        problem::Problem,
+        Host, //
+    },
     hwtest::{
         self,
         Report,
@@ -122,11 +125,31 @@ fn in_words(report: &Report) -> String {
     text::shown_lines(&words)
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Error> {
-    let what = || text::shown_path(path);
-    let mut file = Output::create(path).context(what())?;
-    file.write_all(text.as_bytes()).context(what())?;
-    file.commit().context(what())
+/// A file of the report.
+struct ReportFile {
+    name: String,
+    output: Output,
+}
+
+impl ReportFile {
+    /// Opens the one whose name ends with `kind`.
+    fn create(name: &Path, kind: &str) -> Result<Self, Error> {
+        let mut path = name.as_os_str().to_os_string();
+        path.push(kind);
+        let path = PathBuf::from(path);
+        let name = text::shown_path(&path);
+        let output = Output::create(&path).context(name.clone())?;
+        Ok(Self { name, output })
+    }
+
+    /// Writes all of it. Returns its name.
+    fn write(mut self, text: &str) -> Result<String, Error> {
+        let written = self.output.write_all(text.as_bytes());
+        written
+            .and_then(|()| self.output.commit())
+            .context(self.name.clone())?;
+        Ok(self.name)
+    }
 }
 
 pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
@@ -138,33 +161,27 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         }
     }
     if !args.yes && !is_wanted()? {
-        errln!("nothing was done")?;
-        return Ok(BAD);
+        return Err(Problem::NotWanted.into());
     }
+    // Before the experiments, which take a while: what they find must have a place.
+    let words_to = ReportFile::create(&args.output, ".txt")?;
+    let object_to = ReportFile::create(&args.output, ".json")?;
     let report = hwtest::run(&host, &args.vfs, |experiment| match json {
         true => Ok(()),
         false => errln!("{} ...", experiment.name),
     })?;
     let object = json::object(Outcome::Result(&report)).map_err(io::Error::from);
     let object = object.context("JSON")?;
-    let name = |kind: &str| {
-        let mut name = args.output.clone().into_os_string();
-        name.push(kind);
-        PathBuf::from(name)
-    };
-    let [words_to, object_to] = [name(".txt"), name(".json")];
-    write(&words_to, &in_words(&report))?;
-    write(&object_to, &(object + "\n"))?;
+    let words_to = words_to.write(&in_words(&report))?;
+    let object_to = object_to.write(&(object + "\n"))?;
     out::after(
         "the report is written",
         match json {
             true => show::json(&report),
             false => outln!(
-                "{} of {} experiments have failed; the report is in {} and {}",
+                "{} of {} experiments have failed; the report is in {words_to} and {object_to}",
                 report.failed(),
-                report.outcomes.len(),
-                words_to.display(),
-                object_to.display()
+                report.outcomes.len()
             ),
         },
     )?;

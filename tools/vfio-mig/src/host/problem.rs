@@ -188,6 +188,9 @@ pub enum Problem {
         /// What may help.
         hint: &'static str,
     },
+    /// The user was asked, and did not say yes.
+    #[error("nothing was done: the answer was not \"yes\"; --yes begins without asking")]
+    NotWanted,
     /// A report of another host cannot be used.
     #[error("{path}: {why}; make one there with `vfio-mig doctor --json > FILE`")]
     NoReport {

@@ -282,6 +282,14 @@ fn experiments(site: &Site) -> Result<()> {
     // Nobody answers.
     let said = fails(&[&["hwtest"], &names[..]].concat(), 1)?;
     ensure!(said.contains("nothing was done"), "{said}");
+    // It is found before the experiments that a report has no place.
+    let nowhere = ["--yes", "--output", "/nowhere/experiments"];
+    let said = fails(&[&["hwtest"], &names[..], &nowhere].concat(), 1)?;
+    let begun = format!("{} ...", EXPERIMENTS[0].name);
+    ensure!(
+        !said.contains(&begun) && said.contains("/nowhere"),
+        "{said}"
+    );
     let output = ["--yes", "--output", "/tmp/experiments"];
     let report = json(&[&["--json", "hwtest"], &names[..], &output].concat())?;
     let outcomes = report["outcomes"].as_array().context("no outcomes")?;
