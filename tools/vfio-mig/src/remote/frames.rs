@@ -41,8 +41,18 @@ pub(super) fn header(kind: u8, bytes: &[u8]) -> io::Result<[u8; HEADER]> {
 }
 
 /// The kind of a frame, and the length of its contents.
-pub(super) fn parse_header([kind, a, b, c, d]: [u8; HEADER]) -> io::Result<(u8, usize)> {
+pub(super) fn parse_header(header: [u8; HEADER]) -> io::Result<(u8, usize)> {
+    let [kind, a, b, c, d] = header;
+    let is_frame = matches!(kind, HELLO..=ABANDON | DONE | FAILED);
     match u32::from_le_bytes([a, b, c, d]) {
+        // Such as a greeting of a shell. As a length, four of its bytes are always too much.
+        _ if !is_frame && !header.contains(&0) => {
+            let words = String::from_utf8_lossy(&header);
+            Err(bad(format!(
+                "no vfio-mig: what it says begins with {words:?}; nothing else may write to the \
+                 standard output of a receiver or a sender"
+            )))
+        }
         len if len > MAX_FRAME => Err(bad(format!("a frame of {len} bytes is too long"))),
         len => Ok((kind, len as usize)),
     }

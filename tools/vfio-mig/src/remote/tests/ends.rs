@@ -168,7 +168,10 @@ fn who_is_no_sender_is_told_so() {
             "it speaks \"vfio-mig 2\"",
         ),
         (frames(&[(HELLO, &[b'x'; 65])]), "it did not say HELLO"),
-        (b"GET / HTTP/1.0\r\n\r\n".to_vec(), "too long"),
+        (
+            b"GET / HTTP/1.0\r\n\r\n".to_vec(),
+            "no vfio-mig: what it says begins with \"GET /\"",
+        ),
         (frames(&[(HELLO, VERSION)])[..7].to_vec(), "closed"),
     ] {
         let (err, _) = answer_to(&said);
@@ -187,6 +190,10 @@ fn a_command_that_fails_is_named_with_its_status() {
     for (words, why) in [
         (&["false"][..], "false ended with exit status: 1"),
         (&["sh", "-c", "kill -9 $$"], "ended with signal: 9"),
+        (
+            &["sh", "-c", "echo Welcome; exec cat"],
+            "no vfio-mig: what it says begins with \"Welco\"",
+        ),
         // It sends HELLO back.
         (&["cat"], "unexpected frame 0x1"),
     ] {
