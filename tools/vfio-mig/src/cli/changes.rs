@@ -3,7 +3,10 @@
 //! Changes of the host, as `setup`, `bind` and `unbind` show them.
 
 use super::{
-    out::outln,
+    out::{
+        self,
+        outln, //
+    },
     show, //
 };
 use serde::Serialize;
@@ -32,6 +35,21 @@ struct Report {
 struct Vf {
     device: String,
     driver: Option<String>,
+}
+
+impl Report {
+    fn print(&self) -> Result<(), Error> {
+        if self.steps.is_empty() {
+            outln!("# nothing to do")?;
+        }
+        if self.dry_run {
+            return Ok(());
+        }
+        for Vf { device, driver } in &self.vfs {
+            outln!("# {device}  {}", driver.as_deref().unwrap_or("no driver"))?;
+        }
+        Ok(())
+    }
 }
 
 /// How changes are made.
@@ -73,18 +91,13 @@ impl Changes {
             steps,
             vfs: vfs.collect(),
         };
-        if self.json {
-            return show::json(&report);
+        let printed = match self.json {
+            true => show::json(&report),
+            false => report.print(),
+        };
+        match report.dry_run || report.steps.is_empty() {
+            true => printed,
+            false => out::after("the changes are made", printed),
         }
-        if report.steps.is_empty() {
-            outln!("# nothing to do")?;
-        }
-        if report.dry_run {
-            return Ok(());
-        }
-        for Vf { device, driver } in &report.vfs {
-            outln!("# {device}  {}", driver.as_deref().unwrap_or("no driver"))?;
-        }
-        Ok(())
     }
 }
