@@ -131,6 +131,12 @@ fn u16_of(value: &[u8]) -> Option<u16> {
     Some(u16::from_ne_bytes(value.get(..2)?.try_into().ok()?))
 }
 
+/// The mode of an e-switch that an answer has.
+fn mode_in(answers: &[Vec<u8>]) -> Option<EswitchMode> {
+    let mode = |answer: &Vec<u8>| u16_of(&find(&attributes(answer), ATTR_ESWITCH_MODE)?);
+    answers.iter().find_map(mode).map(EswitchMode::of_number)
+}
+
 /// The version of this name among the attributes of a kind.
 fn version(all: &[(u16, &[u8])], kind: u16, name: &str) -> Option<String> {
     let versions = all.iter().filter(|(of, _)| *of == kind);
@@ -171,10 +177,7 @@ fn vf_port(message: &[u8], pf: &str) -> Option<VfPort> {
 impl Devlink for Kernel {
     fn eswitch_mode(&self, pf: Bdf) -> Result<EswitchMode, Failure> {
         let answers = Generic::open("devlink")?.command(CMD_ESWITCH_GET, &handle(pf))?;
-        let number = answers
-            .iter()
-            .find_map(|answer| u16_of(&find(&attributes(answer), ATTR_ESWITCH_MODE)?));
-        Ok(EswitchMode::of_number(number.unwrap_or_default()))
+        mode_in(&answers).ok_or_else(Failure::malformed)
     }
 
     fn set_eswitch_mode(&self, pf: Bdf, mode: EswitchMode) -> Result<(), Failure> {
@@ -266,6 +269,21 @@ mod tests {
         assert_eq!(vf_port(&port("0000:01:00.1", 4, None), PF), None);
         let external = [port(PF, 4, None), attribute(ATTR_PORT_EXTERNAL, &[1])].concat();
         assert_eq!(vf_port(&external, PF), None);
+    }
+
+    #[test]
+    fn a_mode_that_is_not_told_is_none() {
+        let answer = |value: &[u8]| vec![Vec::new(), attribute(ATTR_ESWITCH_MODE, value)];
+        for (value, mode) in [
+            (&[0, 0][..], Some(EswitchMode::Legacy)),
+            (&1u16.to_ne_bytes(), Some(EswitchMode::Switchdev)),
+            // It was cut.
+            (&[1], None),
+            (&[], None),
+        ] {
+            assert_eq!(mode_in(&answer(value)), mode, "{value:?}");
+        }
+        assert_eq!(mode_in(&[]), None);
     }
 
     #[test]

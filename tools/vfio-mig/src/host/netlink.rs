@@ -84,7 +84,7 @@ impl From<nix::Error> for Failure {
 
 impl Failure {
     /// The kernel says something that no kernel should say.
-    fn malformed() -> Self {
+    pub(super) fn malformed() -> Self {
         io::Error::new(io::ErrorKind::InvalidData, "a malformed answer").into()
     }
 }
@@ -155,7 +155,7 @@ fn take(mut datagram: &[u8], found: &mut Vec<Vec<u8>>) -> Result<End, Failure> {
                 let status = u32_at(payload, 0).unwrap_or(0) as i32;
                 return match status {
                     0.. => Ok(End::Done),
-                    _ => Err(io::Error::from_raw_os_error(-status).into()),
+                    _ => Err(io::Error::from_raw_os_error(status.wrapping_neg()).into()),
                 };
             }
             _ => found.push(payload.to_vec()),
@@ -186,7 +186,7 @@ fn answered(payload: &[u8], flags: u16) -> Result<(), Failure> {
             Some(text_of(words))
         });
     Err(Failure {
-        source: io::Error::from_raw_os_error(-status),
+        source: io::Error::from_raw_os_error(status.wrapping_neg()),
         words,
     })
 }
@@ -349,6 +349,11 @@ mod tests {
         }
         let bare = message(NLMSG_ERROR, 0, &[&status[..], &request].concat());
         assert!(take(&bare, &mut Vec::new()).unwrap_err().words.is_none());
+        // No errno is that large, and none is a panic.
+        for kind in [NLMSG_ERROR, NLMSG_DONE] {
+            let least = message(kind, 0, &i32::MIN.to_ne_bytes());
+            assert!(take(&least, &mut Vec::new()).is_err());
+        }
         for cut in [&bare[..3], &bare[..17]] {
             let err = take(cut, &mut Vec::new()).unwrap_err();
             assert_eq!(err.source.kind(), io::ErrorKind::InvalidData);
