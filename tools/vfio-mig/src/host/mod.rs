@@ -21,7 +21,14 @@ use crate::bdf::Bdf;
 use devlink::Devlink;
 use nix::ifaddrs::getifaddrs;
 use std::{
-    fs, io,
+    fs::{
+        self,
+        File, //
+    },
+    io::{
+        self,
+        Write, //
+    },
     net::IpAddr,
     path::{
         Path,
@@ -97,13 +104,13 @@ impl Host {
         Some(String::from_utf8_lossy(&text).trim().to_string())
     }
 
-    /// Writes to a file of sysfs, which exists.
+    /// Writes to a file of sysfs. Makes none: ENOENT says that a function has gone.
     pub fn write(&self, path: impl AsRef<Path>, text: &str) -> io::Result<()> {
-        let path = self.at(path);
-        if !path.exists() {
-            return Err(io::Error::from_raw_os_error(libc::ENOENT));
-        }
-        fs::write(path, text)
+        let mut file = File::options()
+            .write(true)
+            .truncate(true)
+            .open(self.at(path))?;
+        file.write_all(text.as_bytes())
     }
 
     /// The name that a link points to.
