@@ -118,8 +118,9 @@ const OF_PF: &[i32] = &[
 ];
 /// Errors of calls that a reset ends.
 const OF_RESET: &[i32] = &[libc::ECANCELED, libc::EINVAL, libc::ENODEV, libc::ENOTCONN];
-/// Errors of calls whose PF has been pulled out: mlx5_core refuses commands to what is not there.
-const OF_LOST_PF: &[i32] = &[
+/// Errors of calls whose PF has failed, or was pulled out: mlx5_core refuses commands to it, until it
+/// has detached it.
+const OF_FAILED_PF: &[i32] = &[
     libc::ECANCELED,
     libc::EINVAL,
     libc::EIO,
@@ -169,6 +170,7 @@ const RETURN: Event = Event {
 /// begins anew. The VFs are there as before.
 const ERROR: Event = Event {
     is_error: true,
+    errors: OF_FAILED_PF,
     missing: express::no_errors,
     ..RETURN
 };
@@ -274,7 +276,7 @@ pub(super) const ALL: &[Event] = &[
             "mlx5_core waits two minutes for pages of VFs if it is to leave a PF that is gone \
              before it has noticed",
         ),
-        errors: OF_LOST_PF,
+        errors: OF_FAILED_PF,
         mend: || {
             slot::plug()?;
             Ok(true)
@@ -284,6 +286,7 @@ pub(super) const ALL: &[Event] = &[
     Event {
         name: "a reset of the PF",
         how: How::Host(|_| host::reset_pf()),
+        errors: OF_FAILED_PF,
         mend: || {
             let pf = Pf::find()?;
             pf.set_vfs(0)?;
