@@ -71,6 +71,8 @@ pub(super) struct Event {
     pub(super) notices: &'static [&'static str],
     /// Whether the user of the VF is told of an error.
     pub(super) is_error: bool,
+    /// Whether it is an error or a reset of the PF, or takes it out of its slot: only in long runs.
+    pub(super) is_long: bool,
     /// What calls may fail with.
     pub(super) errors: &'static [i32],
     /// What the kernel may say.
@@ -151,6 +153,7 @@ const EVENT: Event = Event {
     takes_firmware: false,
     notices: &[],
     is_error: false,
+    is_long: false,
     errors: &[],
     says: &[],
     missing: nothing,
@@ -170,6 +173,7 @@ const RETURN: Event = Event {
 /// begins anew. The VFs are there as before.
 const ERROR: Event = Event {
     is_error: true,
+    is_long: true,
     errors: OF_FAILED_PF,
     missing: express::no_errors,
     ..RETURN
@@ -259,6 +263,7 @@ pub(super) const ALL: &[Event] = &[
     Event {
         name: "unplugging the PF",
         how: How::Host(|_| slot::unplug()),
+        is_long: true,
         missing: slot::missing,
         mend: || {
             slot::plug()?;
@@ -269,6 +274,7 @@ pub(super) const ALL: &[Event] = &[
     Event {
         name: "pulling the PF out of its slot",
         how: How::Host(|_| slot::pull()),
+        is_long: true,
         missing: slot::missing,
         takes_firmware: true,
         notices: &["health recovery flow aborted"],
@@ -286,6 +292,7 @@ pub(super) const ALL: &[Event] = &[
     Event {
         name: "a reset of the PF",
         how: How::Host(|_| host::reset_pf()),
+        is_long: true,
         errors: OF_FAILED_PF,
         mend: || {
             let pf = Pf::find()?;
@@ -313,6 +320,7 @@ pub(super) const ALL: &[Event] = &[
     Event {
         name: "a corrected error of the PF",
         how: How::Host(|_| express::corrected_error()),
+        is_long: true,
         missing: express::no_errors,
         ..EVENT
     },
