@@ -120,7 +120,8 @@ fn who_has_nothing_to_send_does_not_keep_the_device() {
 
 #[test]
 fn who_sends_single_bytes_does_not_keep_the_device() {
-    let timeout = Duration::from_millis(500);
+    // On a busy host, the sender may get no processor for a while, which must not last as long.
+    let timeout = Duration::from_secs(1);
     let (listener, at) = listen();
     let serving = serve_notes(listener, timeout, Notes::default());
     let mut sender = peer(at, &frames(&[(HELLO, VERSION)]));
