@@ -184,7 +184,12 @@ impl Bench {
 
     /// Has an event happen at a place. Returns what came of it, in words.
     pub(super) fn event(&mut self, place: Place, event: &'static Event) -> Result<String> {
-        event.says.iter().for_each(|text| kmsg::expect(text));
+        let of_driver = match self.driver {
+            Driver::Rust => &[][..],
+            Driver::C => event.says_of_c,
+        };
+        let says = event.says.iter().chain(of_driver);
+        says.for_each(|text| kmsg::expect(text));
         let faults = Faults::open()?;
         let mut log = KernelLog::new()?;
         log.lines();

@@ -77,6 +77,8 @@ pub(super) struct Event {
     pub(super) errors: &'static [i32],
     /// What the kernel may say.
     pub(super) says: &'static [&'static str],
+    /// What it may also say with the C driver.
+    pub(super) says_of_c: &'static [&'static str],
     /// Why this kernel cannot have it, if it cannot.
     pub(super) missing: fn() -> Option<&'static str>,
     /// Puts back what was taken away. All VFs are made anew if it returns true.
@@ -156,9 +158,18 @@ const EVENT: Event = Event {
     is_long: false,
     errors: &[],
     says: &[],
+    says_of_c: &[],
     missing: nothing,
     mend: || Ok(false),
     c: loses_file,
+};
+
+/// A reset of the VF. The C driver learns of it when it is over, and may send a command to a VF that
+/// was just reset.
+const RESET: Event = Event {
+    errors: OF_RESET,
+    says_of_c: &["VHCA"],
+    ..EVENT
 };
 
 /// A PF that goes and comes back: its VFs run then, so that firmware refuses commands that the
@@ -215,14 +226,12 @@ pub(super) const ALL: &[Event] = &[
             uapi::with_value(device.as_fd(), uapi::VFIO_DEVICE_RESET, 0)?;
             Ok(())
         }),
-        errors: OF_RESET,
-        ..EVENT
+        ..RESET
     },
     Event {
         name: "a reset by sysfs",
         how: How::Host(|vf| Ok(reset::by_sysfs(vf)?)),
-        errors: OF_RESET,
-        ..EVENT
+        ..RESET
     },
     Event {
         name: "devlink reload",
