@@ -38,7 +38,7 @@ const SPARE: f64 = 0.5;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Most jobs at a time, with so many cores, and what /proc/meminfo says.
+/// The most jobs at a time: of the number of cores, and the text of /proc/meminfo.
 fn most(cores: usize, meminfo: &str) -> usize {
     let available = meminfo
         .lines()

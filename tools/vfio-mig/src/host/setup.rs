@@ -43,7 +43,7 @@ pub fn require_pf(host: &Host, function: Bdf) -> Result<(), Problem> {
     }
 }
 
-/// Fails if the PF cannot have so many VFs.
+/// Fails if the PF cannot have this many VFs.
 fn check_pf(host: &Host, pf: Bdf, wanted: u16) -> Result<(), Problem> {
     require_pf(host, pf)?;
     let driver = host.driver_of(pf);
@@ -95,7 +95,7 @@ fn vfs(plan: &Plan<'_>, pf: Bdf, wanted: u16) -> Result<Vec<Bdf>, Problem> {
     }
 }
 
-/// Makes each VF migratable that is not. A VF must have no driver meanwhile.
+/// Makes each VF migratable that is not. VFs must have no driver while that is done.
 fn set_migratable(plan: &mut Plan<'_>, pf: Bdf, vfs: &[Bdf]) -> Result<(), Error> {
     let ports = plan.host.devlink().vf_ports(pf).unwrap_or_default();
     for (number, vf) in vfs.iter().enumerate() {

@@ -110,15 +110,17 @@ fn a_sender_that_dies_is_heard() {
     assert_eq!(notes.steps, ["prepare", "abandon"]);
 }
 
+/// Both ends, of which the other one is ready to receive.
+fn ready_pipes() -> (Ends, Ends) {
+    let (ours, mut theirs) = pipes();
+    let to = theirs.to.as_mut().unwrap();
+    to.write_all(&frames(&[(DONE, b"")])).unwrap();
+    (ours, theirs)
+}
+
 #[test]
 fn a_receiver_that_dies_is_heard() {
-    let (ours, mut theirs) = pipes();
-    theirs
-        .to
-        .as_mut()
-        .unwrap()
-        .write_all(&frames(&[(DONE, b"")]))
-        .unwrap();
+    let (ours, theirs) = ready_pipes();
     let mut target = RemoteTarget::over(ours, "a pipe", LONG);
     target.prepare().unwrap();
     target.write_all(b"half a st").unwrap();
@@ -130,13 +132,7 @@ fn a_receiver_that_dies_is_heard() {
 
 #[test]
 fn a_pipe_that_nobody_reads_is_not_waited_for_without_end() {
-    let (ours, mut theirs) = pipes();
-    theirs
-        .to
-        .as_mut()
-        .unwrap()
-        .write_all(&frames(&[(DONE, b"")]))
-        .unwrap();
+    let (ours, _theirs) = ready_pipes();
     let mut target = RemoteTarget::over(ours, "a pipe", Duration::from_millis(200));
     target.prepare().unwrap();
     let err = target.write_all(&[0; 1 << 20]).unwrap_err();
