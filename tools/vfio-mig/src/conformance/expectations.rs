@@ -32,6 +32,9 @@ pub struct Known {
     pub observed: Vec<String>,
     /// What is wrong in the driver, or why the driver is right.
     pub cause: String,
+    /// Whether the tests pass at times, since timing decides.
+    #[serde(default)]
+    pub sometimes: bool,
 }
 
 /// The known failures of a driver.
@@ -72,6 +75,7 @@ impl Expectations {
         let mut all = self.known.iter();
         match all.find(|known| known.tests.iter().any(|name| name == test)) {
             None => Judgement::Unknown,
+            Some(known) if known.sometimes && message.is_none() => Judgement::Unknown,
             Some(known)
                 if message.is_some_and(|m| known.observed.iter().any(|seen| m.contains(seen))) =>
             {
@@ -108,6 +112,16 @@ mod unit_tests {
         assert_eq!(all.judge("b", Some("EIO")), Judgement::Otherwise(known));
         assert_eq!(all.judge("b", None), Judgement::Otherwise(known));
         assert_eq!(all.unknown_tests(&["a"]), ["b"]);
+        let all: Expectations = toml::from_str(&format!("{text}sometimes = true\n")).unwrap();
+        assert_eq!(all.judge("b", None), Judgement::Unknown);
+        assert_eq!(
+            all.judge("b", Some("no error")),
+            Judgement::AsKnown(&all.known[0])
+        );
+        assert_eq!(
+            all.judge("b", Some("EIO")),
+            Judgement::Otherwise(&all.known[0])
+        );
         assert!(toml::from_str::<Expectations>("nonsense = 1").is_err());
     }
 }
