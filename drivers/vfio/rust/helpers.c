@@ -13,15 +13,7 @@
 
 #include "helpers.h"
 
-/* Helpers of kernel/, in files that are named as those in rust/helpers. */
-#include "helpers/barrier.c"
-#include "helpers/device.c"
-#include "helpers/dma.c"
-#include "helpers/module.c"
-#include "helpers/page.c"
-#include "helpers/signal.c"
-#include "helpers/uaccess.c"
-#include "helpers/wait.c"
+#include "helpers/helpers.c"
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/vfio_migration.h>

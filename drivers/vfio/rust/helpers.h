@@ -9,8 +9,9 @@
 #ifndef VFIO_RUST_HELPERS_H
 #define VFIO_RUST_HELPERS_H
 
-#include <linux/dma-direction.h>
 #include <linux/types.h>
+
+#include "helpers/helpers.h"
 
 struct device;
 struct module;
@@ -21,15 +22,6 @@ struct vfio_info_cap;
 struct vfio_pci_core_device;
 struct vfio_precopy_info;
 struct vfio_region_sparse_mmap_area;
-struct wait_queue_head;
-
-struct page *vfio_rust_alloc_pages(unsigned int order, bool zero);
-bool vfio_rust_memory_has(size_t len);
-void *vfio_rust_page_address(struct page *page);
-unsigned long vfio_rust_copy_to_user(void __user *to, struct page *page,
-				     size_t offset, size_t len);
-unsigned long vfio_rust_copy_from_user(struct page *page, size_t offset,
-				       const void __user *from, size_t len);
 
 int vfio_rust_check_precopy(struct vfio_device *vdev, unsigned int cmd,
 			    unsigned long arg, struct vfio_precopy_info *info,
@@ -39,29 +31,6 @@ void vfio_rust_put_driver(struct module *owner);
 
 int vfio_rust_put_precopy_info(unsigned long arg,
 			       const struct vfio_precopy_info *info);
-
-bool vfio_rust_fatal_signal_pending(void);
-
-bool vfio_rust_within_module(const void *address, const struct module *module);
-
-int vfio_rust_dma_map(struct device *dev, struct page *page, size_t offset,
-		      size_t len, enum dma_data_direction dir, dma_addr_t *addr);
-void vfio_rust_dma_unmap(struct device *dev, dma_addr_t addr, size_t len,
-			 enum dma_data_direction dir);
-void vfio_rust_dma_sync_for_cpu(struct device *dev, dma_addr_t addr,
-				size_t len, enum dma_data_direction dir);
-void vfio_rust_dma_sync_for_device(struct device *dev, dma_addr_t addr,
-				   size_t len, enum dma_data_direction dir);
-
-void vfio_rust_dma_rmb(void);
-void vfio_rust_dma_wmb(void);
-
-void vfio_rust_init_waitqueue_head(struct wait_queue_head *queue);
-void vfio_rust_wake_up_all(struct wait_queue_head *queue);
-void vfio_rust_wait_while(struct wait_queue_head *queue, const u32 *word,
-			  u32 value);
-int vfio_rust_wait_while_interruptible(struct wait_queue_head *queue,
-				       const u32 *word, u32 value);
 
 u64 vfio_rust_bar_len(struct pci_dev *pdev, unsigned int index);
 void __iomem *vfio_rust_bar_base(struct vfio_pci_core_device *core,
@@ -80,8 +49,6 @@ void vfio_rust_memory_unlock(struct vfio_pci_core_device *core,
 void vfio_rust_copy_from_bar(struct page *page, const void __iomem *from,
 			     size_t len);
 void vfio_rust_copy_to_bar(void __iomem *to, struct page *page, size_t len);
-
-void vfio_rust_warn_ratelimited(struct device *dev, const char *what);
 
 void vfio_rust_trace_arc(struct device *dev, u32 from, u32 to, int ret,
 			 s64 ns);

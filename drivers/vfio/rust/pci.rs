@@ -3,6 +3,7 @@
 //! A VFIO PCI variant driver.
 
 mod device;
+mod id;
 mod registration;
 mod token;
 
@@ -28,17 +29,16 @@ use kernel::{
 };
 
 pub(crate) use device::Device;
+pub use id::{
+    Id,
+    IdTable,
+    Ids, //
+};
 pub use registration::{
     FirstCall,
     Registration, //
 };
 pub use token::Token;
-
-pub use crate::kernel::pci::id::{
-    Id,
-    IdTable,
-    Ids, //
-};
 
 /// Whether user space may attach the device to several address spaces at once, by process
 /// address space ids. Needs iommufd.

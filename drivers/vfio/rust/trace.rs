@@ -133,7 +133,7 @@ pub(super) fn arc<T>(
     };
     // SAFETY: The device is valid as long as `vdev` is borrowed.
     unsafe {
-        bindings::vfio_rust_trace_arc(vdev.parent().as_ptr(), from, to, err, time.ns());
+        bindings::vfio_rust_trace_arc(vdev.parent().as_raw(), from, to, err, time.ns());
     }
 }
 
@@ -152,7 +152,7 @@ impl Tracer {
         if Event::SaveBegin.is_on() {
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_save_begin(self.0.as_ptr(), room) };
+            unsafe { bindings::vfio_rust_trace_save_begin(self.0.as_raw(), room) };
         }
     }
 
@@ -163,7 +163,7 @@ impl Tracer {
             let (bytes, err) = (*bytes.as_ref().unwrap_or(&0), errno(bytes));
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_save_end(self.0.as_ptr(), bytes, err, ns) };
+            unsafe { bindings::vfio_rust_trace_save_end(self.0.as_raw(), bytes, err, ns) };
         }
     }
 
@@ -173,7 +173,7 @@ impl Tracer {
         if Event::LoadBegin.is_on() {
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_load_begin(self.0.as_ptr(), bytes) };
+            unsafe { bindings::vfio_rust_trace_load_begin(self.0.as_raw(), bytes) };
         }
     }
 
@@ -184,7 +184,7 @@ impl Tracer {
             let err = errno(result);
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_load_end(self.0.as_ptr(), bytes, err, ns) };
+            unsafe { bindings::vfio_rust_trace_load_end(self.0.as_raw(), bytes, err, ns) };
         }
     }
 
@@ -195,7 +195,7 @@ impl Tracer {
             let (err, ns) = (errno(result), time.ns());
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
-            unsafe { bindings::vfio_rust_trace_dirty_report(self.0.as_ptr(), bytes, err, ns) };
+            unsafe { bindings::vfio_rust_trace_dirty_report(self.0.as_raw(), bytes, err, ns) };
         }
     }
 
@@ -204,7 +204,7 @@ impl Tracer {
     pub fn precopy_info(&self, info: &PrecopyInfo) {
         if Event::PrecopyInfo.is_on() {
             let (initial, dirty) = (info.initial_bytes, info.dirty_bytes);
-            let (dev, reinit) = (self.0.as_ptr(), info.reinit);
+            let (dev, reinit) = (self.0.as_raw(), info.reinit);
             // SAFETY: The device is valid as long as `self.0`, which owns a reference
             // to it.
             unsafe { bindings::vfio_rust_trace_precopy_info(dev, initial, dirty, reinit) };

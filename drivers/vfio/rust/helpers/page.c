@@ -8,7 +8,7 @@
  * device may ask for any amount of memory, so this fails before it has a
  * process killed. What it has left may still be too little for others.
  */
-struct page *vfio_rust_alloc_pages(unsigned int order, bool zero)
+struct page *vfio_rust_alloc_run(unsigned int order, bool zero)
 {
 	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
 
@@ -19,7 +19,7 @@ struct page *vfio_rust_alloc_pages(unsigned int order, bool zero)
 }
 
 /*
- * vfio_rust_alloc_pages() returns no highmem, so a run of pages is mapped as a
+ * vfio_rust_alloc_run() returns no highmem, so a run of pages is mapped as a
  * whole.
  */
 void *vfio_rust_page_address(struct page *page)

@@ -187,8 +187,7 @@ impl Pages {
         let page = loop {
             // SAFETY: `order` is at most `max_order`, which begins as `MAX_ORDER` and only falls.
             // The function may sleep, and so may callers of `grow`.
-            let page =
-                unsafe { bindings::vfio_rust_alloc_pages(order, matches!(fill, Fill::Zero)) };
+            let page = unsafe { bindings::vfio_rust_alloc_run(order, matches!(fill, Fill::Zero)) };
             match NonNull::new(page) {
                 Some(page) => break page,
                 None if order == 0 => return Err(ENOMEM),
@@ -270,7 +269,8 @@ impl Pages {
             // (`in_one_run`, `for_each_piece`), whose pages `self` owns. `to` may be
             // any address: the function checks that it and the bytes behind it are
             // user memory that can be written.
-            let left = unsafe { bindings::vfio_rust_copy_to_user(to.cast(), page.as_ptr(), at, n) };
+            let left =
+                unsafe { bindings::vfio_rust_copy_page_to_user(to.cast(), page.as_ptr(), at, n) };
             if left == 0 {
                 Ok(())
             } else {
@@ -292,8 +292,9 @@ impl Pages {
             // (`for_each_piece`), whose pages `self` owns. `from` may be any
             // address: the function checks that it and the bytes behind it are
             // user memory that can be read.
-            let left =
-                unsafe { bindings::vfio_rust_copy_from_user(page.as_ptr(), at, from.cast(), n) };
+            let left = unsafe {
+                bindings::vfio_rust_copy_page_from_user(page.as_ptr(), at, from.cast(), n)
+            };
             if left == 0 {
                 Ok(())
             } else {

@@ -92,7 +92,7 @@ impl InterfaceUp {
     fn of_vf(dev: &pci::Device<Bound>) -> Option<Self> {
         // SAFETY: `dev` is borrowed until this function returns, and is a VF: the caller has
         // checked that. The result is null if its PF is not up, or not of mlx5_core.
-        NonNull::new(unsafe { bindings::mlx5_vf_get_core_dev(dev.as_ptr()) }).map(Self)
+        NonNull::new(unsafe { bindings::mlx5_vf_get_core_dev(dev.as_raw()) }).map(Self)
     }
 }
 
@@ -179,7 +179,7 @@ impl Device {
             return Err(NoMigration::NO_FIRMWARE);
         }
         // SAFETY: `dev` is borrowed until this function returns.
-        let vf = VfId(unsafe { kernel::bindings::pci_iov_vf_id(dev.as_ptr()) });
+        let vf = VfId(unsafe { kernel::bindings::pci_iov_vf_id(dev.as_raw()) });
         if vf.0 < 0 {
             return Err(NoMigration::NOT_A_VF);
         }
