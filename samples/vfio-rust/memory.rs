@@ -10,14 +10,14 @@ use kernel::{
 use vfio_rust::{
     bar::Bar,
     kernel::{
-        page::{
+        page::runs::{
             Fill,
             Pages, //
         },
-        uaccess::{
+        uaccess::cursor::{
             UserReader,
             UserWriter, //
-        },
+        }, //
     },
     session::Stream,
     this_module, //

@@ -9,7 +9,7 @@
 use crate::{
     bindings,
     kernel::{
-        page::Pages,
+        page::runs::Pages,
         task, //
     },
     migration::VfioDevice, //

@@ -10,7 +10,7 @@ use crate::{
         Span,
         BLOCK, //
     },
-    kernel::page::Words,
+    kernel::page::runs::Words,
     migration::VfioDevice,
     pci::Driver, //
 };

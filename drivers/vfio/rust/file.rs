@@ -15,16 +15,16 @@ use crate::{
             StreamFile,
             Wait, //
         },
-        sync::poll::Changes,
-        uaccess::{
+        sync::changes::Changes,
+        uaccess::cursor::{
             UserReader,
             UserWriter, //
-        },
+        }, //
     },
     migration::{
         DeviceRef,
         VfioDevice, //
-    },
+    }, //
 };
 use kernel::{
     error::to_result,
@@ -101,10 +101,10 @@ pub struct PrecopyInfo {
 ///             Wait, //
 ///         },
 ///         sync::{
-///             poll::Changes,
+///             changes::Changes,
 ///             turns::Turns, //
 ///         },
-///         uaccess::UserWriter, //
+///         uaccess::cursor::UserWriter, //
 ///     },
 ///     this_module, //
 /// };

@@ -122,7 +122,7 @@ impl From<Error> for StepError {
 /// };
 /// # use kernel::ThisModule;
 /// # use vfio_rust::{
-/// #     kernel::uaccess::{
+/// #     kernel::uaccess::cursor::{
 /// #         UserReader,
 /// #         UserWriter, //
 /// #     },

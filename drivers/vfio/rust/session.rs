@@ -23,22 +23,22 @@ use crate::{
             Wait, //
         },
         sync::{
-            poll::Changes,
+            changes::Changes,
             turns::{
                 GivenBack,
                 Turn,
                 Turns, //
-            },
+            }, //
         },
-        uaccess::{
+        uaccess::cursor::{
             UserReader,
             UserWriter, //
-        },
+        }, //
     },
     migration::{
         StepError,
         VfioDevice, //
-    },
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -63,7 +63,7 @@ use kernel::{
 ///     ThisModule, //
 /// };
 /// use vfio_rust::{
-///     kernel::uaccess::{
+///     kernel::uaccess::cursor::{
 ///         UserReader,
 ///         UserWriter, //
 ///     },

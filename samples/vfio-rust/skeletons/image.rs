@@ -13,10 +13,10 @@ use vfio_rust::{
     },
     kernel::{
         error,
-        uaccess::{
+        uaccess::cursor::{
             UserReader,
             UserWriter, //
-        },
+        }, //
     },
     session::Stream,
     this_module, //

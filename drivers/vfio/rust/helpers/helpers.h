@@ -38,7 +38,7 @@ void vfio_rust_dma_rmb(void);
 void vfio_rust_dma_wmb(void);
 
 void vfio_rust_init_waitqueue_head(struct wait_queue_head *queue);
-void vfio_rust_wake_up_all(struct wait_queue_head *queue);
+void vfio_rust_wake_up_waiters(struct wait_queue_head *queue);
 void vfio_rust_wait_while(struct wait_queue_head *queue, const u32 *word,
 			  u32 value);
 int vfio_rust_wait_while_interruptible(struct wait_queue_head *queue,

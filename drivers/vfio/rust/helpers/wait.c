@@ -11,7 +11,7 @@ void vfio_rust_init_waitqueue_head(struct wait_queue_head *queue)
  * Most of the time nobody waits. A waiter is added to @queue before it looks at
  * what the caller has changed, so none is missed.
  */
-void vfio_rust_wake_up_all(struct wait_queue_head *queue)
+void vfio_rust_wake_up_waiters(struct wait_queue_head *queue)
 {
 	if (wq_has_sleeper(queue))
 		wake_up_all(queue);

@@ -2,7 +2,7 @@
 
 //! Synchronisation.
 
+pub mod changes;
 pub mod completion;
-pub mod poll;
 pub mod turns;
 pub mod wait;

@@ -13,7 +13,7 @@ extern crate kernel as vfio_rust;
 mod gate;
 #[path = "../../../../drivers/vfio/rust/kernel/sync/turns.rs"]
 mod turns;
-use vfio_rust::kernel::sync::poll;
+use vfio_rust::kernel::sync::changes;
 
 mod gate_tests;
 mod turns_tests;

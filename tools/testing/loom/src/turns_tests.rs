@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use crate::{
+    changes::Changes,
     in_every_order,
-    poll::Changes,
     turns::{
         GivenBack,
         Turns, //

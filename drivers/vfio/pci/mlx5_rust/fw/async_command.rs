@@ -8,11 +8,11 @@
 
 use super::{
     bindings::{
-        self,
+        self, //
         mlx5_async_ctx,
         mlx5_async_work,
         mlx5_cmd_cleanup_async_ctx,
-        mlx5_cmd_init_async_ctx, //
+        mlx5_cmd_init_async_ctx,
     },
     bits::Value,
     device::{
@@ -28,7 +28,7 @@ use super::{
     registry::{
         Owned,
         Resource, //
-    },
+    }, //
 };
 use core::cell::UnsafeCell;
 use kernel::{
@@ -45,7 +45,7 @@ use kernel::{
 };
 use vfio_rust::{
     kernel::sync::{
-        poll::Changes,
+        changes::Changes,
         wait::Phase, //
     },
     trace::Stopwatch, //

@@ -4,12 +4,12 @@
 
 use super::{
     bindings::{
-        self,
+        self, //
         mlx5_core_cq,
         mlx5_cqe64,
         mlx5_eqe,
         mlx5_event,
-        mlx5_ifc_create_cq_in_bits, //
+        mlx5_ifc_create_cq_in_bits,
     },
     cqe::{
         self,
@@ -40,9 +40,9 @@ use kernel::{
     },
     types::Opaque, //
 };
-use vfio_rust::kernel::dma::coherent::{
+use vfio_rust::kernel::dma::words::{
     dma_rmb,
-    Coherent, //
+    CoherentWords, //
 };
 
 /// Size of an entry, in bytes.
@@ -67,8 +67,8 @@ const _: () = {
 
 /// Memory that a queue shares with the device.
 struct Memory {
-    ring: Coherent,
-    records: Coherent,
+    ring: CoherentWords,
+    records: CoherentWords,
     /// The queue exists: its doorbell may be rung.
     created: bool,
 }
@@ -134,11 +134,11 @@ impl CompletionQueue {
         // SAFETY: `ring` and `records` belong to the queue, whose `release` drops them; or they are
         // dropped before this returns.
         let dma = unsafe { pf.dma_device() }?;
-        let ring = Coherent::new(&dma, CQE_BYTES << log_size)?;
+        let ring = CoherentWords::new(&dma, CQE_BYTES << log_size)?;
         for index in 0..1 << log_size {
             ring.write_be32(index * CQE_BYTES + OWNER, cqe::NEVER_WRITTEN);
         }
-        let records = Coherent::new(&dma, RECORDS)?;
+        let records = CoherentWords::new(&dma, RECORDS)?;
         let uar = Uar::new(pf)?;
         let mut input = Self::input(pf, &uar, &ring, &records, log_size)?;
         let (consumer, armed) = (
@@ -196,8 +196,8 @@ impl CompletionQueue {
     fn input(
         pf: &PfGuard<'_>,
         uar: &Uar,
-        ring: &Coherent,
-        records: &Coherent,
+        ring: &CoherentWords,
+        records: &CoherentWords,
         log_size: u32,
     ) -> Result<LargeMailbox<mlx5_ifc_create_cq_in_bits>> {
         let mut input = LargeMailbox::new(size_of::<u64>())?;
@@ -310,7 +310,7 @@ impl Queue {
 }
 
 /// Returns `log_page_size` for a buffer that is a single page to the device.
-pub(super) fn log_page_size(buffer: &Coherent, len: usize) -> u32 {
+pub(super) fn log_page_size(buffer: &CoherentWords, len: usize) -> u32 {
     let shift = len.next_power_of_two().trailing_zeros();
     shift
         .min(buffer.dma().trailing_zeros())

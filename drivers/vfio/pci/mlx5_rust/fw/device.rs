@@ -32,10 +32,10 @@ use kernel::{
     sync::{
         aref::ARef,
         Arc, //
-    },
+    }, //
 };
 use vfio_rust::kernel::{
-    dma::DmaDevice,
+    dma::streaming::DmaDevice,
     error,
     pci::PciDeviceExt, //
 };

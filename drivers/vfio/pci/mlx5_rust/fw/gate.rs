@@ -23,9 +23,9 @@ use kernel::{
             Release, //
         },
         SpinLock, //
-    },
+    }, //
 };
-use vfio_rust::kernel::sync::poll::Changes;
+use vfio_rust::kernel::sync::changes::Changes;
 
 /// The time between two resets of a VF, or two notifications of its PF.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

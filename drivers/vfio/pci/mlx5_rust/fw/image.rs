@@ -17,11 +17,11 @@ use kernel::{
     sync::Arc, //
 };
 use vfio_rust::kernel::{
-    page::{
+    page::runs::{
         Fill,
         Pages, //
     },
-    uaccess::UserReader, //
+    uaccess::cursor::UserReader, //
 };
 
 enum Memory {

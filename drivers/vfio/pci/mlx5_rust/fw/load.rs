@@ -26,14 +26,14 @@ use kernel::{
     sync::{
         Arc,
         Mutex, //
-    },
+    }, //
 };
 use vfio_rust::{
-    kernel::sync::poll::Changes,
+    kernel::sync::changes::Changes,
     trace::{
         Event,
         Stopwatch, //
-    },
+    }, //
 };
 
 const OUT_BYTES: usize = size_of::<mlx5_ifc_load_vhca_state_out_bits>() / 8;

@@ -19,7 +19,7 @@ use super::{
         Key,
         Owned,
         Resource, //
-    },
+    }, //
 };
 use crate::module_parameters;
 use core::borrow::Borrow;
@@ -33,11 +33,11 @@ use kernel::{
     sync::{
         Arc,
         Mutex, //
-    },
+    }, //
 };
 use vfio_rust::kernel::{
-    dma::DmaMapping,
-    page::Pages, //
+    dma::streaming::DmaMapping,
+    page::runs::Pages, //
 };
 
 /// Returns the largest page size, as a shift, that an mkey may have. Pages of a buffer have at most

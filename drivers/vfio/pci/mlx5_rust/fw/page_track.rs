@@ -54,9 +54,9 @@ use vfio_rust::{
         IovaRanges, //
     },
     kernel::{
-        dma::DmaMapping,
-        page::Pages, //
-    },
+        dma::streaming::DmaMapping,
+        page::runs::Pages, //
+    }, //
 };
 
 /// A tracker, and the objects through which it reports.

@@ -40,9 +40,9 @@ use kernel::{
     prelude::*,
     sync::Mutex, //
 };
-use vfio_rust::kernel::dma::coherent::{
+use vfio_rust::kernel::dma::words::{
     dma_wmb,
-    Coherent, //
+    CoherentWords, //
 };
 
 /// Size of a receive entry, in bytes: one data segment.
@@ -79,8 +79,8 @@ pub(super) struct Receive<'a> {
 /// The receive queue of a QP: entries that never change, and the number of them
 /// that were posted.
 struct ReceiveQueue {
-    ring: Coherent,
-    record: Coherent,
+    ring: CoherentWords,
+    record: CoherentWords,
     log_size: u32,
 }
 
@@ -96,8 +96,8 @@ impl ReceiveQueue {
         // SAFETY: By the requirements of this function.
         let dev = unsafe { pf.dma_device() }?;
         let queue = Self {
-            ring: Coherent::new(&dev, ENTRY << log_size)?,
-            record: Coherent::new(&dev, 8)?,
+            ring: CoherentWords::new(&dev, ENTRY << log_size)?,
+            record: CoherentWords::new(&dev, 8)?,
             log_size,
         };
         for entry in 0..1u32 << log_size {

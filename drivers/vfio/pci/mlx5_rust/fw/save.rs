@@ -27,11 +27,11 @@ use kernel::{
     sync::Arc, //
 };
 use vfio_rust::{
-    kernel::sync::poll::Changes,
+    kernel::sync::changes::Changes,
     trace::{
         Event,
         Stopwatch, //
-    },
+    }, //
 };
 
 /// `MLX5_CMD_STAT_BAD_RES_STATE_ERR`.

@@ -11,7 +11,7 @@ use super::{
     track_limits::{
         Ring,
         TrackLimits, //
-    },
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -19,10 +19,10 @@ use kernel::{
 };
 use vfio_rust::kernel::{
     error,
-    page::{
+    page::runs::{
         Fill,
         Pages, //
-    },
+    }, //
 };
 
 /// Memory for the messages of a tracker that is to be made, within the limits of the device.

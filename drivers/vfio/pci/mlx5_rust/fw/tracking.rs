@@ -40,9 +40,9 @@ use vfio_rust::{
         IovaRanges, //
     },
     kernel::{
-        page::Pages,
+        page::runs::Pages,
         task, //
-    },
+    }, //
 };
 
 pub(crate) use super::track_memory::TrackMemory;

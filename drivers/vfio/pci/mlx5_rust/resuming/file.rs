@@ -20,7 +20,7 @@ use super::{
         ResumingSession,
         Stopped,
         Writer, //
-    },
+    }, //
 };
 use core::mem;
 use kernel::{
@@ -36,8 +36,8 @@ use vfio_rust::{
             Readiness,
             Wait, //
         },
-        sync::poll::Changes,
-        uaccess::UserReader, //
+        sync::changes::Changes,
+        uaccess::cursor::UserReader, //
     },
     this_module, //
 };

@@ -23,7 +23,7 @@ use vfio_rust::kernel::{
     error,
     fs::anon_inode::Wait,
     task,
-    uaccess::UserReader, //
+    uaccess::cursor::UserReader, //
 };
 
 impl From<Malformed> for Error {

@@ -17,7 +17,7 @@ use crate::{
     vf::{
         Sending,
         Vf, //
-    },
+    }, //
 };
 use core::mem;
 use kernel::{
@@ -30,13 +30,13 @@ use kernel::{
         },
         Arc,
         Mutex, //
-    },
+    }, //
 };
 use vfio_rust::{
     file,
     kernel::{
         fs::anon_inode::OpenFile,
-        sync::poll::Changes, //
+        sync::changes::Changes, //
     },
     migration::VfioDevice, //
 };

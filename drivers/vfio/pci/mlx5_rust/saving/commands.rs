@@ -17,7 +17,7 @@ use super::{
     session::{
         Begin,
         SavingSession, //
-    },
+    }, //
 };
 use crate::{
     fw::{
@@ -36,7 +36,7 @@ use kernel::{
     sizes::SZ_8M,
     sync::Arc, //
 };
-use vfio_rust::kernel::page::{
+use vfio_rust::kernel::page::runs::{
     Fill,
     Pages, //
 };

@@ -32,13 +32,13 @@ use vfio_rust::{
             Wait, //
         },
         sync::{
-            poll::Changes,
+            changes::Changes,
             turns::{
                 GivenBack,
                 Turn, //
-            },
+            }, //
         },
-        uaccess::UserWriter, //
+        uaccess::cursor::UserWriter, //
     },
     this_module, //
 };

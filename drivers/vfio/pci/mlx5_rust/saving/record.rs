@@ -12,8 +12,8 @@ use kernel::{
     sync::Arc, //
 };
 use vfio_rust::kernel::{
-    page::Pages,
-    uaccess::UserWriter, //
+    page::runs::Pages,
+    uaccess::cursor::UserWriter, //
 };
 
 /// Largest number of bytes of a record before its image.

@@ -27,7 +27,7 @@ use crate::{
     vf::{
         Sending,
         Vf, //
-    },
+    }, //
 };
 use kernel::{
     new_mutex,
@@ -40,16 +40,16 @@ use kernel::{
         },
         Arc,
         Mutex, //
-    },
+    }, //
 };
 use vfio_rust::{
     file,
     kernel::{
         fs::anon_inode::OpenFile,
         sync::{
-            poll::Changes,
+            changes::Changes,
             turns::Turns, //
-        },
+        }, //
     },
     migration::VfioDevice, //
 };

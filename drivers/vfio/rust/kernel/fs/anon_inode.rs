@@ -9,12 +9,12 @@
 use crate::{
     bindings,
     kernel::{
-        sync::poll::Changes,
-        uaccess::{
+        sync::changes::Changes,
+        uaccess::cursor::{
             UserReader,
             UserWriter, //
-        },
-    },
+        }, //
+    }, //
 };
 use core::{
     marker::PhantomData,

@@ -5,7 +5,7 @@
 //! The caller that has it may access user memory, which can take arbitrarily long. So others do not
 //! wait for a lock, but are told that the value is taken, and when it is given back.
 
-use super::poll::Changes;
+use super::changes::Changes;
 use core::{
     cell::UnsafeCell,
     mem::ManuallyDrop,
@@ -42,11 +42,11 @@ const VOID: u32 = 1 << 2;
 ///     sync::Arc, //
 /// };
 /// use vfio_rust::kernel::sync::{
-///     poll::Changes,
+///     changes::Changes,
 ///     turns::{
 ///         GivenBack,
 ///         Turns, //
-///     },
+///     }, //
 /// };
 ///
 /// let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;

@@ -105,7 +105,7 @@ impl Phase {
     #[inline]
     fn wake(&self) {
         // SAFETY: `queue` is initialised by the type invariant.
-        unsafe { bindings::vfio_rust_wake_up_all(self.queue.get()) }
+        unsafe { bindings::vfio_rust_wake_up_waiters(self.queue.get()) }
     }
 
     /// Waits until the value is not `value`, and ignores signals. For a change that is sure to come

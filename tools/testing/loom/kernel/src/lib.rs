@@ -141,7 +141,7 @@ pub mod kernel {
     pub mod sync {
         //! Synchronisation.
 
-        pub mod poll {
+        pub mod changes {
             //! Waiting for a change. The order of a kernel wait queue is taken for granted.
             use loom::sync::{
                 Condvar,

@@ -23,7 +23,7 @@ use kernel::{
 ///     prelude::*,
 ///     sync::Arc, //
 /// };
-/// use vfio_rust::kernel::sync::poll::Changes;
+/// use vfio_rust::kernel::sync::changes::Changes;
 ///
 /// let changes = Arc::pin_init(Changes::new(), GFP_KERNEL)?;
 /// let seen = changes.seen();

@@ -8,7 +8,7 @@
 
 use crate::{
     bindings,
-    kernel::dma::DmaDevice, //
+    kernel::dma::streaming::DmaDevice, //
 };
 use core::ptr::NonNull;
 use kernel::prelude::*;
@@ -23,7 +23,7 @@ use kernel::prelude::*;
 /// - `cpu` and `dma` are the two addresses of one coherent allocation of `len`
 ///   bytes for `dev`, which this object owns. `cpu` is page-aligned.
 /// - `dev` is valid and bound as long as this object exists.
-pub struct Coherent {
+pub struct CoherentWords {
     dev: NonNull<bindings::device>,
     cpu: NonNull<u8>,
     dma: u64,
@@ -32,12 +32,12 @@ pub struct Coherent {
 
 // SAFETY: The allocation is owned, and may be freed on another thread: `dev` is
 // valid on all of them until then (type invariant).
-unsafe impl Send for Coherent {}
-// SAFETY: `&Coherent` allows volatile accesses to aligned words, which do not
+unsafe impl Send for CoherentWords {}
+// SAFETY: `&CoherentWords` allows volatile accesses to aligned words, which do not
 // tear, and to which the device adds its own at any time.
-unsafe impl Sync for Coherent {}
+unsafe impl Sync for CoherentWords {}
 
-impl Coherent {
+impl CoherentWords {
     /// Allocates `len` bytes, aligned to `len` rounded up to a power of two.
     pub fn new(dev: &DmaDevice, len: usize) -> Result<Self> {
         if len == 0 {
@@ -99,7 +99,7 @@ impl Coherent {
     }
 }
 
-impl Drop for Coherent {
+impl Drop for CoherentWords {
     fn drop(&mut self) {
         // SAFETY: `cpu` and `dma` are an allocation of `len` bytes for `dev`, which
         // this object owns, and `dev` is valid and bound (type invariant). Nobody

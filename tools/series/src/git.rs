@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Series as `git format-patch` writes them, of a repository that has just the files of the kernel
+//! that they change: hunks, and the digests of files, are those of the kernel's own repository.
+
+use crate::{
+    manifest::{
+        Manifest,
+        Patch,
+        Series, //
+    },
+    tree::{
+        self,
+        Files, //
+    },
+};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write,
+    path::{
+        Path,
+        PathBuf, //
+    },
+    process::{
+        Command,
+        Stdio, //
+    },
+};
+
+/// Runs a program, and returns what it prints. With `input` as its input.
+fn output(command: &mut Command, input: &str) -> Result<String> {
+    let shown = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{shown} cannot be run"))?;
+    let mut stdin = child.stdin.take().context("no input")?;
+    let text = input.to_string();
+    // It may print before it has read all.
+    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
+    let output = child.wait_with_output()?;
+    let _ = writer.join();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{shown} ended with {}:\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(text)
+}
+
+/// Applies a diff to the files in a folder. Context must fit exactly.
+pub fn apply(folder: &Path, patch: &Patch) -> Result<()> {
+    let Some(diff) = &patch.message.diff else {
+        return Ok(());
+    };
+    let mut command = Command::new("patch");
+    command.args(["-p1", "--fuzz=0", "--no-backup-if-mismatch", "--batch", "--quiet", "-d"]);
+    output(command.arg(folder), diff)
+        .map(drop)
+        .with_context(|| format!("{}.patch does not apply", patch.name))
+}
+
+/// The files of the kernel that patches change.
+fn changed(series: &[&Series]) -> BTreeSet<String> {
+    let patches = series.iter().flat_map(|one| &one.patches);
+    let lines = patches
+        .filter_map(|patch| patch.message.diff.as_deref())
+        .flat_map(str::lines);
+    lines
+        .filter_map(|line| line.strip_prefix("--- a/"))
+        .map(|path| path.split('\t').next().unwrap_or_default().to_string())
+        .collect()
+}
+
+fn put(folder: &Path, path: &str, text: &str) -> Result<()> {
+    let path = folder.join(path);
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above).with_context(|| above.display().to_string())?;
+    }
+    if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::write(&path, text).with_context(|| path.display().to_string())
+}
+
+/// Makes `to` have the files that `series` change, as they are in the kernel's source.
+fn begin(to: &Path, source: &Path, series: &[&Series]) -> Result<()> {
+    for path in changed(series) {
+        // A patch before may add it.
+        if let Ok(text) = fs::read_to_string(source.join(&path)) {
+            put(to, &path, &text)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the files of `chain` to the folder `to`: those that the kernel's source has not, or has
+/// otherwise, after the first `count` patches of the last series.
+pub fn write_tree(
+    top: &Path,
+    manifest: &Manifest,
+    chain: &[&Series],
+    count: usize,
+    source: &Path,
+    to: &Path,
+) -> Result<()> {
+    begin(to, source, chain)?;
+    for (i, series) in chain.iter().enumerate() {
+        let count = if i + 1 == chain.len() { count } else { series.patches.len() };
+        for patch in &series.patches[..count] {
+            apply(to, patch)?;
+        }
+    }
+    for (path, text) in tree::files(top, manifest, chain, count)? {
+        put(to, &path, &text)?;
+    }
+    Ok(())
+}
+
+/// Who a series is from.
+#[derive(Clone, Debug)]
+pub struct Author {
+    name: String,
+    email: String,
+}
+
+impl std::str::FromStr for Author {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.strip_suffix('>').and_then(|text| text.split_once(" <"));
+        match parts {
+            Some((name, email)) if !name.is_empty() && email.contains('@') => Ok(Self {
+                name: name.to_string(),
+                email: email.to_string(),
+            }),
+            _ => bail!("{text:?} is not \"NAME <ADDRESS>\""),
+        }
+    }
+}
+
+impl std::fmt::Display for Author {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} <{}>", self.name, self.email)
+    }
+}
+
+/// A repository.
+struct Repository<'a> {
+    folder: PathBuf,
+    author: &'a Author,
+}
+
+impl Repository<'_> {
+    fn git(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let mut command = Command::new("git");
+        // Nothing of the user's configuration changes what is written.
+        command
+            .arg("-C")
+            .arg(&self.folder)
+            .args(["-c", "core.autocrlf=false", "-c", "commit.gpgsign=false"])
+            .args(arguments)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_AUTHOR_NAME", &self.author.name)
+            .env("GIT_AUTHOR_EMAIL", &self.author.email)
+            .env("GIT_COMMITTER_NAME", &self.author.name)
+            .env("GIT_COMMITTER_EMAIL", &self.author.email);
+        output(&mut command, input)
+    }
+
+    fn commit(&self, message: &str) -> Result<()> {
+        self.git(&["add", "--all", "--force"], "")?;
+        self.git(&["commit", "--quiet", "--no-verify", "--cleanup=verbatim", "--file=-"], message)?;
+        Ok(())
+    }
+
+    fn tree(&self, of: &str) -> Result<String> {
+        self.git(&["rev-parse", &format!("{of}^{{tree}}")], "")
+    }
+
+    /// Commits each patch of a series to a branch of its name.
+    fn add(&self, top: &Path, manifest: &Manifest, series: &Series) -> Result<()> {
+        let base = series.base.as_deref().unwrap_or("kernel");
+        self.git(&["checkout", "--quiet", "-b", &series.name, base], "")?;
+        let chain = manifest.chain(&series.name)?;
+        for (i, patch) in series.patches.iter().enumerate() {
+            let files: Files = tree::files(top, manifest, &chain, i + 1)?;
+            apply(&self.folder, patch)?;
+            for (path, text) in &files {
+                put(&self.folder, path, text)?;
+            }
+            self.commit(&patch.message.commit(&self.author.to_string()))
+                .with_context(|| format!("{}/{}", series.name, patch.name))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the mails of a series, and applies them as a maintainer does.
+    fn mail(&self, series: &Series, to: &Path) -> Result<()> {
+        let base = series.base.as_deref().unwrap_or("kernel");
+        let range = format!("{base}..{}", series.name);
+        let folder = format!("--output-directory={}", to.display());
+        self.git(
+            &["format-patch", "--quiet", "--cover-letter", "--no-signature", "--full-index",
+                "--no-renames", &folder, &range],
+            "",
+        )?;
+        let cover = to.join("0000-cover-letter.patch");
+        let text = fs::read_to_string(&cover)?;
+        let text = text
+            .replacen("*** SUBJECT HERE ***", &series.title, 1)
+            .replacen("*** BLURB HERE ***", &series.cover, 1);
+        fs::write(&cover, text)?;
+
+        let check = format!("{}-applied", series.name);
+        self.git(&["checkout", "--quiet", "-b", &check, base], "")?;
+        let mut mails: Vec<_> = fs::read_dir(to)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<std::io::Result<_>>()?;
+        mails.sort();
+        let mut arguments = vec!["am".to_string(), "--quiet".to_string()];
+        arguments.extend(mails.iter().skip(1).map(|path| path.display().to_string()));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.git(&arguments, "")
+            .with_context(|| format!("the mails of {} do not apply", series.name))?;
+        ensure!(
+            self.tree(&check)? == self.tree(&series.name)?,
+            "the mails of {} come to another tree than its patches",
+            series.name
+        );
+        Ok(())
+    }
+}
+
+/// Writes all series below the folder `out`. Returns how many patches there are.
+pub fn write(
+    top: &Path,
+    manifest: &Manifest,
+    source: &Path,
+    author: &Author,
+    out: &Path,
+) -> Result<usize> {
+    let all: Vec<&Series> = manifest.series.iter().collect();
+    let folder = out.join("repository");
+    for old in all.iter().map(|one| out.join(&one.name)).chain([folder.clone()]) {
+        if old.exists() {
+            fs::remove_dir_all(&old).with_context(|| old.display().to_string())?;
+        }
+    }
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let repository = Repository { folder, author };
+    begin(&repository.folder, source, &all)?;
+    repository.git(&["init", "--quiet", "--initial-branch=kernel"], "")?;
+    repository.commit("The kernel's files that are changed\n")?;
+    for series in &all {
+        repository.add(top, manifest, series)?;
+        repository.mail(series, &out.join(&series.name))?;
+    }
+    Ok(all.iter().map(|one| one.patches.len()).sum())
+}

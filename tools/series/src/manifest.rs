@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `series.toml`: of which patches a series consists, and of what each is made.
+
+use crate::{
+    message::{
+        without_licence,
+        Message, //
+    },
+    rewrite::Rules, //
+};
+use anyhow::{
+    bail,
+    ensure,
+    Context,
+    Result, //
+};
+use serde::Deserialize;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{
+        Path,
+        PathBuf, //
+    },
+};
+
+/// The file of a series, in its folder.
+const FILE: &str = "series.toml";
+
+/// A file of this tree that a patch adds to the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// The file has the same path there.
+    Same(String),
+    /// It has another one.
+    #[serde(rename_all = "kebab-case")]
+    Moved {
+        /// The path in this tree.
+        from: String,
+        /// The path in the kernel.
+        to: String,
+    },
+}
+
+impl Entry {
+    /// The path in this tree.
+    pub fn from(&self) -> &str {
+        match self {
+            Self::Same(path) => path,
+            Self::Moved { from, .. } => from,
+        }
+    }
+
+    /// The path in the kernel.
+    pub fn to(&self) -> &str {
+        match self {
+            Self::Same(path) => path,
+            Self::Moved { to, .. } => to,
+        }
+    }
+}
+
+/// A patch, as `series.toml` has it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PatchEntry {
+    /// The file with its message, and with what it changes in files of the kernel.
+    message: String,
+    /// What it adds.
+    #[serde(default)]
+    files: Vec<Entry>,
+    /// Tests that fail before the patch and pass after it, as KERNEL-SCENARIO:NAME.
+    #[serde(default)]
+    tests: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeriesFile {
+    title: String,
+    cover: String,
+    base: Option<String>,
+    #[serde(default)]
+    patch: Vec<PatchEntry>,
+}
+
+/// A patch.
+#[derive(Debug)]
+pub struct Patch {
+    /// Its name: that of its file.
+    pub name: String,
+    /// Subject, body, and changes to files that the kernel has.
+    pub message: Message,
+    /// What it adds.
+    pub files: Vec<Entry>,
+    /// Tests that fail before the patch and pass after it.
+    pub tests: Vec<String>,
+}
+
+/// A series.
+#[derive(Debug)]
+pub struct Series {
+    /// Its name: that of its folder.
+    pub name: String,
+    /// The subject of its cover letter.
+    pub title: String,
+    /// The text of its cover letter.
+    pub cover: String,
+    /// The series that it applies to, if not to the kernel as it is.
+    pub base: Option<String>,
+    /// Its patches, in order.
+    pub patches: Vec<Patch>,
+}
+
+/// All that the folder of series has.
+#[derive(Debug)]
+pub struct Manifest {
+    /// The series, each after the one that it applies to.
+    pub series: Vec<Series>,
+    /// What is changed in files on their way to the kernel.
+    pub rules: Rules,
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+impl Series {
+    fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        let file: SeriesFile =
+            toml::from_str(&read(&path)?).with_context(|| path.display().to_string())?;
+        let cover_path = folder.join(&file.cover);
+        let cover = read(&cover_path)?;
+        let cover =
+            without_licence(&cover).with_context(|| cover_path.display().to_string())?;
+        let mut patches = Vec::new();
+        for entry in file.patch {
+            let path = folder.join(&entry.message);
+            let message = Message::parse(&read(&path)?);
+            let message = message.with_context(|| path.display().to_string())?;
+            let name = Path::new(&entry.message).file_stem();
+            let name = name.with_context(|| format!("{:?} has no name", entry.message))?;
+            ensure!(
+                !entry.files.is_empty() || message.diff.is_some(),
+                "{} changes nothing: it has no files, and no diff",
+                path.display()
+            );
+            patches.push(Patch {
+                name: name.to_string_lossy().into_owned(),
+                message,
+                files: entry.files,
+                tests: entry.tests,
+            });
+        }
+        ensure!(!patches.is_empty(), "{} has no patches", path.display());
+        let listed: BTreeSet<_> = patches.iter().map(|patch| patch.name.clone()).collect();
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let is_patch = path.extension().is_some_and(|extension| extension == "patch");
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            ensure!(
+                !is_patch || listed.contains(name.as_ref()),
+                "{} is in no patch of {}",
+                path.display(),
+                folder.join(FILE).display()
+            );
+        }
+        Ok(Self {
+            name: folder
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            title: file.title,
+            cover: cover.trim().to_string(),
+            base: file.base,
+            patches,
+        })
+    }
+}
+
+impl Manifest {
+    /// Reads all series that are in folders of `folder`.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let rules = folder.join("rewrite.toml");
+        let rules = match rules.exists() {
+            true => toml::from_str(&read(&rules)?).with_context(|| rules.display().to_string())?,
+            false => Rules::default(),
+        };
+        let mut folders: Vec<PathBuf> = Vec::new();
+        for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+            let path = entry?.path();
+            if path.join(FILE).exists() {
+                folders.push(path);
+            }
+        }
+        folders.sort();
+        let mut open = Vec::new();
+        for folder in folders {
+            open.push(Series::read(&folder)?);
+        }
+        // Each after its base.
+        let mut series: Vec<Series> = Vec::new();
+        while !open.is_empty() {
+            let is_ready = |one: &Series| {
+                let base = one.base.as_deref();
+                base.is_none_or(|base| series.iter().any(|one| one.name == base))
+            };
+            let Some(next) = open.iter().position(is_ready) else {
+                bail!(
+                    "{} applies to {:?}, which is no series that comes before it",
+                    open[0].name,
+                    open[0].base.as_deref().unwrap_or_default()
+                );
+            };
+            series.push(open.remove(next));
+        }
+        Ok(Self { series, rules })
+    }
+
+    /// The series with this name, and all that it applies to, in order.
+    pub fn chain(&self, name: &str) -> Result<Vec<&Series>> {
+        let mut chain = Vec::new();
+        let mut next = Some(name);
+        while let Some(name) = next {
+            let Some(one) = self.series.iter().find(|one| one.name == name) else {
+                let names: Vec<_> = self.series.iter().map(|one| one.name.as_str()).collect();
+                bail!("there is no series {name:?}, but {}", names.join(", "));
+            };
+            chain.push(one);
+            next = one.base.as_deref();
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+}

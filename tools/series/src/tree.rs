@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the kernel's tree has after a patch.
+
+use crate::{
+    imports::{
+        self,
+        Piece, //
+    },
+    manifest::{
+        Manifest,
+        Series, //
+    },
+};
+use anyhow::{
+    ensure,
+    Context,
+    Result, //
+};
+use std::{
+    collections::{
+        BTreeMap,
+        BTreeSet, //
+    },
+    fs,
+    path::Path,
+};
+
+/// Files that patches add, by their paths in the kernel.
+pub type Files = BTreeMap<String, String>;
+
+/// The files of this tree as they are in the kernel after the first `count` patches of the last
+/// series of `chain`, and all of the others.
+pub fn files(top: &Path, manifest: &Manifest, chain: &[&Series], count: usize) -> Result<Files> {
+    let mut files = Files::new();
+    for (i, series) in chain.iter().enumerate() {
+        let patches = match i + 1 == chain.len() {
+            true => &series.patches[..count],
+            false => &series.patches[..],
+        };
+        for entry in patches.iter().flat_map(|patch| &patch.files) {
+            let path = top.join(entry.from());
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let text = manifest.rules.apply(&text, entry.from(), entry.to())?;
+            files.insert(entry.to().to_string(), text);
+        }
+    }
+    let present: BTreeSet<String> = files.keys().cloned().collect();
+    for (path, text) in &mut files {
+        if path.ends_with(".rs") {
+            *text = without_absent(path, text, &present)?;
+        }
+    }
+    Ok(files)
+}
+
+/// The folder that the modules of a file are in.
+fn modules_of(path: &str) -> String {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    match name {
+        "lib.rs" | "mod.rs" => format!("{folder}/"),
+        name if name.ends_with("_main.rs") => format!("{folder}/"),
+        name => format!("{folder}/{}/", name.trim_end_matches(".rs")),
+    }
+}
+
+/// The name in a line that declares a module in another file.
+fn declared(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("pub ").unwrap_or(line);
+    let rest = rest.strip_prefix("pub(crate) ").unwrap_or(rest);
+    rest.strip_prefix("mod ")?.trim_end().strip_suffix(';')
+}
+
+/// The text of a file without the modules that come with a later patch.
+fn without_absent(path: &str, text: &str, present: &BTreeSet<String>) -> Result<String> {
+    let folder = modules_of(path);
+    let is_absent = |name: &str| {
+        !present.contains(&format!("{folder}{name}.rs"))
+            && !present.contains(&format!("{folder}{name}/mod.rs"))
+    };
+    let absent: BTreeSet<&str> = text
+        .lines()
+        .filter_map(declared)
+        .filter(|name| is_absent(name))
+        .collect();
+    if absent.is_empty() {
+        return Ok(text.to_string());
+    }
+    let mut done = String::new();
+    for piece in imports::pieces(text).with_context(|| path.to_string())? {
+        match piece {
+            Piece::Text(text) => {
+                // What documents a module goes with it.
+                let mut about = String::new();
+                for line in text.split_inclusive('\n') {
+                    if declared(line.trim_end_matches('\n')).is_some_and(|name| absent.contains(name)) {
+                        about.clear();
+                        continue;
+                    }
+                    about += line;
+                    if !line.starts_with("///") && !line.starts_with("#[") {
+                        done += &std::mem::take(&mut about);
+                    }
+                }
+                done += &about;
+            }
+            Piece::Imports(mut imports, text) => {
+                let paths = imports.paths.len();
+                imports.paths.retain(|path| {
+                    let path = path.strip_prefix("self::").unwrap_or(path);
+                    !absent.contains(path.split("::").next().unwrap_or_default())
+                });
+                match imports.paths.len() == paths {
+                    true => done += &text,
+                    false => done += &imports.text(),
+                }
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// Fails unless each file below `folders` of this tree is in a series once, and is whole at the end.
+pub fn require_all(top: &Path, manifest: &Manifest, folders: &[String]) -> Result<()> {
+    let mut last = BTreeMap::new();
+    for series in &manifest.series {
+        for patch in &series.patches {
+            for entry in &patch.files {
+                last.insert(entry.to(), (entry.from(), &patch.name));
+            }
+        }
+    }
+    let sent: BTreeSet<&str> = last.values().map(|(from, _)| *from).collect();
+    let mut open: Vec<_> = folders.iter().map(|folder| top.join(folder)).collect();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let below = fs::read_dir(&path).with_context(|| path.display().to_string())?;
+            for entry in below {
+                open.push(entry?.path());
+            }
+            continue;
+        }
+        let name = path.strip_prefix(top)?.to_string_lossy().into_owned();
+        ensure!(
+            sent.contains(name.as_str()) || manifest.rules.stays(&name),
+            "{name} is in no patch; give it a place in a series.toml of tools/series, or a \
+             reason under [[stays]] of tools/series/rewrite.toml"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "//! A crate.\n\n/// First.\npub mod a;\n/// Second.\nmod b;\n\npub use \
+                        b::{\n    X,\n    Y, //\n};\nuse a::Z;\n";
+
+    #[test]
+    fn modules_come_with_their_files() {
+        let present = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        let both = present(&["x/a/mod.rs", "x/b.rs"]);
+        assert_eq!(without_absent("x/lib.rs", TEXT, &both).unwrap(), TEXT);
+        let one = present(&["x/a.rs"]);
+        assert_eq!(
+            without_absent("x/lib.rs", TEXT, &one).unwrap(),
+            "//! A crate.\n\n/// First.\npub mod a;\n\nuse a::Z;\n"
+        );
+        let below = present(&["x/y/a.rs", "x/y/b.rs"]);
+        assert_eq!(without_absent("x/y.rs", TEXT, &below).unwrap(), TEXT);
+    }
+}
