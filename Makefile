@@ -12,7 +12,7 @@ PREFIX ?= /usr/local
 
 # Recipes take these from the environment: make would write a value into the shell's
 # text as it is, and a quote in it would be one of the shell's.
-export TEST SEED FAULT RUNS BENCH HOURS PART SLICE MUTANT KERNEL SCENARIO FUZZ INPUT KDIR PREFIX DESTDIR
+export TEST SEED FAULT RUNS BENCH HOURS PART SLICE MUTANT AUTHOR SERIES KERNEL SCENARIO FUZZ INPUT KDIR PREFIX DESTDIR
 
 # What make was called with: its targets, and the names of variables.
 export GOALS = $(MAKECMDGOALS)
@@ -55,6 +55,10 @@ help:
 	@echo '                      out/deb'
 	@echo 'make mlx5-emu         build the emulated ConnectX for a QEMU of yours, as'
 	@echo '                      out/mlx5-emu.so, and show how to use it'
+	@echo 'make series           cut this tree into series of patches for the kernel'"'"'s maintainers,'
+	@echo '                      in out/series, by AUTHOR="NAME <ADDRESS>", or the one that git knows'
+	@echo 'make check-series     the same, and build the kernel after each patch, for two'
+	@echo '                      architectures; SERIES=NAME: only that series'
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make debug            the same, by clang and with all checkers'
 	@echo 'make scenario KERNEL=stock|intree|bare|builtin|debug SCENARIO=...'
@@ -145,6 +149,16 @@ mlx5-emu:
 	@$(VM)/prepare.sh mlx5-emu
 	@$(VM)/mlx5-emu-usage.sh
 
+series:
+	@$(VM)/names.sh judge $@
+	@$(VM)/prepare.sh series
+	@$(VM)/check-series.sh mails
+
+check-series:
+	@$(VM)/names.sh judge $@
+	@$(VM)/prepare.sh series
+	@$(VM)/check-series.sh
+
 intree:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh intree
@@ -201,4 +215,4 @@ distclean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign mutants bench-table tools tool install deb check-deb mlx5-emu intree debug scenario list modules modules_install clean distclean
+.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign mutants bench-table tools tool install deb check-deb mlx5-emu intree debug scenario list modules modules_install clean distclean series check-series

@@ -39,6 +39,7 @@ pub mod ioctl;
 pub mod kernel;
 pub mod migratable;
 pub mod migration;
+mod module;
 pub mod pci;
 pub mod region;
 pub mod session;

@@ -9,6 +9,7 @@ use crate::{
         Patch,
         Series, //
     },
+    program,
     tree::{
         self,
         Files, //
@@ -23,52 +24,37 @@ use anyhow::{
 use std::{
     collections::BTreeSet,
     fs,
-    io::Write,
     path::{
         Path,
         PathBuf, //
     },
-    process::{
-        Command,
-        Stdio, //
-    },
+    process::Command, //
 };
 
-/// Runs a program, and returns what it prints. With `input` as its input.
-fn output(command: &mut Command, input: &str) -> Result<String> {
-    let shown = format!("{command:?}");
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{shown} cannot be run"))?;
-    let mut stdin = child.stdin.take().context("no input")?;
-    let text = input.to_string();
-    // It may print before it has read all.
-    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
-    let output = child.wait_with_output()?;
-    let _ = writer.join();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "{shown} ended with {}:\n{text}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(text)
-}
+/// Stands in diffs for the author, whom MAINTAINERS names.
+const AUTHOR: &str = "@AUTHOR@";
 
 /// Applies a diff to the files in a folder. Context must fit exactly.
-pub fn apply(folder: &Path, patch: &Patch) -> Result<()> {
-    let Some(diff) = &patch.message.diff else {
-        return Ok(());
-    };
+pub fn apply(folder: &Path, diff: &str) -> Result<()> {
     let mut command = Command::new("patch");
-    command.args(["-p1", "--fuzz=0", "--no-backup-if-mismatch", "--batch", "--quiet", "-d"]);
-    output(command.arg(folder), diff)
-        .map(drop)
-        .with_context(|| format!("{}.patch does not apply", patch.name))
+    command.args([
+        "-p1",
+        "--fuzz=0",
+        "--no-backup-if-mismatch",
+        "--batch",
+        "--quiet",
+        "-d",
+    ]);
+    program::output(command.arg(folder), diff).map(drop)
+}
+
+/// Changes files of the kernel as a patch does.
+fn change(folder: &Path, patch: &Patch, author: &str) -> Result<()> {
+    match &patch.message.diff {
+        Some(diff) => apply(folder, &diff.replace(AUTHOR, author))
+            .with_context(|| format!("{}.patch does not apply", patch.name)),
+        None => Ok(()),
+    }
 }
 
 /// The files of the kernel that patches change.
@@ -83,7 +69,8 @@ fn changed(series: &[&Series]) -> BTreeSet<String> {
         .collect()
 }
 
-fn put(folder: &Path, path: &str, text: &str) -> Result<()> {
+/// Writes a file below a folder, unless it is there.
+pub fn put(folder: &Path, path: &str, text: &str) -> Result<()> {
     let path = folder.join(path);
     if let Some(above) = path.parent() {
         fs::create_dir_all(above).with_context(|| above.display().to_string())?;
@@ -117,9 +104,13 @@ pub fn write_tree(
 ) -> Result<()> {
     begin(to, source, chain)?;
     for (i, series) in chain.iter().enumerate() {
-        let count = if i + 1 == chain.len() { count } else { series.patches.len() };
+        let count = if i + 1 == chain.len() {
+            count
+        } else {
+            series.patches.len()
+        };
         for patch in &series.patches[..count] {
-            apply(to, patch)?;
+            change(to, patch, AUTHOR)?;
         }
     }
     for (path, text) in tree::files(top, manifest, chain, count)? {
@@ -139,7 +130,9 @@ impl std::str::FromStr for Author {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let parts = text.strip_suffix('>').and_then(|text| text.split_once(" <"));
+        let parts = text
+            .strip_suffix('>')
+            .and_then(|text| text.split_once(" <"));
         match parts {
             Some((name, email)) if !name.is_empty() && email.contains('@') => Ok(Self {
                 name: name.to_string(),
@@ -177,12 +170,21 @@ impl Repository<'_> {
             .env("GIT_AUTHOR_EMAIL", &self.author.email)
             .env("GIT_COMMITTER_NAME", &self.author.name)
             .env("GIT_COMMITTER_EMAIL", &self.author.email);
-        output(&mut command, input)
+        program::output(&mut command, input)
     }
 
     fn commit(&self, message: &str) -> Result<()> {
         self.git(&["add", "--all", "--force"], "")?;
-        self.git(&["commit", "--quiet", "--no-verify", "--cleanup=verbatim", "--file=-"], message)?;
+        self.git(
+            &[
+                "commit",
+                "--quiet",
+                "--no-verify",
+                "--cleanup=verbatim",
+                "--file=-",
+            ],
+            message,
+        )?;
         Ok(())
     }
 
@@ -197,7 +199,7 @@ impl Repository<'_> {
         let chain = manifest.chain(&series.name)?;
         for (i, patch) in series.patches.iter().enumerate() {
             let files: Files = tree::files(top, manifest, &chain, i + 1)?;
-            apply(&self.folder, patch)?;
+            change(&self.folder, patch, &self.author.to_string())?;
             for (path, text) in &files {
                 put(&self.folder, path, text)?;
             }
@@ -213,8 +215,16 @@ impl Repository<'_> {
         let range = format!("{base}..{}", series.name);
         let folder = format!("--output-directory={}", to.display());
         self.git(
-            &["format-patch", "--quiet", "--cover-letter", "--no-signature", "--full-index",
-                "--no-renames", &folder, &range],
+            &[
+                "format-patch",
+                "--quiet",
+                "--cover-letter",
+                "--no-signature",
+                "--full-index",
+                "--no-renames",
+                &folder,
+                &range,
+            ],
             "",
         )?;
         let cover = to.join("0000-cover-letter.patch");
@@ -254,7 +264,11 @@ pub fn write(
 ) -> Result<usize> {
     let all: Vec<&Series> = manifest.series.iter().collect();
     let folder = out.join("repository");
-    for old in all.iter().map(|one| out.join(&one.name)).chain([folder.clone()]) {
+    for old in all
+        .iter()
+        .map(|one| out.join(&one.name))
+        .chain([folder.clone()])
+    {
         if old.exists() {
             fs::remove_dir_all(&old).with_context(|| old.display().to_string())?;
         }

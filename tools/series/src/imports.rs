@@ -44,16 +44,18 @@ fn prefix(line: &str) -> &str {
 
 /// The visibility of a line that begins a statement.
 fn visibility(text: &str) -> Option<&'static str> {
-    ["", "pub ", "pub(crate) "]
-        .into_iter()
-        .find(|visibility| {
-            text.strip_prefix(visibility)
-                .is_some_and(|rest| rest.starts_with("use "))
-        })
+    ["", "pub ", "pub(crate) "].into_iter().find(|visibility| {
+        text.strip_prefix(visibility)
+            .is_some_and(|rest| rest.starts_with("use "))
+    })
 }
 
 /// Adds each path of a tree, which may be a path, `*`, `{...}`, or one after another.
-fn leaves<'a>(tokens: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>, above: &str, to: &mut Vec<String>) -> Result<()> {
+fn leaves<'a>(
+    tokens: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>,
+    above: &str,
+    to: &mut Vec<String>,
+) -> Result<()> {
     let mut path = above.to_string();
     loop {
         match tokens.next().context("it ends in a path")? {
@@ -67,7 +69,9 @@ fn leaves<'a>(tokens: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>, a
                 tokens.next();
                 return Ok(());
             }
-            token if token == "*" || token.starts_with(|c: char| c.is_alphanumeric() || c == '_') => {
+            token
+                if token == "*" || token.starts_with(|c: char| c.is_alphanumeric() || c == '_') =>
+            {
                 path += token;
                 match tokens.peek() {
                     Some(&"::") => {
@@ -135,7 +139,9 @@ pub fn pieces(text: &str) -> Result<Vec<Piece>> {
             whole += line;
         }
         let tree = code.trim_end();
-        let tree = tree.strip_suffix(';').context("more follows in the line of a use")?;
+        let tree = tree
+            .strip_suffix(';')
+            .context("more follows in the line of a use")?;
         let tree = &tree[visibility.len() + "use ".len()..];
         let mut paths = Vec::new();
         let tokens = tokens(tree);
@@ -274,7 +280,10 @@ mod tests {
 
     #[test]
     fn examples_and_indents_are_kept() {
-        let example: String = STYLE.lines().map(|line| format!("    /// {line}\n")).collect();
+        let example: String = STYLE
+            .lines()
+            .map(|line| format!("    /// {line}\n"))
+            .collect();
         assert!(imports(&example).is_example());
         assert_eq!(imports(&example).text(), example);
         let hidden = "/// # use kernel::prelude::*;\n";

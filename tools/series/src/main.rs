@@ -10,6 +10,8 @@ mod git;
 mod imports;
 mod manifest;
 mod message;
+mod program;
+mod report;
 mod rewrite;
 mod tree;
 
@@ -43,7 +45,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Print the patches of all series: SERIES:NUMBER, name and subject, with tabs between them.
+    /// Print the patches of all series: SERIES:NUMBER, name, subject, and the tests that
+    /// it is for, with tabs between them.
     List,
     /// Fail if a file below these folders is in no series.
     Covers {
@@ -60,6 +63,11 @@ enum What {
         /// Where to write the files. What is there already must be of an earlier patch.
         #[arg(long, value_name = "FOLDER")]
         out: PathBuf,
+    },
+    /// Put together what was found of each patch: report.json in the folder, and a table.
+    Report {
+        /// Where the results are.
+        folder: PathBuf,
     },
     /// Write the mails of all series, and apply them again.
     Write {
@@ -82,7 +90,13 @@ fn run(arguments: Arguments) -> Result<()> {
         What::List => {
             for series in &manifest.series {
                 for (i, patch) in series.patches.iter().enumerate() {
-                    println!("{}:{}\t{}\t{}", series.name, i + 1, patch.name, patch.message.subject);
+                    println!(
+                        "{}:{}\t{}\t{}",
+                        series.name,
+                        i + 1,
+                        patch.name,
+                        patch.message.subject
+                    );
                 }
             }
         }
@@ -111,7 +125,9 @@ fn run(arguments: Arguments) -> Result<()> {
             let chain = manifest.chain(name)?;
             let all = chain.last().map_or(0, |series| series.patches.len());
             let count = match count {
-                Some(count) => count.parse().with_context(|| format!("{count:?} is no number"))?,
+                Some(count) => count
+                    .parse()
+                    .with_context(|| format!("{count:?} is no number"))?,
                 None => all,
             };
             if count > all {
@@ -120,6 +136,7 @@ fn run(arguments: Arguments) -> Result<()> {
             fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
             git::write_tree(&top, &manifest, &chain, count, &source, &out)?;
         }
+        What::Report { folder } => report::write(&manifest, &folder)?,
         What::Write {
             source,
             out,
@@ -127,7 +144,11 @@ fn run(arguments: Arguments) -> Result<()> {
         } => {
             let count = git::write(&top, &manifest, &source, &author, &out)?;
             for series in &manifest.series {
-                println!("{:3} patches in {}", series.patches.len(), out.join(&series.name).display());
+                println!(
+                    "{:3} patches in {}",
+                    series.patches.len(),
+                    out.join(&series.name).display()
+                );
             }
             println!("{count:3} patches, which apply in order");
         }

@@ -71,6 +71,9 @@ struct PatchEntry {
     /// What it adds.
     #[serde(default)]
     files: Vec<Entry>,
+    /// A diff by which files of this tree lose what the patch adds to them: what they are in the
+    /// patches before.
+    without: Option<String>,
     /// Tests that fail before the patch and pass after it, as KERNEL-SCENARIO:NAME.
     #[serde(default)]
     tests: Vec<String>,
@@ -95,6 +98,8 @@ pub struct Patch {
     pub message: Message,
     /// What it adds.
     pub files: Vec<Entry>,
+    /// A diff by which files of this tree lose what the patch adds to them.
+    pub without: Option<String>,
     /// Tests that fail before the patch and pass after it.
     pub tests: Vec<String>,
 }
@@ -134,8 +139,7 @@ impl Series {
             toml::from_str(&read(&path)?).with_context(|| path.display().to_string())?;
         let cover_path = folder.join(&file.cover);
         let cover = read(&cover_path)?;
-        let cover =
-            without_licence(&cover).with_context(|| cover_path.display().to_string())?;
+        let cover = without_licence(&cover).with_context(|| cover_path.display().to_string())?;
         let mut patches = Vec::new();
         for entry in file.patch {
             let path = folder.join(&entry.message);
@@ -148,10 +152,21 @@ impl Series {
                 "{} changes nothing: it has no files, and no diff",
                 path.display()
             );
+            let without = match &entry.without {
+                Some(name) => {
+                    let path = folder.join(name);
+                    let text = read(&path)?;
+                    let text =
+                        without_licence(&text).with_context(|| path.display().to_string())?;
+                    Some(text.to_string())
+                }
+                None => None,
+            };
             patches.push(Patch {
                 name: name.to_string_lossy().into_owned(),
                 message,
                 files: entry.files,
+                without,
                 tests: entry.tests,
             });
         }
@@ -159,7 +174,9 @@ impl Series {
         let listed: BTreeSet<_> = patches.iter().map(|patch| patch.name.clone()).collect();
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            let is_patch = path.extension().is_some_and(|extension| extension == "patch");
+            let is_patch = path
+                .extension()
+                .is_some_and(|extension| extension == "patch");
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             ensure!(
                 !is_patch || listed.contains(name.as_ref()),

@@ -50,7 +50,8 @@ impl Message {
         );
         if let Some(diff) = diff {
             ensure!(
-                diff.trim_start().starts_with("diff --git ") || diff.trim_start().starts_with("--- "),
+                diff.trim_start().starts_with("diff --git ")
+                    || diff.trim_start().starts_with("--- "),
                 "no diff comes after \"---\""
             );
         }
@@ -96,7 +97,10 @@ mod tests {
         let message = Message::parse(&text).unwrap();
         assert_eq!(message.subject, "vfio: Do it");
         assert_eq!(message.body, "Since it is right.");
-        assert_eq!(message.diff.as_deref(), Some("diff --git a/x b/x\n-1\n+2\n"));
+        assert_eq!(
+            message.diff.as_deref(),
+            Some("diff --git a/x b/x\n-1\n+2\n")
+        );
         assert_eq!(
             message.commit("A <a@b>"),
             "vfio: Do it\n\nSince it is right.\n\nSigned-off-by: A <a@b>\n"

@@ -5,9 +5,12 @@
 //! Outside the kernel, what its crate lacks is a module of `vfio_rust`, `kernel`. In the kernel, it
 //! is in the crate itself: paths differ, and some things have other names there.
 
-use crate::imports::{
-    self,
-    Piece, //
+use crate::{
+    imports::{
+        self,
+        Piece, //
+    },
+    program, //
 };
 use anyhow::{
     Context,
@@ -15,8 +18,13 @@ use anyhow::{
 };
 use serde::Deserialize;
 use std::{
-    cell::Cell,
-    path::Path, //
+    cell::{
+        Cell,
+        RefCell, //
+    },
+    collections::BTreeMap,
+    path::Path,
+    process::Command, //
 };
 
 /// The module `kernel` of this crate becomes the kernel crate.
@@ -69,6 +77,9 @@ pub struct Rules {
     path: Vec<PathRule>,
     #[serde(default)]
     text: Vec<TextRule>,
+    /// What rustfmt has made of texts: each patch of a series needs most of them again.
+    #[serde(skip)]
+    formatted: RefCell<BTreeMap<String, String>>,
 }
 
 /// `path` without `prefix`, which ends where a segment does.
@@ -86,6 +97,12 @@ fn joined(above: &str, rest: &str) -> String {
         (_, "") => above.to_string(),
         _ => format!("{above}::{rest}"),
     }
+}
+
+/// The text as the kernel's `make rustfmt` leaves it. Other imports are in another order.
+fn formatted(text: &str) -> Result<String> {
+    let mut command = Command::new("rustfmt");
+    program::output(command.args(["--edition", "2021"]), text)
 }
 
 impl Rules {
@@ -116,15 +133,22 @@ impl Rules {
     }
 
     /// The text that the file `from` has as `to` in the kernel.
-    pub fn apply(&self, text: &str, from: &str, to: &str) -> Result<String> {
-        let mut text = text.to_string();
-        for rule in self.text.iter().filter(|rule| from.starts_with(&rule.within)) {
+    pub fn apply(&self, original: &str, from: &str, to: &str) -> Result<String> {
+        let mut text = original.to_string();
+        for rule in self
+            .text
+            .iter()
+            .filter(|rule| from.starts_with(&rule.within))
+        {
             if text.contains(&rule.from) {
                 rule.used.set(true);
                 text = text.replace(&rule.from, &rule.to);
             }
         }
-        if Path::new(from).extension().is_none_or(|extension| extension != "rs") {
+        if Path::new(from)
+            .extension()
+            .is_none_or(|extension| extension != "rs")
+        {
             return Ok(text);
         }
         let moved = to.starts_with("rust/kernel/");
@@ -155,7 +179,15 @@ impl Rules {
                 }
             }
         }
-        Ok(done)
+        if done == original {
+            return Ok(done);
+        }
+        if let Some(text) = self.formatted.borrow().get(&done) {
+            return Ok(text.clone());
+        }
+        let text = formatted(&done).with_context(|| from.to_string())?;
+        self.formatted.borrow_mut().insert(done, text.clone());
+        Ok(text)
     }
 
     /// Whether the kernel does not get a file.
@@ -192,12 +224,15 @@ mod tests {
     #[test]
     fn the_module_becomes_the_crate() {
         let rules = rules();
-        let text = "use crate::{\n    kernel::{\n        device::Ext,\n        page::Pages, //\n    \
-                    },\n    other, //\n};\nuse kernel::prelude::*;\n\nfn f() { old() }\n";
+        let text =
+            "use crate::{\n    kernel::{\n        device::Ext,\n        page::Pages, //\n    \
+                    },\n    other, //\n};\nuse kernel::prelude::*;\n\nfn f() {\n    old()\n}\n";
         assert_eq!(
-            rules.apply(text, "drivers/vfio/rust/x.rs", "drivers/vfio/rust/x.rs").unwrap(),
+            rules
+                .apply(text, "drivers/vfio/rust/x.rs", "drivers/vfio/rust/x.rs")
+                .unwrap(),
             "use crate::other;\nuse kernel::{\n    pages::Pages,\n    prelude::*, //\n};\n\n\
-             fn f() { NEW }\n"
+             fn f() {\n    NEW\n}\n"
         );
         assert_eq!(rules.unused(), ["nowhere"]);
     }
@@ -206,7 +241,9 @@ mod tests {
     fn a_moved_file_is_of_the_crate() {
         let text = "/// use vfio_rust::kernel::page::Pages;\nuse kernel::prelude::*;\n";
         assert_eq!(
-            rules().apply(text, "drivers/vfio/rust/kernel/x.rs", "rust/kernel/x.rs").unwrap(),
+            rules()
+                .apply(text, "drivers/vfio/rust/kernel/x.rs", "rust/kernel/x.rs")
+                .unwrap(),
             "/// use kernel::pages::Pages;\nuse crate::prelude::*;\n"
         );
     }
@@ -223,6 +260,9 @@ mod tests {
     #[test]
     fn what_needs_no_change_stays_as_it_is() {
         let text = "use kernel::{b, a};\n";
-        assert_eq!(rules().apply(text, "samples/x.rs", "samples/x.rs").unwrap(), text);
+        assert_eq!(
+            rules().apply(text, "samples/x.rs", "samples/x.rs").unwrap(),
+            text
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! What the kernel's tree has after a patch.
 
 use crate::{
+    git,
     imports::{
         self,
         Piece, //
@@ -26,22 +27,65 @@ use std::{
     path::Path,
 };
 
+/// The attributes of a crate begin so.
+const ATTRIBUTES: &str = "\n#![";
+/// What a crate needs whose other modules come with later patches.
+const UNUSED: &str =
+    "\n// Until the rest of the crate is there.\n#![allow(dead_code, unused_imports)]";
+
 /// Files that patches add, by their paths in the kernel.
 pub type Files = BTreeMap<String, String>;
+
+/// The texts of all files of a series, without what the patches after the first `count` add to
+/// them. By their paths in this tree.
+fn texts(top: &Path, series: &Series, count: usize) -> Result<Files> {
+    let mut texts = Files::new();
+    for entry in series.patches.iter().flat_map(|patch| &patch.files) {
+        let path = top.join(entry.from());
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        texts.insert(entry.from().to_string(), text);
+    }
+    let later = series.patches[count..].iter().rev();
+    let diffs: Vec<_> = later
+        .filter_map(|patch| Some((&patch.name, patch.without.as_ref()?)))
+        .collect();
+    if diffs.is_empty() {
+        return Ok(texts);
+    }
+    let folder = tempfile::tempdir()?;
+    for (path, text) in &texts {
+        git::put(folder.path(), path, text)?;
+    }
+    for (name, diff) in diffs {
+        git::apply(folder.path(), diff).with_context(|| {
+            format!(
+                "the tree has changed where {}/{name} adds to it: adapt its diff",
+                series.name
+            )
+        })?;
+    }
+    for (path, text) in &mut texts {
+        *text = fs::read_to_string(folder.path().join(path))?;
+    }
+    Ok(texts)
+}
 
 /// The files of this tree as they are in the kernel after the first `count` patches of the last
 /// series of `chain`, and all of the others.
 pub fn files(top: &Path, manifest: &Manifest, chain: &[&Series], count: usize) -> Result<Files> {
     let mut files = Files::new();
     for (i, series) in chain.iter().enumerate() {
-        let patches = match i + 1 == chain.len() {
-            true => &series.patches[..count],
-            false => &series.patches[..],
+        let count = match i + 1 == chain.len() {
+            true => count,
+            false => series.patches.len(),
         };
-        for entry in patches.iter().flat_map(|patch| &patch.files) {
-            let path = top.join(entry.from());
-            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let text = manifest.rules.apply(&text, entry.from(), entry.to())?;
+        let texts = texts(top, series, count)?;
+        for entry in series.patches[..count]
+            .iter()
+            .flat_map(|patch| &patch.files)
+        {
+            let text = &texts[entry.from()];
+            let text = manifest.rules.apply(text, entry.from(), entry.to())?;
             files.insert(entry.to().to_string(), text);
         }
     }
@@ -87,13 +131,16 @@ fn without_absent(path: &str, text: &str, present: &BTreeSet<String>) -> Result<
         return Ok(text.to_string());
     }
     let mut done = String::new();
+    let is_crate = path.ends_with("/lib.rs") || path.ends_with("_main.rs");
     for piece in imports::pieces(text).with_context(|| path.to_string())? {
         match piece {
             Piece::Text(text) => {
                 // What documents a module goes with it.
                 let mut about = String::new();
                 for line in text.split_inclusive('\n') {
-                    if declared(line.trim_end_matches('\n')).is_some_and(|name| absent.contains(name)) {
+                    if declared(line.trim_end_matches('\n'))
+                        .is_some_and(|name| absent.contains(name))
+                    {
                         about.clear();
                         continue;
                     }
@@ -116,6 +163,9 @@ fn without_absent(path: &str, text: &str, present: &BTreeSet<String>) -> Result<
                 }
             }
         }
+    }
+    if is_crate {
+        done = done.replacen(ATTRIBUTES, &format!("{UNUSED}{ATTRIBUTES}"), 1);
     }
     Ok(done)
 }

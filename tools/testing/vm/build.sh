@@ -11,6 +11,7 @@
 #            and a preload for a QEMU in it     -> $CACHE/build/precopy-info-v1.so
 #   tools    vfio-mig, for a person             -> out/vfio-mig
 #   runner   vm-test                            -> $CACHE/build/vm-test
+#   series   patch-series, which cuts the tree -> $CACHE/build/patch-series
 #   fuzz     libFuzzer with what is fuzzed      -> $CACHE/build/fuzz
 #   module   our module for the stock kernel    -> $CACHE/build/stock,
 #            and for one with dirty bitmaps     -> $CACHE/build/bitmaps
@@ -88,6 +89,10 @@ tools)
 runner)
 	noting runner . -- cargo build --release -p vm-test
 	put "$CARGO_TARGET_DIR/release/vm-test"
+	;;
+series)
+	noting series . -- cargo build --release -p patch-series
+	put "$CARGO_TARGET_DIR/release/patch-series"
 	;;
 fuzz)
 	# The compiler has the program count which of its code an input gets to, and show what is

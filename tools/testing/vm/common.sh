@@ -126,6 +126,8 @@ bitmaps_dir() { echo "$CACHE/bitmaps-$(key "$(stock_dir)" "$BITMAPS_FLAG" "$VM_D
 intree_dir() { echo "$CACHE/intree-$(key "$(sources_dir)" "$VM_DIR/intree/config" "$VM_DIR/intree.sh")"; }
 bare_dir() { echo "$CACHE/bare-$(key "$(intree_dir)" "$VM_DIR/intree/bare" "$VM_DIR/bare.sh")"; }
 architectures_dir() { echo "$CACHE/architectures-$(key "$(intree_dir)" "$VM_DIR/architectures/config")"; }
+series_tools_dir() { echo "$CACHE/series-tools-$(key "$(sysroot_dir)" "$SERIES_PACKAGES" "$VM_DIR"/{packages,series-tools}.sh)"; }
+series_dir() { echo "$CACHE/series-$(key "$(sources_dir)" "$VM_DIR/architectures/config")"; }
 debug_dir() { echo "$CACHE/debug-$(key "$(intree_dir)" "$VM_DIR/intree/debug" "$VM_DIR/debug.sh")"; }
 builtin_dir() { echo "$CACHE/builtin-$(key "$(intree_dir)" "$VM_DIR"/intree/{builtin,versions} "$VM_DIR/builtin.sh")"; }
 versions_dir() { echo "$CACHE/versions-$(key "$(intree_dir)" "$VM_DIR/architectures/config" "$VM_DIR/intree/versions")"; }

@@ -7,7 +7,7 @@
 #   names.sh list           all scenarios, for a person
 #   names.sh table          the same, with tabs between columns
 #   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, PART=, MUTANT=,
-#                           FAULT= or FUZZ= can be:
+#                           FAULT=, FUZZ= or SERIES= can be:
 #                           SCENARIO= for $KERNEL, TEST= for $TARGET if that is check-all
 #   names.sh takes TARGET   the variables of a make target
 #   names.sh judge TARGET   an error if one of them is wrong, or if make was given ($GIVEN) a
@@ -92,6 +92,11 @@ names() {
 		sed -n 's/^mutant //p' "$vm"/../mutants/*.txt
 		echo cargo-mutants
 		;;
+	SERIES)
+		for series in "$vm"/../../series/*/series.toml; do
+			basename "$(dirname "$series")"
+		done
+		;;
 	FUZZ) sed -n 's/^    Target { name: "\([^"]*\)".*/\1/p' "$vm/../fuzz/src/lib.rs" ;;
 	FAULT)
 		[ "${TARGET:-}" != scenario ] || { c_driver && return; }
@@ -162,6 +167,7 @@ takes() {
 	modules) echo KDIR ARCH C CC LLVM V W ;;
 	modules_install) echo KDIR V ;;
 	install) echo PREFIX DESTDIR ;;
+	series | check-series) echo AUTHOR SERIES ;;
 	esac
 }
 
@@ -208,6 +214,13 @@ judge() {
 		SEED) number SEED 0 19 ;;
 		RUNS) number RUNS 1 9 ;;
 		HOURS) number HOURS 1 4 ;;
+		AUTHOR)
+			[[ -z ${AUTHOR:-} || $AUTHOR =~ ^[^\<\>]+\ \<[^\<\>@\ ]+@[^\<\>@\ ]+\>$ ]] || {
+				echo "AUTHOR=$AUTHOR is not 'NAME <ADDRESS>'" >&2
+				exit 1
+			}
+			;;
+		SERIES) part SERIES ;;
 		INPUT)
 			[ -z "${INPUT:-}" ] || [ -f "$INPUT" ] || {
 				echo "there is no file INPUT=$INPUT" >&2
@@ -235,7 +248,7 @@ list() {
 case ${1:-} in
 list | table) "$1" ;;
 takes | judge) "$1" "${2:?}" ;;
-TEST | KERNEL | SCENARIO | BENCH | PART | MUTANT | FAULT | FUZZ) names "$1" ;;
+TEST | KERNEL | SCENARIO | BENCH | PART | MUTANT | FAULT | FUZZ | SERIES) names "$1" ;;
 *)
 	sed -n '/^#   /s/^# //p' "$0" >&2
 	exit 1

@@ -23,8 +23,9 @@
 #   deb      packages of the checkout, in out/deb
 #   packages the same, and a Debian to install them in
 #   mlx5-emu out/mlx5-emu.so
+#   series   what cuts the tree into series of patches
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma cargo-mutants tools deb packages mlx5-emu'
+TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma cargo-mutants tools deb packages mlx5-emu series'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 # shellcheck source=tools/testing/vm/requirements.sh
@@ -110,7 +111,7 @@ needed() {
 }
 
 make_targets() {
-	if needed sources stock intree kunit bare builtin debug kunit-debug rdma; then
+	if needed sources stock intree kunit bare builtin debug kunit-debug rdma series; then
 		step sources "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
 	if needed stock intree kunit bare builtin debug kunit-debug mlx5-emu; then
@@ -167,6 +168,10 @@ make_targets() {
 	if needed deb packages; then
 		step debian "a small Debian for packages" "1 min" locked debian "$TOP/tools/packaging/debian-root.sh"
 		step deb "packages of the driver and vfio-mig" "1 min" locked deb "$TOP/tools/packaging/deb.sh"
+	fi
+	if needed series; then
+		step series_tools "git and sparse" "10 s" locked series-tools "$enter" "$VM_DIR/series-tools.sh"
+		build "what cuts the tree into series of patches" "30 s" series
 	fi
 	if needed mlx5-emu; then
 		build "the emulated HCA, for a person" "1 min" nic

@@ -9,7 +9,6 @@ pub mod device;
 pub mod dma;
 pub mod error;
 pub mod fs;
-pub mod module;
 pub mod page;
 pub mod pci;
 pub mod sync;

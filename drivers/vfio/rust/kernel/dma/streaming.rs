@@ -171,6 +171,11 @@ impl<P: KeepsPages> DmaMapping<P> {
         self.segments.iter().map(|seg| seg.len).sum()
     }
 
+    /// Returns whether nothing is mapped.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     /// Returns the largest page size, as a shift, that all segments can be cut
     /// into.
     pub fn page_shift(&self) -> u32 {

@@ -146,7 +146,7 @@ impl OpenFile {
 
     /// Gives the reference to the caller.
     #[inline]
-    pub(crate) fn into_raw(self) -> *mut kernel::bindings::file {
+    pub fn into_raw(self) -> *mut kernel::bindings::file {
         let file = self.0.as_ptr();
         core::mem::forget(self);
         file

@@ -121,6 +121,12 @@ unsafe impl Send for Pages {}
 // Rust reference. Copies that several threads make at once garble data.
 unsafe impl Sync for Pages {}
 
+impl Default for Pages {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Pages {
     /// Makes a buffer without any page.
     pub fn new() -> Self {
@@ -174,6 +180,12 @@ impl Pages {
         self.len
     }
 
+    /// Returns whether there is no page.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Appends one run of pages, no larger than `want` bytes need.
     ///
     /// Callers that receive a stream grow their buffer one run at a time, so that the kernel
@@ -213,7 +225,7 @@ impl Pages {
     /// Returns the runs that hold the first `len` bytes: the first page and the
     /// length in bytes of each.
     #[inline]
-    pub(crate) fn runs_of(
+    pub fn runs_of(
         &self,
         len: usize,
     ) -> impl Iterator<Item = (NonNull<bindings::page>, usize)> + '_ {

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What was found of each patch: `report.json`, and a table.
+
+use crate::manifest::Manifest;
+use anyhow::{
+    Context,
+    Result, //
+};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path, //
+};
+
+/// A patch.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Found {
+    number: usize,
+    name: String,
+    subject: String,
+    /// Whether its mail applies, with git am, after those before it.
+    applies: bool,
+    /// For each architecture, whether the kernel builds after it, without warnings.
+    builds: BTreeMap<String, bool>,
+    /// What checkpatch.pl --strict says. Checks count as warnings.
+    checkpatch_errors: Option<u32>,
+    checkpatch_warnings: Option<u32>,
+    /// How many people and lists get_maintainer.pl names.
+    maintainers: Option<u32>,
+    /// Tests that fail before it and pass after it.
+    tests: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SeriesFound {
+    name: String,
+    title: String,
+    patches: Vec<Found>,
+}
+
+/// The fields of a file whose lines begin with SERIES:NUMBER. Empty if it is not there.
+fn fields(path: &Path) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let line = |line: &str| line.split('\t').map(str::to_string).collect();
+    text.lines().map(line).collect()
+}
+
+impl Found {
+    fn is_good(&self) -> bool {
+        let clean = self.checkpatch_errors == Some(0) && self.checkpatch_warnings == Some(0);
+        let known = self.maintainers.is_some_and(|count| count > 0);
+        self.applies && clean && known && self.builds.values().all(|ok| *ok)
+    }
+
+    fn line(&self, series: &str) -> String {
+        let number = |number: Option<u32>| number.map_or("?".to_string(), |n| n.to_string());
+        let builds: Vec<_> = self
+            .builds
+            .iter()
+            .map(|(name, ok)| format!("{name} {}", if *ok { "ok" } else { "FAILED" }))
+            .collect();
+        format!(
+            "{:10} {:3}  {:7} {:>6} {:>8}  {:24} {}",
+            series,
+            self.number,
+            if self.applies { "yes" } else { "NO" },
+            number(self.checkpatch_errors),
+            number(self.checkpatch_warnings),
+            builds.join(", "),
+            self.subject
+        )
+    }
+}
+
+/// Writes the report of what is in `folder`, and prints a table. Fails if something is wrong.
+pub fn write(manifest: &Manifest, folder: &Path) -> Result<()> {
+    let (checks, builds) = (
+        fields(&folder.join("checks")),
+        fields(&folder.join("builds")),
+    );
+    let mut all = Vec::new();
+    for series in &manifest.series {
+        let mut patches = Vec::new();
+        for (i, patch) in series.patches.iter().enumerate() {
+            let id = format!("{}:{}", series.name, i + 1);
+            let check = checks.iter().find(|line| line[0] == id);
+            let number = |field: usize| check?.get(field)?.parse::<u32>().ok();
+            let sum = |a: Option<u32>, b: Option<u32>| Some(a? + b?);
+            let builds = builds
+                .iter()
+                .filter(|line| line[0] == id && line.len() == 3);
+            patches.push(Found {
+                number: i + 1,
+                name: patch.name.clone(),
+                subject: patch.message.subject.clone(),
+                // Mails are checked once all of them apply.
+                applies: check.is_some(),
+                builds: builds
+                    .map(|line| (line[1].clone(), line[2] == "ok"))
+                    .collect(),
+                checkpatch_errors: number(1),
+                checkpatch_warnings: sum(number(2), number(3)),
+                maintainers: number(4),
+                tests: patch.tests.clone(),
+            });
+        }
+        all.push(SeriesFound {
+            name: series.name.clone(),
+            title: series.title.clone(),
+            patches,
+        });
+    }
+    let path = folder.join("report.json");
+    let json = serde_json::to_string_pretty(&all)? + "\n";
+    fs::write(&path, json).with_context(|| path.display().to_string())?;
+
+    println!("series       no  applies errors warnings  builds                   subject");
+    let mut bad = 0;
+    for series in &all {
+        for patch in &series.patches {
+            println!("{}", patch.line(&series.name));
+            bad += usize::from(!patch.is_good());
+        }
+    }
+    println!("The mails are in {}", folder.display());
+    anyhow::ensure!(bad == 0, "{bad} patches are not as they should be");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_is_good_if_nothing_is_wrong() {
+        let found = |errors, ok| Found {
+            number: 1,
+            name: "x".to_string(),
+            subject: "vfio: Do it".to_string(),
+            applies: true,
+            builds: [("arm64".to_string(), ok)].into(),
+            checkpatch_errors: errors,
+            checkpatch_warnings: Some(0),
+            maintainers: Some(3),
+            tests: Vec::new(),
+        };
+        assert!(found(Some(0), true).is_good());
+        assert!(!found(Some(1), true).is_good());
+        assert!(!found(None, true).is_good());
+        assert!(!found(Some(0), false).is_good());
+        assert!(found(Some(0), false).line("vfio").contains("arm64 FAILED"));
+    }
+}

@@ -1,0 +1,136 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds what the kernel's tree has after a patch of a series, and after those before it:
+#
+#   series.sh SERIES[:NUMBER[-NUMBER]]...
+#
+# For each architecture, with what the kernel's own checks are: W=1, CLIPPY=1, and sparse if that
+# is new enough. A warning about what the series have fails. Runs in the sysroot.
+set -euo pipefail
+# shellcheck source=tools/testing/vm/common.sh
+. "$(dirname "$0")/common.sh"
+# shellcheck source=tools/testing/vm/warnings.sh
+. "$VM_DIR/warnings.sh"
+# shellcheck source=tools/testing/vm/kernel-config.sh
+. "$VM_DIR/kernel-config.sh"
+
+# One at a time: the objects are shared by all checkouts.
+exec 9> "$CACHE/locks/series"
+flock 9
+
+original=$(sources_dir)/$INTREE_SOURCE
+dir=$(series_dir)
+src=$dir/source
+laid=$dir/laid
+mkdir -p "$dir"
+if [ ! -e "$src" ]; then
+	rm -rf "$src.tmp"
+	cp -r --reflink=auto "$original" "$src.tmp"
+	mv "$src.tmp" "$src"
+fi
+touch "$laid"
+
+patch_series() { "$CACHE/build/patch-series" --top "$PLAIN_TOP" "$@"; }
+
+# lay SERIES:NUMBER: the source has what it has after this patch, and nothing else.
+lay() {
+	local tree=$dir/tree file
+	rm -rf "$tree"
+	patch_series tree "$1" --source "$original" --out "$tree"
+	(cd "$tree" && find . -type f) | LC_ALL=C sort > "$laid.new"
+	# What an other one had.
+	LC_ALL=C comm -23 "$laid" "$laid.new" | while read -r file; do
+		if [ -e "$original/$file" ]; then
+			cp "$original/$file" "$src/$file"
+		else
+			rm -f "$src/$file"
+		fi
+	done
+	# In the list before they are there: the next one finds all of them.
+	LC_ALL=C sort -u -o "$laid" "$laid" "$laid.new"
+	rsync -r --checksum "$tree/" "$src/"
+	mv "$laid.new" "$laid"
+}
+
+# build ARCHITECTURE ARGUMENT...
+build() { nice make -C "$src" "O=$dir/$1" "ARCH=$1" LLVM=1 CLIPPY=1 W=1 "-j$(nproc)" "${@:2}"; }
+
+# wanted ARCHITECTURE: what is on top of tinyconfig: what the series may need, and what they have.
+wanted() {
+	cat "$VM_DIR/architectures/config"
+	[ "$1" != x86_64 ] || echo CONFIG_64BIT=y
+	printf '%s\n' CONFIG_SAMPLES=y CONFIG_MLX5_VFIO_PCI=m
+	# An option that another patch adds is none yet.
+	if [ -e "$src/drivers/vfio/rust/Kconfig" ]; then
+		echo CONFIG_VFIO_RUST=m
+	fi
+	if [ -e "$src/samples/vfio-rust/Kconfig" ]; then
+		echo CONFIG_SAMPLE_VFIO_RUST=m
+	fi
+	if [ -e "$src/drivers/vfio/pci/mlx5_rust/Kconfig" ]; then
+		echo CONFIG_MLX5_VFIO_PCI_RUST=m
+	fi
+}
+
+# modules: what is built beside the crates.
+modules() {
+	local folder
+	for folder in drivers/vfio/rust drivers/vfio/pci/mlx5 drivers/vfio/pci/mlx5_rust samples/vfio-rust; do
+		[ ! -e "$src/$folder/Kconfig" ] || echo "$folder/"
+	done
+}
+
+# check SERIES:NUMBER ARCHITECTURE
+check() {
+	local objects=$dir/$2 log=$OUT/log/series-${1/:/-}-$2.log warnings folders words
+	mapfile -t folders < <(modules)
+	words=$(sed 's|^\./||' "$laid" | grep -v '/Makefile$\|Kconfig$' | paste -sd '|')
+	if ! {
+		wanted "$2" | configure "$objects" tools/testing/vm/architectures/config build "$2" &&
+		build "$2" prepare modules_prepare &&
+		# An object that is up to date would not warn.
+		rm -rf "${folders[@]/#/$objects/}" &&
+		build "$2" "${folders[@]}"
+	} > "$log" 2>&1; then
+		echo "not ok $1 $2: see $log"
+		return 1
+	fi
+	warnings=$(warnings_in "$words" < "$log")
+	if [ -n "$warnings" ]; then
+		echo "not ok $1 $2: warnings"$'\n'"$warnings"
+		return 1
+	fi
+	echo "ok $1 $2"
+}
+
+results=$OUT/series/builds
+mkdir -p "$OUT/series"
+# result SERIES:NUMBER ARCHITECTURE RESULT: the last one counts.
+result() {
+	[ ! -e "$results" ] || sed -i "/^$1\t$2\t/d" "$results"
+	printf '%s\t%s\t%s\n' "$@" >> "$results"
+}
+
+bad=
+for wanted in "$@"; do
+	series=${wanted%%:*}
+	count=$(patch_series list | grep -c "^$series:") || die "there is no series $series"
+	first=1 last=$count
+	case $wanted in
+	*:*-*) first=${wanted#*:} last=${first#*-} first=${first%-*} ;;
+	*:*) first=${wanted#*:} last=$first ;;
+	esac
+	for ((number = first; number <= last; number++)); do
+		lay "$series:$number"
+		for architecture in ${ARCHITECTURES:-x86_64 arm64}; do
+			if check "$series:$number" "$architecture"; then
+				result "$series:$number" "$architecture" ok
+			else
+				result "$series:$number" "$architecture" failed
+				bad=yes
+			fi
+		done
+	done
+done
+[ -z "$bad" ] || exit 1
