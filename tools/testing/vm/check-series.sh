@@ -20,6 +20,9 @@ if [ -z "${AUTHOR:-}" ]; then
 	AUTHOR="$name <$email>"
 fi
 
+# Results are of what the tree has now.
+rm -rf "$OUT/series"
+mkdir -p "$OUT/series"
 status=0
 mapfile -t folders < <(our_folders)
 "$enter" "$CACHE/build/patch-series" --top "$PLAIN_TOP" covers "${folders[@]}" include
