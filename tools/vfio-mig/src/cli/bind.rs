@@ -26,7 +26,8 @@ pub struct Args {
     /// The VFs.
     #[arg(required = true, value_name = "VF")]
     vfs: Vec<Bdf>,
-    /// The driver; by default the loaded one of those that can migrate.
+    /// The driver, which must be one of VFIO's; by default the loaded one of those that can
+    /// migrate.
     #[arg(long, value_name = "NAME")]
     driver: Option<String>,
     /// Also take VFs whose interface has an address or a bridge, which are then lost.

@@ -36,7 +36,8 @@ pub struct Args {
     /// it back to legacy mode.
     #[arg(long)]
     switchdev: bool,
-    /// Driver of the VFs; by default the loaded one of those that can migrate.
+    /// Driver of the VFs, which must be one of VFIO's; by default the loaded one of those that can
+    /// migrate.
     #[arg(long, value_name = "NAME", conflicts_with = "undo")]
     driver: Option<String>,
     /// Remove all VFs of the PF.

@@ -31,18 +31,20 @@ fn loaded_variants(host: &Host) -> Vec<&'static str> {
     all.filter(|driver| host.has_driver(driver)).collect()
 }
 
-/// The driver that VFs are to have: the one that was named, or else the only loaded one that can
-/// migrate. Which of two is better, only the administrator knows.
+/// The driver that VFs are to have: the one that was named, if it is one of VFIO's, or else the only
+/// loaded one that can migrate. Which of two is better, only the administrator knows.
 pub fn choose_driver(host: &Host, named: Option<&str>) -> Result<String, Problem> {
     let variants = loaded_variants(host);
     if let Some(driver) = named {
         let is_name = !driver.is_empty() && !driver.starts_with('.') && !driver.contains('/');
-        return match is_name && host.has_driver(driver) {
-            true => Ok(driver.to_string()),
-            false => Err(Problem::NoDriver {
-                driver: driver.to_string(),
-                variants,
+        let driver = driver.to_string();
+        return match is_name && host.has_driver(&driver) {
+            true if host.is_vfio_driver(&driver) => Ok(driver),
+            true => Err(Problem::NotOfVfio {
+                driver,
+                vfio: host.vfio_drivers(),
             }),
+            false => Err(Problem::NoDriver { driver, variants }),
         };
     }
     match variants[..] {
@@ -290,6 +292,22 @@ mod tests {
                 text.contains("able to migrate: mlx5_vfio_pci_rust"),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_driver_that_would_use_a_vf_itself_is_refused() {
+        let fake = Fake::new("nvme");
+        fake.load("nvme");
+        for driver in ["nvme", "mlx5_core"] {
+            let text = choose_driver(&fake.host(), Some(driver))
+                .unwrap_err()
+                .to_string();
+            let words = [
+                format!("{driver} is not a VFIO driver"),
+                "loaded: mlx5_vfio_pci_rust, vfio-pci".to_string(),
+            ];
+            assert!(words.iter().all(|words| text.contains(words)), "{text}");
         }
     }
 

@@ -229,10 +229,16 @@ impl Fake {
         self.write(&format!("{dir}/driver_override"), "(null)\n");
     }
 
-    /// Loads a driver.
+    /// Loads a driver. It is one of VFIO's if its name says so.
     pub fn load(&self, driver: &str) {
         for file in ["bind", "unbind"] {
             self.write(&format!("sys/bus/pci/drivers/{driver}/{file}"), "");
+        }
+        let module = driver.replace('-', "_");
+        let target = format!("../../../../module/{module}");
+        self.link(&format!("sys/bus/pci/drivers/{driver}/module"), &target);
+        if driver.contains("vfio") {
+            self.folder(&format!("sys/module/vfio_pci_core/holders/{module}"));
         }
     }
 

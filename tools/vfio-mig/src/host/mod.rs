@@ -3,11 +3,13 @@
 //! The host: its adapters, their VFs, and the drivers that these are given to.
 //!
 //! [`Host`] is where facts come from: files below a folder, which is `/` or that of a test,
-//! and [`devlink`]. [`sriov`] looks functions up, and [`usage`] says who uses one. [`setup`]
-//! and [`binding`] make a [`plan`] of what to change, which is shown before it is carried out.
+//! and [`devlink`]. [`sriov`] looks functions up, [`drivers`] their drivers, and [`usage`] says
+//! who uses one. [`setup`] and [`binding`] make a [`plan`] of what to change, which is shown before
+//! it is carried out.
 
 pub mod binding;
 pub mod devlink;
+pub mod drivers;
 #[cfg(test)]
 pub mod fake;
 pub mod netlink;

@@ -93,6 +93,17 @@ pub enum Problem {
         /// Those that could be given.
         variants: Vec<&'static str>,
     },
+    /// A driver that is loaded, and would use the VF itself.
+    #[error(
+        "{driver} is not a VFIO driver: it would use the VF itself, and may write to it; {}",
+        vfio_loaded(.vfio)
+    )]
+    NotOfVfio {
+        /// Its name.
+        driver: String,
+        /// Those that could be given.
+        vfio: Vec<String>,
+    },
     /// None of the drivers that can migrate.
     #[error(
         "no driver that can migrate a ConnectX VF is loaded; `modprobe {}` or `modprobe {}` \
@@ -231,6 +242,13 @@ fn bound_to(driver: &Option<String>) -> String {
     match driver {
         Some(driver) => format!("bound to {driver}"),
         None => "bound to no driver".to_string(),
+    }
+}
+
+fn vfio_loaded(drivers: &[String]) -> String {
+    match drivers {
+        [] => Problem::NoVariant.to_string(),
+        drivers => format!("VFIO drivers that are loaded: {}", drivers.join(", ")),
     }
 }
 

@@ -3,7 +3,6 @@
 //! ConnectX adapters and their VFs, as sysfs shows them.
 
 use super::{
-    driver_dir,
     pci_dir,
     problem::Problem,
     Host, //
@@ -75,11 +74,6 @@ impl Host {
     pub fn override_of(&self, function: Bdf) -> Option<String> {
         let name = self.read(pci_dir(function).join("driver_override"))?;
         (!["", "(null)"].contains(&name.as_str())).then_some(name)
-    }
-
-    /// Whether a PCI driver is loaded.
-    pub fn has_driver(&self, driver: &str) -> bool {
-        self.exists(driver_dir(driver))
     }
 
     /// Most VFs that a PF can have. `None` if it can have none.
