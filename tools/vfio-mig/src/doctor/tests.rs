@@ -16,11 +16,16 @@ use crate::{
     error::Error,
     host::{
         devlink::EswitchMode,
-        fake::Fake, //
+        fake::{
+            of,
+            Fake,
+            PF,
+            VFS, //
+        },
     },
 };
 
-const VF: &str = "0000:01:00.2";
+const VF: &str = VFS[0];
 const LIB: &str = "lib/modules/7.2.12-test";
 
 /// A host that can migrate.
@@ -57,7 +62,7 @@ fn good(name: &str) -> Fake {
             port.migratable = Some(true);
         }
     });
-    for vf in [VF, "0000:01:00.3"] {
+    for vf in VFS {
         fake.bind(vf, "mlx5_vfio_pci_rust");
     }
     fake
@@ -114,7 +119,6 @@ fn a_good_host_lacks_nothing() {
 #[test]
 fn what_is_missing_comes_with_what_mends_it() {
     let fake = good("bad");
-    let dir = format!("sys/bus/pci/devices/{VF}");
     for (release, verdict) in [("6.12.1", Warning), ("6.1.0", Missing), ("", Missing)] {
         fake.write("proc/sys/kernel/osrelease", release);
         assert_check(&fake, "kernel", verdict, "boot Linux 7.2");
@@ -159,7 +163,7 @@ fn what_is_missing_comes_with_what_mends_it() {
 
     fake.remove("sys/kernel/iommu_groups");
     assert_check(&fake, "IOMMU", Missing, "intel_iommu=on");
-    fake.remove(&format!("{dir}/iommu_group"));
+    fake.remove(&of(VF, "iommu_group"));
     assert_check(&fake, &format!("{VF} group"), Missing, "IOMMU");
 }
 
@@ -173,10 +177,10 @@ fn the_driver_of_a_vf_must_be_one_that_migrates() {
     fake.bind(VF, "vfio-pci");
     assert_check(&fake, &name, Missing, "cannot migrate");
     fake.bind(VF, "mlx5_core");
-    fake.folder(&format!("sys/bus/pci/devices/{VF}/net/eth7"));
+    fake.folder(&of(VF, "net/eth7"));
     fake.set_addresses("eth7", &["192.0.2.7"]);
     assert_check(&fake, &name, Missing, "eth7 has the address 192.0.2.7");
-    fake.remove(&format!("sys/bus/pci/devices/{VF}/driver"));
+    fake.remove(&of(VF, "driver"));
     assert_check(&fake, &name, Missing, &bind);
     // The group has a device that the host uses.
     let other = "sys/kernel/iommu_groups/7/devices/0000:01:00.0";
@@ -187,7 +191,7 @@ fn the_driver_of_a_vf_must_be_one_that_migrates() {
 #[test]
 fn the_pf_must_have_its_driver_its_vfs_and_its_mode() {
     let fake = good("pf");
-    let pf = "0000:01:00.0";
+    let pf = PF;
     fake.bind(pf, "vfio-pci");
     assert_check(
         &fake,
@@ -216,16 +220,14 @@ fn the_pf_must_have_its_driver_its_vfs_and_its_mode() {
     }
     fake.devlink(|state| state.info = Err(libc::ENODEV));
     assert_check(&fake, &firmware, Warning, "No such device");
-    for number in 0..2 {
-        fake.remove(&format!("sys/bus/pci/devices/{pf}/virtfn{number}"));
-    }
+    fake.remove_vfs();
     assert_check(
         &fake,
         &format!("{pf} VFs"),
         Missing,
         "vfio-mig setup 0000:01:00.0 --vfs",
     );
-    fake.write(&format!("sys/bus/pci/devices/{pf}/sriov_totalvfs"), "0\n");
+    fake.write(&of(pf, "sriov_totalvfs"), "0\n");
     assert_check(
         &fake,
         &format!("{pf} VFs"),

@@ -24,6 +24,7 @@ use crate::{
 use std::{
     cell::RefCell,
     collections::HashMap,
+    fmt::Display,
     fs,
     net::IpAddr,
     os::unix::fs::symlink,
@@ -98,7 +99,33 @@ impl Drop for Fake {
     }
 }
 
-const PF: &str = "sys/bus/pci/devices/0000:01:00.0";
+/// The address of the PF.
+pub const PF: &str = "0000:01:00.0";
+/// Those of its VFs.
+pub const VFS: [&str; 2] = ["0000:01:00.2", "0000:01:00.3"];
+
+/// The PF.
+pub fn pf() -> Bdf {
+    PF.parse().unwrap()
+}
+
+/// Its first VF.
+pub fn vf() -> Bdf {
+    VFS[0].parse().unwrap()
+}
+
+/// The path of a file of a function.
+pub fn of(function: &str, file: &str) -> String {
+    format!("/sys/bus/pci/devices/{function}/{file}")
+}
+
+/// The message of an error.
+pub fn refusal<T, E: Display>(result: Result<T, E>) -> String {
+    match result {
+        Ok(_) => panic!("no error"),
+        Err(err) => err.to_string(),
+    }
+}
 
 /// Makes a plan, and returns its lines with its result.
 pub fn planned<T>(
@@ -146,7 +173,7 @@ impl Fake {
         for driver in ["mlx5_core", "mlx5_vfio_pci_rust", "vfio-pci"] {
             fake.load(driver);
         }
-        fake.function("0000:01:00.0", "0x15b3", "0x020000");
+        fake.function(PF, "0x15b3", "0x020000");
         for (file, text) in [
             ("sriov_totalvfs", "8"),
             ("sriov_numvfs", "2"),
@@ -154,20 +181,19 @@ impl Fake {
             ("sriov_stride", "1"),
             ("sriov_drivers_autoprobe", "1"),
         ] {
-            fake.write(&format!("{PF}/{file}"), &format!("{text}\n"));
+            fake.write(&of(PF, file), &format!("{text}\n"));
         }
-        for (number, vf) in ["0000:01:00.2", "0000:01:00.3"].iter().enumerate() {
+        for (number, vf) in VFS.iter().enumerate() {
             fake.function(vf, "0x15b3", "0x020000");
-            let dir = format!("sys/bus/pci/devices/{vf}");
-            fake.link(&format!("{dir}/physfn"), "../0000:01:00.0");
-            fake.link(&format!("{PF}/virtfn{number}"), &format!("../{vf}"));
-            let group = format!("sys/kernel/iommu_groups/{}/devices/{vf}", number + 7);
+            fake.link(&of(vf, "physfn"), &format!("../{PF}"));
+            fake.link(&of(PF, &format!("virtfn{number}")), &format!("../{vf}"));
+            let group = format!("/sys/kernel/iommu_groups/{}/devices/{vf}", number + 7);
             fake.folder(&group);
             let group = format!("../../../../kernel/iommu_groups/{}", number + 7);
-            fake.link(&format!("{dir}/iommu_group"), &group);
+            fake.link(&of(vf, "iommu_group"), &group);
         }
         fake.function("0000:00:02.0", "0x8086", "0x030000");
-        fake.bind("0000:01:00.0", "mlx5_core");
+        fake.bind(PF, "mlx5_core");
         fake.write("sys/bus/pci/drivers_probe", "");
         fake
     }
@@ -184,8 +210,20 @@ impl Fake {
         change(&mut self.devlink.0.borrow_mut());
     }
 
+    /// Takes the VFs from the PF.
+    pub fn remove_vfs(&self) {
+        for number in 0..VFS.len() {
+            self.remove(&of(PF, &format!("virtfn{number}")));
+        }
+    }
+
+    /// Where a file of the host is.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
     fn path(&self, path: &str) -> PathBuf {
-        let path = self.root.join(path);
+        let path = self.at(path);
         fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).unwrap();
         path
     }
@@ -202,7 +240,7 @@ impl Fake {
 
     /// What is in a file.
     pub fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.root.join(path)).unwrap()
+        fs::read_to_string(self.at(path)).unwrap()
     }
 
     /// Makes a link, in the place of an older one.
@@ -214,7 +252,7 @@ impl Fake {
 
     /// Removes a folder, or a file.
     pub fn remove(&self, path: &str) {
-        let path = self.root.join(path);
+        let path = self.at(path);
         match path.is_symlink() || path.is_file() {
             true => fs::remove_file(path).unwrap(),
             false => fs::remove_dir_all(path).unwrap(),
@@ -222,11 +260,10 @@ impl Fake {
     }
 
     fn function(&self, name: &str, vendor: &str, class: &str) {
-        let dir = format!("sys/bus/pci/devices/{name}");
-        self.write(&format!("{dir}/vendor"), &format!("{vendor}\n"));
-        self.write(&format!("{dir}/device"), "0x1021\n");
-        self.write(&format!("{dir}/class"), &format!("{class}\n"));
-        self.write(&format!("{dir}/driver_override"), "(null)\n");
+        self.write(&of(name, "vendor"), &format!("{vendor}\n"));
+        self.write(&of(name, "device"), "0x1021\n");
+        self.write(&of(name, "class"), &format!("{class}\n"));
+        self.write(&of(name, "driver_override"), "(null)\n");
     }
 
     /// Loads a driver. It is one of VFIO's if its name says so.
@@ -244,10 +281,9 @@ impl Fake {
 
     /// Binds a function.
     pub fn bind(&self, function: &str, driver: &str) {
-        let dir = format!("sys/bus/pci/devices/{function}");
-        self.link(&format!("{dir}/driver"), &format!("../../drivers/{driver}"));
+        self.link(&of(function, "driver"), &format!("../../drivers/{driver}"));
         if driver.contains("vfio") {
-            self.folder(&format!("{dir}/vfio-dev/vfio0"));
+            self.folder(&of(function, "vfio-dev/vfio0"));
         }
     }
 

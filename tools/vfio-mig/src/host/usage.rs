@@ -103,15 +103,17 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::fake::Fake,
+        super::fake::{
+            of,
+            refusal,
+            vf,
+            Fake,
+            VFS, //
+        },
         *, //
     };
 
-    const VF: &str = "0000:01:00.2";
-
-    fn vf() -> Bdf {
-        VF.parse().unwrap()
-    }
+    const VF: &str = VFS[0];
 
     #[test]
     fn a_process_that_has_a_vf_open_keeps_it() {
@@ -120,11 +122,8 @@ mod tests {
         assert!(fake.host().check_free(vf(), Force::No).is_ok());
         for node in ["/dev/vfio/devices/vfio0", "/dev/vfio/7"] {
             fake.opens("qemu", 41, node);
-            let err = fake.host().check_free(vf(), Force::Yes).unwrap_err();
-            assert!(
-                err.to_string().contains("in use by qemu (process 41)"),
-                "{err}"
-            );
+            let text = refusal(fake.host().check_free(vf(), Force::Yes));
+            assert!(text.contains("in use by qemu (process 41)"), "{text}");
             // Another VF is free.
             let other = "01:00.3".parse().unwrap();
             assert!(fake.host().check_free(other, Force::No).is_ok());
@@ -147,42 +146,36 @@ mod tests {
         // Another device, and another name.
         assert!(open("jail/a/7", "/dev/zero").is_ok());
         assert!(open("jail/a/8", "/dev/null").is_ok());
-        let err = open("jail/b/7", "/dev/null").unwrap_err();
-        assert!(err.to_string().contains("qemu (process 41)"), "{err}");
+        let text = refusal(open("jail/b/7", "/dev/null"));
+        assert!(text.contains("qemu (process 41)"), "{text}");
     }
 
     #[test]
     fn a_vf_of_the_host_network_needs_force() {
         let fake = Fake::new("network");
         fake.bind(VF, "mlx5_core");
-        let net = format!("sys/bus/pci/devices/{VF}/net");
+        let net = of(VF, "net");
+        let is_free = |force| fake.host().check_free(vf(), force).is_ok();
+        let refused = |words: &str| {
+            let text = refusal(fake.host().check_free(vf(), Force::No));
+            assert!(text.contains(words), "{text}");
+            assert!(text.contains("--force") && is_free(Force::Yes), "{text}");
+        };
         fake.folder(&format!("{net}/eth7"));
-        assert!(fake.host().check_free(vf(), Force::No).is_ok());
+        assert!(is_free(Force::No));
         // An address that the kernel has made is no configuration.
         fake.set_addresses("eth7", &["fe80::1"]);
-        assert!(fake.host().check_free(vf(), Force::No).is_ok());
+        assert!(is_free(Force::No));
         fake.set_addresses("eth7", &["fe80::1", "2001:db8::1"]);
-        let err = fake.host().check_free(vf(), Force::No).unwrap_err();
-        assert!(
-            err.to_string().contains("eth7 has the address 2001:db8::1"),
-            "{err}"
-        );
-        assert!(err.to_string().contains("--force"), "{err}");
-        assert!(fake.host().check_free(vf(), Force::Yes).is_ok());
+        refused("eth7 has the address 2001:db8::1");
         fake.set_addresses("eth7", &[]);
         fake.link(&format!("{net}/eth7/master"), "../../br0");
-        let err = fake.host().check_free(vf(), Force::No).unwrap_err();
-        assert!(err.to_string().contains("eth7 is a port of br0"), "{err}");
+        refused("eth7 is a port of br0");
         fake.remove(&format!("{net}/eth7/master"));
-        assert!(fake.host().check_free(vf(), Force::No).is_ok());
+        assert!(is_free(Force::No));
         fake.link(&format!("{net}/eth7/upper_eth7.10"), "../../eth7.10");
-        let err = fake.host().check_free(vf(), Force::No).unwrap_err();
-        assert!(err.to_string().contains("eth7 carries eth7.10"), "{err}");
+        refused("eth7 carries eth7.10");
         fake.remove(&format!("{net}/eth7"));
-        let err = fake.host().check_free(vf(), Force::No).unwrap_err();
-        assert!(
-            err.to_string().contains("another network namespace"),
-            "{err}"
-        );
+        refused("another network namespace");
     }
 }
