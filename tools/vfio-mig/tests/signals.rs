@@ -47,7 +47,8 @@ use vfio_mig::{
         plan::{
             Change,
             Mode,
-            Plan, //
+            Plan,
+            Told, //
         },
         Host, //
     },
@@ -125,14 +126,14 @@ fn plan() {
         fs::write(host.at(file), "old\n").expect("a file");
     }
     let mut lines = 0;
-    let mut shown = |_: &str| {
+    let mut tell = |_: Told<'_>| {
         lines += 1;
         if lines == 2 {
             raise(Signal::SIGTERM).expect("a signal");
         }
         Ok(())
     };
-    let mut plan = Plan::new(&host, Mode::Do, &mut shown);
+    let mut plan = Plan::new(&host, Mode::Do, &mut tell);
     let changed = files.iter().try_for_each(|file| {
         let undo = Change::write(file, "old");
         plan.change(&Change::write(file, "new"), Some(undo))

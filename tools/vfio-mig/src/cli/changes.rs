@@ -16,7 +16,8 @@ use vfio_mig::{
     host::{
         plan::{
             Mode,
-            Plan, //
+            Plan,
+            Told, //
         },
         Host, //
     },
@@ -27,6 +28,7 @@ use vfio_mig::{
 struct Report {
     dry_run: bool,
     steps: Vec<String>,
+    notes: Vec<String>,
     vfs: Vec<Vf>,
 }
 
@@ -71,15 +73,24 @@ impl Changes {
         work: impl FnOnce(&mut Plan<'_>) -> Result<Vec<Bdf>, Error>,
     ) -> Result<(), Error> {
         let host = Host::this();
-        let mut steps = Vec::new();
-        let mut shown = |line: &str| {
-            steps.push(line.to_string());
+        let (mut steps, mut notes) = (Vec::new(), Vec::new());
+        let mut tell = |told: Told<'_>| {
+            let line = match told {
+                Told::Step(line) => {
+                    steps.push(line.to_string());
+                    line.to_string()
+                }
+                Told::Note(note) => {
+                    notes.push(note.to_string());
+                    show::wrapped("# ", note)
+                }
+            };
             match self.json {
                 true => Ok(()),
                 false => outln!("{line}"),
             }
         };
-        let mut plan = Plan::new(&host, self.mode, &mut shown);
+        let mut plan = Plan::new(&host, self.mode, &mut tell);
         let vfs = work(&mut plan);
         let vfs = plan.end(vfs)?;
         let vfs = vfs.into_iter().map(|vf| Vf {
@@ -89,6 +100,7 @@ impl Changes {
         let report = Report {
             dry_run: self.mode == Mode::Show,
             steps,
+            notes,
             vfs: vfs.collect(),
         };
         let printed = match self.json {

@@ -212,7 +212,10 @@ const ALL: &[(&str, &[Example])] = &[
                 "Show how four VFs that can migrate would be made:",
                 "vfio-mig setup 01:00.0 --vfs 4 --switchdev --dry-run",
             ),
-            ("Remove them:", "vfio-mig setup 01:00.0 --undo --switchdev"),
+            (
+                "Remove all VFs, with what was set for them:",
+                "vfio-mig setup 01:00.0 --undo --switchdev",
+            ),
         ],
     ),
     (

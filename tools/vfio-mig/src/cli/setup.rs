@@ -21,8 +21,10 @@ use vfio_mig::{
 /// Make VFs of a PF, and give them to a driver that can migrate them.
 ///
 /// Each step is printed before it is done, as a line of a shell. If one fails, those before it
-/// are undone. A PF that has another number of VFs loses those first. Nothing is done to a VF
-/// that a process has open, or whose interface has an address or a bridge.
+/// are undone. A PF that has another number of VFs loses those first; if a later step fails, as
+/// many are made again, but without the drivers, driver_override, migratable, MAC and VLAN that
+/// they had. Nothing is done to a VF that a process has open, or whose interface or representor
+/// has an address or a bridge.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The PF.
@@ -40,10 +42,11 @@ pub struct Args {
     /// migrate.
     #[arg(long, value_name = "NAME", conflicts_with = "undo")]
     driver: Option<String>,
-    /// Remove all VFs of the PF.
+    /// Remove all VFs of the PF, with their drivers, driver_override, migratable, MAC and VLAN.
     #[arg(long, conflicts_with = "vfs")]
     undo: bool,
-    /// Also take VFs whose interface has an address or a bridge, which are then lost.
+    /// Also take VFs whose interface or representor has an address or a bridge, which are then
+    /// lost.
     #[arg(long)]
     force: bool,
     /// Only print the steps.

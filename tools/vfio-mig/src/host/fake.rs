@@ -13,7 +13,8 @@ use super::{
     netlink::Failure,
     plan::{
         Mode,
-        Plan, //
+        Plan,
+        Told, //
     },
     Host, //
 };
@@ -127,7 +128,7 @@ pub fn refusal<T, E: Display>(result: Result<T, E>) -> String {
     }
 }
 
-/// Makes a plan, and returns its lines with its result.
+/// Makes a plan, and returns what it says, with its result. Notes begin with `# `.
 pub fn planned<T>(
     fake: &Fake,
     mode: Mode,
@@ -135,11 +136,14 @@ pub fn planned<T>(
 ) -> (Vec<String>, Result<T, Error>) {
     let host = fake.host();
     let mut lines = Vec::new();
-    let mut shown = |line: &str| {
-        lines.push(line.to_string());
+    let mut tell = |told: Told<'_>| {
+        lines.push(match told {
+            Told::Step(line) => line.to_string(),
+            Told::Note(note) => format!("# {note}"),
+        });
         Ok(())
     };
-    let mut plan = Plan::new(&host, mode, &mut shown);
+    let mut plan = Plan::new(&host, mode, &mut tell);
     let result = work(&mut plan);
     let result = plan.end(result);
     (lines, result)
@@ -191,6 +195,9 @@ impl Fake {
             fake.folder(&group);
             let group = format!("../../../../kernel/iommu_groups/{}", number + 7);
             fake.link(&of(vf, "iommu_group"), &group);
+        }
+        for number in 0..VFS.len() {
+            fake.folder(&format!("/sys/class/net/eth0_{number}"));
         }
         fake.function("0000:00:02.0", "0x8086", "0x030000");
         fake.bind(PF, "mlx5_core");

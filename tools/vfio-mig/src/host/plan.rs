@@ -106,15 +106,24 @@ pub enum Mode {
     Show,
 }
 
-/// Is told the command of each change before it is made.
-pub type Shown<'a> = dyn FnMut(&str) -> Result<(), Error> + 'a;
+/// What the user is told of a plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Told<'a> {
+    /// The command of a change, before it is made.
+    Step(&'a str),
+    /// What to know of the steps after it.
+    Note(&'a str),
+}
+
+/// Tells the user.
+pub type Tell<'a> = dyn FnMut(Told<'_>) -> Result<(), Error> + 'a;
 
 /// Makes changes, and remembers how to undo them.
 pub struct Plan<'a> {
     /// The host that is changed.
     pub host: &'a Host,
     mode: Mode,
-    shown: &'a mut Shown<'a>,
+    tell: &'a mut Tell<'a>,
     undo: Vec<Change>,
     /// Functions that were taken from their drivers, if only on paper.
     released: Vec<Bdf>,
@@ -122,11 +131,11 @@ pub struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Begins.
-    pub fn new(host: &'a Host, mode: Mode, shown: &'a mut Shown<'a>) -> Self {
+    pub fn new(host: &'a Host, mode: Mode, tell: &'a mut Tell<'a>) -> Self {
         Self {
             host,
             mode,
-            shown,
+            tell,
             undo: Vec::new(),
             released: Vec::new(),
         }
@@ -155,6 +164,11 @@ impl<'a> Plan<'a> {
         self.mode == Mode::Show
     }
 
+    /// Says something about the steps after it.
+    pub fn note(&mut self, note: &str) -> Result<(), Error> {
+        (self.tell)(Told::Note(note))
+    }
+
     /// Makes a change, which `undo` undoes. From the first one on, a signal does not end the tool:
     /// it makes the next change fail.
     pub fn change(&mut self, change: &Change, undo: Option<Change>) -> Result<(), Error> {
@@ -162,7 +176,7 @@ impl<'a> Plan<'a> {
             interrupt::catch()?;
             interrupt::check()?;
         }
-        (self.shown)(&change.command(self.host))?;
+        (self.tell)(Told::Step(&change.command(self.host)))?;
         if self.mode == Mode::Do {
             change.carry_out(self.host)?;
             self.undo.extend(undo);
@@ -184,7 +198,7 @@ impl<'a> Plan<'a> {
         interrupt::undo(|| {
             while let Some(change) = self.undo.pop() {
                 // Nobody may be there to read it.
-                let _ = (self.shown)(&change.command(self.host));
+                let _ = (self.tell)(Told::Step(&change.command(self.host)));
                 let undone = change.carry_out(self.host).map_err(Error::from);
                 err = err.unless_undone(undone);
             }

@@ -76,23 +76,41 @@ fn set_number(plan: &mut Plan<'_>, pf: Bdf, from: usize, to: u16) -> Result<(), 
     }
 }
 
+/// Says what undoing does not bring back, before the VFs of a PF are removed.
+fn say_what_is_lost(plan: &mut Plan<'_>, pf: Bdf, vfs: usize) -> Result<(), Error> {
+    plan.note(&format!(
+        "the VFs of {pf} are removed: if a later step fails, {vfs} are made again, without the \
+         drivers, driver_override, migratable, MAC and VLAN that they had"
+    ))
+}
+
 /// The VFs as they are, or as they will be. Fails if there is another number of them: a PF may
 /// have been taken out of its slot.
-fn vfs(plan: &Plan<'_>, pf: Bdf, wanted: u16) -> Result<Vec<Bdf>, Problem> {
+fn vfs(plan: &mut Plan<'_>, pf: Bdf, wanted: u16) -> Result<Vec<Bdf>, Error> {
     let host = plan.host;
     let there = host.vfs(pf);
-    let number = there.len();
-    match number == usize::from(wanted) {
-        true => Ok(there),
-        false if plan.only_shows() => Ok((0..wanted)
-            .filter_map(|vf| host.future_vf(pf, vf))
-            .collect()),
-        false => Err(Problem::OtherNumber {
+    if there.len() == usize::from(wanted) {
+        return Ok(there);
+    }
+    if !plan.only_shows() {
+        return Err(Problem::OtherNumber {
             pf,
             wanted,
-            there: number,
-        }),
+            there: there.len(),
+        }
+        .into());
     }
+    let future: Vec<Bdf> = (0..wanted)
+        .filter_map(|vf| host.future_vf(pf, vf))
+        .collect();
+    let unknown = usize::from(wanted) - future.len();
+    if unknown > 0 {
+        plan.note(&format!(
+            "{unknown} of the {wanted} VFs are left out of what follows: sriov_offset and \
+             sriov_stride of {pf} do not tell their addresses"
+        ))?;
+    }
+    Ok(future)
 }
 
 /// Makes each VF migratable that is not. VFs must have no driver while that is done.
@@ -120,6 +138,10 @@ pub fn setup(plan: &mut Plan<'_>, pf: Bdf, wanted: &Wanted<'_>) -> Result<Vec<Bd
     for vf in &there {
         host.check_free(*vf, wanted.force)?;
     }
+    let renumbers = there.len() != usize::from(wanted.vfs);
+    if renumbers {
+        host.check_representors(pf, wanted.force)?;
+    }
     let mode = eswitch_mode(host, pf);
     let switches = match (&mode, wanted.switchdev) {
         (_, false) => false,
@@ -136,7 +158,10 @@ pub fn setup(plan: &mut Plan<'_>, pf: Bdf, wanted: &Wanted<'_>) -> Result<Vec<Bd
     if probes {
         plan.change(&autoprobe(0), Some(autoprobe(1)))?;
     }
-    if there.len() != usize::from(wanted.vfs) {
+    if renumbers {
+        if !there.is_empty() {
+            say_what_is_lost(plan, pf, there.len())?;
+        }
         set_number(plan, pf, there.len(), wanted.vfs)?;
     }
     if switches {
@@ -165,6 +190,7 @@ pub fn undo(plan: &mut Plan<'_>, pf: Bdf, legacy: bool, force: Force) -> Result<
     for vf in &there {
         host.check_free(*vf, force)?;
     }
+    host.check_representors(pf, force)?;
     let mode = match legacy {
         true => eswitch_mode(host, pf)?,
         false => EswitchMode::Legacy,
@@ -173,6 +199,9 @@ pub fn undo(plan: &mut Plan<'_>, pf: Bdf, legacy: bool, force: Force) -> Result<
         host.check_free(pf, force)?;
     }
     if !there.is_empty() {
+        if mode != EswitchMode::Legacy {
+            say_what_is_lost(plan, pf, there.len())?;
+        }
         set_number(plan, pf, there.len(), 0)?;
     }
     if mode != EswitchMode::Legacy {

@@ -74,18 +74,52 @@ impl Host {
             return Some("its interface is in another network namespace".to_string());
         }
         interfaces.iter().find_map(|interface| {
-            if let Some(master) = self.link_name(net.join(interface).join("master")) {
-                return Some(format!("{interface} is a port of {master}"));
-            }
-            // Such as a VLAN, which has the addresses then.
-            let entries = self.names(net.join(interface));
-            if let Some(upper) = entries.iter().find_map(|name| name.strip_prefix("upper_")) {
-                return Some(format!("{interface} carries {upper}"));
-            }
-            let all = self.addresses(interface);
-            let chosen = all.iter().find(|address| is_chosen(address))?;
-            Some(format!("{interface} has the address {chosen}"))
+            let what = self.use_of(interface, &net.join(interface))?;
+            Some(format!("{interface} {what}"))
         })
+    }
+
+    /// What an interface, whose folder is `dir`, is used for.
+    fn use_of(&self, interface: &str, dir: &Path) -> Option<String> {
+        if let Some(master) = self.link_name(dir.join("master")) {
+            return Some(format!("is a port of {master}"));
+        }
+        // Such as a VLAN, which has the addresses then.
+        let entries = self.names(dir);
+        if let Some(upper) = entries.iter().find_map(|name| name.strip_prefix("upper_")) {
+            return Some(format!("carries {upper}"));
+        }
+        let all = self.addresses(interface);
+        let chosen = all.iter().find(|address| is_chosen(address))?;
+        Some(format!("has the address {chosen}"))
+    }
+
+    /// Fails if the host's network uses representors of a PF's VFs, which go with the VFs, unless
+    /// that is given up. A bridge has them as its ports, and so has Open vSwitch.
+    pub fn check_representors(&self, pf: Bdf, force: Force) -> Result<(), Problem> {
+        if force == Force::Yes {
+            return Ok(());
+        }
+        let ports = self.devlink().vf_ports(pf);
+        let ports = ports
+            .map_err(|source| Problem::step(format!("devlink port show # of {pf}"), source))?;
+        let uses = ports.iter().filter_map(|port| {
+            let name = port.representor.as_ref()?;
+            let dir = Path::new("/sys/class/net").join(name);
+            let what = match self.exists(&dir) {
+                true => self.use_of(name, &dir)?,
+                false => "is in another network namespace".to_string(),
+            };
+            Some(format!("{name}, the representor of VF {}, {what}", port.vf))
+        });
+        let uses: Vec<String> = uses.collect();
+        match uses.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::OfHost {
+                function: pf,
+                what: uses.join("; "),
+            }),
+        }
     }
 
     /// Fails if a function is used: by a process, or by the host's network, unless that is given up.
@@ -103,12 +137,16 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::fake::{
-            of,
-            refusal,
-            vf,
-            Fake,
-            VFS, //
+        super::{
+            devlink::EswitchMode,
+            fake::{
+                of,
+                pf,
+                refusal,
+                vf,
+                Fake,
+                VFS, //
+            },
         },
         *, //
     };
@@ -177,5 +215,35 @@ mod tests {
         refused("eth7 carries eth7.10");
         fake.remove(&format!("{net}/eth7"));
         refused("another network namespace");
+    }
+
+    #[test]
+    fn representors_of_the_host_network_need_force() {
+        let fake = Fake::new("representors");
+        let check = |force| fake.host().check_representors(pf(), force);
+        // There are none in legacy mode.
+        assert!(check(Force::No).is_ok());
+        fake.devlink(|state| state.mode = Ok(EswitchMode::Switchdev));
+        assert!(check(Force::No).is_ok());
+        fake.link("/sys/class/net/eth0_0/master", "../br0");
+        fake.link("/sys/class/net/eth0_1/master", "../ovs-system");
+        let text = refusal(check(Force::No));
+        for words in [
+            "0000:01:00.0: in use by this host: ",
+            "eth0_0, the representor of VF 0, is a port of br0; ",
+            "eth0_1, the representor of VF 1, is a port of ovs-system; ",
+            "say --force",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(check(Force::Yes).is_ok());
+        fake.remove("/sys/class/net/eth0_0/master");
+        fake.remove("/sys/class/net/eth0_1/master");
+        fake.folder("/sys/class/net/eth0_0/upper_eth0_0.7");
+        let text = refusal(check(Force::No));
+        assert!(text.contains("carries eth0_0.7"), "{text}");
+        fake.remove("/sys/class/net/eth0_0");
+        let text = refusal(check(Force::No));
+        assert!(text.contains("in another network namespace"), "{text}");
     }
 }

@@ -11,7 +11,10 @@ use super::{
             PF,
             VFS, //
         },
-        plan::Mode, //
+        plan::{
+            Mode,
+            Told, //
+        },
     },
     *, //
 };
@@ -122,16 +125,18 @@ fn vfs_are_made_migratable_if_that_is_asked_for() {
     let host = fake.host();
     let mut lines = Vec::new();
     // The mode is not told twice.
-    let mut shown = |line: &str| {
+    let mut tell = |told: Told<'_>| {
         fake.devlink(|state| state.mode = Err(libc::EIO));
-        lines.push(line.to_string());
+        if let Told::Step(line) = told {
+            lines.push(line.to_string());
+        }
         Ok(())
     };
     let wanted = Wanted {
         switchdev: true,
         ..WANTED
     };
-    let mut plan = Plan::new(&host, Mode::Show, &mut shown);
+    let mut plan = Plan::new(&host, Mode::Show, &mut tell);
     let result = setup(&mut plan, pf(), &wanted);
     plan.end(result).unwrap();
     let made = lines
@@ -210,8 +215,72 @@ fn undoing_removes_the_vfs_and_the_mode_if_asked() {
     let none = format!("echo 0 > {}", of(PF, "sriov_numvfs"));
     let legacy = "devlink dev eswitch set pci/0000:01:00.0 mode legacy".to_string();
     for (asked, expected) in [(false, vec![none.clone()]), (true, vec![none, legacy])] {
-        let (lines, result) = planned(&fake, Mode::Show, |plan| undo(plan, pf(), asked, Force::No));
+        let (mut lines, result) =
+            planned(&fake, Mode::Show, |plan| undo(plan, pf(), asked, Force::No));
         result.unwrap();
+        lines.retain(|line| !line.starts_with("# "));
         assert_eq!(lines, expected);
     }
+}
+
+#[test]
+fn representors_are_not_taken_from_a_bridge() {
+    let fake = Fake::new("bridged");
+    fake.devlink(|state| state.mode = Ok(EswitchMode::Switchdev));
+    fake.link("/sys/class/net/eth0_1/master", "../br0");
+    let wanted = |vfs, force| Wanted {
+        vfs,
+        force,
+        ..WANTED
+    };
+    let set_up = |wanted| planned(&fake, Mode::Show, |plan| setup(plan, pf(), &wanted));
+    let undone = |force| planned(&fake, Mode::Show, |plan| undo(plan, pf(), false, force));
+    let words = "eth0_1, the representor of VF 1, is a port of br0; end that first, or say --force";
+    let (lines, result) = set_up(wanted(1, Force::No));
+    let text = refusal(result);
+    assert!(lines.is_empty() && text.ends_with(words), "{text}");
+    let (lines, result) = undone(Force::No);
+    let text = refusal(result);
+    assert!(lines.is_empty() && text.ends_with(words), "{text}");
+    set_up(wanted(1, Force::Yes)).1.unwrap();
+    undone(Force::Yes).1.unwrap();
+    // They stay.
+    set_up(wanted(2, Force::No)).1.unwrap();
+}
+
+#[test]
+fn what_undoing_does_not_bring_back_is_said_before() {
+    let fake = Fake::new("lost");
+    fake.devlink(|state| state.mode = Ok(EswitchMode::Switchdev));
+    let wanted = Wanted { vfs: 1, ..WANTED };
+    let (lines, _) = planned(&fake, Mode::Show, |plan| setup(plan, pf(), &wanted));
+    let none = format!("echo 0 > {}", of(PF, "sriov_numvfs"));
+    let before = |lines: &[String]| {
+        let step = lines.iter().position(|line| *line == none).unwrap();
+        lines[..step].last().cloned().unwrap_or_default()
+    };
+    let words = "2 are made again, without the drivers, driver_override, migratable";
+    let note = before(&lines);
+    assert!(note.starts_with("# ") && note.contains(words), "{lines:?}");
+    let undone = |legacy| {
+        planned(&fake, Mode::Show, |plan| {
+            undo(plan, pf(), legacy, Force::No)
+        })
+    };
+    assert!(before(&undone(true).0).contains(words));
+    // No step is later.
+    assert_eq!(undone(false).0, [none.clone()]);
+}
+
+#[test]
+fn vfs_that_cannot_be_shown_are_counted() {
+    let fake = without_vfs("unknown");
+    fake.remove(&of(PF, "sriov_stride"));
+    let (lines, vfs) = planned(&fake, Mode::Show, |plan| setup(plan, pf(), &WANTED));
+    assert!(vfs.unwrap().is_empty());
+    let words = "# 2 of the 2 VFs are left out of what follows: sriov_offset and sriov_stride";
+    assert!(
+        lines.iter().any(|line| line.starts_with(words)),
+        "{lines:?}"
+    );
 }
