@@ -85,6 +85,20 @@ fn vfs(host: &Host, pf: Bdf) -> Check {
     }
 }
 
+/// Whether new VFs get a driver. `vfio-mig setup` turns that off for a while, as do administrators.
+fn autoprobe(host: &Host, pf: Bdf) -> Check {
+    let name = format!("{pf} autoprobe");
+    match host.autoprobe(pf) {
+        true => Check::ok(name, "on: new VFs get the driver that matches them"),
+        false => Check::warning(name, "off: new VFs get no driver (sriov_drivers_autoprobe)")
+            .say("that stays behind if `vfio-mig setup` was killed; unless it is wanted:")
+            .run(format!(
+                "echo 1 > {}",
+                pci_dir(pf).join("sriov_drivers_autoprobe").display()
+            )),
+    }
+}
+
 fn firmware(pf: Bdf, info: &Result<Info, Failure>) -> Check {
     let name = format!("{pf} firmware");
     let unknown = |why: String| {
@@ -146,6 +160,7 @@ pub fn examine(host: &Host, scope: &Scope, ask: Option<&Ask>, checks: &mut Vec<C
     checks.extend([
         driver(host, pf),
         vfs(host, pf),
+        autoprobe(host, pf),
         firmware(pf, &info),
         eswitch(pf, &mode),
     ]);

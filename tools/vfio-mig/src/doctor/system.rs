@@ -12,16 +12,26 @@ use crate::host::Host;
 /// Its version.
 pub fn kernel(host: &Host) -> Check {
     const NAME: &str = "kernel";
-    let release = host.read("/proc/sys/kernel/osrelease").unwrap_or_default();
     let [ours, c] = [versions::KERNEL, versions::KERNEL_C].map(versions::shown);
+    let unknown = |why: String| {
+        Check::warning(NAME, format!("unknown: {why}"))
+            .say(format!(
+                "it must be {ours} or later for mlx5_vfio_pci_rust:"
+            ))
+            .run("uname -r")
+    };
+    let Some(release) = host.read("/proc/sys/kernel/osrelease") else {
+        return unknown("/proc/sys/kernel/osrelease cannot be read: is /proc mounted?".to_string());
+    };
     match versions::find(&release) {
+        None => unknown(format!("\"{release}\" is no version")),
         Some(version) if version.is_at_least(versions::KERNEL) => Check::ok(NAME, release),
         Some(version) if version.is_at_least(versions::KERNEL_C) => {
             let found = format!("{release}: too old for mlx5_vfio_pci_rust");
             let advice = format!("boot Linux {ours}, or use the C driver, mlx5_vfio_pci");
             Check::warning(NAME, found).say(advice)
         }
-        _ => {
+        Some(_) => {
             let found = format!("{release}: too old to migrate ConnectX VFs");
             let advice = format!("boot Linux {ours}, or {c} for the C driver, mlx5_vfio_pci");
             Check::missing(NAME, found).say(advice)

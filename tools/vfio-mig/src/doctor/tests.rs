@@ -119,11 +119,16 @@ fn a_good_host_lacks_nothing() {
 #[test]
 fn what_is_missing_comes_with_what_mends_it() {
     let fake = good("bad");
-    for (release, verdict) in [("6.12.1", Warning), ("6.1.0", Missing), ("", Missing)] {
+    for (release, verdict) in [("6.12.1", Warning), ("6.1.0", Missing)] {
         fake.write("proc/sys/kernel/osrelease", release);
         assert_check(&fake, "kernel", verdict, "boot Linux 7.2");
         assert_check(&fake, "configuration", Warning, "/proc/config.gz");
     }
+    fake.write("proc/sys/kernel/osrelease", "next");
+    assert_check(&fake, "kernel", Warning, "\"next\" is no version");
+    fake.remove("proc/sys/kernel/osrelease");
+    assert_check(&fake, "kernel", Warning, "osrelease cannot be read");
+    assert_check(&fake, "kernel", Warning, "uname -r");
     fake.write("proc/sys/kernel/osrelease", "7.2.12-test\n");
     fake.write("boot/config-7.2.12-test", "CONFIG_PCI_IOV=y\n");
     assert_check(
@@ -199,6 +204,11 @@ fn the_pf_must_have_its_driver_its_vfs_and_its_mode() {
         Missing,
         "drivers/mlx5_core/bind",
     );
+    let autoprobe = of(pf, "sriov_drivers_autoprobe");
+    assert_check(&fake, &format!("{pf} autoprobe"), Ok, "new VFs get");
+    fake.write(&autoprobe, "0\n");
+    let mends = format!("echo 1 > {autoprobe}");
+    assert_check(&fake, &format!("{pf} autoprobe"), Warning, &mends);
     fake.devlink(|state| state.mode = Result::Ok(EswitchMode::Legacy));
     assert_check(&fake, &format!("{pf} e-switch"), Warning, "mode switchdev");
     assert_check(&fake, &format!("{VF} migratable"), Warning, "--open");
