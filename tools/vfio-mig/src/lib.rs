@@ -11,6 +11,7 @@
 
 pub mod address;
 pub mod bdf;
+pub mod bounded;
 pub mod conformance;
 pub mod device;
 pub mod doctor;

@@ -4,13 +4,20 @@
 
 use super::{
     report::Check,
-    versions, //
+    versions::{
+        self,
+        Version, //
+    },
 };
-use crate::host::Host;
-use std::process::{
-    Command,
-    Stdio, //
+use crate::{
+    bounded::{
+        self,
+        Bounds, //
+    },
+    host::Host,
+    text, //
 };
+use std::time::Duration;
 
 /// Where distributions have QEMU.
 const QEMU: &[&str] = &[
@@ -26,47 +33,75 @@ const LIBVIRT: &[&str] = &[
     "/usr/bin/virsh",
 ];
 
-/// The first line that one of these programs prints about its version, and the program.
-fn version(host: &Host, programs: &[&str]) -> Option<(String, String)> {
-    let program = programs.iter().find(|program| host.exists(program))?;
-    let mut command = Command::new(host.at(program));
-    let output = command.arg("--version").stdin(Stdio::null()).output();
-    let text = output.map(|output| output.stdout).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let line = text.lines().next().unwrap_or_default().trim().to_string();
-    Some((program.to_string(), line))
+/// What a program may take to say its version. It runs as root.
+const BOUNDS: Bounds = Bounds {
+    time: Duration::from_secs(5),
+    bytes: 16 << 10,
+};
+
+/// A program.
+struct Program {
+    path: &'static str,
+    /// The first line that it prints about its version, or why there is none.
+    said: Result<String, String>,
+}
+
+impl Program {
+    /// The first of those that are there.
+    fn find(host: &Host, paths: &[&'static str]) -> Option<Self> {
+        let path = paths.iter().find(|path| host.exists(path))?;
+        let printed = bounded::output(&host.at(path), &["--version"], BOUNDS);
+        let first = |text: String| text::shown(text.lines().next().unwrap_or_default().trim());
+        Some(Self {
+            path,
+            said: printed.map(first),
+        })
+    }
+
+    fn version(&self) -> Option<Version> {
+        versions::find(self.said.as_ref().ok()?)
+    }
+
+    /// The version is unknown.
+    fn unknown(&self, name: &str) -> Check {
+        let found = match &self.said {
+            Ok(line) => format!("unknown: {} --version says \"{line}\"", self.path),
+            Err(why) => format!("unknown: {} --version: {why}", self.path),
+        };
+        Check::warning(name, found).run(format!("{} --version", self.path))
+    }
 }
 
 fn qemu(host: &Host) -> Check {
     const NAME: &str = "QEMU";
     let least = versions::shown(versions::QEMU);
-    let Some((program, line)) = version(host, QEMU) else {
+    let Some(program) = Program::find(host, QEMU) else {
         let found = format!("none of {}", QEMU.join(", "));
         let advice = format!("install QEMU {least}, unless another program runs the VMs");
         return Check::warning(NAME, found).say(advice);
     };
-    match versions::find(&line) {
+    match program.version() {
         Some(version) if version.is_at_least(versions::QEMU) => {
-            Check::ok(NAME, format!("{version}, {program}"))
+            Check::ok(NAME, format!("{version}, {}", program.path))
         }
         Some(version) => {
             let found = format!("{version}: too old to migrate VFIO devices");
             Check::missing(NAME, found).say(format!("install QEMU {least}"))
         }
-        None => Check::warning(NAME, format!("{program} --version says \"{line}\"")),
+        None => program.unknown(NAME),
     }
 }
 
 /// VMs can do without it.
 fn libvirt(host: &Host) -> Check {
     const NAME: &str = "libvirt";
-    let Some((program, line)) = version(host, LIBVIRT) else {
+    let Some(program) = Program::find(host, LIBVIRT) else {
         return Check::ok(NAME, "none, and none is needed");
     };
     let [least, drivers] = [versions::LIBVIRT, versions::LIBVIRT_DRIVERS].map(versions::shown);
-    match versions::find(&line) {
+    match program.version() {
         Some(version) if version.is_at_least(versions::LIBVIRT_DRIVERS) => {
-            Check::ok(NAME, format!("{version}, {program}"))
+            Check::ok(NAME, format!("{version}, {}", program.path))
         }
         Some(version) if version.is_at_least(versions::LIBVIRT) => {
             let found = format!("{version}: binds managed VFs to vfio-pci, which cannot migrate");
@@ -80,7 +115,7 @@ fn libvirt(host: &Host) -> Check {
             let found = format!("{version}: too old to migrate VFIO devices");
             Check::missing(NAME, found).say(format!("install libvirt {least}, or better {drivers}"))
         }
-        None => Check::warning(NAME, format!("{program} --version says \"{line}\"")),
+        None => program.unknown(NAME),
     }
 }
 
@@ -105,8 +140,8 @@ mod tests {
         os::unix::fs::PermissionsExt, //
     };
 
-    fn program(fake: &Fake, path: &str, says: &str) {
-        fake.write(path, &format!("#!/bin/sh\necho '{says}'\n"));
+    fn program(fake: &Fake, path: &str, does: &str) {
+        fake.write(path, &format!("#!/bin/sh\n{does}\n"));
         let path = fake.host().at(format!("/{path}"));
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -129,9 +164,34 @@ mod tests {
             ),
             ("who knows", "libvirtd (libvirt) 8.5.0", [Warning, Missing]),
         ] {
-            program(&fake, "usr/bin/qemu-system-x86_64", qemu);
-            program(&fake, "usr/sbin/libvirtd", libvirt);
+            program(
+                &fake,
+                "usr/bin/qemu-system-x86_64",
+                &format!("echo '{qemu}'"),
+            );
+            program(&fake, "usr/sbin/libvirtd", &format!("echo '{libvirt}'"));
             assert_eq!(verdicts(), expected, "{qemu}");
+        }
+    }
+
+    #[test]
+    fn programs_that_do_not_say_their_version_are_no_old_ones() {
+        let fake = Fake::new("silent");
+        for (does, says) in [
+            (
+                "exec yes '11.1.3'",
+                "--version: it printed more than 16384 bytes",
+            ),
+            (
+                "echo 11.1.3; exit 4",
+                "--version: it ended with exit status: 4",
+            ),
+            ("printf 'a\\033b\\n'", "--version says \"a\u{fffd}b\""),
+        ] {
+            program(&fake, "usr/bin/qemu-system-x86_64", does);
+            let check = qemu(&fake.host());
+            assert_eq!(check.verdict, Warning, "{check:?}");
+            assert!(check.found.contains(says), "{check:?}");
         }
     }
 }
