@@ -285,6 +285,15 @@ fn a_receiver_that_answers_is_told_that_there_is_no_source() {
 }
 
 #[test]
+fn a_command_that_stays_is_ended() {
+    let script = r"head -c 15 > /dev/null; printf '\200\000\000\000\000'; exec sleep 1000";
+    let to = format!("exec:sh -c \"{script}\"");
+    let said = fails(&["migrate", ABSENT, &to, "--timeout", "1"], 1);
+    let words = "it has not ended 2 s after its input, and gets SIGTERM\n";
+    assert_eq!(said.matches(words).count(), 1, "{said}");
+}
+
+#[test]
 fn a_receiver_without_a_device_says_so() {
     let tool = env!("CARGO_BIN_EXE_vfio-mig");
     let to = format!("exec:{tool} receive {OTHER} --listen -");

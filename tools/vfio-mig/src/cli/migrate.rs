@@ -11,6 +11,7 @@ use super::{
     },
     out::{
         self,
+        errln,
         outln, //
     },
     show,
@@ -220,7 +221,11 @@ impl Args {
             Destination::Tcp(host) => self.with_remote(RemoteTarget::connect(host, timeout)?, work),
             Destination::Command(words) => {
                 let name = self.destination.to_string();
-                let ends = Ends::command(words, &name).context(name.clone())?;
+                let tell = |line: &str| {
+                    // Nobody may be there to read it.
+                    let _ = errln!("{line}");
+                };
+                let ends = Ends::command(words, &name, tell).context(name.clone())?;
                 self.with_remote(RemoteTarget::over(ends, &name, timeout), work)
             }
             Destination::Standard => {

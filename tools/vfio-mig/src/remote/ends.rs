@@ -3,11 +3,11 @@
 //! What carries the frames of two hosts: a TCP connection, standard input and output, or the
 //! standard input and output of a command, such as ssh.
 
-use super::connection::MAX_LINGER;
-use crate::{
-    uapi,
-    wait::Deadline, //
+use super::command::{
+    Started,
+    Tell, //
 };
+use crate::uapi;
 use nix::{
     sys::signal::Signal,
     unistd, //
@@ -31,17 +31,10 @@ use std::{
         unix::net::UnixStream, //
     },
     process::{
-        Child,
         Command,
-        ExitStatus,
         Stdio, //
     },
-    thread,
-    time::Duration, //
 };
-
-/// Interval at which [`Started::wait`] checks whether a command has ended.
-const POLL: Duration = Duration::from_millis(10);
 
 /// The end that is read, and the one that is written.
 pub struct Ends {
@@ -52,33 +45,6 @@ pub struct Ends {
     pub(super) piece: usize,
     /// The command at the other end.
     command: Option<Started>,
-}
-
-/// A command that was started.
-struct Started {
-    child: Child,
-    /// The command, for messages.
-    shown: String,
-}
-
-impl Started {
-    /// Waits until it has ended, but not for long.
-    fn wait(&mut self) -> Option<ExitStatus> {
-        let deadline = Deadline::after(MAX_LINGER);
-        loop {
-            match self.child.try_wait() {
-                Ok(None) if !deadline.has_passed() => thread::sleep(POLL),
-                ended => return ended.ok().flatten(),
-            }
-        }
-    }
-}
-
-/// Its end of the connection is closed. It may still have to print what the other host says.
-impl Drop for Started {
-    fn drop(&mut self) {
-        self.wait();
-    }
 }
 
 impl Ends {
@@ -129,8 +95,8 @@ impl Ends {
 
     /// The standard input and output of a command, which is started. It ignores SIGINT and
     /// SIGHUP: a terminal sends them to the command, too, which must carry what this process
-    /// then has to say. `shown` is the command for messages.
-    pub fn command(words: &[String], shown: &str) -> io::Result<Self> {
+    /// then has to say. `shown` is the command for messages, of which `tell` is told.
+    pub fn command(words: &[String], shown: &str, tell: Tell) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let (first, rest) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
@@ -143,10 +109,7 @@ impl Ends {
         let child = uapi::while_ignoring(&ignored, || command.spawn())??;
         let ends = Self::never_blocking(ours.try_clone()?.into(), ours.into());
         Ok(Self {
-            command: Some(Started {
-                child,
-                shown: shown.to_string(),
-            }),
+            command: Some(Started::new(child, shown, tell)),
             ..ends
         })
     }
@@ -162,13 +125,7 @@ impl Ends {
     /// If the connection is closed, says how the command at the other end has ended.
     pub(super) fn explain(&mut self, err: io::Error) -> io::Error {
         match &mut self.command {
-            Some(command) if err.kind() == io::ErrorKind::ConnectionReset => match command.wait() {
-                Some(status) => {
-                    let shown = &command.shown;
-                    io::Error::new(err.kind(), format!("{err}; {shown} ended with {status}"))
-                }
-                None => err,
-            },
+            Some(command) if err.kind() == io::ErrorKind::ConnectionReset => command.explain(err),
             _ => err,
         }
     }

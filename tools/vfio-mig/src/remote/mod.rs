@@ -16,6 +16,7 @@
 //! `HELLO` from all that connect, at the same time.
 
 mod callers;
+mod command;
 mod connection;
 mod ends;
 mod frames;

@@ -178,7 +178,7 @@ fn who_is_no_sender_is_told_so() {
 
 fn command(words: &[&str]) -> std::io::Result<Ends> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_string()).collect();
-    Ends::command(&words, &words.join(" "))
+    Ends::command(&words, &words.join(" "), |_| ())
 }
 
 #[test]
