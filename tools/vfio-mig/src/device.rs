@@ -86,7 +86,7 @@ fn in_use(device: Address, err: Error) -> Error {
         {
             let busy = source.raw_os_error() == Some(libc::EBUSY);
             let unseen = || busy.then(|| "a process that cannot be seen from here".to_string());
-            match holders::find(&nodes).or_else(unseen) {
+            match holders::find(&device.to_string(), &nodes).or_else(unseen) {
                 Some(by) => Error::InUse { device, by, source },
                 None => Error::Io { source, what },
             }

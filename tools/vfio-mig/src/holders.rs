@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which process has a file open.
+//! Which process has a device open.
 
 use crate::text;
 use std::{
@@ -23,7 +23,7 @@ struct Wanted<'a> {
 }
 
 /// The device number of a node.
-fn device(path: &Path) -> Option<u64> {
+fn number(path: &Path) -> Option<u64> {
     let metadata = fs::metadata(path).ok()?;
     let is_node = metadata.file_type().is_char_device();
     is_node.then(|| metadata.rdev())
@@ -35,35 +35,60 @@ impl Wanted<'_> {
     /// same name is looked at: the server of any other file may not answer.
     fn is(&self, fd: &Path, target: &Path) -> bool {
         let is_named = target.file_name() == self.path.file_name();
-        target == self.path || (is_named && self.device.is_some() && device(fd) == self.device)
+        target == self.path || (is_named && self.device.is_some() && number(fd) == self.device)
     }
 }
 
-/// Whether the process whose folder in /proc is `process` has one of `files` open.
-fn holds(process: &Path, files: &[Wanted<'_>]) -> bool {
+/// What the kernel tells of a file descriptor before the device that it is of: VFIO does that, in
+/// newer kernels.
+const VFIO_DEVICE: &str = "vfio-device-syspath:";
+
+/// Whether VFIO says that `fd` of a process, which leads to `target`, is of this device. Whoever
+/// has opened it by its group may have closed the group's node.
+fn is_of_device(process: &Path, fd: &Path, target: &Path, device: &str) -> bool {
+    let is_vfio = target.to_string_lossy().contains("vfio");
+    let Some(number) = fd.file_name().filter(|_| is_vfio) else {
+        return false;
+    };
+    let info = fs::read_to_string(process.join("fdinfo").join(number)).unwrap_or_default();
+    let mut paths = info
+        .lines()
+        .filter_map(|line| line.strip_prefix(VFIO_DEVICE));
+    paths.any(|path| {
+        Path::new(path.trim())
+            .file_name()
+            .is_some_and(|name| name == device)
+    })
+}
+
+/// Whether the process whose folder in /proc is `process` has one of `files` or `device` open.
+fn holds(process: &Path, files: &[Wanted<'_>], device: &str) -> bool {
     let Ok(open) = fs::read_dir(process.join("fd")) else {
         // We may not see its files, or it has just ended.
         return false;
     };
     open.flatten()
         .filter_map(|fd| Some((fd.path(), fs::read_link(fd.path()).ok()?)))
-        .any(|(fd, target)| files.iter().any(|file| file.is(&fd, &target)))
+        .any(|(fd, target)| {
+            files.iter().any(|file| file.is(&fd, &target))
+                || is_of_device(process, &fd, &target, device)
+        })
 }
 
-/// A process that has one of `files` open: its name and id. `None` if there is
-/// none, or none that may be seen.
-pub fn find(files: &[PathBuf]) -> Option<String> {
-    find_in(Path::new("/"), files)
+/// A process that has a device open, of which sysfs has this name, or one of the files that stand
+/// for it: its name and id. `None` if there is none, or none that may be seen.
+pub fn find(device: &str, files: &[PathBuf]) -> Option<String> {
+    find_in(Path::new("/"), device, files)
 }
 
 /// As [`find`], of a host whose files are below `root`.
-pub fn find_in(root: &Path, files: &[PathBuf]) -> Option<String> {
+pub fn find_in(root: &Path, device: &str, files: &[PathBuf]) -> Option<String> {
     let at = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
     let files: Vec<Wanted<'_>> = files
         .iter()
         .map(|path| Wanted {
             path,
-            device: device(&at(path)),
+            device: number(&at(path)),
         })
         .collect();
     let processes = fs::read_dir(root.join("proc")).ok()?.flatten();
@@ -72,7 +97,7 @@ pub fn find_in(root: &Path, files: &[PathBuf]) -> Option<String> {
         let Some(id) = name.to_str().and_then(|id| id.parse::<u32>().ok()) else {
             continue;
         };
-        if !holds(&process.path(), &files) {
+        if !holds(&process.path(), &files, device) {
             continue;
         }
         if id == std::process::id() {
@@ -107,12 +132,12 @@ mod tests {
         let file = fs::File::create(&path).unwrap();
         let path = fs::canonicalize(path).unwrap();
         assert_eq!(
-            find(slice::from_ref(&path)).as_deref(),
+            find("none", slice::from_ref(&path)).as_deref(),
             Some("this process")
         );
         drop(file);
         fs::remove_file(&path).unwrap();
-        assert_eq!(find(&[path]), None);
+        assert_eq!(find("none", &[path]), None);
     }
 
     #[test]
@@ -132,7 +157,7 @@ mod tests {
         let mut line = String::new();
         let mut said = BufReader::new(child.stdout.take().unwrap());
         said.read_line(&mut line).unwrap();
-        let found = find(slice::from_ref(&path));
+        let found = find("none", slice::from_ref(&path));
         let id = child.id();
         // It has read to the end of its input.
         child.wait().unwrap();

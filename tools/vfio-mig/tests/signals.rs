@@ -3,9 +3,12 @@
 //! What a caught signal does: in a process of its own, which has just one thread, so a
 //! signal interrupts what is tested and nothing else.
 
-use nix::sys::signal::{
-    raise,
-    Signal, //
+use nix::{
+    sys::signal::{
+        raise,
+        Signal, //
+    },
+    unistd::mkfifo, //
 };
 use std::{
     env, fs,
@@ -71,11 +74,13 @@ fn main() -> ExitCode {
         Some("--apart") => apart(),
         Some("--conformance") => conformance(),
         Some("--plan") => plan(),
+        Some("--slow") => slow_plan(),
         _ => {
-            let tests: [(&str, fn()); 3] = [
+            let tests: [(&str, fn()); 4] = [
                 ("a_tool_hears_of_signals", a_tool_hears_of_signals),
                 ("a_test_ends_with_its_runner", a_test_ends_with_its_runner),
-                ("a_signal_undoes_changes", a_signal_undoes_changes),
+                ("a_signal_undoes_changes", || succeeds("--plan")),
+                ("a_signal_waits_for_a_slow_step", || succeeds("--slow")),
             ];
             for (name, test) in tests {
                 // A panic ends the process, with a status.
@@ -109,19 +114,30 @@ fn a_tool_hears_of_signals() {
     assert_eq!(status.signal(), Some(libc::SIGTERM), "{status}");
 }
 
-fn a_signal_undoes_changes() {
+/// Does this in a process of its own.
+fn succeeds(what: &str) {
     let mut command = Command::new(env::current_exe().expect("a path"));
-    let status = command.arg("--plan").status().expect("a child");
-    assert!(status.success(), "{status}");
+    let status = command.arg(what).status().expect("a child");
+    assert!(status.success(), "{what}: {status}");
+}
+
+/// A host without devices, whose files are in a folder of this test.
+fn host() -> Host {
+    let name = format!("vfio-mig-signals-{}", std::process::id());
+    let root = env::temp_dir().join(name);
+    fs::create_dir_all(&root).expect("a folder");
+    Host::new(
+        &root,
+        Box::new(devlink::Kernel),
+        Box::new(|_| Vec::new()),
+        Box::new(|_| Ok(())),
+    )
 }
 
 /// Changes three files, of which a signal leaves none changed.
 fn plan() {
-    let name = format!("vfio-mig-signals-{}", std::process::id());
-    let root = env::temp_dir().join(name);
-    fs::create_dir_all(&root).expect("a folder");
     let files = ["/one", "/two", "/three"];
-    let host = Host::new(&root, Box::new(devlink::Kernel), Box::new(|_| Vec::new()));
+    let host = host();
     for file in files {
         fs::write(host.at(file), "old\n").expect("a file");
     }
@@ -145,7 +161,43 @@ fn plan() {
     }
     // Two changes, and both undone.
     assert_eq!(lines, 4);
-    fs::remove_dir_all(&root).expect("a folder");
+    fs::remove_dir_all(host.at("/")).expect("a folder");
+}
+
+/// A step that the kernel is slow with is not given up, and it is said that this is so.
+fn slow_plan() {
+    let host = host();
+    let fifo = host.at("/slow");
+    mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let mut said = Vec::new();
+    let mut reader = None;
+    let mut tell = |told: Told<'_>| {
+        let Told::Waiting(why) = told else {
+            return Ok(());
+        };
+        said.push(why.to_string());
+        match said.len() {
+            1 => raise(Signal::SIGTERM).expect("a signal"),
+            _ => {
+                let fifo = fifo.clone();
+                reader = Some(thread::spawn(move || fs::read_to_string(fifo)));
+            }
+        }
+        Ok(())
+    };
+    let mut plan = Plan::new(&host, Mode::Do, &mut tell);
+    let changed = ["/slow", "/next"]
+        .iter()
+        .try_for_each(|file| plan.change(&Change::write(file, "new"), None));
+    let ended = plan.end(changed);
+    assert!(matches!(ended, Err(Error::Interrupted { signal }) if signal == libc::SIGTERM));
+    assert!(
+        said.len() == 2 && said[1].contains("a signal has come"),
+        "{said:?}"
+    );
+    let read = reader.expect("a reader").join().expect("a thread");
+    assert_eq!(read.expect("a step"), "new\n");
+    fs::remove_dir_all(host.at("/")).expect("a folder");
 }
 
 /// Runs a conformance test that hangs.

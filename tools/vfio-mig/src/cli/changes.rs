@@ -5,6 +5,7 @@
 use super::{
     out::{
         self,
+        errln,
         outln, //
     },
     show, //
@@ -84,6 +85,7 @@ impl Changes {
                     notes.push(note.to_string());
                     show::wrapped("# ", note)
                 }
+                Told::Waiting(why) => return errln!("vfio-mig: {why}"),
             };
             match self.json {
                 true => Ok(()),

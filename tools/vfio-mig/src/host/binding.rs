@@ -4,7 +4,6 @@
 
 use super::{
     driver_dir,
-    pci_dir,
     plan::{
         Change,
         Plan, //
@@ -87,7 +86,7 @@ fn check_taken(host: &Host, vf: Bdf, driver: &str) -> Result<(), Problem> {
             group: host.iommu_group_of(vf).is_some(),
         });
     }
-    match host.exists(pci_dir(vf).join("vfio-dev")) {
+    match host.is_vfio(vf) {
         true => Ok(()),
         false => Err(Problem::NotVfio {
             vf,
@@ -123,7 +122,7 @@ pub fn bind(plan: &mut Plan<'_>, vfs: &[Bdf], driver: &str, force: Force) -> Res
     for vf in vfs {
         require_vf(plan.host, *vf)?;
         if plan.host.driver_of(*vf).as_deref() != Some(driver) {
-            plan.host.check_free(*vf, force)?;
+            plan.check_free(*vf, force)?;
         }
     }
     vfs.iter().try_for_each(|vf| give(plan, *vf, driver))
@@ -135,11 +134,11 @@ pub fn unbind(plan: &mut Plan<'_>, vfs: &[Bdf]) -> Result<(), Error> {
     for vf in vfs {
         require_vf(plan.host, *vf)?;
         let driver = plan.host.driver_of(*vf);
-        let is_vfio = plan.host.exists(pci_dir(*vf).join("vfio-dev"));
+        let is_vfio = plan.host.is_vfio(*vf);
         if !is_vfio && (driver.is_some() || plan.host.override_of(*vf).is_none()) {
             return Err(Problem::NothingToUndo { vf: *vf, driver }.into());
         }
-        plan.host.check_free(*vf, Force::No)?;
+        plan.check_free(*vf, Force::No)?;
     }
     for vf in vfs {
         plan.release(*vf)?;

@@ -23,10 +23,14 @@ use crate::{
     error::Error, //
 };
 use std::{
-    cell::RefCell,
+    cell::{
+        Cell,
+        RefCell, //
+    },
     collections::HashMap,
     fmt::Display,
     fs,
+    io,
     net::IpAddr,
     os::unix::fs::symlink,
     path::{
@@ -92,6 +96,8 @@ pub struct Fake {
     root: PathBuf,
     devlink: FakeDevlink,
     addresses: Rc<RefCell<HashMap<String, Vec<IpAddr>>>>,
+    /// Why groups cannot be opened.
+    group: Rc<Cell<Option<i32>>>,
 }
 
 impl Drop for Fake {
@@ -140,6 +146,7 @@ pub fn planned<T>(
         lines.push(match told {
             Told::Step(line) => line.to_string(),
             Told::Note(note) => format!("# {note}"),
+            Told::Waiting(why) => format!("... {why}"),
         });
         Ok(())
     };
@@ -173,6 +180,7 @@ impl Fake {
                 ports: vec![port(0), port(1)],
             }))),
             addresses: Rc::default(),
+            group: Rc::default(),
         };
         for driver in ["mlx5_core", "mlx5_vfio_pci_rust", "vfio-pci"] {
             fake.load(driver);
@@ -209,7 +217,13 @@ impl Fake {
     pub fn host(&self) -> Host {
         let addresses = self.addresses.clone();
         let of = move |name: &str| addresses.borrow().get(name).cloned().unwrap_or_default();
-        Host::new(&self.root, Box::new(self.devlink.clone()), Box::new(of))
+        let group = self.group.clone();
+        let open = move |_: &Path| match group.get() {
+            None => Ok(()),
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+        };
+        let devlink = Box::new(self.devlink.clone());
+        Host::new(&self.root, devlink, Box::new(of), Box::new(open))
     }
 
     /// Changes what devlink says.
@@ -303,6 +317,11 @@ impl Fake {
     /// Ends a process.
     pub fn closes(&self, id: u32) {
         self.remove(&format!("proc/{id}"));
+    }
+
+    /// Has groups fail to open, or not.
+    pub fn set_group(&self, errno: Option<i32>) {
+        self.group.set(errno);
     }
 
     /// Gives an interface these addresses.

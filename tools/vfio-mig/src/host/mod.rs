@@ -18,6 +18,7 @@ pub mod problem;
 pub mod setup;
 pub mod sriov;
 pub mod usage;
+mod waiting;
 
 use crate::bdf::Bdf;
 use devlink::Devlink;
@@ -40,12 +41,15 @@ use std::{
 
 /// Finds the addresses of a network interface.
 type Addresses = dyn Fn(&str) -> Vec<IpAddr>;
+/// Opens the node of an IOMMU group, and closes it again.
+type OpenGroup = dyn Fn(&Path) -> io::Result<()>;
 
 /// A host.
 pub struct Host {
     root: PathBuf,
     devlink: Box<dyn Devlink>,
     addresses: Box<Addresses>,
+    open_group: Box<OpenGroup>,
 }
 
 /// The addresses of an interface that the caller's network namespace has.
@@ -60,6 +64,10 @@ fn addresses_of(interface: &str) -> Vec<IpAddr> {
         .collect()
 }
 
+fn open_group(node: &Path) -> io::Result<()> {
+    File::options().read(true).write(true).open(node).map(drop)
+}
+
 impl Host {
     /// The host that the tool runs on.
     pub fn this() -> Self {
@@ -67,15 +75,22 @@ impl Host {
             Path::new("/"),
             Box::new(devlink::Kernel),
             Box::new(addresses_of),
+            Box::new(open_group),
         )
     }
 
     /// One whose files are below `root`.
-    pub fn new(root: &Path, devlink: Box<dyn Devlink>, addresses: Box<Addresses>) -> Self {
+    pub fn new(
+        root: &Path,
+        devlink: Box<dyn Devlink>,
+        addresses: Box<Addresses>,
+        open_group: Box<OpenGroup>,
+    ) -> Self {
         Self {
             root: root.to_path_buf(),
             devlink,
             addresses,
+            open_group,
         }
     }
 
@@ -106,15 +121,6 @@ impl Host {
         Some(String::from_utf8_lossy(&text).trim().to_string())
     }
 
-    /// Writes to a file of sysfs. Makes none: ENOENT says that a function has gone.
-    pub fn write(&self, path: impl AsRef<Path>, text: &str) -> io::Result<()> {
-        let mut file = File::options()
-            .write(true)
-            .truncate(true)
-            .open(self.at(path))?;
-        file.write_all(text.as_bytes())
-    }
-
     /// The name that a link points to.
     pub fn link_name(&self, path: impl AsRef<Path>) -> Option<String> {
         let target = fs::read_link(self.at(path)).ok()?;
@@ -130,6 +136,12 @@ impl Host {
         names.sort();
         names
     }
+}
+
+/// Writes to a file of sysfs. Makes none: ENOENT says that a function has gone.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::options().write(true).truncate(true).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// The folder of a PCI function, as the host names it.

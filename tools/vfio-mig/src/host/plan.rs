@@ -8,6 +8,11 @@ use super::{
     driver_dir,
     pci_dir,
     problem::Problem,
+    usage::Force,
+    waiting::{
+        self,
+        Users, //
+    },
     Host, //
 };
 use crate::{
@@ -15,9 +20,12 @@ use crate::{
     error::Error,
     interrupt, //
 };
-use std::path::{
-    Path,
-    PathBuf, //
+use std::{
+    ffi::OsStr,
+    path::{
+        Path,
+        PathBuf, //
+    },
 };
 
 /// One change.
@@ -67,12 +75,30 @@ impl Change {
         }
     }
 
-    fn carry_out(&self, host: &Host) -> Result<(), Problem> {
+    /// The functions that are taken from their drivers by it.
+    fn released(&self, host: &Host) -> Vec<Bdf> {
+        let Self::Write(path, text) = self else {
+            return Vec::new();
+        };
+        let parsed = |name: Option<&OsStr>| name?.to_str()?.parse::<Bdf>().ok();
+        match path.file_name().and_then(OsStr::to_str) {
+            Some("unbind") => text.parse().into_iter().collect(),
+            Some("sriov_numvfs") => {
+                let pf = parsed(path.parent().and_then(Path::file_name));
+                pf.map_or(Vec::new(), |pf| host.vfs(pf))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn carry_out(&self, host: &Host, tell: &mut Tell<'_>) -> Result<(), Problem> {
         let failed = |source| Problem::step(self.command(host), source);
         match self {
-            Self::Write(path, text) => host
-                .write(path, &format!("{text}\n"))
-                .map_err(|err| failed(err.into())),
+            Self::Write(path, text) => {
+                let why = Users::of(host, &self.released(host));
+                waiting::write(&host.at(path), &format!("{text}\n"), &why, tell)
+                    .map_err(|err| failed(err.into()))
+            }
             Self::Eswitch(pf, mode) => host.devlink().set_eswitch_mode(*pf, *mode).map_err(failed),
             Self::Migratable { pf, number, enable } => {
                 let index = port(host, *pf, *number)?;
@@ -113,6 +139,8 @@ pub enum Told<'a> {
     Step(&'a str),
     /// What to know of the steps after it.
     Note(&'a str),
+    /// Why a step has not ended yet.
+    Waiting(&'a str),
 }
 
 /// Tells the user.
@@ -164,6 +192,15 @@ impl<'a> Plan<'a> {
         self.mode == Mode::Show
     }
 
+    /// Fails if a function is used, as far as that is known, and says how far that is.
+    pub fn check_free(&mut self, function: Bdf, force: Force) -> Result<(), Error> {
+        self.host.check_free(function, force)?;
+        match self.host.unseen_users_of(function) {
+            Some(note) => self.note(&note),
+            None => Ok(()),
+        }
+    }
+
     /// Says something about the steps after it.
     pub fn note(&mut self, note: &str) -> Result<(), Error> {
         (self.tell)(Told::Note(note))
@@ -178,7 +215,7 @@ impl<'a> Plan<'a> {
         }
         (self.tell)(Told::Step(&change.command(self.host)))?;
         if self.mode == Mode::Do {
-            change.carry_out(self.host)?;
+            change.carry_out(self.host, self.tell)?;
             self.undo.extend(undo);
         }
         Ok(())
@@ -199,7 +236,7 @@ impl<'a> Plan<'a> {
             while let Some(change) = self.undo.pop() {
                 // Nobody may be there to read it.
                 let _ = (self.tell)(Told::Step(&change.command(self.host)));
-                let undone = change.carry_out(self.host).map_err(Error::from);
+                let undone = change.carry_out(self.host, self.tell).map_err(Error::from);
                 err = err.unless_undone(undone);
             }
             Err(err)

@@ -136,7 +136,7 @@ pub fn setup(plan: &mut Plan<'_>, pf: Bdf, wanted: &Wanted<'_>) -> Result<Vec<Bd
     let driver = choose_driver(host, wanted.driver)?;
     let there = host.vfs(pf);
     for vf in &there {
-        host.check_free(*vf, wanted.force)?;
+        plan.check_free(*vf, wanted.force)?;
     }
     let renumbers = there.len() != usize::from(wanted.vfs);
     if renumbers {
@@ -150,7 +150,7 @@ pub fn setup(plan: &mut Plan<'_>, pf: Bdf, wanted: &Wanted<'_>) -> Result<Vec<Bd
     };
     if switches {
         // The PF's interface is set up anew.
-        host.check_free(pf, wanted.force)?;
+        plan.check_free(pf, wanted.force)?;
     }
     // No other driver takes a VF that has just been made.
     let autoprobe = |on: u8| Change::of_function(pf, "sriov_drivers_autoprobe", on);
@@ -188,7 +188,7 @@ pub fn undo(plan: &mut Plan<'_>, pf: Bdf, legacy: bool, force: Force) -> Result<
     require_pf(host, pf)?;
     let there = host.vfs(pf);
     for vf in &there {
-        host.check_free(*vf, force)?;
+        plan.check_free(*vf, force)?;
     }
     host.check_representors(pf, force)?;
     let mode = match legacy {
@@ -196,7 +196,7 @@ pub fn undo(plan: &mut Plan<'_>, pf: Bdf, legacy: bool, force: Force) -> Result<
         false => EswitchMode::Legacy,
     };
     if mode != EswitchMode::Legacy {
-        host.check_free(pf, force)?;
+        plan.check_free(pf, force)?;
     }
     if !there.is_empty() {
         if mode != EswitchMode::Legacy {

@@ -9,9 +9,11 @@ use super::{
 };
 use crate::{
     bdf::Bdf,
-    holders, //
+    holders,
+    reason::reason, //
 };
 use std::{
+    io,
     net::IpAddr,
     path::{
         Path,
@@ -38,8 +40,13 @@ fn is_chosen(address: &IpAddr) -> bool {
 }
 
 impl Host {
+    /// Whether a VFIO driver has a function.
+    pub fn is_vfio(&self, function: Bdf) -> bool {
+        self.exists(pci_dir(function).join("vfio-dev"))
+    }
+
     /// The device nodes that stand for a function: of VFIO, and of RDMA.
-    fn nodes(&self, function: Bdf) -> Vec<PathBuf> {
+    pub(super) fn nodes(&self, function: Bdf) -> Vec<PathBuf> {
         let dir = pci_dir(function);
         let below = |folder: &str, node: &str| {
             let names = self.names(dir.join(folder)).into_iter();
@@ -49,16 +56,49 @@ impl Host {
         };
         let mut nodes = below("vfio-dev", "/dev/vfio/devices");
         if !nodes.is_empty() {
-            let group = self.iommu_group_of(function);
-            nodes.extend(group.map(|group| Path::new("/dev/vfio").join(group)));
+            nodes.extend(self.group_node(function));
         }
         nodes.extend(below("infiniband_verbs", "/dev/infiniband"));
         nodes
     }
 
+    /// The node of a function's IOMMU group.
+    fn group_node(&self, function: Bdf) -> Option<PathBuf> {
+        let group = self.iommu_group_of(function)?;
+        Some(Path::new("/dev/vfio").join(group))
+    }
+
     /// The process that has a function open.
     pub fn user_of(&self, function: Bdf) -> Option<String> {
-        holders::find_in(&self.at("/"), &self.nodes(function))
+        self.user_of_nodes(function, &self.nodes(function))
+    }
+
+    /// As [`Self::user_of`], of a function that had these nodes.
+    pub(super) fn user_of_nodes(&self, function: Bdf, nodes: &[PathBuf]) -> Option<String> {
+        holders::find_in(&self.at("/"), &function.to_string(), nodes)
+    }
+
+    /// Tries to open the group of a function that a VFIO driver has. That resets nothing, and
+    /// fails with EBUSY if anybody has the group or one of its devices open, whether `/proc`
+    /// shows the process or not.
+    fn try_group(&self, function: Bdf) -> Result<(), io::Error> {
+        let node = self.group_node(function).ok_or(io::ErrorKind::NotFound)?;
+        (self.open_group)(&self.at(node))
+    }
+
+    /// What cannot be known of a function that [`Self::check_free`] has found free.
+    pub fn unseen_users_of(&self, function: Bdf) -> Option<String> {
+        let err = self
+            .try_group(function)
+            .err()
+            .filter(|_| self.is_vfio(function))?;
+        let node = self.group_node(function).unwrap_or("/dev/vfio".into());
+        Some(format!(
+            "{function}: only the processes in /proc were looked at, and others, such as those of \
+             another PID namespace, may have it open: {} cannot be asked: {}",
+            node.display(),
+            reason(&err)
+        ))
     }
 
     /// The network interfaces of a function that are in the caller's network namespace.
@@ -127,6 +167,17 @@ impl Host {
         if let Some(by) = self.user_of(function) {
             return Err(Problem::InUse { function, by });
         }
+        let tried = self.is_vfio(function).then(|| self.try_group(function));
+        if let Some(Err(err)) = tried {
+            if err.raw_os_error() == Some(libc::EBUSY) {
+                let by = "a process that cannot be seen from here, such as one of another PID \
+                          namespace";
+                return Err(Problem::InUse {
+                    function,
+                    by: by.to_string(),
+                });
+            }
+        }
         match self.network_use_of(function) {
             Some(what) if force == Force::No => Err(Problem::OfHost { function, what }),
             _ => Ok(()),
@@ -167,6 +218,42 @@ mod tests {
             assert!(fake.host().check_free(other, Force::No).is_ok());
             fake.closes(41);
         }
+    }
+
+    #[test]
+    fn vfio_says_which_device_a_file_is_of() {
+        let fake = Fake::new("fdinfo");
+        fake.bind(VF, "mlx5_vfio_pci_rust");
+        // Its group was closed again.
+        fake.opens("qemu", 41, "anon_inode:[vfio-device]");
+        let of = |function: &str| {
+            let path = format!("/sys/devices/pci0000:00/0000:00:01.0/{function}");
+            let info = format!("pos:\t0\nflags:\t02000002\nvfio-device-syspath: {path}\n");
+            fake.write("proc/41/fdinfo/5", &info);
+            fake.host().check_free(vf(), Force::Yes)
+        };
+        assert!(of(VFS[1]).is_ok());
+        let text = refusal(of(VF));
+        assert!(text.contains("in use by qemu (process 41)"), "{text}");
+    }
+
+    #[test]
+    fn the_group_knows_of_users_that_cannot_be_seen() {
+        let fake = Fake::new("unseen");
+        let check = || fake.host().check_free(vf(), Force::Yes);
+        fake.set_group(Some(libc::EBUSY));
+        assert!(check().is_ok(), "it has no VFIO driver");
+        fake.bind(VF, "mlx5_vfio_pci_rust");
+        let text = refusal(check());
+        assert!(text.contains("cannot be seen from here"), "{text}");
+        fake.set_group(None);
+        assert!(check().is_ok());
+        assert_eq!(fake.host().unseen_users_of(vf()), None);
+        // A kernel without groups.
+        fake.set_group(Some(libc::ENOENT));
+        assert!(check().is_ok());
+        let note = fake.host().unseen_users_of(vf()).unwrap();
+        assert!(note.contains("/dev/vfio/7 cannot be asked"), "{note}");
     }
 
     #[test]

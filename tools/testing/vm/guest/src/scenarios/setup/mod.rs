@@ -355,7 +355,13 @@ fn in_use(site: &Site) -> Result<()> {
     ensure!(text.contains("in use by"), "{text}");
     // It was not opened, which would have failed.
     check(&report, &format!("{vf} migratable"), "warning")?;
+    // The tool relies on this for users that /proc does not show.
+    let group = format!("/dev/vfio/{}", sysfs::iommu_group(vfs[0])?);
+    let open = || fs::File::options().read(true).write(true).open(&group);
+    let err = open().err().context("the group of an open device opens")?;
+    ensure!(err.raw_os_error() == Some(libc::EBUSY), "{err}");
     drop(device);
+    open().context(group.clone())?;
     Ok(())
 }
 
