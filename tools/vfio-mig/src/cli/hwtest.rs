@@ -152,6 +152,21 @@ impl ReportFile {
     }
 }
 
+/// Writes both files of a report, and returns their names. If one cannot be written, the other one
+/// still is, and `print` shows the report: the experiments take a while.
+fn keep(
+    files: [(ReportFile, &str); 2],
+    print: impl FnOnce() -> Result<(), Error>,
+) -> Result<[String; 2], Error> {
+    match files.map(|(file, text)| file.write(text)) {
+        [Ok(words), Ok(object)] => Ok([words, object]),
+        [Err(err), other] | [other, Err(err)] => {
+            let printed = print();
+            Err(err.unless_undone(other.map(drop)).unless_undone(printed))
+        }
+    }
+}
+
 pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
     let host = Host::this();
     hwtest::check(&host, &args.vfs)?;
@@ -171,9 +186,12 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         false => errln!("{} ...", experiment.name),
     })?;
     let object = json::object(Outcome::Result(&report)).map_err(io::Error::from);
-    let object = object.context("JSON")?;
-    let words_to = words_to.write(&in_words(&report))?;
-    let object_to = object_to.write(&(object + "\n"))?;
+    let object = object.context("JSON")? + "\n";
+    let words = in_words(&report);
+    let [words_to, object_to] = keep([(words_to, &words), (object_to, &object)], || match json {
+        true => show::json(&report),
+        false => errln!("{}", words.trim_end()),
+    })?;
     out::after(
         "the report is written",
         match json {
@@ -186,4 +204,60 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
         },
     )?;
     Ok(if report.failed() == 0 { GOOD } else { BAD })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs,
+        os::unix::fs::symlink, //
+    };
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_printed() {
+        let dir = std::env::temp_dir().join(format!("vfio-mig-report-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let name = dir.join("report");
+        let keep = |full: &[&str]| {
+            for kind in full {
+                symlink("/dev/full", dir.join(format!("report{kind}"))).unwrap();
+            }
+            let file = |kind| ReportFile::create(&name, kind).unwrap();
+            let mut is_printed = false;
+            let kept = super::keep([(file(".txt"), "words"), (file(".json"), "{}")], || {
+                is_printed = true;
+                Ok(())
+            });
+            let read = |kind| fs::read_to_string(dir.join(format!("report{kind}"))).ok();
+            let has = [".txt", ".json"].map(|kind| match full.contains(&kind) {
+                true => None,
+                false => read(kind),
+            });
+            for kind in [".txt", ".json"] {
+                fs::remove_file(dir.join(format!("report{kind}"))).unwrap();
+            }
+            assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+            (kept.map_err(|err| err.to_string()), is_printed, has)
+        };
+        let [words, object] = [Some("words".to_string()), Some("{}".to_string())];
+        let (kept, is_printed, has) = keep(&[]);
+        assert!(kept.is_ok() && !is_printed);
+        assert_eq!(has, [words.clone(), object.clone()]);
+        for (full, expected) in [
+            (&[".txt"][..], [None, object]),
+            (&[".json"], [words, None]),
+            (&[".txt", ".json"], [None, None]),
+        ] {
+            let (kept, is_printed, has) = keep(full);
+            let why = kept.unwrap_err();
+            assert!(is_printed, "{full:?}");
+            assert_eq!(has, expected);
+            for kind in full {
+                let words = format!("report{kind}: No space left on device (ENOSPC); free some");
+                assert!(why.contains(&words), "{why}");
+            }
+        }
+        fs::remove_dir(dir).unwrap();
+    }
 }
