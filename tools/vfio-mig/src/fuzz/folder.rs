@@ -2,7 +2,8 @@
 
 //! A folder of kept inputs: a file for each, whose name is a digest of its contents.
 //!
-//! A file is written under another name and renamed when it is complete. Any other file is left
+//! A file is written under another name and renamed when it is complete; until then, it is locked.
+//! One that is not locked was left by a run that was killed, and is removed. Any other file is left
 //! alone, and said.
 
 use super::input::name;
@@ -13,7 +14,12 @@ use crate::{
     },
     text, //
 };
+use nix::fcntl::{
+    Flock,
+    FlockArg, //
+};
 use std::{
+    ffi::OsStr,
     fs::{
         self,
         File, //
@@ -32,6 +38,8 @@ use std::{
 
 /// What the name of a file ends with that is not complete.
 const INCOMPLETE: &str = "tmp";
+/// Hexadecimal digits of a digest.
+const DIGITS: usize = 64;
 
 /// A folder.
 pub(super) struct Folder(PathBuf);
@@ -62,10 +70,52 @@ fn read(path: &Path, most: usize) -> Result<Vec<u8>, String> {
     }
 }
 
+/// Whether a file has a name that [`Folder::write`] gives it until it is complete.
+fn is_incomplete(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let parts: Vec<&str> = name.split('.').collect();
+    let [digest, process, INCOMPLETE] = parts[..] else {
+        return false;
+    };
+    let is_digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+    digest.len() == DIGITS && digest.chars().all(is_digit) && process.parse::<u32>().is_ok()
+}
+
+/// Locks a file, if nobody else has.
+fn lock(file: File) -> io::Result<Flock<File>> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+}
+
+/// Removes a file that was not completed, unless somebody is at it.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    // A FIFO would have to be waited for; what a link leads to is of others.
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Ok(());
+    }
+    match lock(File::open(path)?) {
+        // The lock is held until it is gone.
+        Ok(_lock) => fs::remove_file(path),
+        Err(err) if err.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
 impl Folder {
-    /// Opens a folder, and makes it if there is none.
+    /// Opens a folder, and makes it if there is none. Removes what runs that were killed have
+    /// left.
     pub(super) fn open(path: PathBuf) -> Result<Self, Error> {
         fs::create_dir_all(&path).context(of(&path))?;
+        let entries = fs::read_dir(&path).context(of(&path))?.flatten();
+        let stale = entries
+            .map(|entry| entry.path())
+            .filter(|path| is_incomplete(path));
+        for path in stale {
+            match remove_stale(&path) {
+                // Somebody else has completed or removed it.
+                Err(err) if err.kind() == io::ErrorKind::NotFound => (),
+                removed => removed.context(of(&path))?,
+            }
+        }
         Ok(Self(path))
     }
 
@@ -94,11 +144,13 @@ impl Folder {
         if path.exists() {
             return Ok(());
         }
-        // Nobody else has a file of this name. One that was killed may have left it.
         let incomplete = path.with_extension(format!("{}.{INCOMPLETE}", process::id()));
         let written = File::create(&incomplete)
-            .and_then(|mut file| file.write_all(bytes))
-            .and_then(|()| fs::rename(&incomplete, &path));
+            .and_then(lock)
+            .and_then(|mut file| {
+                file.write_all(bytes)?;
+                fs::rename(&incomplete, &path)
+            });
         if written.is_err() {
             let _ = fs::remove_file(&incomplete);
         }
@@ -186,6 +238,35 @@ pub(super) mod tests {
         assert_eq!(says("not the digest"), 3);
         assert_eq!(says("not a regular file"), 2);
         assert_eq!(says("more than 7 bytes"), 1);
+        fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_run_has_left_is_removed() {
+        let path = empty("folder-stale");
+        let named = |extension: &str| path.join(name(b"an input")).with_extension(extension);
+        let stale = named("7.tmp");
+        let others = [
+            named("tmp"),
+            named("x.tmp"),
+            named("7.8.tmp"),
+            path.join("notes.7.tmp"),
+            path.join(format!("{}.7.tmp", "X".repeat(DIGITS))),
+        ];
+        let (busy, folder, link) = (named("8.tmp"), named("9.tmp"), named("10.tmp"));
+        for file in others.iter().chain([&stale, &busy]) {
+            fs::write(file, "half").unwrap();
+        }
+        fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&others[0], &link).unwrap();
+        let writes = lock(File::open(&busy).unwrap()).unwrap();
+        Folder::open(path.clone()).unwrap();
+        assert!(!stale.exists());
+        let kept = others.iter().chain([&busy, &folder, &link]);
+        assert!(kept.clone().all(|file| file.exists()), "{kept:?}");
+        drop(writes);
+        Folder::open(path.clone()).unwrap();
+        assert!(!busy.exists());
         fs::remove_dir_all(path).unwrap();
     }
 
