@@ -26,6 +26,8 @@ use std::{
 const HEADER: usize = 16;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
+/// A list has changed between two of its pieces: entries may be missing, or there twice.
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
 /// An answer repeats the request without its payload.
 const NLM_F_CAPPED: u16 = 0x100;
@@ -132,6 +134,9 @@ pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
+/// How often a list is asked for that changes all the time.
+const MAX_LISTS: usize = 20;
+
 /// What a datagram says.
 #[derive(Debug)]
 enum End {
@@ -141,13 +146,23 @@ enum End {
     Done,
 }
 
-/// Takes the messages of a datagram: their payloads go to `found`.
-fn take(mut datagram: &[u8], found: &mut Vec<Vec<u8>>) -> Result<End, Failure> {
+/// An answer.
+#[derive(Default, Debug)]
+struct Answer {
+    /// The payloads of its messages.
+    payloads: Vec<Vec<u8>>,
+    /// Whether it is a list that has changed meanwhile.
+    changed: bool,
+}
+
+/// Takes the messages of a datagram.
+fn take(mut datagram: &[u8], answer: &mut Answer) -> Result<End, Failure> {
     while !datagram.is_empty() {
         let len = u32_at(datagram, 0).ok_or_else(Failure::malformed)? as usize;
         let kind = u16_at(datagram, 4).ok_or_else(Failure::malformed)?;
         let flags = u16_at(datagram, 6).ok_or_else(Failure::malformed)?;
         let payload = datagram.get(HEADER..len).ok_or_else(Failure::malformed)?;
+        answer.changed |= flags & NLM_F_DUMP_INTR != 0;
         match kind {
             NLMSG_ERROR => return answered(payload, flags).map(|()| End::Done),
             // A list that has failed half way says so at its end.
@@ -158,7 +173,7 @@ fn take(mut datagram: &[u8], found: &mut Vec<Vec<u8>>) -> Result<End, Failure> {
                     _ => Err(io::Error::from_raw_os_error(status.wrapping_neg()).into()),
                 };
             }
-            _ => found.push(payload.to_vec()),
+            _ => answer.payloads.push(payload.to_vec()),
         }
         datagram = datagram.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
@@ -212,10 +227,23 @@ impl Netlink {
 
     /// Sends a request. Returns the messages that come before its acknowledgement.
     pub fn request(&self, kind: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
-        self.exchange(kind, NLM_F_REQUEST | NLM_F_ACK, payload)
+        let answer = self.exchange(kind, NLM_F_REQUEST | NLM_F_ACK, payload)?;
+        Ok(answer.payloads)
     }
 
-    fn exchange(&self, kind: u16, flags: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+    /// Asks for a list, again if it changes meanwhile. Returns its messages.
+    fn list(&self, kind: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        for _ in 0..MAX_LISTS {
+            let answer = self.exchange(kind, NLM_F_REQUEST | NLM_F_DUMP, payload)?;
+            if !answer.changed {
+                return Ok(answer.payloads);
+            }
+        }
+        let why = "the list changes all the time; try again when nothing else changes the host";
+        Err(io::Error::new(io::ErrorKind::Interrupted, why).into())
+    }
+
+    fn exchange(&self, kind: u16, flags: u16, payload: &[u8]) -> Result<Answer, Failure> {
         let len = HEADER + payload.len();
         let mut message = (len as u32).to_ne_bytes().to_vec();
         message.extend(kind.to_ne_bytes());
@@ -223,15 +251,15 @@ impl Netlink {
         message.extend([0; 8]);
         message.extend(payload);
         send(self.0.as_raw_fd(), &message, MsgFlags::empty())?;
-        let mut found = Vec::new();
+        let mut answer = Answer::default();
         let mut datagram = vec![0; ANSWER];
         loop {
             let len = match recv(self.0.as_raw_fd(), &mut datagram, MsgFlags::empty()) {
                 Err(nix::Error::EINTR) => continue,
                 received => received?,
             };
-            if let End::Done = take(&datagram[..len], &mut found)? {
-                return Ok(found);
+            if let End::Done = take(&datagram[..len], &mut answer)? {
+                return Ok(answer);
             }
         }
     }
@@ -247,11 +275,8 @@ impl Generic {
     /// Looks a family up. ENOENT if the kernel does not have it.
     pub fn open(name: &str) -> Result<Self, Failure> {
         let netlink = Netlink::open(SockProtocol::NetlinkGeneric)?;
-        let request = [
-            &[CTRL_CMD_GETFAMILY, 1, 0, 0],
-            &text_attribute(CTRL_ATTR_FAMILY_NAME, name)[..],
-        ];
-        let answers = netlink.request(GENL_ID_CTRL, &request.concat())?;
+        let name = text_attribute(CTRL_ATTR_FAMILY_NAME, name);
+        let answers = netlink.request(GENL_ID_CTRL, &request(CTRL_CMD_GETFAMILY, &name))?;
         let family = answers.iter().find_map(|answer| {
             let all = attributes(answer.get(GENERIC_HEADER..)?);
             let (_, id) = all
@@ -267,30 +292,35 @@ impl Generic {
 
     /// Sends a command. Returns the attributes of each answer.
     pub fn command(&self, command: u8, attributes: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
-        self.exchange(command, NLM_F_REQUEST | NLM_F_ACK, attributes)
+        let answers = self
+            .netlink
+            .request(self.family, &request(command, attributes))?;
+        Ok(without_headers(answers))
     }
 
     /// Asks for a list. Returns the attributes of each entry.
     pub fn list(&self, command: u8, attributes: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
-        self.exchange(command, NLM_F_REQUEST | NLM_F_DUMP, attributes)
+        let entries = self
+            .netlink
+            .list(self.family, &request(command, attributes))?;
+        Ok(without_headers(entries))
     }
+}
 
-    fn exchange(
-        &self,
-        command: u8,
-        flags: u16,
-        attributes: &[u8],
-    ) -> Result<Vec<Vec<u8>>, Failure> {
-        let request = [&[command, 1, 0, 0], attributes].concat();
-        let answers = self.netlink.exchange(self.family, flags, &request)?;
-        let without_header = |answer: Vec<u8>| answer.get(GENERIC_HEADER..).map(<[u8]>::to_vec);
-        Ok(answers.into_iter().filter_map(without_header).collect())
-    }
+/// A request of generic netlink.
+fn request(command: u8, attributes: &[u8]) -> Vec<u8> {
+    [&[command, 1, 0, 0], attributes].concat()
+}
+
+fn without_headers(answers: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let attributes = |answer: Vec<u8>| answer.get(GENERIC_HEADER..).map(<[u8]>::to_vec);
+    answers.into_iter().filter_map(attributes).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixDatagram;
 
     /// A message as the kernel sends it.
     fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
@@ -319,15 +349,48 @@ mod tests {
 
     #[test]
     fn a_list_goes_on_until_its_end() {
-        let mut found = Vec::new();
+        let mut found = Answer::default();
         let two = [message(0x20, 2, b"one"), message(0x20, 2, b"two!")].concat();
         assert!(matches!(take(&two, &mut found), Ok(End::Open)));
         let done = message(NLMSG_DONE, 2, &[0; 4]);
         assert!(matches!(take(&done, &mut found), Ok(End::Done)));
-        assert_eq!(found, [b"one".to_vec(), b"two!".to_vec()]);
+        assert_eq!(found.payloads, [b"one".to_vec(), b"two!".to_vec()]);
         let failed = message(NLMSG_DONE, 2, &(-libc::ENODEV).to_ne_bytes());
         let err = take(&failed, &mut found).unwrap_err();
         assert_eq!(err.source.raw_os_error(), Some(libc::ENODEV));
+    }
+
+    /// What comes of a list, to whose requests these datagrams are the answers.
+    fn listed(answers: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Failure> {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let kernel = std::thread::spawn(move || {
+            let mut request = [0; 64];
+            for answer in answers {
+                theirs.recv(&mut request).unwrap();
+                assert_eq!(u16_at(&request, 6), Some(NLM_F_REQUEST | NLM_F_DUMP));
+                theirs.send(&answer).unwrap();
+            }
+        });
+        let list = Netlink(ours.into()).list(0x20, b"what");
+        kernel.join().unwrap();
+        list
+    }
+
+    #[test]
+    fn a_list_that_changes_is_asked_for_again() {
+        let list = |entry, flags| {
+            let entry = message(0x20, 2 | flags, entry);
+            [entry, message(NLMSG_DONE, 2, &[0; 4])].concat()
+        };
+        let changed = [
+            message(0x20, 2, b"some"),
+            message(NLMSG_DONE, 2 | NLM_F_DUMP_INTR, &[0; 4]),
+        ]
+        .concat();
+        let answers = vec![list(b"old", NLM_F_DUMP_INTR), changed, list(b"new", 0)];
+        assert_eq!(listed(answers).unwrap(), [b"new"]);
+        let err = listed(vec![list(b"old", NLM_F_DUMP_INTR); MAX_LISTS]).unwrap_err();
+        assert!(err.to_string().contains("changes all the time"), "{err}");
     }
 
     #[test]
@@ -338,7 +401,11 @@ mod tests {
         for (repeated, capped) in [(&request[..HEADER], NLM_F_CAPPED), (&request[..], 0)] {
             let payload = [&status[..], repeated, &words].concat();
             let flags = NLM_F_ACK_TLVS | capped;
-            let err = take(&message(NLMSG_ERROR, flags, &payload), &mut Vec::new()).unwrap_err();
+            let err = take(
+                &message(NLMSG_ERROR, flags, &payload),
+                &mut Answer::default(),
+            )
+            .unwrap_err();
             assert_eq!(
                 err.words.as_deref(),
                 Some("Device doesn't support migration")
@@ -348,14 +415,17 @@ mod tests {
                 .starts_with("Device doesn't support migration ("));
         }
         let bare = message(NLMSG_ERROR, 0, &[&status[..], &request].concat());
-        assert!(take(&bare, &mut Vec::new()).unwrap_err().words.is_none());
+        assert!(take(&bare, &mut Answer::default())
+            .unwrap_err()
+            .words
+            .is_none());
         // No errno is that large, and none is a panic.
         for kind in [NLMSG_ERROR, NLMSG_DONE] {
             let least = message(kind, 0, &i32::MIN.to_ne_bytes());
-            assert!(take(&least, &mut Vec::new()).is_err());
+            assert!(take(&least, &mut Answer::default()).is_err());
         }
         for cut in [&bare[..3], &bare[..17]] {
-            let err = take(cut, &mut Vec::new()).unwrap_err();
+            let err = take(cut, &mut Answer::default()).unwrap_err();
             assert_eq!(err.source.kind(), io::ErrorKind::InvalidData);
         }
     }
