@@ -74,6 +74,15 @@ impl FromStr for Address {
     }
 }
 
+/// Fails if a device is given twice.
+pub fn require_each_once(devices: &[Bdf]) -> Result<(), Error> {
+    let twice = |(i, device): &(usize, &Bdf)| devices[..*i].contains(device);
+    match devices.iter().enumerate().find(twice) {
+        Some((_, device)) => Err(Error::GivenTwice((*device).into())),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -93,6 +93,8 @@ fn arguments_that_do_not_fit_are_refused() {
         (&["migrate", ABSENT, ABSENT], "given twice"),
         (&["test", ABSENT, ABSENT], "given twice"),
         (&["stress", ABSENT, ABSENT], "given twice"),
+        (&["bind", ABSENT, OTHER, ABSENT], "given twice"),
+        (&["unbind", ABSENT, ABSENT, "--dry-run"], "given twice"),
     ] {
         let said = fails(args, 2);
         assert!(said.contains(message), "{args:?}: {said}");

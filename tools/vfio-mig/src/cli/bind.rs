@@ -52,6 +52,20 @@ pub struct UnbindArgs {
     dry_run: bool,
 }
 
+impl Args {
+    /// Checks what depends on several arguments.
+    pub fn check(&self) -> Result<(), String> {
+        super::check_each_once(&self.vfs)
+    }
+}
+
+impl UnbindArgs {
+    /// Checks what depends on several arguments.
+    pub fn check(&self) -> Result<(), String> {
+        super::check_each_once(&self.vfs)
+    }
+}
+
 pub fn bind(args: &Args, json: bool) -> Result<(), Error> {
     let force = if args.force { Force::Yes } else { Force::No };
     Changes::new(args.dry_run, json).make(|plan| {

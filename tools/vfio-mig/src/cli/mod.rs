@@ -49,6 +49,7 @@ use vfio_mig::{
         self,
         Address, //
     },
+    bdf::Bdf,
     error::Error,
     interrupt,
     text, //
@@ -197,6 +198,8 @@ impl Cli {
         let (name, checked) = match &cli.command {
             Command::Migrate(args) => ("migrate", args.check()),
             Command::Dirty(args) => ("dirty", args.check()),
+            Command::Bind(args) => ("bind", args.check()),
+            Command::Unbind(args) => ("unbind", args.check()),
             Command::Test(args) => ("test", args.check()),
             Command::Stress(args) => ("stress", args.check()),
             Command::Fuzz(args) => ("fuzz", args.check()),
@@ -229,6 +232,11 @@ fn command() -> clap::Command {
 /// Fails if a second device is the first one.
 fn check_distinct(first: Address, second: Option<Address>) -> Result<(), String> {
     address::require_distinct(first, second).map_err(|err| err.to_string())
+}
+
+/// Fails if a VF is given twice.
+fn check_each_once(vfs: &[Bdf]) -> Result<(), String> {
+    address::require_each_once(vfs).map_err(|err| err.to_string())
 }
 
 /// An error of the command line of the subcommand `name`.

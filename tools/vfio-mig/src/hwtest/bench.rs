@@ -3,7 +3,10 @@
 //! The VFs of the experiments, and what all of them need.
 
 use crate::{
-    address::Address,
+    address::{
+        self,
+        Address, //
+    },
     bdf::Bdf,
     device::Device,
     error::{
@@ -31,10 +34,8 @@ pub struct Bench {
 impl Bench {
     /// Takes VFs that have a VFIO driver and that nobody uses.
     pub fn new(host: &Host, vfs: &[Bdf]) -> Result<Self, Error> {
-        for (i, vf) in vfs.iter().enumerate() {
-            if vfs[..i].contains(vf) {
-                return Err(Error::GivenTwice((*vf).into()));
-            }
+        address::require_each_once(vfs)?;
+        for vf in vfs {
             binding::require_vf(host, *vf)?;
             Device::look_up((*vf).into())?;
             host.check_free(*vf, Force::No)?;
