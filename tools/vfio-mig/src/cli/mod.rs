@@ -24,15 +24,11 @@ mod show;
 mod state;
 mod stress;
 mod test;
+mod usage;
 mod values;
 mod watch;
 
 use clap::{
-    error::{
-        ContextKind,
-        ContextValue,
-        ErrorKind, //
-    },
     CommandFactory,
     FromArgMatches,
     Parser,
@@ -51,8 +47,7 @@ use vfio_mig::{
     },
     bdf::Bdf,
     error::Error,
-    interrupt,
-    text, //
+    interrupt, //
 };
 
 /// Look at, migrate and test VFIO devices, without a virtual machine monitor.
@@ -172,7 +167,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     match complete::answer() {
         Ok(false) => (),
         Ok(true) => return ExitCode::SUCCESS,
-        Err(err) => return ExitCode::from(not_parsed(&err, false, false)),
+        Err(err) => return ExitCode::from(usage::not_parsed(&err, false, false)),
     }
     let mut names = args.iter().skip(1).filter_map(|arg| arg.to_str());
     if let Some(name) = names.find(|arg| !arg.starts_with('-')) {
@@ -185,7 +180,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let has_state = has(&args, "-");
     ExitCode::from(match Cli::parse_and_check(args) {
         Ok(cli) => run(cli),
-        Err(err) => not_parsed(&err, json, has_state),
+        Err(err) => usage::not_parsed(&err, json, has_state),
     })
 }
 
@@ -194,7 +189,7 @@ impl Cli {
     fn parse_and_check(args: Vec<OsString>) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(&args);
         let cli = matches.and_then(|matches| Self::from_arg_matches(&matches));
-        let cli = cli.map_err(|err| with_shown_arguments(with_right_names(err, &args)))?;
+        let cli = cli.map_err(|err| usage::explained(err, &args))?;
         let (name, checked) = match &cli.command {
             Command::Migrate(args) => ("migrate", args.check()),
             Command::Dirty(args) => ("dirty", args.check()),
@@ -207,7 +202,7 @@ impl Cli {
         };
         checked
             .map(|()| cli)
-            .map_err(|message| usage_error(name, message))
+            .map_err(|message| usage::error(name, message))
     }
 }
 
@@ -239,104 +234,12 @@ fn check_each_once(vfs: &[Bdf]) -> Result<(), String> {
     address::require_each_once(vfs).map_err(|err| err.to_string())
 }
 
-/// An error of the command line of the subcommand `name`.
-fn usage_error(name: &str, message: String) -> clap::Error {
-    let mut command = command();
-    command.build();
-    let command = match command.find_subcommand_mut(name) {
-        Some(subcommand) => subcommand,
-        None => &mut command,
-    };
-    command.error(ErrorKind::ValueValidation, message)
-}
-
-/// Shows arguments as any text of others: a shell puts names of files in the place of `*`.
-fn with_shown_arguments(mut err: clap::Error) -> clap::Error {
-    let shown = err.context().filter_map(|(kind, value)| match value {
-        ContextValue::String(given) => Some((kind, text::shown(given))),
-        _ => None,
-    });
-    for (kind, text) in shown.collect::<Vec<_>>() {
-        err.insert(kind, ContextValue::String(text));
-    }
-    err
-}
-
-/// Adds the names that exist to an error about one that does not.
-fn with_right_names(mut err: clap::Error, args: &[OsString]) -> clap::Error {
-    let mut command = command();
-    command.build();
-    let text = match err.kind() {
-        ErrorKind::InvalidSubcommand => {
-            let names: Vec<&str> = command
-                .get_subcommands()
-                .map(|sub| sub.get_name())
-                .collect();
-            format!("commands: {}", names.join(", "))
-        }
-        ErrorKind::UnknownArgument => {
-            let given = args.iter().skip(1).filter_map(|arg| arg.to_str());
-            let command = given
-                .filter_map(|arg| command.find_subcommand(arg))
-                .next()
-                .unwrap_or(&command);
-            let options: Vec<String> = command
-                .get_arguments()
-                .filter_map(|arg| arg.get_long())
-                .map(|long| format!("--{long}"))
-                .collect();
-            format!("options of {}: {}", command.get_name(), options.join(", "))
-        }
-        _ => return err,
-    };
-    let tip = ContextValue::StyledStrs(vec![text.into()]);
-    err.insert(ContextKind::Suggested, tip);
-    err
-}
-
 /// Whether `wanted` is in a command line that could not be parsed. The only values that
 /// begin with a dash are negative numbers.
 fn has(args: &[OsString], wanted: &str) -> bool {
     args.iter()
         .take_while(|arg| *arg != "--")
         .any(|arg| arg == wanted)
-}
-
-/// Prints the help or the version, if those were asked for, or else what is wrong
-/// with the command line. Returns the exit status.
-fn not_parsed(err: &clap::Error, json: bool, has_state: bool) -> u8 {
-    if !err.use_stderr() {
-        let shown = out::print_parsed(err).and_then(|()| out::flush());
-        return shown.map_or_else(|err| status_of(&err, false, false), |()| GOOD);
-    }
-    let summary = summary(err);
-    let failure = Failure::new(&summary, USAGE, None);
-    let shown = if json && has_state {
-        show::error(failure, To::BesideState)
-    } else if json {
-        let shown = show::error(failure, To::Output).and_then(|()| out::flush());
-        shown.and_then(|()| out::print_parsed(err))
-    } else {
-        out::print_parsed(err)
-    };
-    match shown {
-        Err(err) if out::reader_gone(&err) => CLOSED,
-        _ => USAGE,
-    }
-}
-
-/// The message of a usage error, in one line, without the usage and the hint at
-/// `--help` that follow it.
-fn summary(err: &clap::Error) -> String {
-    let text = err.render().to_string();
-    let message: Vec<&str> = text
-        .trim_start_matches("error: ")
-        .lines()
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    message.join(" ").replace(" tip: ", "; ")
 }
 
 /// Carries the command line out. Returns the exit status.

@@ -1,8 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Netlink: requests, their attributes, and what the kernel answers.
+//! Netlink: requests, and what the kernel answers.
+
+mod attributes;
 
 use crate::uapi;
+use attributes::u16_at;
+pub use attributes::{
+    attribute,
+    attributes,
+    text_attribute,
+    text_of,
+    u32_at,
+    NESTED, //
+};
 use nix::sys::socket::{
     recv,
     send,
@@ -36,8 +47,6 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSGERR_ATTR_MSG: u16 = 1;
-/// Attributes that have others in them say so in their type.
-pub const NESTED: u16 = 1 << 15;
 
 // include/uapi/linux/genetlink.h
 const GENERIC_HEADER: usize = 4;
@@ -89,49 +98,6 @@ impl Failure {
     pub(super) fn malformed() -> Self {
         io::Error::new(io::ErrorKind::InvalidData, "a malformed answer").into()
     }
-}
-
-/// One attribute of a message.
-pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// One attribute whose value is a text.
-pub fn text_attribute(kind: u16, text: &str) -> Vec<u8> {
-    attribute(kind, &[text.as_bytes(), &[0]].concat())
-}
-
-/// The attributes of a message, or in another attribute.
-pub fn attributes(mut bytes: &[u8]) -> Vec<(u16, &[u8])> {
-    let mut found = Vec::new();
-    while let [a, b, c, d, ..] = *bytes {
-        let len = usize::from(u16::from_ne_bytes([a, b]));
-        let Some(value) = bytes.get(4..len) else {
-            break;
-        };
-        found.push((u16::from_ne_bytes([c, d]) & !NESTED, value));
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    found
-}
-
-/// The value of a text attribute.
-pub fn text_of(value: &[u8]) -> String {
-    let end = value.iter().position(|byte| *byte == 0);
-    String::from_utf8_lossy(&value[..end.unwrap_or(value.len())]).into_owned()
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-/// The word at an offset.
-pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 /// How often a list is asked for that changes all the time.
@@ -332,19 +298,6 @@ mod tests {
         bytes.extend(payload);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
-    }
-
-    #[test]
-    fn attributes_are_read_as_they_were_written() {
-        let inner = text_attribute(3, "pci");
-        let bytes = [attribute(5 | NESTED, &inner), attribute(7, &[1])].concat();
-        let all = attributes(&bytes);
-        assert_eq!(all[0].0, 5);
-        assert_eq!(text_of(attributes(all[0].1)[0].1), "pci");
-        assert_eq!(all[1], (7, &[1][..]));
-        // Lengths that are none end the list.
-        assert!(attributes(&[3, 0, 0, 0]).is_empty());
-        assert!(attributes(&[200, 0, 1, 0, 1]).is_empty());
     }
 
     #[test]
