@@ -128,6 +128,15 @@ tool() {
 	run test -s /usr/share/zsh/vendor-completions/_vfio-mig
 	run test -s /usr/share/fish/vendor_completions.d/vfio-mig.fish
 }
+# As the pages show them, and enabled nowhere.
+examples() {
+	local name
+	for name in vfio-mig@.service 70-vfio-mig.rules; do
+		cmp "$VM_ROOT/usr/share/doc/vfio-mig/examples/$name" \
+			"$TOP/Documentation/userspace-api/vfio-rust/$name"
+		[ -z "$(find "$VM_ROOT/etc" "$VM_ROOT/usr/lib" -name "$name")" ]
+	done
+}
 pages() {
 	local page
 	while read -r page; do
@@ -141,6 +150,7 @@ ok "depmod finds the modules, with what they stand on" built
 ok "DKMS has built $first" status "$first"
 ok "DKMS has signed the modules" signed
 ok "vfio-mig has its manual page in section 8, and completions for three shells" tool
+ok "what makes VFs at boot is there as examples, and not enabled" examples
 ok "all pages of the documentation are there" pages
 
 crates=$VM_ROOT/var/cache/$NAME/$STOCK_RELEASE/build/rust/libkernel.rmeta
