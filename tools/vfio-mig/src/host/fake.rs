@@ -50,6 +50,8 @@ pub struct State {
     pub info: Result<Info, i32>,
     /// The ports of VFs, in switchdev mode.
     pub ports: Vec<VfPort>,
+    /// Why they cannot be asked for.
+    pub ports_fail: Option<i32>,
 }
 
 /// Devlink of a [`Fake`].
@@ -76,6 +78,9 @@ impl Devlink for FakeDevlink {
 
     fn vf_ports(&self, _pf: Bdf) -> Result<Vec<VfPort>, Failure> {
         let state = self.0.borrow();
+        if let Some(errno) = state.ports_fail {
+            return Err(errno.into());
+        }
         match state.mode {
             Ok(EswitchMode::Switchdev) => Ok(state.ports.clone()),
             _ => Ok(Vec::new()),
@@ -178,6 +183,7 @@ impl Fake {
                     psid: Some("MT_0000000834".to_string()),
                 }),
                 ports: vec![port(0), port(1)],
+                ports_fail: None,
             }))),
             addresses: Rc::default(),
             group: Rc::default(),

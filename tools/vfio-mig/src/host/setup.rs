@@ -139,7 +139,7 @@ pub fn setup(plan: &mut Plan<'_>, pf: Bdf, wanted: &Wanted<'_>) -> Result<Vec<Bd
         plan.check_free(*vf, wanted.force)?;
     }
     let renumbers = there.len() != usize::from(wanted.vfs);
-    if renumbers {
+    if renumbers && !there.is_empty() {
         host.check_representors(pf, wanted.force)?;
     }
     let mode = eswitch_mode(host, pf);
@@ -190,7 +190,9 @@ pub fn undo(plan: &mut Plan<'_>, pf: Bdf, legacy: bool, force: Force) -> Result<
     for vf in &there {
         plan.check_free(*vf, force)?;
     }
-    host.check_representors(pf, force)?;
+    if !there.is_empty() {
+        host.check_representors(pf, force)?;
+    }
     let mode = match legacy {
         true => eswitch_mode(host, pf)?,
         false => EswitchMode::Legacy,

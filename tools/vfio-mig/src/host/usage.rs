@@ -78,20 +78,20 @@ impl Host {
         holders::find_in(&self.at("/"), &function.to_string(), nodes)
     }
 
-    /// Tries to open the group of a function that a VFIO driver has. That resets nothing, and
+    /// Tries to open the group of a function, if a VFIO driver has that. It resets nothing, and
     /// fails with EBUSY if anybody has the group or one of its devices open, whether `/proc`
     /// shows the process or not.
-    fn try_group(&self, function: Bdf) -> Result<(), io::Error> {
-        let node = self.group_node(function).ok_or(io::ErrorKind::NotFound)?;
-        (self.open_group)(&self.at(node))
+    fn try_group(&self, function: Bdf) -> Option<io::Result<()>> {
+        let open = || {
+            let node = self.group_node(function).ok_or(io::ErrorKind::NotFound)?;
+            (self.open_group)(&self.at(node))
+        };
+        self.is_vfio(function).then(open)
     }
 
     /// What cannot be known of a function that [`Self::check_free`] has found free.
     pub fn unseen_users_of(&self, function: Bdf) -> Option<String> {
-        let err = self
-            .try_group(function)
-            .err()
-            .filter(|_| self.is_vfio(function))?;
+        let err = self.try_group(function)?.err()?;
         let node = self.group_node(function).unwrap_or("/dev/vfio".into());
         Some(format!(
             "{function}: only the processes in /proc were looked at, and others, such as those of \
@@ -140,9 +140,15 @@ impl Host {
         if force == Force::Yes {
             return Ok(());
         }
-        let ports = self.devlink().vf_ports(pf);
-        let ports = ports
-            .map_err(|source| Problem::step(format!("devlink port show # of {pf}"), source))?;
+        let ports = match self.devlink().vf_ports(pf) {
+            Ok(ports) => ports,
+            // Without devlink, there is no switchdev mode.
+            Err(err) if err.source.raw_os_error() == Some(libc::ENOENT) => Vec::new(),
+            Err(err) => {
+                let command = format!("devlink port show # of {pf}");
+                return Err(Problem::step(command, err));
+            }
+        };
         let uses = ports.iter().filter_map(|port| {
             let name = port.representor.as_ref()?;
             let dir = Path::new("/sys/class/net").join(name);
@@ -167,8 +173,7 @@ impl Host {
         if let Some(by) = self.user_of(function) {
             return Err(Problem::InUse { function, by });
         }
-        let tried = self.is_vfio(function).then(|| self.try_group(function));
-        if let Some(Err(err)) = tried {
+        if let Some(Err(err)) = self.try_group(function) {
             if err.raw_os_error() == Some(libc::EBUSY) {
                 let by = "a process that cannot be seen from here, such as one of another PID \
                           namespace";
@@ -332,5 +337,11 @@ mod tests {
         fake.remove("/sys/class/net/eth0_0");
         let text = refusal(check(Force::No));
         assert!(text.contains("in another network namespace"), "{text}");
+        fake.devlink(|state| state.ports_fail = Some(libc::ENOENT));
+        assert!(check(Force::No).is_ok());
+        fake.devlink(|state| state.ports_fail = Some(libc::EIO));
+        let text = refusal(check(Force::No));
+        assert!(text.starts_with("`devlink port show"), "{text}");
+        assert!(check(Force::Yes).is_ok());
     }
 }

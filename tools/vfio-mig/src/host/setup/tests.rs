@@ -246,6 +246,11 @@ fn representors_are_not_taken_from_a_bridge() {
     undone(Force::Yes).1.unwrap();
     // They stay.
     set_up(wanted(2, Force::No)).1.unwrap();
+    // There are none.
+    fake.devlink(|state| state.ports_fail = Some(libc::EIO));
+    fake.remove_vfs();
+    set_up(wanted(1, Force::No)).1.unwrap();
+    undone(Force::No).1.unwrap();
 }
 
 #[test]
