@@ -136,7 +136,7 @@ net_tools_dir() { echo "$CACHE/net-tools-$(key "$(sysroot_dir)" "$NET_TOOLS_PACK
 sphinx_dir() { echo "$CACHE/sphinx-$(key "$(sysroot_dir)" "$INTREE_SOURCE" "$SPHINX_VERSIONS" "$VM_DIR/sphinx.sh")"; }
 libvirt_dir() { echo "$CACHE/libvirt-$(key "$(sysroot_dir)" "$LIBVIRT_PACKAGES" "$VM_DIR"/{packages,libvirt}.sh)"; }
 cargo_mutants_dir() { echo "$CACHE/cargo-mutants-$(key "$(sysroot_dir)" "$CARGO_MUTANTS_VERSION" "$VM_DIR/cargo-mutants.sh")"; }
-selftests_dir() { echo "$CACHE/selftests-$(key "$(sources_dir)" "$TOP"/tools/testing/selftests/vfio/* "$VM_DIR/selftests.sh")"; }
+selftests_dir() { echo "$CACHE/selftests-$(key "$(sources_dir)" "$TOP"/tools/series/selftests/* "$TOP"/tools/testing/selftests/vfio/{*.c,config,lib/*.c,lib/include/libvfio/*.h} "$VM_DIR/selftests.sh")"; }
 rdma_dir() { echo "$CACHE/rdma-$(key "$(sources_dir)" "$RDMA_PACKAGES" "$TOP"/tools/testing/selftests/rdma-core/* "$VM_DIR"/{packages,rdma}.sh)"; }
 
 # Inputs that fuzzing has kept, named after what says what their bytes mean. No stage makes

@@ -1,9 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Builds the VFIO selftests of the in-tree kernel's source, with our migration
-# test laid over them. They are as in that source, in a tree that has just what
-# they need; a machine gets vfio-mig when they are run. Runs in the sysroot.
+# Builds the VFIO selftests of the in-tree kernel's source with our patches for them
+# (tools/series/selftests), in a tree that has just what they need. Runs in the sysroot.
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -11,6 +10,7 @@ set -euo pipefail
 dir=$(selftests_dir)
 [ ! -e "$dir" ] || exit 0
 src=$(sources_dir)/$INTREE_SOURCE
+series=$TOP/tools/series/selftests
 tmp=$dir.tmp
 rm -rf "$tmp"
 mkdir -p "$tmp"
@@ -27,16 +27,16 @@ tests=tools/testing/selftests
 	find tools/include $tests/vfio -type l -exec realpath --relative-to=. {} +
 } | rsync -a -r --files-from=- . "$tmp"
 
-rsync -r "$TOP/$tests/vfio/" "$tmp/$tests/vfio/"
-# For TEST_PROGS to be seen by lib.mk; the first include of it is that of
-# architectures without these tests.
-sed -i '/^else$/,$ s|^include \.\./lib\.mk$|include migration.mk\n&|' "$tmp/$tests/vfio/Makefile"
-grep -q '^include migration.mk$' "$tmp/$tests/vfio/Makefile" ||
-	die "no place for migration.mk in the Makefile of the VFIO selftests"
+# In their order: a patch may change what one before it has changed.
+messages=$(sed -n 's/^message = "\(.*\)"$/\1/p' "$series/series.toml")
+for message in $messages; do
+	patch --directory="$tmp" --strip=1 --fuzz=0 --silent --input="$series/$message"
+done
+# Exactly the files that the patches add: the build fails if one is missing.
+cd "$TOP"
+grep -o "\"$tests/[^\"]*\"" "$series/series.toml" | tr -d '"' | rsync -a --files-from=- . "$tmp"
 
-# vfio-mig comes when they are run.
-make -C "$tmp/$tests" TARGETS=vfio FORCE_TARGETS=1 VFIO_MIG=/bin/true "-j$(nproc)"
-rm "$tmp/$tests/vfio/vfio-mig"
+make -C "$tmp/$tests" TARGETS=vfio FORCE_TARGETS=1 "-j$(nproc)"
 # They name the folder as it is called now.
 find "$tmp/$tests/vfio" -name '*.d' -delete
 mv "$tmp" "$dir"

@@ -17,7 +17,7 @@
 
 #include <libvfio.h>
 
-#include "../kselftest_harness.h"
+#include "kselftest_harness.h"
 
 /* As many ranges as a test of this file has. */
 #define MAX_RANGES	2

@@ -291,8 +291,8 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
         .arg(format!(
             "console=ttyS0 printk.devkmsg=on intel_iommu=on quiet loglevel=7 panic=-1 kmemleak={} \
              no_timer_check \
-             vmtest.scenario={} vmtest.selftests={} vmtest.vfio_mig={} \
-             vmtest.consumer={} vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} \
+             vmtest.scenario={} vmtest.selftests={} vmtest.consumer={} \
+             vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} \
              vmtest.kernel_name={} {} {} {} {} {has_kept} {}",
             if own.leaks.are_looked_for(machine.all) {
                 "on"
@@ -301,7 +301,6 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             },
             machine.scenario.name,
             machine.paths.selftests.display(),
-            machine.paths.build.join("vfio-mig").display(),
             machine.paths.consumer.display(),
             machine.paths.build.join("precopy-info-v1.so").display(),
             kernel::image(machine.kernel, machine.paths).display(),

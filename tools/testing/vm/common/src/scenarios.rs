@@ -638,15 +638,16 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "selftests",
-        about: "the kernel's own VFIO selftests on a VF that is bound to our driver, by \
-                ``make run_tests``, and ours among them",
+        about: "the kernel's own VFIO selftests on VFs that are bound to our driver, by \
+                ``make run_tests``, and ours among them; those of migration also with the C \
+                driver, our sample and mtty",
         suite: Suite::Check,
         kernels: &[Intree],
-        seconds: 120,
+        seconds: 170,
         machine: Machine {
             // Huge pages, of which a test wants one of each size.
             memory: 4096,
-            extras: &[Extra::HostFiles],
+            extras: &[Extra::HostFiles, Extra::SharedMemory],
             parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
             ..WELL
         },

@@ -163,22 +163,35 @@ pub fn run_c(results: &mut Results) -> Result<()> {
     on_vfs(results, Driver::C)
 }
 
-/// The kernel's sample of a mediated device.
-pub fn run_mtty(results: &mut Results) -> Result<()> {
+/// Creates two devices of the kernel's sample of a mediated device, if the kernel has it.
+pub(super) fn create_mttys() -> Result<Option<[String; 2]>> {
     let types = Path::new("/sys/class/mdev_bus/mtty/mdev_supported_types");
     if !types.exists() {
-        results.skip("mtty: the suite runs", "this kernel has no mtty module");
-        return Ok(());
+        return Ok(None);
     }
     let devices = [1, 2].map(|i| format!("83b8f4f2-509f-382f-3c1e-e6bfe0fa100{i}"));
     for device in &devices {
         fs::write(types.join("mtty-2/create"), device).context("creating an mtty")?;
     }
-    suite(results, "mtty", &devices);
-    for device in &devices {
+    Ok(Some(devices))
+}
+
+/// Removes them.
+pub(super) fn remove_mttys(devices: &[String; 2]) -> Result<()> {
+    for device in devices {
         fs::write(format!("/sys/bus/mdev/devices/{device}/remove"), "1")?;
     }
     Ok(())
+}
+
+/// The kernel's sample of a mediated device.
+pub fn run_mtty(results: &mut Results) -> Result<()> {
+    let Some(devices) = create_mttys()? else {
+        results.skip("mtty: the suite runs", "this kernel has no mtty module");
+        return Ok(());
+    };
+    suite(results, "mtty", &devices);
+    remove_mttys(&devices)
 }
 
 /// What drives ivshmem-plain.
