@@ -15,8 +15,10 @@ enter=$VM_DIR/enter.sh
 if [ -z "${AUTHOR:-}" ]; then
 	name=$(git config user.name 2> /dev/null || true)
 	email=$(git config user.email 2> /dev/null || true)
-	[ "$name" ] && [ "$email" ] || die "whose are the patches? Give AUTHOR='NAME <ADDRESS>', or" \
-		"have git know it: git config user.name NAME; git config user.email ADDRESS"
+	if [ -z "$name" ] || [ -z "$email" ]; then
+		die "whose are the patches? Give AUTHOR='NAME <ADDRESS>', or have git know it:" \
+			"git config user.name NAME; git config user.email ADDRESS"
+	fi
 	AUTHOR="$name <$email>"
 fi
 

@@ -42,7 +42,7 @@ while read -r id name _; do
 	# TRACE_EVENT() has a layout of its own, in the kernel as well.
 	! grep -q '^+TRACE_EVENT(' "$mail" || ignore+=,PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE
 	# It says nothing where there is nothing.
-	said=$(cd "$src" && perl scripts/checkpatch.pl --strict --terse --ignore "$ignore" "$mail" || true)
+	said=$(cd "$src"; perl scripts/checkpatch.pl --strict --terse --ignore "$ignore" "$mail" || true)
 	total=$(sed -nE 's/.*total: ([0-9]+) errors, ([0-9]+) warnings, ([0-9]+) checks.*/\1\t\2\t\3/p' <<< "$said")
 	[ -n "$said" ] || total=$'0\t0\t0'
 	printf '%s\t%s\t%s\n' "$id" "${total:-unknown}" "$(maintainers "$id" "$mail")" >> "$out/checks"

@@ -5,8 +5,9 @@
 #
 #   series.sh SERIES[:NUMBER[-NUMBER]]...
 #
-# For each architecture, with what the kernel's own checks are: W=1, CLIPPY=1, and sparse if that
-# is new enough. A warning about what the series have fails. Runs in the sysroot.
+# For each architecture, with what the kernel's own checks are: W=1 and CLIPPY=1. Of the series
+# selftests, the tests are built, for this architecture. A warning about what the series have
+# fails. Runs in the sysroot.
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -60,10 +61,10 @@ build() { nice make -C "$src" "O=$dir/$1" "ARCH=$1" LLVM=1 CLIPPY=1 W=1 "-j$(npr
 wanted() {
 	cat "$VM_DIR/architectures/config"
 	[ "$1" != x86_64 ] || echo CONFIG_64BIT=y
-	printf '%s\n' CONFIG_SAMPLES=y CONFIG_MLX5_VFIO_PCI=m
+	echo CONFIG_MLX5_VFIO_PCI=m
 	# An option that another patch adds is none yet.
 	if [ -e "$src/drivers/vfio/rust/Kconfig" ]; then
-		echo CONFIG_VFIO_RUST=m
+		printf '%s\n' CONFIG_COMPILE_TEST=y CONFIG_VFIO_RUST=m
 	fi
 	if [ -e "$src/samples/vfio-rust/Kconfig" ]; then
 		echo CONFIG_SAMPLE_VFIO_RUST=m
@@ -76,23 +77,39 @@ wanted() {
 # modules: what is built beside the crates.
 modules() {
 	local folder
-	for folder in drivers/vfio/rust drivers/vfio/pci/mlx5 drivers/vfio/pci/mlx5_rust samples/vfio-rust; do
+	for folder in drivers/vfio samples/vfio-rust; do
 		[ ! -e "$src/$folder/Kconfig" ] || echo "$folder/"
 	done
 }
 
-# check SERIES:NUMBER ARCHITECTURE
-check() {
-	local objects=$dir/$2 log=$OUT/log/series-${1/:/-}-$2.log warnings folders words
+# selftests: with the headers of the source.
+selftests() {
+	local objects=$dir/selftests
+	rm -rf "$objects"
+	make -C "$src" "O=$objects/headers" "INSTALL_HDR_PATH=$src/usr" headers_install &&
+		make -C "$src/tools/testing/selftests" TARGETS=vfio FORCE_TARGETS=1 "O=$objects" "-j$(nproc)"
+}
+
+# compile SERIES:NUMBER ARCHITECTURE
+compile() {
+	local folders
+	if [[ $1 == selftests:* ]]; then
+		selftests
+		return
+	fi
 	mapfile -t folders < <(modules)
-	words=$(sed 's|^\./||' "$laid" | grep -v '/Makefile$\|Kconfig$' | paste -sd '|')
-	if ! {
-		wanted "$2" | configure "$objects" tools/testing/vm/architectures/config build "$2" &&
+	wanted "$2" | configure "$dir/$2" tools/testing/vm/architectures/config build "$2" &&
 		build "$2" prepare modules_prepare &&
 		# An object that is up to date would not warn.
-		rm -rf "${folders[@]/#/$objects/}" &&
+		rm -rf "${folders[@]/#/$dir/$2/}" &&
 		build "$2" "${folders[@]}"
-	} > "$log" 2>&1; then
+}
+
+# check SERIES:NUMBER ARCHITECTURE
+check() {
+	local log=$OUT/log/series-${1/:/-}-$2.log warnings words
+	words=$(sed 's|^\./||' "$laid" | grep -v '/Makefile$\|Kconfig$' | paste -sd '|')
+	if ! compile "$@" > "$log" 2>&1; then
 		echo "not ok $1 $2: see $log"
 		return 1
 	fi
@@ -123,7 +140,9 @@ for wanted in "$@"; do
 	esac
 	for ((number = first; number <= last; number++)); do
 		lay "$series:$number"
-		for architecture in ${ARCHITECTURES:-x86_64 arm64}; do
+		architectures=${ARCHITECTURES:-x86_64 arm64}
+		[ "$series" != selftests ] || architectures=x86_64
+		for architecture in $architectures; do
 			if check "$series:$number" "$architecture"; then
 				result "$series:$number" "$architecture" ok
 			else
