@@ -31,7 +31,7 @@ use std::{
 const ATTRIBUTES: &str = "\n#![";
 /// What a crate needs whose other modules come with later patches.
 const UNUSED: &str =
-    "\n// Until the rest of the crate is there.\n#![allow(dead_code, unused_imports)]";
+    "\n// Until the rest of the crate is there.\n#![allow(dead_code, unreachable_pub, unused_imports)]";
 
 /// Files that patches add, by their paths in the kernel.
 pub type Files = BTreeMap<String, String>;
