@@ -31,7 +31,7 @@ use std::{
 const ATTRIBUTES: &str = "\n#![";
 /// What a crate needs whose other modules come with later patches.
 const UNUSED: &str =
-    "\n// Until the rest of the crate is there.\n#![allow(dead_code, unreachable_pub, unused_imports)]";
+    "\n// Until the rest of the crate is there.\n#![allow(dead_code, unreachable_pub, unused_imports, unused_macros)]";
 
 /// Files that patches add, by their paths in the kernel.
 pub type Files = BTreeMap<String, String>;
@@ -90,20 +90,37 @@ pub fn files(top: &Path, manifest: &Manifest, chain: &[&Series], count: usize) -
         }
     }
     let present: BTreeSet<String> = files.keys().cloned().collect();
+    let mut incomplete = Vec::new();
     for (path, text) in &mut files {
         if path.ends_with(".rs") {
-            *text = without_absent(path, text, &present)?;
+            let whole = without_absent(path, text, &present)?;
+            if whole != *text {
+                incomplete.push(path.clone());
+                *text = whole;
+            }
+        }
+    }
+    for (path, text) in &mut files {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let is_in = |file: &String| file.starts_with(&format!("{folder}/"));
+        if is_crate(path) && incomplete.iter().any(is_in) {
+            *text = text.replacen(ATTRIBUTES, &format!("{UNUSED}{ATTRIBUTES}"), 1);
         }
     }
     Ok(files)
+}
+
+/// Whether a file is the first one of a crate.
+fn is_crate(path: &str) -> bool {
+    path.ends_with("/lib.rs") || path.ends_with("_main.rs")
 }
 
 /// The folder that the modules of a file are in.
 fn modules_of(path: &str) -> String {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     match name {
-        "lib.rs" | "mod.rs" => format!("{folder}/"),
-        name if name.ends_with("_main.rs") => format!("{folder}/"),
+        "mod.rs" => format!("{folder}/"),
+        _ if is_crate(path) => format!("{folder}/"),
         name => format!("{folder}/{}/", name.trim_end_matches(".rs")),
     }
 }
@@ -131,7 +148,6 @@ fn without_absent(path: &str, text: &str, present: &BTreeSet<String>) -> Result<
         return Ok(text.to_string());
     }
     let mut done = String::new();
-    let is_crate = path.ends_with("/lib.rs") || path.ends_with("_main.rs");
     for piece in imports::pieces(text).with_context(|| path.to_string())? {
         match piece {
             Piece::Text(text) => {
@@ -163,9 +179,6 @@ fn without_absent(path: &str, text: &str, present: &BTreeSet<String>) -> Result<
                 }
             }
         }
-    }
-    if is_crate {
-        done = done.replacen(ATTRIBUTES, &format!("{UNUSED}{ATTRIBUTES}"), 1);
     }
     Ok(done)
 }

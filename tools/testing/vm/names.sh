@@ -164,7 +164,7 @@ takes() {
 	fuzz) echo FUZZ INPUT ;;
 	scenario) echo KERNEL SCENARIO FAULT SEED ;;
 	# Those without an underscore that kbuild takes.
-	modules) echo KDIR ARCH C CC LLVM V W ;;
+	modules) echo KDIR ARCH C CC LLVM LOCALVERSION V W ;;
 	modules_install) echo KDIR V ;;
 	install) echo PREFIX DESTDIR ;;
 	series | check-series) echo AUTHOR SERIES ;;
