@@ -61,7 +61,7 @@ help:
 	@echo '                      architectures; SERIES=NAME: only that series'
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make debug            the same, by clang and with all checkers'
-	@echo 'make scenario KERNEL=stock|intree|bare|builtin|debug SCENARIO=...'
+	@echo 'make scenario KERNEL=stock|intree|bare|builtin|debug|fixed SCENARIO=...'
 	@echo '                      run one scenario in one test machine; FAULT=NAME: a fault of'
 	@echo '                      the C driver, for SCENARIO=c-driver'
 	@echo 'make list             show all scenarios'

@@ -130,6 +130,7 @@ series_tools_dir() { echo "$CACHE/series-tools-$(key "$(sysroot_dir)" "$SERIES_P
 series_dir() { echo "$CACHE/series-$(key "$(sources_dir)" "$VM_DIR/architectures/config")"; }
 debug_dir() { echo "$CACHE/debug-$(key "$(intree_dir)" "$VM_DIR/intree/debug" "$VM_DIR/debug.sh")"; }
 builtin_dir() { echo "$CACHE/builtin-$(key "$(intree_dir)" "$VM_DIR"/intree/{builtin,versions} "$VM_DIR/builtin.sh")"; }
+fixed_dir() { echo "$CACHE/fixed-$(key "$(intree_dir)" "$TOP"/tools/series/fixes/* "$VM_DIR/fixed.sh")"; }
 versions_dir() { echo "$CACHE/versions-$(key "$(intree_dir)" "$VM_DIR/architectures/config" "$VM_DIR/intree/versions")"; }
 consumer_dir() { echo "$CACHE/consumer-$(key "$(sysroot_dir)" "$CONSUMER_VERSION" "$CONSUMER_PACKAGES" "$VM_DIR"/{packages,consumer}.sh)"; }
 net_tools_dir() { echo "$CACHE/net-tools-$(key "$(sysroot_dir)" "$NET_TOOLS_PACKAGES" "$VM_DIR"/{packages,net-tools}.sh)"; }

@@ -14,6 +14,7 @@
 #   bare     the same without checkers: machines that measure
 #   builtin  the same with our driver in the image
 #   debug    test machines with our files in the kernel tree, and all checkers
+#   fixed    test machines as intree's, with the fixes for the C driver
 #   kunit-debug  our modules with their KUnit tests, for that kernel
 #   consumer the QEMU that uses VFs in a test machine
 #   fuzz     what is fuzzed
@@ -25,7 +26,7 @@
 #   mlx5-emu out/mlx5-emu.so
 #   series   what cuts the tree into series of patches
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma cargo-mutants tools deb packages mlx5-emu series'
+TARGETS='sources stock intree kunit bare builtin debug kunit-debug fixed consumer fuzz rdma cargo-mutants tools deb packages mlx5-emu series'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 # shellcheck source=tools/testing/vm/requirements.sh
@@ -111,13 +112,13 @@ needed() {
 }
 
 make_targets() {
-	if needed sources stock intree kunit bare builtin debug kunit-debug rdma series; then
+	if needed sources stock intree kunit bare builtin debug kunit-debug fixed rdma series; then
 		step sources "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
-	if needed stock intree kunit bare builtin debug kunit-debug mlx5-emu; then
+	if needed stock intree kunit bare builtin debug kunit-debug fixed mlx5-emu; then
 		step qemu_headers "QEMU's device headers" "30 s" locked qemu-headers "$enter" "$VM_DIR/qemu-headers.sh"
 	fi
-	if needed stock intree kunit bare builtin debug kunit-debug; then
+	if needed stock intree kunit bare builtin debug kunit-debug fixed; then
 		build "the emulated HCA" "30 s" emu
 		build "vfio-mig, and the program in test machines" "1 min" guest
 		step net_tools "ethtool, ip and tc for test machines" "10 s" locked net-tools "$enter" "$VM_DIR/net-tools.sh"
@@ -129,7 +130,7 @@ make_targets() {
 			locked bitmaps "$enter" "$VM_DIR/bitmaps.sh"
 		build "our module for the stock kernel" "30 s" module
 	fi
-	if needed intree kunit bare builtin debug kunit-debug; then
+	if needed intree kunit bare builtin debug kunit-debug fixed; then
 		step intree "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
 	fi
 	if needed kunit; then
@@ -146,6 +147,9 @@ make_targets() {
 	fi
 	if needed kunit-debug; then
 		build "our modules with their KUnit tests, for that" "1 min" kunit-debug
+	fi
+	if needed fixed; then
+		step fixed "fixes for the C driver" "1 min" locked intree "$enter" "$VM_DIR/fixed.sh"
 	fi
 	if needed intree debug; then
 		step selftests "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"

@@ -29,6 +29,7 @@ exec "$VM_DIR/enter.sh" env "VM_TOP=$TOP" "VM_PLAIN_TOP=$PLAIN_TOP" \
 	"VM_STOCK_C_DRIVER=$(stock_dir)/mlx5" "VM_BITMAPS=$(bitmaps_dir)" \
 	"VM_INTREE=$(intree_dir)/objects" "VM_BARE=$(bare_dir)/objects" \
 	"VM_BUILTIN=$(builtin_dir)/objects" "VM_DEBUG=$(debug_dir)/objects" \
+	"VM_FIXED=$(fixed_dir)" \
 	"VM_SELFTESTS=$(selftests_dir)" "VM_CONSUMER=$(consumer_dir)" \
 	"VM_RDMA=$(rdma_dir)" "VM_NET_TOOLS=$(net_tools_dir)" \
 	"VM_FUZZ=$(fuzz_dir)" "VM_CARGO_MUTANTS=$(cargo_mutants_dir)" \

@@ -136,7 +136,7 @@ pub fn image(kernel: Kernel, paths: &Paths) -> PathBuf {
             .join("usr/lib/modules")
             .join(&paths.stock_release)
             .join("vmlinuz"),
-        Kernel::Intree => paths.intree.join(BZIMAGE),
+        Kernel::Intree | Kernel::Fixed => paths.intree.join(BZIMAGE),
         Kernel::Bare => paths.bare.join(BZIMAGE),
         Kernel::Builtin => paths.builtin.join(BZIMAGE),
         Kernel::Debug => paths.debug.join(BZIMAGE),
@@ -160,6 +160,11 @@ fn files(kernel: Kernel, paths: &Paths) -> Result<BTreeMap<String, PathBuf>> {
         Kernel::Bare => find_modules(&paths.bare, &mut files)?,
         Kernel::Builtin => find_modules(&paths.builtin, &mut files)?,
         Kernel::Debug => find_modules(&paths.debug, &mut files)?,
+        Kernel::Fixed => {
+            find_modules(&paths.intree, &mut files)?;
+            // These take the place of the others.
+            find_modules(&paths.fixed, &mut files)?;
+        }
     }
     if let Some(modules) = &paths.modules {
         find_modules(&modules.join(kernel.name()), &mut files)?;

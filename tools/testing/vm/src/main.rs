@@ -173,7 +173,7 @@ enum Command {
     BenchTable,
     /// One scenario in one machine.
     Scenario {
-        /// The kernel: stock, intree, bare, builtin or debug.
+        /// The kernel: stock, intree, bare, builtin, debug or fixed.
         #[arg(long)]
         kernel: Kernel,
         /// Which scenario.

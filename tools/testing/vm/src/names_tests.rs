@@ -267,7 +267,7 @@ fn bash_completes_targets_variables_and_names() {
         ),
         (
             &["make", "scenario", "KERNEL", "="],
-            &["stock", "intree", "bare", "builtin", "debug"],
+            &["stock", "intree", "bare", "builtin", "debug", "fixed"],
         ),
         (
             &["make", "scenario", "KERNEL", "=", "stock", "SC"],

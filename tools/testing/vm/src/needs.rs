@@ -30,6 +30,8 @@ pub enum Need {
     Debug,
     /// Our modules with their KUnit tests, for that kernel.
     KunitDebug,
+    /// Machines with the in-tree kernel and fixes for the C driver.
+    Fixed,
     /// The QEMU that uses VFs in a machine.
     Consumer,
     /// What is fuzzed.
@@ -54,6 +56,7 @@ impl Need {
             Self::Builtin => "builtin",
             Self::Debug => "debug",
             Self::KunitDebug => "kunit-debug",
+            Self::Fixed => "fixed",
             Self::Consumer => "consumer",
             Self::Fuzz => "fuzz",
             Self::Rdma => "rdma",
@@ -71,6 +74,7 @@ impl From<Kernel> for Need {
             Kernel::Bare => Self::Bare,
             Kernel::Builtin => Self::Builtin,
             Kernel::Debug => Self::Debug,
+            Kernel::Fixed => Self::Fixed,
         }
     }
 }

@@ -53,6 +53,9 @@ pub struct Paths {
     /// Objects of the in-tree kernel with all checkers.
     #[arg(long, env = "VM_DEBUG")]
     pub debug: PathBuf,
+    /// Modules with the fixes for the C driver, for the in-tree kernel.
+    #[arg(long, env = "VM_FIXED")]
+    pub fixed: PathBuf,
     /// The kernel's VFIO selftests.
     #[arg(long, env = "VM_SELFTESTS")]
     pub selftests: PathBuf,

@@ -18,16 +18,20 @@ pub enum Kernel {
     Builtin,
     /// As [`Self::Intree`], with all checkers that C and Rust have: for `make check-all`.
     Debug,
+    /// As [`Self::Intree`], with the fixes for the C driver: for the scenarios that show its
+    /// faults.
+    Fixed,
 }
 
 impl Kernel {
     /// All.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Stock,
         Self::Intree,
         Self::Bare,
         Self::Builtin,
         Self::Debug,
+        Self::Fixed,
     ];
     /// Those of `make check`.
     pub const BOTH: [Self; 2] = [Self::Stock, Self::Intree];
@@ -40,12 +44,13 @@ impl Kernel {
             Self::Bare => "bare",
             Self::Builtin => "builtin",
             Self::Debug => "debug",
+            Self::Fixed => "fixed",
         }
     }
 
     /// Whether it has checkers, which take their time.
     pub const fn has_checkers(self) -> bool {
-        matches!(self, Self::Intree | Self::Debug)
+        matches!(self, Self::Intree | Self::Debug | Self::Fixed)
     }
 
     /// How many times as long as with other kernels a machine may run, and be silent.

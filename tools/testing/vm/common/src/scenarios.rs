@@ -10,6 +10,7 @@ use crate::kernel::Kernel::{
     Bare,
     Builtin,
     Debug,
+    Fixed,
     Intree,
     Stock, //
 };
@@ -413,10 +414,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "c-driver",
         about: "a fault of the C driver, chosen by ``FAULT=``: fails, or ends the machine, as \
-                long as the driver has it",
+                long as the driver has it; all of them, with the fixes",
         suite: Suite::Scenario,
         // The stock kernel has no dirty bitmaps.
-        kernels: &[Intree, Debug],
+        kernels: &[Intree, Debug, Fixed],
         seconds: 30,
         machine: Machine {
             // Memory that is used after it was freed has lost what was in it.
@@ -428,7 +429,7 @@ pub const ALL: &[Scenario] = &[
         name: "c-driver-bounced",
         about: "``c-driver``, with bounce buffers for all DMA",
         suite: Suite::Scenario,
-        kernels: &[Intree, Debug],
+        kernels: &[Intree, Debug, Fixed],
         seconds: 30,
         machine: Machine {
             parameters: "iommu=pt swiotlb=force",
