@@ -25,6 +25,11 @@ pub fn c_driver_bugs() -> String {
     page("c-driver-bugs.rst")
 }
 
+/// The table of fixes for the C driver, which is no page.
+pub fn fixes() -> String {
+    page("../../../tools/series/fixes/series.toml")
+}
+
 /// A table with names in its first column.
 #[derive(Debug)]
 pub struct Table {

@@ -707,6 +707,13 @@ impl MissingMemory {
         File::from(self.uffd.try_clone()?).read_exact(&mut [0; 32])
     }
 
+    /// Has each access to it fail.
+    pub fn forbid(&self) -> io::Result<()> {
+        let at = self.addr as *mut libc::c_void;
+        // SAFETY: A page of our mapping, to which nobody has a reference.
+        check(unsafe { libc::mprotect(at, PAGE, libc::PROT_NONE) })
+    }
+
     /// Resolves the fault: the page is there, with zeroes.
     pub fn resolve_fault(&self) -> io::Result<()> {
         self.ioctl(UFFDIO_ZEROPAGE, [self.addr as u64, PAGE as u64, 0, 0])

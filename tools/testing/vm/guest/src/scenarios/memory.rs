@@ -420,7 +420,10 @@ pub(super) fn out_of_memory(site: &Site, name: &str) -> Result<()> {
     let session = kind(name)?;
     let stream = stream_of(site)?;
     let size = stream.len() as u64;
+    // What is allocated once, is now.
     session(&Device::open(site.vf)?, &stream)?;
+    // As is what a first process in a control group takes.
+    limited(site, session, &stream, size / 2)?;
     let before = stable_free()?;
     for _ in 0..SESSIONS {
         limited(site, session, &stream, size / 2)?;

@@ -48,7 +48,8 @@ fn held(site: &Site, opcode: u16, session: impl FnOnce(&Device) -> Result<()>) -
     faults.arm(Fault::held(opcode).about(fault::vhca(site.vf)?))?;
     session(&device)?;
     faults.wait_for_held(1)?;
-    device.set_state(State::STOP)?;
+    // After a LOAD that has failed, that fails, too.
+    outcome(device.set_state(State::STOP));
     faults.release()?;
     faults.wait_for_held(0)
 }
@@ -74,8 +75,22 @@ pub(super) fn load(site: &Site) -> Result<()> {
     })
 }
 
-/// A report of dirty pages, whose messages come when it was given up: the next report that
-/// succeeds has all pages.
+/// SUSPEND_VHCA. The state does not say that the VF runs, which it soon does not.
+pub(super) fn suspend(site: &Site) -> Result<()> {
+    let faults = Faults::open()?;
+    let device = Device::open(site.vf)?;
+    faults.arm(Fault::held(opcode::SUSPEND_VHCA).about(fault::vhca(site.vf)?))?;
+    let stopped = outcome(device.set_state(State::RUNNING_P2P));
+    ensure!(stopped == "ETIMEDOUT", "RUNNING to RUNNING_P2P: {stopped}");
+    let state = device.state()?;
+    faults.release()?;
+    faults.wait_for_held(0)?;
+    ensure!(state == State::ERROR, "the state is {state}");
+    Ok(())
+}
+
+/// A report of dirty pages, whose messages come when it was given up: the next report has all
+/// pages, or says that tracking has failed.
 pub(super) fn report(site: &Site) -> Result<()> {
     let faults = Faults::open()?;
     let vf = dirty::tracked(site)?;
@@ -86,6 +101,9 @@ pub(super) fn report(site: &Site) -> Result<()> {
     faults.release()?;
     faults.wait_for_held(0)?;
     written.extend(dirty::scatter(&vf, 10)?);
+    if outcome(dirty::pages_of(vf.device(), ALL)) == "EIO" {
+        return dirty::works_again(&vf);
+    }
     let reported = dirty::pages(vf.device(), ALL, PAGE)?;
     let missing = written.difference(&reported).count();
     ensure!(

@@ -54,6 +54,22 @@ fn ends(mut has_ended: impl FnMut() -> Result<bool>) -> Result<bool> {
     Ok(false)
 }
 
+/// The PF can be reloaded while a call waits for memory.
+fn reload_beside<T: Send>(memory: &MissingMemory, call: impl FnOnce() -> T + Send) -> Result<()> {
+    thread::scope(|scope| {
+        let call = scope.spawn(call);
+        memory.wait_for_fault()?;
+        let reload = scope.spawn(|| Pf::find()?.reload());
+        let ended = ends(|| Ok(reload.is_finished()));
+        // Else neither of them would end.
+        memory.resolve_fault()?;
+        let _ = call.join();
+        reload.join().ok().context("a thread panicked")??;
+        ensure!(ended?, "the reload of the PF has waited for the memory");
+        Ok(())
+    })
+}
+
 /// A process that reads into memory which is missing: the PF can be reloaded all the same.
 pub(super) fn reader_without_memory(site: &Site) -> Result<()> {
     let memory = MissingMemory::new()?;
@@ -61,18 +77,15 @@ pub(super) fn reader_without_memory(site: &Site) -> Result<()> {
     let file = device.begin(State::STOP_COPY)?;
     let ready = uapi::poll(file.as_fd(), libc::POLLIN, -1)?;
     ensure!(ready == libc::POLLIN, "there is nothing to read");
-    thread::scope(|scope| {
-        let reader = scope.spawn(|| sys::read_raw(&file, memory.addr(), HEADER));
-        memory.wait_for_fault()?;
-        let reload = scope.spawn(|| Pf::find()?.reload());
-        let ended = ends(|| Ok(reload.is_finished()));
-        // Else neither of them would end.
-        memory.resolve_fault()?;
-        let _ = reader.join();
-        reload.join().ok().context("a thread panicked")??;
-        ensure!(ended?, "the reload of the PF has waited for the reader");
-        Ok(())
-    })
+    reload_beside(&memory, || sys::read_raw(&file, memory.addr(), HEADER))
+}
+
+/// A process that writes from memory which is missing: the PF can be reloaded all the same.
+pub(super) fn writer_without_memory(site: &Site) -> Result<()> {
+    let memory = MissingMemory::new()?;
+    let device = Device::open(site.vf)?;
+    let file = device.begin(State::RESUMING)?;
+    reload_beside(&memory, || sys::write_raw(&file, memory.addr(), HEADER))
 }
 
 /// A process that waits for a report which does not come: it can be killed. If it cannot, a
