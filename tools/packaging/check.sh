@@ -229,8 +229,9 @@ by_make() {
 	make -C "$TOP" install "DESTDIR=$work/tree"
 	"$work/tree/usr/local/sbin/vfio-mig" --version
 	test -s "$work/tree/usr/local/share/man/man8/vfio-mig.8"
-	ls "$work/tree/lib/modules/$STOCK_RELEASE/updates/drivers/vfio/rust/vfio_rust.ko" \
-		"$work/tree/lib/modules/$STOCK_RELEASE/updates/drivers/vfio/pci/mlx5_rust/mlx5_vfio_pci_rust.ko"
+	# Kbuild compresses them if the kernel's are compressed.
+	ls "$work/tree/lib/modules/$STOCK_RELEASE/updates/drivers/vfio/rust/vfio_rust.ko"* \
+		"$work/tree/lib/modules/$STOCK_RELEASE/updates/drivers/vfio/pci/mlx5_rust/mlx5_vfio_pci_rust.ko"*
 }
 ok "make modules_install and make install put them below a folder" by_make
 rm -rf "$VM_ROOT" "$work"
