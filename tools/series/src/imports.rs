@@ -280,10 +280,11 @@ mod tests {
 
     #[test]
     fn examples_and_indents_are_kept() {
-        let example: String = STYLE
+        let lines: Vec<_> = STYLE
             .lines()
-            .map(|line| format!("    /// {line}\n"))
+            .map(|line| format!("    /// {line}"))
             .collect();
+        let example = lines.join("\n") + "\n";
         assert!(imports(&example).is_example());
         assert_eq!(imports(&example).text(), example);
         let hidden = "/// # use kernel::prelude::*;\n";
