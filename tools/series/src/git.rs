@@ -5,6 +5,7 @@
 
 use crate::{
     manifest::{
+        self,
         Manifest,
         Patch,
         Series, //
@@ -103,12 +104,7 @@ pub fn write_tree(
     to: &Path,
 ) -> Result<()> {
     begin(to, source, chain)?;
-    for (i, series) in chain.iter().enumerate() {
-        let count = if i + 1 == chain.len() {
-            count
-        } else {
-            series.patches.len()
-        };
+    for (series, count) in manifest::counted(chain, count) {
         for patch in &series.patches[..count] {
             change(to, patch, AUTHOR)?;
         }

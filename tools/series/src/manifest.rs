@@ -199,6 +199,18 @@ impl Series {
     }
 }
 
+/// The series of a chain, each with how many of its patches there are after the first `count` of
+/// the last one: all of the others.
+pub fn counted<'a>(
+    chain: &'a [&'a Series],
+    count: usize,
+) -> impl Iterator<Item = (&'a Series, usize)> {
+    chain.iter().enumerate().map(move |(i, series)| {
+        let is_last = i + 1 == chain.len();
+        (*series, if is_last { count } else { series.patches.len() })
+    })
+}
+
 impl Manifest {
     /// Reads all series that are in folders of `folder`.
     pub fn read(folder: &Path) -> Result<Self> {

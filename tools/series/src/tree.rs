@@ -9,6 +9,7 @@ use crate::{
         Piece, //
     },
     manifest::{
+        self,
         Manifest,
         Series, //
     },
@@ -74,11 +75,7 @@ fn texts(top: &Path, series: &Series, count: usize) -> Result<Files> {
 /// series of `chain`, and all of the others.
 pub fn files(top: &Path, manifest: &Manifest, chain: &[&Series], count: usize) -> Result<Files> {
     let mut files = Files::new();
-    for (i, series) in chain.iter().enumerate() {
-        let count = match i + 1 == chain.len() {
-            true => count,
-            false => series.patches.len(),
-        };
+    for (series, count) in manifest::counted(chain, count) {
         let texts = texts(top, series, count)?;
         for entry in series.patches[..count]
             .iter()

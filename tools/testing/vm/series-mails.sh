@@ -52,5 +52,4 @@ while read -r id name _; do
 		printf '%s (%s):\n%s\n' "$id" "$name" "$said"
 	fi
 done < <("$CACHE/build/patch-series" --top "$PLAIN_TOP" list)
-cat "$out/checks"
 [ -z "$bad" ] || exit 1

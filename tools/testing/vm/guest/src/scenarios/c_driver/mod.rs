@@ -45,6 +45,10 @@ use vm_common::{
     names, //
 };
 
+/// `MLX5_CMD_STAT_BAD_PARAM_ERR`: a refusal from which the driver does not conclude that
+/// firmware has lost track of the device.
+const BAD_PARAM: u8 = 0x3;
+
 /// The scenarios that are here.
 pub const SCENARIOS: &[NamedRun] = &[
     ("c-driver", |results| run(results, "c-driver")),

@@ -2,6 +2,7 @@
 
 //! Sessions in PRE_COPY: what they say, and how they are left.
 
+use super::BAD_PARAM;
 use crate::{
     fault::{
         self,
@@ -44,8 +45,6 @@ use vfio_mig::{
     },
 };
 
-/// `MLX5_CMD_STAT_BAD_PARAM_ERR`.
-const BAD_PARAM: u8 = 0x3;
 /// Bytes of a state of which only the expected size is known: its record.
 const SIZE_RECORD: u64 = 24;
 

@@ -2,6 +2,7 @@
 
 //! Sessions that end: by a reload of the PF, a reset, an unbind or a SAVE that fails.
 
+use super::BAD_PARAM;
 use crate::{
     fault::{
         self,
@@ -50,9 +51,6 @@ use vfio_mig::{
     },
 };
 
-/// `MLX5_CMD_STAT_BAD_PARAM_ERR`: a refusal from which the driver does not conclude that
-/// firmware has lost track of the device.
-const BAD_PARAM: u8 = 0x3;
 /// Long enough for a command to be under way.
 const SHORT: Duration = Duration::from_millis(300);
 
