@@ -265,4 +265,26 @@ impl Manifest {
         chain.reverse();
         Ok(chain)
     }
+
+    /// The series that apply to the end of `chain`, or to one that does, in order.
+    pub fn after<'a>(&'a self, chain: &[&Series]) -> Vec<&'a Series> {
+        let mut names: BTreeSet<&str> = chain
+            .last()
+            .map(|last| last.name.as_str())
+            .into_iter()
+            .collect();
+        let mut after = Vec::new();
+        // Each comes after its base.
+        for series in &self.series {
+            if series
+                .base
+                .as_deref()
+                .is_some_and(|base| names.contains(base))
+            {
+                names.insert(&series.name);
+                after.push(series);
+            }
+        }
+        after
+    }
 }

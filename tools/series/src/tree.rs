@@ -37,19 +37,29 @@ const UNUSED: &str =
 /// Files that patches add, by their paths in the kernel.
 pub type Files = BTreeMap<String, String>;
 
-/// The texts of all files of a series, without what the patches after the first `count` add to
-/// them. By their paths in this tree.
-fn texts(top: &Path, series: &Series, count: usize) -> Result<Files> {
+/// The texts of all files of `chain`, and of the series that apply to it, without what patches add
+/// to them that come after the first `count` of its last series. By their paths in this tree.
+fn texts(top: &Path, manifest: &Manifest, chain: &[&Series], count: usize) -> Result<Files> {
+    let after = manifest.after(chain);
     let mut texts = Files::new();
-    for entry in series.patches.iter().flat_map(|patch| &patch.files) {
+    let all = chain.iter().chain(&after);
+    for entry in all
+        .flat_map(|series| &series.patches)
+        .flat_map(|patch| &patch.files)
+    {
         let path = top.join(entry.from());
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         texts.insert(entry.from().to_string(), text);
     }
-    let later = series.patches[count..].iter().rev();
-    let diffs: Vec<_> = later
-        .filter_map(|patch| Some((&patch.name, patch.without.as_ref()?)))
+    let counted = manifest::counted(chain, count).chain(after.iter().map(|series| (*series, 0)));
+    let later = counted.flat_map(|(series, count)| {
+        let patches = series.patches[count..].iter();
+        patches.map(move |patch| (series, patch))
+    });
+    let mut diffs: Vec<_> = later
+        .filter_map(|(series, patch)| Some((series, patch, patch.without.as_ref()?)))
         .collect();
+    diffs.reverse();
     if diffs.is_empty() {
         return Ok(texts);
     }
@@ -57,11 +67,11 @@ fn texts(top: &Path, series: &Series, count: usize) -> Result<Files> {
     for (path, text) in &texts {
         git::put(folder.path(), path, text)?;
     }
-    for (name, diff) in diffs {
+    for (series, patch, diff) in diffs {
         git::apply(folder.path(), diff).with_context(|| {
             format!(
-                "the tree has changed where {}/{name} adds to it: adapt its diff",
-                series.name
+                "the tree has changed where {}/{} adds to it: adapt its diff",
+                series.name, patch.name
             )
         })?;
     }
@@ -75,8 +85,8 @@ fn texts(top: &Path, series: &Series, count: usize) -> Result<Files> {
 /// series of `chain`, and all of the others.
 pub fn files(top: &Path, manifest: &Manifest, chain: &[&Series], count: usize) -> Result<Files> {
     let mut files = Files::new();
+    let texts = texts(top, manifest, chain, count)?;
     for (series, count) in manifest::counted(chain, count) {
-        let texts = texts(top, series, count)?;
         for entry in series.patches[..count]
             .iter()
             .flat_map(|patch| &patch.files)
