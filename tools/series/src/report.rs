@@ -4,6 +4,7 @@
 
 use crate::manifest::Manifest;
 use anyhow::{
+    ensure,
     Context,
     Result, //
 };
@@ -37,6 +38,8 @@ struct Found {
 struct SeriesFound {
     name: String,
     title: String,
+    /// Whether all is well after the last patch, for each kind of check of that.
+    tip: BTreeMap<String, bool>,
     patches: Vec<Found>,
 }
 
@@ -45,6 +48,20 @@ fn fields(path: &Path) -> Vec<Vec<String>> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let line = |line: &str| line.split('\t').map(str::to_string).collect();
     text.lines().map(line).collect()
+}
+
+/// What lines say whose second field is the name of a check, and the third one its result.
+fn passed<'a>(lines: impl Iterator<Item = &'a Vec<String>>) -> BTreeMap<String, bool> {
+    lines
+        .map(|line| (line[1].clone(), line[2] == "ok"))
+        .collect()
+}
+
+/// The same for people.
+fn listed(checks: &BTreeMap<String, bool>) -> String {
+    let one =
+        |(name, ok): (&String, &bool)| format!("{name} {}", if *ok { "ok" } else { "FAILED" });
+    checks.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 impl Found {
@@ -56,11 +73,6 @@ impl Found {
 
     fn line(&self, series: &str) -> String {
         let number = |number: Option<u32>| number.map_or("?".to_string(), |n| n.to_string());
-        let builds: Vec<_> = self
-            .builds
-            .iter()
-            .map(|(name, ok)| format!("{name} {}", if *ok { "ok" } else { "FAILED" }))
-            .collect();
         format!(
             "{:10} {:3}  {:7} {:>6} {:>8}  {:24} {}",
             series,
@@ -68,7 +80,7 @@ impl Found {
             if self.applies { "yes" } else { "NO" },
             number(self.checkpatch_errors),
             number(self.checkpatch_warnings),
-            builds.join(", "),
+            listed(&self.builds),
             self.subject
         )
     }
@@ -76,10 +88,8 @@ impl Found {
 
 /// Writes the report of what is in `folder`, and prints a table. Fails if something is wrong.
 pub fn write(manifest: &Manifest, folder: &Path) -> Result<()> {
-    let (checks, builds) = (
-        fields(&folder.join("checks")),
-        fields(&folder.join("builds")),
-    );
+    let read = |name: &str| fields(&folder.join(name));
+    let (checks, builds, tips) = (read("checks"), read("builds"), read("tips"));
     let mut all = Vec::new();
     for series in &manifest.series {
         let mut patches = Vec::new();
@@ -97,18 +107,20 @@ pub fn write(manifest: &Manifest, folder: &Path) -> Result<()> {
                 subject: patch.message.subject.clone(),
                 // Mails are checked once all of them apply.
                 applies: check.is_some(),
-                builds: builds
-                    .map(|line| (line[1].clone(), line[2] == "ok"))
-                    .collect(),
+                builds: passed(builds),
                 checkpatch_errors: number(1),
                 checkpatch_warnings: sum(number(2), number(3)),
                 maintainers: number(4),
                 tests: patch.tests.clone(),
             });
         }
+        let tips = tips
+            .iter()
+            .filter(|line| line[0] == series.name && line.len() == 3);
         all.push(SeriesFound {
             name: series.name.clone(),
             title: series.title.clone(),
+            tip: passed(tips),
             patches,
         });
     }
@@ -117,15 +129,23 @@ pub fn write(manifest: &Manifest, folder: &Path) -> Result<()> {
     fs::write(&path, json).with_context(|| path.display().to_string())?;
 
     println!("series       no  applies errors warnings  builds                   subject");
-    let mut bad = 0;
+    let (mut bad, mut bad_tips) = (0, 0);
     for series in &all {
         for patch in &series.patches {
             println!("{}", patch.line(&series.name));
             bad += usize::from(!patch.is_good());
         }
+        if !series.tip.is_empty() {
+            println!("{:10} end  {}", series.name, listed(&series.tip));
+        }
+        bad_tips += series.tip.values().filter(|ok| !**ok).count();
     }
     println!("The mails are in {}", folder.display());
-    anyhow::ensure!(bad == 0, "{bad} patches are not as they should be");
+    ensure!(bad == 0, "{bad} patches are not as they should be");
+    ensure!(
+        bad_tips == 0,
+        "{bad_tips} checks of what a series leaves have failed"
+    );
     Ok(())
 }
 

@@ -12,35 +12,18 @@ set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 
-kernel=$(sources_dir)/$INTREE_SOURCE
+# shellcheck source=tools/testing/vm/docs.sh
+. "$VM_DIR/docs.sh"
+
 docs=$PLAIN_TOP/out/docs
 tree=$docs/tree
 html=$docs/html
-locked sphinx "$VM_DIR/sphinx.sh"
-
-# A tree of links to the kernel's source: that is not to be written to.
 rm -rf "$docs"
-mkdir -p "$tree"
-ln -s "$kernel"/* "$tree"
-rm "$tree/Documentation" "$tree/include" "$tree/samples" "$tree/tools"
-cp -rs "$kernel/include" "$tree"
-cp -r "$TOP/include" "$tree"
-mkdir "$tree/samples"
-ln -s "$kernel"/samples/* "$PLAIN_TOP/samples/vfio-rust" "$tree/samples"
-# A page shows a table of ours.
-mkdir "$tree/tools"
-ln -s "$kernel"/tools/* "$tree/tools"
-rm "$tree/tools/testing"
-mkdir "$tree/tools/testing"
-ln -s "$PLAIN_TOP/tools/testing/vm" "$tree/tools/testing"
-
+docs_tree "$tree" "$PLAIN_TOP"
 pages=$tree/Documentation
 if [ "${1:-}" = --whole ]; then
+	rm -r "$pages"
 	cp -r "$kernel/Documentation" "$tree"
-else
-	mkdir "$pages"
-	cp -r "$kernel"/Documentation/{Makefile,.renames.txt,conf.py,docutils.conf,index.rst} \
-		"$kernel"/Documentation/{images,sphinx,sphinx-static} "$pages"
 fi
 # lay INDEX NEIGHBOUR: our folder into the table of contents of INDEX, as a patch of the
 # kernel's tree would.
@@ -59,10 +42,7 @@ bad=userspace-api/vfio-rust/with-mistakes
 printf '%s\n' Mistakes ==== > "$pages/$bad.rst"
 
 log=$OUT/log/htmldocs
-make -C "$tree" htmldocs "SPHINXBUILD=$(sphinx_dir)/bin/sphinx-build" "BUILDDIR=$html" > "$log" 2>&1 || {
-	tail -n 20 "$log"
-	die "htmldocs has failed"
-}
+html_docs "$tree" "$html" "$log"
 found=$(grep -c "$bad.rst.*: WARNING: " "$log" || true)
 [ "$found" = 2 ] || die "htmldocs has warned $found times of a page with 2 mistakes"
 rm "$pages/$bad.rst" "$html/$bad.html"
@@ -75,9 +55,8 @@ status=0
 	-none -Wall -Werror $headers) || status=1
 
 # Ours are pages, and the headers that they take comments from.
-for ours in vfio-rust/ $headers; do
-	! grep "$ours.*: \(WARNING\|ERROR\|CRITICAL\): " "$log" | grep -v "$bad.rst" || status=1
-done
+# shellcheck disable=SC2086 # a list of words
+! warnings_of_docs "$log" vfio-rust/ $headers | grep -v "$bad.rst" || status=1
 while read -r page; do
 	if [ ! -e "$html/${page%.rst}.html" ]; then
 		echo "$page has not been built"

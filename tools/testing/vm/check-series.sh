@@ -27,11 +27,13 @@ rm -rf "$OUT/series"
 mkdir -p "$OUT/series"
 status=0
 mapfile -t folders < <(our_folders)
-"$enter" "$CACHE/build/patch-series" --top "$PLAIN_TOP" covers "${folders[@]}" include
+"$enter" "$CACHE/build/patch-series" --top "$PLAIN_TOP" covers "${folders[@]}" include \
+	Documentation/driver-api/vfio-rust
 "$enter" "$VM_DIR/series-mails.sh" "$AUTHOR" || status=$?
 if [ "${1:-}" != mails ]; then
 	mapfile -t series < <("$VM_DIR/names.sh" SERIES | grep -F -e "${SERIES:-}")
 	"$enter" "$VM_DIR/series.sh" "${series[@]}" || status=$?
+	"$enter" "$VM_DIR/series-docs.sh" "${series[@]}" || status=$?
 fi
 "$enter" "$CACHE/build/patch-series" --top "$PLAIN_TOP" report "$OUT/series" || status=$?
 exit "$status"
