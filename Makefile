@@ -57,8 +57,8 @@ help:
 	@echo '                      out/mlx5-emu.so, and show how to use it'
 	@echo 'make series           cut this tree into series of patches for the kernel'"'"'s maintainers,'
 	@echo '                      in out/series, by AUTHOR="NAME <ADDRESS>", or the one that git knows'
-	@echo 'make check-series     the same, and build the kernel after each patch, for two'
-	@echo '                      architectures; SERIES=NAME: only that series'
+	@echo 'make check-series     the same, build the kernel after each patch, for two architectures,'
+	@echo '                      and boot what each series leaves; SERIES=NAME: only that series'
 	@echo 'make intree           build Linux with the driver in its tree'
 	@echo 'make debug            the same, by clang and with all checkers'
 	@echo 'make scenario KERNEL=stock|intree|bare|builtin|debug|fixed SCENARIO=...'
@@ -156,7 +156,7 @@ series:
 
 check-series:
 	@$(VM)/names.sh judge $@
-	@$(VM)/prepare.sh series
+	@$(VM)/prepare.sh series series-boot fixed
 	@$(VM)/check-series.sh
 
 intree:

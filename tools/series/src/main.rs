@@ -64,6 +64,11 @@ enum What {
         #[arg(long, value_name = "FOLDER")]
         out: PathBuf,
     },
+    /// The tests of a series, each as KERNEL-SCENARIO:TEST.
+    Tests {
+        /// Its name.
+        series: String,
+    },
     /// Put together what was found of each patch: report.json in the folder, and a table.
     Report {
         /// Where the results are.
@@ -135,6 +140,12 @@ fn run(arguments: Arguments) -> Result<()> {
             }
             fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
             git::write_tree(&top, &manifest, &chain, count, &source, &out)?;
+        }
+        What::Tests { series } => {
+            let series = *manifest.chain(&series)?.last().context("no series")?;
+            for test in series.patches.iter().flat_map(|patch| &patch.tests) {
+                println!("{test}");
+            }
         }
         What::Report { folder } => report::write(&manifest, &folder)?,
         What::Write {

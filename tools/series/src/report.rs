@@ -15,6 +15,33 @@ use std::{
     path::Path, //
 };
 
+/// A test that fails before a patch and passes after it. None: it was not run.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct TestFound {
+    name: String,
+    fails_before: Option<bool>,
+    passes_after: Option<bool>,
+}
+
+impl TestFound {
+    fn new(name: &str, lines: &[Vec<String>]) -> Self {
+        let line = lines.iter().find(|line| line[0] == name && line.len() == 3);
+        let is = |field: usize, word: &str| match line?[field].as_str() {
+            "unknown" => None,
+            found => Some(found == word),
+        };
+        Self {
+            name: name.to_string(),
+            fails_before: is(1, "fails"),
+            passes_after: is(2, "passes"),
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        self.fails_before != Some(false) && self.passes_after != Some(false)
+    }
+}
+
 /// A patch.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Found {
@@ -31,7 +58,7 @@ struct Found {
     /// How many people and lists get_maintainer.pl names.
     maintainers: Option<u32>,
     /// Tests that fail before it and pass after it.
-    tests: Vec<String>,
+    tests: Vec<TestFound>,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,7 +95,8 @@ impl Found {
     fn is_good(&self) -> bool {
         let clean = self.checkpatch_errors == Some(0) && self.checkpatch_warnings == Some(0);
         let known = self.maintainers.is_some_and(|count| count > 0);
-        self.applies && clean && known && self.builds.values().all(|ok| *ok)
+        let tested = self.tests.iter().all(TestFound::is_good);
+        self.applies && clean && known && tested && self.builds.values().all(|ok| *ok)
     }
 
     fn line(&self, series: &str) -> String {
@@ -90,6 +118,7 @@ impl Found {
 pub fn write(manifest: &Manifest, folder: &Path) -> Result<()> {
     let read = |name: &str| fields(&folder.join(name));
     let (checks, builds, tips) = (read("checks"), read("builds"), read("tips"));
+    let tests = read("tests");
     let mut all = Vec::new();
     for series in &manifest.series {
         let mut patches = Vec::new();
@@ -111,7 +140,11 @@ pub fn write(manifest: &Manifest, folder: &Path) -> Result<()> {
                 checkpatch_errors: number(1),
                 checkpatch_warnings: sum(number(2), number(3)),
                 maintainers: number(4),
-                tests: patch.tests.clone(),
+                tests: patch
+                    .tests
+                    .iter()
+                    .map(|name| TestFound::new(name, &tests))
+                    .collect(),
             });
         }
         let tips = tips
@@ -152,6 +185,18 @@ pub fn write(manifest: &Manifest, folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_test_fails_before_and_passes_after() {
+        let line = |text: &str| text.split(' ').map(str::to_string).collect::<Vec<_>>();
+        let is_good = |text| TestFound::new("x", &[line(text)]).is_good();
+        assert!(is_good("x fails passes"));
+        assert!(is_good("x unknown passes"));
+        assert!(!is_good("x passes passes"));
+        assert!(!is_good("x fails fails"));
+        // It was not run.
+        assert!(is_good("y passes fails"));
+    }
 
     #[test]
     fn a_patch_is_good_if_nothing_is_wrong() {

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Writes the series as mails, and builds the kernel after each patch:
+# Writes the series as mails, builds the kernel after each patch, runs their tests, and boots what
+# each series leaves:
 #
 #   check-series.sh [mails]
 #
@@ -26,14 +27,26 @@ fi
 rm -rf "$OUT/series"
 mkdir -p "$OUT/series"
 status=0
-mapfile -t folders < <(our_folders)
-"$enter" "$CACHE/build/patch-series" --top "$PLAIN_TOP" covers "${folders[@]}" include \
-	Documentation/driver-api/vfio-rust
+"$enter" "$VM_DIR/check-patches.sh"
 "$enter" "$VM_DIR/series-mails.sh" "$AUTHOR" || status=$?
+# boot SERIES: its kernel boots, and selftests of migration pass with each driver that it has.
+boot() {
+	local log=$OUT/log/series-boot-$1.log
+	echo "building and booting what $1 leaves; the log is $log"
+	"$enter" "$VM_DIR/series-boot.sh" "$1" > "$log" 2>&1 || { tail -n 20 "$log"; return 1; }
+	VM_TIP=$1 "$VM_DIR/vm-test.sh" scenario --kernel=intree -- selftests-each
+}
+
 if [ "${1:-}" != mails ]; then
 	mapfile -t series < <("$VM_DIR/names.sh" SERIES | grep -F -e "${SERIES:-}")
 	"$enter" "$VM_DIR/series.sh" "${series[@]}" || status=$?
 	"$enter" "$VM_DIR/series-docs.sh" "${series[@]}" || status=$?
+	for one in "${series[@]}"; do
+		"$VM_DIR/series-tests.sh" "$one" || status=1
+		result=ok
+		boot "$one" || result=failed status=1
+		printf '%s\tselftests\t%s\n' "$one" "$result" >> "$OUT/series/tips"
+	done
 fi
 "$enter" "$CACHE/build/patch-series" --top "$PLAIN_TOP" report "$OUT/series" || status=$?
 exit "$status"

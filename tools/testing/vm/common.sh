@@ -123,7 +123,7 @@ qemu_source_dir() { echo "$CACHE/qemu-source-$(key "$QEMU_SOURCE" "$VM_DIR/qemu-
 qemu_headers_dir() { echo "$CACHE/qemu-headers-$(key "$(qemu_source_dir)" "$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh")"; }
 stock_dir() { echo "$CACHE/stock-$(key "$(sources_dir)" "$VM_DIR/stock.sh")"; }
 bitmaps_dir() { echo "$CACHE/bitmaps-$(key "$(stock_dir)" "$BITMAPS_FLAG" "$VM_DIR/bitmaps.sh")"; }
-intree_dir() { echo "$CACHE/intree-$(key "$(sources_dir)" "$VM_DIR/intree/config" "$VM_DIR/intree.sh")"; }
+intree_dir() { echo "$CACHE/intree-$(key "$(sources_dir)" "$VM_DIR/intree/config" "$VM_DIR"/{intree,lay}.sh)"; }
 bare_dir() { echo "$CACHE/bare-$(key "$(intree_dir)" "$VM_DIR/intree/bare" "$VM_DIR/bare.sh")"; }
 architectures_dir() { echo "$CACHE/architectures-$(key "$(intree_dir)" "$VM_DIR/architectures/config")"; }
 series_tools_dir() { echo "$CACHE/series-tools-$(key "$(sysroot_dir)" "$SERIES_PACKAGES" "$VM_DIR"/{packages,series-tools}.sh)"; }

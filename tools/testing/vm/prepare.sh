@@ -25,8 +25,9 @@
 #   packages the same, and a Debian to install them in
 #   mlx5-emu out/mlx5-emu.so
 #   series   what cuts the tree into series of patches
+#   series-boot  what boots the kernels that series leave
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin debug kunit-debug fixed consumer fuzz rdma cargo-mutants tools deb packages mlx5-emu series'
+TARGETS='sources stock intree kunit bare builtin debug kunit-debug fixed consumer fuzz rdma cargo-mutants tools deb packages mlx5-emu series series-boot'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 # shellcheck source=tools/testing/vm/requirements.sh
@@ -115,10 +116,10 @@ make_targets() {
 	if needed sources stock intree kunit bare builtin debug kunit-debug fixed rdma series; then
 		step sources "kernel and QEMU sources" "1 min" locked sources "$enter" "$VM_DIR/sources.sh"
 	fi
-	if needed stock intree kunit bare builtin debug kunit-debug fixed mlx5-emu; then
+	if needed stock intree kunit bare builtin debug kunit-debug fixed mlx5-emu series-boot; then
 		step qemu_headers "QEMU's device headers" "30 s" locked qemu-headers "$enter" "$VM_DIR/qemu-headers.sh"
 	fi
-	if needed stock intree kunit bare builtin debug kunit-debug fixed; then
+	if needed stock intree kunit bare builtin debug kunit-debug fixed series-boot; then
 		build "the emulated HCA" "30 s" emu
 		build "vfio-mig, and the program in test machines" "1 min" guest
 		step net_tools "ethtool, ip and tc for test machines" "10 s" locked net-tools "$enter" "$VM_DIR/net-tools.sh"
@@ -129,6 +130,9 @@ make_targets() {
 		step bitmaps "the stock kernel's VFIO with dirty bitmaps" "20 s" \
 			locked bitmaps "$enter" "$VM_DIR/bitmaps.sh"
 		build "our module for the stock kernel" "30 s" module
+	fi
+	if needed intree kunit bare builtin debug kunit-debug fixed series; then
+		build "what cuts the tree into series of patches" "30 s" series
 	fi
 	if needed intree kunit bare builtin debug kunit-debug fixed; then
 		step intree "Linux with our files in its tree" "10 min" locked intree "$enter" "$VM_DIR/intree.sh"
@@ -151,7 +155,7 @@ make_targets() {
 	if needed fixed; then
 		step fixed "fixes for the C driver" "1 min" locked intree "$enter" "$VM_DIR/fixed.sh"
 	fi
-	if needed intree debug; then
+	if needed intree debug series-boot; then
 		step selftests "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
 	fi
 	if needed intree consumer; then
@@ -175,7 +179,6 @@ make_targets() {
 	fi
 	if needed series; then
 		step series_tools "git and sparse" "10 s" locked series-tools "$enter" "$VM_DIR/series-tools.sh"
-		build "what cuts the tree into series of patches" "30 s" series
 	fi
 	if needed mlx5-emu; then
 		build "the emulated HCA, for a person" "1 min" nic
@@ -211,7 +214,9 @@ count() {
 
 first_steps() {
 	step sysroot "a Debian with the toolchain and QEMU" "2 min" locked sysroot "$VM_DIR/sysroot.sh"
-	[ -z "$runner" ] || build "vm-test, which starts test machines" "30 s" runner
+	if [ -n "$runner" ] || needed series-boot; then
+		build "vm-test, which starts test machines" "30 s" runner
+	fi
 }
 
 where=$("$enter" --where)

@@ -5,9 +5,11 @@
 #
 #   series.sh SERIES[:NUMBER[-NUMBER]]...
 #
-# For each architecture, with what the kernel's own checks are: W=1 and CLIPPY=1. Of the series
-# selftests, the tests are built, for this architecture. A warning about what the series have
-# fails. Runs in the sysroot.
+# For each architecture, with what the kernel's own checks are: W=1, CLIPPY=1, and C=1 if the
+# suite's sparse is new enough for the kernel; for this architecture, with all KUnit tests, to
+# which the examples of the kernel crate belong. Its documentation is built after the last patch
+# that adds to it. Of the series selftests, the tests are built, for this architecture. A warning
+# about what the series have fails. Runs in the sysroot.
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -15,52 +17,27 @@ set -euo pipefail
 . "$VM_DIR/warnings.sh"
 # shellcheck source=tools/testing/vm/kernel-config.sh
 . "$VM_DIR/kernel-config.sh"
+# shellcheck source=tools/testing/vm/lay.sh
+. "$VM_DIR/lay.sh"
 
 # One at a time: the objects are shared by all checkouts.
 exec 9> "$CACHE/locks/series"
 flock 9
 
-original=$(sources_dir)/$INTREE_SOURCE
 dir=$(series_dir)
 src=$dir/source
 laid=$dir/laid
 mkdir -p "$dir"
-if [ ! -e "$src" ]; then
-	rm -rf "$src.tmp"
-	cp -r --reflink=auto "$original" "$src.tmp"
-	mv "$src.tmp" "$src"
-fi
-touch "$laid"
 
-patch_series() { "$CACHE/build/patch-series" --top "$PLAIN_TOP" "$@"; }
-
-# lay SERIES:NUMBER: the source has what it has after this patch, and nothing else.
-lay() {
-	local tree=$dir/tree file
-	rm -rf "$tree"
-	patch_series tree "$1" --source "$original" --out "$tree"
-	(cd "$tree" && find . -type f) | LC_ALL=C sort > "$laid.new"
-	# What an other one had.
-	LC_ALL=C comm -23 "$laid" "$laid.new" | while read -r file; do
-		if [ -e "$original/$file" ]; then
-			cp "$original/$file" "$src/$file"
-		else
-			rm -f "$src/$file"
-		fi
-	done
-	# In the list before they are there: the next one finds all of them.
-	LC_ALL=C sort -u -o "$laid" "$laid" "$laid.new"
-	rsync -r --checksum "$tree/" "$src/"
-	mv "$laid.new" "$laid"
-}
-
+# Kbuild says so, and goes on, if sparse is too old.
+PATH=$PATH:$(series_tools_dir)/usr/bin
 # build ARCHITECTURE ARGUMENT...
-build() { nice make -C "$src" "O=$dir/$1" "ARCH=$1" LLVM=1 CLIPPY=1 W=1 "-j$(nproc)" "${@:2}"; }
+build() { nice make -C "$src" "O=$dir/$1" "ARCH=$1" LLVM=1 CLIPPY=1 W=1 C=1 "-j$(nproc)" "${@:2}"; }
 
 # wanted ARCHITECTURE: what is on top of tinyconfig: what the series may need, and what they have.
 wanted() {
 	cat "$VM_DIR/architectures/config"
-	[ "$1" != x86_64 ] || echo CONFIG_64BIT=y
+	[ "$1" != x86_64 ] || printf '%s\n' CONFIG_64BIT=y CONFIG_KUNIT=y CONFIG_KUNIT_ALL_TESTS=y
 	echo CONFIG_MLX5_VFIO_PCI=m
 	# An option that another patch adds is none yet.
 	if [ -e "$src/drivers/vfio/rust/Kconfig" ]; then
@@ -90,6 +67,9 @@ selftests() {
 		make -C "$src/tools/testing/selftests" TARGETS=vfio FORCE_TARGETS=1 "O=$objects" "-j$(nproc)"
 }
 
+# is_last SERIES:NUMBER
+is_last() { [ "$(patch_series list | grep "^${1%:*}:" | tail -n 1 | cut -f 1)" = "$1" ]; }
+
 # compile SERIES:NUMBER ARCHITECTURE
 compile() {
 	local folders
@@ -102,7 +82,8 @@ compile() {
 		build "$2" prepare modules_prepare &&
 		# An object that is up to date would not warn.
 		rm -rf "${folders[@]/#/$dir/$2/}" &&
-		build "$2" "${folders[@]}"
+		build "$2" "${folders[@]}" &&
+		{ [ "$2" != x86_64 ] || [[ $1 != rust:* ]] || ! is_last "$1" || build "$2" rustdoc; }
 }
 
 # check SERIES:NUMBER ARCHITECTURE
@@ -139,7 +120,7 @@ for wanted in "$@"; do
 	*:*) first=${wanted#*:} last=$first ;;
 	esac
 	for ((number = first; number <= last; number++)); do
-		lay "$series:$number"
+		lay "$dir" "$series:$number"
 		architectures=${ARCHITECTURES:-x86_64 arm64}
 		[ "$series" != selftests ] || architectures=x86_64
 		for architecture in $architectures; do

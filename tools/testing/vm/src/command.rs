@@ -293,7 +293,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
              no_timer_check \
              vmtest.scenario={} vmtest.selftests={} vmtest.consumer={} \
              vmtest.precopy_info_v1={} vmtest.kernel={} vmtest.initramfs={} \
-             vmtest.kernel_name={} {} {} {} {} {has_kept} {}",
+             vmtest.kernel_name={} vmtest.tip={} {} {} {} {} {has_kept} {}",
             if own.leaks.are_looked_for(machine.all) {
                 "on"
             } else {
@@ -306,6 +306,7 @@ pub fn command(machine: &Machine<'_>, dir: &Path) -> Command {
             kernel::image(machine.kernel, machine.paths).display(),
             machine.paths.plain(&dir.join(INNER_INITRAMFS)).display(),
             machine.kernel.name(),
+            machine.paths.tip.as_deref().unwrap_or_default(),
             if machine.all { "vmtest.all=1" } else { "" },
             own.parameters,
             hca_parameter(machine),

@@ -52,6 +52,11 @@ const STOCK_HOST: &[&str] = &["9p", "9pnet_virtio", "kvm", "ccp"];
 const INNER: &[&str] = &["iommufd", "vfio_pci"];
 const INNER_NETWORK: &[&str] = &["mlx5_core"];
 
+/// Whether a module comes with a series of patches.
+fn is_ours(name: &str) -> bool {
+    name == drivers::HOOKS || drivers::ours().any(|ours| ours == name)
+}
+
 /// A module: its name, and its uncompressed contents.
 pub struct Module {
     /// As the kernel names it.
@@ -208,7 +213,8 @@ pub fn modules(
     let built_in = built_in(kernel, paths)?;
     let here = |name: &&str| {
         let stock = kernel == Kernel::Stock && ONLY_INTREE.contains(name);
-        !stock && !built_in.iter().any(|one| one == name)
+        let later = paths.tip.is_some() && is_ours(name) && !files.contains_key(*name);
+        !stock && !later && !built_in.iter().any(|one| one == name)
     };
     let mut list = Vec::new();
     let is_host = machine.extras.contains(&Extra::Guest);

@@ -31,6 +31,10 @@ pub fn folder(kernel: Kernel) -> Option<&'static str> {
 const EXAMPLES: &str = "drivers/vfio/rust/examples_generated.rs";
 /// Where the documentation with the examples is.
 const DOCUMENTED: &str = "drivers/vfio/rust";
+/// Examples of the kernel crate that rustdoc has made tests of, among a kernel's objects.
+const DOCTESTS: &str = "rust/doctests_kernel_generated_kunit.c";
+/// Their suite.
+const DOCTESTS_SUITE: &str = "rust_doctests_kernel";
 /// The crate that compiles the files without kernel types for the host.
 const LOGIC: &str = "tools/testing/mlx5-rust-logic/src";
 
@@ -81,9 +85,8 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The suites of our modules. Each file without kernel types must have one, unless it is a
-/// skeleton's.
-fn modules(top: &Path) -> Result<Suites> {
+/// Fails unless each file without kernel types has a suite. That of a skeleton has none.
+fn require_suites(top: &Path) -> Result<()> {
     let logic = top.join(LOGIC);
     for line in read(&logic.join("lib.rs"))?.lines() {
         if let Some(path) = between(line, "#[path = \"", "\"") {
@@ -96,6 +99,11 @@ fn modules(top: &Path) -> Result<Suites> {
             );
         }
     }
+    Ok(())
+}
+
+/// The suites of the modules whose source is in `top`.
+fn modules(top: &Path) -> Result<Suites> {
     let mut files = Vec::new();
     sources(&top.join("drivers"), &mut files)?;
     sources(&top.join("samples"), &mut files)?;
@@ -111,37 +119,73 @@ fn modules(top: &Path) -> Result<Suites> {
     Ok(all)
 }
 
-/// How many examples the documentation has.
+/// How many examples a file has.
+fn examples_in(text: &str) -> usize {
+    let lines = text.lines().map(str::trim);
+    let fences = lines.filter(|line| *line == "/// ```" || *line == "//! ```");
+    // Each has one at its end.
+    (fences.count() - text.matches("```text").count()) / 2
+}
+
+/// How many examples the documentation of the abstractions has.
 fn examples(top: &Path) -> Result<usize> {
     let mut files = Vec::new();
     sources(&top.join(DOCUMENTED), &mut files)?;
-    let mut count = 0;
+    files.iter().map(|file| Ok(examples_in(&read(file)?))).sum()
+}
+
+/// The examples of files of the kernel crate that the series add or change, as tests of the
+/// kernel with these objects. The source of those files is in `tree`.
+fn doctests(tree: &Path, objects: &Path) -> Result<Vec<String>> {
+    let built = read(&objects.join(DOCTESTS))?;
+    let built: Vec<_> = built
+        .lines()
+        .filter_map(|line| between(line, "KUNIT_CASE(", ")"))
+        .collect();
+    let crates = tree.join("rust");
+    let mut files = Vec::new();
+    sources(&crates.join("kernel"), &mut files)?;
+    let mut all = Vec::new();
     for file in files {
-        let text = read(&file)?;
-        let lines = text.lines().map(str::trim);
-        let fences = lines.filter(|line| *line == "/// ```" || *line == "//! ```");
-        let texts = text.matches("```text").count();
-        // Each has one at its end.
-        count += (fences.count() - texts) / 2;
+        let name = file.strip_prefix(&crates)?.display().to_string();
+        let prefix = format!("rust_doctest_{}_", name.replace(['/', '.'], "_"));
+        let is_of_file = |test: &&&str| {
+            let rest = test.strip_prefix(&prefix);
+            rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let tests = built.iter().filter(is_of_file).map(|test| test.to_string());
+        let before = all.len();
+        all.extend(tests);
+        ensure!(
+            all.len() > before || examples_in(&read(&file)?) == 0,
+            "no example of {name} is a test"
+        );
     }
-    Ok(count)
+    ensure!(!all.is_empty(), "the kernel crate has no examples");
+    Ok(all)
 }
 
 /// What the machine must report: in each line a suite, and a test of it.
 pub fn list(paths: &Paths, kernel: Kernel) -> Result<String> {
-    let mut all = modules(&paths.top)?;
-    let objects = match folder(kernel) {
-        Some(folder) => paths.build.join(folder),
-        None => paths.builtin.clone(),
+    require_suites(&paths.top)?;
+    // Modules that take the place of a kernel's are built from this tree, an image from the
+    // series.
+    let (objects, top) = match folder(kernel) {
+        Some(folder) => (paths.build.join(folder), &paths.top),
+        None => (paths.builtin.clone(), &paths.laid),
     };
+    let mut all = modules(top)?;
     let built = suites(&read(&objects.join(EXAMPLES))?);
     let count: usize = built.values().map(Vec::len).sum();
-    let expected = examples(&paths.top)?;
+    let expected = examples(top)?;
     ensure!(
         count == expected && count > 0,
         "{count} of {expected} examples are tests"
     );
     all.extend(built);
+    if folder(kernel).is_none() {
+        all.insert(DOCTESTS_SUITE.to_string(), doctests(top, &objects)?);
+    }
     let mut list = String::new();
     for (suite, tests) in all {
         for test in tests {
@@ -181,8 +225,32 @@ fn elsewhere() {}
     #[test]
     fn each_file_without_kernel_types_has_a_suite() {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
+        require_suites(&top).unwrap();
         let suites = modules(&top).unwrap();
         assert!(suites.len() > 5, "{suites:?}");
         assert!(examples(&top).unwrap() > 0);
+    }
+
+    #[test]
+    fn examples_of_the_kernel_crate_are_known_by_their_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        put(
+            DOCTESTS,
+            "KUNIT_CASE(rust_doctest_kernel_sync_wait_rs_0),\n\
+             KUNIT_CASE(rust_doctest_kernel_sync_wait_rs_x_rs_0),\n\
+             KUNIT_CASE(rust_doctest_kernel_list_rs_0),\n",
+        );
+        put("rust/kernel/sync/wait.rs", "/// ```\n/// x();\n/// ```\n");
+        put("rust/kernel/sync.rs", "pub mod wait;\n");
+        let found = || doctests(folder.path(), folder.path());
+        assert_eq!(found().unwrap(), ["rust_doctest_kernel_sync_wait_rs_0"]);
+        put("rust/kernel/page.rs", "/// ```\n/// x();\n/// ```\n");
+        let missing = found().unwrap_err().to_string();
+        assert_eq!(missing, "no example of kernel/page.rs is a test");
     }
 }

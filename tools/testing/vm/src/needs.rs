@@ -40,6 +40,8 @@ pub enum Need {
     Rdma,
     /// What applies faults to what compiles on the host.
     CargoMutants,
+    /// What cuts the tree into series of patches.
+    Series,
     /// Packages, and a Debian to install them in.
     Packages,
 }
@@ -61,6 +63,7 @@ impl Need {
             Self::Fuzz => "fuzz",
             Self::Rdma => "rdma",
             Self::CargoMutants => "cargo-mutants",
+            Self::Series => "series",
             Self::Packages => "packages",
         }
     }

@@ -44,6 +44,9 @@ pub struct Paths {
     /// Objects of the in-tree kernel.
     #[arg(long, env = "VM_INTREE")]
     pub intree: PathBuf,
+    /// What the series have changed in its source.
+    #[arg(long, env = "VM_LAID")]
+    pub laid: PathBuf,
     /// Objects of the in-tree kernel without checkers.
     #[arg(long, env = "VM_BARE")]
     pub bare: PathBuf,
@@ -74,6 +77,9 @@ pub struct Paths {
     /// Where cargo-mutants is installed.
     #[arg(long, env = "VM_CARGO_MUTANTS")]
     pub cargo_mutants: PathBuf,
+    /// The series that the in-tree kernel has, if not all: it may lack modules of ours.
+    #[arg(long, env = "VM_TIP")]
+    pub tip: Option<String>,
     /// Modules that take the place of ours, in a folder for each kernel.
     #[arg(skip)]
     pub modules: Option<PathBuf>,

@@ -654,6 +654,20 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "selftests-each",
+        about: "those of migration with each driver that the kernel has, for ``make \
+                check-series``",
+        suite: Suite::Scenario,
+        kernels: &[Intree],
+        seconds: 120,
+        machine: Machine {
+            memory: 4096,
+            extras: &[Extra::HostFiles, Extra::SharedMemory],
+            parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
+            ..WELL
+        },
+    },
+    Scenario {
         name: "kunit",
         about: "tests of our modules that need no device, and the examples in their \
                 documentation, by KUnit",

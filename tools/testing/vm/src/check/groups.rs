@@ -85,6 +85,11 @@ const COMMANDS: &[Command] = &[
         needs: &[],
     },
     Command {
+        name: "series of patches",
+        command: "tools/testing/vm/check-patches.sh",
+        needs: &[Need::Series],
+    },
+    Command {
         name: "builds without warnings",
         command: "tools/testing/vm/check-warnings.sh emu fuzz guest runner module module-bitmaps intree kunit",
         needs: &[Need::Stock, Need::Intree, Need::Kunit, Need::Fuzz],
@@ -286,7 +291,10 @@ mod tests {
     #[test]
     fn a_group_needs_what_it_runs() {
         let line = |only| needs::line(&needs(Extent::Usual, only).unwrap());
-        assert_eq!(line(None), "sources stock intree kunit consumer fuzz rdma");
+        assert_eq!(
+            line(None),
+            "sources stock intree kunit consumer fuzz rdma series"
+        );
         assert_eq!(line(Some("stock-migrate")), "stock");
         assert_eq!(line(Some("intree-migrate")), "intree");
         assert_eq!(line(Some("-migrate")), "stock intree");

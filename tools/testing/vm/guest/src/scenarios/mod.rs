@@ -157,17 +157,7 @@ pub struct Vfs {
 impl Vfs {
     /// Creates and binds them.
     pub fn new() -> Result<Self> {
-        let pf = Pf::find()?;
-        pf.set_vfs(0)?;
-        pf.set_vfs(4)?;
-        let vfs = pf.vfs()?;
-        ensure!(vfs.len() == 4, "{} VFs instead of 4", vfs.len());
-        for (vf, driver) in vfs
-            .iter()
-            .zip([Driver::C, Driver::C, Driver::Rust, Driver::Rust])
-        {
-            hca::bind(*vf, driver)?;
-        }
+        let vfs = pairs(&[Driver::C, Driver::Rust])?;
         Ok(Self { vfs })
     }
 
@@ -178,6 +168,22 @@ impl Vfs {
             Driver::Rust => (self.vfs[2], self.vfs[3]),
         }
     }
+}
+
+/// Creates two VFs for each of the drivers, and binds them.
+pub fn pairs(drivers: &[Driver]) -> Result<Vec<Bdf>> {
+    let pf = Pf::find()?;
+    let count = 2 * drivers.len();
+    pf.set_vfs(0)?;
+    pf.set_vfs(count.try_into()?)?;
+    let vfs = pf.vfs()?;
+    ensure!(vfs.len() == count, "{} VFs instead of {count}", vfs.len());
+    for (pair, driver) in vfs.chunks(2).zip(drivers) {
+        for vf in pair {
+            hca::bind(*vf, *driver)?;
+        }
+    }
+    Ok(vfs)
 }
 
 /// How often a benchmark is to measure: the first time may be discarded.

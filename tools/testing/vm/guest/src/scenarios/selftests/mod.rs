@@ -8,6 +8,7 @@
 //! Each test is one result here, and so is each program. [`subjects`] lists what may be skipped,
 //! and what may fail.
 
+mod each;
 mod listener;
 mod subjects;
 
@@ -64,7 +65,7 @@ use vfio_mig::{
 };
 
 /// The scenarios that are here.
-pub const SCENARIOS: &[NamedRun] = &[("selftests", run)];
+pub const SCENARIOS: &[NamedRun] = &[("selftests", run), ("selftests-each", each::run)];
 
 /// The test of dma-bufs.
 const DMA_BUFS: &str = "vfio_pci_dmabuf_test";
@@ -231,6 +232,16 @@ fn dma_bufs(folder: &str, vf: Bdf, passes: bool) -> Result<()> {
     Ok(())
 }
 
+/// Prepares them. Returns their folder, and that of VFIO's.
+fn prepare() -> Result<(String, String)> {
+    let parameter = |name| sys::kernel_parameter(name)?.with_context(|| format!("no {name}="));
+    let tests = parameter("vmtest.selftests")? + "/tools/testing/selftests";
+    let folder = format!("{tests}/vfio");
+    host::mount()?;
+    make_writable(&folder)?;
+    Ok((tests, folder))
+}
+
 pub fn run(results: &mut Results) -> Result<()> {
     if !fs::exists("/dev/iommu")? {
         results.skip(
@@ -239,14 +250,10 @@ pub fn run(results: &mut Results) -> Result<()> {
         );
         return Ok(());
     }
-    let parameter = |name| sys::kernel_parameter(name)?.with_context(|| format!("no {name}="));
-    let tests = parameter("vmtest.selftests")? + "/tools/testing/selftests";
-    let folder = format!("{tests}/vfio");
     let vfs = Vfs::new()?;
     let ours = vfs.of(Driver::Rust);
     let (c, other) = vfs.of(Driver::C);
-    host::mount()?;
-    make_writable(&folder)?;
+    let (tests, folder) = prepare()?;
 
     let mut listener = Listener::new(results, &subjects::ALL);
     let outcome = run_tests(&mut listener, &tests, ours);

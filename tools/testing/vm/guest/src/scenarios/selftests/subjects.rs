@@ -84,6 +84,12 @@ pub const ONE: Subject = Subject {
     complaints: &[REFUSED],
 };
 
+/// Two VFs of our driver.
+pub const OURS: Subject = Subject {
+    name: "mlx5_vfio_pci_rust: ",
+    ..ONE
+};
+
 /// What the C driver does with a state that is none: `tools/vfio-mig/expectations` has more of
 /// it.
 const ANY_STATE: &str = "RESUMING -> STOP succeeds with a state that was refused, or is incomplete";
@@ -111,6 +117,13 @@ pub const C: Subject = Subject {
         },
     ],
     complaints: &[REFUSED, LOCK_ORDER],
+};
+
+/// The same with the fixes of `tools/series/fixes`.
+pub const FIXED_C: Subject = Subject {
+    known: &[],
+    complaints: &[REFUSED],
+    ..C
 };
 
 /// Our sample.
