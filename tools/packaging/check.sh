@@ -85,7 +85,10 @@ newer() { locked deb env -u VM_ROOT "$TOP/tools/packaging/deb.sh" "$work/next" "
 ok "packages of a later version are made" newer
 
 # The same as what the packages are, with what a host has anyway.
-needs() { apt satisfy "$(dpkg-deb -f "$dkms" Depends)"; }
+needs() {
+	apt satisfy "$(dpkg-deb -f "$dkms" Depends)"
+	apt install systemd udev
+}
 kernel() {
 	local own
 	# Those of the suite's own kernel, too, for which the driver cannot be built.
@@ -137,6 +140,12 @@ examples() {
 		[ -z "$(find "$VM_ROOT/etc" "$VM_ROOT/usr/lib" -name "$name")" ]
 	done
 }
+# at_boot: systemd and udev take the examples, and the programs that the unit runs are there.
+at_boot() {
+	local from=/usr/share/doc/vfio-mig/examples
+	run systemd-analyze verify $from/vfio-mig@.service
+	run udevadm verify $from/70-vfio-mig.rules
+}
 pages() {
 	local page
 	while read -r page; do
@@ -151,6 +160,7 @@ ok "DKMS has built $first" status "$first"
 ok "DKMS has signed the modules" signed
 ok "vfio-mig has its manual page in section 8, and completions for three shells" tool
 ok "what makes VFs at boot is there as examples, and not enabled" examples
+ok "systemd and udev take those examples" at_boot
 ok "all pages of the documentation are there" pages
 
 crates=$VM_ROOT/var/cache/$NAME/$STOCK_RELEASE/build/rust/libkernel.rmeta
