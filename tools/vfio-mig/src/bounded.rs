@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A program that is run for what it prints, for a bounded time and with a bounded output.
+//! A program that is run for what it prints, for a bounded time and with a bounded output. A signal
+//! that is caught ends it, too, and the end of the tool does.
 
 use crate::{
+    interrupt, process,
     reason::reason,
     uapi,
     wait::{
@@ -69,7 +71,7 @@ fn read(output: &mut ChildStdout, deadline: Deadline, bounds: Bounds) -> Result<
     let mut piece = [0; 4096];
     loop {
         let mut fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
-        if !wait::ready(&mut fds, deadline, Signals::Ignore).map_err(failed)? {
+        if !wait::ready(&mut fds, deadline, Signals::Heed).map_err(failed)? {
             return Err(late(bounds));
         }
         match output.read(&mut piece) {
@@ -94,6 +96,7 @@ fn late(bounds: Bounds) -> String {
 fn wait_for_end(id: Pid, deadline: Deadline, bounds: Bounds) -> Result<(), String> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     loop {
+        interrupt::check().map_err(|err| err.to_string())?;
         match waitid(Id::Pid(id), flags) {
             Ok(WaitStatus::StillAlive) if deadline.has_passed() => return Err(late(bounds)),
             Ok(WaitStatus::StillAlive) => thread::sleep(POLL),
@@ -104,7 +107,8 @@ fn wait_for_end(id: Pid, deadline: Deadline, bounds: Bounds) -> Result<(), Strin
 }
 
 /// Runs a program, with nothing of the caller's environment. Returns what it has printed, or what
-/// went wrong. Whatever it has started is killed, unless that has left its process group.
+/// went wrong. Whatever it has started is killed, unless that has left its process group, or this
+/// process was killed before.
 pub fn output(program: &Path, args: &[&str], bounds: Bounds) -> Result<String, String> {
     let deadline = Deadline::after(bounds.time);
     let mut command = Command::new(program);
@@ -117,6 +121,7 @@ pub fn output(program: &Path, args: &[&str], bounds: Bounds) -> Result<String, S
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0);
+    process::tie(&mut command, Signal::SIGKILL);
     let mut child = command
         .spawn()
         .map_err(|err| format!("it cannot be run: {}", reason(&err)))?;

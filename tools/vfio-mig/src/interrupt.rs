@@ -13,7 +13,7 @@ use crate::{
         Context,
         Error, //
     },
-    uapi, //
+    process, //
 };
 use nix::{
     sys::signal::Signal,
@@ -50,9 +50,9 @@ pub fn catch() -> Result<(), Error> {
         return Ok(());
     }
     let caught = || -> std::io::Result<()> {
-        uapi::on_signal(Signal::SIGALRM, wake)?;
+        process::on_signal(Signal::SIGALRM, wake)?;
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            uapi::on_first_signal(signal, note)?;
+            process::on_first_signal(signal, note)?;
         }
         Ok(())
     };

@@ -4,7 +4,8 @@
 //! through iommufd if the kernel has it and through the legacy container otherwise.
 //! [`migrate`] moves the device's state by stop-copy to a [`target`], and [`precopy`] moves
 //! it while the device runs. [`file`] saves and loads states. [`conformance`] tests drivers;
-//! [`stress`] and [`fuzz`] try to break them. All `unsafe` is in [`uapi`] and [`memory`].
+//! [`stress`] and [`fuzz`] try to break them. All `unsafe` is in [`uapi`], [`memory`] and
+//! [`process`].
 
 // Printing is up to the command line.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -29,6 +30,7 @@ pub mod migratable;
 pub mod migrate;
 pub mod output;
 pub mod precopy;
+pub mod process;
 pub mod reason;
 pub mod remote;
 pub mod state;

@@ -1,15 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ioctls of `include/uapi/linux/vfio.h`, `iommufd.h` and `kcov.h`.
+//! The ioctls of `include/uapi/linux/vfio.h` and `iommufd.h`, and what files do beside them.
 
-use nix::sys::signal::{
-    sigaction,
-    SaFlags,
-    SigAction,
-    SigHandler,
-    SigSet,
-    Signal, //
-};
 use std::{
     io,
     os::fd::{
@@ -479,30 +471,6 @@ pub fn feature_with_argsz(
     Ok(())
 }
 
-/// `KCOV_INIT_TRACE`.
-const KCOV_INIT_TRACE: libc::c_ulong = libc::_IOR::<libc::c_ulong>(b'c' as u32, 1);
-/// `KCOV_ENABLE`.
-const KCOV_ENABLE: libc::c_ulong = libc::_IO(b'c' as u32, 100);
-/// `KCOV_DISABLE`.
-const KCOV_DISABLE: libc::c_ulong = libc::_IO(b'c' as u32, 101);
-/// `KCOV_TRACE_PC`.
-const KCOV_TRACE_PC: i32 = 0;
-
-/// Gives a file of KCOV a buffer of this many words.
-pub fn kcov_init(kcov: BorrowedFd<'_>, words: i32) -> io::Result<()> {
-    with_value(kcov, KCOV_INIT_TRACE, words).map(drop)
-}
-
-/// Has KCOV record which code the kernel runs for the calling thread.
-pub fn kcov_enable(kcov: BorrowedFd<'_>) -> io::Result<()> {
-    with_value(kcov, KCOV_ENABLE, KCOV_TRACE_PC).map(drop)
-}
-
-/// Ends that. Fails in any other thread.
-pub fn kcov_disable(kcov: BorrowedFd<'_>) -> io::Result<()> {
-    with_value(kcov, KCOV_DISABLE, 0).map(drop)
-}
-
 /// Ioctls of devices that have no pointer in their argument, and change nothing but the device:
 /// from VFIO_DEVICE_GET_INFO on, and without VFIO_DEVICE_RESET and VFIO_DEVICE_PCI_HOT_RESET;
 /// PRECOPY_INFO, which is for data files; and one that does not exist.
@@ -529,63 +497,6 @@ pub fn set_state(device: BorrowedFd<'_>, state: u32) -> io::Result<Option<OwnedF
     let fd = data[1] as i32;
     // SAFETY: A data fd is made for the caller.
     Ok((fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }))
-}
-
-/// A copy of this process, which must have just this thread.
-pub fn fork() -> io::Result<nix::unistd::ForkResult> {
-    // SAFETY: With a single thread, the copy can do whatever this process can.
-    Ok(unsafe { nix::unistd::fork() }?)
-}
-
-/// Calls `handler` whenever `signal` comes. System calls are interrupted.
-pub fn on_signal(signal: Signal, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
-    set_handler(signal, handler, SaFlags::empty()).map(|_| ())
-}
-
-/// Calls `handler` when `signal` comes for the first time. A second one does what
-/// the signal does by default. System calls are interrupted. A signal that is ignored
-/// stays ignored.
-pub fn on_first_signal(signal: Signal, handler: extern "C" fn(libc::c_int)) -> io::Result<()> {
-    let older = set_handler(signal, handler, SaFlags::SA_RESETHAND)?;
-    if older.handler() == SigHandler::SigIgn {
-        // SAFETY: No handler is called.
-        unsafe { sigaction(signal, &older) }?;
-    }
-    Ok(())
-}
-
-/// Does something while `signals` are ignored: a process that is started then ignores them,
-/// too.
-pub fn while_ignoring<T>(signals: &[Signal], action: impl FnOnce() -> T) -> io::Result<T> {
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    let mut older = Vec::new();
-    for signal in signals {
-        // SAFETY: No handler is called.
-        older.push((*signal, unsafe { sigaction(*signal, &ignore) }?));
-    }
-    let done = action();
-    for (signal, action) in older {
-        // SAFETY: This handler was there before.
-        unsafe { sigaction(signal, &action) }?;
-    }
-    Ok(done)
-}
-
-fn set_handler(
-    signal: Signal,
-    handler: extern "C" fn(libc::c_int),
-    flags: SaFlags,
-) -> io::Result<SigAction> {
-    let action = SigAction::new(SigHandler::Handler(handler), flags, SigSet::empty());
-    // SAFETY: The handlers of this crate only access atomic integers and call alarm(),
-    // both of which are safe in a signal handler.
-    Ok(unsafe { sigaction(signal, &action) }?)
-}
-
-/// Ends this process, without calling exit handlers or flushing buffers.
-pub fn exit_now(status: i32) -> ! {
-    // SAFETY: Just a system call.
-    unsafe { libc::_exit(status) }
 }
 
 /// A new eventfd, which never blocks.

@@ -5,10 +5,14 @@
 
 use nix::{
     sys::signal::{
+        kill,
         raise,
         Signal, //
     },
-    unistd::mkfifo, //
+    unistd::{
+        mkfifo,
+        Pid, //
+    },
 };
 use std::{
     env, fs,
@@ -25,6 +29,10 @@ use std::{
             process::ExitStatusExt, //
         },
     },
+    path::{
+        Path,
+        PathBuf, //
+    },
     process::{
         Command,
         ExitCode,
@@ -37,6 +45,10 @@ use std::{
     },
 };
 use vfio_mig::{
+    bounded::{
+        self,
+        Bounds, //
+    },
     conformance::{
         runner,
         Expectations,
@@ -75,10 +87,12 @@ fn main() -> ExitCode {
         Some("--conformance") => conformance(),
         Some("--plan") => plan(),
         Some("--slow") => slow_plan(),
+        Some("--bounded") => bounded(),
         _ => {
-            let tests: [(&str, fn()); 4] = [
+            let tests: [(&str, fn()); 5] = [
                 ("a_tool_hears_of_signals", a_tool_hears_of_signals),
                 ("a_test_ends_with_its_runner", a_test_ends_with_its_runner),
+                ("a_program_ends_with_the_tool", a_program_ends_with_the_tool),
                 ("a_signal_undoes_changes", || succeeds("--plan")),
                 ("a_signal_waits_for_a_slow_step", || succeeds("--slow")),
             ];
@@ -231,6 +245,70 @@ fn a_test_ends_with_its_runner() {
     let begin = Instant::now();
     said.read_line(&mut line).expect("the end");
     assert!(begin.elapsed() < SOON, "the test outlives its runner");
+}
+
+/// The file that tells the processes of a program.
+fn processes_of(tool: u32) -> PathBuf {
+    env::temp_dir().join(format!("vfio-mig-program-{tool}"))
+}
+
+/// Runs a program that hangs, and ends when a signal comes.
+fn bounded() {
+    interrupt::catch().expect("signals");
+    let processes = processes_of(std::process::id());
+    let script = format!("sleep 1000 & echo $$ $! > '{}'; wait", processes.display());
+    let bounds = Bounds {
+        time: 2 * HUNG,
+        bytes: 1,
+    };
+    let said = bounded::output(Path::new("/bin/sh"), &["-c", &script], bounds);
+    assert_eq!(said, Err("interrupted by SIGINT".to_string()));
+    assert!(matches!(interrupt::check(), Err(Error::Interrupted { .. })));
+}
+
+/// Whether a process has ended, if only its parent does not know yet.
+fn has_ended(id: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_none_or(|state| state.starts_with(['Z', 'X']))
+}
+
+fn waits_until(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < SOON, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn a_program_ends_with_the_tool() {
+    for signal in [Signal::SIGINT, Signal::SIGKILL] {
+        let mut tool = Command::new(env::current_exe().expect("a path"))
+            .arg("--bounded")
+            .spawn()
+            .expect("a child");
+        let file = processes_of(tool.id());
+        let ids = || fs::read_to_string(&file).unwrap_or_default();
+        waits_until("no program", || ids().ends_with('\n'));
+        let ids = ids();
+        let ids: Vec<&str> = ids.split_whitespace().collect();
+        kill(Pid::from_raw(tool.id() as i32), signal).expect("a signal");
+        let status = tool.wait().expect("a child");
+        // A tool that is killed takes what it has started along, and nothing else.
+        let (with_it, left) = match signal {
+            Signal::SIGINT => (2, &ids[2..]),
+            _ => (1, &ids[1..]),
+        };
+        assert_eq!(status.success(), signal == Signal::SIGINT, "{status}");
+        waits_until("it outlives the tool", || {
+            ids[..with_it].iter().all(|id| has_ended(id))
+        });
+        for id in left {
+            let id = id.parse().expect("a number");
+            kill(Pid::from_raw(id), Signal::SIGKILL).expect("a process");
+        }
+        fs::remove_file(file).expect("a file");
+    }
 }
 
 /// A socket that takes no more, and its other end.

@@ -20,7 +20,8 @@ use vfio_mig::{
         },
     },
     error::Error,
-    host::Host, //
+    host::Host,
+    interrupt, //
 };
 
 /// Say what this host lacks to migrate VFs, and what mends it.
@@ -79,8 +80,11 @@ fn print(report: &Report) -> Result<(), Error> {
 pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
     // A file that is none is found before VFs are reset.
     let other = args.compare.as_deref().map(compare::read).transpose()?;
+    // Programs that are run for their versions end with this one.
+    interrupt::catch()?;
     let ask: Option<&asking::Ask> = args.open.then_some(&asking::open);
     let mut report = doctor::examine(&Host::this(), args.device, ask)?;
+    interrupt::check()?;
     if let Some(other) = other {
         let compared = compare::checks(&report, &other);
         report.checks.extend(compared);

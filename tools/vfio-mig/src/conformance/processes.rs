@@ -4,15 +4,14 @@
 
 use super::{
     require,
-    runner::end_with,
     Site,
     Stop,
     Test,
     Verdict, //
 };
 use crate::{
-    state::State,
-    uapi, //
+    process,
+    state::State, //
 };
 use nix::{
     sys::{
@@ -23,7 +22,6 @@ use nix::{
         wait::waitpid, //
     },
     unistd::{
-        getpid,
         pipe,
         ForkResult, //
     },
@@ -65,10 +63,8 @@ fn closed_before_its_session(site: &Site, state: State) -> Verdict {
 
 fn killed(site: &Site, state: State) -> Verdict {
     let (from, to) = pipe().map_err(io::Error::from)?;
-    let parent = getpid();
-    match uapi::fork()? {
+    match process::fork()? {
         ForkResult::Child => {
-            end_with(parent);
             let held = site.open_in(state);
             let said = match &held {
                 Ok(_) => "ready".to_string(),
@@ -112,14 +108,12 @@ fn read_line(mut from: impl Read) -> io::Result<String> {
 fn forked(site: &Site, state: State) -> Verdict {
     let (device, file) = site.open_in(state)?;
     let (from, to) = pipe().map_err(io::Error::from)?;
-    let parent = getpid();
-    match uapi::fork()? {
+    match process::fork()? {
         ForkResult::Child => {
-            end_with(parent);
             drop(to);
             // Ends when the parent closes its end.
             let _ = File::from(from).read(&mut [0]);
-            uapi::exit_now(0)
+            process::exit_now(0)
         }
         ForkResult::Parent { child } => {
             drop(from);

@@ -13,13 +13,15 @@ use super::{
     Stop,
     Test, //
 };
-use crate::error::{
-    Context,
-    Error, //
+use crate::{
+    error::{
+        Context,
+        Error, //
+    },
+    process, //
 };
 use nix::{
     sys::{
-        prctl,
         signal::{
             kill,
             Signal, //
@@ -31,8 +33,6 @@ use nix::{
         },
     },
     unistd::{
-        getpid,
-        getppid,
         pipe,
         ForkResult,
         Pid, //
@@ -155,24 +155,14 @@ fn tell(mut to: File, verdict: super::Verdict) {
     let _ = write!(to, "{status} {message}");
 }
 
-/// Makes this process end with its `parent`. Otherwise it would keep the device if its
-/// parent is killed, and nobody would end it if it hangs. Its children do not inherit this.
-pub(super) fn end_with(parent: Pid) {
-    if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != parent {
-        crate::uapi::exit_now(1)
-    }
-}
-
 /// Runs a test in a process of its own. The calling process must have just this thread.
 fn run_apart(test: &Test, site: &Site, timeout: Duration) -> io::Result<(Status, String)> {
     let (from, to) = pipe()?;
-    let runner = getpid();
-    match crate::uapi::fork()? {
+    match process::fork()? {
         ForkResult::Child => {
             drop(from);
-            end_with(runner);
             tell(File::from(to), test.run(site));
-            crate::uapi::exit_now(0)
+            process::exit_now(0)
         }
         ForkResult::Parent { child } => {
             drop(to);

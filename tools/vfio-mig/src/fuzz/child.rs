@@ -21,7 +21,7 @@ use crate::{
         Context,
         Error, //
     },
-    uapi, //
+    process, //
 };
 use fastrand::Rng;
 use nix::{
@@ -115,11 +115,11 @@ impl Child {
         let pipe = nix::unistd::pipe().map_err(std::io::Error::from);
         let (said, say) = pipe.context("a pipe")?;
         let (said, mut say) = (File::from(said), File::from(say));
-        match uapi::fork().context("a second process")? {
+        match process::fork().context("a second process")? {
             ForkResult::Parent { child } => Ok(Self { pid: child, said }),
             ForkResult::Child => {
                 let said = say.write_all(&work(shared, &mut rng));
-                uapi::exit_now(i32::from(said.is_err()))
+                process::exit_now(i32::from(said.is_err()))
             }
         }
     }

@@ -5,10 +5,8 @@
 //! KCOV records the thread's own system calls. It sees nothing of interrupts, of workers, and of
 //! code that is not compiled for it.
 
-use crate::{
-    memory::SharedWords,
-    uapi, //
-};
+use super::kcov;
+use crate::memory::SharedWords;
 use std::{
     fs::File,
     io,
@@ -100,9 +98,9 @@ struct Recorder {
 impl Recorder {
     fn start() -> io::Result<Self> {
         let file = File::options().read(true).write(true).open(KCOV)?;
-        uapi::kcov_init(file.as_fd(), BUFFER)?;
+        kcov::init(file.as_fd(), BUFFER)?;
         let buffer = SharedWords::of_file(file.as_fd(), BUFFER as usize)?;
-        uapi::kcov_enable(file.as_fd())?;
+        kcov::enable(file.as_fd())?;
         Ok(Self {
             file,
             buffer,
@@ -114,7 +112,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         // It would end with the thread, too.
-        let _ = uapi::kcov_disable(self.file.as_fd());
+        let _ = kcov::disable(self.file.as_fd());
     }
 }
 

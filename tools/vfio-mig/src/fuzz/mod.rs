@@ -18,6 +18,7 @@ mod errno;
 mod folder;
 mod guide;
 mod input;
+mod kcov;
 mod mutate;
 mod records;
 mod replay;

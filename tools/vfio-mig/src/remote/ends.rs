@@ -7,7 +7,7 @@ use super::command::{
     Started,
     Tell, //
 };
-use crate::uapi;
+use crate::process;
 use nix::{
     sys::signal::Signal,
     unistd, //
@@ -105,8 +105,9 @@ impl Ends {
             .args(rest)
             .stdin(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
             .stdout(Stdio::from(OwnedFd::from(theirs)));
+        process::tie(&mut command, Signal::SIGTERM);
         let ignored = [Signal::SIGINT, Signal::SIGHUP];
-        let child = uapi::while_ignoring(&ignored, || command.spawn())??;
+        let child = process::while_ignoring(&ignored, || command.spawn())??;
         let ends = Self::never_blocking(ours.try_clone()?.into(), ours.into());
         Ok(Self {
             command: Some(Started::new(child, shown, tell)),
