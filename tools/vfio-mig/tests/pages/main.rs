@@ -74,13 +74,65 @@ fn pages(dir: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
-#[test]
-fn all_pages_with_commands_are_looked_at() {
+/// All pages, with their names.
+fn all_pages() -> Vec<(String, String)> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let readme = fs::read_to_string(top.join("README.md")).unwrap();
     let mut found = vec![("README.md".to_string(), readme)];
     pages(&top.join("Documentation"), &mut found);
-    for (name, text) in found {
+    found
+}
+
+/// What follows the name of the tool in a text: in a line of a block, or between backquotes.
+fn mentioned(text: &str) -> Vec<Vec<&str>> {
+    let lines = text.lines().flat_map(|line| {
+        let of_block = line
+            .trim_start()
+            .trim_start_matches(['#', '$'])
+            .trim_start();
+        let indented = line.starts_with("    ").then_some(of_block);
+        let quoted = line.split('`').skip(1);
+        quoted.chain(indented)
+    });
+    lines
+        .filter_map(|text| text.strip_prefix("vfio-mig "))
+        .map(|args| {
+            args.split_whitespace()
+                .map(|word| word.trim_matches(['[', ']']))
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn each_command_that_a_page_mentions_exists() {
+    let mut count = 0;
+    for (page, text) in all_pages() {
+        for args in mentioned(&text) {
+            let [name, rest @ ..] = &args[..] else {
+                continue;
+            };
+            // `help --help` is about something else.
+            if *name == "help" || !name.chars().all(|c| c.is_ascii_lowercase()) {
+                continue;
+            }
+            let output = tool(&[name.to_string(), "--help".to_string()]);
+            assert!(output.status.success(), "{page}: vfio-mig {name}");
+            let help = printed(&output);
+            for option in rest.iter().filter(|word| word.starts_with("--")) {
+                let mut words = help.split(|c: char| !c.is_ascii_lowercase() && c != '-');
+                let known = words.any(|word| word == *option);
+                assert!(known, "{page}: vfio-mig {name} has no {option}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count}");
+}
+
+#[test]
+fn all_pages_with_commands_are_looked_at() {
+    for (name, text) in all_pages() {
         let listed = shown::PAGES.iter().any(|(page, _)| *page == name);
         let shows = !shown::on("", &text).is_empty();
         assert_eq!(shows, listed, "{name}: shown.rs has the list");
