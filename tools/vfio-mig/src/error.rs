@@ -8,7 +8,8 @@ use crate::{
     reason::{
         reason,
         state_remedy,
-        with_remedy, //
+        with_remedy,
+        with_remedy_of_stream, //
     },
     state::State,
     text, //
@@ -95,7 +96,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The stream stopped.
-    #[error("{what} after {bytes} bytes: {}", with_remedy(.source))]
+    #[error("{what} after {bytes} bytes: {}", with_remedy_of_stream(.source))]
     Stream {
         /// Reading or writing.
         what: &'static str,
@@ -291,7 +292,8 @@ fn state_name(state: Option<State>) -> String {
     state.map_or("an unknown state".to_string(), |state| state.to_string())
 }
 
-fn signal_name(signal: i32) -> String {
+/// The name of a signal.
+pub fn signal_name(signal: i32) -> String {
     match Signal::try_from(signal) {
         Ok(signal) => signal.to_string(),
         Err(_) => format!("signal {signal}"),

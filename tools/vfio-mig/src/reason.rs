@@ -32,7 +32,10 @@ fn remedy(errno: Errno) -> Option<&'static str> {
         Errno::EADDRNOTAVAIL => "this host has no such address: `ip address` lists those it has",
         Errno::ECONNREFUSED => "nobody listens there: start `vfio-mig receive` first",
         Errno::ENETUNREACH | Errno::EHOSTUNREACH => "check the address, and the network",
-        Errno::ETIMEDOUT => "it does not answer: check the address, and firewalls",
+        Errno::ETIMEDOUT => {
+            "it does not answer: check the address, and firewalls; if it is a device, the kernel's \
+             log (dmesg) may say why"
+        }
         Errno::ENODEV | Errno::ENXIO => {
             "the device or its driver is gone: `vfio-mig list` shows those that are there"
         }
@@ -69,6 +72,18 @@ pub fn with_remedy(err: &io::Error) -> String {
     }
 }
 
+/// As [`with_remedy`], of an error that ends the data file of a device.
+pub fn with_remedy_of_stream(err: &io::Error) -> String {
+    match errno_of(err) {
+        Some(Errno::ENODEV) => format!(
+            "{}; the driver has ended the session, as it does if firmware does not save: the \
+             kernel's log (dmesg) may say why",
+            reason(err)
+        ),
+        _ => with_remedy(err),
+    }
+}
+
 /// What to do about `err`, with which a device did not go to a state.
 pub fn state_remedy(err: &io::Error) -> &'static str {
     remedy_of_state(errno_of(err).unwrap_or(Errno::UnknownErrno))
@@ -95,6 +110,13 @@ mod tests {
         assert!(text.starts_with("Connection refused (ECONNREFUSED); nobody listens there"));
         assert_eq!(with_remedy(&err(libc::EISDIR)), "Is a directory (EISDIR)");
         assert_eq!(with_remedy(&io::Error::other("too late")), "too late");
+        // The device is there.
+        let text = with_remedy_of_stream(&err(libc::ENODEV));
+        assert!(text.contains("has ended the session"), "{text}");
+        assert_eq!(
+            with_remedy_of_stream(&err(libc::EISDIR)),
+            with_remedy(&err(libc::EISDIR))
+        );
     }
 
     /// The errnos that our driver, the C driver and vfio's core give for a state.

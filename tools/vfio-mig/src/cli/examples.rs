@@ -234,10 +234,16 @@ const ALL: &[(&str, &[Example])] = &[
     ("unbind", &[("Unbind a VF:", "vfio-mig unbind 01:00.4")]),
     (
         "hwtest",
-        &[(
-            "Find out what an adapter does, on two spare VFs of it:",
-            "vfio-mig hwtest 01:00.4 01:00.5 --output connectx7",
-        )],
+        &[
+            (
+                "Find out what an adapter does, on two spare VFs of it:",
+                "vfio-mig hwtest 01:00.4 01:00.5 --output connectx7",
+            ),
+            (
+                "Do one of the experiments again:",
+                "vfio-mig hwtest 01:00.4 01:00.5 --only reset-load",
+            ),
+        ],
     ),
 ];
 

@@ -16,8 +16,10 @@ use super::{
     },
     show,
     BAD,
-    GOOD, //
+    GOOD,
+    KILLED, //
 };
+use clap::builder::PossibleValuesParser;
 use clap_complete::ArgValueCandidates;
 use std::{
     fmt::Write as _,
@@ -45,6 +47,7 @@ use vfio_mig::{
         Report,
         EXPERIMENTS, //
     },
+    interrupt,
     output::Output,
     text, //
 };
@@ -55,6 +58,7 @@ use vfio_mig::{
 /// and log DMA. They change neither firmware nor anything of the PF, and refuse VFs that a
 /// process has open. The report is written as text and as JSON. It has the versions of kernel,
 /// driver and firmware, the addresses of the VFs and the name of the host, and no data of a VF.
+/// A signal ends the experiments; the report then has those that were done.
 /// Exit status: 0 if no experiment has failed, else 1.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -62,12 +66,20 @@ pub struct Args {
     /// is one, and DMA of all of them is logged at the same time.
     #[arg(required = true, value_name = "VF", add = ArgValueCandidates::new(complete::devices))]
     vfs: Vec<Bdf>,
+    /// Only this experiment. May be given more than once.
+    #[arg(long, value_name = "NAME", value_parser = experiments())]
+    only: Vec<String>,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
     /// Names of the report, without .txt and .json.
     #[arg(long, value_name = "NAME", default_value = "vfio-mig-hwtest")]
     output: PathBuf,
+}
+
+/// The names of the experiments.
+fn experiments() -> PossibleValuesParser {
+    PossibleValuesParser::new(EXPERIMENTS.iter().map(|experiment| experiment.name))
 }
 
 /// Whether the user wants it.
@@ -118,6 +130,13 @@ fn in_words(report: &Report) -> String {
             line(&format!("  {name}: {value}"));
         }
     }
+    if let Some(signal) = &report.interrupted {
+        line("");
+        line(&format!("INTERRUPTED by {signal}"));
+        for name in &report.not_done {
+            line(&format!("  not done: {name}"));
+        }
+    }
     line("");
     for check in report.doctor.checks.iter().flat_map(doctor::lines) {
         line(&check);
@@ -153,25 +172,54 @@ impl ReportFile {
 }
 
 /// Writes both files of a report, and returns their names. If one cannot be written, the other one
-/// still is, and `print` shows the report: the experiments take a while.
-fn keep(
-    files: [(ReportFile, &str); 2],
-    print: impl FnOnce() -> Result<(), Error>,
-) -> Result<[String; 2], Error> {
+/// still is.
+fn keep(files: [(ReportFile, &str); 2]) -> Result<[String; 2], Error> {
     match files.map(|(file, text)| file.write(text)) {
         [Ok(words), Ok(object)] => Ok([words, object]),
-        [Err(err), other] | [other, Err(err)] => {
-            let printed = print();
-            Err(err.unless_undone(other.map(drop)).unless_undone(printed))
-        }
+        [Err(err), other] | [other, Err(err)] => Err(err.unless_undone(other.map(drop))),
     }
+}
+
+/// The exit status after experiments.
+fn status(report: &Report) -> u8 {
+    match interrupt::check() {
+        Err(Error::Interrupted { signal }) => KILLED | signal as u8,
+        _ if report.failed() == 0 => GOOD,
+        _ => BAD,
+    }
+}
+
+/// Prints a report of which a file could not be written, since the experiments take a while.
+/// Returns the exit status.
+fn print_instead(report: &Report, json: bool, err: Error) -> Result<u8, Error> {
+    let printed = match json {
+        true => show::json(report),
+        false => errln!("{}", in_words(report).trim_end()),
+    };
+    match printed {
+        // Standard output has an object, and gets no second one for the error.
+        Ok(()) if json => {
+            errln!("vfio-mig: {err}")?;
+            Ok(status(report).max(BAD))
+        }
+        printed => Err(err.unless_undone(printed)),
+    }
+}
+
+/// Says where a report is.
+fn print_names(report: &Report, [words, object]: [String; 2]) -> Result<(), Error> {
+    let (failed, done) = (report.failed(), report.outcomes.len());
+    if let Some(signal) = &report.interrupted {
+        errln!("vfio-mig: interrupted by {signal} after {done} experiments")?;
+    }
+    outln!("{failed} of {done} experiments have failed; the report is in {words} and {object}")
 }
 
 pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
     let host = Host::this();
     hwtest::check(&host, &args.vfs)?;
     if !json {
-        for experiment in EXPERIMENTS {
+        for experiment in hwtest::chosen(&args.only) {
             outln!("{:14} {}", experiment.name, experiment.does)?;
         }
     }
@@ -181,29 +229,27 @@ pub fn run(args: &Args, json: bool) -> Result<u8, Error> {
     // Before the experiments, which take a while: what they find must have a place.
     let words_to = ReportFile::create(&args.output, ".txt")?;
     let object_to = ReportFile::create(&args.output, ".json")?;
-    let report = hwtest::run(&host, &args.vfs, |experiment| match json {
+    // A report that goes to no regular file has no temporary one, which else has signals caught.
+    interrupt::catch()?;
+    let report = hwtest::run(&host, &args.vfs, &args.only, |experiment| match json {
         true => Ok(()),
         false => errln!("{} ...", experiment.name),
     })?;
     let object = json::object(Outcome::Result(&report)).map_err(io::Error::from);
     let object = object.context("JSON")? + "\n";
     let words = in_words(&report);
-    let [words_to, object_to] = keep([(words_to, &words), (object_to, &object)], || match json {
-        true => show::json(&report),
-        false => errln!("{}", words.trim_end()),
-    })?;
+    let names = match keep([(words_to, &words), (object_to, &object)]) {
+        Ok(names) => names,
+        Err(err) => return print_instead(&report, json, err),
+    };
     out::after(
         "the report is written",
         match json {
             true => show::json(&report),
-            false => outln!(
-                "{} of {} experiments have failed; the report is in {words_to} and {object_to}",
-                report.failed(),
-                report.outcomes.len()
-            ),
+            false => print_names(&report, names),
         },
     )?;
-    Ok(if report.failed() == 0 { GOOD } else { BAD })
+    Ok(status(&report))
 }
 
 #[cfg(test)]
@@ -215,7 +261,7 @@ mod tests {
     };
 
     #[test]
-    fn a_report_that_cannot_be_written_is_printed() {
+    fn what_can_be_written_of_a_report_is_kept() {
         let dir = std::env::temp_dir().join(format!("vfio-mig-report-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         let name = dir.join("report");
@@ -224,11 +270,7 @@ mod tests {
                 symlink("/dev/full", dir.join(format!("report{kind}"))).unwrap();
             }
             let file = |kind| ReportFile::create(&name, kind).unwrap();
-            let mut is_printed = false;
-            let kept = super::keep([(file(".txt"), "words"), (file(".json"), "{}")], || {
-                is_printed = true;
-                Ok(())
-            });
+            let kept = super::keep([(file(".txt"), "words"), (file(".json"), "{}")]);
             let read = |kind| fs::read_to_string(dir.join(format!("report{kind}"))).ok();
             let has = [".txt", ".json"].map(|kind| match full.contains(&kind) {
                 true => None,
@@ -238,20 +280,19 @@ mod tests {
                 fs::remove_file(dir.join(format!("report{kind}"))).unwrap();
             }
             assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
-            (kept.map_err(|err| err.to_string()), is_printed, has)
+            (kept.map_err(|err| err.to_string()), has)
         };
         let [words, object] = [Some("words".to_string()), Some("{}".to_string())];
-        let (kept, is_printed, has) = keep(&[]);
-        assert!(kept.is_ok() && !is_printed);
+        let (kept, has) = keep(&[]);
+        assert!(kept.is_ok());
         assert_eq!(has, [words.clone(), object.clone()]);
         for (full, expected) in [
             (&[".txt"][..], [None, object]),
             (&[".json"], [words, None]),
             (&[".txt", ".json"], [None, None]),
         ] {
-            let (kept, is_printed, has) = keep(full);
+            let (kept, has) = keep(full);
             let why = kept.unwrap_err();
-            assert!(is_printed, "{full:?}");
             assert_eq!(has, expected);
             for kind in full {
                 let words = format!("report{kind}: No space left on device (ENOSPC); free some");

@@ -26,41 +26,52 @@ use std::time::Instant;
 /// Largest state that is kept in memory, in bytes.
 const MOST: u64 = 1 << 30;
 
-/// Spare VFs.
+/// Spare VFs, each with its driver.
 pub struct Bench {
-    vfs: Vec<Bdf>,
+    vfs: Vec<(Bdf, String)>,
 }
 
 impl Bench {
     /// Takes VFs that have a VFIO driver and that nobody uses.
     pub fn new(host: &Host, vfs: &[Bdf]) -> Result<Self, Error> {
         address::require_each_once(vfs)?;
+        let mut with_drivers = Vec::new();
         for vf in vfs {
             binding::require_vf(host, *vf)?;
-            Device::look_up((*vf).into())?;
+            with_drivers.push((*vf, Device::look_up((*vf).into())?));
             host.check_free(*vf, Force::No)?;
         }
-        Ok(Self { vfs: vfs.to_vec() })
+        Ok(Self { vfs: with_drivers })
     }
 
     /// Their addresses.
     pub fn addresses(&self) -> Vec<Address> {
-        self.vfs.iter().map(|vf| Address::Pci(*vf)).collect()
+        self.vfs.iter().map(|(vf, _)| Address::Pci(*vf)).collect()
     }
 
     /// Opens the VF whose state is saved. It is reset by that.
     pub fn source(&self) -> Result<Device, Error> {
-        Device::open(self.vfs[0])
+        Device::open(self.vfs[0].0)
     }
 
     /// Opens the VF that the state is loaded into: the second one, or else the first.
     pub fn destination(&self) -> Result<Device, Error> {
-        Device::open(*self.vfs.get(1).unwrap_or(&self.vfs[0]))
+        Device::open(self.vfs.get(1).unwrap_or(&self.vfs[0]).0)
     }
 
-    /// Opens all of them.
+    /// Opens all of them. They must have the driver that they had.
     pub fn all(&self) -> Result<Vec<Device>, Error> {
-        self.vfs.iter().map(|vf| Device::open(*vf)).collect()
+        let opened = self.vfs.iter().map(|(vf, driver)| {
+            let device = Device::open(*vf)?;
+            match device.driver() == driver {
+                true => Ok(device),
+                false => Err(Error::Unexpected(format!(
+                    "{vf}: bound to {}, and not to {driver} any more",
+                    device.driver()
+                ))),
+            }
+        });
+        opened.collect()
     }
 }
 

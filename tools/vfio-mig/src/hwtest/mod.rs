@@ -15,8 +15,12 @@ use crate::{
     address::Address,
     bdf::Bdf,
     doctor,
-    error::Error,
-    host::Host, //
+    error::{
+        self,
+        Error, //
+    },
+    host::Host,
+    interrupt, //
 };
 use bench::Bench;
 use serde::Serialize;
@@ -102,7 +106,34 @@ pub const EXPERIMENTS: &[Experiment] = &[
         assumed: "one more tracker than firmware has gets LIM_ERR, and is ENOMEM",
         run: logging::trackers,
     },
+    Experiment {
+        name: "afterwards",
+        does: "opens the VFs again, which must run",
+        assumed: "a VF that was closed runs when it is opened, whatever was done to it",
+        run: resets::afterwards,
+    },
 ];
+
+impl Experiment {
+    /// Does it.
+    fn done(&self, bench: &Bench) -> Outcome {
+        let begin = Instant::now();
+        let result = (self.run)(bench);
+        let ms = begin.elapsed().as_secs_f64() * 1e3;
+        let (figures, error) = match result {
+            Ok(figures) => (figures, None),
+            Err(err) => (Figures::new(), Some(err)),
+        };
+        Outcome {
+            name: self.name,
+            assumed: self.assumed,
+            figures,
+            errno: error.as_ref().and_then(Error::errno),
+            error: error.map(|err| err.to_string()),
+            ms,
+        }
+    }
+}
 
 /// How an experiment has ended.
 #[derive(Clone, Debug, Serialize)]
@@ -128,8 +159,12 @@ pub struct Report {
     pub vfs: Vec<Address>,
     /// What the doctor says of the host, and of the first VF.
     pub doctor: doctor::report::Report,
-    /// The experiments.
+    /// The experiments that were done.
     pub outcomes: Vec<Outcome>,
+    /// The signal that has ended them, if one has.
+    pub interrupted: Option<String>,
+    /// The experiments that were not done because of that.
+    pub not_done: Vec<&'static str>,
 }
 
 impl Report {
@@ -145,37 +180,49 @@ pub fn check(host: &Host, vfs: &[Bdf]) -> Result<(), Error> {
     Bench::new(host, vfs).map(drop)
 }
 
-/// Does all experiments on VFs that nobody uses. `begun` is told of each.
+/// The experiments with these names, or all if there are none.
+pub fn chosen(only: &[String]) -> impl Iterator<Item = &'static Experiment> + '_ {
+    let all = EXPERIMENTS.iter();
+    all.filter(|one| only.is_empty() || only.iter().any(|name| name == one.name))
+}
+
+/// The signal that asks the tool to end, if one has come.
+fn interruption() -> Option<String> {
+    match interrupt::check() {
+        Err(Error::Interrupted { signal }) => Some(error::signal_name(signal)),
+        _ => None,
+    }
+}
+
+/// Does the [`chosen`] experiments on VFs that nobody uses. `begun` is told of each. A signal ends
+/// them; what was done until then is reported.
 pub fn run(
     host: &Host,
     vfs: &[Bdf],
+    only: &[String],
     mut begun: impl FnMut(&Experiment) -> Result<(), Error>,
 ) -> Result<Report, Error> {
     let bench = Bench::new(host, vfs)?;
-    let doctor = doctor::examine(host, vfs.first().copied(), None)?;
-    let mut outcomes = Vec::new();
-    for experiment in EXPERIMENTS {
-        begun(experiment)?;
-        let begin = Instant::now();
-        let result = (experiment.run)(&bench);
-        let ms = begin.elapsed().as_secs_f64() * 1e3;
-        crate::interrupt::check()?;
-        let (figures, error) = match result {
-            Ok(figures) => (figures, None),
-            Err(err) => (Figures::new(), Some(err)),
-        };
-        outcomes.push(Outcome {
-            name: experiment.name,
-            assumed: experiment.assumed,
-            figures,
-            errno: error.as_ref().and_then(Error::errno),
-            error: error.map(|err| err.to_string()),
-            ms,
-        });
-    }
-    Ok(Report {
+    let mut report = Report {
         vfs: bench.addresses(),
-        doctor,
-        outcomes,
-    })
+        doctor: doctor::examine(host, vfs.first().copied(), None)?,
+        outcomes: Vec::new(),
+        interrupted: None,
+        not_done: Vec::new(),
+    };
+    for experiment in chosen(only) {
+        let told = match report.interrupted {
+            Some(_) => Ok(()),
+            None => begun(experiment),
+        };
+        report.interrupted = report.interrupted.or_else(interruption);
+        if report.interrupted.is_some() {
+            report.not_done.push(experiment.name);
+            continue;
+        }
+        told?;
+        report.outcomes.push(experiment.done(&bench));
+    }
+    report.interrupted = report.interrupted.or_else(interruption);
+    Ok(report)
 }

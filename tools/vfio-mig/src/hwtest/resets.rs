@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Resets in the middle of what firmware does.
+//! Resets: in the middle of what firmware does, and by whoever opens a VF.
 
 use super::{
     bench::{
@@ -28,13 +28,20 @@ use std::{
 /// Moments of a command at which the VF is reset, of so many parts.
 const MOMENTS: u32 = 8;
 
+/// Fails unless the device runs.
+fn runs(device: &Device) -> Result<(), Error> {
+    match device.state()? {
+        State::RUNNING => Ok(()),
+        state => {
+            let text = format!("{}: {state} after a reset", device.address());
+            Err(Error::Unexpected(text))
+        }
+    }
+}
+
 /// Fails unless the device runs and can be saved.
 fn works(device: &Device) -> Result<(), Error> {
-    let state = device.state()?;
-    if state != State::RUNNING {
-        let text = format!("{}: {state} after a reset", device.address());
-        return Err(Error::Unexpected(text));
-    }
+    runs(device)?;
     bench::save(device).map(drop)
 }
 
@@ -77,19 +84,32 @@ pub fn during_load(bench: &Bench) -> Result<Figures, Error> {
     let begin = Instant::now();
     bench::load(&destination, &state)?;
     let whole = begin.elapsed();
-    let mut resets = Vec::new();
+    let (mut resets, mut written) = (Vec::new(), Vec::new());
     for moment in 0..MOMENTS {
         let mut file = destination.begin(State::RESUMING)?;
-        let taken = thread::scope(|scope| {
-            // The reset ends the write, with an error.
+        let (taken, written_all) = thread::scope(|scope| {
             let writer = scope.spawn(|| stream::write_all(&mut file, &state, 0));
             let taken = reset(&destination, whole * moment / MOMENTS);
-            let _ = writer.join();
-            taken
+            (taken, writer.join())
         });
         resets.push(taken?);
+        // The reset ends the write, with an error that firmware may choose.
+        let written_all = written_all.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        written.push(written_all.err().and_then(|err| err.errno()));
         drop(file);
         works(&destination)?;
     }
-    Ok(figures(whole, &resets))
+    let mut found = figures(whole, &resets);
+    found.insert("write_errno".to_string(), written.into());
+    Ok(found)
+}
+
+/// Of all VFs, when they are opened.
+pub fn afterwards(bench: &Bench) -> Result<Figures, Error> {
+    let mut found = Figures::new();
+    for device in bench.all()? {
+        runs(&device)?;
+        found.insert(device.address().to_string(), device.driver().into());
+    }
+    Ok(found)
 }

@@ -107,12 +107,17 @@ pub fn data_size(bench: &Bench) -> Result<Figures, Error> {
     let begin = Instant::now();
     let during = source.data_size()?;
     let answered_ms = ms(begin);
-    let n = file.read(&mut [0; 16]);
+    let read = file.read(&mut [0; 16]);
+    let n = read.map_err(|source| Error::Stream {
+        what: stream::READING,
+        bytes: 0,
+        source,
+    })?;
     let rest = source.data_size()?;
     source.step_back()?;
     sizes.insert("during the SAVE".to_string(), during.into());
     sizes.insert("answered_ms".to_string(), answered_ms.into());
-    sizes.insert("read".to_string(), n.unwrap_or(0).into());
+    sizes.insert("read".to_string(), n.into());
     sizes.insert("after that".to_string(), rest.into());
     Ok(sizes)
 }

@@ -188,7 +188,13 @@ fn reports_are_what_the_schema_says() {
         ("doctor", json!(examined)),
         (
             "hwtest",
-            json!({ "vfs": [ABSENT], "doctor": examined, "outcomes": [tested] }),
+            json!({
+                "vfs": [ABSENT],
+                "doctor": examined,
+                "outcomes": [tested],
+                "interrupted": "SIGINT",
+                "not_done": ["trackers"],
+            }),
         ),
         (
             "bind",
