@@ -630,6 +630,19 @@ pub const ALL: &[Scenario] = &[
         machine: NETWORK,
     },
     Scenario {
+        name: "hwtest",
+        about: "``vfio-mig hwtest`` with firmware that fails, a PF that is unbound, and signals",
+        suite: Suite::Check,
+        // The stock kernel has no dirty bitmaps.
+        kernels: &[Intree],
+        seconds: 60,
+        machine: Machine {
+            properties: ",state-size=256K,cmd-timeout-ms=1000",
+            limit: HOUR,
+            ..WELL
+        },
+    },
+    Scenario {
         name: "trace",
         about: "the driver's tracepoints during a migration",
         suite: Suite::Check,

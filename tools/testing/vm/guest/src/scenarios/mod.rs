@@ -19,6 +19,7 @@ mod files;
 mod firmware_fails;
 mod hooks;
 mod hostile;
+mod hwtest;
 mod kunit;
 mod life;
 mod loads;
@@ -101,6 +102,7 @@ const ALL: &[&[NamedRun]] = &[
     firmware_fails::SCENARIOS,
     hooks::SCENARIOS,
     hostile::SCENARIOS,
+    hwtest::SCENARIOS,
     kunit::SCENARIOS,
     life::SCENARIOS,
     many::SCENARIOS,
