@@ -124,10 +124,10 @@ kunit | kunit-debug)
 	[ "$1" = kunit ] || objects=$(debug_dir)/objects arguments=(LLVM=1)
 	# As Kconfig would have it with KUNIT_ALL_TESTS. The kernel crate of these kernels has methods
 	# that are in traits of ours, whose imports have no use there.
-	options=$(our_kunit_options | sed 's/^/--cfg=/; s/=y$//' | tr '\n' ' ')
+	tests=$(our_kunit_options | sed 's/^/--cfg=/; s/=y$//' | tr '\n' ' ')
 	noting "$1" . "$out/$1" -- make -C "$objects" "${arguments[@]}" \
 		"M=$PLAIN_TOP" "MO=$out/$1" "-j$(nproc)" \
-		CONFIG_VFIO_RUST_EXAMPLES_KUNIT_TEST=m "KRUSTFLAGS=$options -Aunused_imports" modules
+		CONFIG_VFIO_RUST_EXAMPLES_KUNIT_TEST=m "KRUSTFLAGS=$tests -Aunused_imports" modules
 	;;
 *) die "build.sh emu|nic|guest|tools|runner|fuzz|module|kunit|kunit-debug" ;;
 esac
