@@ -305,7 +305,8 @@ mod tests {
         let all = needs::line(&needs(Extent::All, None).unwrap());
         assert_eq!(
             all,
-            "sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma packages"
+            "sources stock intree kunit bare builtin debug kunit-debug consumer fuzz rdma series \
+             packages"
         );
     }
 
