@@ -12,16 +12,9 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 # shellcheck source=tools/testing/vm/kernel-config.sh
 . "$VM_DIR/kernel-config.sh"
-# shellcheck source=tools/testing/vm/lay.sh
-. "$VM_DIR/lay.sh"
+# shellcheck source=tools/testing/vm/series-source.sh
+. "$VM_DIR/series-source.sh"
 
-# One at a time: the objects are shared by all checkouts.
-exec 9> "$CACHE/locks/series"
-flock 9
-
-dir=$(series_dir)
-src=$dir/source
-mkdir -p "$dir"
 lay "$dir" "$1"
 
 build() { make -C "$src" "O=$dir/boot" "$@"; }

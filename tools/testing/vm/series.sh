@@ -17,17 +17,10 @@ set -euo pipefail
 . "$VM_DIR/warnings.sh"
 # shellcheck source=tools/testing/vm/kernel-config.sh
 . "$VM_DIR/kernel-config.sh"
-# shellcheck source=tools/testing/vm/lay.sh
-. "$VM_DIR/lay.sh"
+# shellcheck source=tools/testing/vm/series-source.sh
+. "$VM_DIR/series-source.sh"
 
-# One at a time: the objects are shared by all checkouts.
-exec 9> "$CACHE/locks/series"
-flock 9
-
-dir=$(series_dir)
-src=$dir/source
 laid=$dir/laid
-mkdir -p "$dir"
 
 # Kbuild says so, and goes on, if sparse is too old.
 PATH=$PATH:$(series_tools_dir)/usr/bin

@@ -88,6 +88,15 @@ const C_FAULTS: Machine = Machine {
     ..USUAL
 };
 
+/// The kernel's selftests.
+const SELFTESTS: Machine = Machine {
+    // Huge pages, of which a test wants one of each size.
+    memory: 4096,
+    extras: &[Extra::HostFiles, Extra::SharedMemory],
+    parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
+    ..WELL
+};
+
 const SHARED_MEMORY: Machine = Machine {
     extras: &[Extra::SharedMemory],
     ..USUAL
@@ -658,13 +667,7 @@ pub const ALL: &[Scenario] = &[
         suite: Suite::Check,
         kernels: &[Intree],
         seconds: 170,
-        machine: Machine {
-            // Huge pages, of which a test wants one of each size.
-            memory: 4096,
-            extras: &[Extra::HostFiles, Extra::SharedMemory],
-            parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
-            ..WELL
-        },
+        machine: SELFTESTS,
     },
     Scenario {
         name: "selftests-each",
@@ -673,12 +676,7 @@ pub const ALL: &[Scenario] = &[
         suite: Suite::Scenario,
         kernels: &[Intree],
         seconds: 120,
-        machine: Machine {
-            memory: 4096,
-            extras: &[Extra::HostFiles, Extra::SharedMemory],
-            parameters: "hugepagesz=2M hugepages=8 hugepagesz=1G hugepages=1",
-            ..WELL
-        },
+        machine: SELFTESTS,
     },
     Scenario {
         name: "kunit",
