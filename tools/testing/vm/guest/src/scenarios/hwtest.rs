@@ -183,6 +183,24 @@ impl Site {
         Ok(count)
     }
 
+    /// What an experiment has ended with that may have met `fault`, which is not armed any more:
+    /// exit status and VFs must fit.
+    fn judged(
+        &self,
+        name: &str,
+        ran: &Ran,
+        fault: &str,
+        results: &mut Results,
+    ) -> Result<Option<String>> {
+        self.faults.disarm()?;
+        self.is_as_before()?;
+        let error = ran.error(name)?;
+        results.progress(&format!("{name}: {fault}: {error:?}"));
+        let expected = i32::from(error.is_some());
+        ensure!(ran.status == Some(expected), "{:?}: {error:?}", ran.status);
+        Ok(error)
+    }
+
     /// Does an experiment of which a command meets a fault.
     fn with_fault(&self, name: &str, fault: Fault, results: &mut Results) -> Result<()> {
         let before = self.faults.fired()?;
@@ -190,12 +208,7 @@ impl Site {
         let ran = self.run(name)?;
         let met = self.faults.fired()? != before;
         let command = self.faults.last()?;
-        self.faults.disarm()?;
-        self.is_as_before()?;
-        let error = ran.error(name)?;
-        results.progress(&format!("{name}: command {command:#x}: {error:?}"));
-        let expected = i32::from(error.is_some());
-        ensure!(ran.status == Some(expected), "{:?}: {error:?}", ran.status);
+        let error = self.judged(name, &ran, &format!("command {command:#x}"), results)?;
         ensure!(
             // How many commands meet a reset depends on when it comes.
             error.is_some() || !met || may_fail(name, command),
@@ -211,12 +224,8 @@ impl Site {
         self.faults.arm_event(event, 1, Event::Lost)?;
         let ran = self.run(name)?;
         ensure!(self.faults.fired()? != before, "no event was lost");
-        self.faults.disarm()?;
-        let error = ran.error(name)?;
-        results.progress(&format!("{name}: without event {event:#x}: {error:?}"));
-        let expected = i32::from(error.is_some());
-        ensure!(ran.status == Some(expected), "{:?}: {error:?}", ran.status);
-        self.is_as_before()
+        self.judged(name, &ran, &format!("without event {event:#x}"), results)?;
+        Ok(())
     }
 
     /// A signal comes while firmware has a command of an experiment.
