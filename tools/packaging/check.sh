@@ -13,6 +13,8 @@ set -euo pipefail
 . "$(dirname "$0")/../testing/vm/common.sh"
 # shellcheck source=tools/testing/vm/packages.sh
 . "$VM_DIR/packages.sh"
+# shellcheck source=tools/packaging/in-debian.sh
+. "$(dirname "$0")/in-debian.sh"
 always_as_root "$0" "$@"
 alone check-packages tools/packaging/check.sh
 
@@ -25,20 +27,6 @@ rm -rf "$VM_ROOT" "$work"
 mkdir -p "$work"
 cp -a "$(debian_dir)" "$VM_ROOT"
 : > "$log"
-
-# run COMMAND...: in that Debian. What was downloaded once is not again.
-run() { "$VM_DIR/enter.sh" env DEBIAN_FRONTEND=noninteractive "$@"; }
-# logged COMMAND...: the same, into the log.
-logged() {
-	echo "+ $*" >> "$log"
-	run "$@" >> "$log" 2>&1
-}
-apt() {
-	mkdir -p "$CACHE/debs/partial"
-	logged apt-get -y -qq -o "Dir::Cache::archives=$CACHE/debs" \
-		-o APT::Keep-Downloaded-Packages=true -o APT::Sandbox::User=root \
-		--no-install-recommends "$@"
-}
 
 number=0
 failed=0
