@@ -33,6 +33,8 @@ help:
 	@echo 'make check-net        all tests of QEMU migrating a guest that streams'
 	@echo 'make check-deb        install, upgrade and remove the packages in a Debian, and use the'
 	@echo '                      driver that DKMS has built in a test machine'
+	@echo 'make check-operator   do what the pages tell an operator, on two hosts that are test machines:'
+	@echo '                      from the packages to a VM that libvirt migrates'
 	@echo 'make fuzz FUZZ=...    fuzz a target until something is found; INPUT=FILE: run just'
 	@echo '                      that input'
 	@echo 'make bench            measure our driver and the C driver; RUNS=N of each kind'
@@ -144,6 +146,9 @@ check-deb:
 	@$(VM)/enter.sh tools/packaging/check.sh
 	$(call vm-test,scenario --kernel=stock -- packages)
 
+check-operator:
+	$(call vm-test,check-operator)
+
 mlx5-emu:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh mlx5-emu
@@ -215,4 +220,4 @@ distclean:
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)
-.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign mutants bench-table tools tool install deb check-deb mlx5-emu intree debug scenario list modules modules_install clean distclean series check-series
+.PHONY: help run run-qemu run-net check check-all check-qemu check-qemu-faults check-net fuzz bench campaign mutants bench-table tools tool install deb check-deb check-operator mlx5-emu intree debug scenario list modules modules_install clean distclean series check-series

@@ -118,6 +118,7 @@ our_folders() { sed -nE 's|^obj-.* \+= (.*)/$|\1|p' "$TOP/Kbuild"; }
 sysroot_dir() { echo "$CACHE/sysroot-$(key "$SUITE" "$SYSROOT_PACKAGES" "$VM_DIR/sysroot.sh")"; }
 deb_dir() { echo "$CACHE/deb-$(key "$(debian_dir)" "$DEB_PACKAGES")"; }
 debian_dir() { echo "$CACHE/debian-$(key "$SUITE" "$BACKPORTS" "$TOP/tools/packaging/debian-root.sh")"; }
+operator_dir() { echo "$CACHE/operator-$(key "$(debian_dir)" "$STOCK_RELEASE" "$STOCK_SOURCE" "$OPERATOR_PACKAGES" "$OPERATOR_BACKPORTS" "$VM_DIR/operator/root.sh")"; }
 sources_dir() { echo "$CACHE/sources-$(key "$STOCK_PACKAGES" "$STOCK_SOURCE" "$INTREE_SOURCE" "$QEMU_SOURCE" "$VM_DIR/sources.sh" "$(sysroot_dir)")"; }
 qemu_source_dir() { echo "$CACHE/qemu-source-$(key "$QEMU_SOURCE" "$VM_DIR/qemu-headers.sh" "$(sysroot_dir)")"; }
 qemu_headers_dir() { echo "$CACHE/qemu-headers-$(key "$(qemu_source_dir)" "$TOP/tools/testing/mlx5-emu/shim/prepare-headers.sh")"; }

@@ -23,11 +23,12 @@
 #   tools    out/vfio-mig
 #   deb      packages of the checkout, in out/deb
 #   packages the same, and a Debian to install them in
+#   operator the same, and a disk of hosts in which they are installed
 #   mlx5-emu out/mlx5-emu.so
 #   series   what cuts the tree into series of patches
 #   series-boot  what boots the kernels that series leave
 set -euo pipefail
-TARGETS='sources stock intree kunit bare builtin debug kunit-debug fixed consumer fuzz rdma cargo-mutants tools deb packages mlx5-emu series series-boot'
+TARGETS='sources stock intree kunit bare builtin debug kunit-debug fixed consumer fuzz rdma cargo-mutants tools deb packages operator mlx5-emu series series-boot'
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 # shellcheck source=tools/testing/vm/requirements.sh
@@ -170,12 +171,16 @@ make_targets() {
 	if needed fuzz; then
 		build "the programs that fuzz" "1 min" fuzz
 	fi
-	if needed tools deb packages; then
+	if needed tools deb packages operator; then
 		build "vfio-mig" "1 min" tools
 	fi
-	if needed deb packages; then
+	if needed deb packages operator; then
 		step debian "a small Debian for packages" "1 min" locked debian "$TOP/tools/packaging/debian-root.sh"
 		step deb "packages of the driver and vfio-mig" "1 min" locked deb "$TOP/tools/packaging/deb.sh"
+	fi
+	if needed operator; then
+		step operator "a Debian with libvirt, QEMU and ssh" "3 min" locked operator "$VM_DIR/operator/root.sh"
+		step operator "the packages in it, built by DKMS, on a disk" "8 min" locked operator "$VM_DIR/operator/disk.sh"
 	fi
 	if needed series; then
 		step series_tools "git and sparse" "10 s" locked series-tools "$enter" "$VM_DIR/series-tools.sh"

@@ -147,10 +147,9 @@ impl Machine<'_> {
 }
 
 /// The outcome of a machine that has ended, by itself or for a reason.
-fn judge(dir: PathBuf, watchdog::End { stopped, busy }: watchdog::End) -> Outcome {
+pub fn judge(dir: PathBuf, watchdog::End { stopped, busy }: watchdog::End) -> Outcome {
     let (mut tests, data, complete) = tap::parse(&read(&dir.join(RESULTS)));
-    let console = read(&dir.join(CONSOLE));
-    let death = console::death(&console);
+    let death = console::death(&read(&dir.join(CONSOLE)));
     let mut end = Test {
         name: "the machine ran to its end".to_string(),
         ok: complete && stopped.is_none() && death.is_none(),
@@ -167,21 +166,26 @@ fn judge(dir: PathBuf, watchdog::End { stopped, busy }: watchdog::End) -> Outcom
         }
     }
     tests.push(end);
-    tests.push(console::judge(&console));
-    let logs = [VIOLATIONS]
-        .into_iter()
-        .chain(PEER_VIOLATIONS.iter().copied());
-    let violations: String = logs.map(|log| read(&dir.join(log))).collect();
-    tests.push(Test {
-        name: "nothing violated the firmware interface".to_string(),
-        ok: violations.is_empty(),
-        skipped: None,
-        diagnostics: console::first_lines(violations.lines()),
-    });
+    tests.extend(judge_logs(&dir));
     Outcome {
         tests,
         data,
         dir,
         busy,
     }
+}
+
+/// What the logs of a machine tell that its own tests may not have seen.
+pub fn judge_logs(dir: &Path) -> [Test; 2] {
+    let logs = [VIOLATIONS]
+        .into_iter()
+        .chain(PEER_VIOLATIONS.iter().copied());
+    let violations: String = logs.map(|log| read(&dir.join(log))).collect();
+    let violations = Test {
+        name: "nothing violated the firmware interface".to_string(),
+        ok: violations.is_empty(),
+        skipped: None,
+        diagnostics: console::first_lines(violations.lines()),
+    };
+    [console::judge(&read(&dir.join(CONSOLE))), violations]
 }

@@ -23,6 +23,7 @@ mod mutants;
 #[cfg(test)]
 mod names_tests;
 mod needs;
+mod operator;
 mod paths;
 mod report;
 mod schedule;
@@ -106,6 +107,8 @@ enum Command {
         #[arg(long)]
         fault: Option<String>,
     },
+    /// What an operator does, on two hosts with the packages.
+    CheckOperator,
     /// All tests but the long ones.
     Check {
         /// Those as well, and as much of what is random as there is.
@@ -212,12 +215,12 @@ fn find(name: &str, kernel: Kernel) -> Result<&'static Scenario> {
     Ok(scenario)
 }
 
-/// Runs a machine, and shows what it says.
-fn boot(machine: &Machine<'_>) -> Result<Outcome> {
+/// Has something run that calls what it is given with what it says, and shows that.
+fn follow(run: impl FnOnce(&mut dyn FnMut(News<'_>)) -> Result<Outcome>) -> Result<Outcome> {
     let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}")?;
     let bar = ProgressBar::new_spinner().with_style(style);
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
-    let outcome = machine.run(|news| match news {
+    let outcome = run(&mut |news| match news {
         News::Progress(what) => bar.set_message(what.to_string()),
         News::Say(what) => {
             let seconds = bar.elapsed().as_secs_f64();
@@ -227,6 +230,22 @@ fn boot(machine: &Machine<'_>) -> Result<Outcome> {
     });
     bar.finish_and_clear();
     outcome
+}
+
+/// Runs a machine, and shows what it says.
+fn boot(machine: &Machine<'_>) -> Result<Outcome> {
+    follow(|hear| machine.run(hear))
+}
+
+/// Shows all tests.
+fn show_tests(outcome: &Outcome) -> bool {
+    for test in outcome.tests.iter().filter(|test| test.ok) {
+        match &test.skipped {
+            Some(reason) => println!("skipped: {}: {reason}", test.name),
+            None => println!("ok: {}", test.name),
+        }
+    }
+    show_failures(outcome)
 }
 
 fn show_failures(outcome: &Outcome) -> bool {
@@ -378,6 +397,7 @@ fn needed(top: &Path, command: &Command) -> Result<BTreeSet<Need>> {
             fuzz::named(target)?;
             [Need::Fuzz].into()
         }
+        Command::CheckOperator => [Need::Stock, Need::Operator].into(),
         Command::Check { all, only, .. } => check::needs(extent(*all), only.as_deref())?,
         Command::Scenario { kernel, name, .. } => {
             needs::of_machine(*kernel, find(name, *kernel)?).collect()
@@ -451,6 +471,17 @@ fn run(cli: &Cli) -> Result<bool> {
             hours, only, seed, ..
         } => mutants::run(paths, only.as_deref(), *hours, *seed),
         Command::BenchTable => bench::table::update(paths).map(|()| true),
+        Command::CheckOperator => {
+            let accel = Accel::probe(paths)?;
+            println!("An operator on two hosts, machines on {}", accel.name());
+            let outcome = follow(|hear| operator::run(paths, accel, hear))?;
+            let ok = show_tests(&outcome);
+            println!(
+                "What was typed and seen: {}",
+                outcome.dir.join("host1/results.tap").display()
+            );
+            Ok(ok)
+        }
         Command::Check { all, only, seed } => {
             check::run(paths, extent(*all), only.as_deref(), seed::or_new(*seed))
         }
@@ -480,13 +511,7 @@ fn run(cli: &Cli) -> Result<bool> {
             })?;
             let logs = bench::tests(*kernel, scenario, &outcome);
             outcome.tests.extend(logs);
-            for test in outcome.tests.iter().filter(|test| test.ok) {
-                match &test.skipped {
-                    Some(reason) => println!("skipped: {}: {reason}", test.name),
-                    None => println!("ok: {}", test.name),
-                }
-            }
-            Ok(show_failures(&outcome))
+            Ok(show_tests(&outcome))
         }
     }
 }
@@ -576,7 +601,7 @@ mod tests {
 
     #[test]
     fn what_a_command_needs_is_known_without_this_program() {
-        let commands: [&[&str]; 13] = [
+        let commands: [&[&str]; 14] = [
             &["run"],
             &["run", "--runs=3"],
             &["run-qemu"],
@@ -584,6 +609,7 @@ mod tests {
             &["check"],
             &["check", "--all", "--seed=1"],
             &["check-qemu-faults"],
+            &["check-operator"],
             &["fuzz", "--target=stream"],
             &["bench"],
             &["campaign", "--hours=1"],

@@ -44,6 +44,8 @@ pub enum Need {
     Series,
     /// Packages, and a Debian to install them in.
     Packages,
+    /// The disk of hosts in which the packages are installed.
+    Operator,
 }
 
 impl Need {
@@ -65,6 +67,7 @@ impl Need {
             Self::CargoMutants => "cargo-mutants",
             Self::Series => "series",
             Self::Packages => "packages",
+            Self::Operator => "operator",
         }
     }
 }
