@@ -39,6 +39,7 @@ pub mod stress;
 pub mod sysfs;
 pub mod target;
 pub mod text;
+pub mod text_file;
 pub mod uapi;
 pub mod wait;
 pub mod workload;

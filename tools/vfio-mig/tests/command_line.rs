@@ -123,6 +123,19 @@ fn inputs_are_looked_for_before_the_device() {
 }
 
 #[test]
+fn a_file_without_an_end_does_not_take_all_memory() {
+    for args in [
+        &["test", ABSENT, "--expect", "/dev/zero"][..],
+        &["test", "--check-quotes", "/dev/zero"],
+        &["doctor", "--compare", "/dev/zero"],
+    ] {
+        let said = fails(args, 1);
+        let words = "/dev/zero: it has more than 16777216 bytes";
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn a_wrong_number_is_told_what_is_right() {
     let count = "not a whole number from 1 to 4294967295";
     let seconds = "not a number of seconds from 0 to 86400";

@@ -25,6 +25,8 @@ use std::{
     fmt::Write as _,
     io::{
         self,
+        BufRead,
+        Read,
         Write as _, //
     },
     path::{
@@ -82,11 +84,17 @@ fn experiments() -> PossibleValuesParser {
     PossibleValuesParser::new(EXPERIMENTS.iter().map(|experiment| experiment.name))
 }
 
+/// Longest answer that is read, in bytes.
+const MOST_ANSWER: u64 = 80;
+
 /// Whether the user wants it.
 fn is_wanted() -> Result<bool, Error> {
     errln!("Type yes and press Enter to begin, or anything else to end:")?;
     let mut answer = String::new();
+    // One that goes on and on is none.
     io::stdin()
+        .lock()
+        .take(MOST_ANSWER)
         .read_line(&mut answer)
         .context("standard input")?;
     Ok(answer.trim() == "yes")

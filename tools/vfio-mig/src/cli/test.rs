@@ -15,7 +15,6 @@ use super::{
 use clap_complete::ArgValueCandidates;
 use std::{
     collections::BTreeSet,
-    fs,
     path::{
         Path,
         PathBuf, //
@@ -40,7 +39,8 @@ use vfio_mig::{
         Context,
         Error, //
     },
-    text, //
+    text,
+    text_file, //
 };
 
 /// Test whether a device's driver does what the uAPI says.
@@ -143,8 +143,8 @@ fn print_ktap(number: usize, outcome: &Outcome) -> Result<(), Error> {
     }
 }
 
-fn check_quotes(path: &PathBuf, json: bool) -> Result<u8, Error> {
-    let header = fs::read_to_string(path).context(text::shown_path(path))?;
+fn check_quotes(path: &Path, json: bool) -> Result<u8, Error> {
+    let header = text_file::read(path).context(text::shown_path(path))?;
     let wrong = conformance::misquoted(&header);
     if json {
         show::json(&serde_json::json!({ "misquoted": wrong }))?;

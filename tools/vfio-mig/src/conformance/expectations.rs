@@ -8,14 +8,14 @@ use crate::{
         Context,
         Error, //
     },
-    text, //
+    text,
+    text_file, //
 };
 use serde::{
     Deserialize,
     Serialize, //
 };
 use std::{
-    fs,
     io,
     path::Path, //
 };
@@ -64,7 +64,7 @@ impl Expectations {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let name = || text::shown_path(path);
-        let text = fs::read_to_string(path).context(name())?;
+        let text = text_file::read(path).context(name())?;
         toml::from_str(&text)
             .map_err(io::Error::other)
             .context(name())

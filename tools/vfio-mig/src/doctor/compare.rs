@@ -14,43 +14,45 @@ use super::{
 use crate::{
     host::problem::Problem,
     text,
+    text_file,
     JSON_VERSION, //
 };
 use serde_json::Value;
 use std::{
-    fs::File,
-    io::Read,
+    io,
     path::Path, //
 };
 
-/// Longest report that is read, in bytes.
-const MOST: u64 = 16 << 20;
-
 /// Reads the report of another host: what `doctor --json` has printed there.
 pub fn read(path: &Path) -> Result<Report, Problem> {
-    let wrong = |why: String| Problem::NoReport {
+    let unread = |source: io::Error| Problem::NoReport {
         path: text::shown_path(path),
-        why,
+        source,
     };
-    let mut text = String::new();
-    let bytes = File::open(path)
-        .and_then(|file| file.take(MOST + 1).read_to_string(&mut text))
-        .map_err(|err| wrong(err.to_string()))?;
-    if bytes as u64 > MOST {
-        return Err(wrong(format!("not a report: more than {MOST} bytes")));
-    }
-    let mut value: Value =
-        serde_json::from_str(&text).map_err(|err| wrong(format!("not a report: {err}")))?;
+    let wrong = |why: String| unread(io::Error::other(why));
+    let no_report = |why: serde_json::Error| wrong(format!("not a report: {why}"));
+    let text = text_file::read(path).map_err(unread)?;
+    let mut value: Value = serde_json::from_str(&text).map_err(no_report)?;
     match value["version"].as_u64() {
-        Some(version) if version == u64::from(JSON_VERSION) => {
-            let result = value["result"].take();
-            serde_json::from_value(result).map_err(|err| wrong(format!("not a report: {err}")))
+        Some(version) if version == u64::from(JSON_VERSION) => (),
+        Some(version) => {
+            return Err(wrong(format!(
+                "a report of version {version}, and this tool reads version {JSON_VERSION}"
+            )))
         }
-        Some(version) => Err(wrong(format!(
-            "a report of version {version}, and this tool reads version {JSON_VERSION}"
-        ))),
-        None => Err(wrong("not a report: it has no version".to_string())),
+        None => return Err(wrong("not a report: it has no version".to_string())),
     }
+    if let Some(command) = value["command"].as_str().filter(|name| *name != "doctor") {
+        return Err(wrong(format!(
+            "not a report: that is of `vfio-mig {command}`"
+        )));
+    }
+    if let Some(message) = value["error"]["message"].as_str() {
+        return Err(wrong(format!(
+            "no report: the doctor has failed: {message}"
+        )));
+    }
+    serde_json::from_value(value["result"].take()).map_err(no_report)
 }
 
 /// What must be the same of an adapter.
@@ -214,6 +216,14 @@ mod tests {
             (r#"{"version": 1}"#, "not a report"),
             (r#"{"version": 1, "error": {}}"#, "not a report"),
             (r#"{"version": 1, "result": {}}"#, "not a report"),
+            (
+                r#"{"version": 1, "command": "info", "result": {}}"#,
+                "not a report: that is of `vfio-mig info`",
+            ),
+            (
+                r#"{"version": 1, "command": "doctor", "error": {"message": "no VF"}}"#,
+                "the doctor has failed: no VF",
+            ),
         ] {
             fs::write(&path, text).unwrap();
             let err = read(&path).unwrap_err().to_string();
@@ -227,7 +237,9 @@ mod tests {
         assert!(err.contains("more than 16777216 bytes"), "{err}");
         let err = read(Path::new("/a\x1b[2J\nb")).unwrap_err().to_string();
         assert!(!err.contains(['\n', '\x1b']), "{err:?}");
-        let err = read(Path::new("/nonexistent")).unwrap_err().to_string();
-        assert!(err.contains("/nonexistent: No such file"), "{err}");
+        let err = read(Path::new("/nonexistent")).unwrap_err();
+        assert_eq!(err.errno(), Some(libc::ENOENT));
+        let words = "/nonexistent: No such file or directory (ENOENT); make one there";
+        assert!(err.to_string().starts_with(words), "{err}");
     }
 }

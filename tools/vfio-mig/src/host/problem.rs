@@ -6,7 +6,10 @@ use super::{
     netlink::Failure,
     sriov::VARIANTS, //
 };
-use crate::bdf::Bdf;
+use crate::{
+    bdf::Bdf,
+    reason::reason, //
+};
 use std::io;
 
 /// Why something was not done.
@@ -203,12 +206,15 @@ pub enum Problem {
     #[error("nothing was done: the answer was not \"yes\"; --yes begins without asking")]
     NotWanted,
     /// A report of another host cannot be used.
-    #[error("{path}: {why}; make one there with `vfio-mig doctor --json > FILE`")]
+    #[error(
+        "{path}: {}; make one there with `vfio-mig doctor --json > FILE`",
+        reason(.source)
+    )]
     NoReport {
         /// The file.
         path: String,
         /// What is wrong with it.
-        why: String,
+        source: io::Error,
     },
 }
 
@@ -264,6 +270,7 @@ impl Problem {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Step { source, .. } => source.source.raw_os_error(),
+            Self::NoReport { source, .. } => source.raw_os_error(),
             _ => None,
         }
     }
