@@ -4,7 +4,10 @@
 
 mod attributes;
 
-use crate::uapi;
+use crate::{
+    reason::reason,
+    uapi, //
+};
 use attributes::u16_at;
 pub use attributes::{
     attribute,
@@ -70,8 +73,8 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.words {
-            Some(words) => write!(f, "{words} ({})", self.source),
-            None => self.source.fmt(f),
+            Some(words) => write!(f, "{words}: {}", reason(&self.source)),
+            None => f.write_str(&reason(&self.source)),
         }
     }
 }
@@ -363,9 +366,10 @@ mod tests {
                 err.words.as_deref(),
                 Some("Device doesn't support migration")
             );
-            assert!(err
-                .to_string()
-                .starts_with("Device doesn't support migration ("));
+            assert_eq!(
+                err.to_string(),
+                "Device doesn't support migration: Operation not supported (EOPNOTSUPP)"
+            );
         }
         let bare = message(NLMSG_ERROR, 0, &[&status[..], &request].concat());
         assert!(take(&bare, &mut Answer::default())

@@ -280,7 +280,12 @@ impl Problem {
         let source = source.into();
         let hint = match source.source.raw_os_error() {
             Some(libc::EACCES | libc::EPERM | libc::EROFS) => "this needs root",
-            Some(libc::ENOENT) => "the kernel or the driver does not have this",
+            Some(libc::ENOENT | libc::ENODEV) => {
+                "it is not there: the kernel does not have it, or a device or a driver has gone"
+            }
+            Some(libc::EOPNOTSUPP) => {
+                "the driver or the firmware of the adapter does not have this"
+            }
             Some(libc::EBUSY) => "somebody uses what this changes",
             Some(libc::ENOMEM | libc::ENOSPC) => {
                 "resources are missing: the kernel's log (dmesg) says which; for VFs it may be \
