@@ -95,6 +95,7 @@ fn arguments_that_do_not_fit_are_refused() {
         (&["stress", ABSENT, ABSENT], "given twice"),
         (&["bind", ABSENT, OTHER, ABSENT], "given twice"),
         (&["unbind", ABSENT, ABSENT, "--dry-run"], "given twice"),
+        (&["hwtest", ABSENT, OTHER, ABSENT, "--yes"], "given twice"),
     ] {
         let said = fails(args, 2);
         assert!(said.contains(message), "{args:?}: {said}");

@@ -79,6 +79,13 @@ pub struct Args {
     output: PathBuf,
 }
 
+impl Args {
+    /// Checks what depends on several arguments.
+    pub fn check(&self) -> Result<(), String> {
+        super::check_each_once(&self.vfs)
+    }
+}
+
 /// The names of the experiments.
 fn experiments() -> PossibleValuesParser {
     PossibleValuesParser::new(EXPERIMENTS.iter().map(|experiment| experiment.name))

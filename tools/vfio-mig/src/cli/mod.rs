@@ -198,6 +198,7 @@ impl Cli {
             Command::Test(args) => ("test", args.check()),
             Command::Stress(args) => ("stress", args.check()),
             Command::Fuzz(args) => ("fuzz", args.check()),
+            Command::Hwtest(args) => ("hwtest", args.check()),
             _ => return Ok(cli),
         };
         checked
