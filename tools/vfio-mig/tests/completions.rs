@@ -2,7 +2,11 @@
 
 //! A shell completes whatever `--help` shows.
 
-use std::process::Command;
+use std::{
+    fs,
+    path::Path,
+    process::Command, //
+};
 
 fn output(args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
@@ -32,6 +36,11 @@ fn options(help: &str) -> Vec<String> {
 /// What bash replaces the end of a line with, as its documentation has it: words are broken
 /// at each of `$COMP_WORDBREAKS`.
 fn offered(script: &str, line: &str) -> Vec<String> {
+    offered_in(Path::new("/"), script, line)
+}
+
+/// As [`offered`], in a folder.
+fn offered_in(dir: &Path, script: &str, line: &str) -> Vec<String> {
     // The script names a function for it.
     let text = r#"eval "$1"; COMP_LINE=$2 COMP_POINT=${#2} COMP_WORDBREAKS=$' \t\n=:'
         [[ $(complete -p vfio-mig) =~ -F\ ([^ ]+) ]]
@@ -45,6 +54,7 @@ fn offered(script: &str, line: &str) -> Vec<String> {
     command.args(["-c", text, "bash", script, line]);
     let output = command
         .arg(env!("CARGO_BIN_EXE_vfio-mig"))
+        .current_dir(dir)
         .output()
         .unwrap();
     assert!(output.stderr.is_empty(), "{output:?}");
@@ -97,6 +107,35 @@ fn bash_completes_values() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn bash_completes_names_of_files() {
+    let script = output(&["completions", "bash"]);
+    let dir = std::env::temp_dir().join(format!("vfio-mig-names-{}", std::process::id()));
+    fs::create_dir_all(dir.join("sub")).unwrap();
+    for name in ["sub/a state", "sub/b*", "sub/c", "sub/d$x"] {
+        fs::write(dir.join(name), "").unwrap();
+    }
+    for (line, right) in [
+        // Also without a folder before it.
+        ("load 01:00.4 su", &["sub/"][..]),
+        ("load 01:00.4 sub/a", &[r"sub/a\ state"]),
+        ("doctor --compare=sub/c", &["sub/c"]),
+        ("migrate 01:00.4 file:sub/c", &["sub/c"]),
+        // It is no pattern, which would be that of two names.
+        ("load 01:00.4 sub/b", &[r"sub/b\*"]),
+        ("load 01:00.4 sub/d", &[r"sub/d\$x"]),
+        // What was begun with a quote goes on with it.
+        ("load 01:00.4 \"sub/a", &["sub/a state"]),
+    ] {
+        let words = offered_in(&dir, &script, &format!("vfio-mig {line}"));
+        assert_eq!(words, right, "{line}");
+    }
+    fs::write(dir.join("sub/bc"), "").unwrap();
+    let words = offered_in(&dir, &script, "vfio-mig load 01:00.4 sub/b");
+    assert_eq!(words, [r"sub/b\*", "sub/bc"]);
+    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

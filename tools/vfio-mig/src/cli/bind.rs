@@ -24,11 +24,11 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The VFs.
-    #[arg(required = true, value_name = "VF")]
+    #[arg(required = true, value_name = "VF", add = ArgValueCandidates::new(complete::vfs))]
     vfs: Vec<Bdf>,
     /// The driver, which must be one of VFIO's; by default the loaded one of those that can
     /// migrate.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::drivers))]
     driver: Option<String>,
     /// Also take VFs whose interface has an address or a bridge, which are then lost.
     #[arg(long)]

@@ -17,11 +17,21 @@ _vfio_mig() {
         rest=${rest#"$word"}
     done
 
-    local IFS=$'\n'
-    COMPREPLY=($(VAR=bash _CLAP_COMPLETE_INDEX=$index "$1" -- "${words[@]}" 2>/dev/null))
+    # The tool gets it as it would without a shell.
+    local last=${words[index]} quote=
+    if [[ $last == [\"\']* ]]; then
+        quote=${last:0:1} last=${last:1}
+    else
+        last=${last//\\/}
+    fi
+    words[index]=$last
+    # No name is taken for a pattern.
+    mapfile -t COMPREPLY < <(
+        VAR=bash _CLAP_COMPLETE_INDEX=$index "$1" -- "${words[@]}" 2>/dev/null
+    )
 
     # Bash replaces what follows the last break.
-    local last=${words[index]} char begun=
+    local char begun=
     for char in : =; do
         if [[ $COMP_WORDBREAKS == *"$char"* && $last == *"$char"* ]]; then
             word=${last%"${last##*"$char"}"}
@@ -29,7 +39,10 @@ _vfio_mig() {
         fi
     done
     for i in "${!COMPREPLY[@]}"; do
-        COMPREPLY[i]=${COMPREPLY[i]#"$begun"}
+        word=${COMPREPLY[i]#"$begun"}
+        # A name may have spaces.
+        [[ -z $quote && -n $word ]] && printf -v word %q "$word"
+        COMPREPLY[i]=$word
     done
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[/:=] ]]; then
         compopt -o nospace 2>/dev/null

@@ -25,13 +25,16 @@ use std::{
     },
 };
 use vfio_mig::{
+    bdf::Bdf,
     conformance,
     error::{
         Context,
         Error, //
     },
+    host::Host,
     state::State,
-    sysfs, //
+    sysfs,
+    text, //
 };
 
 /// The environment variable with the name of the shell that asks.
@@ -71,9 +74,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
 
 /// Answers a shell that asks what to offer. Returns false if none does.
 pub fn answer() -> Result<bool, clap::Error> {
+    // Names of files may begin there.
+    let here = std::env::current_dir().ok();
     CompleteEnv::with_factory(command)
         .var(VAR)
-        .try_complete(std::env::args_os(), None)
+        .try_complete(std::env::args_os(), here.as_deref())
 }
 
 fn candidate(value: impl ToString, about: &str) -> CompletionCandidate {
@@ -89,6 +94,43 @@ pub fn devices() -> Vec<CompletionCandidate> {
     };
     let devices = sysfs::vfio_devices().into_iter();
     devices.filter_map(with_driver).collect()
+}
+
+/// Functions of adapters, with their drivers.
+fn functions(host: &Host, functions: Vec<Bdf>) -> Vec<CompletionCandidate> {
+    let with_driver = |function: Bdf| {
+        let driver = host.driver_of(function);
+        let driver = driver.as_deref().unwrap_or("no driver");
+        candidate(function, &text::shown(driver))
+    };
+    functions.into_iter().map(with_driver).collect()
+}
+
+/// The PFs that `setup` takes.
+pub fn pfs() -> Vec<CompletionCandidate> {
+    let host = Host::this();
+    functions(&host, host.connectx_pfs())
+}
+
+/// The VFs that `bind` takes.
+pub fn vfs() -> Vec<CompletionCandidate> {
+    let host = Host::this();
+    functions(&host, host.connectx_vfs())
+}
+
+/// What `doctor` takes.
+pub fn adapters() -> Vec<CompletionCandidate> {
+    let mut all = pfs();
+    all.extend(vfs());
+    all
+}
+
+/// The drivers that VFs can be given to.
+pub fn drivers() -> Vec<CompletionCandidate> {
+    let drivers = Host::this().vfio_drivers().into_iter();
+    drivers
+        .map(|name| CompletionCandidate::new(text::shown(&name)))
+        .collect()
 }
 
 /// The migration states.
@@ -141,6 +183,10 @@ impl ValueCompleter for Destinations {
 mod tests {
     use super::*;
     use clap::ValueEnum;
+    use clap_complete::{
+        ArgValueCandidates,
+        ArgValueCompleter, //
+    };
 
     fn values(candidates: Vec<CompletionCandidate>) -> Vec<String> {
         let value = |one: &CompletionCandidate| one.get_value().to_string_lossy().into_owned();
@@ -153,6 +199,26 @@ mod tests {
             let script = String::from_utf8(script(&shell.to_string()).unwrap()).unwrap();
             assert!(script.contains(VAR) && script.contains(TOOL), "{shell}");
         }
+    }
+
+    #[test]
+    fn each_device_and_driver_is_offered() {
+        let devices = ["DEVICE", "PF", "VF", "SOURCE", "DESTINATION", "SECOND"];
+        let mut offers = 0;
+        for command in command().get_subcommands() {
+            for arg in command.get_arguments() {
+                let is_driver = arg.get_long() == Some("driver");
+                let names = arg.get_value_names().unwrap_or_default();
+                let is_device = names.iter().any(|name| devices.contains(&name.as_str()));
+                if is_driver || is_device {
+                    let has = arg.get::<ArgValueCandidates>().is_some()
+                        || arg.get::<ArgValueCompleter>().is_some();
+                    assert!(has, "{} {}", command.get_name(), arg.get_id());
+                    offers += 1;
+                }
+            }
+        }
+        assert!(offers > 15, "{offers}");
     }
 
     #[test]

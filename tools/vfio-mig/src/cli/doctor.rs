@@ -3,11 +3,13 @@
 //! `doctor`: what a migration lacks.
 
 use super::{
+    complete,
     out::outln,
     show,
     BAD,
     GOOD, //
 };
+use clap_complete::ArgValueCandidates;
 use std::path::PathBuf;
 use vfio_mig::{
     bdf::Bdf,
@@ -34,6 +36,7 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A PF, which is looked at with its VFs, or one VF; all PFs by default.
+    #[arg(add = ArgValueCandidates::new(complete::adapters))]
     device: Option<Bdf>,
     /// Also compare this host with the report of another one.
     #[arg(long, value_name = "FILE")]

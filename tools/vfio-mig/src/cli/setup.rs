@@ -4,8 +4,10 @@
 
 use super::{
     changes::Changes,
+    complete,
     values, //
 };
+use clap_complete::ArgValueCandidates;
 use vfio_mig::{
     bdf::Bdf,
     error::Error,
@@ -28,7 +30,7 @@ use vfio_mig::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The PF.
-    #[arg(value_name = "PF")]
+    #[arg(value_name = "PF", add = ArgValueCandidates::new(complete::pfs))]
     device: Bdf,
     /// Number of VFs.
     #[arg(long, value_name = "N", required_unless_present = "undo",
@@ -40,7 +42,8 @@ pub struct Args {
     switchdev: bool,
     /// Driver of the VFs, which must be one of VFIO's; by default the loaded one of those that can
     /// migrate.
-    #[arg(long, value_name = "NAME", conflicts_with = "undo")]
+    #[arg(long, value_name = "NAME", conflicts_with = "undo",
+          add = ArgValueCandidates::new(complete::drivers))]
     driver: Option<String>,
     /// Remove all VFs of the PF, with their drivers, driver_override, migratable, MAC and VLAN.
     #[arg(long, conflicts_with = "vfs")]

@@ -48,6 +48,12 @@ impl Host {
             .collect()
     }
 
+    /// The VFs of all these, in order.
+    pub fn connectx_vfs(&self) -> Vec<Bdf> {
+        let pfs = self.connectx_pfs().into_iter();
+        pfs.flat_map(|pf| self.vfs(pf)).collect()
+    }
+
     /// The PF of a VF.
     pub fn pf_of(&self, vf: Bdf) -> Option<Bdf> {
         self.link_name(pci_dir(vf).join("physfn"))?.parse().ok()
@@ -124,6 +130,8 @@ mod tests {
         let host = fake.host();
         let [pf, vf] = ["01:00.0", "01:00.3"].map(|text| text.parse().unwrap());
         assert_eq!(host.connectx_pfs(), [pf]);
+        let vfs = ["01:00.2", "01:00.3"].map(|text| text.parse().unwrap());
+        assert_eq!(host.connectx_vfs(), vfs);
         assert_eq!(host.connectx(pf).unwrap(), Kind::Pf);
         assert_eq!(host.connectx(vf).unwrap(), Kind::Vf(pf));
         for (other, words) in [("00:1f.7", "no such device"), ("00:02.0", "not a ConnectX")] {
