@@ -117,10 +117,17 @@ pub(super) fn give(plan: &mut Plan<'_>, vf: Bdf, driver: &str) -> Result<(), Err
     Ok(check_taken(plan.host, vf, driver)?)
 }
 
+/// Keeps other processes of the tool from changing VFs. Fails if one is no VF of a ConnectX.
+fn lock(plan: &mut Plan<'_>, vfs: &[Bdf]) -> Result<(), Error> {
+    let host = plan.host;
+    vfs.iter().try_for_each(|vf| require_vf(host, *vf))?;
+    plan.lock(vfs.iter().filter_map(|vf| host.pf_of(*vf)).collect())
+}
+
 /// Gives VFs to a driver. Nothing is changed if one of them is used, or is no VF.
 pub fn bind(plan: &mut Plan<'_>, vfs: &[Bdf], driver: &str, force: Force) -> Result<(), Error> {
+    lock(plan, vfs)?;
     for vf in vfs {
-        require_vf(plan.host, *vf)?;
         if plan.host.driver_of(*vf).as_deref() != Some(driver) {
             plan.check_free(*vf, force)?;
         }
@@ -131,8 +138,8 @@ pub fn bind(plan: &mut Plan<'_>, vfs: &[Bdf], driver: &str, force: Force) -> Res
 /// Takes VFs from their VFIO driver, and lets the kernel do with them what it does without
 /// `driver_override`.
 pub fn unbind(plan: &mut Plan<'_>, vfs: &[Bdf]) -> Result<(), Error> {
+    lock(plan, vfs)?;
     for vf in vfs {
-        require_vf(plan.host, *vf)?;
         let driver = plan.host.driver_of(*vf);
         let is_vfio = plan.host.is_vfio(*vf);
         if !is_vfio && (driver.is_some() || plan.host.override_of(*vf).is_none()) {

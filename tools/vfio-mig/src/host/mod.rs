@@ -12,6 +12,7 @@ pub mod devlink;
 pub mod drivers;
 #[cfg(test)]
 pub mod fake;
+mod lock;
 pub mod netlink;
 pub mod plan;
 pub mod problem;

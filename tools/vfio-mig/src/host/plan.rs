@@ -6,6 +6,7 @@
 use super::{
     devlink::EswitchMode,
     driver_dir,
+    lock::Lock,
     pci_dir,
     problem::Problem,
     usage::Force,
@@ -155,6 +156,7 @@ pub struct Plan<'a> {
     undo: Vec<Change>,
     /// Functions that were taken from their drivers, if only on paper.
     released: Vec<Bdf>,
+    locks: Vec<Lock>,
 }
 
 impl<'a> Plan<'a> {
@@ -166,7 +168,23 @@ impl<'a> Plan<'a> {
             tell,
             undo: Vec::new(),
             released: Vec::new(),
+            locks: Vec::new(),
         }
+    }
+
+    /// Keeps other processes of the tool from changing these PFs and their VFs, until the plan has
+    /// ended. What is found out of them before that may not be so any more.
+    pub fn lock(&mut self, mut pfs: Vec<Bdf>) -> Result<(), Error> {
+        if self.only_shows() {
+            return Ok(());
+        }
+        // In one order, so that no two wait for each other.
+        pfs.sort();
+        pfs.dedup();
+        for pf in pfs {
+            self.locks.push(Lock::of(self.host, pf, self.tell)?);
+        }
+        Ok(())
     }
 
     /// The driver that a function is bound to, after the changes so far.

@@ -45,7 +45,6 @@ pub fn require_pf(host: &Host, function: Bdf) -> Result<(), Problem> {
 
 /// Fails if the PF cannot have this many VFs.
 fn check_pf(host: &Host, pf: Bdf, wanted: u16) -> Result<(), Problem> {
-    require_pf(host, pf)?;
     let driver = host.driver_of(pf);
     if driver.as_deref() != Some("mlx5_core") {
         return Err(Problem::NotMlx5Core { pf, driver });
@@ -132,6 +131,8 @@ fn set_migratable(plan: &mut Plan<'_>, pf: Bdf, vfs: &[Bdf]) -> Result<(), Error
 /// them.
 pub fn setup(plan: &mut Plan<'_>, pf: Bdf, wanted: &Wanted<'_>) -> Result<Vec<Bdf>, Error> {
     let host = plan.host;
+    require_pf(host, pf)?;
+    plan.lock(vec![pf])?;
     check_pf(host, pf, wanted.vfs)?;
     let driver = choose_driver(host, wanted.driver)?;
     let there = host.vfs(pf);
@@ -186,6 +187,7 @@ pub fn setup(plan: &mut Plan<'_>, pf: Bdf, wanted: &Wanted<'_>) -> Result<Vec<Bd
 pub fn undo(plan: &mut Plan<'_>, pf: Bdf, legacy: bool, force: Force) -> Result<(), Error> {
     let host = plan.host;
     require_pf(host, pf)?;
+    plan.lock(vec![pf])?;
     let there = host.vfs(pf);
     for vf in &there {
         plan.check_free(*vf, force)?;
