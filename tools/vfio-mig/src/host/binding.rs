@@ -132,7 +132,29 @@ pub fn bind(plan: &mut Plan<'_>, vfs: &[Bdf], driver: &str, force: Force) -> Res
             plan.check_free(*vf, force)?;
         }
     }
+    if VARIANTS.contains(&driver) {
+        say_what_cannot_migrate(plan, vfs)?;
+    }
     vfs.iter().try_for_each(|vf| give(plan, *vf, driver))
+}
+
+/// Says which VFs are not migratable: the driver takes them nevertheless, and it is too late then.
+fn say_what_cannot_migrate(plan: &mut Plan<'_>, vfs: &[Bdf]) -> Result<(), Error> {
+    let host = plan.host;
+    for vf in vfs {
+        let Some((pf, number)) = host.pf_of(*vf).zip(host.vf_number(*vf)) else {
+            continue;
+        };
+        let ports = host.devlink().vf_ports(pf).unwrap_or_default();
+        let port = ports.iter().find(|port| port.vf as usize == number);
+        if port.and_then(|port| port.migratable) == Some(false) {
+            plan.note(&format!(
+                "{vf} is not migratable, and with a driver, it cannot be made so: \
+                 `vfio-mig doctor {vf}` has the commands"
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes VFs from their VFIO driver, and lets the kernel do with them what it does without

@@ -19,7 +19,8 @@ use super::{
 use crate::{
     bdf::Bdf,
     error::Error,
-    interrupt, //
+    interrupt,
+    text, //
 };
 use std::{
     ffi::OsStr,
@@ -62,7 +63,7 @@ impl Change {
     pub fn command(&self, host: &Host) -> String {
         match self {
             Self::Write(path, text) if text.is_empty() => format!("echo > {}", path.display()),
-            Self::Write(path, text) => format!("echo {text} > {}", path.display()),
+            Self::Write(path, text) => format!("echo {} > {}", text::quoted(text), path.display()),
             Self::Eswitch(pf, mode) => format!("devlink dev eswitch set pci/{pf} mode {mode}"),
             Self::Migratable { pf, number, enable } => {
                 let index = match port(host, *pf, *number) {

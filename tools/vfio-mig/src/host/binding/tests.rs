@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        devlink::EswitchMode,
         fake::{
             of,
             planned,
@@ -43,6 +44,19 @@ fn a_vf_is_given_to_a_driver_by_name() {
     assert_eq!(shown_bind(&fake), [names]);
     fake.write(&path, "mlx5_vfio_pci_rust\n");
     assert!(shown_bind(&fake).is_empty());
+}
+
+#[test]
+fn a_vf_that_is_not_migratable_is_named() {
+    let fake = Fake::new("too-late");
+    // Of the other modes, devlink knows nothing.
+    assert!(!shown_bind(&fake)[0].starts_with('#'));
+    fake.devlink(|state| state.mode = Ok(EswitchMode::Switchdev));
+    let lines = shown_bind(&fake);
+    let note = format!("# {VF} is not migratable");
+    assert!(lines[0].starts_with(&note), "{lines:?}");
+    fake.devlink(|state| state.ports[0].migratable = Some(true));
+    assert!(!shown_bind(&fake)[0].starts_with('#'));
 }
 
 #[test]
