@@ -46,7 +46,7 @@ pub fn examine(host: &Host, function: Option<Bdf>, ask: Option<&Ask>) -> Result<
     let config = config::Config::of(host);
     let mut checks = vec![system::kernel(host), system::configuration(&config)];
     checks.push(system::iommu(host));
-    checks.extend(modules::all(host));
+    checks.extend(modules::all(host, &config));
     checks.push(system::dirty_tracking(host, &config));
     checks.push(system::locked_memory(host));
     checks.extend(programs::all(host));

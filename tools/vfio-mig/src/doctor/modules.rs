@@ -2,7 +2,14 @@
 
 //! Kernel modules.
 
-use super::report::Check;
+use super::{
+    config::Config,
+    report::{
+        Check,
+        Verdict, //
+    },
+    versions, //
+};
 use crate::host::{
     sriov::VARIANTS,
     Host, //
@@ -50,8 +57,48 @@ fn any(host: &Host, what: &str, modules: &[&str], otherwise: &str) -> Check {
     }
 }
 
+/// The program of the package with DKMS that says whether the driver can be built for a kernel.
+const CHECKER: &str = "/usr/sbin/mlx5-vfio-pci-rust-kernel";
+
+/// Looks for a driver of VFs. If none is installed, says why mlx5_vfio_pci_rust cannot be, if that
+/// is known.
+fn variant(host: &Host, config: &Config) -> Check {
+    let check = any(
+        host,
+        "VFs",
+        &VARIANTS,
+        "neither is installed for this kernel: Documentation/userspace-api/vfio-rust/\
+         installing.rst says how to build mlx5_vfio_pci_rust, and CONFIG_MLX5_VFIO_PCI builds \
+         the other",
+    );
+    let is_installed = !check.commands.is_empty();
+    if check.verdict == Verdict::Ok || is_installed {
+        return check;
+    }
+    let release = host.read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let is_newer =
+        versions::find(&release).is_some_and(|found| found.is_at_least(versions::KERNEL_TOO_NEW));
+    let lacks_rust = config.is_known() && !config.has("CONFIG_RUST");
+    let check = match (is_newer, lacks_rust) {
+        (true, _) => check.say(format!(
+            "{release} is newer than the kernels that mlx5_vfio_pci_rust is for: boot an older one"
+        )),
+        (_, true) => check.say(
+            "this kernel has no CONFIG_RUST, without which mlx5_vfio_pci_rust cannot be built",
+        ),
+        _ => check,
+    };
+    match host.exists(CHECKER) {
+        // It was installed with DKMS, and for another kernel.
+        true => check
+            .run("mlx5-vfio-pci-rust-kernel check")
+            .run("dkms status"),
+        false => check,
+    }
+}
+
 /// All that a migration takes.
-pub fn all(host: &Host) -> Vec<Check> {
+pub fn all(host: &Host, config: &Config) -> Vec<Check> {
     let option = |option: &str| format!("not installed for this kernel either: {option} builds it");
     vec![
         any(host, "adapter", &["mlx5_core"], &option("CONFIG_MLX5_CORE")),
@@ -67,14 +114,7 @@ pub fn all(host: &Host) -> Vec<Check> {
             &["vfio_iommu_type1", "iommufd"],
             &option("CONFIG_VFIO_IOMMU_TYPE1 or CONFIG_IOMMUFD"),
         ),
-        any(
-            host,
-            "VFs",
-            &VARIANTS,
-            "neither is installed for this kernel: Documentation/userspace-api/vfio-rust/\
-             installing.rst says how to build mlx5_vfio_pci_rust, and CONFIG_MLX5_VFIO_PCI builds \
-             the other",
-        ),
+        variant(host, config),
     ]
 }
 
@@ -97,7 +137,8 @@ mod tests {
             &format!("{lib}/modules.dep"),
             "kernel/a/mlx5_vfio_pci.ko.xz: kernel/drivers/vfio_iommu_type1.ko\n",
         );
-        let [adapter, vfio, memory, vfs] = &all(&fake.host())[..] else {
+        let host = fake.host();
+        let [adapter, vfio, memory, vfs] = &all(&host, &Config::of(&host))[..] else {
             panic!("another number of checks");
         };
         assert_eq!(adapter.found, "loaded: mlx5_core");
@@ -109,5 +150,45 @@ mod tests {
         );
         assert!(memory.commands.is_empty(), "{memory:?}");
         assert_eq!(vfs.commands, ["modprobe mlx5_vfio_pci"]);
+    }
+    #[test]
+    fn a_kernel_that_our_driver_is_not_for_is_named() {
+        let fake = Fake::new("variants");
+        let host = fake.host();
+        let vfs = |release: &str, config: &str| {
+            fake.write("proc/sys/kernel/osrelease", &format!("{release}\n"));
+            fake.write(&format!("boot/config-{release}"), config);
+            variant(&host, &Config::of(&host))
+        };
+        let rust = "CONFIG_RUST=y\n";
+        for (release, config, words) in [
+            ("7.2.12-test", rust, None),
+            ("7.3.999-test", rust, None),
+            ("7.4.0-test", rust, Some("7.4.0-test is newer than")),
+            ("7.2.12-c", "CONFIG_VFIO=m\n", Some("no CONFIG_RUST")),
+        ] {
+            let check = vfs(release, config);
+            assert!(
+                check.advice[0].contains("neither is installed"),
+                "{check:?}"
+            );
+            let why = check.advice.get(1);
+            assert_eq!(why.is_some(), words.is_some(), "{check:?}");
+            let said = |words| why.is_some_and(|why| why.contains(words));
+            assert!(words.is_none_or(said), "{check:?}");
+            assert!(check.commands.is_empty(), "{check:?}");
+        }
+        // The package is installed, and has not been built for this kernel.
+        fake.write(CHECKER, "");
+        let check = vfs("7.2.12-test", rust);
+        assert_eq!(check.commands[0], "mlx5-vfio-pci-rust-kernel check");
+        // It does not matter what a kernel is whose driver is there.
+        fake.write(
+            "lib/modules/7.4.0-test/modules.dep",
+            "updates/mlx5_vfio_pci_rust.ko: updates/vfio_rust.ko\n",
+        );
+        let check = vfs("7.4.0-test", rust);
+        assert_eq!(check.commands, ["modprobe mlx5_vfio_pci_rust"]);
+        assert!(check.advice.is_empty(), "{check:?}");
     }
 }

@@ -49,6 +49,8 @@ pub fn shown(version: &[u32]) -> String {
 
 /// Kernel that mlx5_vfio_pci_rust is built for.
 pub const KERNEL: &[u32] = &[7, 2];
+/// The first one that mlx5_vfio_pci_rust is not built for.
+pub const KERNEL_TOO_NEW: &[u32] = &[7, 4];
 /// Kernel for which NVIDIA supports migration with mlx5_vfio_pci.
 pub const KERNEL_C: &[u32] = &[6, 7];
 /// QEMU that migrates VFIO devices without experimental options.
@@ -81,6 +83,20 @@ mod tests {
         for text in ["", "none", "version 7", "..", "4294967296.1"] {
             assert_eq!(find(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_package_is_for_the_same_kernels() {
+        let text = include_str!("../../../packaging/dkms/dkms.conf");
+        let bound = |name: &str| {
+            let name = format!("BUILD_EXCLUSIVE_KERNEL_{name}=");
+            let value = text.lines().find_map(|line| line.strip_prefix(&name));
+            find(value.unwrap().trim_matches('"')).unwrap()
+        };
+        assert_eq!(bound("MIN").to_string(), shown(KERNEL));
+        let newest = bound("MAX");
+        assert!(!newest.is_at_least(KERNEL_TOO_NEW));
+        assert!(newest.is_at_least(&[KERNEL_TOO_NEW[0], KERNEL_TOO_NEW[1] - 1]));
     }
 
     #[test]
