@@ -19,6 +19,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     io,
     path::Path, //
 };
@@ -108,6 +109,50 @@ fn adapter(here: &Adapter, there: &[Adapter]) -> Check {
     }
 }
 
+/// The numbers of MSI-X vectors that the VFs of an adapter have.
+fn vectors(adapter: &Adapter) -> BTreeSet<u16> {
+    adapter
+        .vfs
+        .iter()
+        .filter_map(|vf| vf.msix_vectors)
+        .collect()
+}
+
+/// Compares the VFs of two adapters of one kind. `None` if that is not known of both.
+fn vfs(here: &Adapter, there: &Adapter) -> Option<Check> {
+    let (ours, theirs) = (vectors(here), vectors(there));
+    if ours.is_empty() || theirs.is_empty() {
+        return None;
+    }
+    let name = format!("{} VFs there", here.pf);
+    let shown = |numbers: &BTreeSet<u16>| {
+        let numbers: Vec<String> = numbers.iter().map(u16::to_string).collect();
+        numbers.join(" or ")
+    };
+    if ours == theirs {
+        let found = format!(
+            "of {} have as many MSI-X vectors, {}",
+            there.pf,
+            shown(&ours)
+        );
+        return Some(Check::ok(name, found));
+    }
+    let found = format!(
+        "{} MSI-X vectors here, and {} on {}: QEMU refuses a VF with another number",
+        shown(&ours),
+        shown(&theirs),
+        there.pf
+    );
+    let check = match ours.is_disjoint(&theirs) {
+        true => Check::missing(name, found),
+        false => Check::warning(name, found),
+    };
+    Some(check.say(
+        "mlx5_core shares them among the VFs of a PF: make as many VFs on both hosts, with the \
+         same settings of the firmware",
+    ))
+}
+
 /// Compares a host with the other one's report.
 pub fn checks(here: &Report, there: &Report) -> Vec<Check> {
     let host = match there.host.as_str() {
@@ -127,11 +172,14 @@ pub fn checks(here: &Report, there: &Report) -> Vec<Check> {
             Check::missing("other host", found).say("run vfio-mig doctor there")
         }
     }];
-    checks.extend(
-        here.adapters
-            .iter()
-            .map(|here| adapter(here, &there.adapters)),
-    );
+    for here in &here.adapters {
+        checks.push(adapter(here, &there.adapters));
+        let same = |there: &&Adapter| difference(here, there).is_none();
+        let all = there.adapters.iter().filter(same);
+        // One of several may do.
+        let compared = all.filter_map(|there| vfs(here, there));
+        checks.extend(compared.min_by_key(|check| check.verdict));
+    }
     let version = |report: &Report| versions::find(report.qemu.as_deref()?);
     if let (Some(ours), Some(theirs)) = (version(here), version(there)) {
         checks.push(match ours == theirs {
@@ -149,7 +197,11 @@ mod tests {
     use super::*;
     use crate::{
         doctor,
-        host::fake::Fake, //
+        host::fake::{
+            of,
+            Fake,
+            VFS, //
+        },
     };
     use serde_json::json;
     use std::fs;
@@ -202,12 +254,64 @@ mod tests {
     }
 
     #[test]
+    fn vfs_must_have_as_many_vectors() {
+        let [here, there] = ["vectors-here", "vectors-there"].map(Fake::new);
+        let give = |fake: &Fake, numbers: [u8; 2]| {
+            for (vf, number) in VFS.iter().zip(numbers) {
+                let mut space = vec![0; 256];
+                space[0x06] = 0x10;
+                space[0x34] = 0x40;
+                space[0x40..0x43].copy_from_slice(&[0x11, 0, number - 1]);
+                fs::write(fake.at(&of(vf, "config")), space).unwrap();
+            }
+        };
+        let compared = || {
+            let all = checks(&report(&here), &report(&there));
+            all.into_iter()
+                .find(|check| check.name == "0000:01:00.0 VFs there")
+        };
+        assert_eq!(compared(), None);
+        give(&here, [12, 12]);
+        // As of a tool that does not tell, or not as root.
+        assert_eq!(compared(), None);
+        for (numbers, verdict, words) in [
+            (
+                [12, 12],
+                Verdict::Ok,
+                "of 0000:01:00.0 have as many MSI-X vectors, 12",
+            ),
+            (
+                [24, 24],
+                Verdict::Missing,
+                "12 MSI-X vectors here, and 24 on 0000:01:00.0: ",
+            ),
+            (
+                [24, 12],
+                Verdict::Warning,
+                "12 MSI-X vectors here, and 12 or 24 on",
+            ),
+        ] {
+            give(&there, numbers);
+            let check = compared().unwrap();
+            assert_eq!(check.verdict, verdict);
+            assert!(check.found.contains(words), "{check:?}");
+        }
+    }
+
+    #[test]
     fn a_report_survives_its_file() {
         let fake = Fake::new("file");
         let report = report(&fake);
         let path = fake.host().at("/report");
         let object = json!({ "version": 1, "command": "doctor", "result": report });
         fs::write(&path, object.to_string()).unwrap();
+        assert_eq!(read(&path).unwrap(), report);
+        // An older tool told less.
+        let older = object
+            .to_string()
+            .replace("\"msix_vectors\":null", "\"else\":null");
+        assert_ne!(older, object.to_string());
+        fs::write(&path, older).unwrap();
         assert_eq!(read(&path).unwrap(), report);
         for (text, words) in [
             ("", "not a report"),

@@ -153,5 +153,6 @@ pub fn examine(
             (Some(Answer::NotMigratable), _) => Some(false),
             (None, by_devlink) => by_devlink,
         },
+        msix_vectors: host.msix_vectors(vf),
     }
 }

@@ -10,8 +10,8 @@ use serde::{
 };
 use std::fmt;
 
-/// What a check means for a migration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// What a check means for a migration, the worst last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// All is well.
@@ -110,6 +110,9 @@ pub struct Function {
     pub driver: Option<String>,
     /// Whether it can be migrated, if that is known.
     pub migratable: Option<bool>,
+    /// Number of its MSI-X vectors, if that is known.
+    #[serde(default)]
+    pub msix_vectors: Option<u16>,
 }
 
 /// All that was found.

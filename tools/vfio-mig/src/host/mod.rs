@@ -8,6 +8,7 @@
 //! it is carried out.
 
 pub mod binding;
+mod config_space;
 pub mod devlink;
 pub mod drivers;
 #[cfg(test)]

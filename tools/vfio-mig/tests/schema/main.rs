@@ -159,6 +159,7 @@ fn reports_are_what_the_schema_says() {
         vf: ABSENT.to_string(),
         driver: Some("vfio-pci".to_string()),
         migratable: Some(false),
+        msix_vectors: Some(12),
     };
     let adapter = doctor::report::Adapter {
         pf: ABSENT.to_string(),
