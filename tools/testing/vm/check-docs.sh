@@ -84,6 +84,20 @@ while read -r message; do
 	fi
 done < <(grep -rhoP --include='*.rs' '\bc"\K[^"]* [^"]*(?=")' "$TOP/drivers")
 
+# It also explains what devlink says if the set-up of VFs fails.
+while read -r message; do
+	if ! grep -qF "\`\`$message\`\`" "$TOP/Documentation/userspace-api/vfio-rust/operators.rst"; then
+		echo "operators.rst does not explain \"$message\" of devlink"
+		status=1
+	fi
+done < <(
+	for function in mlx5_devlink_port_fn_migratable_set mlx5_devlink_eswitch_mode_set \
+			esw_offloads_start esw_offloads_stop; do
+		sed -n "/^[a-z ]*int $function(/,/^}/p" \
+			"$kernel/drivers/net/ethernet/mellanox/mlx5/core/eswitch_offloads.c"
+	done | grep -oP '"\K[^"]+(?=")'
+)
+
 # A method that a page names, as Type::function(), is in an impl or a trait with that type in
 # its first line.
 methods=$(cd "$TOP" && find drivers samples tools -name '*.rs' -exec awk '
