@@ -120,6 +120,68 @@ expect 0 '' "$script" prepare "$K"
 expect 0 '' "$script" clean
 expect 1 '' test -e "$tmp/cache"
 
+# making: a kernel whose crates have to be made, from a source and by a compiler that are made up.
+making() {
+	well
+	local source=$tmp/linux-source-7.2
+	mkdir -p "$source/rust"
+	touch "$source/rust/"{Makefile,bindgen_parameters} "$tmp/modules/$K/build/Makefile"
+	mkdir "$tmp/modules/$K/build/scripts"
+	tar -cJf "$tmp/src/linux-source-7.2.tar.xz" -C "$tmp" linux-source-7.2
+	cat > "$tmp/bin/make" <<- 'END'
+		#!/bin/sh -e
+		for word; do
+			case $word in O=*) cd "${word#O=}" ;; prepare) what=$word ;; esac
+		done
+		[ "$what" ] || exit 0
+		echo made
+		mkdir -p rust/bindings rust/kernel scripts
+		touch rust/libkernel.rmeta rust/libmacros.so rust/bindings/bindings_generated.rs \
+			rust/kernel/some.rs scripts/target.json
+	END
+	chmod +x "$tmp/bin/make"
+	program df '*' 9999M
+}
+making
+# One that was killed has left this.
+mkdir -p "$tmp/cache/.tmp-killed/objects"
+expect 0 made "$script" prepare "$K"
+expect 0 '' test -e "$tmp/cache/$K/build/rust/libkernel.rmeta"
+expect 1 '' test -e "$tmp/cache/.tmp-killed"
+expect 0 'has the crates of' "$script" prepare "$K"
+# An upgrade has brought the source of a later kernel, or somebody has removed it.
+program dpkg-query '-S*.config' "linux-headers-$K: x" '-S*' 'linux-source-7.2: x' \
+	'*linux-source-7.2' 7.2.13-1 '*' 7.2.12-1
+expect 0 'has the crates of' "$script" prepare "$K"
+check 0 ''
+rm -r "$tmp/src/linux-source-7.2.tar.xz" "$tmp/sysroot"
+expect 0 'has the crates of' "$script" prepare "$K"
+# Of another kernel, they are of no use.
+config '/CONFIG_PCI=/s/y/m/'
+check 1 'linux-source-7.2.tar.xz is missing'
+# Two at the same time make them once.
+making
+"$script" prepare "$K" > "$tmp/first" 2>&1 &
+# shellcheck disable=SC2016 # expanded by the inner shell
+expect 0 '' sh -c '"$1" prepare "$2" > "$3" 2>&1' - "$script" "$K" "$tmp/second"
+status=0
+wait $! || status=$?
+expect 0 '' [ $status = 0 ]
+expect 0 1 sh -c 'cat "$@" | grep -c "^made$"' - "$tmp/first" "$tmp/second"
+# Without room for them, or if they cannot be made, nothing is left.
+making
+program df '*' 100M
+expect 1 'has 100 MiB free, and the crates of a kernel need 3000 MiB' "$script" prepare "$K"
+making
+printf '#!/bin/sh\nexit 2\n' > "$tmp/bin/make"
+expect 2 '' "$script" prepare "$K"
+# shellcheck disable=SC2016 # expanded by the inner shell
+expect 0 '' sh -c '[ "$(ls -A "$1")" = .lock ]' - "$tmp/cache"
+# A compiler that says no version is no reason to end without a word.
+well
+printf '#!/bin/sh\necho "no toolchain" >&2\nexit 1\n' > "$tmp/bin/rustc"
+check 1 'and this is "no toolchain"'
+
 expect 2 'prepare-kernel.sh check [RELEASE]' "$script"
 expect 2 'prepare RELEASE' "$script" prepare
 expect 2 'clean' "$script" destroy "$K"

@@ -91,6 +91,22 @@ never() {
 	done
 }
 
+# made_of: all that the crates depend on, and how they are made here.
+made_of() {
+	rustc --version --verbose
+	bindgen --version
+	{
+		cat "$headers/.config" "$headers/Module.symvers"
+		declare -f build_crates make_folders link source_of
+	} | sha256sum
+	version_of "$headers/.config"
+}
+
+# has_made: whether the crates have been made before, and nothing that they depend on has changed.
+has_made() {
+	[ -e "$folder/made-of" ] && [ "$(cat "$folder/made-of")" = "$(made_of 2> /dev/null)" ]
+}
+
 # missing: what has to be installed.
 missing() {
 	local of_kernel here
@@ -102,7 +118,8 @@ missing() {
 	if ! command -v rustc > /dev/null; then
 		echo "there is no rustc; install that which has built the kernel: $of_kernel"
 	else
-		here=$(rustc --version)
+		# One of rustup may have no toolchain.
+		here=$(rustc --version 2>&1) || true
 		# A crate can only be read by the compiler that has made it.
 		[ "$here" = "$of_kernel" ] ||
 			echo "rustc is not the one that has built the kernel: that was \"$of_kernel\", and this is \"$here\""
@@ -113,9 +130,12 @@ missing() {
 	elif ! at_least "${here#bindgen }" 0.71.1; then
 		echo "$here is too old; the kernel needs 0.71.1 or newer"
 	fi
-	! has_crates "$headers" || return 0
+	# With the crates, their source is not needed any more: it may be that of a later kernel.
+	if has_crates "$headers" || has_made; then
+		return
+	fi
 	if command -v rustc > /dev/null &&
-			[ ! -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/core/src/lib.rs" ]; then
+			[ ! -e "$(rustc --print sysroot 2> /dev/null)/lib/rustlib/src/rust/library/core/src/lib.rs" ]; then
 		echo "the source of Rust's core library is missing; install rust-src in the version of rustc"
 	fi
 	if [ ! -e "$tarball" ]; then
@@ -149,14 +169,6 @@ check() {
 		say "$reasons"
 		exit 1
 	fi
-}
-
-# made_of: all that the crates depend on.
-made_of() {
-	rustc --version --verbose
-	bindgen --version
-	cat "$headers/.config" "$headers/Module.symvers" "$(realpath "$0")" | sha256sum
-	version_of "$headers/.config"
 }
 
 # build_crates TEMPORARY: builds the crates in a folder that has room for it.
@@ -198,12 +210,19 @@ prepare() {
 	local tmp kernel
 	check
 	mkdir -p "$CACHE"
-	# Those of kernels that are gone.
+	# One at a time, also for several kernels: until this one ends, however it does.
+	exec 9> "$CACHE/.lock"
+	if ! flock -n 9; then
+		echo "waits until another one has ended, which makes crates in $CACHE"
+		flock 9
+	fi
+	# What one has left that was killed, and the crates of kernels that are gone.
+	rm -rf "$CACHE"/.tmp-*
 	for kernel in "$CACHE"/*/; do
 		kernel=$(basename "$kernel")
 		[ -e "$MODULES/$kernel" ] || rm -rf "${CACHE:?}/$kernel"
 	done
-	if [ -e "$folder/made-of" ] && [ "$(cat "$folder/made-of")" = "$(made_of)" ]; then
+	if has_made; then
 		echo "$folder has the crates of Linux $release"
 		return
 	fi
