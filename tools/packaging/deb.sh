@@ -52,7 +52,9 @@ mkdir -p "$source/tools" "$source/out"
 	cp "$OUT/vfio-mig" "$source/out/"
 )
 cp -r "$source/tools/packaging/debian" "$source/"
-sed -i "s|@MAINTAINER@|$who|" "$source/debian/control"
+# Any name, also one that is a pattern.
+control=$(cat "$source/debian/control")
+echo "${control/@MAINTAINER@/"$who"}" > "$source/debian/control"
 cat > "$source/debian/changelog" << END
 $NAME ($version) UNRELEASED; urgency=medium
 
@@ -63,8 +65,9 @@ END
 # shellcheck disable=SC2016 # expanded by the inner shell
 VM_ROOT=$root "$VM_DIR/enter.sh" env "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH" \
 	bash -c 'cd "$1" && dpkg-buildpackage -b -us -uc' - "$source"
-rm -rf "$to"
+# Nothing else that may be in that folder.
 mkdir -p "$to"
+rm -f "$to"/{"$NAME-dkms","$NAME-doc",vfio-mig}_*.deb
 mv "$work"/*.deb "$to/"
 rm -rf "$work"
-ls "$to"
+ls "$to"/*.deb
