@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     bdf::Bdf,
-    reason::reason, //
+    reason::reason,
+    text, //
 };
 use std::io;
 
@@ -89,7 +90,10 @@ pub enum Problem {
         driver: Option<String>,
     },
     /// A driver that is not loaded.
-    #[error("no PCI driver {driver} is loaded; {}", loaded(.variants))]
+    #[error(
+        "no PCI driver {driver} is loaded; `modprobe {}` loads it, if it is installed; {}",
+        text::quoted(.driver), loaded(.variants)
+    )]
     NoDriver {
         /// Its name.
         driver: String,

@@ -142,6 +142,8 @@ fn a_wrong_function_or_driver_is_refused_with_what_is_right() {
             text.contains("able to migrate: mlx5_vfio_pci_rust"),
             "{text}"
         );
+        let remedy = format!("`modprobe {}`", crate::text::quoted(name));
+        assert!(text.contains(&remedy), "{text}");
     }
 }
 
