@@ -109,11 +109,12 @@ mod tests {
 
     #[test]
     fn tags_are_one_paragraph() {
-        let text = file("vfio: Do it\n\nWhy: so.\nIt is.\n\nFixes: 0123456789ab (\"x\")\n");
+        let tags = "Fixes: 0123456789ab (\"x\")\nCc: stable@vger.kernel.org\n";
+        let text = file(&format!("vfio: Do it\n\nWhy: so.\nIt is.\n\n{tags}"));
         let message = Message::parse(&text).unwrap();
         assert!(message
             .commit("A <a@b>")
-            .ends_with("It is.\n\nFixes: 0123456789ab (\"x\")\nSigned-off-by: A <a@b>\n"));
+            .ends_with(&format!("It is.\n\n{tags}Signed-off-by: A <a@b>\n")));
     }
 
     #[test]
