@@ -116,6 +116,21 @@ mod tests {
         assert!(tests.iter().all(|test| named.contains(test)), "{named:?}");
     }
 
+    #[test]
+    fn each_fix_is_that_of_a_report() {
+        let series = documented::fixes();
+        let message = |line: &str| line.strip_prefix("message = ").map(str::to_string);
+        let mut fixes: Vec<String> = series.lines().filter_map(message).collect();
+        fixes.sort();
+        let page = documented::c_driver_bugs();
+        let named = page.split("tools/series/fixes/").skip(1);
+        let named = named.filter_map(|rest| rest.split_once(".patch``"));
+        let mut named: Vec<String> = named.map(|(name, _)| format!("\"{name}.patch\"")).collect();
+        named.sort();
+        named.dedup();
+        assert_eq!(fixes, named);
+    }
+
     /// What a make variable is in a command.
     fn value<'a>(command: &'a str, variable: &str) -> Option<&'a str> {
         let (_, value) = command.split_once(&format!(" {variable}="))?;
