@@ -13,22 +13,14 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 enter=$VM_DIR/enter.sh
 
-if [ -z "${AUTHOR:-}" ]; then
-	name=$(git config user.name 2> /dev/null || true)
-	email=$(git config user.email 2> /dev/null || true)
-	if [ -z "$name" ] || [ -z "$email" ]; then
-		die "whose are the patches? Give AUTHOR='NAME <ADDRESS>', or have git know it:" \
-			"git config user.name NAME; git config user.email ADDRESS"
-	fi
-	AUTHOR="$name <$email>"
-fi
+author=$("$VM_DIR/names.sh" author)
 
 # Results are of what the tree has now.
 rm -rf "$OUT/series"
 mkdir -p "$OUT/series"
 status=0
 "$enter" "$VM_DIR/check-patches.sh"
-"$enter" "$VM_DIR/series-mails.sh" "$AUTHOR" || status=$?
+"$enter" "$VM_DIR/series-mails.sh" "$author" || status=$?
 # boot SERIES: its kernel boots, and selftests of migration pass with each driver that it has.
 boot() {
 	local log=$OUT/log/series-boot-$1.log

@@ -9,6 +9,7 @@
 #   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, PART=, MUTANT=,
 #                           FAULT=, FUZZ= or SERIES= can be:
 #                           SCENARIO= for $KERNEL, TEST= for $TARGET if that is check-all
+#   names.sh author         who signs off: $AUTHOR or, without it, whom git knows
 #   names.sh takes TARGET   the variables of a make target
 #   names.sh judge TARGET   an error if one of them is wrong, or if make was given ($GIVEN) a
 #                           variable that none of its targets ($GOALS) takes
@@ -152,6 +153,30 @@ number() {
 	}
 }
 
+# author: an error unless mails can have it as it is. Git leaves out what the rules exclude, and
+# then From: is not whom Signed-off-by: names.
+author() {
+	local author=${AUTHOR:-} said="AUTHOR='${AUTHOR:-}' is" name address
+	if [ -z "$author" ]; then
+		name=$(git config user.name 2> /dev/null || true)
+		address=$(git config user.email 2> /dev/null || true)
+		if [ -z "$name" ] || [ -z "$address" ]; then
+			printf '%s\n' "whose are the patches? Give AUTHOR='NAME <ADDRESS>', or have git know it:" \
+				'    git config user.name NAME; git config user.email ADDRESS' >&2
+			exit 1
+		fi
+		author="$name <$address>" said="git knows '$name <$address>', which is"
+	fi
+	name=${author% <*}
+	if ! [[ $author =~ ^[^[:cntrl:]\"\\\<\>]+\ \<[^[:cntrl:][:space:]\<\>@]+@[^[:cntrl:][:space:]\<\>@]+\>$ &&
+		$name == *[![:punct:][:space:]]* && $name != *'  '* && $name != [\ ,:\;\']* && $name != *[\ ,:\;\'] ]]; then
+		printf '%s\n' "$said not 'NAME <ADDRESS>' in one line, with single blanks and without \" \\ < >" \
+			"in the name; AUTHOR='Jane Doe <jane@example.org>' would be" >&2
+		exit 1
+	fi
+	printf '%s\n' "$author"
+}
+
 # takes TARGET
 takes() {
 	case $1 in
@@ -215,12 +240,7 @@ judge() {
 		SEED) number SEED 0 19 ;;
 		RUNS) number RUNS 1 9 ;;
 		HOURS) number HOURS 1 4 ;;
-		AUTHOR)
-			[[ -z ${AUTHOR:-} || $AUTHOR =~ ^[^\<\>]+\ \<[^\<\>@\ ]+@[^\<\>@\ ]+\>$ ]] || {
-				echo "AUTHOR=$AUTHOR is not 'NAME <ADDRESS>'" >&2
-				exit 1
-			}
-			;;
+		AUTHOR) author > /dev/null ;;
 		SERIES) part SERIES ;;
 		INPUT)
 			[ -z "${INPUT:-}" ] || [ -f "$INPUT" ] || {
@@ -247,7 +267,7 @@ list() {
 }
 
 case ${1:-} in
-list | table) "$1" ;;
+list | table | author) "$1" ;;
 takes | judge) "$1" "${2:?}" ;;
 TEST | KERNEL | SCENARIO | BENCH | PART | MUTANT | FAULT | FUZZ | SERIES) names "$1" ;;
 *)

@@ -33,7 +33,7 @@ fn script(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/names.sh"));
     for name in [
         "TEST", "KERNEL", "SCENARIO", "BENCH", "PART", "MUTANT", "HOURS", "SLICE", "FAULT", "FUZZ",
-        "SEED", "RUNS", "INPUT", "GOALS", "GIVEN",
+        "SEED", "RUNS", "INPUT", "AUTHOR", "SERIES", "GOALS", "GIVEN",
     ] {
         command.env_remove(name);
     }
@@ -107,12 +107,15 @@ fn the_script_finds_the_whole_table() {
     assert_eq!(names("list", &[]).len(), table.len() + 1);
 }
 
+/// Who signs off in these tests.
+const AUTHOR: (&str, &str) = ("AUTHOR", "Jane Doe <jane@example.org>");
+
 /// The variables of a target, and what must be in the error.
 type Wrong<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
 
 #[test]
 fn a_wrong_name_lists_the_right_ones() {
-    let wrong: [Wrong<'_>; 25] = [
+    let wrong: [Wrong<'_>; 28] = [
         ("check", &[("TEST", "nosuch")], "stock-migrate"),
         ("check", &[("TEST", "bare-migrate")], "stock-migrate"),
         ("check-all", &[("TEST", "nosuch")], "intree-qemu-suite"),
@@ -186,6 +189,13 @@ fn a_wrong_name_lists_the_right_ones() {
             &[("KERNEL", "stock"), ("SCENARIO", "nosuch\nmigrate")],
             "SCENARIO= has more than one line",
         ),
+        ("series", &[AUTHOR, ("SERIES", "nosuch")], "selftests"),
+        ("check-series", &[AUTHOR, ("SERIES", "vfio:1")], "rust"),
+        (
+            "series",
+            &[("AUTHOR", "Jane\nDoe <jane@example.org>")],
+            "in one line",
+        ),
     ];
     for (target, variables, right) in wrong {
         let output = script(&["judge", target], variables);
@@ -197,7 +207,7 @@ fn a_wrong_name_lists_the_right_ones() {
 
 #[test]
 fn a_right_name_is_taken() {
-    let right: [(&str, &[(&str, &str)]); 10] = [
+    let right: [(&str, &[(&str, &str)]); 12] = [
         (
             "check",
             &[
@@ -206,6 +216,8 @@ fn a_right_name_is_taken() {
             ],
         ),
         ("check", &[]),
+        ("series", &[AUTHOR]),
+        ("check-series", &[AUTHOR, ("SERIES", "mlx5")]),
         ("install", &[("GIVEN", "PREFIX DESTDIR")]),
         ("modules_install", &[("GIVEN", "KDIR INSTALL_MOD_PATH")]),
         ("check", &[("TEST", "shell"), ("SEED", "7")]),
@@ -229,6 +241,55 @@ fn a_right_name_is_taken() {
             "{target} {variables:?}: {output:?}"
         );
     }
+}
+
+#[test]
+fn an_author_is_as_mails_have_it() {
+    let author = |author: &str| {
+        // What git knows of who runs this does not count.
+        let no_git = [("GIT_DIR", "/nosuch"), ("HOME", "/nosuch")];
+        let none = [
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+        ];
+        let variables = [&no_git[..], &none, &[("AUTHOR", author)]].concat();
+        let output = script(&["author"], &variables);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        match output.status.success() {
+            true => Ok(text(output.stdout)),
+            false => Err(text(output.stderr)),
+        }
+    };
+    for good in [
+        "Jane Doe <jane@example.org>",
+        "J. R. O'Doe, Jr. (X) <j@x>",
+        "J\u{f6}ran <j@x>",
+        "\u{674e} <j@x>",
+    ] {
+        assert_eq!(author(good), Ok(format!("{good}\n")));
+    }
+    for bad in [
+        "Jane",
+        "jane@example.org",
+        "Jane <jane>",
+        "Jane <j@x> ",
+        " Jane <j@x>",
+        "Jane  Doe <j@x>",
+        "Doe, <j@x>",
+        ". <j@x>",
+        "  <j@x>",
+        "Jane\nDoe <j@x>",
+        "Jane \"J\" Doe <j@x>",
+        "Jane\\Doe <j@x>",
+        "Jane <Doe> <j@x>",
+        "Jane <j x@x>",
+    ] {
+        let said = author(bad).unwrap_err();
+        assert!(said.contains("is not 'NAME <ADDRESS>'"), "{bad:?}: {said}");
+    }
+    assert!(author("")
+        .unwrap_err()
+        .contains("git config user.name NAME"));
 }
 
 const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
