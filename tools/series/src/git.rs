@@ -4,6 +4,8 @@
 //! that they change: hunks, and the digests of files, are those of the kernel's own repository.
 
 use crate::{
+    author::Author,
+    finished,
     manifest::{
         self,
         Manifest,
@@ -17,7 +19,6 @@ use crate::{
     },
 };
 use anyhow::{
-    bail,
     ensure,
     Context,
     Result, //
@@ -115,36 +116,6 @@ pub fn write_tree(
     Ok(())
 }
 
-/// Who a series is from.
-#[derive(Clone, Debug)]
-pub struct Author {
-    name: String,
-    email: String,
-}
-
-impl std::str::FromStr for Author {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let parts = text
-            .strip_suffix('>')
-            .and_then(|text| text.split_once(" <"));
-        match parts {
-            Some((name, email)) if !name.is_empty() && email.contains('@') => Ok(Self {
-                name: name.to_string(),
-                email: email.to_string(),
-            }),
-            _ => bail!("{text:?} is not \"NAME <ADDRESS>\""),
-        }
-    }
-}
-
-impl std::fmt::Display for Author {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} <{}>", self.name, self.email)
-    }
-}
-
 /// A repository.
 struct Repository<'a> {
     folder: PathBuf,
@@ -205,7 +176,7 @@ impl Repository<'_> {
         Ok(())
     }
 
-    /// Writes the mails of a series, and applies them as a maintainer does.
+    /// Writes the mails of a series to a folder, and applies them as a maintainer does.
     fn mail(&self, series: &Series, to: &Path) -> Result<()> {
         let base = series.base.as_deref().unwrap_or("kernel");
         let range = format!("{base}..{}", series.name);
@@ -224,11 +195,11 @@ impl Repository<'_> {
             "",
         )?;
         let cover = to.join("0000-cover-letter.patch");
-        let text = fs::read_to_string(&cover)?;
+        let text = fs::read_to_string(&cover).with_context(|| cover.display().to_string())?;
         let text = text
             .replacen("*** SUBJECT HERE ***", &series.title, 1)
             .replacen("*** BLURB HERE ***", &series.cover, 1);
-        fs::write(&cover, text)?;
+        fs::write(&cover, text).with_context(|| cover.display().to_string())?;
 
         let check = format!("{}-applied", series.name);
         self.git(&["checkout", "--quiet", "-b", &check, base], "")?;
@@ -250,33 +221,39 @@ impl Repository<'_> {
     }
 }
 
-/// Writes all series below the folder `out`. Returns how many patches there are.
+/// Writes the series `wanted` below the folder `out`, or none of them.
 pub fn write(
     top: &Path,
     manifest: &Manifest,
+    wanted: &[&Series],
     source: &Path,
     author: &Author,
     out: &Path,
-) -> Result<usize> {
-    let all: Vec<&Series> = manifest.series.iter().collect();
+) -> Result<()> {
+    // Git is run in another folder.
+    let out = fs::canonicalize(out).with_context(|| out.display().to_string())?;
     let folder = out.join("repository");
-    for old in all
-        .iter()
-        .map(|one| out.join(&one.name))
-        .chain([folder.clone()])
-    {
-        if old.exists() {
-            fs::remove_dir_all(&old).with_context(|| old.display().to_string())?;
-        }
+    finished::remove(&folder)?;
+    for series in &manifest.series {
+        finished::remove(&out.join(&series.name))?;
     }
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let repository = Repository { folder, author };
+    let all: Vec<&Series> = manifest.series.iter().collect();
     begin(&repository.folder, source, &all)?;
     repository.git(&["init", "--quiet", "--initial-branch=kernel"], "")?;
     repository.commit("The kernel's files that are changed\n")?;
-    for series in &all {
-        repository.add(top, manifest, series)?;
-        repository.mail(series, &out.join(&series.name))?;
+    let mut needed = BTreeSet::new();
+    for series in wanted {
+        let chain = manifest.chain(&series.name)?;
+        needed.extend(chain.iter().map(|one| one.name.as_str()));
     }
-    Ok(all.iter().map(|one| one.patches.len()).sum())
+    // Each after its base.
+    for series in &manifest.series {
+        if needed.contains(series.name.as_str()) {
+            repository.add(top, manifest, series)?;
+        }
+    }
+    let names: Vec<&str> = wanted.iter().map(|one| one.name.as_str()).collect();
+    finished::folders(&out, &names, |i, to| repository.mail(wanted[i], to))
 }

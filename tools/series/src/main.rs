@@ -6,6 +6,8 @@
 //! each patch consists, and a file for each patch has its message, with what it changes in files of
 //! the kernel.
 
+mod author;
+mod finished;
 mod git;
 mod imports;
 mod manifest;
@@ -21,11 +23,11 @@ use anyhow::{
     Context,
     Result, //
 };
+use author::Author;
 use clap::{
     Parser,
     Subcommand, //
 };
-use git::Author;
 use manifest::Manifest;
 use std::{
     fs,
@@ -73,9 +75,13 @@ enum What {
     Report {
         /// Where the results are.
         folder: PathBuf,
+        /// Names of series, if not all.
+        series: Vec<String>,
     },
-    /// Write the mails of all series, and apply them again.
+    /// Write series as mails, and apply these.
     Write {
+        /// Names of series, if not all.
+        series: Vec<String>,
         /// The kernel's source.
         #[arg(long, value_name = "FOLDER")]
         source: PathBuf,
@@ -147,20 +153,25 @@ fn run(arguments: Arguments) -> Result<()> {
                 println!("{test}");
             }
         }
-        What::Report { folder } => report::write(&manifest, &folder)?,
+        What::Report { folder, series } => {
+            report::write(&manifest.wanted(&series)?, &folder)?;
+        }
         What::Write {
+            series,
             source,
             out,
             author,
         } => {
-            let count = git::write(&top, &manifest, &source, &author, &out)?;
-            for series in &manifest.series {
+            let wanted = manifest.wanted(&series)?;
+            git::write(&top, &manifest, &wanted, &source, &author, &out)?;
+            for series in &wanted {
                 println!(
                     "{:3} patches in {}",
                     series.patches.len(),
                     out.join(&series.name).display()
                 );
             }
+            let count: usize = wanted.iter().map(|one| one.patches.len()).sum();
             println!("{count:3} patches, which apply in order");
         }
     }

@@ -143,7 +143,8 @@ impl Series {
         let mut patches = Vec::new();
         for entry in file.patch {
             let path = folder.join(&entry.message);
-            let message = Message::parse(&read(&path)?);
+            let text = read(&path).with_context(|| format!("{FILE} names a message"))?;
+            let message = Message::parse(&text);
             let message = message.with_context(|| path.display().to_string())?;
             let name = Path::new(&entry.message).file_stem();
             let name = name.with_context(|| format!("{:?} has no name", entry.message))?;
@@ -250,15 +251,30 @@ impl Manifest {
         Ok(Self { series, rules })
     }
 
+    /// The series with this name.
+    fn find(&self, name: &str) -> Result<&Series> {
+        let found = self.series.iter().find(|one| one.name == name);
+        found.with_context(|| {
+            let names: Vec<_> = self.series.iter().map(|one| one.name.as_str()).collect();
+            format!("there is no series {name:?}, but {}", names.join(", "))
+        })
+    }
+
+    /// The series with these names, in the order of the manifest; all, if there are no names.
+    pub fn wanted(&self, names: &[String]) -> Result<Vec<&Series>> {
+        for name in names {
+            self.find(name)?;
+        }
+        let is_wanted = |one: &&Series| names.is_empty() || names.contains(&one.name);
+        Ok(self.series.iter().filter(is_wanted).collect())
+    }
+
     /// The series with this name, and all that it applies to, in order.
     pub fn chain(&self, name: &str) -> Result<Vec<&Series>> {
         let mut chain = Vec::new();
         let mut next = Some(name);
         while let Some(name) = next {
-            let Some(one) = self.series.iter().find(|one| one.name == name) else {
-                let names: Vec<_> = self.series.iter().map(|one| one.name.as_str()).collect();
-                bail!("there is no series {name:?}, but {}", names.join(", "));
-            };
+            let one = self.find(name)?;
             chain.push(one);
             next = one.base.as_deref();
         }
@@ -286,5 +302,40 @@ impl Manifest {
             }
         }
         after
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(name: &str, base: Option<&str>) -> Series {
+        Series {
+            name: name.to_string(),
+            title: String::new(),
+            cover: String::new(),
+            base: base.map(str::to_string),
+            patches: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_lists_the_right_ones() {
+        let manifest = Manifest {
+            series: vec![series("one", None), series("two", Some("one"))],
+            rules: Rules::default(),
+        };
+        let names = |wanted: &[&str]| {
+            let wanted: Vec<String> = wanted.iter().map(|name| name.to_string()).collect();
+            let found = manifest.wanted(&wanted)?;
+            Ok::<_, anyhow::Error>(found.iter().map(|one| one.name.clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&[]).unwrap(), ["one", "two"]);
+        assert_eq!(names(&["two", "one"]).unwrap(), ["one", "two"]);
+        assert_eq!(names(&["two"]).unwrap(), ["two"]);
+        let said = names(&["two", "three"]).unwrap_err().to_string();
+        assert!(said.ends_with("\"three\", but one, two"), "{said}");
+        assert_eq!(manifest.chain("two").unwrap().len(), 2);
+        assert!(manifest.chain("three").is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 //! What was found of each patch: `report.json`, and a table.
 
-use crate::manifest::Manifest;
+use crate::manifest::Series;
 use anyhow::{
     ensure,
     Context,
@@ -114,13 +114,14 @@ impl Found {
     }
 }
 
-/// Writes the report of what is in `folder`, and prints a table. Fails if something is wrong.
-pub fn write(manifest: &Manifest, folder: &Path) -> Result<()> {
+/// Writes the report on `series` of what is in `folder`, and prints a table. Fails if something is
+/// wrong.
+pub fn write(series: &[&Series], folder: &Path) -> Result<()> {
     let read = |name: &str| fields(&folder.join(name));
     let (checks, builds, tips) = (read("checks"), read("builds"), read("tips"));
     let tests = read("tests");
     let mut all = Vec::new();
-    for series in &manifest.series {
+    for series in series {
         let mut patches = Vec::new();
         for (i, patch) in series.patches.iter().enumerate() {
             let id = format!("{}:{}", series.name, i + 1);

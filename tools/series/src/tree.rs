@@ -42,14 +42,18 @@ pub type Files = BTreeMap<String, String>;
 fn texts(top: &Path, manifest: &Manifest, chain: &[&Series], count: usize) -> Result<Files> {
     let after = manifest.after(chain);
     let mut texts = Files::new();
-    let all = chain.iter().chain(&after);
-    for entry in all
-        .flat_map(|series| &series.patches)
-        .flat_map(|patch| &patch.files)
-    {
-        let path = top.join(entry.from());
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        texts.insert(entry.from().to_string(), text);
+    for series in chain.iter().chain(&after) {
+        for entry in series.patches.iter().flat_map(|patch| &patch.files) {
+            let text = fs::read_to_string(top.join(entry.from())).with_context(|| {
+                format!(
+                    "{0} cannot be read; if it is gone for good, take it out of \
+                     tools/series/{1}/series.toml",
+                    entry.from(),
+                    series.name
+                )
+            })?;
+            texts.insert(entry.from().to_string(), text);
+        }
     }
     let counted = manifest::counted(chain, count).chain(after.iter().map(|series| (*series, 0)));
     let later = counted.flat_map(|(series, count)| {
@@ -214,7 +218,8 @@ pub fn require_all(top: &Path, manifest: &Manifest, folders: &[String]) -> Resul
         ensure!(
             sent.contains(name.as_str()) || manifest.rules.stays(&name),
             "{name} is in no patch; give it a place in a series.toml of tools/series, or a \
-             reason under [[stays]] of tools/series/rewrite.toml"
+             reason under [[stays]] of tools/series/rewrite.toml; if kbuild has left it, `make \
+             clean` removes it"
         );
     }
     Ok(())

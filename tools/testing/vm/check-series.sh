@@ -7,20 +7,23 @@
 #   check-series.sh [mails]
 #
 # With "mails", it only writes them. $AUTHOR is who signs off; git knows the user's. $SERIES can be
-# one series. What came of it is in out/series/report.json.
+# one series, or a part of the names of some. What came of it is in out/series/report.json.
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
 enter=$VM_DIR/enter.sh
 
 author=$("$VM_DIR/names.sh" author)
+mapfile -t series < <("$VM_DIR/names.sh" SERIES | grep -F -e "${SERIES:-}")
 
 # Results are of what the tree has now.
-rm -rf "$OUT/series"
-mkdir -p "$OUT/series"
+rm -rf "$OUT/series" && mkdir -p "$OUT/series" || die "the series cannot be written to $OUT/series"
 status=0
 "$enter" "$VM_DIR/check-patches.sh"
-"$enter" "$VM_DIR/series-mails.sh" "$author" || status=$?
+"$enter" "$VM_DIR/series-mails.sh" "$author" "${series[@]}" || status=$?
+# What is wrong with them is found once all of them are there.
+[ -e "$OUT/series/checks" ] || exit "$status"
+
 # boot SERIES: its kernel boots, and selftests of migration pass with each driver that it has.
 boot() {
 	local log=$OUT/log/series-boot-$1.log
@@ -30,7 +33,6 @@ boot() {
 }
 
 if [ "${1:-}" != mails ]; then
-	mapfile -t series < <("$VM_DIR/names.sh" SERIES | grep -F -e "${SERIES:-}")
 	"$enter" "$VM_DIR/series.sh" "${series[@]}" || status=$?
 	"$enter" "$VM_DIR/series-docs.sh" "${series[@]}" || status=$?
 	for one in "${series[@]}"; do
@@ -40,5 +42,5 @@ if [ "${1:-}" != mails ]; then
 		printf '%s\tselftests\t%s\n' "$one" "$result" >> "$OUT/series/tips"
 	done
 fi
-"$enter" "$CACHE/build/patch-series" --top "$PLAIN_TOP" report "$OUT/series" || status=$?
+"$enter" "$CACHE/build/patch-series" --top "$PLAIN_TOP" report "$OUT/series" "${series[@]}" || status=$?
 exit "$status"

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Writes the series as mails, to out/series/NAME, and has the kernel's scripts look at them:
+# Writes series as mails, to out/series/NAME, and has the kernel's scripts look at them:
 #
-#   series-mails.sh AUTHOR
+#   series-mails.sh AUTHOR SERIES...
 #
 # AUTHOR is "NAME <ADDRESS>". What checkpatch.pl and get_maintainer.pl say of each patch is in
 # out/series/checks, a line for each: SERIES:NUMBER, errors, warnings, checks, and how many people
@@ -19,7 +19,7 @@ export GIT_TEMPLATE_DIR="$tools/usr/share/git-core/templates"
 out=$OUT/series
 mkdir -p "$out"
 
-"$CACHE/build/patch-series" --top "$PLAIN_TOP" write --source "$src" --out "$out" --author "$1"
+"$CACHE/build/patch-series" --top "$PLAIN_TOP" write --source "$src" --out "$out" --author "$1" "${@:2}"
 
 # count SERIES: of its patches.
 count() { find "$out/$1" -name '[0-9]*.patch' ! -name '0000-*' | wc -l; }
@@ -36,6 +36,7 @@ bad=
 : > "$out/checks"
 while read -r id name _; do
 	series=${id%:*} number=${id#*:}
+	[[ " ${*:2} " == *" $series "* ]] || continue
 	mail=$(find "$out/$series" -name "$(printf '%04d' "$number")-*.patch")
 	# FILE_PATH_CHANGES asks for MAINTAINERS, which a patch before may have changed. Commits are
 	# unknown, since the history of the kernel is not here.
