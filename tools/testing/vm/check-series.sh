@@ -15,6 +15,8 @@ enter=$VM_DIR/enter.sh
 
 author=$("$VM_DIR/names.sh" author)
 mapfile -t series < <("$VM_DIR/names.sh" SERIES | grep -F -e "${SERIES:-}")
+# One at a time in a checkout: results are in the same folder.
+alone "series-$(key "$TOP")" check-series.sh "$@"
 
 # Results are of what the tree has now.
 rm -rf "$OUT/series" && mkdir -p "$OUT/series" || die "the series cannot be written to $OUT/series"
@@ -34,13 +36,16 @@ boot() {
 
 if [ "${1:-}" != mails ]; then
 	"$enter" "$VM_DIR/series.sh" "${series[@]}" || status=$?
+	end_with_make
 	"$enter" "$VM_DIR/series-docs.sh" "${series[@]}" || status=$?
 	for one in "${series[@]}"; do
+		end_with_make
 		"$VM_DIR/series-tests.sh" "$one" || status=1
 		result=ok
 		boot "$one" || result=failed status=1
 		printf '%s\tselftests\t%s\n' "$one" "$result" >> "$OUT/series/tips"
 	done
 fi
+end_with_make
 "$enter" "$CACHE/build/patch-series" --top "$PLAIN_TOP" report "$OUT/series" "${series[@]}" || status=$?
 exit "$status"

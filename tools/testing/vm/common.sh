@@ -90,6 +90,9 @@ make_has_ended() {
 	! { read -r _ _ state _ < "/proc/$VM_MAKE/stat"; } 2> /dev/null || [ "$state" = Z ]
 }
 
+# end_with_make: between steps that no signal to make would end.
+end_with_make() { ! make_has_ended || exit 1; }
+
 # alone NAME WHAT...: the only process that does WHAT from now on, with all that it starts. Waits
 # for another one, and says which.
 alone() {

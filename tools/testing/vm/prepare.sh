@@ -235,6 +235,7 @@ count
 as_root "$0" "${arguments[@]}"
 give_back
 trap give_back EXIT
+[ -w "$OUT/log" ] || die "logs and results go to $OUT, which cannot be written to"
 total=
 first_steps
 if [ -n "$runner" ]; then

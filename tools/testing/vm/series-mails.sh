@@ -37,6 +37,7 @@ bad=
 while read -r id name _; do
 	series=${id%:*} number=${id#*:}
 	[[ " ${*:2} " == *" $series "* ]] || continue
+	end_with_make
 	mail=$(find "$out/$series" -name "$(printf '%04d' "$number")-*.patch")
 	# FILE_PATH_CHANGES asks for MAINTAINERS, which a patch before may have changed. Commits are
 	# unknown, since the history of the kernel is not here.

@@ -113,6 +113,7 @@ for wanted in "$@"; do
 	*:*) first=${wanted#*:} last=$first ;;
 	esac
 	for ((number = first; number <= last; number++)); do
+		end_with_make
 		lay "$dir" "$series:$number"
 		architectures=${ARCHITECTURES:-x86_64 arm64}
 		[ "$series" != selftests ] || architectures=x86_64
