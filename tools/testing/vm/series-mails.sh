@@ -7,7 +7,8 @@
 #
 # AUTHOR is "NAME <ADDRESS>". What checkpatch.pl and get_maintainer.pl say of each patch is in
 # out/series/checks, a line for each: SERIES:NUMBER, errors, warnings, checks, and how many people
-# and lists the patch would go to, with tabs between them. Runs in the sysroot.
+# and lists the patch would go to, with tabs between them. Who these are for a whole series is in
+# out/series/recipients/SERIES, an address a line. Runs in the sysroot.
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -24,15 +25,22 @@ mkdir -p "$out"
 # count SERIES: of its patches.
 count() { find "$out/$1" -name '[0-9]*.patch' ! -name '0000-*' | wc -l; }
 
-# maintainers SERIES:NUMBER MAIL: how many there are, by the MAINTAINERS that the patch leaves.
+# maintainers SERIES:NUMBER MAIL: how many there are, by the MAINTAINERS that the patch leaves. Adds
+# them to those of the series.
 maintainers() {
 	local series=${1%:*}
 	git -C "$out/repository" show "$series~$(($(count "$series") - number)):MAINTAINERS" > "$out/MAINTAINERS"
 	(cd "$src" && perl scripts/get_maintainer.pl --no-git --no-git-fallback --no-rolestats --no-n \
-		"--mpath=$out/MAINTAINERS" "$2") | grep -c @ || true
+		"--mpath=$out/MAINTAINERS" "$2") | sed 's/.*<\(.*\)>.*/\1/' | grep @ | tee -a "$out/recipients/$series" |
+		wc -l || true
 }
 
 bad=
+rm -rf "$out/recipients"
+mkdir "$out/recipients"
+for series in "${@:2}"; do
+	: > "$out/recipients/$series"
+done
 : > "$out/checks"
 while read -r id name _; do
 	series=${id%:*} number=${id#*:}
@@ -54,4 +62,7 @@ while read -r id name _; do
 		printf '%s (%s):\n%s\n' "$id" "$name" "$said"
 	fi
 done < <("$CACHE/build/patch-series" --top "$PLAIN_TOP" list)
+for series in "${@:2}"; do
+	LC_ALL=C sort -u -o "$out/recipients/$series" "$out/recipients/$series"
+done
 [ -z "$bad" ] || exit 1
