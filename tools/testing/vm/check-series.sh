@@ -19,7 +19,9 @@ mapfile -t series < <("$VM_DIR/names.sh" SERIES | grep -F -e "${SERIES:-}")
 alone "series-$(key "$TOP")" check-series.sh "$@"
 
 # Results are of what the tree has now.
-rm -rf "$OUT/series" && mkdir -p "$OUT/series" || die "the series cannot be written to $OUT/series"
+if ! rm -rf "$OUT/series" || ! mkdir -p "$OUT/series"; then
+	die "the series cannot be written to $OUT/series"
+fi
 status=0
 "$enter" "$VM_DIR/check-patches.sh"
 "$enter" "$VM_DIR/series-mails.sh" "$author" "${series[@]}" || status=$?
