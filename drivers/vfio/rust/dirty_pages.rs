@@ -6,7 +6,7 @@
 //! that follow each other are set with one call, and for other pages little is done besides the
 //! call.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 /// Number of pages in a block. The addresses of that many fit into registers that a call preserves.
 pub const BLOCK: usize = 4;

@@ -3,7 +3,7 @@
 //! The walk over the arcs of the migration state machine: which arc comes next, how its result
 //! changes the state, and when the walk ends.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 /// State of a device: `enum vfio_device_mig_state`.
 ///

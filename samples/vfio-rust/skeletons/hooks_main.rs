@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver with every hook that a device without migration can have, for the test scenario
-//! `hooks`. It is bound to QEMU's ivshmem-plain: memory in BAR 2.
+//! A driver with every hook that a device without migration can have. It is bound to QEMU's
+//! ivshmem-plain: memory in BAR 2.
 
 #![deny(unsafe_code)]
 

@@ -13,7 +13,7 @@
 //!     12     4  tag: 0 firmware image, 1 size of the stop-copy image
 //! ```
 //!
-//! The file uses no kernel types, since it is also compiled, tested and fuzzed on the host.
+//! The file uses no kernel types, so that it can also be compiled, tested and fuzzed in user space.
 
 /// Length of a record's header, in bytes.
 pub(crate) const HEADER_LEN: usize = 16;

@@ -2,7 +2,7 @@
 
 //! Sends commands through the mailbox, and tells how far a command got that has failed.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 /// Registers of the mailbox, 32 bits each. A write to `COMMAND` sends a command.
 pub(super) const COMMAND: usize = 0x00;

@@ -6,7 +6,7 @@
 //! bit. Commands are big endian, so a field is named by the number of bits
 //! before it: bit 0 is the most significant bit of byte 0.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 use core::marker::PhantomData;
 

@@ -2,7 +2,7 @@
 
 //! Completion queue entries (`struct mlx5_cqe64`).
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 use super::track_limits::LOG_ENTRY;
 

@@ -7,7 +7,7 @@
 //! about the rest: a log is cleared "for the IOVA range" that was asked about
 //! (include/uapi/linux/vfio.h), and for no other.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 /// Largest number of pieces that are kept. A report about whole pages leaves none, and a report
 /// about any other range leaves two at most.

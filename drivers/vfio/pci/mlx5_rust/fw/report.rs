@@ -6,7 +6,7 @@
 //! memory is written. The device gets the memory of a batch back when the next one is
 //! asked for.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 use super::{
     cqe::{

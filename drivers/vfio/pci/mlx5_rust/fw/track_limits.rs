@@ -2,7 +2,7 @@
 
 //! Properties of a page tracker, within the limits of firmware.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 /// Size of an entry of a message, `page_track_report_entry`, in bytes, as a shift.
 pub(crate) const LOG_ENTRY: u32 = 3;

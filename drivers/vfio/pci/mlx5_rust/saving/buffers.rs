@@ -7,7 +7,7 @@
 //! whatever their size: the image of the stopped device must not wait until they are read, nor for
 //! memory.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 use super::chunks::BUFFERS;
 

@@ -6,7 +6,7 @@
 //! buffers alternate: while one is read, the other is filled, and firmware waits if the reader is
 //! slower.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 /// Largest number of chunks in memory, including the one that is being saved.
 pub(crate) const BUFFERS: usize = 2;

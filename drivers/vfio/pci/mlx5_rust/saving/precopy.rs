@@ -6,7 +6,7 @@
 //! destination should have before it takes over, *dirty bytes* are later changes. Initial bytes
 //! come first, so one position in the stream divides the two.
 //!
-//! The file uses no kernel types, since it is also compiled and tested on the host.
+//! The file uses no kernel types, so that it can also be compiled and tested in user space.
 
 /// Positions in a stream, in bytes from its beginning. The position of readers is an
 /// argument: they change it without a lock.
