@@ -46,8 +46,9 @@ bad=
 for test in "${tests[@]}"; do
 	name=${test#*:} kernel=${test%%-*} scenario=${test%%:*} scenario=${scenario#*-}
 	after=fails
-	! sed -n 's/^ok [0-9]* //p' "$OUT/vm/fixed-$scenario/results.tap" | grep -qxF -e "$name" ||
-		after=passes
+	# A line from the machine's serial port ends with a carriage return.
+	passed=$(sed -nE 's/\r$//; s/^ok [0-9]+ //p' "$OUT/vm/fixed-$scenario/results.tap")
+	! grep -qxF -e "$name" <<< "$passed" || after=passes
 	before=passes
 	if [ "$kernel" = debug ] && [ ! -e "$(debug_dir)/objects/arch/x86/boot/bzImage" ]; then
 		before=unknown
