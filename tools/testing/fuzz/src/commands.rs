@@ -108,6 +108,7 @@ impl Model {
             command_ns: on(3),
             report_ns: on(4),
             message_ns: on(4),
+            rnr_retries: 3 * on(4) as u32,
             page_repeats: 1 + on(5) as u16,
             save_ns_per_mib: on(6) << 10,
             load_ns_per_mib: on(6) << 10,

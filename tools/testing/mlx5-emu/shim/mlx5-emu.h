@@ -35,6 +35,7 @@ struct mlx5_emu_properties {
     bool recorded_times;
     uint64_t report_us;
     uint64_t message_us;
+    uint32_t rnr_retries;
     uint16_t page_repeats;
     uint8_t log_max_message;
     uint16_t trackers;

@@ -79,6 +79,7 @@ struct Mlx5Emu {
     bool recorded_times;
     uint64_t report_us;
     uint64_t message_us;
+    uint32_t rnr_retries;
     uint16_t page_repeats;
     uint8_t log_max_message;
     uint16_t trackers;
@@ -343,6 +344,7 @@ static void pf_realize(PCIDevice *dev, Error **errp)
         .recorded_times = pf->recorded_times,
         .report_us = pf->report_us,
         .message_us = pf->message_us,
+        .rnr_retries = pf->rnr_retries,
         .page_repeats = pf->page_repeats,
         .log_max_message = pf->log_max_message,
         .trackers = pf->trackers,
@@ -467,6 +469,7 @@ static const Property pf_properties[] = {
     DEFINE_PROP_BOOL("recorded-times", Mlx5Emu, recorded_times, false),
     DEFINE_PROP_UINT64("report-us", Mlx5Emu, report_us, 0),
     DEFINE_PROP_UINT64("message-us", Mlx5Emu, message_us, 0),
+    DEFINE_PROP_UINT32("rnr-retries", Mlx5Emu, rnr_retries, 0),
     DEFINE_PROP_UINT16("page-repeats", Mlx5Emu, page_repeats, 1),
     DEFINE_PROP_UINT8("log-max-message", Mlx5Emu, log_max_message, 12),
     DEFINE_PROP_UINT16("trackers", Mlx5Emu, trackers, 64),

@@ -37,6 +37,9 @@ pub struct Config {
     pub report_ns: u64,
     /// Time between the messages of a report; 0 for all at once.
     pub message_ns: u64,
+    /// How often a message for which nothing is posted is tried again at once, before the sender
+    /// waits.
+    pub rnr_retries: u32,
     /// How often a report has each page.
     pub page_repeats: u16,
     /// Most bytes of a message, as a shift.
@@ -63,6 +66,8 @@ pub const MAX_STATE: u64 = 1 << 30;
 pub const MIN_CHUNK: u64 = 16 << 10;
 /// Most bytes that a SAVE does not write.
 pub const MAX_UNWRITTEN: u32 = 16 << 20;
+/// Most retries without a wait: the rest of the machine has to go on.
+pub const MAX_RNR_RETRIES: u32 = 10_000;
 /// Bytes of a page tracker's message, as a shift.
 pub const LOG_MESSAGE: std::ops::RangeInclusive<u8> = 9..=22;
 /// Most VFs.
@@ -85,6 +90,7 @@ impl Default for Config {
             recorded_times: false,
             report_ns: 0,
             message_ns: 0,
+            rnr_retries: 0,
             page_repeats: 1,
             log_max_message: 12,
             trackers: 64,

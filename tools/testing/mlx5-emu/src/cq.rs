@@ -251,7 +251,7 @@ impl CompletionQueue {
 
     /// Whether there is no room for one more: the consumer index is in the
     /// doorbell record.
-    fn is_full(&self, host: &mut dyn Host) -> bool {
+    pub fn is_full(&self, host: &mut dyn Host) -> bool {
         let consumer = queue::read_be32(host, self.owner, self.doorbell_record).unwrap_or(0);
         self.producer.wrapping_sub(consumer) & INDEX >= self.ring.count()
     }

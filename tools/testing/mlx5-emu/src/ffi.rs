@@ -81,6 +81,8 @@ pub struct Properties {
     pub report_us: u64,
     /// Microseconds between the messages of a report.
     pub message_us: u64,
+    /// How often a message is tried again at once.
+    pub rnr_retries: u32,
     /// How often a report has each page.
     pub page_repeats: u16,
     /// Most bytes of a message, as a shift.
@@ -328,6 +330,7 @@ pub unsafe extern "C" fn mlx5_emu_new(
         recorded_times: properties.recorded_times,
         report_ns: us(properties.report_us),
         message_ns: us(properties.message_us),
+        rnr_retries: properties.rnr_retries,
         page_repeats: properties.page_repeats,
         log_max_message: properties.log_max_message,
         trackers: properties.trackers,

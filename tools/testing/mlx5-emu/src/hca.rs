@@ -8,6 +8,7 @@ use crate::{
     config::{
         Config,
         LOG_MESSAGE,
+        MAX_RNR_RETRIES,
         MAX_STATE,
         MAX_UNWRITTEN,
         MAX_VFS,
@@ -159,6 +160,7 @@ impl Hca {
             .clamp(*LOG_MESSAGE.start(), *LOG_MESSAGE.end());
         config.save_unwritten = config.save_unwritten.min(MAX_UNWRITTEN);
         config.page_repeats = config.page_repeats.max(1);
+        config.rnr_retries = config.rnr_retries.min(MAX_RNR_RETRIES);
         let vf = |number: u16| VirtualFunction {
             vhca: Vhca::new(config.state_size),
             workload: Workload::new(number),

@@ -44,8 +44,8 @@ use std::collections::{
 const ENTRY: usize = 8;
 /// `MLX5_CQ_ERROR_SYNDROME_CQ_OVERRUN`
 const CQ_OVERRUN: u8 = 0x01;
-/// When a sender tries again that found nothing posted, in nanoseconds.
-const RNR_RETRY: u64 = 20_000;
+/// How long a sender waits that found nothing posted, in nanoseconds.
+const RNR_WAIT: u64 = 20_000;
 
 /// `MLX5_PAGE_TRACK_STATE_*`
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -396,6 +396,7 @@ impl Hca {
                 host.wake_at(due);
                 continue;
             }
+            let mut retries = self.config.rnr_retries;
             loop {
                 match self.send_message(host, id) {
                     Ok(true) if message_ns == 0 => (),
@@ -408,8 +409,9 @@ impl Hca {
                         break;
                     }
                     Ok(false) => break,
+                    Err(Rnr) if retries > 0 => retries -= 1,
                     Err(Rnr) => {
-                        host.wake_at(now + RNR_RETRY);
+                        host.wake_at(now + RNR_WAIT);
                         break;
                     }
                 }
@@ -455,6 +457,11 @@ impl Hca {
         };
         let posted = qp.take_posted(host).ok_or(Rnr)?;
         let cqn = qp.receive.as_ref().map_or(0, |receive| receive.cqn);
+        // The entry and the place of its completion are taken together: what the driver gives
+        // back after it has posted the entry comes too late.
+        if !self.has_place(host, owner, cqn) {
+            return Ok(false);
+        }
         let Some(track) = self.track(id) else {
             return Ok(false);
         };
@@ -519,6 +526,25 @@ impl Hca {
         }
     }
 
+    /// Whether a CQ has room for a completion. If not, it has overrun.
+    fn has_place(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32) -> bool {
+        let cq = self.objects(owner).cqs.get(&cqn);
+        let full = cq.is_some_and(|cq| !cq.failed && cq.is_full(host));
+        if full {
+            self.overrun(host, owner, cqn);
+        }
+        !full
+    }
+
+    /// A CQ has no room for a completion.
+    fn overrun(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32) {
+        if let Some(cq) = self.objects(owner).cqs.get_mut(&cqn) {
+            cq.failed = true;
+        }
+        self.violation(host, owner, "completion queue overrun");
+        self.cq_error(host, owner, cqn, CQ_OVERRUN);
+    }
+
     /// Posts a completion, and the event that it may be worth.
     pub fn complete(&mut self, host: &mut dyn Host, owner: FunctionId, cqn: u32, what: Cqe) {
         let Some(cq) = self.objects(owner).cqs.get_mut(&cqn) else {
@@ -530,11 +556,7 @@ impl Hca {
         }
         match cq.post(host, what) {
             Ok(tells) => self.tell(host, owner, cqn, tells),
-            Err(_) => {
-                cq.failed = true;
-                self.violation(host, owner, "completion queue overrun");
-                self.cq_error(host, owner, cqn, CQ_OVERRUN);
-            }
+            Err(_) => self.overrun(host, owner, cqn),
         }
     }
 

@@ -98,6 +98,45 @@ fn owner_bits_change_each_time_around_and_an_overrun_is_a_violation() {
 }
 
 #[test]
+fn an_entry_is_not_filled_without_a_place_for_its_completion() {
+    let mut tracked = Tracked::new();
+    tracked.machine.hca.config.page_repeats = 9;
+    tracked.work(ENTRIES);
+    assert_eq!(tracked.report(), 0);
+    for _ in 0..9 {
+        // The CQ has eight places, of which none is given back.
+        tracked.machine.memory.bytes[DATA as usize..][..4 * 512].fill(0);
+        tracked.post(1);
+        tracked.time();
+    }
+    assert_eq!(
+        tracked.machine.memory.violations,
+        ["completion queue overrun"]
+    );
+    let slots = &tracked.machine.memory.bytes[DATA as usize..][..4 * 512];
+    assert!(slots.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_message_is_tried_again_at_once_as_often_as_the_property_says() {
+    // How often memory is read if nothing is posted.
+    let reads = |retries| {
+        let mut tracked = Tracked::new();
+        tracked.machine.hca.config.rnr_retries = retries;
+        tracked.work(1);
+        assert_eq!(tracked.report(), 0);
+        assert_eq!(tracked.machine.memory.wake.take(), Some(20_000));
+        tracked.machine.memory.reads
+    };
+    assert_eq!(reads(7), reads(0) + 7);
+    let config = crate::config::Config {
+        rnr_retries: u32::MAX,
+        ..Default::default()
+    };
+    assert_eq!(Machine::new(config).hca.config.rnr_retries, 10_000);
+}
+
+#[test]
 fn messages_are_as_large_as_the_property_says() {
     for (property, log_message, status) in [
         (12, 12, 0),
