@@ -71,7 +71,8 @@ c_driver() {
 	case ${SCENARIO:-} in
 	c-driver) of=usual ;;
 	c-driver-bounced) of=bounced ;;
-	'') of='usual\|bounced' ;;
+	c-driver-flood) of=flooded ;;
+	'') of='usual\|bounced\|flooded' ;;
 	*) return ;;
 	esac
 	sed -n 's/^    \('"$of"'\)("\(.*\)"),$/\2/p' "$vm/common/src/c_driver.rs"

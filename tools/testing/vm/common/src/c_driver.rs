@@ -28,6 +28,15 @@ const fn bounced(name: &'static str) -> Fault {
     }
 }
 
+/// One that needs a page tracker with more messages than a queue holds, which looks for the next
+/// receive entry all the time.
+const fn flooded(name: &'static str) -> Fault {
+    Fault {
+        name,
+        scenario: "c-driver-flood",
+    }
+}
+
 /// All of them.
 pub const ALL: &[Fault] = &[
     usual("RUNNING after a reload in PRE_COPY"),
@@ -65,6 +74,7 @@ pub const ALL: &[Fault] = &[
     usual("event of a command does not come"),
     bounced("state through bounce buffers"),
     bounced("report through bounce buffers"),
+    flooded("report that fills its queue"),
 ];
 
 /// Those of mlx5_core, of which tools/series/fixes has none.

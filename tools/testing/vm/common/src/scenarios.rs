@@ -446,6 +446,18 @@ pub const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "c-driver-flood",
+        about: "``c-driver``, with reports that have more messages than a queue holds, and use each \
+                receive entry at once",
+        suite: Suite::Scenario,
+        kernels: &[Intree, Debug, Fixed],
+        seconds: 30,
+        machine: Machine {
+            properties: ",log-max-message=9,page-repeats=60000,rnr-retries=2000",
+            ..C_FAULTS
+        },
+    },
+    Scenario {
         name: "random",
         about: "random sequences of requests, reads, writes, work and faults of firmware; \
                 both drivers must show the same",

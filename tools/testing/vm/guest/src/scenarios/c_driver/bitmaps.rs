@@ -91,3 +91,9 @@ pub(super) fn bounced(site: &Site) -> Result<()> {
     let vf = dirty::tracked(site)?;
     (1..4).try_for_each(|round| dirty::scatter_and_report(&vf, 10 * round))
 }
+
+/// Reports are complete whose messages come as fast as there are receive entries for them.
+pub(super) fn flooded(site: &Site) -> Result<()> {
+    let vf = dirty::tracked(site)?;
+    (0..20).try_for_each(|_| dirty::scatter_and_report(&vf, 8))
+}

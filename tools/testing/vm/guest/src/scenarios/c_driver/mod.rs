@@ -55,6 +55,7 @@ pub const SCENARIOS: &[NamedRun] = &[
     ("c-driver-bounced", |results| {
         run(results, "c-driver-bounced")
     }),
+    ("c-driver-flood", |results| run(results, "c-driver-flood")),
 ];
 
 /// The tests, by the names of the table.
@@ -117,6 +118,7 @@ const TESTS: &[Test] = &[
     ("event of a command does not come", waits::event_lost),
     ("state through bounce buffers", bounced),
     ("report through bounce buffers", bitmaps::bounced),
+    ("report that fills its queue", bitmaps::flooded),
 ];
 
 /// The state that was saved is the one that is loaded.
