@@ -66,14 +66,22 @@ key() {
 	done | sha256sum | cut -c1-16
 }
 
-# locked NAME COMMAND...: one process at a time.
+# What is said of a lock that another process has.
+WAITING='waiting for another run to end'
+
+# locked NAME COMMAND...: one process at a time. Says which one it waits for.
 locked() {
-	local name=$1
+	local lock=$CACHE/locks/$1 holder
 	shift
 	(
-		flock 9
+		if ! flock --nonblock 9; then
+			holder=$(head -n 1 "$lock")
+			echo "$WAITING: process ${holder:-unknown}"
+			flock 9
+		fi
+		echo "$$, ${*##*/}" > "$lock"
 		"$@"
-	) 9> "$CACHE/locks/$name"
+	) 9<> "$lock"
 }
 
 # The make that a script is for. What it has started ends with it, even if a signal ended it that
@@ -102,7 +110,7 @@ alone() {
 	exec 9<> "$lock"
 	if ! flock --nonblock 9; then
 		holder=$(head -n 1 "$lock")
-		echo "waiting for another run to end: process ${holder:-unknown}" >&2
+		echo "$WAITING: process ${holder:-unknown}" >&2
 		until flock --timeout 1 9; do
 			! make_has_ended || exit 1
 		done

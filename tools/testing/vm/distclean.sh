@@ -19,7 +19,7 @@ esac
 # Nobody may be at work there.
 for lock in "$CACHE"/locks/*; do
 	[ ! -e "$lock" ] || flock --nonblock "$lock" true ||
-		die "the cache is in use: $(basename "$lock") is locked$(head -n 1 "$lock" | sed 's/^/ by /')"
+		die "the cache is in use$(head -n 1 "$lock" | sed 's/^/ by process /'): end that first"
 done
 # What is mounted there is no part of it.
 mounted=$(awk -v cache="$(realpath "$CACHE")/" 'index($5, cache) == 1 { print "    " $5 }' \
@@ -28,6 +28,9 @@ mounted=$(awk -v cache="$(realpath "$CACHE")/" 'index($5, cache) == 1 { print " 
 
 # Stages of common.sh, complete or not, of any version of their inputs.
 stages=$(sed -nE 's/^([a-z_]+)_dir\(\) .*/\1/p' "$VM_DIR/common.sh" | tr '_\n' '-|')
+# free: MiB of the file system.
+free() { df --output=avail -BM "$CACHE" | tr -dc 0-9; }
+before=$(free)
 find "$CACHE" -mindepth 1 -maxdepth 1 | while read -r made; do
 	name=${made##*/}
 	if [[ $name =~ ^(${stages%|})-[0-9a-f]{16}(\.tmp|\.debs)?$ ||
@@ -40,6 +43,7 @@ done || {
 	[ "$(id -u)" = 0 ] || as_root "$0" "$@"
 	die "$(head -n 1 "$OUT/log/distclean")"
 }
+echo "about $(($(free) - before)) MiB are free again"
 rm -rf "$CACHE/locks"
 left=$(find "$CACHE" -mindepth 1 -maxdepth 1 ! -path "$TAG")
 if [ -n "$left" ]; then

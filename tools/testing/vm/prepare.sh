@@ -49,22 +49,25 @@ end() {
 	if [ -n "$running" ]; then
 		kill -- "-$running" 2> /dev/null || true
 		wait "$running" || true
+		printf '\nThe same command goes on from here.\n' >&2
 	fi
 	kill -s "$1" $$
 }
 number=0
 # How many there are, when that is known.
 total=
-# Whether steps are only counted, with the disk that those take that are not made yet.
+# Whether steps are only counted, with the disk that those take that are not made yet, and which of
+# these take long.
 counting=
 disk=0
+long=
 # step STAGE TITLE EXPECTATION COMMAND...
 step() {
-	local stage=$1 title=$2 expect=$3 begin=$SECONDS log status=0 line
+	local stage=$1 title=$2 expect=$3 begin=$SECONDS log status=0 line waits=
 	shift 3
 	if [ -n "$counting" ]; then
 		total=$((total + 1))
-		count_disk "$stage"
+		count_new "$stage" "$title" "$expect"
 		return
 	fi
 	number=$((number + 1))
@@ -81,6 +84,10 @@ step() {
 	set +m
 	while kill -0 "$running" 2> /dev/null; do
 		! make_has_ended || end TERM
+		# The first line says whether it has to wait.
+		if [ -z "$waits" ] && read -r waits < "$log" && [[ $waits == "$WAITING"* ]]; then
+			printf '\n%-7s %s\n%s' '' "$waits" "$line"
+		fi
 		if [ -t 1 ]; then
 			printf '\r%s %4ds  (first time: %s)' "$line" $((SECONDS - begin)) "$expect"
 		fi
@@ -201,15 +208,19 @@ is_made() {
 	esac
 }
 
-# count_disk STAGE: adds what it takes.
-count_disk() {
+# count_new STAGE TITLE EXPECTATION: adds what it takes, if it is not there yet.
+count_new() {
 	local mib=DISK_$1
-	is_made "$1" || { counted+="$1 " disk=$((disk + ${!mib})); }
+	! is_made "$1" || return 0
+	counted+="$1 " disk=$((disk + ${!mib}))
+	if [[ $3 == *' min' && ${3% min} -gt 2 ]]; then
+		long+="    $2: $3"$'\n'
+	fi
 }
 
 # count: how many steps there are, and whether there is room for what they make.
 count() {
-	total=$number disk=0 counted=' ' counting=yes
+	total=$number disk=0 long='' counted=' ' counting=yes
 	[ "$number" != 0 ] || first_steps
 	make_targets
 	counting=
@@ -242,4 +253,5 @@ if [ -n "$runner" ]; then
 	targets=" $("$VM_DIR/vm-test.sh" --needs "$@") "
 fi
 count
+[ -z "$long" ] || printf 'This is made first, once:\n%s' "$long"
 make_targets
