@@ -72,6 +72,8 @@ step() {
 	fi
 	number=$((number + 1))
 	log=$OUT/log/prepare-$number.log
+	# It is read before the step has begun to write.
+	: > "$log"
 	line=$(printf '%-7s %-44s' "[$number${total:+/$total}]" "$title")
 	printf '%s' "$line"
 	# Between steps, a signal ends this shell by itself.
