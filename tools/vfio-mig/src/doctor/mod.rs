@@ -34,6 +34,18 @@ use report::{
     Report, //
 };
 
+/// The kernel has found no adapter, so lspci would list none, either.
+fn no_adapter() -> Check {
+    let found = "no ConnectX was found: PCI has no network function of the vendor 15b3";
+    Check::missing("adapter", found)
+        .say("if this is a VM, run the doctor on its host")
+        .say(
+            "check that the adapter is seated in its slot, and that the settings of the host's \
+             firmware have not turned the slot off; what the kernel says of its slots:",
+        )
+        .run("dmesg | grep -i -e pcieport -e 15b3")
+}
+
 /// Examines a host: one PF with its VFs, one VF with its PF, or else all PFs.
 pub fn examine(host: &Host, function: Option<Bdf>, ask: Option<&Ask>) -> Result<Report, Problem> {
     let scopes: Vec<Scope> = match function {
@@ -51,10 +63,7 @@ pub fn examine(host: &Host, function: Option<Bdf>, ask: Option<&Ask>) -> Result<
     checks.push(system::locked_memory(host));
     checks.extend(programs::all(host));
     if scopes.is_empty() {
-        checks.push(
-            Check::missing("adapter", "this host has no PF of a ConnectX")
-                .say("lspci -D -d 15b3: lists what there is"),
-        );
+        checks.push(no_adapter());
     }
     let mut adapters = Vec::new();
     for scope in scopes {

@@ -60,17 +60,27 @@ fn any(host: &Host, what: &str, modules: &[&str], otherwise: &str) -> Check {
 /// The program of the package with DKMS that says whether the driver can be built for a kernel.
 const CHECKER: &str = "/usr/sbin/mlx5-vfio-pci-rust-kernel";
 
+/// The page that says how to install the driver, where the package with the documentation has it.
+const PAGE: &str = "/usr/share/doc/mlx5-vfio-pci-rust-doc/userspace-api/vfio-rust/installing.rst";
+
+/// Where to read how the driver is installed: what is here without its source.
+fn page(host: &Host) -> String {
+    match host.exists(PAGE) {
+        true => PAGE.to_string(),
+        false => "the page \"Installing\" of its documentation (package mlx5-vfio-pci-rust-doc)"
+            .to_string(),
+    }
+}
+
 /// Looks for a driver of VFs. If none is installed, says why mlx5_vfio_pci_rust cannot be, if that
 /// is known.
 fn variant(host: &Host, config: &Config) -> Check {
-    let check = any(
-        host,
-        "VFs",
-        &VARIANTS,
-        "neither is installed for this kernel: Documentation/userspace-api/vfio-rust/\
-         installing.rst says how to build mlx5_vfio_pci_rust, and CONFIG_MLX5_VFIO_PCI builds \
-         the other",
+    let otherwise = format!(
+        "neither is installed for this kernel: {} says how to build mlx5_vfio_pci_rust, and \
+         CONFIG_MLX5_VFIO_PCI builds the other",
+        page(host)
     );
+    let check = any(host, "VFs", &VARIANTS, &otherwise);
     let is_installed = !check.commands.is_empty();
     if check.verdict == Verdict::Ok || is_installed {
         return check;
@@ -81,7 +91,8 @@ fn variant(host: &Host, config: &Config) -> Check {
     let lacks_rust = config.is_known() && !config.has("CONFIG_RUST");
     let check = match (is_newer, lacks_rust) {
         (true, _) => check.say(format!(
-            "{release} is newer than the kernels that mlx5_vfio_pci_rust is for: boot an older one"
+            "{release} is newer than the kernels that mlx5_vfio_pci_rust is for: boot Linux {}",
+            versions::kernels()
         )),
         (_, true) => check.say(
             "this kernel has no CONFIG_RUST, without which mlx5_vfio_pci_rust cannot be built",
@@ -151,6 +162,17 @@ mod tests {
         assert!(memory.commands.is_empty(), "{memory:?}");
         assert_eq!(vfs.commands, ["modprobe mlx5_vfio_pci"]);
     }
+
+    #[test]
+    fn the_page_that_is_named_is_in_the_package() {
+        let docs = include_str!("../../../packaging/debian/mlx5-vfio-pci-rust-doc.docs");
+        assert!(docs.lines().any(|line| line == "Documentation/*"));
+        let (_, page) = PAGE.split_once("mlx5-vfio-pci-rust-doc/").unwrap();
+        let tree = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Documentation");
+        let text = std::fs::read_to_string(format!("{tree}/{page}")).unwrap();
+        assert!(text.contains("==\nInstalling\n=="));
+    }
+
     #[test]
     fn a_kernel_that_our_driver_is_not_for_is_named() {
         let fake = Fake::new("variants");
@@ -164,7 +186,7 @@ mod tests {
         for (release, config, words) in [
             ("7.2.12-test", rust, None),
             ("7.3.999-test", rust, None),
-            ("7.4.0-test", rust, Some("7.4.0-test is newer than")),
+            ("7.4.0-test", rust, Some("boot Linux 7.2 or 7.3")),
             ("7.2.12-c", "CONFIG_VFIO=m\n", Some("no CONFIG_RUST")),
         ] {
             let check = vfs(release, config);
@@ -178,6 +200,15 @@ mod tests {
             assert!(words.is_none_or(said), "{check:?}");
             assert!(check.commands.is_empty(), "{check:?}");
         }
+        // The page that is named is one that can be read on this host.
+        let advice = vfs("7.2.12-test", rust).advice;
+        assert!(
+            advice[0].contains("the page \"Installing\" of"),
+            "{advice:?}"
+        );
+        fake.write(PAGE, "");
+        let advice = vfs("7.2.12-test", rust).advice;
+        assert!(advice[0].contains(PAGE), "{advice:?}");
         // The package is installed, and has not been built for this kernel.
         fake.write(CHECKER, "");
         let check = vfs("7.2.12-test", rust);

@@ -74,7 +74,7 @@ impl Program {
 
 fn qemu(host: &Host) -> Check {
     const NAME: &str = "QEMU";
-    let least = versions::shown(versions::QEMU);
+    let least = versions::or_later(versions::QEMU);
     let Some(program) = Program::find(host, QEMU) else {
         let found = format!("none of {}", QEMU.join(", "));
         let advice = format!("install QEMU {least}, unless another program runs the VMs");
@@ -98,7 +98,7 @@ fn libvirt(host: &Host) -> Check {
     let Some(program) = Program::find(host, LIBVIRT) else {
         return Check::ok(NAME, "none, and none is needed");
     };
-    let [least, drivers] = [versions::LIBVIRT, versions::LIBVIRT_DRIVERS].map(versions::shown);
+    let [least, drivers] = [versions::LIBVIRT, versions::LIBVIRT_DRIVERS].map(versions::or_later);
     match program.version() {
         Some(version) if version.is_at_least(versions::LIBVIRT_DRIVERS) => {
             Check::ok(NAME, format!("{version}, {}", program.path))
@@ -113,7 +113,7 @@ fn libvirt(host: &Host) -> Check {
         }
         Some(version) => {
             let found = format!("{version}: too old to migrate VFIO devices");
-            Check::missing(NAME, found).say(format!("install libvirt {least}, or better {drivers}"))
+            Check::missing(NAME, found).say(format!("install libvirt {least}, better {drivers}"))
         }
         None => program.unknown(NAME),
     }
@@ -172,6 +172,31 @@ mod tests {
             program(&fake, "usr/sbin/libvirtd", &format!("echo '{libvirt}'"));
             assert_eq!(verdicts(), expected, "{qemu}");
         }
+    }
+
+    #[test]
+    fn newer_programs_than_the_least_will_do() {
+        let fake = Fake::new("later");
+        let advice = || all(&fake.host()).map(|check| check.advice);
+        assert_eq!(
+            advice()[0],
+            ["install QEMU 8.1 or later, unless another program runs the VMs"]
+        );
+        for (path, version) in [
+            ("usr/bin/qemu-system-x86_64", "8.0.2"),
+            ("usr/sbin/libvirtd", "8.5.0"),
+        ] {
+            program(&fake, path, &format!("echo '{version}'"));
+        }
+        assert_eq!(
+            advice(),
+            [
+                ["install QEMU 8.1 or later"],
+                ["install libvirt 8.6 or later, better 10.0 or later"]
+            ]
+        );
+        program(&fake, "usr/sbin/libvirtd", "echo 9.5.0");
+        assert!(advice()[1][0].starts_with("install libvirt 10.0 or later, or give VMs"));
     }
 
     #[test]

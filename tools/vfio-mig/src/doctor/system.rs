@@ -12,12 +12,10 @@ use crate::host::Host;
 /// Its version.
 pub fn kernel(host: &Host) -> Check {
     const NAME: &str = "kernel";
-    let [ours, c] = [versions::KERNEL, versions::KERNEL_C].map(versions::shown);
+    let [ours, c] = [versions::kernels(), versions::or_later(versions::KERNEL_C)];
     let unknown = |why: String| {
         Check::warning(NAME, format!("unknown: {why}"))
-            .say(format!(
-                "it must be {ours} or later for mlx5_vfio_pci_rust:"
-            ))
+            .say(format!("it must be {ours} for mlx5_vfio_pci_rust:"))
             .run("uname -r")
     };
     let Some(release) = host.read("/proc/sys/kernel/osrelease") else {

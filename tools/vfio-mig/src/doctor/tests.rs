@@ -117,11 +117,24 @@ fn a_good_host_lacks_nothing() {
 }
 
 #[test]
+fn without_an_adapter_it_says_what_to_check() {
+    let fake = good("none");
+    for function in [PF].iter().chain(&VFS) {
+        fake.remove(&of(function, "vendor"));
+    }
+    assert_check(&fake, "adapter", Missing, "no ConnectX was found");
+    let check = check(&fake, "adapter");
+    assert!(check.advice[1].contains("seated in its slot"), "{check:?}");
+    // There is nothing for lspci to list.
+    assert!(!format!("{check:?}").contains("lspci"), "{check:?}");
+}
+
+#[test]
 fn what_is_missing_comes_with_what_mends_it() {
     let fake = good("bad");
     for (release, verdict) in [("6.12.1", Warning), ("6.1.0", Missing)] {
         fake.write("proc/sys/kernel/osrelease", release);
-        assert_check(&fake, "kernel", verdict, "boot Linux 7.2");
+        assert_check(&fake, "kernel", verdict, "boot Linux 7.2 or 7.3, or");
         assert_check(&fake, "configuration", Warning, "/proc/config.gz");
     }
     fake.write("proc/sys/kernel/osrelease", "next");
@@ -151,7 +164,7 @@ fn what_is_missing_comes_with_what_mends_it() {
     assert_check(&fake, "dirty pages", Ok, "by the VFs alone");
 
     fake.remove("sys/module/mlx5_vfio_pci_rust");
-    assert_check(&fake, "module: VFs", Missing, "installing.rst");
+    assert_check(&fake, "module: VFs", Missing, "the page \"Installing\"");
     fake.write(
         &format!("{LIB}/modules.dep"),
         "extra/mlx5_vfio_pci_rust.ko: extra/vfio_rust.ko\n",

@@ -47,10 +47,15 @@ pub fn shown(version: &[u32]) -> String {
     Version(version.to_vec()).to_string()
 }
 
-/// Kernel that mlx5_vfio_pci_rust is built for.
+/// "8.1 or later", for a message.
+pub fn or_later(version: &[u32]) -> String {
+    format!("{} or later", shown(version))
+}
+
+/// The oldest kernel that mlx5_vfio_pci_rust is built for.
 pub const KERNEL: &[u32] = &[7, 2];
-/// The first one that mlx5_vfio_pci_rust is not built for.
-pub const KERNEL_TOO_NEW: &[u32] = &[7, 4];
+/// The first one after it that mlx5_vfio_pci_rust is not built for, with the same first number.
+pub const KERNEL_TOO_NEW: &[u32] = &[KERNEL[0], 4];
 /// Kernel for which NVIDIA supports migration with mlx5_vfio_pci.
 pub const KERNEL_C: &[u32] = &[6, 7];
 /// QEMU that migrates VFIO devices without experimental options.
@@ -61,6 +66,13 @@ pub const LIBVIRT: &[u32] = &[8, 6];
 pub const LIBVIRT_DRIVERS: &[u32] = &[10, 0];
 /// Firmware that NVIDIA supports migration with: of ConnectX-7 and of BlueField-3.
 pub const FIRMWARE: &[&[u32]] = &[&[28, 41, 1000], &[32, 41, 1000]];
+
+/// "7.2 or 7.3": the kernels that mlx5_vfio_pci_rust is built for, for a message.
+pub fn kernels() -> String {
+    let minors = KERNEL[1]..KERNEL_TOO_NEW[1];
+    let kernels: Vec<String> = minors.map(|minor| shown(&[KERNEL[0], minor])).collect();
+    kernels.join(" or ")
+}
 
 #[cfg(test)]
 mod tests {
@@ -97,6 +109,12 @@ mod tests {
         let newest = bound("MAX");
         assert!(!newest.is_at_least(KERNEL_TOO_NEW));
         assert!(newest.is_at_least(&[KERNEL_TOO_NEW[0], KERNEL_TOO_NEW[1] - 1]));
+        let control = include_str!("../../../packaging/debian/control");
+        let kernels = kernels();
+        assert!(
+            control.contains(&format!("Linux {kernels} with Rust")),
+            "{kernels}"
+        );
     }
 
     #[test]
