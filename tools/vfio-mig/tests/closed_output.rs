@@ -4,12 +4,17 @@
 
 use nix::fcntl::OFlag;
 use std::{
-    fs::OpenOptions,
+    fs::{
+        File,
+        OpenOptions, //
+    },
+    io::Read,
     process::{
         Command,
         Output,
         Stdio, //
     },
+    thread, //
 };
 
 /// The status that a shell shows for a command that SIGPIPE has ended.
@@ -95,4 +100,25 @@ fn a_terminal_gets_no_state() {
     let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("standard output: a terminal"), "{said}");
+}
+
+#[test]
+fn a_terminal_is_told_how_to_read_the_manual() {
+    // The manual is longer than a terminal's buffer: somebody has to read it.
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut screen = File::from(terminal.master);
+    let reader = thread::spawn(move || {
+        let mut page = Vec::new();
+        // It ends with EIO when nobody has the other end any more.
+        let _ = screen.read_to_end(&mut page);
+        String::from_utf8(page).unwrap()
+    });
+    let hint = "vfio-mig man | man -l -\n";
+    // A temporary, since it keeps the terminal open.
+    let output = tool(&["man"]).stdout(terminal.slave).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(said(&output).ends_with(hint), "{output:?}");
+    assert!(reader.join().unwrap().contains(".TH VFIO-MIG 8"));
+    let output = tool(&["man"]).output().unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
 }

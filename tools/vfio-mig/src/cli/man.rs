@@ -6,6 +6,7 @@ use super::{
     command, examples,
     out::{
         self,
+        errln,
         outln, //
     },
 };
@@ -25,6 +26,7 @@ use std::{
     fs,
     io::{
         self,
+        IsTerminal,
         Write, //
     },
     path::PathBuf,
@@ -115,6 +117,16 @@ fn see_also(page: &mut Vec<u8>, names: &[&str]) -> io::Result<()> {
     roff.to_writer(page)
 }
 
+/// Gives a page what its sections begin with, such as the definition of an apostrophe, once.
+/// `roff` writes that before each of them.
+fn with_one_preamble(sections: &[u8]) -> io::Result<Vec<u8>> {
+    let mut preamble = Vec::new();
+    Roff::new().to_writer(&mut preamble)?;
+    let preamble = String::from_utf8_lossy(&preamble);
+    let sections = String::from_utf8_lossy(sections);
+    Ok(format!("{preamble}{}", sections.replace(&*preamble, "")).into_bytes())
+}
+
 /// The whole manual as one page, which refers to no other one.
 fn whole() -> io::Result<Vec<u8>> {
     let mut tool = command();
@@ -134,7 +146,7 @@ fn whole() -> io::Result<Vec<u8>> {
         let sections = String::from_utf8_lossy(&sections).replace("\n.SH ", "\n.SS ");
         page.extend(sections.as_bytes());
     }
-    Ok(page)
+    with_one_preamble(&page)
 }
 
 /// The name of a file, and the page in it: of the tool, and of each command.
@@ -158,16 +170,27 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
             examples_section(&mut page, command.get_name())?;
             see_also(&mut page, &[tool.get_name()])?;
         }
-        pages.push((man.get_filename(), page));
+        pages.push((man.get_filename(), with_one_preamble(&page)?));
     }
     Ok(pages)
 }
 
+/// Prints the whole manual. A terminal shows the source of the page: what to do about that is
+/// said last, just above the shell's prompt.
+fn print() -> Result<(), Error> {
+    whole()
+        .and_then(|page| out::stdout().write_all(&page))
+        .context("standard output")?;
+    if io::stdout().is_terminal() {
+        out::flush()?;
+        errln!("vfio-mig: this is the source of the page; to read it: vfio-mig man | man -l -")?;
+    }
+    Ok(())
+}
+
 pub fn run(args: &Args) -> Result<(), Error> {
     let Some(dir) = &args.out else {
-        return whole()
-            .and_then(|page| out::stdout().write_all(&page))
-            .context("standard output");
+        return print();
     };
     fs::create_dir_all(dir).context(text::shown_path(dir))?;
     for (name, page) in pages().context("the manual")? {
@@ -193,6 +216,21 @@ mod tests {
         let page = text(whole().unwrap());
         assert!(!page.contains("(8)") && !page.contains("(1)"));
         assert_eq!(page.matches("\n.SH SYNOPSIS").count(), 1);
+    }
+
+    #[test]
+    fn a_page_defines_its_apostrophe_once() {
+        let pages = pages().unwrap();
+        let all = pages.into_iter().map(|(_, page)| page);
+        for page in all.chain([whole().unwrap()]) {
+            let page = String::from_utf8(page).unwrap();
+            assert!(
+                page.starts_with(".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n"),
+                "{page}"
+            );
+            assert_eq!(page.matches(".ds Aq").count(), 2);
+            assert!(page.contains("\n.SH DESCRIPTION\n"), "{page}");
+        }
     }
 
     #[test]

@@ -144,7 +144,8 @@ enum Command {
     Schema,
     /// Print the manual, or write a page for each command.
     ///
-    /// Without --out, prints one page about the tool and all commands.
+    /// Without --out, prints one page about the tool and all commands, which
+    /// `vfio-mig man | man -l -` shows.
     Man(man::Args),
 }
 
