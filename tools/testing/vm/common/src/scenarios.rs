@@ -447,8 +447,8 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "c-driver-flood",
-        about: "``c-driver``, with reports that have more messages than a queue holds, and use each \
-                receive entry at once",
+        about: "``c-driver``, with reports that have more messages than a queue holds, and use \
+                each receive entry at once",
         suite: Suite::Scenario,
         kernels: &[Intree, Debug, Fixed],
         seconds: 30,
