@@ -217,7 +217,7 @@ distclean:
 
 # A name is not written into the text of a shell.
 .DEFAULT:
-	@echo "there is no such target: make $$GOALS; make without one shows all" >&2; exit 2
+	@exec $(VM)/names.sh no-target
 
 # `make KDIR=...` is enough.
 .DEFAULT_GOAL := $(if $(filter command environment,$(firstword $(origin KDIR))),modules,help)

@@ -13,6 +13,7 @@
 #   names.sh takes TARGET   the variables of a make target
 #   names.sh judge TARGET   an error if one of them is wrong, or if make was given ($GIVEN) a
 #                           variable that none of its targets ($GOALS) takes
+#   names.sh no-target      an error: make has no such target ($GOALS)
 set -euo pipefail
 vm=$(dirname "$0")
 
@@ -108,10 +109,56 @@ names() {
 	esac
 }
 
-# wrong VARIABLE MESSAGE: an error that says what it can be.
+# near NAME: which of the names in standard input were likely meant: those with the part that is
+# nearest to it. If all are too far away, none. Distances are numbers of characters that are wrong,
+# missing or too many.
+near() {
+	NAME=$1 awk '
+		function least(a, b, c) { return a < b ? (a < c ? a : c) : (b < c ? b : c) }
+		# To all of "to", or to the nearest part of it.
+		function distance(from, to, of_part, i, j, row, above, left, best) {
+			for (j = 0; j <= length(to); j++) row[j] = of_part ? 0 : j
+			for (i = 1; i <= length(from); i++) {
+				above = row[0]
+				row[0] = i
+				for (j = 1; j <= length(to); j++) {
+					left = above + (substr(from, i, 1) != substr(to, j, 1))
+					above = row[j]
+					row[j] = least(left, above + 1, row[j - 1] + 1)
+				}
+			}
+			best = row[length(to)]
+			for (j = 0; of_part && j <= length(to); j++) best = row[j] < best ? row[j] : best
+			return best
+		}
+		BEGIN { name = ENVIRON["NAME"]; most = int((length(name) + 1) / 4) }
+		{
+			far = distance(name, $0, 1)
+			if (far <= most && far < length(name)) printf "%d %d %s\n", far, distance(name, $0, 0), $0
+		}' | sort -n -k 1,1 -k 2,2 -s | awk '
+		NR == 1 { part = $1; all = $2 }
+		$1 == part && $2 <= all + 1 && NR <= 4 { sub(/^[0-9]+ [0-9]+ /, ""); print }'
+}
+
+# did_you_mean NAME: a question that goes on with a message, or nothing. The names are in
+# standard input.
+did_you_mean() {
+	near "$1" | awk '
+		{ question = question (NR > 1 ? " or " : "; did you mean ") $0 }
+		END { if (NR) printf "%s?", question }'
+}
+
+# wrong VARIABLE MESSAGE: an error that says what it can be. What is wrong is said last, too: the
+# names may fill the screen.
 wrong() {
+	local all likely=
+	all=$(names "$1")
 	printf '%s; choose from\n' "$2"
-	names "$1" | sed 's/^/    /'
+	printf '%s\n' "$all" | sed 's/^/    /'
+	[ -z "${!1:-}" ] || likely=$(printf '%s\n' "$all" | did_you_mean "${!1}")
+	if [ "$likely" ] || [ "$(printf '%s\n' "$all" | wc -l)" -gt 10 ]; then
+		printf '%s%s\n' "$2" "$likely"
+	fi
 	exit 1
 } >&2
 
@@ -199,16 +246,25 @@ takes() {
 
 # takes_none VARIABLE TARGET...: an error that says what the targets take.
 takes_none() {
-	local target
-	if [ -z "$(for target in "${@:2}"; do takes "$target"; done)" ]; then
-		echo "no target takes $1=; make ${*:2} takes no variable"
-		exit 1
-	fi
-	echo "no target takes $1=; choose from"
+	local target takes
 	for target in "${@:2}"; do
-		takes "$target" | sed "s/\w*/&=/g; s/^/    make $target /"
+		takes=$(takes "$target" | sed 's/\w\+/&=/g; s/ /, /g')
+		echo "make $target takes no $1=; it takes ${takes:-no variable}"
 	done
 	exit 1
+} >&2
+
+# no_target: an error about the targets that make was called with.
+no_target() {
+	local goal known goals
+	read -ra goals <<< "${GOALS:-}"
+	known=$(sed -n 's/^\.PHONY: //p' "$vm/../../../Makefile" | tr ' ' '\n')
+	for goal in "${goals[@]}"; do
+		! grep -Fxq -e "$goal" <<< "$known" || continue
+		echo "there is no target $goal$(did_you_mean "$goal" <<< "$known")"
+	done
+	echo "make without a target shows all"
+	exit 2
 } >&2
 
 # judge TARGET
@@ -270,6 +326,7 @@ list() {
 case ${1:-} in
 list | table | author) "$1" ;;
 takes | judge) "$1" "${2:?}" ;;
+no-target) no_target ;;
 TEST | KERNEL | SCENARIO | BENCH | PART | MUTANT | FAULT | FUZZ | SERIES) names "$1" ;;
 *)
 	sed -n '/^#   /s/^# //p' "$0" >&2

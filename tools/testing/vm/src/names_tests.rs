@@ -123,17 +123,25 @@ fn a_wrong_name_lists_the_right_ones() {
         (
             "check",
             &[("GIVEN", "SEED TESTS")],
-            "make check TEST= SEED=",
+            "make check takes no TESTS=; it takes TEST=, SEED=",
         ),
-        ("check", &[("GIVEN", "*")], "no target takes *=;"),
+        ("check", &[("GIVEN", "*")], "make check takes no *=;"),
         ("check", &[("TEST", "nosuch\n")], "more than one line"),
         (
             "bench",
             &[("GIVEN", "TEST"), ("GOALS", "bench run")],
-            "make run RUNS=",
+            "make run takes no TEST=; it takes RUNS=",
         ),
-        ("list", &[("GIVEN", "TEST")], "make list takes no variable"),
-        ("modules", &[("GIVEN", "KDRI V")], "make modules KDIR="),
+        (
+            "list",
+            &[("GIVEN", "TEST")],
+            "make list takes no TEST=; it takes no variable",
+        ),
+        (
+            "modules",
+            &[("GIVEN", "KDRI V")],
+            "it takes KDIR=, ARCH=, C=",
+        ),
         ("run", &[("RUNS", "0")], "RUNS=0"),
         ("bench", &[("BENCH", "nosuch")], "profile"),
         (
@@ -202,6 +210,63 @@ fn a_wrong_name_lists_the_right_ones() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success(), "{target} {variables:?}");
         assert!(said.contains(right), "{target} {variables:?}: {said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_last_with_what_was_likely_meant() {
+    let cases: [Wrong<'_>; 7] = [
+        (
+            "check",
+            &[("TEST", "stock-migarte")],
+            "no name has TEST=stock-migarte in it; did you mean stock-migrate?",
+        ),
+        // Nothing is near, but the list is long.
+        (
+            "check",
+            &[("TEST", "nosuch")],
+            "no name has TEST=nosuch in it",
+        ),
+        ("check", &[("TEST", "\\t*")], "no name has TEST=\\t* in it"),
+        (
+            "fuzz",
+            &[("FUZZ", "strea")],
+            "there is no FUZZ=strea; did you mean stream?",
+        ),
+        (
+            "scenario",
+            &[("KERNEL", "intree"), ("SCENARIO", "c-drvier")],
+            "there is no SCENARIO=c-drvier with KERNEL=intree; did you mean c-driver?",
+        ),
+        ("bench", &[("BENCH", "nosuch")], "    net"),
+        ("scenario", &[("KERNEL", "intree")], "SCENARIO= is missing"),
+    ];
+    for (target, variables, last) in cases {
+        let output = script(&["judge", target], variables);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{target} {variables:?}");
+        assert_eq!(said.lines().last(), Some(last), "{said}");
+    }
+}
+
+#[test]
+fn a_wrong_target_is_told_with_the_right_one() {
+    for (goals, says) in [
+        ("chek", "there is no target chek; did you mean check?\n"),
+        (
+            "tools benhc",
+            "there is no target benhc; did you mean bench?\n",
+        ),
+        ("nosuch", "there is no target nosuch\n"),
+        (
+            "a;$(b) *",
+            "there is no target a;$(b)\nthere is no target *\n",
+        ),
+    ] {
+        let output = script(&["no-target"], &[("GOALS", goals)]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{goals}");
+        assert_eq!(said, format!("{says}make without a target shows all\n"));
     }
 }
 
