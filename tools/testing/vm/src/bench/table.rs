@@ -7,7 +7,10 @@ use super::{
     paths as rows_of_calls,
     ALL, //
 };
-use crate::paths::Paths;
+use crate::{
+    paths::Paths,
+    report, //
+};
 use anyhow::{
     ensure,
     Context,
@@ -187,8 +190,7 @@ pub fn update(paths: &Paths) -> Result<()> {
     let results = results(&rows);
     let readme = paths.top.join(README);
     let text = with_table(&fs::read_to_string(&readme)?, &table(&results))?;
-    let pretty = serde_json::to_string_pretty(&results)? + "\n";
-    fs::write(paths.top.join(RESULTS), pretty)?;
+    fs::write(paths.top.join(RESULTS), report::text(&results)?)?;
     fs::write(readme, text)?;
     fs::write(paths.top.join(WHOLE), page(&results))?;
     println!(

@@ -30,13 +30,45 @@ pub fn remove(file: &Path) -> Result<()> {
     }
 }
 
+/// A float as it is written: six decimals, which of milliseconds are nanoseconds. A whole number,
+/// such as the median of counts, needs none.
+fn number(value: f64) -> Value {
+    /// All integers up to here are floats, too.
+    const WHOLE: f64 = (1_u64 << 53) as f64;
+    let rounded = (value * 1e6).round() / 1e6;
+    match rounded {
+        _ if !rounded.is_finite() => value.into(),
+        _ if rounded.fract() == 0.0 && rounded.abs() <= WHOLE => (rounded as i64).into(),
+        _ => rounded.into(),
+    }
+}
+
+/// A report with its numbers as they are written.
+fn with_numbers(report: &Value) -> Value {
+    match report {
+        Value::Number(it) if it.is_f64() => it.as_f64().map_or(Value::Null, number),
+        Value::Array(all) => all.iter().map(with_numbers).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            fields
+                .map(|(key, it)| (key.clone(), with_numbers(it)))
+                .collect()
+        }
+        other => other.clone(),
+    }
+}
+
+/// The text of a report's file.
+pub fn text(report: &Value) -> Result<String> {
+    Ok(serde_json::to_string_pretty(&with_numbers(report))? + "\n")
+}
+
 /// Writes a report to a file, and says so.
 pub fn write(report: &Value, file: &Path) -> Result<()> {
     if let Some(dir) = file.parent() {
         fs::create_dir_all(dir)?;
     }
-    fs::write(file, serde_json::to_string_pretty(report)? + "\n")
-        .with_context(|| file.display().to_string())?;
+    fs::write(file, text(report)?).with_context(|| file.display().to_string())?;
     println!("The same as JSON: {}", file.display());
     Ok(())
 }
@@ -101,6 +133,29 @@ mod tests {
         // A folder is no report.
         assert!(remove(&dir).is_err());
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn numbers_are_as_exact_as_they_mean() {
+        for (value, written) in [
+            (24_631_130.0, "24631130"),
+            (24_631_130.5, "24631130.5"),
+            (0.035_976_999_999_999_995, "0.035977"),
+            (0.1 + 0.2, "0.3"),
+            (-0.0, "0"),
+            (2.999_999_999_9, "3"),
+            (-1.25, "-1.25"),
+            (9_007_199_254_740_992.0, "9007199254740992"),
+            (1e300, "1e+300"),
+            (f64::NAN, "null"),
+        ] {
+            assert_eq!(number(value).to_string(), written);
+        }
+        let report =
+            json!({ "a": [{ "ms": 0.035_976_999_999_999_995 }], "n": u64::MAX, "s": "1.0" });
+        let read: Value = serde_json::from_str(&text(&report).unwrap()).unwrap();
+        let expected = json!({ "a": [{ "ms": 0.035_977 }], "n": u64::MAX, "s": "1.0" });
+        assert_eq!(read, expected);
     }
 
     #[test]

@@ -79,8 +79,7 @@ pub fn publish(mut times: Vec<Time>, whole: Duration, out: &Path) -> Result<()> 
     let cores = thread::available_parallelism().map_or(1, |n| n.get());
     let report = report(&times, whole, cores);
     fs::create_dir_all(file.parent().unwrap_or(out))?;
-    fs::write(&file, serde_json::to_string_pretty(&report)? + "\n")
-        .with_context(|| file.display().to_string())?;
+    fs::write(&file, super::text(&report)?).with_context(|| file.display().to_string())?;
     println!(
         "# {:.0}s on {cores} cores, of which machines were busy for {}s; times of all groups: {}",
         whole.as_secs_f64(),
