@@ -64,7 +64,11 @@ use std::{
     },
     process::ExitCode, //
 };
-use tap::News;
+use tap::{
+    Counts,
+    News,
+    Test, //
+};
 use vm_common::{
     kernel::Kernel,
     names,
@@ -237,7 +241,7 @@ fn boot(machine: &Machine<'_>) -> Result<Outcome> {
     follow(|hear| machine.run(hear))
 }
 
-/// Shows all tests.
+/// Shows all tests, and how many there are of each kind.
 fn show_tests(outcome: &Outcome) -> bool {
     for test in outcome.tests.iter().filter(|test| test.ok) {
         match &test.skipped {
@@ -245,16 +249,23 @@ fn show_tests(outcome: &Outcome) -> bool {
             None => println!("ok: {}", test.name),
         }
     }
-    show_failures(outcome)
+    show_failed(&outcome.tests);
+    let counts = Counts::of(&outcome.tests);
+    println!("{counts}; the logs are in {}", outcome.dir.display());
+    counts.is_good()
 }
 
-fn show_failures(outcome: &Outcome) -> bool {
-    for test in outcome.tests.iter().filter(|test| !test.ok) {
+fn show_failed(tests: &[Test]) {
+    for test in tests.iter().filter(|test| !test.ok) {
         println!("not ok: {}", test.name);
         for line in &test.diagnostics {
             println!("    {line}");
         }
     }
+}
+
+fn show_failures(outcome: &Outcome) -> bool {
+    show_failed(&outcome.tests);
     let ok = outcome.tests.iter().all(|test| test.ok);
     if !ok {
         println!("The logs are in {}", outcome.dir.display());

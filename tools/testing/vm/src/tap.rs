@@ -4,6 +4,7 @@
 //! for a person.
 
 use serde_json::Value;
+use std::fmt;
 
 /// A line of results.
 #[derive(Clone, Debug)]
@@ -16,6 +17,53 @@ pub struct Test {
     pub skipped: Option<String>,
     /// What it says about that.
     pub diagnostics: Vec<String>,
+}
+
+/// Numbers of tests, of each kind.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Counts {
+    /// Counts one more. What is skipped has not passed.
+    pub fn add(&mut self, test: &Test) {
+        match (test.ok, &test.skipped) {
+            (false, _) => self.failed += 1,
+            (true, Some(_)) => self.skipped += 1,
+            (true, None) => self.passed += 1,
+        }
+    }
+
+    /// Of these tests.
+    pub fn of(tests: &[Test]) -> Self {
+        let mut counts = Self::default();
+        tests.iter().for_each(|test| counts.add(test));
+        counts
+    }
+
+    /// All of them.
+    pub fn all(&self) -> usize {
+        self.passed + self.failed + self.skipped
+    }
+
+    /// Whether there are tests, and none has failed.
+    pub fn is_good(&self) -> bool {
+        self.failed == 0 && self.all() > 0
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
 }
 
 /// What a machine tells a person while it runs.
@@ -101,6 +149,19 @@ mod tests {
         assert_eq!(tests[1].diagnostics, ["why"]);
         assert_eq!(tests[2].skipped.as_deref(), Some("no device"));
         assert_eq!(data[0]["x"], 1);
+    }
+
+    #[test]
+    fn each_test_is_counted_once() {
+        let text = "ok 1 a\nnot ok 2 b\nok 3 c # SKIP no device\nnot ok 4 d # SKIP why\nok 5 e\n";
+        let (tests, ..) = parse(text);
+        let counts = Counts::of(&tests);
+        assert_eq!(counts.to_string(), "2 passed, 2 failed, 1 skipped");
+        assert_eq!(counts.all(), 5);
+        assert!(!counts.is_good());
+        assert!(Counts::of(&tests[..1]).is_good());
+        // Nothing has run.
+        assert!(!Counts::default().is_good());
     }
 
     #[test]

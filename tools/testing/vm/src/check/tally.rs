@@ -8,7 +8,10 @@ use crate::{
         self,
         Time, //
     },
-    tap::Test, //
+    tap::{
+        Counts,
+        Test, //
+    },
 };
 use anyhow::Result;
 use std::time::Duration;
@@ -16,9 +19,7 @@ use std::time::Duration;
 /// Counts, and says what fails.
 #[derive(Default)]
 pub(super) struct Tally {
-    count: usize,
-    failed: usize,
-    skipped: usize,
+    counts: Counts,
     times: Vec<Time>,
     /// How to have the groups again that have failed.
     again: Vec<String>,
@@ -26,18 +27,14 @@ pub(super) struct Tally {
 
 impl Tally {
     fn test(&mut self, test: &Test, log: &str) {
-        self.count += 1;
-        let count = self.count;
+        self.counts.add(test);
+        let count = self.counts.all();
         let result = if test.ok { "ok" } else { "not ok" };
         match &test.skipped {
-            Some(reason) => {
-                self.skipped += 1;
-                println!("{result} {count} {} # SKIP {reason}", test.name);
-            }
+            Some(reason) => println!("{result} {count} {} # SKIP {reason}", test.name),
             None => println!("{result} {count} {}", test.name),
         }
         if !test.ok {
-            self.failed += 1;
             for line in &test.diagnostics {
                 println!("# {line}");
             }
@@ -60,17 +57,12 @@ impl Tally {
 
     /// Ends. Returns whether all went well.
     pub(super) fn end(self, whole: Duration, paths: &Paths) -> Result<bool> {
-        println!("1..{}", self.count);
+        println!("1..{}", self.counts.all());
         times::publish(self.times, whole, &paths.out())?;
         for again in &self.again {
             println!("# failed: {again}");
         }
-        println!(
-            "{} passed, {} failed, {} skipped",
-            self.count - self.failed - self.skipped,
-            self.failed,
-            self.skipped
-        );
-        Ok(self.failed == 0 && self.count > 0)
+        println!("{}", self.counts);
+        Ok(self.counts.is_good())
     }
 }
