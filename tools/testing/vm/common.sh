@@ -71,17 +71,27 @@ WAITING='waiting for another run to end'
 
 # locked NAME COMMAND...: one process at a time. Says which one it waits for.
 locked() {
-	local lock=$CACHE/locks/$1 holder
+	local lock=$CACHE/locks/$1
 	shift
+	# What the other one has written there must stay.
 	(
-		if ! flock --nonblock 9; then
-			holder=$(head -n 1 "$lock")
-			echo "$WAITING: process ${holder:-unknown}"
-			flock 9
-		fi
-		echo "$$, ${*##*/}" > "$lock"
+		take "$lock" "${*##*/}"
 		"$@"
 	) 9<> "$lock"
+}
+
+# take LOCK WHAT: takes the lock that is open as descriptor 9, for WHAT. Says who has it, if it
+# must wait.
+take() {
+	local holder
+	if ! flock --nonblock 9; then
+		holder=$(head -n 1 "$1")
+		echo "$WAITING: process ${holder:-unknown}"
+		until flock --timeout 1 9; do
+			end_with_make
+		done
+	fi
+	echo "$$, $2" > "$1"
 }
 
 # The make that a script is for. What it has started ends with it, even if a signal ended it that
@@ -104,18 +114,11 @@ end_with_make() { ! make_has_ended || exit 1; }
 # alone NAME WHAT...: the only process that does WHAT from now on, with all that it starts. Waits
 # for another one, and says which.
 alone() {
-	local lock=$CACHE/locks/$1 holder
+	local lock=$CACHE/locks/$1
 	shift
 	# What the other one has written there must stay.
 	exec 9<> "$lock"
-	if ! flock --nonblock 9; then
-		holder=$(head -n 1 "$lock")
-		echo "$WAITING: process ${holder:-unknown}" >&2
-		until flock --timeout 1 9; do
-			! make_has_ended || exit 1
-		done
-	fi
-	echo "$$, $*" > "$lock"
+	take "$lock" "$*" >&2
 }
 
 # What a build for a stock kernel with dirty bitmaps is told: bitmaps.sh has made the rest.
