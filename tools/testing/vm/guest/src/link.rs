@@ -18,6 +18,7 @@ use vfio_mig::host::netlink::{
 
 // include/uapi/linux/rtnetlink.h, if_link.h
 pub const RTM_SETLINK: u16 = 19;
+const IFLA_IFNAME: u16 = 3;
 const IFLA_NET_NS_FD: u16 = 28;
 
 /// Bytes of a struct ifinfomsg.
@@ -37,13 +38,15 @@ pub fn request(kind: u16, message: &[u8]) -> Result<Vec<u8>> {
     Ok(answers.into_iter().next_back().unwrap_or_default())
 }
 
-/// Moves a network interface to a namespace.
-pub fn move_interface(name: &str, namespace: BorrowedFd<'_>) -> Result<()> {
+/// Moves a network interface to a namespace. It keeps its name, or gets the first one there that
+/// a pattern with `%d` gives.
+pub fn move_interface(name: &str, namespace: BorrowedFd<'_>, pattern: Option<&str>) -> Result<()> {
     let namespace = namespace.as_raw_fd().to_ne_bytes();
-    let message = [
-        interface_header(name)?,
-        attribute(IFLA_NET_NS_FD, &namespace),
-    ];
-    request(RTM_SETLINK, &message.concat()).context("RTM_SETLINK")?;
+    let mut message = interface_header(name)?;
+    message.extend(attribute(IFLA_NET_NS_FD, &namespace));
+    if let Some(pattern) = pattern {
+        message.extend(attribute(IFLA_IFNAME, format!("{pattern}\0").as_bytes()));
+    }
+    request(RTM_SETLINK, &message).context("RTM_SETLINK")?;
     Ok(())
 }

@@ -17,6 +17,7 @@ use std::{
         self,
         File, //
     },
+    io,
     net::{
         Ipv4Addr,
         SocketAddr,
@@ -45,11 +46,18 @@ const IP: usize = 20;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A host with one interface.
+/// A host with one interface, which goes back to where it was taken from when this is dropped.
 pub struct Host {
     interface: String,
     address: Ipv4Addr,
     jobs: mpsc::Sender<Job>,
+    /// The namespace that the interface was taken from.
+    origin: File,
+}
+
+/// The network namespace of this thread.
+fn own_namespace() -> io::Result<File> {
+    File::open("/proc/thread-self/ns/net")
 }
 
 impl Host {
@@ -59,20 +67,20 @@ impl Host {
         let (jobs, todo) = mpsc::channel::<Job>();
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
-            let namespace =
-                sys::new_network_namespace().and_then(|()| File::open("/proc/thread-self/ns/net"));
-            let _ = tell.send(namespace);
+            let _ = tell.send(sys::new_network_namespace().and_then(|()| own_namespace()));
             for job in todo {
                 job();
             }
         });
         let namespace = told.recv()??;
-        link::move_interface(interface, namespace.as_fd())
+        let origin = own_namespace()?;
+        link::move_interface(interface, namespace.as_fd(), None)
             .with_context(|| format!("moving {interface}"))?;
         let host = Self {
             interface: interface.to_string(),
             address,
             jobs,
+            origin,
         };
         host.configure(move |name| sys::set_address(name, address))?;
         host.turn(true)?;
@@ -264,6 +272,20 @@ impl Host {
         let values = lines.next().context("no values")?.1.split(' ');
         let value = names.zip(values).find(|(one, _)| *one == name);
         Ok(value.with_context(|| format!("no {name}"))?.1.parse()?)
+    }
+}
+
+impl Drop for Host {
+    /// The kernel would move the interface, too, but some time after the namespace was left:
+    /// whoever takes it from its driver in that time has mlx5_core use the namespace after it was
+    /// freed (unregister_netdevice_notifier_dev_net() of mlx5e_tc_nic_cleanup()).
+    fn drop(&mut self) {
+        let Ok(origin) = self.origin.try_clone() else {
+            return;
+        };
+        // Its name may have been given to another one. It is gone if its driver has left it.
+        let _ = self
+            .with_interface(move |name| link::move_interface(name, origin.as_fd(), Some("eth%d")));
     }
 }
 

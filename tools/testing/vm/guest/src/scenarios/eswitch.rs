@@ -397,6 +397,8 @@ fn run(results: &mut Results) -> Result<()> {
         "addresses stay when the PF's driver starts anew",
         |results| {
             let pf = Pf::find()?;
+            // Not on its way there: the kernel would use its namespace after it was freed.
+            hca::interface(pf.address()).context("the PF's interface is not back")?;
             for vf in pf.vfs()? {
                 if sysfs::driver(vf).is_ok() {
                     hca::unbind(vf)?;
