@@ -73,6 +73,6 @@ pub fn all(site: &Site) -> Result<()> {
     for vf in &names {
         ensure!(json(&["--json", "info", vf])?["state"] == "RUNNING");
     }
-    fails(&["hwtest", names[0], names[0], "--yes"], 1)?;
+    fails(&["hwtest", names[0], names[0], "--yes"], 2)?;
     Ok(())
 }
