@@ -106,14 +106,20 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// This program again, to do something else. No signal is ignored, as SIGINT is in whatever a
+/// shell starts with `&`, but that of `ignoring`, as nohup does it.
+fn again(what: &str, ignoring: Option<&str>) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal");
+    if let Some(signal) = ignoring {
+        command.arg(format!("--ignore-signal={signal}"));
+    }
+    command.arg(env::current_exe().expect("a path")).arg(what);
+    command
+}
+
 fn a_tool_hears_of_signals() {
-    let me = env::current_exe().expect("a path");
-    // As nohup starts a program.
-    let mut child = Command::new("sh")
-        .args(["-c", "trap '' HUP; exec \"$0\" --apart"])
-        .arg(me)
-        .spawn()
-        .expect("a shell");
+    let mut child = again("--apart", Some("HUP")).spawn().expect("a child");
     let begin = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().expect("a child") {
@@ -130,8 +136,7 @@ fn a_tool_hears_of_signals() {
 
 /// Does this in a process of its own.
 fn succeeds(what: &str) {
-    let mut command = Command::new(env::current_exe().expect("a path"));
-    let status = command.arg(what).status().expect("a child");
+    let status = again(what, None).status().expect("a child");
     assert!(status.success(), "{what}: {status}");
 }
 
@@ -230,8 +235,7 @@ fn conformance() {
 }
 
 fn a_test_ends_with_its_runner() {
-    let mut runner = Command::new(env::current_exe().expect("a path"))
-        .arg("--conformance")
+    let mut runner = again("--conformance", None)
         .stdout(Stdio::piped())
         .spawn()
         .expect("a child");
@@ -283,10 +287,7 @@ fn waits_until(what: &str, is_so: impl Fn() -> bool) {
 
 fn a_program_ends_with_the_tool() {
     for signal in [Signal::SIGINT, Signal::SIGKILL] {
-        let mut tool = Command::new(env::current_exe().expect("a path"))
-            .arg("--bounded")
-            .spawn()
-            .expect("a child");
+        let mut tool = again("--bounded", None).spawn().expect("a child");
         let file = processes_of(tool.id());
         let ids = || fs::read_to_string(&file).unwrap_or_default();
         waits_until("no program", || ids().ends_with('\n'));
