@@ -27,20 +27,15 @@ const RESULTS: &str = "Documentation/dev-tools/vfio-rust/paths.json";
 const README: &str = "README.md";
 /// The whole table, which a page includes.
 const WHOLE: &str = "Documentation/dev-tools/vfio-rust/paths.txt";
-/// The rows that README.md has: enough to tell a user what to expect.
+/// The rows that README.md has, beside all that miss their goals: enough to tell a user what to
+/// expect.
 const SHORT: &[&str] = &[
     "migrate",
-    "STOP -> STOP_COPY, 1 GiB",
-    "RUNNING -> PRE_COPY, 1 GiB",
+    "migrate, with clear_page()",
     "read, 1 MiB",
     "write, leave RESUMING",
-    "pre-copy cycle, 16 pages",
-    "RUNNING -> RUNNING_P2P",
-    "report, 1 %",
     "report, 100 %",
     "memory pinned in a session",
-    "16 VFs at once",
-    ".text of the modules",
 ];
 /// What the table in README.md is between.
 const BEGIN: &str = "<!-- make bench-table: begin -->\n";
@@ -85,18 +80,26 @@ fn figure(row: &Value) -> Option<f64> {
     }
 }
 
-/// A cell: the figure, in bold if it misses the goal.
+/// A cell: the figure, in bold if it misses the goal. What C has is beside a figure that is not
+/// put to it.
 fn cell(row: Option<&Value>) -> String {
     let Some((row, figure)) = row.and_then(|row| Some((row, figure(row)?))) else {
         return String::new();
     };
     let text = rows_of_calls::shown(&json!(figure));
-    match row["met"].as_bool() {
+    let of_c = match row["goal_of"].as_str() {
+        Some("rust") if row["c"].is_number() => {
+            format!("; C: {}", rows_of_calls::shown(&row["c"]))
+        }
+        _ => String::new(),
+    };
+    let text = match row["met"].as_bool() {
         Some(true) => text,
         // It misses the goal by less than is shown.
         _ if text == rows_of_calls::shown(&row["goal"]) => format!("**> {text}**"),
         _ => format!("**{text}**"),
-    }
+    };
+    text + &of_c
 }
 
 /// The results with a kernel that have a goal.
@@ -149,8 +152,13 @@ fn table(results: &Value) -> String {
     }
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = line(head) + &line(&vec!["---".to_string(); head.len()]);
-    for row in rows.iter().filter(|row| SHORT.contains(&row[0].as_str())) {
-        text += &line(row);
+    let (first, _) = KERNELS[0];
+    let misses =
+        |path: &str| with_goal(results, first).any(|row| row["path"] == path && row["met"] != true);
+    for row in rows {
+        if SHORT.contains(&row[0].as_str()) || misses(&row[0]) {
+            text += &line(row);
+        }
     }
     text + "\n" + &reached(results)
 }
@@ -252,7 +260,7 @@ mod tests {
         for line in [
             r#"   :header: "what", "goal, at most", "stock kernel", "in-tree kernel without checkers""#,
             r#"   "a", "0.500 of C", "**1.000**", "1.000""#,
-            r#"   "migrate", "45000 bytes", "**50000**", """#,
+            r#"   "migrate", "45000 bytes", "**50000**; C: 49998", """#,
             r#"   "c", "2.000 more than C", "2.000", """#,
             r#"   "d", "1.000 of C", "**> 1.000**", """#,
         ] {
@@ -266,7 +274,9 @@ mod tests {
         let expected = "\
 | what | goal, at most | stock kernel | in-tree kernel without checkers |
 | --- | --- | --- | --- |
-| migrate | 45000 bytes | **50000** |  |
+| a | 0.500 of C | **1.000** | 1.000 |
+| migrate | 45000 bytes | **50000**; C: 49998 |  |
+| d | 1.000 of C | **> 1.000** |  |
 
 1 of 4 goals are reached with the stock kernel; figures that miss theirs are bold.
 ";
