@@ -182,12 +182,17 @@ impl Rules {
         if done == original {
             return Ok(done);
         }
-        if let Some(text) = self.formatted.borrow().get(&done) {
+        self.format(done, from)
+    }
+
+    /// The text of a Rust file as rustfmt leaves it.
+    pub fn format(&self, text: String, of: &str) -> Result<String> {
+        if let Some(text) = self.formatted.borrow().get(&text) {
             return Ok(text.clone());
         }
-        let text = formatted(&done).with_context(|| from.to_string())?;
-        self.formatted.borrow_mut().insert(done, text.clone());
-        Ok(text)
+        let done = formatted(&text).with_context(|| of.to_string())?;
+        self.formatted.borrow_mut().insert(text, done.clone());
+        Ok(done)
     }
 
     /// Whether the kernel does not get a file.

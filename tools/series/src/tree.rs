@@ -107,7 +107,7 @@ pub fn files(top: &Path, manifest: &Manifest, chain: &[&Series], count: usize) -
             let whole = without_absent(path, text, &present)?;
             if whole != *text {
                 incomplete.push(path.clone());
-                *text = whole;
+                *text = manifest.rules.format(whole, path)?;
             }
         }
     }
@@ -244,5 +244,13 @@ mod tests {
         );
         let below = present(&["x/y/a.rs", "x/y/b.rs"]);
         assert_eq!(without_absent("x/y.rs", TEXT, &below).unwrap(), TEXT);
+    }
+
+    #[test]
+    fn nothing_is_left_behind_what_a_file_ends_with() {
+        let text = "fn f() {}\n\n#[cfg(CONFIG_X)]\nmod tests;\n";
+        let text = without_absent("x/lib.rs", text, &BTreeSet::new()).unwrap();
+        let text = crate::rewrite::Rules::default().format(text, "x/lib.rs");
+        assert_eq!(text.unwrap(), "fn f() {}\n");
     }
 }
