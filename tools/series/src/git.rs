@@ -186,6 +186,7 @@ impl Repository<'_> {
                 "format-patch",
                 "--quiet",
                 "--cover-letter",
+                &format!("--subject-prefix={}", series.prefix),
                 "--no-signature",
                 "--full-index",
                 "--no-renames",
@@ -207,9 +208,13 @@ impl Repository<'_> {
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<std::io::Result<_>>()?;
         mails.sort();
-        let mut arguments = vec!["am".to_string(), "--quiet".to_string()];
-        arguments.extend(mails.iter().skip(1).map(|path| path.display().to_string()));
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mails: Vec<_> = mails
+            .iter()
+            .skip(1)
+            .map(|path| path.to_string_lossy())
+            .collect();
+        let mut arguments = vec!["am", "--quiet", "--whitespace=error"];
+        arguments.extend(mails.iter().map(|path| path.as_ref()));
         self.git(&arguments, "")
             .with_context(|| format!("the mails of {} do not apply", series.name))?;
         ensure!(

@@ -86,6 +86,8 @@ struct SeriesFile {
     cover: String,
     base: Option<String>,
     #[serde(default)]
+    rfc: bool,
+    #[serde(default)]
     patch: Vec<PatchEntry>,
 }
 
@@ -113,6 +115,8 @@ pub struct Series {
     pub title: String,
     /// The text of its cover letter.
     pub cover: String,
+    /// What the subjects of its mails begin with, in brackets.
+    pub prefix: &'static str,
     /// The series that it applies to, if not to the kernel as it is.
     pub base: Option<String>,
     /// Its patches, in order.
@@ -194,6 +198,7 @@ impl Series {
                 .into_owned(),
             title: file.title,
             cover: cover.trim().to_string(),
+            prefix: if file.rfc { "RFC PATCH" } else { "PATCH" },
             base: file.base,
             patches,
         })
@@ -314,6 +319,7 @@ mod tests {
             name: name.to_string(),
             title: String::new(),
             cover: String::new(),
+            prefix: "PATCH",
             base: base.map(str::to_string),
             patches: Vec::new(),
         }
