@@ -52,11 +52,11 @@ modules() {
 	done
 }
 
-# selftests: with the headers of the source.
+# selftests: with the headers of the source, where their Makefile looks for them.
 selftests() {
 	local objects=$dir/selftests
 	rm -rf "$objects"
-	make -C "$src" "O=$objects/headers" "INSTALL_HDR_PATH=$src/usr" headers_install &&
+	make -C "$src" "O=$objects/headers" "INSTALL_HDR_PATH=$objects/usr" headers_install &&
 		make -C "$src/tools/testing/selftests" TARGETS=vfio FORCE_TARGETS=1 "O=$objects" "-j$(nproc)"
 }
 
