@@ -21,6 +21,24 @@ die() {
 	exit 1
 }
 
+# quoted PATH: as a shell takes it, for a message to copy from.
+quoted() { if [[ $1 == *[!A-Za-z0-9_./+:@%,=-]* ]]; then echo "${1@Q}"; else echo "$1"; fi; }
+
+# die_of_out: says what to do if logs and results cannot be written.
+die_of_out() {
+	local out
+	out=$(quoted "$OUT")
+	if [ ! -d "$OUT" ] && { [ -e "$OUT" ] || [ -L "$OUT" ]; }; then
+		die "logs and results go to the folder $out, which is something else now; move it away:
+    mv $out $(quoted "$OUT.old")"
+	elif [ "$(id -u)" != 0 ] && [ -e "$OUT" ] && [ ! -O "$OUT" ]; then
+		die "logs and results go to $out, which is another user's; give it back to who owns the checkout:
+    sudo chown -R $(id -un): $out"
+	fi
+	die "logs and results go to $out, which cannot be written to: if its file system is read-only,
+    copy the checkout to another one; if that is full, make room there"
+}
+
 # A relative XDG_CACHE_HOME is to be ignored (XDG Base Directory Specification).
 case ${VFIO_MLX5_RUST_CACHE:-},${XDG_CACHE_HOME:-},${HOME:-} in
 /*) CACHE=$VFIO_MLX5_RUST_CACHE ;;
@@ -52,7 +70,7 @@ if [ ! -e "$TAG" ] && [ "$(ls -A "$CACHE")" = locks ]; then
 	printf '%s\n' 'Signature: 8a477f597d28d172789f06886806bc55' \
 		'# The cache of vfio-mlx5-rust.' > "$TAG"
 fi
-mkdir -p "$OUT/log"
+mkdir -p "$OUT/log" || die_of_out
 
 # key TEXT-OR-FILE...: a digest of the contents of files, and of other words.
 key() {

@@ -105,7 +105,8 @@ step() {
 	fi
 	printf ' FAILED\n\n'
 	tail -n 25 "$log" | sed 's/^/    /'
-	printf '\nThe whole log is %s\nOnce that is mended, the same command goes on from there.\n' "$log" >&2
+	printf '\nThe whole log is %s\nOnce that is mended, the same command goes on from there.\n' \
+		"$(quoted "$log")" >&2
 	exit 1
 }
 
@@ -226,8 +227,8 @@ count() {
 	[ "$number" != 0 ] || first_steps
 	make_targets
 	counting=
-	need_disk "$CACHE" "$disk" "what is to be made"
-	need_disk "$OUT" "$DISK_out" "what is reported"
+	need_cache "$disk"
+	need_out
 }
 
 first_steps() {
@@ -248,7 +249,7 @@ count
 as_root "$0" "${arguments[@]}"
 give_back
 trap give_back EXIT
-[ -w "$OUT/log" ] || die "logs and results go to $OUT, which cannot be written to"
+[ -w "$OUT/log" ] || die_of_out
 total=
 first_steps
 if [ -n "$runner" ]; then

@@ -25,13 +25,27 @@ likely_targets() {
 # free_disk FOLDER: MiB on its disk.
 free_disk() { df -Pm "$1" | awk 'NR == 2 { print $4 }'; }
 
-# need_disk FOLDER MIB WHAT: an error if there is less.
+# need_disk FOLDER MIB WHAT ADVICE: an error if there is less.
 need_disk() {
 	local free
 	free=$(free_disk "$1")
-	[ "$free" -ge "$2" ] || die "$1 has $free MiB free, and $3 needs $2 MiB more.
-    XDG_CACHE_HOME=FOLDER puts the cache, $CACHE, somewhere else, and 'make distclean'
-    removes it; tools/testing/vm/requirements.conf has how much everything takes"
+	[ "$free" -ge "$2" ] || die "$(quoted "$1") has $free MiB free, and $3 needs $2 MiB more.
+    $4
+    tools/testing/vm/requirements.conf has how much everything takes"
+}
+
+# need_cache MIB: an error if the cache has less room for what is to be made.
+need_cache() {
+	need_disk "$CACHE" "$1" "what is to be made" \
+		"XDG_CACHE_HOME=FOLDER puts the cache somewhere else; make distclean removes all of it,
+    and what is in it takes hours to be made again."
+}
+
+# need_out: an error if the checkout has no room for logs and results.
+need_out() {
+	need_disk "$OUT" "$DISK_out" "what is reported" \
+		"make clean removes the logs and results that are there; the cache stays. If it is not
+    these that fill the disk, make room on it, or use a checkout on another one."
 }
 
 # memory ROOT: MiB of memory and swap that the machine or container has by its /proc and /sys.
