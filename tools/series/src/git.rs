@@ -239,9 +239,6 @@ pub fn write(
     let out = fs::canonicalize(out).with_context(|| out.display().to_string())?;
     let folder = out.join("repository");
     finished::remove(&folder)?;
-    for series in &manifest.series {
-        finished::remove(&out.join(&series.name))?;
-    }
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let repository = Repository { folder, author };
     let all: Vec<&Series> = manifest.series.iter().collect();

@@ -71,10 +71,13 @@ enum What {
         /// Its name.
         series: String,
     },
-    /// Put together what was found of each patch: report.json in the folder, and a table.
+    /// Put together what was found of each patch: a report as JSON, and a table.
     Report {
         /// Where the results are.
         folder: PathBuf,
+        /// The report.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
         /// Names of series, if not all.
         series: Vec<String>,
     },
@@ -153,8 +156,12 @@ fn run(arguments: Arguments) -> Result<()> {
                 println!("{test}");
             }
         }
-        What::Report { folder, series } => {
-            report::write(&manifest.wanted(&series)?, &folder)?;
+        What::Report {
+            folder,
+            out,
+            series,
+        } => {
+            report::write(&manifest.wanted(&series)?, &folder, &out)?;
         }
         What::Write {
             series,
@@ -165,11 +172,7 @@ fn run(arguments: Arguments) -> Result<()> {
             let wanted = manifest.wanted(&series)?;
             git::write(&top, &manifest, &wanted, &source, &author, &out)?;
             for series in &wanted {
-                println!(
-                    "{:3} patches in {}",
-                    series.patches.len(),
-                    out.join(&series.name).display()
-                );
+                println!("{:3} patches of {}", series.patches.len(), series.name);
             }
             let count: usize = wanted.iter().map(|one| one.patches.len()).sum();
             println!("{count:3} patches, which apply in order");

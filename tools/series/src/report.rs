@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What was found of each patch: `report.json`, and a table.
+//! What was found of each patch: a report as JSON, and a table.
 
 use crate::manifest::Series;
 use anyhow::{
@@ -91,6 +91,32 @@ fn listed(checks: &BTreeMap<String, bool>) -> String {
     checks.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// The columns of the table: that of what was built is left out if nothing was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Columns {
+    All,
+    WithoutBuilds,
+}
+
+impl Columns {
+    fn of(all: &[SeriesFound]) -> Self {
+        let mut patches = all.iter().flat_map(|series| &series.patches);
+        match patches.any(|patch| !patch.builds.is_empty()) {
+            true => Self::All,
+            false => Self::WithoutBuilds,
+        }
+    }
+
+    fn line(self, fields: [&str; 7]) -> String {
+        let [series, number, applies, errors, warnings, builds, subject] = fields;
+        let builds = match self {
+            Self::All => format!("{builds:24} "),
+            Self::WithoutBuilds => String::new(),
+        };
+        format!("{series:10} {number:>3}  {applies:7} {errors:>6} {warnings:>8}  {builds}{subject}")
+    }
+}
+
 impl Found {
     fn is_good(&self) -> bool {
         let clean = self.checkpatch_errors == Some(0) && self.checkpatch_warnings == Some(0);
@@ -99,24 +125,24 @@ impl Found {
         self.applies && clean && known && tested && self.builds.values().all(|ok| *ok)
     }
 
-    fn line(&self, series: &str) -> String {
+    /// Its line of the table of a series.
+    fn line(&self, series: &str, columns: Columns) -> String {
         let number = |number: Option<u32>| number.map_or("?".to_string(), |n| n.to_string());
-        format!(
-            "{:10} {:3}  {:7} {:>6} {:>8}  {:24} {}",
+        columns.line([
             series,
-            self.number,
+            &self.number.to_string(),
             if self.applies { "yes" } else { "NO" },
-            number(self.checkpatch_errors),
-            number(self.checkpatch_warnings),
-            listed(&self.builds),
-            self.subject
-        )
+            &number(self.checkpatch_errors),
+            &number(self.checkpatch_warnings),
+            &listed(&self.builds),
+            &self.subject,
+        ])
     }
 }
 
-/// Writes the report on `series` of what is in `folder`, and prints a table. Fails if something is
-/// wrong.
-pub fn write(series: &[&Series], folder: &Path) -> Result<()> {
+/// Writes the report on `series` of what is in `folder` to a file, which has its name only when it
+/// is complete, and prints a table. Fails if something is wrong.
+pub fn write(series: &[&Series], folder: &Path, report: &Path) -> Result<()> {
     let read = |name: &str| fields(&folder.join(name));
     let (checks, builds, tips) = (read("checks"), read("builds"), read("tips"));
     let tests = read("tests");
@@ -158,15 +184,20 @@ pub fn write(series: &[&Series], folder: &Path) -> Result<()> {
             patches,
         });
     }
-    let path = folder.join("report.json");
+    let unfinished = folder.join("report.json");
     let json = serde_json::to_string_pretty(&all)? + "\n";
-    fs::write(&path, json).with_context(|| path.display().to_string())?;
+    fs::write(&unfinished, json).with_context(|| unfinished.display().to_string())?;
+    fs::rename(&unfinished, report).with_context(|| report.display().to_string())?;
 
-    println!("series       no  applies errors warnings  builds                   subject");
+    let columns = Columns::of(&all);
+    let titles = [
+        "series", "no", "applies", "errors", "warnings", "builds", "subject",
+    ];
+    println!("{}", columns.line(titles));
     let (mut bad, mut bad_tips) = (0, 0);
     for series in &all {
         for patch in &series.patches {
-            println!("{}", patch.line(&series.name));
+            println!("{}", patch.line(&series.name, columns));
             bad += usize::from(!patch.is_good());
         }
         if !series.tip.is_empty() {
@@ -174,7 +205,6 @@ pub fn write(series: &[&Series], folder: &Path) -> Result<()> {
         }
         bad_tips += series.tip.values().filter(|ok| !**ok).count();
     }
-    println!("The mails are in {}", folder.display());
     ensure!(bad == 0, "{bad} patches are not as they should be");
     ensure!(
         bad_tips == 0,
@@ -199,23 +229,48 @@ mod tests {
         assert!(is_good("y passes fails"));
     }
 
-    #[test]
-    fn a_patch_is_good_if_nothing_is_wrong() {
-        let found = |errors, ok| Found {
+    fn found(errors: Option<u32>, builds: &[(&str, bool)]) -> Found {
+        let builds = builds.iter().map(|(name, ok)| ((*name).to_string(), *ok));
+        Found {
             number: 1,
             name: "x".to_string(),
             subject: "vfio: Do it".to_string(),
             applies: true,
-            builds: [("arm64".to_string(), ok)].into(),
+            builds: builds.collect(),
             checkpatch_errors: errors,
             checkpatch_warnings: Some(0),
             maintainers: Some(3),
             tests: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_patch_is_good_if_nothing_is_wrong() {
+        let found = |errors, ok| found(errors, &[("arm64", ok)]);
         assert!(found(Some(0), true).is_good());
         assert!(!found(Some(1), true).is_good());
         assert!(!found(None, true).is_good());
         assert!(!found(Some(0), false).is_good());
-        assert!(found(Some(0), false).line("vfio").contains("arm64 FAILED"));
+        let line = found(Some(0), false).line("vfio", Columns::All);
+        assert!(line.contains("arm64 FAILED"));
+    }
+
+    #[test]
+    fn the_table_has_builds_only_if_something_was_built() {
+        let columns = |patches| {
+            let series = SeriesFound {
+                name: "vfio".to_string(),
+                title: "VFIO".to_string(),
+                tip: BTreeMap::new(),
+                patches,
+            };
+            Columns::of(&[series])
+        };
+        let none = found(Some(0), &[]);
+        let line = none.line("vfio", Columns::WithoutBuilds);
+        assert_eq!(line, "vfio         1  yes          0        0  vfio: Do it");
+        assert_eq!(columns(vec![none]), Columns::WithoutBuilds);
+        let patches = vec![found(Some(0), &[]), found(Some(0), &[("arm64", true)])];
+        assert_eq!(columns(patches), Columns::All);
     }
 }

@@ -15,6 +15,9 @@ PATH=$PATH:/usr/sbin:/sbin
 VM_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TOP=$(cd "$VM_DIR/../../.." && pwd)
 OUT=$TOP/out
+# What is found of the series for the kernel, until it is reported.
+# shellcheck disable=SC2034 # for those that source this
+SERIES_WORK=$OUT/series/.work
 
 die() {
 	echo "error: $*" >&2

@@ -10,8 +10,8 @@ set -euo pipefail
 # shellcheck source=tools/testing/vm/docs.sh
 . "$VM_DIR/docs.sh"
 
-results=$OUT/series/tips
-mkdir -p "$OUT/series"
+results=$SERIES_WORK/tips
+mkdir -p "$SERIES_WORK"
 
 # check SERIES: says what is wrong with its pages.
 check() {

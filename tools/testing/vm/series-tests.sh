@@ -3,7 +3,7 @@
 #
 # Runs the tests of a series of fixes: series-tests.sh SERIES. Each must fail on the in-tree
 # kernel, which has no fix, and pass on that with all fixes. What came of it is in
-# out/series/tests, a line for each: its name, what it does before ("fails", "passes", or
+# $SERIES_WORK/tests, a line for each: its name, what it does before ("fails", "passes", or
 # "unknown", for want of the kernel), and after ("passes", "fails"), with tabs between them.
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
@@ -11,9 +11,9 @@ set -euo pipefail
 
 # How often a test may pass before: some faults are races.
 TRIES=5
-results=$OUT/series/tests
+results=$SERIES_WORK/tests
 log=$OUT/log/series-tests.log
-mkdir -p "$OUT/series"
+mkdir -p "$SERIES_WORK"
 : > "$results"
 : > "$log"
 

@@ -95,8 +95,8 @@ check() {
 	echo "ok $1 $2"
 }
 
-results=$OUT/series/builds
-mkdir -p "$OUT/series"
+results=$SERIES_WORK/builds
+mkdir -p "$SERIES_WORK"
 # result SERIES:NUMBER ARCHITECTURE RESULT: the last one counts.
 result() {
 	[ ! -e "$results" ] || sed -i "/^$1\t$2\t/d" "$results"
