@@ -6,13 +6,13 @@
 #
 #   names.sh list           all scenarios, for a person
 #   names.sh table          the same, with tabs between columns
-#   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, PART=, MUTANT=,
-#                           FAULT=, FUZZ= or SERIES= can be:
+#   names.sh VARIABLE       what TEST=, KERNEL=, SCENARIO=, BENCH=, PART=, SLICE=, MUTANT=,
+#                           FAULT=, FUZZ= or SERIES= can be, SLICE= without its seed:
 #                           SCENARIO= for $KERNEL, TEST= for $TARGET if that is check-all
 #   names.sh author         who signs off: $AUTHOR or, without it, whom git knows
 #   names.sh takes TARGET   the variables of a make target
 #   names.sh judge TARGET   an error if one of them is wrong, or if make was given ($GIVEN) a
-#                           variable that none of its targets ($GOALS) takes
+#                           variable that none of its targets ($GOALS) takes, or an empty one
 #   names.sh no-target      an error: make has no such target ($GOALS)
 set -euo pipefail
 vm=$(dirname "$0")
@@ -43,6 +43,9 @@ table() {
 		}' "$vm/common/src/scenarios.rs"
 }
 
+# Make targets that have scenarios.
+ALL_TARGETS='run run-net check check-qemu check-qemu-faults check-net check-deb campaign bench scenario'
+
 # scenarios KERNEL MAKE-TARGET...: those of the targets that run with a kernel.
 scenarios() {
 	table | awk -F '\t' -v kernel="$1" -v targets=" ${*:2} " '
@@ -63,6 +66,18 @@ groups() {
 	for kernel in $kernels; do
 		# shellcheck disable=SC2086 # a list of words
 		scenarios "$kernel" $targets | sed "s/^/$kernel-/"
+	done
+}
+
+# machines: those of a campaign, KERNEL-SCENARIO.
+machines() {
+	local kernel of_parts
+	of_parts=$(sed -n '/^pub const ALL/,/^];/p' "$vm/src/campaign/parts.rs" |
+		grep -o '("[^"]*", ' | cut -d '"' -f 2)
+	for kernel in $(names KERNEL); do
+		# shellcheck disable=SC2086 # a list of words
+		scenarios "${kernel/#debug/intree}" $ALL_TARGETS | { grep -Fx -e "$of_parts" || true; } |
+			sed "s/^/$kernel-/"
 	done
 }
 
@@ -87,10 +102,12 @@ names() {
 	SCENARIO)
 		[ -n "${KERNEL:-}" ] || { table | cut -f 1 && return; }
 		# With the one, what is for the other can run, too.
-		scenarios "${KERNEL/#debug/intree}" run run-net check check-qemu check-qemu-faults check-net check-deb campaign bench scenario
+		# shellcheck disable=SC2086 # a list of words
+		scenarios "${KERNEL/#debug/intree}" $ALL_TARGETS
 		;;
 	BENCH) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/bench/mod.rs" ;;
 	PART) sed -n 's/^        name: "\(.*\)",$/\1/p' "$vm/src/campaign/parts.rs" ;;
+	SLICE) machines ;;
 	MUTANT)
 		sed -n 's/^mutant //p' "$vm"/../mutants/*.txt
 		echo cargo-mutants
@@ -110,8 +127,9 @@ names() {
 }
 
 # near NAME: which of the names in standard input were likely meant: those with the part that is
-# nearest to it. If all are too far away, none. Distances are numbers of characters that are wrong,
-# missing or too many.
+# nearest to it. If all are too far away, none, and if a part of many names is near, only those
+# that are near as a whole. Distances are numbers of characters that are wrong, missing or too many,
+# in small or capital letters.
 near() {
 	NAME=$1 awk '
 		function least(a, b, c) { return a < b ? (a < c ? a : c) : (b < c ? b : c) }
@@ -131,13 +149,26 @@ near() {
 			for (j = 0; of_part && j <= length(to); j++) best = row[j] < best ? row[j] : best
 			return best
 		}
-		BEGIN { name = ENVIRON["NAME"]; most = int((length(name) + 1) / 4) }
+		BEGIN {
+			name = tolower(ENVIRON["NAME"])
+			# Of three letters, two are in many words.
+			nearest = most = length(name) < 4 ? 0 : int((length(name) + 1) / 4)
+		}
 		{
-			far = distance(name, $0, 1)
-			if (far <= most && far < length(name)) printf "%d %d %s\n", far, distance(name, $0, 0), $0
-		}' | sort -n -k 1,1 -k 2,2 -s | awk '
-		NR == 1 { part = $1; all = $2 }
-		$1 == part && $2 <= all + 1 && NR <= 4 { sub(/^[0-9]+ [0-9]+ /, ""); print }'
+			far = distance(name, tolower($0), 1)
+			if (far > nearest) next
+			if (far < nearest) count = 0
+			nearest = far
+			names[++count] = $0
+		}
+		END {
+			for (i = 1; i <= count; i++) {
+				whole = distance(name, tolower(names[i]), 0)
+				if (count <= 4 || whole <= most) printf "%d %s\n", whole, names[i]
+			}
+		}' | sort -n -k 1,1 -s | awk '
+		NR == 1 { least = $1 }
+		$1 <= least + 1 && NR <= 4 { sub(/^[0-9]+ /, ""); print }'
 }
 
 # did_you_mean NAME: a question that goes on with a message, or nothing. The names are in
@@ -148,17 +179,15 @@ did_you_mean() {
 		END { if (NR) printf "%s?", question }'
 }
 
-# wrong VARIABLE MESSAGE: an error that says what it can be. What is wrong is said last, too: the
-# names may fill the screen.
+# wrong VARIABLE MESSAGE [NAME]: an error that says what it can be. What is wrong is said last: the
+# names may fill the screen. NAME is what was meant for one, if that is not all of the value.
 wrong() {
-	local all likely=
+	local all likely='' name=${3:-${!1:-}}
 	all=$(names "$1")
-	printf '%s; choose from\n' "$2"
+	printf '%s= can be\n' "$1"
 	printf '%s\n' "$all" | sed 's/^/    /'
-	[ -z "${!1:-}" ] || likely=$(printf '%s\n' "$all" | did_you_mean "${!1}")
-	if [ "$likely" ] || [ "$(printf '%s\n' "$all" | wc -l)" -gt 10 ]; then
-		printf '%s%s\n' "$2" "$likely"
-	fi
+	[ -z "$name" ] || likely=$(printf '%s\n' "$all" | did_you_mean "$name")
+	printf '%s%s\n' "$2" "$likely"
 	exit 1
 } >&2
 
@@ -178,9 +207,12 @@ exactly() {
 
 # part VARIABLE: may be a name, or a part of names.
 part() {
+	local pattern=
 	one_line "$1"
-	[ -z "${!1:-}" ] || names "$1" | grep -F -e "${!1}" > /dev/null ||
-		wrong "$1" "no name has $1=${!1} in it"
+	[ -z "${!1:-}" ] || names "$1" | grep -F -e "${!1}" > /dev/null || {
+		[[ ${!1} != *[*?]* ]] || pattern=", which is no pattern"
+		wrong "$1" "no name has $1=${!1} in it$pattern"
+	}
 }
 
 # parts VARIABLE: may be several, with commas between them.
@@ -199,6 +231,33 @@ number() {
 		echo "$1=${!1} is not a number of $2 or more, with $3 digits at most" >&2
 		exit 1
 	}
+}
+
+# slice: may be a machine of a campaign, and its seed.
+slice() {
+	local machine
+	[ -n "${SLICE:-}" ] || return 0
+	machine=${SLICE%:*}
+	one_line SLICE
+	if ! [[ $SLICE =~ :0*[0-9]{1,19}$ ]]; then
+		wrong SLICE "SLICE=$SLICE is not MACHINE:SEED, as a campaign prints it" "$machine"
+	fi
+	names SLICE | grep -Fx -e "$machine" > /dev/null ||
+		wrong SLICE "a campaign has no machine SLICE=$SLICE" "$machine"
+}
+
+# not_empty VARIABLE: an error if make was given it without a value: a script has a variable without
+# one, perhaps, and would run all that there is.
+not_empty() {
+	case $1 in
+	# Kbuild's, and DESTDIR, which is empty if nothing is packaged.
+	DESTDIR | ARCH | C | CC | LLVM | LOCALVERSION | V | W) return ;;
+	# A message about these has the names.
+	KERNEL | SCENARIO | FUZZ) return ;;
+	esac
+	[[ ${!1:-} != *[![:space:]]* ]] || return 0
+	echo "$1= is empty: give it a value, or leave it out" >&2
+	exit 1
 }
 
 # author: an error unless mails can have it as it is. Git leaves out what the rules exclude, and
@@ -275,7 +334,9 @@ judge() {
 	known=" $(for goal in "${goals[@]}"; do takes "$goal"; done | tr '\n' ' ')"
 	for variable in "${given[@]}"; do
 		# What else there may be is not for us, such as VFIO_MLX5_RUST_CACHE=.
-		[[ $variable == *_* || $known == *" $variable "* ]] || takes_none "$variable" "${goals[@]}"
+		[[ $variable != *_* ]] || continue
+		[[ $known == *" $variable "* ]] || takes_none "$variable" "${goals[@]}"
+		not_empty "$variable"
 	done
 	for variable in $(takes "$1"); do
 		case $variable in
@@ -294,6 +355,7 @@ judge() {
 			;;
 		TEST | BENCH | PART) part "$variable" ;;
 		MUTANT) parts MUTANT ;;
+		SLICE) slice ;;
 		SEED) number SEED 0 19 ;;
 		RUNS) number RUNS 1 9 ;;
 		HOURS) number HOURS 1 4 ;;
@@ -327,7 +389,7 @@ case ${1:-} in
 list | table | author) "$1" ;;
 takes | judge) "$1" "${2:?}" ;;
 no-target) no_target ;;
-TEST | KERNEL | SCENARIO | BENCH | PART | MUTANT | FAULT | FUZZ | SERIES) names "$1" ;;
+TEST | KERNEL | SCENARIO | BENCH | PART | SLICE | MUTANT | FAULT | FUZZ | SERIES) names "$1" ;;
 *)
 	sed -n '/^#   /s/^# //p' "$0" >&2
 	exit 1

@@ -13,6 +13,8 @@ mod console;
 mod fuzz;
 mod initramfs;
 mod journal;
+#[cfg(test)]
+mod judge_tests;
 mod kernel;
 mod kunit;
 #[cfg(test)]

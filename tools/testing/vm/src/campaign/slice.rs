@@ -2,7 +2,10 @@
 
 //! One machine of a campaign, and what came of it.
 
-use super::splats;
+use super::{
+    seconds,
+    splats, //
+};
 use crate::{
     console,
     machine::Outcome,
@@ -51,11 +54,11 @@ impl FromStr for Slice {
         let (group, seed) = name.rsplit_once(':').ok_or_else(wrong)?;
         let (kernel, scenario) = group.split_once('-').ok_or_else(wrong)?;
         let kernel: Kernel = kernel.parse()?;
-        let known = scenarios::find(scenario).filter(|one| one.runs_with(kernel));
+        let known = scenarios::find(scenario)
+            .filter(|one| one.runs_with(kernel) && seconds(one.name).is_some());
         Ok(Self {
             kernel,
-            scenario: known
-                .ok_or_else(|| format!("there is no {scenario:?} with kernel {}", kernel.name()))?,
+            scenario: known.ok_or_else(|| format!("a campaign has no machine {group:?}"))?,
             seed: seed.parse().map_err(|_| wrong())?,
         })
     }
@@ -195,6 +198,7 @@ mod tests {
             "resets:1",
             "intree-resets",
             "intree-nosuch:1",
+            "intree-migrate:1",
             "nosuch-resets:1",
         ] {
             assert!(wrong.parse::<Slice>().is_err(), "{wrong}");
