@@ -136,7 +136,7 @@ make_targets() {
 		step net_tools "ethtool, ip and tc for test machines" "10 s" locked net-tools "$enter" "$VM_DIR/net-tools.sh"
 	fi
 	if needed stock; then
-		step stock "Rust crates of the stock kernel, the C driver" "3 min" \
+		step stock "Rust crates of the stock kernel, C driver" "3 min" \
 			locked stock "$enter" "$VM_DIR/stock.sh"
 		step bitmaps "the stock kernel's VFIO with dirty bitmaps" "20 s" \
 			locked bitmaps "$enter" "$VM_DIR/bitmaps.sh"
@@ -152,19 +152,19 @@ make_targets() {
 		build "our modules with their KUnit tests" "1 min" kunit
 	fi
 	if needed bare; then
-		step bare "the same without checkers" "8 min" locked intree "$enter" "$VM_DIR/bare.sh"
+		step bare "Linux without checkers" "8 min" locked intree "$enter" "$VM_DIR/bare.sh"
 	fi
 	if needed builtin; then
-		step builtin "the same with our driver in the image" "15 min" locked intree "$enter" "$VM_DIR/builtin.sh"
+		step builtin "Linux with our driver in its image" "15 min" locked intree "$enter" "$VM_DIR/builtin.sh"
 	fi
 	if needed debug kunit-debug; then
-		step debug "the same with all checkers" "25 min" locked intree "$enter" "$VM_DIR/debug.sh"
+		step debug "Linux with all checkers" "25 min" locked intree "$enter" "$VM_DIR/debug.sh"
 	fi
 	if needed kunit-debug; then
-		build "our modules with their KUnit tests, for that" "1 min" kunit-debug
+		build "KUnit tests, for Linux with all checkers" "1 min" kunit-debug
 	fi
 	if needed fixed; then
-		step fixed "fixes for the C driver" "1 min" locked intree "$enter" "$VM_DIR/fixed.sh"
+		step fixed "Linux with fixes for the C driver" "1 min" locked intree "$enter" "$VM_DIR/fixed.sh"
 	fi
 	if needed intree debug series-boot; then
 		step selftests "the kernel's VFIO selftests" "30 s" locked selftests "$enter" "$VM_DIR/selftests.sh"
@@ -190,7 +190,7 @@ make_targets() {
 	fi
 	if needed operator; then
 		step operator "a Debian with libvirt, QEMU and ssh" "3 min" locked operator "$VM_DIR/operator/root.sh"
-		step operator "the packages in it, built by DKMS, on a disk" "8 min" locked operator "$VM_DIR/operator/disk.sh"
+		step operator "a disk of that, with the packages, by DKMS" "8 min" locked operator "$VM_DIR/operator/disk.sh"
 	fi
 	if needed series; then
 		step series_tools "git and sparse" "10 s" locked series-tools "$enter" "$VM_DIR/series-tools.sh"
