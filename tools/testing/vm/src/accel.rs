@@ -100,4 +100,12 @@ impl Accel {
             Self::Tcg => "emulation (TCG)",
         }
     }
+
+    /// What a person is told of a machine on it.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Kvm => "that runs with KVM",
+            Self::Tcg => "that QEMU emulates without KVM",
+        }
+    }
 }

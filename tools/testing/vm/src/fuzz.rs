@@ -10,7 +10,7 @@
 use crate::{
     children,
     paths::Paths,
-    report::quoted,
+    report::path_word,
     tap::Test, //
 };
 use anyhow::{
@@ -106,7 +106,7 @@ impl Counts {
 
 /// Returns the command that runs just one input again.
 fn again(target: &Target, input: &Path) -> String {
-    let input = quoted(&input.display().to_string());
+    let input = path_word(input);
     format!("make fuzz FUZZ={} INPUT={input}", target.name)
 }
 
@@ -114,7 +114,7 @@ fn again(target: &Target, input: &Path) -> String {
 fn describe(target: &Target, input: &Path) -> Vec<String> {
     let bytes = fs::read(input).unwrap_or_default();
     vec![
-        format!("input: {}, {} bytes:", input.display(), bytes.len()),
+        format!("input: {}, {} bytes:", path_word(input), bytes.len()),
         format!("b\"{}\"", bytes.escape_ascii()),
         format!("just this input again: {}", again(target, input)),
     ]
@@ -362,7 +362,7 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert!(lines[0].ends_with(", 3 bytes:"), "{lines:?}");
         assert_eq!(lines[1], r#"b"\x04a\"""#);
-        let again = format!("make fuzz FUZZ=stream INPUT='{}'", file.display());
+        let again = format!("make fuzz FUZZ=stream INPUT={}", file.display());
         assert!(lines[2].ends_with(&again), "{lines:?}");
     }
 

@@ -19,6 +19,7 @@ use crate::{
     initramfs,
     monitor,
     paths::Paths,
+    report::path_word,
     tap::{
         self,
         News,
@@ -85,7 +86,7 @@ impl Outcome {
     pub fn show_logs(&self) {
         println!(
             "Console, results, commands of the firmware interface: {}",
-            self.dir.display()
+            path_word(&self.dir)
         );
     }
 }

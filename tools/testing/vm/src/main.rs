@@ -253,7 +253,10 @@ fn show_tests(outcome: &Outcome) -> bool {
     }
     show_failed(&outcome.tests);
     let counts = Counts::of(&outcome.tests);
-    println!("{counts}; the logs are in {}", outcome.dir.display());
+    println!(
+        "{counts}; the logs are in {}",
+        report::path_word(&outcome.dir)
+    );
     counts.is_good()
 }
 
@@ -270,7 +273,7 @@ fn show_failures(outcome: &Outcome) -> bool {
     show_failed(&outcome.tests);
     let ok = outcome.tests.iter().all(|test| test.ok);
     if !ok {
-        println!("The logs are in {}", outcome.dir.display());
+        println!("The logs are in {}", report::path_word(&outcome.dir));
     }
     ok
 }
@@ -290,7 +293,7 @@ fn show(
         true => Accel::Tcg,
         false => Accel::probe(paths)?,
     };
-    println!("{title}, in a machine on {}", accel.name());
+    println!("{title}, in a machine {}", accel.about());
     let outcome = boot(&Machine {
         paths,
         accel,
@@ -486,12 +489,12 @@ fn run(cli: &Cli) -> Result<bool> {
         Command::BenchTable => bench::table::update(paths).map(|()| true),
         Command::CheckOperator => {
             let accel = Accel::probe(paths)?;
-            println!("An operator on two hosts, machines on {}", accel.name());
+            println!("An operator on two hosts, machines {}", accel.about());
             let outcome = follow(|hear| operator::run(paths, accel, hear))?;
             let ok = show_tests(&outcome);
             println!(
                 "What was typed and seen: {}",
-                outcome.dir.join("host1/results.tap").display()
+                report::path_word(&outcome.dir.join("host1/results.tap"))
             );
             Ok(ok)
         }

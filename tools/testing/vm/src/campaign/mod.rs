@@ -29,7 +29,10 @@ use crate::{
         Need, //
     },
     paths::Paths,
-    report::write,
+    report::{
+        path_word,
+        write, //
+    },
     seed,
     tap::News, //
 };
@@ -101,7 +104,7 @@ pub fn again(paths: &Paths, slice: &Slice) -> Result<bool> {
     let outcome = boot(paths, Accel::probe(paths)?, slice)?;
     let ok = crate::show_failures(&outcome);
     if ok {
-        println!("The logs are in {}", outcome.dir.display());
+        println!("The logs are in {}", path_word(&outcome.dir));
     }
     Ok(ok)
 }

@@ -120,7 +120,7 @@ impl Check<'_> {
             diagnostics: tail.iter().map(|line| (*line).to_string()).collect(),
         };
         let time = Time::since(name, begin);
-        self.add(time, &[test], &log.display().to_string());
+        self.add(time, &[test], &report::path_word(&log));
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl Check<'_> {
                 .collect(),
         });
         let time = Time::since(CARGO, begin);
-        self.add(time, &tests, &log.display().to_string());
+        self.add(time, &tests, &report::path_word(&log));
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl Check<'_> {
         let begin = Instant::now();
         let (tests, log) = fuzz::all(self.paths, self.extent.fuzz_seconds(), self.seed)?;
         let time = Time::since(FUZZ, begin);
-        self.add(time, &tests, &log.display().to_string());
+        self.add(time, &tests, &report::path_word(&log));
         Ok(())
     }
 
@@ -232,7 +232,7 @@ impl Check<'_> {
         for test in &mut outcome.tests {
             test.name = format!("{group}: {}", test.name);
         }
-        self.add(time, &outcome.tests, &outcome.dir.display().to_string());
+        self.add(time, &outcome.tests, &report::path_word(&outcome.dir));
         Ok(())
     }
 

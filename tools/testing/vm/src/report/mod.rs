@@ -69,7 +69,7 @@ pub fn write(report: &Value, file: &Path) -> Result<()> {
         fs::create_dir_all(dir)?;
     }
     fs::write(file, text(report)?).with_context(|| file.display().to_string())?;
-    println!("The same as JSON: {}", file.display());
+    println!("The same as JSON: {}", path_word(file));
     Ok(())
 }
 
@@ -84,6 +84,16 @@ fn plain(value: &Value) -> String {
 /// A word of a shell's command line.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A path as a person can copy it to a shell's command line.
+pub fn path_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./+:@%,=-".contains(c);
+    match text.chars().all(is_plain) {
+        true => text,
+        false => quoted(&text),
+    }
 }
 
 /// A number of bytes, for a person.
@@ -171,5 +181,17 @@ mod tests {
             quoted("page tracker's QP fails"),
             r"'page tracker'\''s QP fails'"
         );
+    }
+
+    #[test]
+    fn a_path_is_quoted_only_if_a_shell_needs_that() {
+        for (path, word) in [
+            ("/a-b/c_d/e.1+f:g", "/a-b/c_d/e.1+f:g"),
+            ("/new comer/out", "'/new comer/out'"),
+            ("/it's", r"'/it'\''s'"),
+            ("/J\u{f6}ran", "'/J\u{f6}ran'"),
+        ] {
+            assert_eq!(path_word(Path::new(path)), word);
+        }
     }
 }

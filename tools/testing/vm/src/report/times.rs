@@ -84,7 +84,7 @@ pub fn publish(mut times: Vec<Time>, whole: Duration, out: &Path) -> Result<()> 
         "# {:.0}s on {cores} cores, of which machines were busy for {}s; times of all groups: {}",
         whole.as_secs_f64(),
         report["machines_busy_seconds"],
-        file.display()
+        super::path_word(&file)
     );
     for time in times.iter().take(SHOWN) {
         println!("# {:4.0}s {}", time.seconds, time.group);
