@@ -127,6 +127,7 @@ bench-table:
 tools:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh tools
+	@echo 'vfio-mig is out/vfio-mig; make install installs it'
 
 tool: tools
 
@@ -168,10 +169,12 @@ check-series:
 intree:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh intree
+	@$(VM)/kernel-usage.sh intree
 
 debug:
 	@$(VM)/names.sh judge $@
 	@$(VM)/prepare.sh debug
+	@$(VM)/kernel-usage.sh debug
 
 scenario:
 	$(call vm-test,scenario --kernel="$$KERNEL" $${SEED:+--seed="$$SEED"} \
@@ -203,7 +206,8 @@ modules_install:
 # Also what kbuild leaves in the checkout if it is given no MO=. Who used sudo has files of
 # root in out.
 clean:
-	@rm -rf out 2> /dev/null || { echo 'out has files of root:' && sudo rm -rf out; }
+	@rm -rf out 2> /dev/null || if [ "$$(id -u)" = 0 ]; then rm -rf out; else \
+		echo 'out has files of root:' && sudo rm -rf out; fi
 	find . \( -path ./.git -o -path ./tools \) -prune -o -type f \( -name '*.o' \
 		-o -name '*.ko' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
 		-o -name modules.order -o -name Module.symvers \

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Installs out/vfio-mig with its manual page and completions: install-tool.sh PREFIX
+# Installs out/vfio-mig with its manual page and completions, and says where: install-tool.sh PREFIX
 set -eu
 tool=$(dirname "$0")/../../out/vfio-mig
 prefix=${1:?}
@@ -13,9 +13,11 @@ put() {
 	mkdir -p "$(dirname "$file")"
 	"$tool" "$@" > "$file"
 	chmod 644 "$file"
+	echo "$file"
 }
 
 install -D -m 755 "$tool" "$prefix/sbin/vfio-mig"
+echo "$prefix/sbin/vfio-mig"
 put share/man/man8/vfio-mig.8 man
 put share/bash-completion/completions/vfio-mig completions bash
 put share/zsh/site-functions/_vfio-mig completions zsh

@@ -1,0 +1,13 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Says where a kernel is that prepare.sh has made, and how it is used: kernel-usage.sh intree|debug
+set -euo pipefail
+# shellcheck source=tools/testing/vm/common.sh
+. "$(dirname "$0")/common.sh"
+
+objects=$("${1:?}_dir")/objects
+cat << END
+Its source is $(intree_dir)/source, and what is built of that $objects.
+    make scenario KERNEL=$1 SCENARIO=...    runs it in a test machine; make list has the scenarios
+END
