@@ -34,7 +34,7 @@ html_docs() {
 	locked sphinx "$VM_DIR/sphinx.sh"
 	make -C "$1" htmldocs "SPHINXBUILD=$(sphinx_dir)/bin/sphinx-build" "BUILDDIR=$2" > "$3" 2>&1 || {
 		tail -n 20 "$3"
-		die "htmldocs has failed; its whole log is $3"
+		die "htmldocs has failed; its whole log is $(quoted "$3")"
 	}
 }
 

@@ -8,6 +8,8 @@ set -euo pipefail
 
 objects=$("${1:?}_dir")/objects
 cat << END
-Its source is $(intree_dir)/source, and what is built of that $objects.
-    make scenario KERNEL=$1 SCENARIO=...    runs it in a test machine; make list has the scenarios
+source:   $(intree_dir)/source
+objects:  $objects
+to run it in a test machine, with a scenario of make list:
+    make scenario KERNEL=$1 SCENARIO=...
 END

@@ -25,7 +25,7 @@ case $here in
 '') echo "This machine has none, but there is $version in the sysroot:" ;;
 *) echo "That of this machine is $here, but there is $version in the sysroot:" ;;
 esac
-plain "$TOP" || echo "In $TOP, then:"
+plain "$TOP" || echo "In $(quoted "$TOP"), then:"
 cat << END
 
     ${enter}env LD_PRELOAD=$out/mlx5-emu.so qemu-system-x86_64 -M q35 -m 1024 \\

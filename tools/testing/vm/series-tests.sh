@@ -38,7 +38,7 @@ for test in "${tests[@]}"; do
 	scenario=${test%%:*} scenario=${scenario#*-}
 	[ -z "${ran[$scenario]:-}" ] || continue
 	ran[$scenario]=yes
-	echo "$scenario, with all fixes; the log is $log"
+	echo "$scenario, with all fixes; the log is $(quoted "$log")"
 	run fixed "$scenario" || true
 done
 

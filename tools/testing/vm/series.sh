@@ -84,7 +84,7 @@ check() {
 	local log=$OUT/log/series-${1/:/-}-$2.log warnings words
 	words=$(sed 's|^\./||' "$laid" | grep -v '/Makefile$\|Kconfig$' | paste -sd '|')
 	if ! compile "$@" > "$log" 2>&1; then
-		echo "not ok $1 $2: see $log"
+		echo "not ok $1 $2: see $(quoted "$log")"
 		return 1
 	fi
 	warnings=$(warnings_in "$words" < "$log")
