@@ -63,6 +63,9 @@ pub(super) fn half_an_image(site: &Site) -> Result<()> {
     ensure!(left != "ok", "RESUMING was left with success");
     let state = device.state()?;
     ensure!(state == State::ERROR, "the state is {state}");
+    // Only a reset leads out of it. The kernel must not complain of a user who asks.
+    let left = outcome(device.set_state(State::RUNNING));
+    ensure!(left == "EINVAL", "ERROR -> RUNNING: {left}");
     Ok(())
 }
 

@@ -121,6 +121,7 @@ pub const C: Subject = Subject {
 
 /// The same with the fixes of `tools/series/fixes`.
 pub const FIXED_C: Subject = Subject {
+    lacks: &[],
     known: &[],
     complaints: &[REFUSED],
     ..C
