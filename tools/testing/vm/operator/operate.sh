@@ -69,7 +69,7 @@ storage() {
 		on "$host" "echo 192.168.50.1 storage.example >> /etc/hosts"
 	done
 	on "$HOSTNAME" 'truncate -s 1M /var/lib/guest/disk' &&
-		on "$HOSTNAME" 'qemu-nbd --fork --persistent --shared=4 --format=raw --export-name=guest /var/lib/guest/disk'
+		printed libvirt.rst "$HOSTNAME" 'qemu-nbd --fork --persistent --bind=storage.example --shared=4 --format=raw --export-name=guest /var/lib/guest/disk'
 }
 
 started() {
