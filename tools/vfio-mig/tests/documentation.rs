@@ -78,8 +78,12 @@ fn synopsis(command: &str) -> String {
     let usage = help.lines().find_map(|line| line.strip_prefix("Usage: "));
     let mut words = usage.unwrap().replace(" [OPTIONS]", "");
     words.retain(|c| c != '<' && c != '>');
+    // The usage has those that must be given.
+    let usage = words.clone();
     for flag in flags(command) {
-        words.push_str(&format!(" [{}]", flag.name));
+        if !usage.contains(&flag.name) {
+            words.push_str(&format!(" [{}]", flag.name));
+        }
     }
     words
 }

@@ -39,11 +39,20 @@ use vfio_mig::{
 };
 
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct SaveArgs {
     /// The device.
     #[arg(add = ArgValueCandidates::new(complete::devices))]
     device: Address,
-    /// The file, or "-" for standard output or input.
+    /// The file, or "-" for standard output.
+    file: PathBuf,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct LoadArgs {
+    /// The device.
+    #[arg(add = ArgValueCandidates::new(complete::devices))]
+    device: Address,
+    /// The file, or "-" for standard input.
     file: PathBuf,
 }
 
@@ -55,10 +64,15 @@ fn bar(json: bool) -> ProgressBar {
     }
 }
 
-impl Args {
-    /// Whether the file is standard output or input.
+/// Whether a file is standard output or input.
+fn is_standard(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+impl SaveArgs {
+    /// Whether standard output gets the state.
     pub fn is_standard(&self) -> bool {
-        self.file == Path::new("-")
+        is_standard(&self.file)
     }
 }
 
@@ -81,7 +95,7 @@ fn show_bytes(
 
 /// The name of `file` in messages.
 fn name_of(file: &Path, dash: &str) -> String {
-    match file == Path::new("-") {
+    match is_standard(file) {
         true => dash.to_string(),
         false => text::shown_path(file),
     }
@@ -94,7 +108,7 @@ fn open(device: Address) -> Result<Device, Error> {
     Device::open(device)
 }
 
-pub fn save(args: &Args, json: bool) -> Result<(), Error> {
+pub fn save(args: &SaveArgs, json: bool) -> Result<(), Error> {
     let bar = bar(json);
     let progress = |bytes| bar.set_position(bytes);
     let to_stdout = args.is_standard();
@@ -128,11 +142,11 @@ fn open_to_read(path: &Path) -> io::Result<File> {
     }
 }
 
-pub fn load(args: &Args, json: bool) -> Result<(), Error> {
+pub fn load(args: &LoadArgs, json: bool) -> Result<(), Error> {
     let bar = bar(json);
     let progress = |bytes| bar.set_position(bytes);
     let name = name_of(&args.file, "standard input");
-    let loaded = if args.is_standard() {
+    let loaded = if is_standard(&args.file) {
         let mut from = io::stdin().lock();
         file::load(&open(args.device)?, &mut from, progress)
     } else {

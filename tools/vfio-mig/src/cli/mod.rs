@@ -66,7 +66,8 @@ use vfio_mig::{
 #[command(version, subcommand_value_name = "COMMAND")]
 pub struct Cli {
     /// Print JSON, and no progress. `vfio-mig schema` describes it.
-    #[arg(long, global = true)]
+    // After the options of a command, just before --help.
+    #[arg(long, global = true, display_order = 998)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -96,12 +97,12 @@ enum Command {
     /// The device runs again afterwards. A regular file is replaced only when the state is
     /// complete and on the disk: it is written to a temporary file beside it, NAME.PID.tmp.
     /// FIFOs and character devices are written to directly. A block device is refused.
-    Save(files::Args),
+    Save(files::SaveArgs),
     /// Load the state of a device from a file.
     ///
     /// The device then runs. If loading fails, the device is reset. The file must have the
     /// stream of a driver, as `vfio-mig save` writes it, and nothing else.
-    Load(files::Args),
+    Load(files::LoadArgs),
     /// Move the state of a device to another one, a file or a host.
     ///
     /// By stop-copy, or with --precopy mostly while the source runs. The source is left

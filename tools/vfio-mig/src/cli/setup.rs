@@ -7,6 +7,7 @@ use super::{
     complete,
     values, //
 };
+use clap::ArgGroup;
 use clap_complete::ArgValueCandidates;
 use vfio_mig::{
     bdf::Bdf,
@@ -28,13 +29,13 @@ use vfio_mig::{
 /// they had. Nothing is done to a VF that a process has open, or whose interface or representor
 /// has an address or a bridge.
 #[derive(clap::Args, Debug)]
+#[command(group(ArgGroup::new("what").required(true).args(["vfs", "undo"])))]
 pub struct Args {
     /// The PF.
     #[arg(value_name = "PF", add = ArgValueCandidates::new(complete::pfs))]
     device: Bdf,
     /// Number of VFs.
-    #[arg(long, value_name = "N", required_unless_present = "undo",
-          value_parser = values::at_least_one::<u16>)]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one::<u16>)]
     vfs: Option<u16>,
     /// Also take the e-switch to switchdev mode, and make the VFs migratable; with --undo, take
     /// it back to legacy mode.
@@ -46,7 +47,7 @@ pub struct Args {
           add = ArgValueCandidates::new(complete::drivers))]
     driver: Option<String>,
     /// Remove all VFs of the PF, with their drivers, driver_override, migratable, MAC and VLAN.
-    #[arg(long, conflicts_with = "vfs")]
+    #[arg(long)]
     undo: bool,
     /// Also take VFs whose interface or representor has an address or a bridge, which are then
     /// lost.
