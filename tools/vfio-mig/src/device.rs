@@ -9,6 +9,10 @@ use crate::{
         Error, //
     },
     holders,
+    host::{
+        binding,
+        Host, //
+    },
     interrupt,
     iommu::AddressSpace,
     migratable::Facts,
@@ -122,6 +126,7 @@ impl Device {
             false => Err(Error::NotVfio {
                 device,
                 driver,
+                how: binding::command(&Host::this(), device),
                 vfio: sysfs::vfio_devices(),
             }),
         }

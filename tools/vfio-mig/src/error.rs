@@ -32,20 +32,23 @@ pub enum Error {
         vfio: Vec<Address>,
     },
     /// No driver is bound.
-    #[error("{device}: no driver is bound; write the driver's name to {path}/driver_override and {device} to /sys/bus/pci/drivers_probe")]
+    #[error("{device}: no driver is bound; {how}")]
     NoDriver {
         /// The device.
         device: Address,
-        /// Its folder in sysfs.
-        path: PathBuf,
+        /// What binds one.
+        how: String,
     },
     /// A driver that is not one of VFIO's is bound.
-    #[error("{device}: bound to {driver}, which is not a VFIO driver; {}", bound(.vfio))]
+    #[error("{device}: bound to {driver}, which is not a VFIO driver; {}",
+        how.clone().unwrap_or_else(|| bound(.vfio)))]
     NotVfio {
         /// The device.
         device: Address,
         /// The driver that it is bound to.
         driver: String,
+        /// The command that binds one of VFIO's, if there is one.
+        how: Option<String>,
         /// Devices that have a VFIO driver.
         vfio: Vec<Address>,
     },

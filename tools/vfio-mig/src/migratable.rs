@@ -58,8 +58,8 @@ impl Facts {
     pub fn why(&self) -> String {
         let log = "when it was bound, the kernel's log (dmesg) may say why";
         if self.driver == "vfio-pci" {
-            return "vfio-pci has no migration; bind the driver for devices of this kind, such as \
-                    mlx5_vfio_pci_rust for a ConnectX VF"
+            return "vfio-pci has no migration; bind the driver for devices of this kind: for a \
+                    ConnectX VF, `vfio-mig bind` does it"
                 .to_string();
         }
         if !self.driver.starts_with("mlx5_vfio_pci") {

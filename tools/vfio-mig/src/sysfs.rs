@@ -5,6 +5,10 @@
 use crate::{
     address::Address,
     error::Error,
+    host::{
+        binding,
+        Host, //
+    },
     text, //
 };
 use std::{
@@ -45,7 +49,24 @@ pub fn driver(device: impl Into<Address>) -> Result<String, Error> {
     }
     let name = link_name(&path.join("driver"));
     name.map(|name| text::shown(&name))
-        .ok_or(Error::NoDriver { device, path })
+        .ok_or_else(|| Error::NoDriver {
+            device,
+            how: how_to_bind(&Host::this(), device),
+        })
+}
+
+/// What binds a device that has no driver.
+fn how_to_bind(host: &Host, device: Address) -> String {
+    let dir = device_dir(device);
+    let by_hand = || match device {
+        Address::Pci(_) => format!(
+            "write the driver's name to {}/driver_override and {device} to \
+             /sys/bus/pci/drivers_probe",
+            dir.display()
+        ),
+        Address::Mdev(_) => format!("write {device} to /sys/bus/mdev/drivers/DRIVER/bind"),
+    };
+    binding::command(host, device).unwrap_or_else(by_hand)
 }
 
 /// The IOMMU group of a device.
@@ -93,6 +114,21 @@ fn vfio_devices_of(buses: &Path) -> Vec<Address> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::fake::{
+        Fake,
+        PF,
+        VFS, //
+    };
+
+    #[test]
+    fn a_device_without_a_driver_is_told_what_binds_one() {
+        let fake = Fake::new("how-to-bind");
+        let how = |device: &str| how_to_bind(&fake.host(), device.parse().unwrap());
+        assert!(how(VFS[0]).contains(&format!("`vfio-mig bind {}`", VFS[0])));
+        assert!(how(PF).contains(&format!("/sys/bus/pci/devices/{PF}/driver_override")));
+        let mdev = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+        assert!(how(mdev).contains("/sys/bus/mdev/drivers/"));
+    }
 
     #[test]
     fn devices_with_a_vfio_driver_are_found() {

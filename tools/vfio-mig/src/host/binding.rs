@@ -17,6 +17,7 @@ use super::{
     Host, //
 };
 use crate::{
+    address::Address,
     bdf::Bdf,
     error::Error, //
 };
@@ -62,6 +63,15 @@ pub fn require_vf(host: &Host, function: Bdf) -> Result<(), Problem> {
             vfs: host.vfs(function),
         }),
     }
+}
+
+/// The command that gives a device to a driver that can migrate it, if it is a VF of a ConnectX.
+pub fn command(host: &Host, device: Address) -> Option<String> {
+    let Address::Pci(vf) = device else {
+        return None;
+    };
+    let is_vf = require_vf(host, vf).is_ok();
+    is_vf.then(|| format!("`vfio-mig bind {vf}` gives it to one that can migrate it"))
 }
 
 /// Has a VF name the only driver for it, or none.

@@ -178,3 +178,16 @@ fn nobody_guesses_which_of_two_drivers_is_meant() {
     let text = refusal(choose_driver(&host, None));
     assert!(text.contains("modprobe mlx5_vfio_pci"), "{text}");
 }
+
+#[test]
+fn the_command_is_named_for_vfs_only() {
+    let fake = Fake::new("command");
+    let command = |device: &str| command(&fake.host(), device.parse().unwrap());
+    assert_eq!(
+        command(VF).unwrap(),
+        format!("`vfio-mig bind {VF}` gives it to one that can migrate it")
+    );
+    for other in [PF, "ff:1f.7", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"] {
+        assert_eq!(command(other), None, "{other}");
+    }
+}

@@ -198,6 +198,8 @@ fn bind_and_unbind(site: &Site) -> Result<()> {
     ensure!(report["vfs"][0]["driver"] == "mlx5_core", "{report}");
     let naming = fs::read_to_string(sysfs::device_dir(vf).join("driver_override"))?;
     ensure!(naming.trim() == "(null)", "{naming}");
+    let bind = format!("not a VFIO driver; `vfio-mig bind {name}`");
+    refuses(site, &["info", &name], &bind)?;
     refuses(site, &["unbind", &name], "there is nothing to undo")
 }
 
