@@ -46,7 +46,10 @@ fn any(host: &Host, what: &str, modules: &[&str], otherwise: &str) -> Check {
     if !loaded.is_empty() {
         return Check::ok(name, format!("loaded: {}", loaded.join(", ")));
     }
-    let found = format!("{} is not loaded", modules.join(" or "));
+    let found = match modules {
+        [first, second] => format!("neither {first} nor {second} is loaded"),
+        _ => format!("{} is not loaded", modules.join(", ")),
+    };
     let check = Check::missing(name, found);
     let installed = modules
         .iter()

@@ -164,6 +164,8 @@ fn what_is_missing_comes_with_what_mends_it() {
     assert_check(&fake, "dirty pages", Ok, "by the VFs alone");
 
     fake.remove("sys/module/mlx5_vfio_pci_rust");
+    let neither = "neither mlx5_vfio_pci_rust nor mlx5_vfio_pci is loaded";
+    assert_check(&fake, "module: VFs", Missing, neither);
     assert_check(&fake, "module: VFs", Missing, "the page \"Installing\"");
     fake.write(
         &format!("{LIB}/modules.dep"),
