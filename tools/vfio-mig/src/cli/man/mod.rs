@@ -2,6 +2,9 @@
 
 //! `man`: the manual, made from the command line's own definition.
 
+mod surroundings;
+mod synopsis;
+
 use super::{
     command, examples,
     out::{
@@ -69,7 +72,7 @@ fn documented(tool: &Command) -> impl Iterator<Item = &Command> {
 /// The sections that say how to call a command.
 fn usage(page: &mut Vec<u8>, command: &Command) -> io::Result<()> {
     let man = manual(command.clone());
-    man.render_synopsis_section(page)?;
+    synopsis::section(page, command)?;
     man.render_description_section(page)?;
     man.render_options_section(page)
 }
@@ -146,6 +149,7 @@ fn whole() -> io::Result<Vec<u8>> {
         let sections = String::from_utf8_lossy(&sections).replace("\n.SH ", "\n.SS ");
         page.extend(sections.as_bytes());
     }
+    surroundings::sections(&mut page)?;
     with_one_preamble(&page)
 }
 
@@ -165,6 +169,7 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
         if is_tool {
             references(&mut page, &commands)?;
             examples_section(&mut page, "")?;
+            surroundings::sections(&mut page)?;
             see_also(&mut page, &[])?;
         } else {
             examples_section(&mut page, command.get_name())?;
@@ -230,6 +235,26 @@ mod tests {
             );
             assert_eq!(page.matches(".ds Aq").count(), 2);
             assert!(page.contains("\n.SH DESCRIPTION\n"), "{page}");
+        }
+    }
+
+    #[test]
+    fn the_page_of_the_tool_has_its_files_and_its_environment() {
+        let pages = pages().unwrap();
+        let (_, tool) = pages.iter().find(|(file, _)| file == "vfio-mig.8").unwrap();
+        for page in [text(tool.clone()), text(whole().unwrap())] {
+            for part in [
+                "\n.SH FILES\n",
+                "\n.SH ENVIRONMENT\n",
+                "NO_COLOR",
+                "sriov_numvfs",
+            ] {
+                assert_eq!(
+                    page.matches(part).count(),
+                    1 + usize::from(part == "NO_COLOR"),
+                    "{part}"
+                );
+            }
         }
     }
 
