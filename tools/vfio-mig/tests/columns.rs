@@ -2,6 +2,12 @@
 
 //! What the tool prints fits in a terminal of 80 columns, and has colours nowhere else.
 
+mod listed;
+
+use listed::{
+    commands,
+    printed, //
+};
 use std::process::{
     Command,
     Stdio, //
@@ -13,22 +19,6 @@ fn tool(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
     command.args(args).stdin(Stdio::null());
     command
-}
-
-fn printed(args: &[&str]) -> String {
-    let output = tool(args).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The commands that the help lists.
-fn commands() -> Vec<String> {
-    let help = printed(&["--help"]);
-    let (_, list) = help.split_once("\nCommands:\n").unwrap();
-    let lines = list.lines().take_while(|line| !line.is_empty());
-    lines
-        .map(|line| line.split_whitespace().next().unwrap().to_string())
-        .collect()
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 //! The help, and the usage that follows an error of the command line.
 
+mod listed;
+
+use listed::commands;
 use std::process::Command;
 
 /// What the tool prints, to whichever of the two.
@@ -9,16 +12,6 @@ fn said(args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-mig"));
     let output = command.args(args).output().unwrap();
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
-}
-
-/// The names in the list of commands.
-fn commands() -> Vec<String> {
-    let help = said(&["--help"]);
-    let (_, list) = help.split_once("\nCommands:\n").unwrap();
-    let lines = list.lines().take_while(|line| !line.is_empty());
-    lines
-        .map(|line| line.split_whitespace().next().unwrap().to_string())
-        .collect()
 }
 
 #[test]

@@ -67,3 +67,16 @@ program() {
 	chmod +x "$FOLDER/bin/$1"
 	PATH=$FOLDER/bin:${PATH#"$FOLDER/bin:"}
 }
+
+# begin COMMAND...: begins it as a job of its own, $made, whose output goes to $FOLDER/log. Returns
+# once it has made $FOLDER/started.
+begin() {
+	set -m
+	"$@" > "$FOLDER/log" 2>&1 &
+	made=$!
+	set +m
+	until [ -e "$FOLDER/started" ]; do
+		kill -0 $made || { cat "$FOLDER/log"; exit 1; }
+		sleep 0.05
+	done
+}

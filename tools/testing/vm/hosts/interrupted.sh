@@ -25,14 +25,7 @@ export FOLDER
 root=$(sysroot_dir)
 
 for signal in KILL TERM; do
-	set -m
-	"$SCRIPTS/sysroot.sh" > "$FOLDER/log" 2>&1 &
-	made=$!
-	set +m
-	until [ -e "$FOLDER/started" ]; do
-		kill -0 $made || { cat "$FOLDER/log"; exit 1; }
-		sleep 0.05
-	done
+	begin "$SCRIPTS/sysroot.sh"
 	kill -s $signal -- -$made
 	wait $made 2> /dev/null || true
 	there "$root.tmp"

@@ -75,15 +75,8 @@ expect "one other" "$(cat "$out/report.json")"
 for signal in INT TERM; do
 	edited
 	rm -f "$FOLDER/started"
-	set -m
 	# Who runs this may ignore it.
-	env --default-signal=INT "$SCRIPTS/check-series.sh" mails > "$FOLDER/log" 2>&1 &
-	made=$!
-	set +m
-	until [ -e "$FOLDER/started" ]; do
-		kill -0 $made || { cat "$FOLDER/log"; exit 1; }
-		sleep 0.05
-	done
+	begin env --default-signal=INT "$SCRIPTS/check-series.sh" mails
 	# To all, as from a terminal, or to the script alone, as from make.
 	if [ $signal = INT ]; then kill -s INT -- -$made; else kill -s TERM $made; fi
 	status=0
