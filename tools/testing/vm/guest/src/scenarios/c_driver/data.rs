@@ -64,8 +64,10 @@ pub(super) fn half_an_image(site: &Site) -> Result<()> {
     let state = device.state()?;
     ensure!(state == State::ERROR, "the state is {state}");
     // Only a reset leads out of it. The kernel must not complain of a user who asks.
-    let left = outcome(device.set_state(State::RUNNING));
-    ensure!(left == "EINVAL", "ERROR -> RUNNING: {left}");
+    for to in [State::RUNNING, State::ERROR] {
+        let left = outcome(device.set_state(to));
+        ensure!(left == "EINVAL", "ERROR -> {to}: {left}");
+    }
     Ok(())
 }
 
