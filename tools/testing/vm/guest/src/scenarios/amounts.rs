@@ -2,9 +2,13 @@
 
 //! How much memory, and how many files and tasks there are: as much after a test as before it.
 
-use super::memory::meminfo;
+use super::memory::{
+    free,
+    meminfo, //
+};
 use anyhow::{
     bail,
+    Context,
     Result, //
 };
 use std::{
@@ -22,7 +26,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// How much there is of what a session takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Amounts {
-    /// Pages that are free, or that can be at once.
+    /// Pages that are free, or that have what is counted apart: objects of the kernel, and
+    /// memory of processes, whose allocators keep what they get.
     pages: u64,
     /// Bytes of objects of the kernel.
     slab: u64,
@@ -55,9 +60,10 @@ impl Amounts {
             .lines()
             .find_map(|line| line.strip_prefix("iommu_iova "));
         let active = iovas.and_then(|line| line.split_whitespace().next());
+        let slab = meminfo(&memory, "Slab")?;
         Ok(Self {
-            pages: meminfo(&memory, "MemFree")? / 4096,
-            slab: meminfo(&memory, "Slab")?,
+            pages: (free()? + slab + meminfo(&memory, "AnonPages")?) / 4096,
+            slab,
             iovas: active.map_or(Ok(0), str::parse)?,
             files: fs::read_dir("/proc/self/fd")?.count() as u64,
             tasks: tasks()?,
@@ -85,7 +91,7 @@ impl Amounts {
 
     /// Fails unless there is as much again as here, after `rounds` rounds: at once, or when what
     /// is freed later is.
-    pub(super) fn returned(&self, rounds: u64) -> Result<()> {
+    fn returned(&self, rounds: u64) -> Result<()> {
         let begin = Instant::now();
         loop {
             match self.lost(&Self::now()?, rounds) {
@@ -94,6 +100,22 @@ impl Amounts {
                 Some(_) => thread::sleep(POLL),
             }
         }
+    }
+
+    /// Fails if `turn` loses something. It returns what there was when it had warmed up, and its
+    /// rounds since then.
+    ///
+    /// A pool of the kernel's that has grown does not grow again: who loses something has
+    /// another turn, and that one decides.
+    pub(super) fn kept(mut turn: impl FnMut() -> Result<(Self, u64)>) -> Result<()> {
+        let (before, rounds) = turn()?;
+        let Err(lost) = before.returned(rounds) else {
+            return Ok(());
+        };
+        let (before, rounds) = turn()?;
+        before
+            .returned(rounds)
+            .with_context(|| format!("{lost:#}, and then again"))
     }
 }
 

@@ -77,9 +77,23 @@ pub(super) fn meminfo(text: &str, name: &str) -> Result<u64> {
     Ok(kilobytes << 10)
 }
 
+/// Pages that are on the lists of free pages of the CPUs, from the text of /proc/zoneinfo.
+/// MemFree does not have them, and such a list grows to thousands and shrinks late.
+fn on_lists(zones: &str) -> Result<u64> {
+    let counts = zones
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("count:"));
+    let mut pages = 0;
+    for count in counts {
+        pages += count.trim().parse::<u64>()?;
+    }
+    Ok(pages)
+}
+
 /// Free memory, in bytes.
-fn free() -> Result<u64> {
-    meminfo(&fs::read_to_string("/proc/meminfo")?, "MemFree")
+pub(super) fn free() -> Result<u64> {
+    let free = meminfo(&fs::read_to_string("/proc/meminfo")?, "MemFree")?;
+    Ok(free + on_lists(&fs::read_to_string("/proc/zoneinfo")?)? * 4096)
 }
 
 /// Free memory when nothing is freed any more: some pages wait for an RCU grace period
@@ -483,5 +497,13 @@ mod tests {
         let text = "MemTotal: 7 kB\nMemFree:      12 kB\nSlab:  3 kB\n";
         assert_eq!(meminfo(text, "MemFree").unwrap(), 12 << 10);
         assert!(meminfo(text, "Nosuch").is_err());
+    }
+
+    #[test]
+    fn pages_on_the_lists_of_cpus_are_free() {
+        let zones = "  pages free     7\n  pagesets\n    cpu: 0\n              count:    919\n\
+                     \x20             high:     30\n    cpu: 1\n              count:    3\n";
+        assert_eq!(on_lists(zones).unwrap(), 922);
+        assert!(on_lists("count: many").is_err());
     }
 }

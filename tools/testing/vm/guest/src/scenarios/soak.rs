@@ -29,13 +29,18 @@ use crate::{
     tap::Results, //
 };
 use anyhow::{
-    bail,
     ensure,
     Context,
     Result, //
 };
 use fastrand::Rng;
-use std::time::Instant;
+use std::{
+    iter,
+    time::{
+        Duration,
+        Instant, //
+    },
+};
 use vfio_mig::{
     device::Device,
     state::State,
@@ -50,8 +55,10 @@ pub const SCENARIOS: &[NamedRun] = &[("soak", run)];
 
 /// How long, in seconds: in `make check` and in `make check-all`.
 const DURATION: [u32; 2] = [15, 600];
-/// Rounds before the first count: what is allocated once, is then.
-const WARM: u64 = 12;
+/// Rounds before the first count, after one of each kind: what is allocated once, is then.
+const WARM: u64 = 6;
+/// The fewest rounds between two counts.
+const LEAST: u64 = 6;
 /// Migrations of a round that has some.
 const MIGRATIONS: u64 = 5;
 /// Commands that a round has fail.
@@ -158,34 +165,51 @@ const KINDS: &[Kind] = &[
     ("a PF reload", 1, reload),
 ];
 
-fn round(site: &Site, rng: &mut Rng, counts: &mut Counts) -> Result<()> {
-    let all: usize = KINDS.iter().map(|(_, share, _)| share).sum();
-    let mut at = rng.usize(..all);
-    for (name, share, work) in KINDS {
-        if at < *share {
-            return work(site, rng, counts).with_context(|| (*name).to_string());
-        }
-        at -= share;
-    }
-    bail!("no kind of round")
+/// A kind of round, as often as its share says.
+fn choose(rng: &mut Rng) -> &'static Kind {
+    let shares = KINDS
+        .iter()
+        .flat_map(|kind| iter::repeat_n(kind, kind.1))
+        .collect::<Vec<_>>();
+    shares[rng.usize(..shares.len())]
 }
 
-/// The numbers of a soak: rounds that were done, and what there was before them.
-fn soak(results: &mut Results, site: &Site, seed: u64, counts: &mut Counts) -> Result<()> {
-    let end = Instant::now() + sys::duration(DURATION)?;
-    let mut rng = Rng::with_seed(seed);
-    let mut before = None;
-    let mut rounds = 0;
-    while rounds <= WARM || Instant::now() < end {
-        if rounds == WARM {
-            before = Some(Amounts::now()?);
-        }
-        round(site, &mut rng, counts).with_context(|| format!("round {rounds}"))?;
-        rounds += 1;
-        results.progress(&format!("{rounds} rounds"));
+/// Rounds of a soak.
+struct Soak<'a> {
+    results: &'a mut Results,
+    site: &'a Site,
+    rng: Rng,
+    counts: &'a mut Counts,
+    rounds: u64,
+}
+
+impl Soak<'_> {
+    fn round(&mut self, (name, _, work): &Kind) -> Result<()> {
+        work(self.site, &mut self.rng, self.counts)
+            .with_context(|| format!("round {}: {name}", self.rounds))?;
+        self.rounds += 1;
+        self.results.progress(&format!("{} rounds", self.rounds));
+        Ok(())
     }
-    let before = before.context("no round")?;
-    before.returned(rounds - WARM)
+
+    /// Soaks for that long: what there is once all is warm, and the rounds since then.
+    fn turn(&mut self, time: Duration) -> Result<(Amounts, u64)> {
+        let end = Instant::now() + time;
+        for kind in KINDS {
+            self.round(kind)?;
+        }
+        for _ in 0..WARM {
+            let kind = choose(&mut self.rng);
+            self.round(kind)?;
+        }
+        let before = Amounts::now()?;
+        let warm = self.rounds;
+        while self.rounds < warm + LEAST || Instant::now() < end {
+            let kind = choose(&mut self.rng);
+            self.round(kind)?;
+        }
+        Ok((before, self.rounds - warm))
+    }
 }
 
 fn run(results: &mut Results) -> Result<()> {
@@ -195,7 +219,15 @@ fn run(results: &mut Results) -> Result<()> {
     let seed = sys::seed()?;
     let mut counts = Counts::new(Driver::Rust.name());
     results.test("nothing is lost, and everything works", |results| {
-        soak(results, &site, seed, &mut counts).with_context(|| format!("seed {seed}"))
+        let mut soak = Soak {
+            results,
+            site: &site,
+            rng: Rng::with_seed(seed),
+            counts: &mut counts,
+            rounds: 0,
+        };
+        let time = sys::duration(DURATION)?;
+        Amounts::kept(|| soak.turn(time)).with_context(|| format!("seed {seed}"))
     });
     results.test("the VF works after that", |_| works(&site));
     counts.report(results);

@@ -141,14 +141,11 @@ pub(super) fn fail_each(
     rng: &mut Rng,
     counts: &mut Counts,
 ) -> Result<Tally> {
-    let (tally, before, attempts) = fail_in_turn(subject, request, rng, counts)?;
-    let Err(lost) = before.returned(attempts) else {
-        return Ok(tally);
-    };
-    // A pool of the kernel's that has grown does not grow again.
-    let (tally, before, attempts) = fail_in_turn(subject, request, rng, counts)?;
-    before
-        .returned(attempts)
-        .with_context(|| format!("{lost:#}, and then again"))?;
+    let mut tally = Tally::default();
+    Amounts::kept(|| {
+        let (turn, before, attempts) = fail_in_turn(subject, request, rng, counts)?;
+        tally = turn;
+        Ok((before, attempts))
+    })?;
     Ok(tally)
 }

@@ -53,8 +53,8 @@ const CHANCES: [Chance; 4] = [
     },
 ];
 
-/// All calls at once, in which allocations fail. In the end, nothing is lost.
-fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<()> {
+/// All calls at once, in which allocations fail.
+fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<(Amounts, u64)> {
     kmsg::expect(races::STRAY_DMA);
     kmsg::expect(UNDESTROYED);
     races::works(site)?;
@@ -83,7 +83,7 @@ fn all_at_once(results: &mut Results, site: &Site, seed: u64) -> Result<()> {
     ensure!(counts.faults_injected > 0, "nothing has failed");
     counts.report(results);
     races::works(site).context("after that")?;
-    before.returned(seconds)
+    Ok((before, seconds))
 }
 
 pub(super) fn run(results: &mut Results) -> Result<()> {
@@ -92,7 +92,7 @@ pub(super) fn run(results: &mut Results) -> Result<()> {
     let site = Site { vf, other };
     let seed = sys::seed()?;
     results.test("all calls at the same time, without memory", |results| {
-        all_at_once(results, &site, seed).with_context(|| format!("seed {seed}"))
+        Amounts::kept(|| all_at_once(results, &site, seed)).with_context(|| format!("seed {seed}"))
     });
     results.test("the VF works after that", |_| races::works(&site));
     Ok(())
