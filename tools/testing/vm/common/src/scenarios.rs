@@ -377,7 +377,21 @@ pub const ALL: &[Scenario] = &[
         suite: Suite::Check,
         kernels: &[Intree, Debug],
         seconds: 90,
-        machine: USUAL,
+        machine: Machine {
+            limit: HOUR,
+            ..USUAL
+        },
+    },
+    Scenario {
+        name: "soak-chunks",
+        about: "the same with a state in chunks",
+        suite: Suite::Campaign,
+        kernels: &[Intree, Debug],
+        seconds: 90,
+        machine: Machine {
+            limit: HOUR,
+            ..CHUNKS
+        },
     },
     Scenario {
         name: "timeout",

@@ -18,6 +18,8 @@ pub struct Counts {
     pub streams: u64,
     /// Allocations, copies and firmware commands that have failed since they were told to.
     pub faults_injected: u64,
+    /// Cases of a table that the time was too short for.
+    pub cases_left: u64,
     /// Results that were not what they must be: another errno, another state, lost data.
     pub wrong_results: u64,
 }
@@ -39,6 +41,7 @@ impl Counts {
             "succeeded": self.succeeded,
             "streams": self.streams,
             "faults_injected": self.faults_injected,
+            "cases_left": self.cases_left,
             "wrong_results": self.wrong_results,
         } }));
     }

@@ -3,6 +3,7 @@
 //! `make campaign`: machines of each part in turn, with other seeds each time, until a part has
 //! come to its goal or time is over. What was done is kept, and the next campaign goes on.
 
+mod estimate;
 mod parts;
 mod report;
 mod slice;
@@ -10,7 +11,7 @@ mod splats;
 
 pub use parts::{
     parameter,
-    seconds,
+    seconds_of_check,
     wanted,
     Part, //
 };
@@ -40,6 +41,7 @@ use anyhow::{
     Context,
     Result, //
 };
+use parts::Goal;
 use serde_json::json;
 use slice::Done;
 use std::{
@@ -77,7 +79,7 @@ pub fn needs(parts: &[&Part]) -> BTreeSet<Need> {
 
 /// Runs the machine of a slice.
 fn boot(paths: &Paths, accel: Accel, slice: &Slice) -> Result<Outcome> {
-    let seconds = seconds(slice.scenario.name).context("no part has this scenario")?;
+    let seconds = parts::seconds(slice.scenario.name).context("no part has this scenario")?;
     let kept = parts::kept(slice.kernel, slice.scenario);
     let kept = kept.map(|kept| paths.out().join(FOLDER).join(kept));
     if let Some(kept) = &kept {
@@ -138,6 +140,7 @@ struct Campaign<'a> {
     /// When no machine is begun any more.
     end: Option<Instant>,
     begin: Instant,
+    workers: usize,
     state: Mutex<State>,
 }
 
@@ -150,12 +153,16 @@ impl Campaign<'_> {
         self.paths.out().join(FOLDER)
     }
 
-    /// The machine of a part that was run least, and does not run.
-    fn machine(state: &State, part: &Part) -> Option<(Kernel, &'static Scenario)> {
+    /// Whether a machine will have ended before time is over.
+    fn has_time(&self, done: &[Done], part: &Part, kernel: Kernel, scenario: &Scenario) -> bool {
+        let time = Duration::from_secs_f64(estimate::machine(part, done, kernel, scenario));
+        self.end.is_none_or(|end| Instant::now() + time <= end)
+    }
+
+    /// The machine of a part that was run least, does not run, and has the time to.
+    fn machine(&self, state: &State, part: &Part) -> Option<(Kernel, &'static Scenario)> {
         let runs = |(kernel, scenario): &(Kernel, &Scenario)| {
-            let group = scenario.group(*kernel) + ":";
-            let of = |one: &&Done| one.part == part.name && one.slice.starts_with(&group);
-            state.journal.done.iter().filter(of).count()
+            report::runs(part, &state.journal.done, *kernel, scenario)
         };
         let is_free = |(kernel, scenario): &(Kernel, &Scenario)| {
             let running = state.running.iter();
@@ -163,14 +170,22 @@ impl Campaign<'_> {
                 .map(|(_, k, name)| (k, name))
                 .any(|one| one == (kernel, &scenario.name))
         };
-        part.machines().filter(is_free).min_by_key(runs)
+        let has_time = |(kernel, scenario): &(Kernel, &Scenario)| {
+            self.has_time(&state.journal.done, part, *kernel, scenario)
+        };
+        let is_wanted = |one: &(Kernel, &Scenario)| match part.goal {
+            Goal::Machines(goal) => runs(one) < goal,
+            _ => true,
+        };
+        part.machines()
+            .filter(is_free)
+            .filter(is_wanted)
+            .filter(has_time)
+            .min_by_key(runs)
     }
 
     /// The next machine: of the part that has had the least of its share.
     fn next(&self) -> Option<(&'static Part, Slice)> {
-        if self.end.is_some_and(|end| Instant::now() >= end) {
-            return None;
-        }
         let mut state = self.lock();
         let spent = |part: &Part| {
             let done = state
@@ -191,7 +206,7 @@ impl Campaign<'_> {
         open.sort_by(|a, b| spent(a).total_cmp(&spent(b)));
         let (part, (kernel, scenario)) = open
             .iter()
-            .find_map(|part| Some((*part, Self::machine(&state, part)?)))?;
+            .find_map(|part| Some((*part, self.machine(&state, part)?)))?;
         state.begun += 1;
         let seed = state.journal.seed.wrapping_add(state.begun) % 1_000_000_000;
         state.running.push((part.name, kernel, scenario.name));
@@ -227,6 +242,7 @@ impl Campaign<'_> {
             part: part.name.to_string(),
             slice: slice.to_string(),
             kernel: slice.kernel.name().to_string(),
+            commit: self.paths.commit.clone(),
             seconds,
             drivers,
             failed,
@@ -237,10 +253,12 @@ impl Campaign<'_> {
     /// Says what a machine has come to, and how far its part is.
     fn tell(&self, part: &Part, done: &Done, all: &[Done]) {
         let elapsed = self.begin.elapsed().as_secs();
+        let rest = estimate::rest(&self.parts, all) / self.workers as f64;
         println!(
-            "{:3}:{:02} min  {:5.0} s  {}  {}",
+            "{:3}:{:02} min  about {:4.0} min left  {:5.0} s  {}  {}",
             elapsed / 60,
             elapsed % 60,
+            rest / 60.0,
             done.seconds,
             report::state(part, all),
             done.slice
@@ -266,8 +284,23 @@ impl Campaign<'_> {
             let done = done?;
             state.journal.add(done.clone())?;
             self.tell(part, &done, &state.journal.done);
+            self.report(&state.journal)?;
         }
         Ok(())
+    }
+
+    /// Writes report.json.
+    fn report(&self, journal: &Journal<Done>) -> Result<()> {
+        let of = json!({
+            "commit": self.paths.commit,
+            "code": self.paths.code,
+            "seed": journal.seed,
+            "accel": self.accel.name(),
+        });
+        write(
+            &report::json(&self.parts, &journal.done, &of),
+            &self.folder().join("report.json"),
+        )
     }
 }
 
@@ -293,6 +326,7 @@ pub fn run(
         accel,
         end: hours.map(|hours| begin + Duration::from_secs(3600) * hours),
         begin,
+        workers: thread::available_parallelism().map_or(1, |n| n.get()),
         state: Mutex::new(State {
             begun: journal.done.len() as u64,
             journal,
@@ -300,9 +334,8 @@ pub fn run(
         }),
         parts,
     };
-    let workers = thread::available_parallelism().map_or(1, |n| n.get());
     let results: Vec<Result<()>> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers)
+        let workers: Vec<_> = (0..campaign.workers)
             .map(|_| scope.spawn(|| campaign.work()))
             .collect();
         let join = |worker: thread::ScopedJoinHandle<'_, Result<()>>| {
@@ -315,16 +348,7 @@ pub fn run(
     let state = campaign.lock();
     let done = &state.journal.done;
     println!("{}", report::render(&campaign.parts, done));
-    let of = json!({
-        "commit": paths.commit,
-        "code": paths.code,
-        "seed": state.journal.seed,
-        "accel": accel.name(),
-    });
-    write(
-        &report::json(&campaign.parts, done, &of),
-        &folder.join("report.json"),
-    )?;
+    campaign.report(&state.journal)?;
     results.into_iter().collect::<Result<Vec<()>>>()?;
     let clean = |one: &Done| {
         one.drivers

@@ -3,7 +3,7 @@
 //! One machine of a campaign, and what came of it.
 
 use super::{
-    seconds,
+    parts::seconds,
     splats, //
 };
 use crate::{
@@ -86,6 +86,8 @@ pub struct Figures {
     pub hangs: u64,
     /// All else that was not as it must be.
     pub wrong_results: u64,
+    /// Cases that the time was too short for.
+    pub cases_left: u64,
 }
 
 impl Figures {
@@ -100,6 +102,7 @@ impl Figures {
         self.leaks += other.leaks;
         self.hangs += other.hangs;
         self.wrong_results += other.wrong_results;
+        self.cases_left += other.cases_left;
     }
 
     /// Whether all was well.
@@ -109,7 +112,7 @@ impl Figures {
 }
 
 /// What came of a machine.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Done {
     /// The part of the campaign.
     pub part: String,
@@ -117,6 +120,9 @@ pub struct Done {
     pub slice: String,
     /// The kernel.
     pub kernel: String,
+    /// The commit that it was run at.
+    #[serde(default)]
+    pub commit: String,
     /// How long it ran.
     pub seconds: f64,
     /// Figures, by driver.
@@ -132,9 +138,18 @@ fn figure<'a>(test: &Test, figures: &'a mut Figures) -> Option<&'a mut u64> {
     let says = |text: &str| test.diagnostics.iter().any(|line| line.contains(text));
     let of_log = |line: &String| line.starts_with("kernel log:");
     let only_log = !test.diagnostics.is_empty() && test.diagnostics.iter().all(of_log);
-    if says("the machine hung") || says("the machine ran for more than") {
+    let hung = [
+        "the machine hung",
+        "the machine ran for more than",
+        "did not return within",
+    ];
+    let is_leak = ["leaked", "left open"]
+        .iter()
+        .any(|text| test.name.contains(text))
+        || says(" are lost after ");
+    if hung.iter().any(|text| says(text)) {
         Some(&mut figures.hangs)
-    } else if test.name.contains("leaked") {
+    } else if is_leak {
         Some(&mut figures.leaks)
     } else if test.name == console::COMPLAINED || says("Kernel panic") || only_log {
         None
@@ -164,11 +179,18 @@ pub fn figures(outcome: &Outcome, console: &str) -> BTreeMap<String, Figures> {
         of.add(&counts);
         of.runs = 1;
     }
+    let mut failed = BTreeMap::<String, Figures>::new();
     for test in outcome.tests.iter().filter(|test| !test.ok) {
-        let of = drivers.entry(blamed(test).to_string()).or_default();
+        let of = failed.entry(blamed(test).to_string()).or_default();
         if let Some(count) = figure(test, of) {
             *count += 1;
         }
+    }
+    for (driver, mut counts) in failed {
+        let of = drivers.entry(driver).or_default();
+        // The scenario has counted what its tests have failed for.
+        counts.wrong_results = counts.wrong_results.saturating_sub(of.wrong_results);
+        of.add(&counts);
     }
     for driver in splats::drivers(console) {
         drivers.entry(driver.to_string()).or_default().splats += 1;
@@ -219,9 +241,12 @@ mod tests {
                 failed("a poll", &["1 event", "kernel log: WARNING: c"]),
                 failed("a write", &["0 bytes"]),
                 failed("a write, c driver", &["0 bytes"]),
+                failed("a round", &["seed 1: 1567 pages are lost after 6 rounds"]),
+                failed("killed", &["a read did not return within 20s"]),
             ],
             data: vec![
                 json!({ "campaign": { "driver": "rust", "requests": 3, "streams": 1 } }),
+                json!({ "campaign": { "driver": "rust", "wrong_results": 1, "cases_left": 4 } }),
                 json!({ "campaign": { "driver": "rust", "requests": 4 } }),
                 json!({ "other": 1 }),
             ],
@@ -232,8 +257,9 @@ mod tests {
         assert_eq!((ours.runs, ours.requests, ours.streams), (1, 7, 1));
         assert_eq!(
             (ours.splats, ours.leaks, ours.hangs, ours.wrong_results),
-            (2, 1, 1, 2)
+            (2, 2, 2, 2)
         );
+        assert_eq!(ours.cases_left, 4);
         assert_eq!(drivers["c"].wrong_results, 1);
         assert!(!ours.is_clean() && Figures::default().is_clean());
     }

@@ -196,12 +196,12 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The parameters of a machine. With all checkers, what has no end of its own goes on for as
-    /// long as in a campaign.
+    /// The parameters of a machine. With all checkers, what has no end of its own goes on for
+    /// minutes.
     fn parameters(&self, kernel: Kernel, scenario: &Scenario) -> String {
         let seed = seed::parameter(self.seed);
         let of_campaign = self.extent == Extent::All && kernel == Kernel::Debug;
-        match campaign::seconds(scenario.name).filter(|_| of_campaign) {
+        match campaign::seconds_of_check(scenario.name).filter(|_| of_campaign) {
             Some(seconds) => format!("{seed} {}", campaign::parameter(seconds)),
             None => seed,
         }

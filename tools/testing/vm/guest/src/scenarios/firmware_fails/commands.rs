@@ -43,10 +43,7 @@ use anyhow::{
 use fastrand::Rng;
 use std::{
     sync::Arc,
-    time::{
-        Duration,
-        Instant, //
-    },
+    time::Instant, //
 };
 use vm_common::names;
 
@@ -55,7 +52,7 @@ const SYNDROME: u32 = 0xfa17;
 /// Failures after which a good migration is tried.
 const EACH: u64 = 12;
 /// Seconds for the statuses after the first of each command, of both drivers.
-const DURATION: [u32; 2] = [10, 1800];
+const DURATION: [u32; 2] = [10, 3000];
 /// Wrong results after which a request is not tried any more.
 const ENOUGH: usize = 3;
 
@@ -251,12 +248,14 @@ impl Bench {
         nth - 1
     }
 
-    /// Has each command of a request fail, once or, as long as there is time, with each status.
-    fn run(&mut self, results: &mut Results, path: &'static Path, time: Duration) -> Result<()> {
-        let begin = Instant::now();
+    /// Has each command of a request fail, once or, until `end`, with each status.
+    fn run(&mut self, results: &mut Results, path: &'static Path, end: Instant) -> Result<()> {
         let (mut commands, mut wrong) = (0, Vec::new());
         for round in 0..statuses::ALL.len() {
-            if round > 0 && begin.elapsed() > time && self.only.is_empty() {
+            if round > 0 && Instant::now() > end && self.only.is_empty() {
+                let left = u64::from(commands) * (statuses::ALL.len() - round) as u64;
+                results.progress(&format!("{}: {left} cases are left", path.name));
+                self.counts.cases_left += left;
                 break;
             }
             for opcode in path.opcodes(self.driver) {
@@ -282,6 +281,8 @@ pub(super) fn run(results: &mut Results) -> Result<()> {
     let vfs = Vfs::new()?;
     let seed = sys::seed()?;
     let time = sys::duration(DURATION)? / (Driver::BOTH.len() * paths::ALL.len()) as u32;
+    // What a path does not need is for those after it.
+    let mut end = Instant::now();
     let only = sys::kernel_parameter("vmtest.only")?.unwrap_or_default();
     for driver in [Driver::Rust, Driver::C] {
         let (vf, other) = vfs.of(driver);
@@ -302,9 +303,10 @@ pub(super) fn run(results: &mut Results) -> Result<()> {
             .filter(|path| path.may_be_chosen(driver, &only))
         {
             let name = format!("{} driver, {}", driver.name(), path.name);
+            end += time;
             results.test(&name, |results| {
                 Log::expect();
-                bench.run(results, path, time)
+                bench.run(results, path, end)
             });
         }
         let Bench {

@@ -52,8 +52,8 @@ use vm_common::names;
 
 /// Seconds for all commands of a driver, each of which takes several.
 const DURATION: [u32; 2] = [20, 1500];
-/// Commands of each request, of which each is given up in two ways.
-const OF_PATH: [u32; 2] = [1, 200];
+/// Commands of each request in a short run. Each is given up in two ways.
+const OF_PATH: usize = 1;
 /// Commands after which the PF is reloaded: mlx5_core has 31 slots, and one is taken until the
 /// event of its command has come.
 const SLOTS: u32 = 12;
@@ -268,9 +268,11 @@ fn run_driver(results: &mut Results, vfs: &Vfs, driver: Driver) -> Result<()> {
     let mut paths: Vec<&Path> = paths::ALL.iter().filter(of_driver).collect();
     rng.shuffle(&mut paths);
     let (begin, time) = (Instant::now(), sys::duration(DURATION)?);
+    let is_over = || begin.elapsed() > time && only.is_empty();
     let mut tried = 0;
     for path in paths {
-        if begin.elapsed() > time && only.is_empty() {
+        // Whoever runs for long wants to know what is left.
+        if is_over() && !sys::is_long()? {
             break;
         }
         let mut cases = Vec::new();
@@ -281,8 +283,12 @@ fn run_driver(results: &mut Results, vfs: &Vfs, driver: Driver) -> Result<()> {
             Ok(())
         });
         cases.retain(|case| names::parameter(&case.title(driver)).contains(&only));
-        for case in cases.into_iter().take(sys::rounds(OF_PATH)? as usize) {
+        for case in cases.into_iter().take(sys::cases(OF_PATH)?) {
             let title = case.title(driver);
+            if is_over() {
+                counts.cases_left += 1;
+                continue;
+            }
             if let Some(reason) = case.not_survived(driver) {
                 results.skip(&title, reason);
                 continue;

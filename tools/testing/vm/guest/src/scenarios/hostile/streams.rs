@@ -182,12 +182,12 @@ pub fn run(results: &mut Results) -> Result<()> {
     let again = || format!("seed {seed}");
     let inputs = Inputs::find()?;
     let vfs = bind()?;
-    results.test("hostile streams, rust", |results| {
+    results.test("hostile streams, rust driver", |results| {
         with_rust(results, &vfs, &plan(tenth * 8), &inputs).with_context(again)
     });
     memory::run(results, &vfs, seed);
     let samples = bind_samples()?.map(Address::from);
-    results.test("hostile streams, vfio_ivshmem_rust", |results| {
+    results.test("hostile streams, vfio_ivshmem_rust driver", |results| {
         let guide = inputs.guide(results, SAMPLE)?;
         let done = load_all(results, &samples, &plan(tenth), &guide).with_context(again)?;
         tell(results, SAMPLE, &done, &guide)?;
@@ -196,7 +196,7 @@ pub fn run(results: &mut Results) -> Result<()> {
     });
     // As with hostile users.
     if sys::is_long()? {
-        results.test("hostile streams, c", |results| {
+        results.test("hostile streams, c driver", |results| {
             with_c(results, &vfs[..OF_C], &plan(tenth), &inputs).with_context(again)
         });
     }

@@ -137,7 +137,7 @@ pub fn run(results: &mut Results) -> Result<()> {
         .iter()
         .filter(|one| is_long || one.name != Driver::C.name())
     {
-        let name = format!("requests of hostile users, {}", tried.name);
+        let name = format!("requests of hostile users, {} driver", tried.name);
         results.test(&name, |results| {
             requests(results, tried, &inputs).with_context(|| format!("seed {seed}"))
         });
