@@ -410,6 +410,10 @@ impl Hca {
         args: [u64; 4],
     ) -> Option<()> {
         let vf = (from != FunctionId::PF).then_some(from.0);
+        let arms = !matches!(command, regs::CMD_DISARM_FAULTS | regs::CMD_RELEASE);
+        if arms && self.faults.armed() + self.lies.armed() >= regs::MOST_ARMED {
+            return None;
+        }
         match command {
             regs::CMD_FAULT => {
                 let opcode = args[0].try_into().ok()?;

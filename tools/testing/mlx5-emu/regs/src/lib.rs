@@ -136,6 +136,9 @@ pub const fn fault_how(status: u8, syndrome: u32) -> u64 {
 
 /// The fault is for all commands, whatever their opcode.
 pub const FAULT_ANY_OPCODE: u16 = 0xffff;
+/// Most faults and lies that are armed at a time. The next one is refused: whoever drives a VF
+/// can arm them, and each has memory.
+pub const MOST_ARMED: usize = 1024;
 /// The fault is for commands about any VHCA.
 pub const FAULT_ANY_VHCA: u16 = 0xffff;
 /// The command is answered when it is released.
@@ -232,7 +235,7 @@ pub const STATUS_BAD_CMD: u32 = 1;
 pub const STATUS_SUSPENDED: u32 = 2;
 /// The IOMMU refused a write; what comes before it was done.
 pub const STATUS_DMA_FAULT: u32 = 3;
-/// An argument is out of range: nothing was done.
+/// An argument is out of range, or [`MOST_ARMED`] faults and lies are armed: nothing was done.
 pub const STATUS_BAD_ARG: u32 = 4;
 
 /// The initiator is suspended.

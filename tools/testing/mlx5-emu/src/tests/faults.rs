@@ -16,6 +16,7 @@ use crate::{
     host::FunctionId,
     ifc::{
         self,
+        event,
         Status, //
     },
 };
@@ -251,6 +252,35 @@ fn what_is_no_fault_is_refused() {
     let status = control(&mut machine, regs::CMD_DIGEST, [0; 4]);
     assert_eq!(status, regs::STATUS_BAD_CMD);
     assert_eq!(counts(&machine), [0, 0, 0]);
+}
+
+#[test]
+fn more_faults_than_there_is_room_for_are_refused() {
+    let mut machine = Machine::with_vfs();
+    let fault = [fault_what(QUERY, ANY, 1), 0x5, 0, 1];
+    let lie = [fault_what(QUERY, ANY, 1), regs::LIE_UNDONE.into(), 0, 1];
+    for _ in 0..regs::MOST_ARMED / 2 {
+        for (command, args) in [(regs::CMD_ARM_FAULT, fault), (regs::CMD_ARM_LIE, lie)] {
+            assert_eq!(control(&mut machine, command, args), regs::STATUS_OK);
+        }
+    }
+    let track = [regs::TRACK_CQ_ERROR, 1, 0, 0];
+    let event = [event::CMD.into(), 1, 5, 1];
+    for (command, args) in [
+        (regs::CMD_FAULT, [QUERY.into(), 5, 0, 0]),
+        (regs::CMD_TRACK_FAULT, track),
+        (regs::CMD_ARM_FAULT, fault),
+        (regs::CMD_ARM_EVENT, event),
+        (regs::CMD_ARM_LIE, lie),
+    ] {
+        let status = control(&mut machine, command, args);
+        assert_eq!(status, regs::STATUS_BAD_ARG, "{command}");
+    }
+    let status = control(&mut machine, regs::CMD_DISARM_FAULTS, [0; 4]);
+    assert_eq!(status, regs::STATUS_OK);
+    let status = control(&mut machine, regs::CMD_ARM_FAULT, fault);
+    assert_eq!(status, regs::STATUS_OK);
+    assert_eq!(counts(&machine), [0, 1, 0]);
 }
 
 #[test]
