@@ -39,10 +39,20 @@ pub mod answer {
     pub const NEXT: Field = field(0xc, 0, 32);
     /// `vhca_id` of QUERY_HCA_CAP, general capabilities.
     pub const VHCA_ID: Field = field(0x16, 0, 16);
+    /// `cqe_version` of it.
+    pub const CQE_VERSION: Field = field(0x4f, 4, 4);
     /// `migration` of it.
     pub const MIGRATION: Field = field(0xe1, 5, 1);
     /// `migratable` of QUERY_HCA_CAP, general capabilities 2.
     pub const MIGRATABLE: Field = field(0x20, 0, 1);
+    /// `migration_multi_load` of it.
+    pub const MULTI_LOAD: Field = field(0x29, 0, 1);
+    /// `migration_tracking_state` of it.
+    pub const TRACKING_STATE: Field = field(0x29, 1, 1);
+    /// `migration_in_chunks` of it.
+    pub const IN_CHUNKS: Field = field(0x2a, 0, 1);
+    /// `migration_state` of it.
+    pub const MIGRATION_STATE: Field = field(0x2b, 1, 1);
     /// `pg_track_max_num_range` of QUERY_HCA_CAP, advanced virtualization.
     pub const MAX_RANGES: Field = field(0x11, 0, 8);
     /// `pg_track_log_min_addr_space` of it.
@@ -84,6 +94,8 @@ pub mod capability {
     pub const GENERAL: u16 = 0x01;
     /// General capabilities 2, at most.
     pub const GENERAL_2: u16 = 0x40;
+    /// General capabilities 2, as they are now.
+    pub const GENERAL_2_NOW: u16 = 0x41;
     /// Advanced virtualization, as it is now.
     pub const ADV_VIRTUALIZATION: u16 = 0x4d;
 }

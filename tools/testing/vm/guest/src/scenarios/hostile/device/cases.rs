@@ -9,6 +9,7 @@ use super::paths::{
     LOAD,
     PRECOPY,
     RELOAD,
+    RELOAD_MIGRATE,
     REPORTS,
     SAVE,
     SILENT,
@@ -317,6 +318,27 @@ const LIMITS: &[Case] = cases! { Case { path: &RELOAD, when: When::Long, ..CASE 
     "there are no ranges": [track_cap(answer::MAX_RANGES, 0)] => "ok",
 };
 
+const fn general_2(field: Field, value: u64) -> Lie {
+    let lie = Lie::answer(opcode::QUERY_HCA_CAP, field, value);
+    lie.op_mod(capability::GENERAL_2_NOW).always()
+}
+
+// Of the general capabilities, mlx5_core gives most back with SET_HCA_CAP, and firmware refuses
+// those that are not its own: there is no PF then.
+const ABILITIES: &[Case] = cases! { Case { path: &RELOAD_MIGRATE, when: When::Long, ..CASE };
+    "a state is loaded at once": [general_2(answer::MULTI_LOAD, 0)] => "ENOTTY",
+    "changes of a state are not tracked": [general_2(answer::TRACKING_STATE, 0)] => "ENOTTY",
+    "a state comes in chunks": [general_2(answer::IN_CHUNKS, 1)] => "ok",
+    "a state tells nothing of what remains": [general_2(answer::MIGRATION_STATE, 0)] => "ok",
+};
+
+const VERSIONS: &[Case] = cases! { Case { path: &RELOAD, when: When::Long, ..CASE };
+    "queues have no users":
+        [Lie::answer(opcode::QUERY_HCA_CAP, answer::CQE_VERSION, 0)
+            .op_mod(capability::GENERAL)
+            .always()] => "ok",
+};
+
 /// All of them, of one path after the other.
 pub(super) const ALL: &[&[Case]] = &[
     SIZES,
@@ -336,4 +358,6 @@ pub(super) const ALL: &[&[Case]] = &[
     GONE,
     OBJECTS,
     LIMITS,
+    ABILITIES,
+    VERSIONS,
 ];

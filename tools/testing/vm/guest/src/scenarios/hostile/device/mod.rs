@@ -218,7 +218,6 @@ fn lies(results: &mut Results, vfs: &Vfs, driver: Driver, seed: u64) -> Result<(
 pub fn run(results: &mut Results) -> Result<()> {
     let vfs = Vfs::new()?;
     let seed = sys::seed()?;
-    poison::spread();
     lies(results, &vfs, Driver::Rust, seed)?;
     // What it finds in C is no failure of ours: `make check` is without it.
     if sys::is_long()? {

@@ -127,6 +127,7 @@ fn begin(device: &Device, to: State) -> Result<File, Error> {
 fn save(victim: &Victim, arm: Arm) -> Result<String> {
     let vf = Vf::open(victim.site.vf, PAGES)?;
     vf.work(2, PAGES)?;
+    poison::spread();
     arm()?;
     step!(vf.device().data_size());
     let mut file = step!(begin(vf.device(), State::STOP_COPY));
@@ -138,6 +139,7 @@ fn save(victim: &Victim, arm: Arm) -> Result<String> {
 fn precopy(victim: &Victim, arm: Arm) -> Result<String> {
     let vf = Vf::open(victim.site.vf, PAGES)?;
     vf.work(2, PAGES)?;
+    poison::spread();
     arm()?;
     let mut file = step!(begin(vf.device(), State::PRE_COPY));
     call!(read_all(&mut file)?);
@@ -244,15 +246,35 @@ fn silent(victim: &Victim, arm: Arm) -> Result<String> {
     report(&vf)
 }
 
-/// The PF is set up, and a tracker is made.
-fn reload(victim: &Victim, arm: Arm) -> Result<String> {
+/// The PF is set up, and then something is done.
+fn set_up(victim: &Victim, arm: Arm, then: fn(&Victim, Arm) -> Result<String>) -> Result<String> {
     arm()?;
     let pf = Pf::find()?;
     pf.reload()?;
-    let tracked = track(victim, &|| Ok(()));
+    let done = then(victim, &|| Ok(()));
     victim.faults.disarm()?;
     pf.reload()?;
-    tracked
+    done
+}
+
+/// The PF is set up, and a tracker is made.
+fn reload(victim: &Victim, arm: Arm) -> Result<String> {
+    set_up(victim, arm, track)
+}
+
+/// The PF is set up, the driver is bound, and a VF migrates.
+fn reload_migrate(victim: &Victim, arm: Arm) -> Result<String> {
+    let migrated = set_up(victim, arm, |victim, arm| {
+        hca::unbind(victim.site.vf)?;
+        hca::bind(victim.site.vf, victim.driver)?;
+        match precopy(victim, arm)?.as_str() {
+            "ok" => load(victim, arm),
+            other => Ok(other.to_string()),
+        }
+    });
+    hca::unbind(victim.site.vf)?;
+    hca::bind(victim.site.vf, victim.driver)?;
+    migrated
 }
 
 pub(super) const SAVE: Path = Path {
@@ -303,6 +325,12 @@ pub(super) const SILENT: Path = Path {
 pub(super) const RELOAD: Path = Path {
     name: "the PF is set up",
     run: reload,
+    is_quick: false,
+};
+
+pub(super) const RELOAD_MIGRATE: Path = Path {
+    name: "the PF is set up, and a VF migrates",
+    run: reload_migrate,
     is_quick: false,
 };
 

@@ -7,8 +7,9 @@ use std::hint::black_box;
 
 /// A word that nobody else has.
 const WORD: u64 = 0x5ec2_e7da_7a0f_0412;
-/// How much memory there is of it: more than all buffers that a lie makes.
-const BYTES: usize = 256 << 20;
+/// How much memory there is of it: more than the buffers of a state, which take what was freed
+/// last.
+const BYTES: usize = 32 << 20;
 
 /// Leaves it in free memory.
 pub(super) fn spread() {
