@@ -15,8 +15,10 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 enter=$VM_DIR/enter.sh
 
+[ "${1:-mails}" = mails ] || die "check-series.sh [mails]"
 author=$("$VM_DIR/names.sh" author)
-mapfile -t series < <("$VM_DIR/names.sh" SERIES | grep -F -e "${SERIES:-}")
+series=$("$VM_DIR/names.sh" SERIES | grep -F -e "${SERIES:-}") || die "no series has SERIES=$SERIES in its name"
+mapfile -t series <<< "$series"
 # One at a time in a checkout: results are in the same folder.
 alone "series-$(key "$TOP")" check-series.sh "$@"
 
@@ -27,32 +29,38 @@ running=
 # shellcheck disable=SC2317 # it is called by traps
 end() {
 	trap - INT TERM HUP
-	[ -z "$running" ] || kill "$running" 2> /dev/null || true
+	[ -z "$running" ] || kill -- "-$running" 2> /dev/null || true
 	printf '\n%s\n' "$left" >&2
 	kill -s "$1" $$
 }
 heed() { trap 'end INT' INT && trap 'end TERM' TERM && trap 'end HUP' HUP; }
 heed
 # run COMMAND...: in the background, since a shell that waits for a command hears no signal before
-# that has ended. There, it would ignore SIGINT.
+# that has ended. It is a process group of its own, in which builds and machines end with it.
 run() {
 	local status=0
-	(trap - INT && exec "$@") &
+	set -m
+	"$@" < /dev/null &
 	running=$!
+	set +m
 	wait "$running" || status=$?
 	running=
 	return "$status"
 }
 
-# Results are of what the tree has now.
-if ! rm -rf "$SERIES_WORK" || ! mkdir -p "$SERIES_WORK/old" "$OUT/series/recipients"; then
-	die "the series cannot be written to $(quoted "$OUT/series")"
+# Results are of what the tree has now. The sysroot does not have what a link leads to.
+if [ -L "$OUT/series" ] || ! rm -rf "$SERIES_WORK" || ! mkdir -p "$SERIES_WORK/old" "$OUT/series/recipients"; then
+	die "the series cannot be written to $(quoted "$OUT/series"); move it away:
+    mv $(quoted "$OUT/series") $(quoted "$OUT/series.old")"
 fi
 status=0
 run "$enter" "$VM_DIR/check-patches.sh"
 run "$enter" "$VM_DIR/series-mails.sh" "$author" "${series[@]}" || status=$?
 # What is wrong with them is found once all of them are there.
-[ -e "$SERIES_WORK/checks" ] || exit "$status"
+if [ ! -e "$SERIES_WORK/checks" ]; then
+	[ "$status" != 0 ] || die "the sysroot has not written to $(quoted "$SERIES_WORK")"
+	exit "$status"
+fi
 
 # put SERIES...: their mails and recipients to where a person finds them, by renaming them only,
 # which no signal divides. A report on those that were there before is none on these.

@@ -20,8 +20,9 @@ cat > "$SCRIPTS/series-mails.sh" <<- 'END'
 		mkdir -p "$SERIES_WORK/mails/$series" "$SERIES_WORK/recipients"
 		echo new > "$SERIES_WORK/mails/$series/0000-cover-letter.patch"
 		echo new > "$SERIES_WORK/recipients/$series"
-		[ ! -e "$FOLDER/slow" ] || { : > "$FOLDER/started" && sleep 1000; }
+		[ ! -e "$FOLDER/slow" ] || { sleep 1000 & echo $! > "$FOLDER/started.new" && mv "$FOLDER/started"{.new,} && wait; }
 	done
+	[ ! -e "$FOLDER/elsewhere" ] || exit 0
 	: > "$SERIES_WORK/checks"
 	[ ! -e "$FOLDER/unclean" ]
 END
@@ -85,10 +86,34 @@ for signal in INT TERM; do
 	expect_in "Nothing in '$out' has changed; the same command" "$(cat "$FOLDER/log")"
 	has edited one other third
 	expect old "$(cat "$out/report.json")"
-	kill -- -$made 2> /dev/null || true
+	# What the scripts have started has ended, too.
+	child=$(cat "$FOLDER/started")
+	for _ in {1..100}; do
+		kill -0 "$child" 2> /dev/null || break
+		[[ $(ps -o stat= "$child") != Z* ]] || break
+		sleep 0.05
+	done
+	expect '' "$(ps -o stat= "$child" | grep -v Z || true)"
 done
 # And the next run goes well.
 rm "$FOLDER/slow" "$FOLDER/unclean"
 "$SCRIPTS/check-series.sh" mails > "$FOLDER/log" 2>&1
 has new one other
 there "$work"
+
+# Mails that are not there are an error, whatever the status is.
+: > "$FOLDER/elsewhere"
+edited
+expect_in "has not written to '$work'" "$(refused "$SCRIPTS/check-series.sh" mails)"
+has edited one other third
+rm "$FOLDER/elsewhere"
+
+# Neither a name that no series has nor another word is for all of them.
+expect_in "SERIES=nosuch" "$(SERIES=nosuch refused "$SCRIPTS/check-series.sh" mails)"
+expect_in "[mails]" "$(refused "$SCRIPTS/check-series.sh" mail)"
+has edited one other third
+
+# A link leads out of the sysroot.
+mv "$out" "$FOLDER/series"
+ln -s "$FOLDER/series" "$out"
+expect_in "mv '$out' '$out.old'" "$(refused "$SCRIPTS/check-series.sh" mails)"
