@@ -59,8 +59,9 @@ exec unshare --mount --propagation $propagation bash -c '
 	# First: checkout or cache may be in it.
 	mount -t tmpfs tmpfs "$root/tmp"
 	mkdir -p "$root$top" "$root$plain" "$root$cache"
-	mount --bind "$top" "$root$top"
-	[ "$plain" = "$top" ] || mount --bind "$top" "$root$plain"
+	# With what is mounted in it: out may be on another file system.
+	mount --rbind "$top" "$root$top"
+	[ "$plain" = "$top" ] || mount --rbind "$top" "$root$plain"
 	mount --bind "$cache" "$root$cache"
 	mount --rbind /dev "$root/dev"
 	# In a user namespace, there is only that of the host.

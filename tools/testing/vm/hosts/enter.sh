@@ -29,6 +29,15 @@ expect "$(cat "$SCRIPTS/enter.sh")" "$(enter cat /checkout/tools/testing/vm/ente
 enter touch "$CHECKOUT/out/made" "$CACHE/made"
 there "$CHECKOUT/out/made" "$CACHE/made"
 
+# What is mounted in the checkout is there, too.
+export -f enter
+export root SCRIPTS CHECKOUT
+# shellcheck disable=SC2016 # expanded by the inner shell
+expect $'log\nmade\nmade-too' "$(unshare --mount --propagation private bash -c '
+	mount -t tmpfs none "$CHECKOUT/out"
+	enter touch "$CHECKOUT/out/made" /checkout/out/made-too
+	ls "$CHECKOUT/out"')"
+
 # Proxies, in both spellings, and nothing else.
 export HTTP_PROXY=http://big:1 https_proxy=http://small:2 HTTPS_PROXY=http://other:3 no_proxy=.local
 export OTHER=other
