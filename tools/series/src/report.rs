@@ -55,7 +55,8 @@ struct Found {
     /// What checkpatch.pl --strict says. Checks count as warnings.
     checkpatch_errors: Option<u32>,
     checkpatch_warnings: Option<u32>,
-    /// How many people and lists get_maintainer.pl names.
+    /// How many people and lists get_maintainer.pl names beside linux-kernel, which it names for
+    /// each file.
     maintainers: Option<u32>,
     /// Tests that fail before it and pass after it.
     tests: Vec<TestFound>,

@@ -8,8 +8,9 @@
 # AUTHOR is "NAME <ADDRESS>". The mails of a series are in $SERIES_WORK/mails/SERIES. Who they go
 # to is in $SERIES_WORK/recipients/SERIES, an address a line. What checkpatch.pl and
 # get_maintainer.pl say of each patch is in $SERIES_WORK/checks, a line for each: SERIES:NUMBER,
-# errors, warnings, checks, and how many people and lists the patch would go to, with tabs between
-# them; that file is there once all the rest is. Runs in the sysroot.
+# errors, warnings, checks, and how many people and lists the patch would go to beside linux-kernel,
+# to which all patches go, with tabs between them; that file is there once all the rest is. Runs in
+# the sysroot.
 set -euo pipefail
 # shellcheck source=tools/testing/vm/common.sh
 . "$(dirname "$0")/common.sh"
@@ -36,7 +37,7 @@ maintainers() {
 	git -C "$mails/repository" show "$series~$(($(count "$series") - number)):MAINTAINERS" > "$SERIES_WORK/MAINTAINERS"
 	(cd "$src" && perl scripts/get_maintainer.pl --no-git --no-git-fallback --no-rolestats --no-n \
 		"--mpath=$SERIES_WORK/MAINTAINERS" "$2") | sed 's/.*<\(.*\)>.*/\1/' | grep @ |
-		tee -a "$recipients/$series" | wc -l || true
+		tee -a "$recipients/$series" | grep -vc '^linux-kernel@vger' || true
 }
 
 bad=
@@ -54,10 +55,11 @@ while read -r id name _; do
 	ignore=FILE_PATH_CHANGES,UNKNOWN_COMMIT_ID
 	# TRACE_EVENT() has a layout of its own, in the kernel as well.
 	! grep -q '^+TRACE_EVENT(' "$mail" || ignore+=,PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE
-	# It says nothing where there is nothing.
-	said=$(cd "$src"; perl scripts/checkpatch.pl --strict --terse --ignore "$ignore" "$mail" || true)
+	status=0
+	said=$(cd "$src" && perl scripts/checkpatch.pl --strict --terse --ignore "$ignore" "$mail") || status=$?
 	total=$(sed -nE 's/.*total: ([0-9]+) errors, ([0-9]+) warnings, ([0-9]+) checks.*/\1\t\2\t\3/p' <<< "$said")
-	[ -n "$said" ] || total=$'0\t0\t0'
+	# It says nothing if there is nothing.
+	[ -n "$said" ] || [ "$status" != 0 ] || total=$'0\t0\t0'
 	printf '%s\t%s\t%s\n' "$id" "${total:-unknown}" "$(maintainers "$id" "$mail")" >> "$checks.tmp"
 	if [ "$total" != $'0\t0\t0' ]; then
 		bad=yes
