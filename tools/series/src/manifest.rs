@@ -17,7 +17,10 @@ use anyhow::{
 };
 use serde::Deserialize;
 use std::{
-    collections::BTreeSet,
+    collections::{
+        BTreeMap,
+        BTreeSet, //
+    },
     fs,
     path::{
         Path,
@@ -136,18 +139,39 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
+/// Whether a path leads to a file below the folder that it begins in.
+fn is_below(path: &str) -> bool {
+    let is_name = |part: &str| !part.is_empty() && part != "." && part != "..";
+    path.split('/').all(is_name)
+}
+
+/// Reads a file of a series, which must be in its folder and may be named once.
+fn read_once(folder: &Path, name: &str, named: &mut BTreeSet<String>) -> Result<String> {
+    let toml = folder.join(FILE);
+    let is_name = is_below(name) && !name.contains('/');
+    ensure!(
+        is_name,
+        "{} names {name:?}, which is no file beside it",
+        toml.display()
+    );
+    let is_new = named.insert(name.to_string());
+    ensure!(is_new, "{} names {name} twice", toml.display());
+    read(&folder.join(name)).with_context(|| format!("{} names it", toml.display()))
+}
+
 impl Series {
     fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let file: SeriesFile =
             toml::from_str(&read(&path)?).with_context(|| path.display().to_string())?;
+        let mut named = BTreeSet::new();
         let cover_path = folder.join(&file.cover);
-        let cover = read(&cover_path)?;
+        let cover = read_once(folder, &file.cover, &mut named)?;
         let cover = without_licence(&cover).with_context(|| cover_path.display().to_string())?;
         let mut patches = Vec::new();
         for entry in file.patch {
             let path = folder.join(&entry.message);
-            let text = read(&path).with_context(|| format!("{FILE} names a message"))?;
+            let text = read_once(folder, &entry.message, &mut named)?;
             let message = Message::parse(&text);
             let message = message.with_context(|| path.display().to_string())?;
             let name = Path::new(&entry.message).file_stem();
@@ -160,7 +184,7 @@ impl Series {
             let without = match &entry.without {
                 Some(name) => {
                     let path = folder.join(name);
-                    let text = read(&path)?;
+                    let text = read_once(folder, name, &mut named)?;
                     let text =
                         without_licence(&text).with_context(|| path.display().to_string())?;
                     Some(text.to_string())
@@ -176,15 +200,12 @@ impl Series {
             });
         }
         ensure!(!patches.is_empty(), "{} has no patches", path.display());
-        let listed: BTreeSet<_> = patches.iter().map(|patch| patch.name.clone()).collect();
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            let is_patch = path
-                .extension()
-                .is_some_and(|extension| extension == "patch");
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let extension = path.extension().unwrap_or_default();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
             ensure!(
-                !is_patch || listed.contains(name.as_ref()),
+                (extension != "patch" && extension != "without") || named.contains(name.as_ref()),
                 "{} is in no patch of {}",
                 path.display(),
                 folder.join(FILE).display()
@@ -215,6 +236,28 @@ pub fn counted<'a>(
         let is_last = i + 1 == chain.len();
         (*series, if is_last { count } else { series.patches.len() })
     })
+}
+
+/// Fails unless each file is added by one patch, and is below this tree and that of the kernel.
+fn require_once(series: &[Series]) -> Result<()> {
+    let (mut from, mut to) = (BTreeMap::new(), BTreeMap::new());
+    for one in series {
+        for patch in &one.patches {
+            let id = format!("{}/{}", one.name, patch.name);
+            for entry in &patch.files {
+                for (path, all) in [(entry.from(), &mut from), (entry.to(), &mut to)] {
+                    ensure!(
+                        is_below(path),
+                        "{id} has {path:?}, which is no path in a tree"
+                    );
+                    if let Some(other) = all.insert(path, id.clone()) {
+                        bail!("{path} is in {other} and in {id}: one patch adds it");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Manifest {
@@ -253,6 +296,7 @@ impl Manifest {
             };
             series.push(open.remove(next));
         }
+        require_once(&series)?;
         Ok(Self { series, rules })
     }
 
@@ -343,5 +387,70 @@ mod tests {
         assert!(said.ends_with("\"three\", but one, two"), "{said}");
         assert_eq!(manifest.chain("two").unwrap().len(), 2);
         assert!(manifest.chain("three").is_err());
+    }
+
+    /// What reading says of a series with this text in its `series.toml`, and of files beside it.
+    fn said(patches: &str) -> String {
+        let top = tempfile::tempdir().unwrap();
+        let folder = top.path().join("one");
+        fs::create_dir(&folder).unwrap();
+        let licence = "# SPDX-License-Identifier: GPL-2.0\n";
+        for name in ["cover.txt", "a.patch", "b.patch", "a.without"] {
+            let text = format!("{licence}vfio: Do it\n\nSince it is right.\n");
+            fs::write(folder.join(name), text).unwrap();
+        }
+        let text = format!("title = 'One'\ncover = 'cover.txt'\n{patches}");
+        fs::write(folder.join(FILE), text).unwrap();
+        match Manifest::read(top.path()) {
+            Ok(_) => String::new(),
+            Err(err) => format!("{err:#}"),
+        }
+    }
+
+    #[test]
+    fn each_file_has_one_place() {
+        let patch = |message: &str, without: &str, files: &str| {
+            format!("[[patch]]\nmessage = '{message}'\n{without}files = [{files}]\n")
+        };
+        let [with, none] = ["without = 'a.without'\n", ""];
+        let first = patch("a.patch", with, "'x/a.rs'");
+        let cases = [
+            (patch("b.patch", none, "'x/b.rs'"), ""),
+            (patch("a.patch", none, "'x/b.rs'"), "names a.patch twice"),
+            (patch("b.patch", with, "'x/b.rs'"), "names a.without twice"),
+            (patch("nosuch.patch", none, "'x/b.rs'"), "nosuch.patch"),
+            (patch("../b.patch", none, "'x/b.rs'"), "no file beside it"),
+            (patch("", none, "'x/b.rs'"), "no file beside it"),
+            (
+                patch("b.patch", none, "'x/a.rs'"),
+                "x/a.rs is in one/a and in one/b",
+            ),
+            (
+                patch("b.patch", none, "'x/b.rs', 'x/b.rs'"),
+                "in one/b and in one/b",
+            ),
+            (
+                patch("b.patch", none, "{ from = 'y.rs', to = 'x/a.rs' }"),
+                "in one/a",
+            ),
+            (patch("b.patch", none, "'../b.rs'"), "no path in a tree"),
+            (patch("b.patch", none, "'/x/b.rs'"), "no path in a tree"),
+            (
+                patch("b.patch", none, "{ from = 'b.rs', to = 'x/../../b.rs' }"),
+                "no path in",
+            ),
+            (String::new(), "b.patch is in no patch of"),
+        ];
+        for (second, wanted) in cases {
+            let said = said(&format!("{first}{second}"));
+            let is_wanted = said.contains(wanted) && (said.is_empty() == wanted.is_empty());
+            assert!(is_wanted, "{second}: {said}");
+        }
+        let without = format!(
+            "{}{}",
+            patch("a.patch", none, "'x/a.rs'"),
+            patch("b.patch", none, "'x/b.rs'")
+        );
+        assert!(said(&without).contains("a.without is in no patch of"));
     }
 }
