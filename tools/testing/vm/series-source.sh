@@ -7,9 +7,11 @@
 # shellcheck source=tools/testing/vm/lay.sh
 . "$VM_DIR/lay.sh"
 
-# One at a time: source and objects are shared by all checkouts.
-exec 9> "$CACHE/locks/series"
-flock 9
+# One at a time: source and objects are shared by all checkouts. What the caller has locked stays
+# locked until this ends, since its results go to the same folder.
+{ exec 8>&9; } 2> /dev/null || true
+exec 9<> "$CACHE/locks/series"
+take "$CACHE/locks/series" "${0##*/} $*" >&2
 
 dir=$(series_dir)
 # shellcheck disable=SC2034 # for those that source this
