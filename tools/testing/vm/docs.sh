@@ -31,7 +31,8 @@ docs_tree() {
 
 # html_docs TREE HTML LOG
 html_docs() {
-	locked sphinx "$VM_DIR/sphinx.sh"
+	# That it waits is nothing about the pages.
+	locked sphinx "$VM_DIR/sphinx.sh" >&2
 	make -C "$1" htmldocs "SPHINXBUILD=$(sphinx_dir)/bin/sphinx-build" "BUILDDIR=$2" > "$3" 2>&1 || {
 		tail -n 20 "$3"
 		die "htmldocs has failed; its whole log is $(quoted "$3")"
