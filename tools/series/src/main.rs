@@ -11,6 +11,8 @@ mod finished;
 mod git;
 mod imports;
 mod manifest;
+#[cfg(test)]
+mod manifest_tests;
 mod message;
 mod program;
 mod report;
