@@ -206,7 +206,10 @@ pub fn write(series: &[&Series], folder: &Path, report: &Path) -> Result<()> {
         }
         bad_tips += series.tip.values().filter(|ok| !**ok).count();
     }
-    ensure!(bad == 0, "{bad} patches are not as they should be");
+    ensure!(
+        bad == 0,
+        "not all patches are as they should be: {bad} are not"
+    );
     ensure!(
         bad_tips == 0,
         "{bad_tips} checks of what a series leaves have failed"

@@ -88,12 +88,12 @@ for signal in INT TERM; do
 	expect old "$(cat "$out/report.json")"
 	# What the scripts have started has ended, too.
 	child=$(cat "$FOLDER/started")
+	runs() { case $(ps -o stat= "$child") in '' | Z*) return 1 ;; esac; }
 	for _ in {1..100}; do
-		kill -0 "$child" 2> /dev/null || break
-		[[ $(ps -o stat= "$child") != Z* ]] || break
+		runs || break
 		sleep 0.05
 	done
-	expect '' "$(ps -o stat= "$child" | grep -v Z || true)"
+	expect "" "$(runs && ps "$child")"
 done
 # And the next run goes well.
 rm "$FOLDER/slow" "$FOLDER/unclean"
