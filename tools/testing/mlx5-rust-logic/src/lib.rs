@@ -20,6 +20,8 @@ mod cqe;
 mod dirty_pages;
 #[path = "../../../../samples/vfio-rust/skeletons/firmware/mailbox.rs"]
 mod mailbox;
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/ownership.rs"]
+mod ownership;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/saving/precopy.rs"]
 mod precopy;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/remainder.rs"]

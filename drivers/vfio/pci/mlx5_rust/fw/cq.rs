@@ -22,6 +22,10 @@ use super::{
         mailbox,
         LargeMailbox, //
     },
+    ownership::{
+        self,
+        Words, //
+    },
     registry::{
         Owned,
         Resource, //
@@ -42,28 +46,44 @@ use kernel::{
 };
 use vfio_rust::kernel::dma::words::{
     dma_rmb,
+    dma_wmb,
     CoherentWords, //
 };
 
-/// Size of an entry, in bytes.
-const CQE_BYTES: usize = size_of::<mlx5_cqe64>();
-/// Offset of the word with `wqe_counter` and `op_own` in an entry.
-const OWNER: usize = offset_of!(mlx5_cqe64, wqe_counter);
-/// Offset of `byte_cnt`.
-const BYTE_COUNT: usize = offset_of!(mlx5_cqe64, byte_cnt);
-/// Offset of `immediate`, which is in an unnamed union, after `srqn`.
-const IMMEDIATE: usize = offset_of!(mlx5_cqe64, srqn) + size_of::<u32>();
 /// Size of the doorbell records, in bytes: the consumer index, and the index that was armed for.
 const RECORDS: usize = 8;
 
 // `cqe` uses no kernel types, and so none of the headers' names.
 const _: () = {
-    assert!(offset_of!(mlx5_cqe64, op_own) == OWNER + 3);
+    assert!(size_of::<mlx5_cqe64>() == cqe::BYTES);
+    assert!(offset_of!(mlx5_cqe64, wqe_counter) == cqe::OWNER);
+    assert!(offset_of!(mlx5_cqe64, op_own) == cqe::OWNER + 3);
+    assert!(offset_of!(mlx5_cqe64, byte_cnt) == cqe::BYTE_COUNT);
+    // `immediate` is in an unnamed union, after `srqn`.
+    assert!(offset_of!(mlx5_cqe64, srqn) + size_of::<u32>() == cqe::IMMEDIATE);
     assert!(bindings::MLX5_CQE_INVALID == cqe::INVALID);
     assert!(bindings::MLX5_CQE_RESP_SEND_IMM == cqe::RESP_SEND_IMM);
     assert!(bindings::MLX5_PAGE_TRACK_STATE_TRACKING == cqe::STATE_TRACKING);
     assert!(bindings::MLX5_PAGE_TRACK_STATE_REPORTING == cqe::STATE_REPORTING);
 };
+
+impl Words for CoherentWords {
+    fn read(&self, offset: usize) -> u32 {
+        self.read_be32(offset)
+    }
+
+    fn write(&self, offset: usize, value: u32) {
+        self.write_be32(offset, value);
+    }
+
+    fn read_barrier() {
+        dma_rmb();
+    }
+
+    fn write_barrier() {
+        dma_wmb();
+    }
+}
 
 /// Memory that a queue shares with the device.
 struct Memory {
@@ -134,10 +154,8 @@ impl CompletionQueue {
         // SAFETY: `ring` and `records` belong to the queue, whose `release` drops them; or they are
         // dropped before this returns.
         let dma = unsafe { pf.dma_device() }?;
-        let ring = CoherentWords::new(&dma, CQE_BYTES << log_size)?;
-        for index in 0..1 << log_size {
-            ring.write_be32(index * CQE_BYTES + OWNER, cqe::NEVER_WRITTEN);
-        }
+        let ring = CoherentWords::new(&dma, cqe::BYTES << log_size)?;
+        ownership::mark_unwritten(&ring, log_size);
         let records = CoherentWords::new(&dma, RECORDS)?;
         let uar = Uar::new(pf)?;
         let mut input = Self::input(pf, &uar, &ring, &records, log_size)?;
@@ -164,7 +182,7 @@ impl CompletionQueue {
                     // SAFETY: `slot` was initialised just now, and nobody else has
                     // it.
                     let cq = unsafe { &mut *slot };
-                    cq.cqe_sz = CQE_BYTES as c_int;
+                    cq.cqe_sz = cqe::BYTES as c_int;
                     cq.set_ci_db = consumer.as_ptr();
                     cq.arm_db = armed.as_ptr();
                     cq.comp = Some(Queue::completed);
@@ -219,7 +237,7 @@ impl CompletionQueue {
         )?;
         input.try_set(
             field!(mlx5_ifc_create_cq_in_bits, cq_context.log_page_size),
-            log_page_size(ring, CQE_BYTES << log_size),
+            log_page_size(ring, cqe::BYTES << log_size),
         )?;
         input.set(
             field!(mlx5_ifc_create_cq_in_bits, cq_context.dbr_addr),
@@ -243,17 +261,8 @@ impl CompletionQueue {
     pub(super) fn entry(&self, index: u32, slots: u32, room: usize) -> Result<Option<Message>> {
         let memory = self.queue.memory.lock();
         let ring = &memory.as_ref().ok_or(ENODEV)?.ring;
-        // CAST: The new type is not smaller.
-        let at = (index & ((1 << self.log_size) - 1)) as usize * CQE_BYTES;
-        let owner = ring.read_be32(at + OWNER);
-        if !cqe::is_written(owner, index, self.log_size) {
+        let Some(entry) = ownership::read_entry(ring, index, self.log_size) else {
             return Ok(None);
-        }
-        dma_rmb();
-        let entry = cqe::Entry {
-            owner,
-            byte_count: ring.read_be32(at + BYTE_COUNT),
-            immediate: ring.read_be32(at + IMMEDIATE),
         };
         cqe::parse(entry, index, slots, room).map(Some).ok_or(EIO)
     }
@@ -261,7 +270,7 @@ impl CompletionQueue {
     /// Gives all entries before `index` back to the device.
     pub(super) fn release(&self, index: u32) {
         if let Some(memory) = &*self.queue.memory.lock() {
-            memory.records.write_be32(0, index & 0xff_ffff);
+            ownership::release(&memory.records, index);
         }
     }
 

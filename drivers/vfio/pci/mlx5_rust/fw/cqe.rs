@@ -11,6 +11,14 @@ pub(crate) const NEVER_WRITTEN: u32 = INVALID << 4;
 
 // Values of the C headers, as `super::cq` asserts.
 
+/// Size of an entry, in bytes.
+pub(crate) const BYTES: usize = 64;
+/// Offset of the word with `wqe_counter` and `op_own`.
+pub(crate) const OWNER: usize = 60;
+/// Offset of `byte_cnt`.
+pub(crate) const BYTE_COUNT: usize = 44;
+/// Offset of `immediate`.
+pub(crate) const IMMEDIATE: usize = 36;
 /// `MLX5_CQE_INVALID`.
 pub(crate) const INVALID: u32 = 15;
 /// `MLX5_CQE_RESP_SEND_IMM`.

@@ -39,6 +39,7 @@ mod bits;
 mod cq;
 mod cqe;
 mod ifc;
+mod ownership;
 mod qp;
 mod registry;
 mod remainder;

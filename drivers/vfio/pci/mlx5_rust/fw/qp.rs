@@ -27,6 +27,7 @@ use super::{
         mailbox,
         LargeMailbox, //
     },
+    ownership,
     pd::Pd,
     registry::{
         Key,
@@ -40,10 +41,7 @@ use kernel::{
     prelude::*,
     sync::Mutex, //
 };
-use vfio_rust::kernel::dma::words::{
-    dma_wmb,
-    CoherentWords, //
-};
+use vfio_rust::kernel::dma::words::CoherentWords;
 
 /// Size of a receive entry, in bytes: one data segment.
 const ENTRY: usize = 16;
@@ -111,12 +109,6 @@ impl ReceiveQueue {
             queue.ring.write_be32(at + 12, addr as u32);
         }
         Ok(queue)
-    }
-
-    /// Tells the device that `count` entries were posted in all.
-    fn post(&self, count: u32) {
-        dma_wmb();
-        self.record.write_be32(0, count & 0xffff);
     }
 }
 
@@ -213,7 +205,7 @@ impl QueuePair {
     /// Tells the device that `count` receive entries were posted in all.
     pub(super) fn post(&self, count: u32) {
         if let Some(queue) = &*self.0.queue.lock() {
-            queue.post(count);
+            ownership::post(&queue.record, count);
         }
     }
 
