@@ -18,6 +18,8 @@ mod gate;
 mod ownership;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/report.rs"]
 mod report;
+#[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/track_events.rs"]
+mod track_events;
 #[path = "../../../../drivers/vfio/pci/mlx5_rust/fw/track_limits.rs"]
 mod track_limits;
 #[path = "../../../../drivers/vfio/rust/kernel/sync/turns.rs"]
@@ -26,6 +28,7 @@ use vfio_rust::kernel::sync::changes;
 
 mod gate_tests;
 mod ownership_tests;
+mod track_events_tests;
 mod turns_tests;
 
 /// Runs `test` in each order of its threads' steps, with at most three preemptions.

@@ -16,7 +16,6 @@ use super::{
         Message, //
     },
     device::PfGuard,
-    events::TrackEvents,
     ifc::{
         field,
         mailbox,
@@ -30,6 +29,7 @@ use super::{
         Owned,
         Resource, //
     },
+    track_events::TrackEvents,
     uar::Uar, //
 };
 use core::mem::offset_of;

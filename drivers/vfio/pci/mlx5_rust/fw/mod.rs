@@ -45,14 +45,15 @@ mod registry;
 mod remainder;
 mod report;
 mod stream_header;
+mod track_events;
 mod track_limits;
 mod track_memory;
+mod track_notifier;
 mod track_object;
 mod uar;
 
 pub(crate) mod async_command;
 pub(crate) mod device;
-mod events;
 pub(crate) mod gate;
 pub(crate) mod image;
 pub(crate) mod load;

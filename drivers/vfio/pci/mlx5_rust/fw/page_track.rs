@@ -10,11 +10,6 @@ use super::{
     cq::CompletionQueue,
     cqe::Message,
     device::Device,
-    events::{
-        Subjects,
-        TrackEvents,
-        TrackNotifier, //
-    },
     mkey::Mkey,
     pd::Pd,
     qp::{
@@ -34,8 +29,13 @@ use super::{
         Progress,
         Report, //
     },
+    track_events::TrackEvents,
     track_limits::Ring,
     track_memory::TrackMemory,
+    track_notifier::{
+        Subjects,
+        TrackNotifier, //
+    },
     track_object::{
         self,
         TrackContext,
@@ -117,7 +117,7 @@ impl PageTracker {
         ranges.combine(max_ranges);
 
         let pf = &Device::enter(device)?;
-        let events = TrackEvents::new()?;
+        let events = Arc::pin_init(TrackEvents::new(), GFP_KERNEL)?;
         let uar = Uar::new(pf)?;
         let pd = Pd::new(pf)?;
         let cq = CompletionQueue::new(pf, events.clone(), ring.log_slots)?;

@@ -12,12 +12,12 @@
 
 use super::{
     device::Device,
-    events::TrackEvents,
     page_track::PageTracker,
     report::{
         Batch,
         Progress, //
     },
+    track_events::TrackEvents,
     track_limits::LOG_ENTRY, //
 };
 use kernel::{

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The names of the kernel crate and of `vfio_rust` that the gate and the turns use, made of
-//! loom's types.
+//! The names of the kernel crate and of `vfio_rust` that the gate, the turns and the tracker's
+//! events use, made of loom's types.
 
 pub mod prelude {
     //! What each kernel file imports.
@@ -10,6 +10,49 @@ pub mod prelude {
         pin_init,
         PinInit, //
     };
+
+    /// An error, by its number.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Error(i32);
+
+    /// The kernel's `Result`.
+    pub type Result<T = (), E = Error> = core::result::Result<T, E>;
+
+    /// `ETIMEDOUT`.
+    pub const ETIMEDOUT: Error = Error(110);
+}
+
+pub mod time {
+    //! Time, which does not pass.
+    use std::marker::PhantomData;
+
+    /// A clock.
+    pub struct Monotonic;
+
+    /// A time.
+    pub struct Instant<C>(PhantomData<C>);
+
+    /// The time between two of them.
+    pub struct Delta;
+
+    impl Instant<Monotonic> {
+        /// Returns the time.
+        pub fn now() -> Self {
+            Self(PhantomData)
+        }
+
+        /// Returns the time that has passed since.
+        pub fn elapsed(&self) -> Delta {
+            Delta
+        }
+    }
+
+    impl Delta {
+        /// Returns it in milliseconds.
+        pub fn as_millis(self) -> i64 {
+            0
+        }
+    }
 }
 
 pub mod sync {
@@ -69,6 +112,7 @@ pub mod sync {
             Release, //
         };
         use loom::sync::atomic::{
+            AtomicBool,
             AtomicU32,
             AtomicU64,
             Ordering, //
@@ -133,13 +177,91 @@ pub mod sync {
                 self.0.compare_exchange(old, new, order, Ordering::Relaxed)
             }
         }
+
+        /// An atomic boolean.
+        pub struct AtomicFlag(AtomicBool);
+
+        impl AtomicFlag {
+            /// Makes one.
+            pub fn new(value: bool) -> Self {
+                Self(AtomicBool::new(value))
+            }
+
+            /// Reads it.
+            pub fn load(&self, order: Ordering) -> bool {
+                self.0.load(order)
+            }
+
+            /// Writes it. If a thread's first store was read by an xchg, its second one is after
+            /// what the xchg has written. loom only knows that of swaps.
+            pub fn store(&self, value: bool, order: Ordering) {
+                self.0.swap(value, order);
+            }
+
+            /// Writes it, and returns what it was.
+            pub fn xchg(&self, new: bool, order: Ordering) -> bool {
+                self.0.swap(new, order)
+            }
+        }
     }
 }
 
 pub mod kernel {
     //! What `vfio_rust` has.
+    pub mod task {
+        //! The current process.
+        use crate::prelude::Result;
+
+        /// Returns an error if it was killed. Nobody kills it.
+        pub fn check_killed() -> Result {
+            Ok(())
+        }
+    }
+
     pub mod sync {
         //! Synchronisation.
+
+        pub mod completion {
+            //! Waiting for an event. A kernel completion has a lock as well.
+            use crate::prelude::Result;
+            use loom::sync::{
+                Condvar,
+                Mutex, //
+            };
+
+            /// A count of events that nobody has waited for yet.
+            pub struct Completion {
+                done: Mutex<u32>,
+                completed: Condvar,
+            }
+
+            impl Completion {
+                /// Makes one that is not complete.
+                #[allow(clippy::new_without_default)]
+                pub fn new() -> Self {
+                    Self {
+                        done: Mutex::new(0),
+                        completed: Condvar::new(),
+                    }
+                }
+
+                /// Lets one waiter go on.
+                pub fn complete(&self) {
+                    *self.done.lock().unwrap() += 1;
+                    self.completed.notify_one();
+                }
+
+                /// Waits for an event. Time does not pass, so it may wait for ever: loom says so.
+                pub fn wait_killable_timeout(&self, _ms: u32) -> Result {
+                    let mut done = self.done.lock().unwrap();
+                    while *done == 0 {
+                        done = self.completed.wait(done).unwrap();
+                    }
+                    *done -= 1;
+                    Ok(())
+                }
+            }
+        }
 
         pub mod changes {
             //! Waiting for a change. The order of a kernel wait queue is taken for granted.
