@@ -54,7 +54,7 @@ const SLOT_STATUS: usize = 63;
 /// The first type of slot: PCIe command interface.
 const TYPE_PCI: u8 = 7;
 /// When a command that is held is answered.
-const NEVER: u64 = u64::MAX;
+pub const NEVER: u64 = u64::MAX;
 /// Longest firmware time that an image can have of a command, in nanoseconds: an hour. QEMU's
 /// timers take one in 292 years for one that is over.
 const MAX_DURATION: u64 = 3_600_000_000_000;

@@ -128,6 +128,8 @@ pub enum TrackFault {
     Cq,
     /// A message says that the object is in its error state.
     Message,
+    /// Nothing comes before it is released.
+    Held,
 }
 
 /// What was asked for is no fault.
@@ -148,6 +150,7 @@ impl TrackFault {
             regs::TRACK_QP_ERROR => Self::Qp,
             regs::TRACK_CQ_ERROR => Self::Cq,
             regs::TRACK_ERROR_MESSAGE => Self::Message,
+            regs::TRACK_HOLD => Self::Held,
             _ => return None,
         })
     }
@@ -159,6 +162,7 @@ impl TrackFault {
             "track-qp" => Self::Qp,
             "track-cq" => Self::Cq,
             "track-message" => Self::Message,
+            "track-hold" => Self::Held,
             _ => return None,
         })
     }
@@ -445,8 +449,12 @@ impl Hca {
                 self.lies.disarm();
                 self.forget_lies();
                 self.release_held(host);
+                self.release_reports(host);
             }
-            _ => self.release_held(host),
+            _ => {
+                self.release_held(host);
+                self.release_reports(host);
+            }
         }
         Some(())
     }

@@ -3,6 +3,7 @@
 //! The page tracker: which pages of host memory a VF has written to.
 
 use crate::{
+    cmdq::NEVER,
     config::{
         Config,
         LOG_MESSAGE, //
@@ -90,7 +91,7 @@ pub struct PageTrack {
     /// Addresses that are still to be reported.
     outgoing: VecDeque<u64>,
     stalled: bool,
-    /// When the first message of a report is sent.
+    /// When the next message of a report is sent.
     due: u64,
 }
 
@@ -297,6 +298,7 @@ impl Hca {
         match self.faults.report(vhca) {
             None => self.send_reports(host),
             Some(TrackFault::Stall) => self.stall(id),
+            Some(TrackFault::Held) => self.hold(id),
             Some(TrackFault::Error) => self.track_error(host, id),
             Some(TrackFault::Qp) => self.sender_error(host, id),
             Some(TrackFault::Cq) => self.receiver_error(host, id),
@@ -363,6 +365,23 @@ impl Hca {
         }
     }
 
+    fn hold(&mut self, id: TrackId) {
+        if let Some(track) = self.track(id) {
+            track.due = NEVER;
+        }
+    }
+
+    /// Has all held reports sent.
+    pub fn release_reports(&mut self, host: &mut dyn Host) {
+        let now = host.now();
+        let functions = self.functions.iter_mut();
+        let trackers = functions.flat_map(|function| function.objects.trackers.values_mut());
+        for track in trackers.filter(|track| track.due == NEVER) {
+            track.due = now;
+            host.wake_at(now);
+        }
+    }
+
     /// The tracker goes to its error state.
     fn track_error(&mut self, host: &mut dyn Host, id: TrackId) {
         let Some(track) = self.track(id) else {
@@ -393,7 +412,9 @@ impl Hca {
             .collect();
         for (id, due) in reporting {
             if due > now {
-                host.wake_at(due);
+                if due != NEVER {
+                    host.wake_at(due);
+                }
                 continue;
             }
             let mut retries = self.config.rnr_retries;

@@ -99,7 +99,8 @@ pub const CMD_TRACK_FAULT: u32 = 9;
 pub const CMD_ARM_FAULT: u32 = 10;
 /// Forgets all faults, and does what [`CMD_RELEASE`] does. Always possible.
 pub const CMD_DISARM_FAULTS: u32 = 11;
-/// Has the commands answered that [`FAULT_HOLD`] was for. Always possible.
+/// Has the commands answered that [`FAULT_HOLD`] was for, and the reports sent that [`TRACK_HOLD`]
+/// was for. Always possible.
 pub const CMD_RELEASE: u32 = 12;
 /// Through the PF: pulls the wire from the port if ARG0 is 0, else plugs it in.
 pub const CMD_SET_LINK: u32 = 13;
@@ -226,6 +227,8 @@ pub const TRACK_QP_ERROR: u64 = 3;
 pub const TRACK_CQ_ERROR: u64 = 4;
 /// A message says that the tracker is in its error state.
 pub const TRACK_ERROR_MESSAGE: u64 = 5;
+/// Nothing is reported before [`CMD_RELEASE`].
+pub const TRACK_HOLD: u64 = 6;
 
 /// The command was carried out.
 pub const STATUS_OK: u32 = 0;

@@ -339,6 +339,23 @@ fn a_message_says_that_the_tracker_failed() {
 }
 
 #[test]
+fn a_held_report_is_sent_when_it_is_released() {
+    let mut tracked = Tracked::new();
+    tracked.post(2);
+    tracked.work(3);
+    tracked.fault(regs::TRACK_HOLD);
+    assert_eq!(tracked.report(), 0);
+    tracked.machine.memory.wake = None;
+    tracked.pass(1 << 40);
+    assert_eq!(tracked.cqe(0).0, 0xf0, "a message");
+    assert_eq!(tracked.machine.memory.wake, None);
+    tracked.release();
+    assert!(tracked.machine.memory.wake.is_some());
+    tracked.time();
+    assert_eq!(tracked.cqe(0), (0x30, 24, 0, 0));
+}
+
+#[test]
 fn no_function_reaches_the_queues_of_another() {
     let mut tracked = Tracked::new();
     let qpn = tracked.sender();

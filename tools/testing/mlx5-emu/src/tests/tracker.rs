@@ -175,16 +175,20 @@ impl Tracked {
         self.word(RQ_RECORD, self.posted);
     }
 
+    fn control(&mut self, command: u32, args: [u64; 4]) {
+        let (hca, memory) = (&mut self.machine.hca, &mut self.machine.memory);
+        let status = hca.fault_command(memory, FunctionId::PF, command, args);
+        assert_eq!(status, regs::STATUS_OK);
+    }
+
     /// Has the next report go wrong.
     pub(super) fn fault(&mut self, fault: u64) {
-        let vhca = [fault, 1, 0, 0];
-        let status = self.machine.hca.fault_command(
-            &mut self.machine.memory,
-            FunctionId::PF,
-            regs::CMD_TRACK_FAULT,
-            vhca,
-        );
-        assert_eq!(status, regs::STATUS_OK);
+        self.control(regs::CMD_TRACK_FAULT, [fault, 1, 0, 0]);
+    }
+
+    /// Has what is held be released.
+    pub(super) fn release(&mut self) {
+        self.control(regs::CMD_RELEASE, [0; 4]);
     }
 
     /// Has VF 1 write to `count` pages from the first on.
