@@ -30,6 +30,7 @@ use kernel::{
         Mutex, //
     },
     time::{
+        Delta,
         Instant,
         Monotonic, //
     }, //
@@ -69,6 +70,41 @@ struct Reporting {
     busy: bool,
     /// Number of threads that wait for its end.
     waiting: u32,
+}
+
+/// The time for which the device has sent nothing.
+///
+/// A command for which firmware takes long is not silence of the tracker. Only the longest command
+/// is left out: a tracker that changes without end is queried without end, and is silent.
+struct Silence {
+    /// When the device was first waited for, if it has sent nothing since.
+    since: Option<Instant<Monotonic>>,
+    /// How long the longest command since then has taken.
+    longest: Delta,
+}
+
+impl Silence {
+    /// The device has just sent something, or was not waited for yet.
+    const NONE: Self = Self {
+        since: None,
+        longest: Delta::ZERO,
+    };
+
+    /// Returns when the device became silent, put off by the longest command. That is now if the
+    /// device was not waited for yet.
+    fn begin(&mut self) -> Instant<Monotonic> {
+        *self.since.get_or_insert_with(Instant::now) + self.longest
+    }
+
+    /// Calls `f`, which sends at most one command.
+    fn time_command<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        let begin = Instant::<Monotonic>::now();
+        let result = f();
+        if self.since.is_some() {
+            self.longest = self.longest.max(begin.elapsed());
+        }
+        result
+    }
 }
 
 /// The right to report. It is passed on when this is dropped.
@@ -157,21 +193,22 @@ impl Tracking {
                 self.with_tracker(|tracker| tracker.next_batch(range, &mut batch))
             }
         };
-        // When the device was first waited for, if it has sent nothing since.
-        let mut silent = None;
+        let mut silence = Silence::NONE;
         loop {
             match progress? {
                 Progress::More => {
                     let reported = self.report_batch(&batch, &pages, dirty)?;
                     *bytes = bytes.saturating_add(reported);
-                    silent = None;
+                    silence = Silence::NONE;
                     // If the device always has more, this loop never waits.
                     task::check_killed()?;
                 }
-                Progress::Wait => self.wait(*silent.get_or_insert_with(Instant::now))?,
+                Progress::Wait => self.wait(silence.begin())?,
                 Progress::Done => return Ok(()),
             }
-            progress = self.with_tracker(|tracker| tracker.next_batch(range, &mut batch));
+            progress = silence.time_command(|| {
+                self.with_tracker(|tracker| tracker.next_batch(range, &mut batch))
+            });
         }
     }
 

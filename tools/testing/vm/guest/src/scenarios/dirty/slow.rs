@@ -25,6 +25,7 @@ use super::{
 use crate::{
     fault::{
         self,
+        event,
         opcode,
         Fault,
         Faults, //
@@ -34,6 +35,7 @@ use crate::{
         Pf, //
     },
     kmsg,
+    lie::Lie,
     scenarios::{
         compare::{
             self,
@@ -85,6 +87,30 @@ fn fails_unasked(site: &Site) -> Result<()> {
     let end = outcome(pages_of(vf.device(), ALL));
     ensure!(end == "EINVAL", "the first report: {end}");
     works_again(&vf)
+}
+
+/// A query of the tracker, which has changed, takes longer than the tracker may be silent. The
+/// tracker is well, and reports soon after.
+fn slow_query(site: &Site) -> Result<()> {
+    const LATE: Duration = Duration::from_millis(10_500);
+    let faults = Faults::open()?;
+    let vf = tracked(site)?;
+    let written = scatter(&vf, 10)?;
+    faults.arm_report(fault::vhca(site.vf)?, regs::TRACK_HOLD)?;
+    let (request, change) = (opcode::MODIFY_GENERAL_OBJECT, event::OBJECT_CHANGE);
+    faults.lie(&Lie::events(request, change, None, 1))?;
+    faults.arm(Fault::late(opcode::QUERY_GENERAL_OBJECT, LATE))?;
+    let reported = thread::scope(|scope| -> Result<_> {
+        let reporter = scope.spawn(|| pages(vf.device(), ALL, PAGE));
+        thread::sleep(LATE + Duration::from_secs(1));
+        let last = faults.last()?;
+        faults.release()?;
+        let reported = reporter.join().ok().context("the reporter panicked")?;
+        ensure!(last == opcode::QUERY_GENERAL_OBJECT, "{last:#x} was late");
+        reported
+    })?;
+    ensure!(reported == written, "other pages");
+    scatter_and_report(&vf, 10)
 }
 
 /// Firmware does not destroy a part of a tracker.
@@ -299,13 +325,14 @@ pub fn run_slow(results: &mut Results) -> Result<()> {
     compare::both(results, &vfs, &both, &[]);
     let (vf, other) = vfs.of(Driver::Rust);
     let site = Site { vf, other };
-    let tests: [compare::Test; 9] = [
+    let tests: [compare::Test; 10] = [
         ("two reports at once", two_reporters),
         (
             "a tracker that is being made keeps nothing waiting",
             start_keeps_nothing_waiting,
         ),
         ("a tracker that fails unasked", fails_unasked),
+        ("a slow query of a tracker that is well", slow_query),
         (
             "VFs take turns with completion vectors",
             vectors_are_shared_out,
