@@ -241,6 +241,18 @@ pub(in crate::scenarios) const ALL: &[Path] = &[
         ..PATH
     },
     Path {
+        // Reports take long enough in these machines for the C driver, which only looks at the
+        // tracker when it has waited for a message.
+        name: "a report after OBJECT_CHANGE",
+        ready: |session| {
+            session.start_logging()?;
+            session.work()?;
+            session.change_tracker()
+        },
+        work: Session::report,
+        ..PATH
+    },
+    Path {
         name: "stopping DMA logging",
         ready: Session::start_logging,
         work: Session::stop_logging,

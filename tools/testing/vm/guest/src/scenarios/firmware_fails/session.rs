@@ -3,10 +3,17 @@
 //! A VF on which requests are made whose firmware commands fail.
 
 use crate::{
+    fault::{
+        event,
+        opcode,
+        Control, //
+    },
     hca::{
         self,
-        Driver, //
+        Driver,
+        Pf, //
     },
+    lie::Lie,
     vf::{
         Vf,
         IOVA, //
@@ -176,6 +183,16 @@ impl Session {
     /// Asks for a report.
     pub(in crate::scenarios) fn report(&mut self) -> io::Result<()> {
         uapi::logging_report(self.device()?.fd(), MEMORY, regs::PAGE).map(drop)
+    }
+
+    /// Has firmware say that the page tracker has changed, with its answer to DATA_SIZE.
+    pub(in crate::scenarios) fn change_tracker(&mut self) -> io::Result<()> {
+        let (query, change) = (opcode::QUERY_VHCA_MIGRATION_STATE, event::OBJECT_CHANGE);
+        let changed = Lie::events(query, change, None, 1);
+        let control = Pf::find().and_then(|pf| Control::open(&pf));
+        let armed = control.and_then(|control| control.lie(changed.args()));
+        armed.map_err(other)?;
+        self.data_size()
     }
 
     /// Stops DMA logging.
