@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How long machines of a campaign take, and what is left of it.
+//! How long each machine of a campaign takes, and the whole campaign from now on.
 
 use super::{
     parts::{
@@ -17,12 +17,10 @@ use vm_common::{
 
 /// How long a machine will take, in seconds: as long as it took before, or what its part guesses.
 pub fn machine(part: &Part, done: &[Done], kernel: Kernel, scenario: &Scenario) -> f64 {
-    let group = scenario.group(kernel) + ":";
-    let is_same = |one: &&Done| one.part == part.name && one.slice.starts_with(&group);
-    let times: Vec<f64> = done.iter().filter(is_same).map(|one| one.seconds).collect();
-    match times.len() {
+    let runs = || report::runs(part, done, (kernel, scenario)).map(|one| one.seconds);
+    match runs().count() {
         0 => part.guess(kernel, scenario),
-        count => times.iter().sum::<f64>() / count as f64,
+        count => runs().sum::<f64>() / count as f64,
     }
 }
 
@@ -31,7 +29,7 @@ fn of_part(part: &Part, done: &[Done]) -> f64 {
     let (count, goal) = report::progress(part, done);
     if let Goal::Machines(each) = part.goal {
         let left = |(kernel, scenario): (Kernel, &Scenario)| {
-            let runs = report::runs(part, done, kernel, scenario);
+            let runs = report::runs(part, done, (kernel, scenario)).count() as u64;
             each.saturating_sub(runs) as f64 * machine(part, done, kernel, scenario)
         };
         return part.machines().map(left).sum();

@@ -161,8 +161,8 @@ impl Campaign<'_> {
 
     /// The machine of a part that was run least, does not run, and has the time to.
     fn machine(&self, state: &State, part: &Part) -> Option<(Kernel, &'static Scenario)> {
-        let runs = |(kernel, scenario): &(Kernel, &Scenario)| {
-            report::runs(part, &state.journal.done, *kernel, scenario)
+        let runs = |machine: &(Kernel, &Scenario)| {
+            report::runs(part, &state.journal.done, *machine).count() as u64
         };
         let is_free = |(kernel, scenario): &(Kernel, &Scenario)| {
             let running = state.running.iter();

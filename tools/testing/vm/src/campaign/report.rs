@@ -46,11 +46,15 @@ fn rows(done: &[Done]) -> BTreeMap<Row, (Figures, f64)> {
     rows
 }
 
-/// How often a machine was run for a part.
-pub fn runs(part: &Part, done: &[Done], kernel: Kernel, scenario: &Scenario) -> u64 {
+/// The runs of a machine for a part.
+pub fn runs<'a>(
+    part: &'a Part,
+    done: &'a [Done],
+    (kernel, scenario): (Kernel, &Scenario),
+) -> impl Iterator<Item = &'a Done> {
     let group = scenario.group(kernel) + ":";
-    let is_same = |one: &&Done| one.part == part.name && one.slice.starts_with(&group);
-    done.iter().filter(is_same).count() as u64
+    done.iter()
+        .filter(move |one| one.part == part.name && one.slice.starts_with(&group))
 }
 
 /// How much of its goal a part has come to, and the goal.
@@ -64,9 +68,8 @@ pub fn progress(part: &Part, done: &[Done]) -> (u64, u64) {
         Goal::Requests(goal) => (ours(|figures| figures.requests), goal),
         Goal::Streams(goal) => (ours(|figures| figures.streams), goal),
         Goal::Machines(goal) => {
-            let of_machine = |(kernel, scenario): (Kernel, &Scenario)| {
-                runs(part, done, kernel, scenario).min(goal)
-            };
+            let of_machine =
+                |machine: (Kernel, &Scenario)| (runs(part, done, machine).count() as u64).min(goal);
             let machines = part.machines().count() as u64;
             (part.machines().map(of_machine).sum(), goal * machines)
         }
@@ -92,10 +95,8 @@ pub fn state(part: &Part, done: &[Done]) -> String {
 fn left(part: &Part, done: &[Done]) -> BTreeMap<String, u64> {
     let mut left = BTreeMap::new();
     for (kernel, scenario) in part.machines() {
-        let group = scenario.group(kernel) + ":";
-        let is_same = |one: &&Done| one.part == part.name && one.slice.starts_with(&group);
-        let of_machine = |one: &Done| one.drivers.values().map(|of| of.cases_left).sum::<u64>();
-        let best = done.iter().filter(is_same).map(of_machine).min();
+        let of_run = |one: &Done| one.drivers.values().map(|of| of.cases_left).sum::<u64>();
+        let best = runs(part, done, (kernel, scenario)).map(of_run).min();
         *left.entry(kernel.name().to_string()).or_default() += best.unwrap_or(0);
     }
     left.retain(|_, count| *count > 0);

@@ -55,7 +55,7 @@ pub const SCENARIOS: &[NamedRun] = &[("soak", run), ("soak-chunks", run)];
 
 /// How long, in seconds: in `make check` and in `make check-all`.
 const DURATION: [u32; 2] = [15, 600];
-/// Our driver is soaked for so many times as long as the C driver.
+/// The C driver runs for the time of ours, divided by this.
 const OURS: u32 = 6;
 /// Rounds before the first count, after one of each kind: what is allocated once, is then.
 const WARM: u64 = 6;

@@ -271,7 +271,7 @@ fn run_driver(results: &mut Results, vfs: &Vfs, driver: Driver) -> Result<()> {
     let is_over = || begin.elapsed() > time && only.is_empty();
     let mut tried = 0;
     for path in paths {
-        // Whoever runs for long wants to know what is left.
+        // A long run goes on, to count the cases that it has no time for.
         if is_over() && !sys::is_long()? {
             break;
         }
